@@ -1,0 +1,59 @@
+/** Asks an origin how many requests it runs, by the path and JSON pointer that the service names. */
+import type { Listing } from "./protocol.ts";
+
+/** A probe that takes longer says nothing. */
+const PROBE_MS_MAX = 3_000;
+/** Longest probe answer that is read. */
+const PROBE_BYTES_MAX = 256 * 1024;
+
+interface AccessToken {
+  ACCESS_CLIENT_ID?: string;
+  ACCESS_CLIENT_SECRET?: string;
+}
+
+/** The count, or null when the origin gave none. */
+export async function countRunning(listing: Listing, access: AccessToken): Promise<number | null> {
+  const { probe } = listing.drain;
+  if (probe === null) return null;
+  const headers = new Headers({ accept: "application/json" });
+  if (listing.transport === "tunnel" && access.ACCESS_CLIENT_ID && access.ACCESS_CLIENT_SECRET) {
+    headers.set("cf-access-client-id", access.ACCESS_CLIENT_ID);
+    headers.set("cf-access-client-secret", access.ACCESS_CLIENT_SECRET);
+  }
+  try {
+    const url = listing.origin.replace(/\/+$/, "") + probe.path;
+    const answer = await fetch(url, { headers, redirect: "manual", signal: AbortSignal.timeout(PROBE_MS_MAX) });
+    if (!answer.ok || Number(answer.headers.get("content-length") ?? 0) > PROBE_BYTES_MAX) {
+      await answer.body?.cancel();
+      return null;
+    }
+    return pointed(JSON.parse(await readText(answer)), probe.busy);
+  } catch {
+    // A probe that fails is no report: draining then ends by time.
+    return null;
+  }
+}
+
+async function readText(answer: Response): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let bytes = 0;
+  for await (const chunk of answer.body ?? []) {
+    bytes += chunk.byteLength;
+    if (bytes > PROBE_BYTES_MAX) throw new RangeError("probe answer too long");
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text;
+}
+
+/** The number (or the length of the array) at a JSON pointer (RFC 6901), or null. */
+export function pointed(document: unknown, pointer: string): number | null {
+  let value = document;
+  for (const part of pointer.split("/").slice(1)) {
+    const name = part.replaceAll("~1", "/").replaceAll("~0", "~");
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return null;
+    value = (value as Record<string, unknown>)[name];
+  }
+  if (Array.isArray(value)) return value.length;
+  return typeof value === "number" && Number.isFinite(value) && value >= 0 ? Math.floor(value) : null;
+}

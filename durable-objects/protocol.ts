@@ -1,0 +1,301 @@
+/**
+ * The words that the Worker and the objects exchange: the only file of this folder that `worker/` imports.
+ *
+ * Every method can be called twice with the same attempt id and means it once (the platform may repeat a call whose
+ * reply was lost). Times are milliseconds of the epoch (`...At`) or durations (`...Ms`).
+ */
+
+/** A lease lives this long without a renewal. */
+export const LEASE_MS = 40_000;
+/** How often a holder renews: four chances in one lease life. */
+export const LEASE_RENEW_MS = 10_000;
+
+export type CardState = "active" | "draining" | "disabled";
+export type Transport = "direct" | "tunnel" | "vpc";
+export type Priority = "high" | "normal" | "low";
+export type Abandon = "finish" | "cancel";
+
+/** Why a request waits; the same words in jobs, metrics and pages. */
+export type WaitingOn = "slots_busy" | "tenant_cap" | "no_healthy_card" | "paused";
+
+// ---------------------------------------------------------------------------------------------------------- Card
+
+/** How one service reaches one card. */
+export interface Listing {
+  service: string;
+  origin: string;
+  transport: Transport;
+  breaker: { maxFails: number; failTimeoutMs: number };
+  drain: { probe: { path: string; busy: string } | null; maxMs: number };
+  abandon: Abandon;
+}
+
+/** Everything a Card knows of what people configured. A lower version never replaces a higher one. */
+export interface CardConfig {
+  version: number;
+  card: string;
+  slots: number;
+  state: CardState;
+  listings: Listing[];
+}
+
+/** One try of one request at one card. */
+export interface Attempt {
+  attempt: string;
+  request: string;
+  tenant: string;
+  service: string;
+  fingerprint: string | null;
+}
+
+/** Why a Card says no to a claim. */
+export type ClaimNo =
+  /** All slots are leased or draining. */
+  | { no: "full" }
+  /** The card is draining or disabled. */
+  | { no: "withdrawn" }
+  /** Too many failures: closed until `untilAt`, or its one half-open trial is under way. */
+  | { no: "ejected"; untilAt: number }
+  /** This attempt held a slot once and let it go. */
+  | { no: "ended" }
+  /** The Card does not know that it is listed in this service. */
+  | { no: "unlisted" };
+
+export interface Claimed {
+  number: number;
+  expiresAt: number;
+  origin: string;
+  transport: Transport;
+}
+
+/** How a run ended, as its holder saw it. */
+export interface Ending {
+  /** The slot is free: the answer was read to its end, or nothing was ever sent, or the call was cancelled for good. */
+  clean: boolean;
+  /** What it says of the origin's health; `null` when it says nothing (a caller hung up, nothing was sent). */
+  health: "ok" | "failed" | null;
+  /** The refusal reason behind a failure, for the ledger. */
+  reason: string | null;
+}
+
+export type ReleaseReply = { released: true } | { released: false; why: "unknown" | "stale" | "late" };
+export type RenewReply = { renewed: true; expiresAt: number } | { renewed: false; why: "unknown" | "stale" };
+
+/** The right to run one request on one card; disposing it unreleased counts as an unclean end. */
+export interface LeaseRights {
+  renew(): Promise<RenewReply>;
+  release(ending: Ending): Promise<ReleaseReply>;
+}
+
+export interface Held {
+  number: number;
+  attempt: string;
+  request: string;
+  tenant: string;
+  service: string;
+  fingerprint: string | null;
+  state: "leased" | "draining";
+  claimedAt: number;
+}
+
+/** Whether a card takes work for a service. */
+export interface Gate {
+  /** `half_open`: one request may try it; `trial`: that one is under way. */
+  state: "closed" | "open" | "half_open" | "trial";
+  /** When an open gate becomes half-open. */
+  untilAt: number;
+  /** The last failure's reason while not closed. */
+  reason: string | null;
+}
+
+/** A Card's whole truth, told to every pool that lists it. Later means a higher (incarnation, seq). */
+export interface CardReport {
+  card: string;
+  incarnation: number;
+  seq: number;
+  version: number;
+  slots: number;
+  state: CardState;
+  /** Highest lease number ever given: a claim at or below it that is not held has ended. */
+  lastNumber: number;
+  held: Held[];
+  gates: Record<string, Gate>;
+}
+
+export interface Heartbeat {
+  gpuMemoryRatio: number | null;
+  gpuUtilization: number | null;
+  running: number | null;
+}
+
+export interface CardCounters {
+  claims: number;
+  released: number;
+  reaped: number;
+  /** Claims refused, by reason. */
+  refused: number;
+  /** Draining slots that became free. */
+  drained: number;
+  /** Releases that came after the lease was reaped. */
+  late: number;
+  /** Releases and renewals with a number that is not the attempt's. */
+  stale: number;
+}
+
+export interface CardStatus {
+  report: CardReport;
+  heartbeat: (Heartbeat & { at: number }) | null;
+  counters: CardCounters;
+  leases: LeaseRecord[];
+}
+
+export interface LeaseRecord extends Held {
+  card: string;
+  renewedAt: number;
+  expiresAt: number;
+  drainingSince: number | null;
+  drainUntil: number | null;
+}
+
+// ---------------------------------------------------------------------------------------------------------- Pool
+
+export interface PoolCard {
+  card: string;
+  weight: number;
+}
+
+/** Everything a Pool knows of what people configured. A lower version never replaces a higher one. */
+export interface PoolConfig {
+  version: number;
+  service: string;
+  paused: boolean;
+  queue: { max: number; timeoutMs: number };
+  cards: PoolCard[];
+}
+
+/** One request at the door of a pool. */
+export interface Entry {
+  attempt: string;
+  request: string;
+  tenant: string;
+  /** Share of the slots under contention; at least 1. */
+  weight: number;
+  /** Slots that the tenant may hold in this service. */
+  concurrent: number;
+  /** Requests that the tenant may have in this line. */
+  waiting: number;
+  priority: Priority;
+  /** When the request first asked; keeps its place over retries and restarts of the Pool. */
+  arrivedAt: number;
+  /** The caller's own deadline for the first byte. */
+  deadlineAt: number | null;
+  /** Same fingerprint, one run; `null` runs alone. */
+  fingerprint: string | null;
+  /** Cards that have failed this request already. */
+  avoid: string[];
+  /** This request was let in before (the Pool restarted, or a leader was lost): room limits do not apply again. */
+  again: boolean;
+  version: number;
+}
+
+export type PoolRefusal =
+  | { reason: "concurrency"; waiting: number; max: number; retryAfterMs: number }
+  | { reason: "queue_full"; length: number; max: number; retryAfterMs: number }
+  | { reason: "queue_timeout"; waitedMs: number; retryAfterMs: number }
+  | { reason: "deadline_unmeetable"; estimateMs: number; retryAfterMs: number }
+  | { reason: "no_healthy_card"; cause: string | null; retryAfterMs: number }
+  | { reason: "paused"; retryAfterMs: number };
+
+/** How a leader's run ended, told to those who asked for the same. */
+export type Finish =
+  /** The answer is in the store. */
+  | { kind: "stored" }
+  /** A complete answer that is not kept (an origin's 4xx), small enough to hand on. */
+  | { kind: "answer"; status: number; contentType: string | null; body: string }
+  /** It ran, but others cannot have its answer: everybody runs alone. */
+  | { kind: "alone" }
+  /** It failed; the next one starts it again, once. */
+  | { kind: "failed"; reason: string };
+
+export type OfferReply =
+  | { kind: "offer"; card: string }
+  /** The same request ran for somebody else. */
+  | { kind: "told"; finish: Finish }
+  | { kind: "refused"; refusal: PoolRefusal }
+  /** The Pool's configuration is older than the asker's. */
+  | { kind: "behind"; version: number }
+  /** Still waiting; ask again on the same ticket. */
+  | { kind: "waiting"; on: WaitingOn; position: number };
+
+/** What the Worker saw of a run; the Pool learns its estimates from it. */
+export interface Observed {
+  firstByteMs: number;
+  totalMs: number;
+}
+
+/** A place in line; disposing it leaves the line. */
+export interface TicketRights {
+  /** Waits for an offer, at most some seconds a call. */
+  offer(): Promise<OfferReply>;
+  /** The Card said yes. */
+  claimed(number: number): Promise<void>;
+  /** The Card said no (`no` as in ClaimNo): back to the line, same place. */
+  declined(card: string, no: ClaimNo["no"]): Promise<void>;
+  /** The try failed and the request may try elsewhere: back to the line with the same place. */
+  retry(attempt: string, avoid: string[]): Promise<void>;
+  /** The run is over. */
+  finished(finish: Finish, observed: Observed | null): Promise<void>;
+  leave(): Promise<void>;
+}
+
+/** What a Card may say to a Pool. */
+export interface PoolRights {
+  report(report: CardReport): Promise<void>;
+}
+
+/** What a Pool may ask of a Card. */
+export interface CardRights {
+  report(): Promise<CardReport>;
+}
+
+/** What a Pool may tell a Tenant. */
+export interface TenantRights {
+  record(id: string, state: RunState, status: number | null, results: string[]): Promise<void>;
+}
+
+export interface PoolStatus {
+  service: string;
+  version: number;
+  paused: boolean;
+  queued: number;
+  oldestWaitMs: number;
+  reports: CardReport[];
+  /** Learned mean time of a run, ms; null before the first. */
+  serviceMs: number | null;
+  refused: Record<string, number>;
+  admitted: number;
+}
+
+// -------------------------------------------------------------------------------------------------------- Tenant
+
+export interface RateLimit {
+  requestsPerMinute: number;
+  burst: number;
+}
+
+export type RateReply =
+  | { ok: true; limit: number; remaining: number; resetMs: number }
+  | { ok: false; limit: number; remaining: 0; resetMs: number; retryAfterMs: number };
+
+export type RunState = "queued" | "running" | "succeeded" | "failed" | "canceled";
+
+/** What became of a request that took a ticket; kept for a day. */
+export interface RequestRecord {
+  id: string;
+  clientId: string | null;
+  service: string;
+  state: RunState;
+  status: number | null;
+  results: string[];
+  at: number;
+}

@@ -1,0 +1,45 @@
+/** What the terminal shows when everything is ready. Pure. */
+import { relative } from "node:path";
+import { PICTURE, type Shown, SOUND } from "./demo.ts";
+
+export interface Ready {
+  url: string;
+  stateDir: string;
+  /** Null with --no-sim. */
+  key: string | null;
+  picture: Shown | null;
+  sound: Shown | null;
+}
+
+export function greeting(ready: Ready, cwd = process.cwd()): string {
+  const near = (path: string) => {
+    const short = relative(cwd, path);
+    return short.startsWith("..") || short === "" ? path : short;
+  };
+  const shown = (it: Shown | null) => (it === null ? "failed, see above" : `${near(it.file)}  (${it.what}, ${it.hit ? "from the cache" : "new"}, ${it.ms} ms)`);
+  const rows: [string, string][] = [
+    ["Front door", `${ready.url}   (/docs, /console, /cluster/status)`],
+    ["Admin token", `ADMIN_TOKEN in ${near(`${ready.stateDir}/secrets.json`)}`],
+  ];
+  if (ready.key !== null) {
+    rows.splice(1, 0, ["API key", ready.key]);
+    rows.push(["A picture", shown(ready.picture)], ["A sound", shown(ready.sound)]);
+  }
+  const table = rows.map(([name, value]) => `  ${name.padEnd(12)} ${value}`);
+  return ["", "Portico is ready.", "", ...table, "", ...suggestions(ready), "", "Ctrl-C ends it; the state stays."].join("\n");
+}
+
+function suggestions({ url, key }: Ready): string[] {
+  if (key === null) return ["No simulated cards run. List your own: PUT /admin/v1/services/ID, then .../cards/CARD (see /docs)."];
+  const post = (path: string, body: object, rest: string) =>
+    `  curl -sS ${url}${path} -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' -d '${JSON.stringify(body)}' ${rest}`;
+  const picture = post(PICTURE.path, { ...PICTURE.body, prompt: "a quiet harbour in the morning", seed: 7 }, "-D - -o picture.json");
+  return [
+    "Try a picture; its address stands in the header Link:",
+    picture,
+    "The same once more is a hit: no card runs, and the header says Cache-Status: portico; hit",
+    picture,
+    "And a sound:",
+    post(SOUND.path, { text: "Good morning. This was spoken by a simulated card." }, "-o speech.wav"),
+  ];
+}

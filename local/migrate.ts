@@ -1,0 +1,46 @@
+/**
+ * Applies migrations/*.sql to a D1 database, each once and whole, in the order of their names. The record is the table
+ * that wrangler keeps, so that `wrangler d1 migrations` agrees with it.
+ */
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+
+const RECORD = `CREATE TABLE IF NOT EXISTS d1_migrations(
+	id INTEGER PRIMARY KEY AUTOINCREMENT,
+	name TEXT UNIQUE,
+	applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL
+)`;
+
+/** The part of a D1 binding that is needed here; Node has no type of its own for it. */
+interface Statement {
+  bind(...values: unknown[]): Statement;
+  run(): Promise<unknown>;
+  all(): Promise<{ results: Record<string, unknown>[] }>;
+}
+export interface Database {
+  prepare(sql: string): Statement;
+  batch(statements: Statement[]): Promise<unknown>;
+}
+
+/** The names of the migrations that were applied now. */
+export async function migrate(db: Database, folder: string): Promise<string[]> {
+  await db.prepare(RECORD).run();
+  const { results } = await db.prepare("SELECT name FROM d1_migrations").all();
+  const before = new Set(results.map((row) => row["name"]));
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".sql") && !before.has(name)).toSorted();
+  for (const name of names) {
+    const statements = statementsOf(await readFile(join(folder, name), "utf8"));
+    const record = db.prepare("INSERT INTO d1_migrations (name) VALUES (?)").bind(name);
+    // A batch is one transaction: a migration that was cut short leaves nothing behind.
+    await db.batch([...statements.map((sql) => db.prepare(sql)), record]);
+  }
+  return names;
+}
+
+/** drizzle-kit marks where one statement ends. */
+function statementsOf(sql: string): string[] {
+  return sql
+    .split("--> statement-breakpoint")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
+}

@@ -1,0 +1,144 @@
+/**
+ * The front door on this machine: the bundle that is deployed, run by the deployed runtime, with D1, R2 and the objects
+ * on disk under STATE_DIR/state. Miniflare directly, never `wrangler dev`, which hides hang-ups. Ends with this process,
+ * kill -9 included, and starts itself again after a crash.
+ */
+import { createRequire } from "node:module";
+import { mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { convertV4MiniflareOptions, Miniflare } from "miniflare";
+import { unstable_getMiniflareWorkerOptions } from "wrangler";
+import type { Bundle } from "./build.ts";
+import { LogFile } from "./log.ts";
+import { migrate } from "./migrate.ts";
+import { urlOf } from "./options.ts";
+import { ROOT } from "./root.ts";
+import type { Secrets } from "./secrets.ts";
+import { makeTether, type Tether } from "./tether.ts";
+
+/** Disposing waits for open answers; an orderly end has to fit in the 5 s that Ctrl-C may take. */
+const STOP_MS_MAX = 3_000;
+
+export interface RuntimeOptions {
+  bundle: Pick<Bundle, "path" | "text">;
+  host: string;
+  /** 0 takes a free one. */
+  port: number;
+  stateDir: string;
+  secrets: Secrets;
+  publicUrl?: string | undefined;
+  /** More variables for the Worker. */
+  vars?: Record<string, string>;
+  /** Warnings and errors of the Worker. */
+  say?: (line: string) => void;
+  /** The runtime crashed and runs again. */
+  onCrash?: () => void;
+}
+
+export interface Runtime {
+  url: string;
+  port: number;
+  mf: Miniflare;
+  /** Names of the migrations that this start applied. */
+  migrated: string[];
+  stop(): Promise<void>;
+}
+
+export async function startRuntime(options: RuntimeOptions): Promise<Runtime> {
+  const own = join(options.stateDir, "tmp");
+  mkdirSync(own, { recursive: true });
+  const log = new LogFile(join(options.stateDir, "portico.log"), options.say ?? (() => {}));
+  const tether = makeTether(own);
+  let stopping = false;
+  let mf: Miniflare | undefined;
+  const stop = async () => {
+    if (stopping) return;
+    stopping = true;
+    if (mf !== undefined) await within(STOP_MS_MAX, mf.dispose());
+    tether?.cut();
+    log.close();
+  };
+  try {
+    mf = inOwnFolder(own, () => new Miniflare(miniflareOptions(options, tether, log, () => stopping)));
+    await mf.ready;
+    const port = Number((await mf.unsafeGetDirectURL()).port);
+    const migrated = await migrate(await mf.getD1Database("DB"), join(ROOT, "migrations"));
+    return { url: urlOf(options.host, port), port, mf, migrated, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function miniflareOptions(options: RuntimeOptions, tether: Tether | null, log: LogFile, stopped: () => boolean) {
+  const { workerOptions } = unstable_getMiniflareWorkerOptions(join(ROOT, "wrangler.toml"));
+  const variables: Record<string, string> = { ...options.vars, ...options.secrets, LOCAL_MODE: "true" };
+  if (options.publicUrl !== undefined) variables["PUBLIC_URL"] = options.publicUrl;
+  const { bindings, modulesRules: _bundled, ...worker } = workerOptions;
+  const converted = convertV4MiniflareOptions({
+    ...worker,
+    bindings: Object.assign({}, bindings, variables),
+    modules: [{ type: "ESModule", path: options.bundle.path, contents: options.bundle.text }],
+    modulesRoot: dirname(options.bundle.path),
+    // Straight to the Worker: the entry in front of it would rewrite paths before the Worker could refuse them.
+    unsafeDirectSockets: [{ host: options.host, port: options.port }],
+    host: "127.0.0.1",
+    port: 0,
+    logRequests: false,
+    // Otherwise a description of this machine's place is fetched from the network.
+    cf: false,
+    handleStructuredLogs: (entry) => {
+      if (!stopped()) log.write(entry);
+    },
+    handleUncaughtError: (error) => {
+      if (!stopped()) log.write({ level: "error", message: error.stack ?? error.message, timestamp: Date.now() });
+    },
+    unsafeHandleRuntimeRestart: () => options.onCrash?.(),
+    unsafeRuntimeEnv: tether === null ? {} : tiedWorkerd(tether),
+  });
+  // The folder that wrangler means by `--persist-to STATE_DIR/state`.
+  return { ...converted, resourcePersistencePath: join(options.stateDir, "state", "v3") };
+}
+
+let workerdPath: string | undefined;
+
+/** Makes Miniflare start workerd by way of the tether; its own way to find workerd stays what it was. */
+function tiedWorkerd(tether: Tether): Record<string, string> {
+  const ofMiniflare = createRequire(createRequire(import.meta.url).resolve("miniflare"));
+  const found: { default: string } = ofMiniflare("workerd");
+  workerdPath ??= process.env["MINIFLARE_WORKERD_PATH"] ?? found.default;
+  process.env["MINIFLARE_WORKERD_PATH"] = tether.command;
+  return { ...tether.env, TETHERED: workerdPath };
+}
+
+/**
+ * Miniflare takes its temporary folder from the system's and removes it only in an orderly end; here it lies in
+ * STATE_DIR/tmp, which the next start clears. It also ends the process at the first signal: its owner decides that.
+ */
+function inOwnFolder(own: string, make: () => Miniflare): Miniflare {
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const before = signals.map((signal) => new Set<unknown>(process.listeners(signal)));
+  const systems = process.env["TMPDIR"];
+  process.env["TMPDIR"] = own;
+  try {
+    return make();
+  } finally {
+    if (systems === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = systems;
+    for (const [i, signal] of signals.entries()) {
+      for (const listener of process.listeners(signal)) {
+        if (!before[i]?.has(listener)) process.removeListener(signal, listener);
+      }
+    }
+  }
+}
+
+/** Resolves when the work does, or at the limit: what is left then dies with the tether. */
+async function within(limitMs: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  await Promise.race([work, limit]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,197 @@
+/**
+ * What a card really saw: the oracle of every proof, so it does nothing but count.
+ *
+ * A run is running from its start to its end, whether its caller still listens or not. It ends
+ * exactly once, as one of: done; ghost (done after its caller had left); stopped (given up because
+ * its caller had left); fault (spoiled on purpose). At all times
+ *   starts = done + ghosts + stopped + failed + running
+ * and `over` counts the starts that made more run than the card has slots.
+ * Pure: no clock, no I/O; `now` is an argument.
+ */
+
+/** The last runs a card remembers. */
+export const RUNS_KEPT_MAX = 5_000;
+/** As much of a prompt as a run keeps. */
+const PROMPT_CHARS_MAX = 200;
+
+export type Ended = "done" | "ghost" | "stopped" | "fault";
+
+export interface Run {
+  /** The caller's X-Request-Id. */
+  readonly id: string | null;
+  /** The path as it came, without its query. */
+  readonly path: string;
+  readonly started_at: number;
+  readonly seed: number | null;
+  readonly prompt: string | null;
+  /** Whether it started beyond the card's slots. */
+  readonly over: boolean;
+  left_at: number | null;
+  ended_at: number | null;
+  ended: Ended | null;
+}
+
+export interface Counts {
+  readonly running: number;
+  readonly highest: number;
+  readonly over: number;
+  readonly starts: number;
+  readonly done: number;
+  readonly failed: number;
+  readonly stopped: number;
+  readonly ghosts: number;
+  /** Time that GPUs worked for callers who had left. */
+  readonly ghost_ms: number;
+  /** Callers who went while their run was running. */
+  readonly left: number;
+  /** Requests that never became a run: bad input, unknown path, turned away before the card. */
+  readonly refused: number;
+  /** The integral of `running` over time: two runs for one second are 2,000. */
+  readonly busy_ms: number;
+  readonly starts_by_route: Readonly<Record<string, number>>;
+}
+
+/** Counts what runs on all cards together. */
+export class ParkTally {
+  running = 0;
+  highest = 0;
+
+  change(by: 1 | -1): void {
+    this.running += by;
+    this.highest = Math.max(this.highest, this.running);
+  }
+
+  reset(): void {
+    this.highest = this.running;
+  }
+}
+
+interface Start {
+  readonly id: string | null;
+  readonly path: string;
+  readonly route: string;
+  readonly seed?: number;
+  readonly prompt?: string;
+}
+
+export class Ledger {
+  readonly #slots: number;
+  readonly #park: ParkTally;
+  readonly #active = new Set<Run>();
+  #runs: Run[] = [];
+  #since = 0;
+  #highest = 0;
+  #over = 0;
+  #starts = 0;
+  #done = 0;
+  #failed = 0;
+  #stopped = 0;
+  #ghosts = 0;
+  #ghostMs = 0;
+  #left = 0;
+  #refused = 0;
+  #busyMs = 0;
+  #byRoute = new Map<string, number>();
+
+  constructor(slots: number, park: ParkTally) {
+    this.#slots = slots;
+    this.#park = park;
+  }
+
+  get running(): number {
+    return this.#active.size;
+  }
+
+  start(now: number, { id, path, route, seed, prompt }: Start): Run {
+    this.#advance(now);
+    const run: Run = {
+      id,
+      path,
+      started_at: now,
+      seed: seed ?? null,
+      prompt: prompt?.slice(0, PROMPT_CHARS_MAX) ?? null,
+      over: this.#active.size >= this.#slots,
+      left_at: null,
+      ended_at: null,
+      ended: null,
+    };
+    this.#active.add(run);
+    this.#park.change(1);
+    this.#starts += 1;
+    if (run.over) this.#over += 1;
+    this.#highest = Math.max(this.#highest, this.#active.size);
+    this.#byRoute.set(route, (this.#byRoute.get(route) ?? 0) + 1);
+    this.#runs.push(run);
+    if (this.#runs.length > RUNS_KEPT_MAX) this.#runs.shift();
+    return run;
+  }
+
+  /** The caller of a run has gone. Said twice, or after the end, it changes nothing. */
+  leave(run: Run, now: number): void {
+    if (!this.#active.has(run) || run.left_at !== null) return;
+    run.left_at = now;
+    this.#left += 1;
+  }
+
+  /** The run has ended; whether that makes it a ghost, its caller's leaving decides. */
+  end(run: Run, now: number, how: "done" | "stopped" | "fault"): void {
+    if (!this.#active.has(run)) return;
+    this.#advance(now);
+    this.#active.delete(run);
+    this.#park.change(-1);
+    run.ended_at = now;
+    run.ended = how === "done" && run.left_at !== null ? "ghost" : how;
+    if (run.ended === "done") this.#done += 1;
+    else if (run.ended === "stopped") this.#stopped += 1;
+    else if (run.ended === "fault") this.#failed += 1;
+    else {
+      this.#ghosts += 1;
+      this.#ghostMs += now - (run.left_at ?? now);
+    }
+  }
+
+  refuse(): void {
+    this.#refused += 1;
+  }
+
+  counts(now: number): Counts {
+    this.#advance(now);
+    return {
+      running: this.#active.size,
+      highest: this.#highest,
+      over: this.#over,
+      starts: this.#starts,
+      done: this.#done,
+      failed: this.#failed,
+      stopped: this.#stopped,
+      ghosts: this.#ghosts,
+      ghost_ms: Math.round(this.#ghostMs),
+      left: this.#left,
+      refused: this.#refused,
+      busy_ms: Math.round(this.#busyMs),
+      starts_by_route: Object.fromEntries(this.#byRoute),
+    };
+  }
+
+  /** The last runs, oldest first; those still running have no end yet. */
+  runs(): readonly Readonly<Run>[] {
+    return this.#runs.map((run) => ({ ...run }));
+  }
+
+  /** Begins anew; what is running stays counted as started, so that the sum above keeps holding. */
+  reset(now: number): void {
+    this.#since = now;
+    this.#runs = [...this.#active];
+    this.#starts = this.#active.size;
+    this.#highest = this.#active.size;
+    this.#left = this.#runs.filter((run) => run.left_at !== null).length;
+    this.#over = this.#done = this.#failed = this.#stopped = this.#ghosts = this.#refused = 0;
+    this.#ghostMs = this.#busyMs = 0;
+    this.#byRoute = new Map();
+  }
+
+  #advance(now: number): void {
+    if (this.#since > 0) this.#busyMs += this.#active.size * Math.max(0, now - this.#since);
+    this.#since = now;
+  }
+}

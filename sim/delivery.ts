@@ -1,0 +1,177 @@
+/**
+ * Delivery: an answer's bytes on their way to the caller, spoiled on the way if a fault says so.
+ * An answer is written once through one Sender, whether it is whole or comes chunk by chunk.
+ */
+import type { ServerResponse } from "node:http";
+import type { Exchange } from "./exchange.ts";
+import type { Fault } from "./faults.ts";
+import { sleep } from "./work.ts";
+
+type Headers = Record<string, string | number>;
+
+/** A reset that follows its last bytes at once may overtake them; so it waits a little. */
+const BEFORE_RESET_MS = 20;
+const TRICKLE_STEP_MS = 50;
+const SERVER = "uvicorn";
+
+export class Sender {
+  readonly #exchange: Exchange;
+  readonly #total: number;
+  readonly #framing: "length" | "chunked";
+  #cutAt: number;
+  #sent = 0;
+  #closed = false;
+  #spoiled = false;
+
+  /** `total` is the answer's length; with "chunked" the caller is not told it. */
+  constructor(exchange: Exchange, total: number, framing: "length" | "chunked") {
+    this.#exchange = exchange;
+    this.#total = total;
+    this.#framing = framing;
+    this.#cutAt = cutOf(exchange.fault, total);
+  }
+
+  /** Whether a fault has cut the answer short for good. */
+  get spoiled(): boolean {
+    return this.#spoiled;
+  }
+
+  head(status: number, headers: Headers): void {
+    const { res, fault } = this.#exchange;
+    if (res.destroyed) return;
+    const all: Headers = { server: SERVER, ...headers };
+    const told =
+      fault?.kind === "truncate" && fault.how === "content"
+        ? Math.min(this.#total, this.#cutAt)
+        : this.#total;
+    if (this.#stated()) all["content-length"] = told;
+    if (fault?.kind === "huge_header") all["x-filler"] = "f".repeat(fault.bytes);
+    res.writeHead(status, all);
+    res.flushHeaders();
+  }
+
+  /** Resolves when the caller can take more, or has left. */
+  async write(chunk: Buffer): Promise<void> {
+    const room = this.#cutAt - this.#sent;
+    if (chunk.length < room) return this.#put(chunk);
+    if (!this.#closed) {
+      await this.#put(chunk.subarray(0, room));
+      await this.#cut();
+    }
+    const rest = chunk.subarray(room);
+    if (rest.length > 0 && !this.#closed) await this.#put(rest);
+  }
+
+  async end(): Promise<void> {
+    const { res } = this.#exchange;
+    if (this.#closed || res.destroyed) return;
+    this.#closed = true;
+    res.end();
+    await finished(this.#exchange);
+  }
+
+  #stated(): boolean {
+    const { fault } = this.#exchange;
+    return fault?.kind === "truncate" && fault.how !== "content"
+      ? fault.how === "length"
+      : this.#framing === "length";
+  }
+
+  async #put(bytes: Buffer): Promise<void> {
+    const { fault } = this.#exchange;
+    this.#sent += bytes.length;
+    if (fault?.kind !== "trickle") return this.#push(bytes);
+    const step = Math.max(1, Math.round((fault.bytes_per_s * TRICKLE_STEP_MS) / 1_000));
+    for (let at = 0; at < bytes.length && !this.#exchange.res.destroyed; at += step) {
+      await this.#push(bytes.subarray(at, at + step));
+      await sleep(Math.max(TRICKLE_STEP_MS, 1_000 / fault.bytes_per_s));
+    }
+  }
+
+  async #push(bytes: Buffer): Promise<void> {
+    const { res } = this.#exchange;
+    if (this.#closed || res.destroyed || bytes.length === 0) return;
+    if (res.write(bytes)) return;
+    await happened(res, "drain");
+  }
+
+  async #cut(): Promise<void> {
+    const { res, fault } = this.#exchange;
+    if (res.destroyed) return;
+    if (fault?.kind === "stall") {
+      this.#cutAt = Infinity;
+      await happened(res, "close", fault.ms);
+      this.#spoiled = res.destroyed;
+      return;
+    }
+    this.#spoiled = !(fault?.kind === "reset" && fault.goes_on);
+    this.#closed = true;
+    if (fault?.kind === "truncate" && fault.how === "content") res.end();
+    else if (fault?.kind === "truncate") res.socket?.end();
+    else {
+      await sleep(BEFORE_RESET_MS);
+      res.socket?.resetAndDestroy();
+    }
+    await finished(this.#exchange);
+  }
+}
+
+/** Where a fault cuts an answer; Infinity when none does. */
+function cutOf(fault: Fault | null, total: number): number {
+  const cuts =
+    fault?.kind === "truncate" ||
+    fault?.kind === "stall" ||
+    (fault?.kind === "reset" && fault.at === "body");
+  return cuts ? Math.max(0, Math.min(total - 1, Math.floor(total * fault.fraction))) : Infinity;
+}
+
+async function finished({ res }: Exchange): Promise<void> {
+  if (!res.closed) await happened(res, "close");
+}
+
+/** Waits for the event or the connection's end, at most `maxMs`; leaves no listener behind. */
+function happened(res: ServerResponse, event: "drain" | "close", maxMs?: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = maxMs === undefined ? null : setTimeout(() => done(), maxMs);
+    const done = (): void => {
+      if (timer) clearTimeout(timer);
+      res.off(event, done);
+      res.off("close", done);
+      resolve();
+    };
+    res.on(event, done);
+    res.on("close", done);
+  });
+}
+
+/** Sends a whole answer. */
+export async function send(
+  exchange: Exchange,
+  status: number,
+  headers: Headers,
+  body: Buffer,
+): Promise<void> {
+  const sender = new Sender(exchange, body.length, "length");
+  sender.head(status, headers);
+  await sender.write(body);
+  await sender.end();
+}
+
+export function sendJson(exchange: Exchange, status: number, value: unknown): Promise<void> {
+  return send(
+    exchange,
+    status,
+    { "content-type": "application/json" },
+    Buffer.from(JSON.stringify(value)),
+  );
+}
+
+/** Sends a page as it is: what faults and the tunnel put in a card's place. No fault bends it further. */
+export function sendPage({ res }: Exchange, status: number, headers: Headers, page: string): void {
+  res.writeHead(status, {
+    "content-type": "text/html; charset=utf-8",
+    "content-length": Buffer.byteLength(page),
+    ...headers,
+  });
+  res.end(page);
+}

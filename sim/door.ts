@@ -1,0 +1,54 @@
+/**
+ * A card's door: faults that strike before a request's body is read. On the path of a run each
+ * of them is a run that failed, for the request did reach the card.
+ */
+import { sendPage } from "./delivery.ts";
+import type { Bench, Exchange, Route } from "./exchange.ts";
+import type { Fault } from "./faults.ts";
+import type { Work } from "./work.ts";
+
+const WELCOME_PAGE = "<!DOCTYPE html>\n<html><body><p>It works!</p></body></html>\n";
+const BROKEN = JSON.stringify({ detail: "Internal Server Error" });
+
+/** Tells whether the fault has dealt with the request. */
+export async function failAtDoor(
+  bench: Bench,
+  exchange: Exchange,
+  fault: Fault,
+  route: Route | null,
+): Promise<boolean> {
+  const { req, res } = exchange;
+  const begin = (ms: number): Work | null =>
+    route?.as === "run" ? bench.begin(exchange, { ms }) : null;
+  if (fault.kind === "status" && (fault.at === "start" || route?.as !== "run")) {
+    begin(0)?.end("fault");
+    sendPage(exchange, fault.status, { "content-type": "application/json" }, fault.body ?? BROKEN);
+  } else if (fault.kind === "not_json") {
+    begin(0)?.end("fault");
+    sendPage(exchange, 200, {}, fault.body ?? WELCOME_PAGE);
+  } else if (fault.kind === "reset" && fault.at === "start") {
+    begin(0)?.end("fault");
+    req.socket.resetAndDestroy();
+  } else if (fault.kind === "hang") {
+    req.resume();
+    const hung = begin(fault.busy_ms ?? Infinity);
+    await (fault.busy_ms === undefined ? hung?.whenGone : hung?.until(fault.busy_ms));
+    hung?.end("fault");
+  } else return false;
+  if (!res.destroyed) req.resume();
+  return true;
+}
+
+/** Breaks the connection in the midst of a run, with the run or without it. */
+export function breakLater(
+  { req }: Exchange,
+  work: Work,
+  { after_ms, goes_on }: Extract<Fault, { kind: "reset" }>,
+): void {
+  const timer = setTimeout(() => {
+    if (work.run.ended !== null) return;
+    if (!goes_on) work.kill();
+    req.socket.resetAndDestroy();
+  }, after_ms);
+  timer.unref();
+}

@@ -1,0 +1,63 @@
+/**
+ * Performing a run whose answer is whole: (1) it starts, (2) the bytes are made while the service
+ * time passes, (3) the slot is freed, (4) the answer goes out. The slot is freed before the first
+ * byte, so a caller who has the answer never finds its slot still counted; only a stalled answer
+ * holds the slot, because there the GPU is what hangs.
+ */
+import type { Bench, Exchange, Plan } from "./exchange.ts";
+import { send, sendPage } from "./delivery.ts";
+import { spoils } from "./faults.ts";
+import type { Work } from "./work.ts";
+
+export interface Answer {
+  readonly contentType: string;
+  readonly body: Buffer;
+}
+
+export async function perform<T>(
+  bench: Bench,
+  exchange: Exchange,
+  plan: Plan,
+  make: (gone: AbortSignal) => Promise<T>,
+  shape: (made: T, work: Work) => Answer,
+): Promise<void> {
+  const { fault } = exchange;
+  const work = bench.begin(exchange, plan); // (1)
+  const making = make(work.gone).then(
+    (made) => ({ made }),
+    (error: unknown) => ({ error }),
+  );
+  await work.until(plan.ms); // (2)
+  const outcome = await Promise.race([making, work.whenGone]);
+  if (work.gone.aborted || outcome === undefined) {
+    work.end("done"); // (3) a ghost, unless it was stopped or killed before
+    return;
+  }
+  if ("error" in outcome) return fail(exchange, work, outcome.error);
+  const answer = shape(outcome.made, work);
+  if (fault?.kind === "status") {
+    work.end("fault");
+    sendPage(
+      exchange,
+      fault.status,
+      { "content-type": "application/json" },
+      fault.body ?? JSON.stringify({ detail: "the GPU gave up" }),
+    );
+    return;
+  }
+  if (fault?.kind !== "stall") work.end(spoils(fault) ? "fault" : "done"); // (3)
+  await send(exchange, 200, { "content-type": answer.contentType }, answer.body); // (4)
+  work.end("fault");
+}
+
+/** As the WebUI reports what went wrong inside. */
+function fail(exchange: Exchange, work: Work, error: unknown): void {
+  work.end("fault");
+  const message = error instanceof Error ? error.message : String(error);
+  sendPage(
+    exchange,
+    500,
+    { "content-type": "application/json" },
+    JSON.stringify({ error: "RuntimeError", detail: "", body: "", errors: message }),
+  );
+}

@@ -1,0 +1,111 @@
+/**
+ * A run at work on a GPU. It is started by the card, lasts its service time whether its caller
+ * stays or not, and may be cut short: interrupted (it gives what it has), stopped (its caller
+ * left and nobody goes on for ghosts), killed (the card died under it).
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import { nowMs } from "./clock.ts";
+import type { Ledger, Run } from "./counts.ts";
+import type { Sketch } from "./picture.ts";
+
+export type Cut = "interrupted" | "stopped" | "killed";
+
+interface Setting {
+  readonly ledger: Ledger;
+  readonly run: Run;
+  readonly ms: number;
+  readonly ghost: boolean;
+  readonly task: string | null;
+  readonly sketch: Sketch | null;
+  /** Told once, when the slot is free again. */
+  readonly ended: (work: Work) => void;
+}
+
+export class Work {
+  readonly run: Run;
+  readonly ms: number;
+  readonly task: string | null;
+  readonly sketch: Sketch | null;
+  /** Resolves when `gone` fires. */
+  readonly whenGone: Promise<void>;
+  readonly #setting: Setting;
+  readonly #gone = new AbortController();
+  readonly #woken = new AbortController();
+  #cut: Cut | null = null;
+
+  constructor(setting: Setting) {
+    this.run = setting.run;
+    this.ms = setting.ms;
+    this.task = setting.task;
+    this.sketch = setting.sketch;
+    this.#setting = setting;
+    this.whenGone = new Promise((resolve) =>
+      this.#gone.signal.addEventListener("abort", () => resolve(), { once: true }),
+    );
+  }
+
+  get cut(): Cut | null {
+    return this.#cut;
+  }
+
+  /** Fires when nobody is there any more to take the answer: the caller left, or the card died. */
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  get progress(): number {
+    return this.ms <= 0 ? 1 : Math.min(1, Math.max(0, (nowMs() - this.run.started_at) / this.ms));
+  }
+
+  /** Waits until `ms` after the start, or until the run is cut short. */
+  async until(ms: number): Promise<void> {
+    const rest = this.run.started_at + ms - nowMs();
+    if (rest > 0) await sleep(rest, this.#woken.signal);
+  }
+
+  left(): void {
+    if (this.run.ended !== null) return;
+    this.#setting.ledger.leave(this.run, nowMs());
+    this.#gone.abort();
+    if (!this.#setting.ghost) {
+      this.#cutShort("stopped");
+      this.end("stopped");
+    }
+  }
+
+  interrupt(): void {
+    this.#cutShort("interrupted");
+  }
+
+  kill(): void {
+    this.#cutShort("killed");
+    this.end("fault");
+    this.#gone.abort();
+  }
+
+  /** Frees the slot. Said again, it changes nothing. */
+  end(how: "done" | "stopped" | "fault"): void {
+    if (this.run.ended !== null) return;
+    this.#setting.ledger.end(this.run, nowMs(), how);
+    this.#setting.ended(this);
+  }
+
+  #cutShort(cut: Cut): void {
+    if (this.#cut !== null || this.run.ended !== null) return;
+    this.#cut = cut;
+    this.#woken.abort();
+  }
+}
+
+/** Node's timers hold 2^31 - 1 ms at most. */
+const SLEEP_MAX_MS = 2_147_483_647;
+
+/** Sleeps; the signal ends it early and is no error. */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted) return;
+  await delay(Math.min(ms, SLEEP_MAX_MS), undefined, signal ? { signal } : {}).catch(
+    (error: unknown) => {
+      if (!signal?.aborted) throw error;
+    },
+  );
+}

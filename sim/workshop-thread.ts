@@ -1,0 +1,36 @@
+/** One thread of the workshop: takes a job, gives bytes back. */
+import { parentPort } from "node:worker_threads";
+import { decodePng } from "./image-file.ts";
+import { drawPicture } from "./picture.ts";
+import { encodePng } from "./png.ts";
+import { planSpeech } from "./speech.ts";
+import { speak } from "./voice.ts";
+import type { Job, Made, PictureJob } from "./workshop.ts";
+
+parentPort?.on("message", (job: Job) => {
+  const made = make(job);
+  parentPort?.postMessage(made, "bytes" in made ? [made.bytes.buffer] : []);
+});
+
+function make(job: Job): Made {
+  try {
+    if (job.kind === "picture") return { bytes: owned(drawFile(job)) };
+    const samples = speak(planSpeech(job.text, job.speed), job.voice);
+    return { bytes: owned(new Uint8Array(samples.buffer)) };
+  } catch (error) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function drawFile({ sketch, parameters, init }: PictureJob): Uint8Array {
+  const under = init && decodePng(init.file);
+  return encodePng(
+    drawPicture(under ? { ...sketch, under: { picture: under, share: init.share } } : sketch),
+    parameters,
+  );
+}
+
+/** Small Buffers share a pool that must not be transferred away, so the bytes get one of their own. */
+function owned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(bytes);
+}

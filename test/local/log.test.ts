@@ -1,0 +1,52 @@
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { LogFile } from "../../local/log.ts";
+import { temporaryFolders } from "../support/folders.ts";
+
+const newFolder = temporaryFolders();
+const entry = (message: string, level = "log", timestamp = 0) => ({ level, message, timestamp });
+
+test("the Worker's JSON lines are kept as they are, others become JSON", () => {
+  const path = join(newFolder(), "log");
+  const log = new LogFile(path, () => {});
+  log.write(entry('{"status":200}'));
+  log.write(entry("plain\nwords", "warn"));
+  log.close();
+  const [first, second] = readFileSync(path, "utf8").trimEnd().split("\n");
+  expect(first).toBe('{"status":200}');
+  expect(JSON.parse(second ?? "")).toEqual({ at: "1970-01-01T00:00:00.000Z", level: "warn", message: "plain\nwords" });
+});
+
+test("the log never takes more than twice its limit, and keeps its latest lines", () => {
+  const path = join(newFolder(), "log");
+  const log = new LogFile(path, () => {}, 1000);
+  for (let i = 0; i < 500; i++) log.write(entry(`{"line":${i}}`));
+  log.close();
+  expect(statSync(path).size).toBeLessThanOrEqual(1000);
+  expect(statSync(`${path}.1`).size).toBeLessThanOrEqual(1000);
+  expect(readFileSync(path, "utf8").trimEnd().split("\n").at(-1)).toBe('{"line":499}');
+});
+
+test("a log that was there goes on", () => {
+  const path = join(newFolder(), "log");
+  for (const line of ['{"n":1}', '{"n":2}']) {
+    const log = new LogFile(path, () => {});
+    log.write(entry(line));
+    log.close();
+  }
+  expect(readFileSync(path, "utf8")).toBe('{"n":1}\n{"n":2}\n');
+});
+
+test("warnings and errors show on the terminal, a bounded number of them in a window", () => {
+  const shown: string[] = [];
+  const log = new LogFile(join(newFolder(), "log"), (line) => shown.push(line));
+  log.write(entry("quiet"));
+  for (let i = 0; i < 100; i++) log.write(entry(`trouble ${i}`, "error", 1_000_000));
+  expect(shown).toHaveLength(21);
+  expect(shown[0]).toBe("error: trouble 0");
+  expect(shown[20]).toContain("more of them in");
+  log.write(entry("later", "warn", 1_010_001));
+  expect(shown.at(-1)).toBe("warn: later");
+  log.close();
+});

@@ -1,0 +1,67 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { ROOT } from "../../local/root.ts";
+import { makeTether } from "../../local/tether.ts";
+import { temporaryFolders } from "../support/folders.ts";
+import { ended, isRunning } from "../support/processes.ts";
+
+const newFolder = temporaryFolders();
+const SLEEP = "setInterval(() => {}, 1000); console.log(process.pid)";
+
+/** A process that ties a sleeping child to itself and says the child's pid. */
+async function starter(): Promise<{ pid: number; child: number; kill(): void }> {
+  const script = `
+    import { spawn } from "node:child_process";
+    import { makeTether } from ${JSON.stringify(join(ROOT, "local/tether.ts"))};
+    const tether = makeTether(${JSON.stringify(newFolder())});
+    spawn(tether.command, [process.execPath, "-e", ${JSON.stringify(SLEEP)}], {
+      stdio: ["ignore", "inherit", "inherit"], env: { ...process.env, ...tether.env } });
+    setInterval(() => {}, 1000);`;
+  const process_ = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = await once(process_.stdout, "data");
+  return { pid: process_.pid ?? 0, child: Number(String(line)), kill: () => process_.kill("SIGKILL") };
+}
+
+test("a tied child ends when its starter is killed", async () => {
+  const it = await starter();
+  expect(isRunning(it.child)).toBe(true);
+  it.kill();
+  expect(await ended(it.child, 2_000)).toBe(true);
+});
+
+test("two starters' children end with their own starter alone", async () => {
+  const [one, two] = await Promise.all([starter(), starter()]);
+  one.kill();
+  expect(await ended(one.child, 2_000)).toBe(true);
+  expect(isRunning(two.child)).toBe(true);
+  two.kill();
+  expect(await ended(two.child, 2_000)).toBe(true);
+});
+
+test("cutting the tether ends what is tied", async () => {
+  const tether = makeTether(newFolder());
+  if (tether === null) throw new Error("no named pipes here");
+  const child = spawn(tether.command, [process.execPath, "-e", SLEEP], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...tether.env },
+  });
+  await once(child.stdout, "data");
+  tether.cut();
+  expect((await once(child, "exit"))[1]).toBe("SIGKILL");
+});
+
+test("a tied command keeps its own pid, signals and exit code", async () => {
+  const tether = makeTether(newFolder());
+  if (tether === null) throw new Error("no named pipes here");
+  const script = 'process.on("SIGTERM", () => process.exit(42)); setInterval(() => {}, 1000); console.log(process.pid)';
+  const child = spawn(tether.command, [process.execPath, "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...tether.env },
+  });
+  expect(Number(String((await once(child.stdout, "data"))[0]))).toBe(child.pid);
+  child.kill("SIGTERM");
+  expect((await once(child, "exit"))[0]).toBe(42);
+  tether.cut();
+});

@@ -1,0 +1,170 @@
+/** Cards: one GPU each, wherever it is listed; what it is doing, and what its agent reports. */
+import { z } from "zod";
+import type { CardStatus, Gate } from "../../durable-objects/protocol.ts";
+import { patchCard, setCardToken } from "../db/admin-queries.ts";
+import { cardById, listingsOf, pageOfCards } from "../db/list-queries.ts";
+import type { CardRow, ListingRow } from "../db/queries.ts";
+import type { Env } from "../env.ts";
+import { cardStatuses } from "../operate/live.ts";
+import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { CardPatch, HeartbeatBody } from "../service.ts";
+import { announce } from "./announce.ts";
+import { attempt, type Changed, changeOf } from "./change.ts";
+import { cardSettings } from "./listings.ts";
+import { makeCardToken } from "./operator.ts";
+import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { type Answer, type Call, route, type Route } from "./route.ts";
+import { CardView, cardView, iso, Time } from "./views.ts";
+
+const GateView = z.object({
+  state: z.enum(["closed", "open", "half_open", "trial"]),
+  until_at: Time.nullable(),
+  reason: z.string().nullable(),
+});
+
+const LiveView = z.object({
+  in_use: z.int().meta({ description: "Leased and draining slots." }),
+  gates: z.record(z.string(), GateView).meta({ description: "By service: closed takes work, open does not, half_open may try one request, trial is trying it." }),
+  heartbeat: z
+    .object({
+      gpu_memory_ratio: z.number().nullable(),
+      gpu_utilization: z.number().nullable(),
+      running: z.int().nullable(),
+      at: Time,
+    })
+    .nullable(),
+  counters: z.record(z.string(), z.int()),
+});
+
+const LiveCardView = z
+  .object({ ...CardView.shape, live: LiveView.nullable().meta({ description: "Null: the card's object did not answer in time." }) })
+  .meta({ id: "LiveCardView" });
+
+const TokenView = z.object({ id: z.string(), token: z.string().meta({ description: "Shown this once." }) });
+
+const tag = "Cards";
+type Named<B> = Call<B, unknown, "card">;
+
+export const cardRoutes: Route[] = [
+  route({
+    method: "GET",
+    path: "/v1/cards",
+    role: "read",
+    tag,
+    summary: "List cards with what they are doing",
+    query: PageQuery,
+    answers: { 200: { description: "Cards by id.", schema: listOf(LiveCardView) } },
+    run: ({ env, query }) => list(env, query),
+  }),
+  route({
+    method: "GET",
+    path: "/v1/cards/{card}",
+    role: "read",
+    tag,
+    summary: "Show a card with what it is doing",
+    answers: { 200: { description: "The card.", schema: LiveCardView } },
+    run: ({ env, params }) => show(env, params.card),
+  }),
+  route({
+    method: "PATCH",
+    path: "/v1/cards/{card}",
+    role: "ops",
+    tag,
+    summary: "Change a card wherever it is listed",
+    description: "A draining or disabled card gets nothing new; what runs on it runs to its end.",
+    body: CardPatch,
+    answers: { 200: { description: "The card.", schema: CardView } },
+    run: (call) => attempt(() => patch(call)),
+  }),
+  route({
+    method: "POST",
+    path: "/v1/cards/{card}/token",
+    role: "admin",
+    tag,
+    summary: "Replace the token of a card's agent",
+    answers: { 200: { description: "The new token; the old one is refused from now on.", schema: TokenView } },
+    run: (call) => attempt(() => replaceToken(call)),
+  }),
+  route({
+    method: "POST",
+    path: "/v1/cards/{card}/heartbeat",
+    role: "card",
+    tag,
+    summary: "Report what a card is doing",
+    description: "Sent by the card's agent. Order is by arrival; `at` is for people.",
+    body: HeartbeatBody,
+    answers: { 204: { description: "Heard.", schema: null } },
+    run: (call) => hear(call),
+  }),
+];
+
+async function patch(call: Named<z.output<typeof CardPatch>>): Promise<Changed<Answer>> {
+  const { env, trace, params, body } = call;
+  const [before, listings] = await Promise.all([cardById(env, params.card), listingsOf(env, "card", [params.card])]);
+  if (before === null) return refuse("not_found");
+  const after = { ...before, ...cardSettings(before, body) };
+  if (JSON.stringify(before) !== JSON.stringify(after)) {
+    const change = changeOf(call, "card.patch", params.card, cardSettings(before, {}), cardSettings(after, {}));
+    const outcome = await patchCard(env, before, after, change);
+    if (outcome !== "done") return outcome;
+  }
+  await announce(env, trace, listings.map((listing) => listing.serviceId), [params.card]);
+  const row = await cardById(env, params.card);
+  return row === null ? refuse("not_found") : { status: 200, body: cardView(row, listings) };
+}
+
+async function replaceToken(call: Named<unknown>): Promise<Changed<Answer>> {
+  const { env, params } = call;
+  const before = await cardById(env, params.card);
+  if (before === null) return refuse("not_found");
+  const { token, hash } = await makeCardToken(env);
+  const outcome = await setCardToken(env, before, hash, changeOf(call, "card.token", params.card, null, null));
+  return outcome === "done" ? { status: 200, body: { id: before.id, token } } : outcome;
+}
+
+async function hear({ env, params, body }: Named<z.output<typeof HeartbeatBody>>): Promise<Answer> {
+  await env.CARD.getByName(params.card).heartbeat({
+    gpuMemoryRatio: body.gpu_memory_ratio ?? null,
+    gpuUtilization: body.gpu_utilization ?? null,
+    running: body.running ?? null,
+  });
+  return { status: 204, body: null };
+}
+
+async function show(env: Env, id: string): Promise<Answer | Refusal> {
+  const [row, listings] = await Promise.all([cardById(env, id), listingsOf(env, "card", [id])]);
+  if (row === null) return refuse("not_found");
+  const live = await cardStatuses(env, [id]);
+  return { status: 200, body: liveCardView(row, listings, live.get(id)) };
+}
+
+async function list(env: Env, query: z.output<typeof PageQuery>): Promise<Answer | Refusal> {
+  const from = positionOf(query.cursor, z.tuple([z.string()]));
+  if (isRefusal(from)) return from;
+  const rows = await pageOfCards(env, from.at?.[0], "after", query.limit);
+  const ids = rows.slice(0, query.limit).map((row) => row.id);
+  const [listings, live] = await Promise.all([listingsOf(env, "card", ids), cardStatuses(env, ids)]);
+  return page(rows, query.limit, (row) => [row.id], (row) => liveCardView(row, listings, live.get(row.id)));
+}
+
+function liveCardView(row: CardRow, listings: ListingRow[], status: CardStatus | undefined): z.infer<typeof LiveCardView> {
+  return { ...cardView(row, listings), live: status === undefined ? null : liveView(status) };
+}
+
+function gateView({ state, untilAt, reason }: Gate): z.infer<typeof GateView> {
+  return { state, until_at: state === "open" ? iso(untilAt) : null, reason };
+}
+
+function liveView({ report, heartbeat, counters }: CardStatus): z.infer<typeof LiveView> {
+  return {
+    in_use: report.held.length,
+    gates: Object.fromEntries(Object.entries(report.gates).map(([service, gate]) => [service, gateView(gate)])),
+    heartbeat: heartbeat && {
+      gpu_memory_ratio: heartbeat.gpuMemoryRatio,
+      gpu_utilization: heartbeat.gpuUtilization,
+      running: heartbeat.running,
+      at: iso(heartbeat.at),
+    },
+    counters: { ...counters },
+  };
+}

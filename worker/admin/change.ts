@@ -1,0 +1,34 @@
+/** A change: what the audit log is told of it, and its repetition when another one overtook it. */
+import type { Change, Outcome } from "../db/admin-queries.ts";
+import { refuse, type Refusal } from "../refusal.ts";
+import type { Trace } from "../trace.ts";
+import { invalid } from "./body.ts";
+
+const TRIES_MAX = 3;
+/** Longest random pause between tries, so that two who collide do not collide again. */
+const PAUSE_MS_MAX = 50;
+
+/** What a changing call answers: `stale` and `taken` when its write did not happen. */
+export type Changed<T> = T | Refusal | Exclude<Outcome, "done">;
+
+/** `change` reads, decides and writes; while it answers `stale` it is done again, from what stands by then. */
+export async function attempt<T>(change: () => Promise<Changed<T>>): Promise<T | Refusal> {
+  for (let tries = 1; tries <= TRIES_MAX; tries++) {
+    const outcome = await change();
+    if (outcome === "taken") return invalid("route", "is another service's route");
+    if (outcome !== "stale") return outcome;
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * PAUSE_MS_MAX));
+  }
+  // The nearest reason for "somebody else is changing this": worth trying again at once.
+  return refuse("idempotency_in_flight", { retryAfterMs: 1000 });
+}
+
+export function changeOf(
+  { actor, trace }: { actor: string; trace: Trace },
+  action: string,
+  target: string,
+  before: object | null,
+  after: object | null,
+): Change {
+  return { actor, action, target, before, after, requestId: trace.id };
+}

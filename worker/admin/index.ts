@@ -1,0 +1,37 @@
+/** The admin API: its table of calls, mounted at /admin. Whoever is no operator learns nothing here, not even a 404. */
+import { type Context, Hono } from "hono";
+import { renderRefusal } from "../dialects/native.ts";
+import { isRefusal, refuse } from "../refusal.ts";
+import type { App } from "../trace.ts";
+import { cardRoutes } from "./cards.ts";
+import { keyRoutes } from "./keys.ts";
+import { ledgerRoutes } from "./ledger.ts";
+import { listingRoutes } from "./listings.ts";
+import { operatorOf } from "./operator.ts";
+import { type Route, serve } from "./route.ts";
+import { serviceRoutes } from "./services.ts";
+import { tenantRoutes } from "./tenants.ts";
+
+export const adminRoutes: Route[] = [...serviceRoutes, ...listingRoutes, ...cardRoutes, ...tenantRoutes, ...keyRoutes, ...ledgerRoutes];
+
+export const adminApp = new Hono<App>();
+
+const inHono = (path: string) => path.replaceAll(/\{(\w+)\}/g, ":$1");
+
+for (const row of adminRoutes) adminApp.on(row.method, inHono(row.path), (c) => serve(c, row));
+
+for (const path of new Set(adminRoutes.map((row) => row.path))) {
+  const allow = adminRoutes.filter((row) => row.path === path).map((row) => row.method);
+  adminApp.all(inHono(path), (c) => nothing(c, allow));
+}
+adminApp.all("*", (c) => nothing(c, null));
+
+/** No such call: 405 where the path has others, else 404; and 401 to everybody who is no operator. */
+async function nothing(c: Context<App>, allow: string[] | null): Promise<Response> {
+  const operator = await operatorOf(c.env, c.req.raw.headers);
+  if (isRefusal(operator)) return renderRefusal(operator, c.get("trace"));
+  if (allow === null) return renderRefusal(refuse("not_found"), c.get("trace"));
+  const methods = allow.includes("GET") ? [...allow, "HEAD"].join(", ") : allow.join(", ");
+  const facts = { method: c.req.method, allow: methods };
+  return renderRefusal(refuse("method_not_allowed", { facts, headers: { allow: methods } }), c.get("trace"));
+}

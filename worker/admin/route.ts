@@ -1,0 +1,102 @@
+/**
+ * One row of the admin API's table: everything that serving a call and describing it in the OpenAPI document need,
+ * so that the two cannot differ. `serve` is the way of every call: who (1), may they (2), query (3), body (4), run (5).
+ */
+import type { Context } from "hono";
+import type { z } from "zod";
+import { renderRefusal } from "../dialects/native.ts";
+import type { Env } from "../env.ts";
+import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import type { App, Trace } from "../trace.ts";
+import { checkedBody, checkFields } from "./body.ts";
+import { mayAct, operatorOf, refuseOtherCard, type Role } from "./operator.ts";
+
+export type Method = "GET" | "PUT" | "POST" | "PATCH" | "DELETE";
+
+/** The names in braces of a path. */
+type Names<P extends string> = P extends `${string}{${infer N}}${infer Rest}` ? N | Names<Rest> : never;
+
+export interface Call<Body, Query, Name extends string> {
+  env: Env;
+  trace: Trace;
+  /** For the audit log: an operator's name, or a card's id. */
+  actor: string;
+  params: Record<Name, string>;
+  body: Body;
+  query: Query;
+}
+
+/** `body: null` is an answer without one. */
+export interface Answer {
+  status: 200 | 201 | 202 | 204;
+  body: object | null;
+}
+
+interface Described {
+  /** Below /admin, with names in braces. */
+  path: string;
+  method: Method;
+  /** The role that an operator needs; `card`: the card's own token instead. */
+  role: Role | "card";
+  tag: string;
+  summary: string;
+  description?: string;
+  body?: z.ZodType;
+  query?: z.ZodObject;
+  answers: Partial<Record<Answer["status"], { description: string; schema: z.ZodType | null }>>;
+}
+
+/** A row whose types were checked by `route` and are forgotten here, so that rows fit one list. */
+export interface Route extends Described {
+  run(call: Call<unknown, unknown, string>): Promise<Answer | Refusal>;
+}
+
+/** A row, with the types of its call taken from its schemas and its path. */
+export function route<P extends string, B extends z.ZodType = z.ZodUndefined, Q extends z.ZodType = z.ZodUndefined>(
+  row: Described & {
+    path: P;
+    body?: B;
+    query?: Q;
+    run(call: Call<z.output<B>, z.output<Q>, Names<P>>): Promise<Answer | Refusal>;
+  },
+): Route {
+  return row;
+}
+
+export async function serve(c: Context<App>, row: Route): Promise<Response> {
+  const trace = c.get("trace");
+  const answer = await answerTo(c, row);
+  if (isRefusal(answer)) return renderRefusal(answer, trace);
+  const headers = new Headers({ "cache-control": "no-store" });
+  if (answer.body === null) return new Response(null, { status: answer.status, headers });
+  headers.set("content-type", "application/json");
+  return new Response(JSON.stringify(answer.body), { status: answer.status, headers });
+}
+
+async function answerTo(c: Context<App>, row: Route): Promise<Answer | Refusal> {
+  const trace = c.get("trace");
+  const params: Record<string, string> = c.req.param();
+  // (1) (2)
+  const actor = await identify(c, row.role, params);
+  if (isRefusal(actor)) return actor;
+  trace.fields["actor"] = actor;
+  // (3)
+  const query = row.query === undefined ? null : checkFields(row.query, c.req.query());
+  if (isRefusal(query)) return query;
+  // (4)
+  const body = row.body === undefined ? null : await checkedBody(c.req.raw, row.body, row.method === "POST");
+  if (isRefusal(body)) return body;
+  // (5)
+  return row.run({ env: c.env, trace, actor, params, query: query?.body, body: body?.body });
+}
+
+async function identify(c: Context<App>, role: Role | "card", params: Record<string, string>): Promise<string | Refusal> {
+  const headers = c.req.raw.headers;
+  if (role === "card") {
+    const card = params["card"] ?? "";
+    return (await refuseOtherCard(c.env, headers, card)) ?? card;
+  }
+  const operator = await operatorOf(c.env, headers);
+  if (isRefusal(operator)) return operator;
+  return mayAct(operator, role) ? operator.name : refuse("role", { facts: { role } });
+}

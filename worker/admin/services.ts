@@ -1,0 +1,163 @@
+/** Services: one model behind one public route each. */
+import { z } from "zod";
+import { deleteService, putService, setPaused } from "../db/admin-queries.ts";
+import { countServices, listingsOf, pageOfServices } from "../db/list-queries.ts";
+import { SERVICES_MAX, serviceById, type ServiceRow } from "../db/queries.ts";
+import type { Env } from "../env.ts";
+import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { completeService, Id, type Service, ServicePut } from "../service.ts";
+import { announce } from "./announce.ts";
+import { attempt, type Changed, changeOf } from "./change.ts";
+import { checkFields, invalid } from "./body.ts";
+import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { type Answer, type Call, route, type Route } from "./route.ts";
+import { ServiceView, serviceView } from "./views.ts";
+
+/** Where the program's own paths begin; a service's route may not lie under one. */
+const OWN_PATHS = [
+  "/admin", "/v1", "/replicate", "/fal", "/health", "/ready", "/cluster", "/metrics", "/autoscale",
+  "/openapi.json", "/docs", "/console", "/.well-known",
+];
+
+/** Every isolate holds all services, and a change of one stands in one row of the audit log. */
+const SERVICE_LENGTH_MAX = 256 * 1024;
+
+const tag = "Services";
+const one = { description: "The service.", schema: ServiceView };
+type Named<Body = unknown> = Call<Body, unknown, "id">;
+
+export const serviceRoutes: Route[] = [
+  route({
+    method: "PUT",
+    path: "/v1/services/{id}",
+    role: "admin",
+    tag,
+    summary: "Create a service, or merge into it",
+    description: "`kind` and `route` are needed on creation; `kind` stays. Defaults fill only what was never set.",
+    body: ServicePut,
+    answers: { 200: one, 201: { ...one, description: "The new service." } },
+    run: (call) => attempt(() => put(call)),
+  }),
+  route({
+    method: "GET",
+    path: "/v1/services",
+    role: "read",
+    tag,
+    summary: "List services",
+    query: PageQuery,
+    answers: { 200: { description: "Services by id.", schema: listOf(ServiceView) } },
+    run: ({ env, query }) => list(env, query),
+  }),
+  route({
+    method: "GET",
+    path: "/v1/services/{id}",
+    role: "read",
+    tag,
+    summary: "Show a service",
+    answers: { 200: one },
+    run: async ({ env, params }) => show(env, params.id, 200),
+  }),
+  route({
+    method: "DELETE",
+    path: "/v1/services/{id}",
+    role: "admin",
+    tag,
+    summary: "Delete a service",
+    description: "Its listings go with it; cards stay. What runs, runs to its end; what waits is refused.",
+    answers: { 204: { description: "Gone.", schema: null } },
+    run: (call) => attempt(() => remove(call)),
+  }),
+  route({
+    method: "POST",
+    path: "/v1/services/{id}/pause",
+    role: "ops",
+    tag,
+    summary: "Refuse new requests to a service",
+    answers: { 200: one },
+    run: (call) => attempt(() => turn(call, true)),
+  }),
+  route({
+    method: "POST",
+    path: "/v1/services/{id}/resume",
+    role: "ops",
+    tag,
+    summary: "Let requests in again",
+    answers: { 200: one },
+    run: (call) => attempt(() => turn(call, false)),
+  }),
+];
+
+async function put(call: Named<ServicePut>): Promise<Changed<Answer>> {
+  const { env, trace, params, body } = call;
+  const before = await serviceById(env, params.id);
+  const config = before === null ? await newService(env, params.id, body) : merged(body, before.config);
+  if (isRefusal(config)) return config;
+  if (JSON.stringify(config) !== JSON.stringify(before?.config)) {
+    const outcome = await putService(env, params.id, before, config, changeOf(call, "service.put", params.id, before?.config ?? null, config));
+    if (outcome !== "done") return outcome;
+  }
+  await announce(env, trace, [params.id], []);
+  return show(env, params.id, before === null ? 201 : 200);
+}
+
+async function newService(env: Env, id: string, body: ServicePut): Promise<Service | Refusal> {
+  const named = checkFields(Id, id);
+  if (isRefusal(named)) return { ...named, param: "id" };
+  if (body.kind === undefined) return invalid("kind", "is needed to create a service");
+  if (body.route === undefined) return invalid("route", "is needed to create a service");
+  if ((await countServices(env)) >= SERVICES_MAX) return invalid("id", `there are ${SERVICES_MAX} services already, the most`);
+  return refuseUnfit(completeService({ ...body, kind: body.kind, route: body.route }, null));
+}
+
+function merged(body: ServicePut, before: Service): Service | Refusal {
+  // What a kind stands for (paths, bounds, what is forbidden) was set on creation: another kind would keep it.
+  if (body.kind !== undefined && body.kind !== before.kind) return invalid("kind", `stays '${before.kind}'; delete the service to change it`);
+  return refuseUnfit(completeService({ ...body, kind: before.kind, route: body.route ?? before.route }, before));
+}
+
+function refuseUnfit(service: Service): Service | Refusal {
+  if (/\/\.{1,2}\//.test(service.route)) return invalid("route", "may not hold dot segments");
+  const own = OWN_PATHS.find((path) => service.route.startsWith(`${path}/`));
+  if (own !== undefined) return invalid("route", `lies under '${own}', which is the program's own`);
+  if (JSON.stringify(service).length <= SERVICE_LENGTH_MAX) return service;
+  const lengths = Object.entries(service).map(([field, value]) => ({ field, length: JSON.stringify(value).length }));
+  const longest = lengths.reduce((a, b) => (b.length > a.length ? b : a));
+  return invalid(longest.field, `is too long: a service may have ${SERVICE_LENGTH_MAX} characters of JSON`);
+}
+
+async function remove(call: Named): Promise<Changed<Answer>> {
+  const { env, trace, params } = call;
+  const before = await serviceById(env, params.id);
+  if (before === null) return refuse("not_found");
+  const listed = await listingsOf(env, "service", [params.id]);
+  const outcome = await deleteService(env, before, changeOf(call, "service.delete", params.id, before.config, null));
+  if (outcome !== "done") return outcome;
+  await announce(env, trace, [params.id], listed.map((listing) => listing.cardId));
+  return { status: 204, body: null };
+}
+
+async function turn(call: Named, paused: boolean): Promise<Changed<Answer>> {
+  const { env, trace, params } = call;
+  const before = await serviceById(env, params.id);
+  if (before === null) return refuse("not_found");
+  if (before.paused !== paused) {
+    const change = changeOf(call, paused ? "service.pause" : "service.resume", params.id, { paused: before.paused }, { paused });
+    const outcome = await setPaused(env, before, paused, change);
+    if (outcome !== "done") return outcome;
+  }
+  await announce(env, trace, [params.id], []);
+  return show(env, params.id, 200);
+}
+
+async function show(env: Env, id: string, status: 200 | 201): Promise<Answer | Refusal> {
+  const [row, listings] = await Promise.all([serviceById(env, id), listingsOf(env, "service", [id])]);
+  return row === null ? refuse("not_found") : { status, body: serviceView(row, listings) };
+}
+
+async function list(env: Env, query: z.output<typeof PageQuery>): Promise<Answer | Refusal> {
+  const from = positionOf(query.cursor, z.tuple([z.string()]));
+  if (isRefusal(from)) return from;
+  const rows = await pageOfServices(env, from.at, query.limit);
+  const listings = await listingsOf(env, "service", rows.map((row) => row.id));
+  return page(rows, query.limit, (row: ServiceRow) => [row.id], (row) => serviceView(row, listings));
+}

@@ -1,0 +1,152 @@
+/** Tenants: who pays, and how much they may ask for. */
+import { z } from "zod";
+import { forgetCallers } from "../auth.ts";
+import { closeTenant, createTenant, deleteTenant, forgetResultsOf, patchTenant } from "../db/admin-queries.ts";
+import { answerKeysOf, pageOfTenants, tenantById } from "../db/list-queries.ts";
+import type { TenantRow } from "../db/queries.ts";
+import type { Env } from "../env.ts";
+import { randomText } from "../keys.ts";
+import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { DEFAULT_LIMITS, Limits, TenantCreate, TenantPatch } from "../service.ts";
+import { attempt, type Changed, changeOf } from "./change.ts";
+import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { type Answer, type Call, route, type Route } from "./route.ts";
+import { TenantView, tenantView } from "./views.ts";
+
+/** Results removed at once: what R2 lists and deletes in one call. */
+const REMOVED_AT_ONCE = 1000;
+/** Rounds of removal in one call: one call works for seconds, not minutes. */
+const ROUNDS_MAX = 20;
+
+const tag = "Tenants";
+const one = { description: "The tenant.", schema: TenantView };
+type Named<B> = Call<B, unknown, "id">;
+
+export const tenantRoutes: Route[] = [
+  route({
+    method: "POST",
+    path: "/v1/tenants",
+    role: "admin",
+    tag,
+    summary: "Create a tenant",
+    description: "`concurrent` and `waiting` count per service; the quota counts results.",
+    body: TenantCreate,
+    answers: { 201: { ...one, description: "The new tenant." } },
+    run: (call) => create(call),
+  }),
+  route({
+    method: "GET",
+    path: "/v1/tenants",
+    role: "read",
+    tag,
+    summary: "List tenants",
+    query: PageQuery,
+    answers: { 200: { description: "Tenants, the oldest first.", schema: listOf(TenantView) } },
+    run: async ({ env, query }) => {
+      const from = positionOf(query.cursor, z.tuple([z.int(), z.string()]));
+      if (isRefusal(from)) return from;
+      const rows = await pageOfTenants(env, from.at, query.limit);
+      return page(rows, query.limit, (row) => [row.createdAt, row.id], tenantView);
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/v1/tenants/{id}",
+    role: "read",
+    tag,
+    summary: "Show a tenant",
+    answers: { 200: one },
+    run: ({ env, params }) => show(env, params.id),
+  }),
+  route({
+    method: "PATCH",
+    path: "/v1/tenants/{id}",
+    role: "admin",
+    tag,
+    summary: "Change a tenant",
+    description: "Limits that are left out stay. A disabled tenant's keys are refused.",
+    body: TenantPatch,
+    answers: { 200: one },
+    run: (call) => attempt(() => patch(call)),
+  }),
+  route({
+    method: "DELETE",
+    path: "/v1/tenants/{id}",
+    role: "admin",
+    tag,
+    summary: "Delete a tenant with its keys and results",
+    description: `Its keys are refused at once. A tenant with more results than one call removes (${ROUNDS_MAX * REMOVED_AT_ONCE}) answers 202 and stays disabled; the same call goes on.`,
+    answers: {
+      202: { description: "Results are left: call again.", schema: TenantView },
+      204: { description: "Gone.", schema: null },
+    },
+    run: (call) => attempt(() => remove(call)),
+  }),
+];
+
+async function create(call: Call<z.output<typeof TenantCreate>, unknown, never>): Promise<Answer> {
+  const { env, body } = call;
+  const row: TenantRow = {
+    id: `ten_${randomText(16)}`,
+    name: body.name,
+    limits: Limits.parse({ ...DEFAULT_LIMITS, ...body.limits }),
+    weight: body.weight ?? 1,
+    state: "active",
+    createdAt: Date.now(),
+  };
+  const after = tenantView(row);
+  await createTenant(env, row, changeOf(call, "tenant.create", row.id, null, after));
+  return { status: 201, body: after };
+}
+
+async function patch(call: Named<z.output<typeof TenantPatch>>): Promise<Changed<Answer>> {
+  const { env, params, body } = call;
+  const before = await tenantById(env, params.id);
+  if (before === null) return refuse("not_found");
+  const after = {
+    name: body.name ?? before.name,
+    limits: Limits.parse({ ...DEFAULT_LIMITS, ...before.limits, ...body.limits }),
+    weight: body.weight ?? before.weight,
+    state: body.state ?? before.state,
+  };
+  const shown = tenantView({ ...before, ...after });
+  if (JSON.stringify(shown) !== JSON.stringify(tenantView(before))) {
+    const outcome = await patchTenant(env, before, after, changeOf(call, "tenant.patch", params.id, tenantView(before), shown));
+    if (outcome !== "done") return outcome;
+  }
+  forgetCallers();
+  return { status: 200, body: shown };
+}
+
+async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
+  const { env, params } = call;
+  const before = await tenantById(env, params.id);
+  if (before === null) return refuse("not_found");
+  const outcome = await closeTenant(env, before, changeOf(call, "tenant.delete", params.id, tenantView(before), null));
+  if (outcome !== "done") return outcome;
+  forgetCallers();
+  if (!(await removeResults(env, params.id))) return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
+  await deleteTenant(env, params.id);
+  return { status: 204, body: null };
+}
+
+/** Removes a tenant's results and the answers it made; true when none is left. */
+async function removeResults(env: Env, tenantId: string): Promise<boolean> {
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const [stored, answers] = await Promise.all([
+      env.RESULTS.list({ prefix: `${tenantId}/`, limit: REMOVED_AT_ONCE }),
+      answerKeysOf(env, tenantId, REMOVED_AT_ONCE),
+    ]);
+    // Objects first: their rows are what finds them again should this end half-way.
+    const keys = stored.objects.map((object) => object.key);
+    for (const some of [keys, answers]) if (some.length > 0) await env.RESULTS.delete(some);
+    const left = await forgetResultsOf(env, tenantId, REMOVED_AT_ONCE, answers.at(-1) ?? "");
+    if (!stored.truncated && !left && answers.length < REMOVED_AT_ONCE) return true;
+  }
+  return false;
+}
+
+async function show(env: Env, id: string): Promise<Answer | Refusal> {
+  const row = await tenantById(env, id);
+  return row === null ? refuse("not_found") : { status: 200, body: tenantView(row) };
+}

@@ -1,0 +1,137 @@
+/** How the admin API shows rows: one schema and one function each. Hashes and tokens are not in any of them. */
+import { z } from "zod";
+import type { AuditRow } from "../db/list-queries.ts";
+import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "../db/queries.ts";
+import { CardStateName, DEFAULT_LIMITS, Id, Limits, Scope, Service } from "../service.ts";
+
+export const Time = z.string().meta({ format: "date-time", description: "ISO 8601, UTC." });
+
+export const iso = (ms: number) => new Date(ms).toISOString();
+export const isoOrNull = (ms: number | null) => (ms === null ? null : iso(ms));
+
+export const ServiceView = z
+  .object({
+    id: Id,
+    ...Service.shape,
+    paused: z.boolean(),
+    version: z.int().meta({ description: "Grows with every change to the service, its listings or their cards." }),
+    created_at: Time,
+    cards: z.array(z.string()).meta({ description: "Ids of the cards that the service lists." }),
+  })
+  .meta({ id: "ServiceView" });
+
+export function serviceView(row: ServiceRow, listings: ListingRow[]): z.infer<typeof ServiceView> {
+  const own = listings.filter((listing) => listing.serviceId === row.id);
+  const { id, config, paused, version, createdAt } = row;
+  return { id, ...config, paused, version, created_at: iso(createdAt), cards: own.map((listing) => listing.cardId) };
+}
+
+export const ListingView = z.object({
+  service: z.string(),
+  origin: z.string(),
+  transport: z.enum(["direct", "tunnel", "vpc"]),
+  weight: z.number(),
+});
+
+const cardFields = {
+  id: Id,
+  server: z.string().nullable(),
+  gpu: z.int().nullable(),
+  slots: z.int(),
+  state: CardStateName,
+  version: z.int(),
+  created_at: Time,
+  listings: z.array(ListingView),
+};
+
+export const CardView = z.object(cardFields).meta({ id: "CardView" });
+
+export const CardPutView = z
+  .object({ ...cardFields, token: z.string().optional().meta({ description: "The agent's token; only when the card is new." }) })
+  .meta({ id: "CardPutView" });
+
+export function cardView(row: CardRow, listings: ListingRow[]): z.infer<typeof CardView> {
+  const own = listings.filter((listing) => listing.cardId === row.id);
+  return {
+    id: row.id,
+    server: row.server,
+    gpu: row.gpu,
+    slots: row.slots,
+    state: row.state,
+    version: row.version,
+    created_at: iso(row.createdAt),
+    listings: own.map(({ serviceId, origin, transport, weight }) => ({ service: serviceId, origin, transport, weight })),
+  };
+}
+
+export const TenantView = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    limits: Limits,
+    weight: z.number().meta({ description: "Share of the slots when there are not enough for everybody." }),
+    state: z.enum(["active", "disabled"]),
+    created_at: Time,
+  })
+  .meta({ id: "TenantView" });
+
+export function tenantView(row: TenantRow): z.infer<typeof TenantView> {
+  const { id, name, limits, weight, state, createdAt } = row;
+  return { id, name, limits: { ...DEFAULT_LIMITS, ...limits }, weight, state, created_at: iso(createdAt) };
+}
+
+const keyFields = {
+  id: z.string(),
+  tenant: z.string(),
+  name: z.string().nullable(),
+  tail: z.string().meta({ description: "The key's last four characters." }),
+  scopes: z.array(Scope).nullable().meta({ description: "Null: all scopes." }),
+  services: z.array(z.string()).nullable().meta({ description: "Null: all services." }),
+  state: z.enum(["active", "disabled", "revoked"]),
+  created_at: Time,
+  created_by: z.string(),
+  expires_at: Time.nullable(),
+  revoked_at: Time.nullable(),
+  last_used_at: Time.nullable(),
+  rotated_from: z.string().nullable(),
+};
+
+export const KeyView = z.object(keyFields).meta({ id: "KeyView" });
+
+export const NewKeyView = z.object({ ...keyFields, key: z.string().meta({ description: "Shown this once." }) }).meta({ id: "NewKeyView" });
+
+export function keyView(row: KeyRow): z.infer<typeof KeyView> {
+  return {
+    id: row.id,
+    tenant: row.tenantId,
+    name: row.name,
+    tail: row.tail,
+    scopes: row.scopes,
+    services: row.services,
+    state: row.state,
+    created_at: iso(row.createdAt),
+    created_by: row.createdBy,
+    expires_at: isoOrNull(row.expiresAt),
+    revoked_at: isoOrNull(row.revokedAt),
+    last_used_at: isoOrNull(row.lastUsedAt),
+    rotated_from: row.rotatedFrom,
+  };
+}
+
+export const AuditView = z
+  .object({
+    id: z.int(),
+    at: Time,
+    actor: z.string(),
+    action: z.string(),
+    target: z.string(),
+    before: z.unknown().meta({ description: "Null when it was made." }),
+    after: z.unknown().meta({ description: "Null when it is gone." }),
+    request_id: z.string(),
+  })
+  .meta({ id: "AuditView" });
+
+export function auditView(row: AuditRow): z.infer<typeof AuditView> {
+  const { id, at, actor, action, target, before, after, requestId } = row;
+  return { id, at: iso(at), actor, action, target, before: before ?? null, after: after ?? null, request_id: requestId };
+}

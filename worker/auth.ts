@@ -1,0 +1,120 @@
+/** Stage 1: who is it. A key is checked by its checksum before any look-up, then against D1 through a short memory. */
+import { LRUCache } from "lru-cache";
+import { keyWithTenant } from "./db/queries.ts";
+import { config, type Env } from "./env.ts";
+import { CREDENTIAL_LENGTH_MAX, keyedHash, readKey, sameText } from "./keys.ts";
+import { type Refusal, isRefusal, refuse } from "./refusal.ts";
+import { DEFAULT_LIMITS, type Limits, type Scope } from "./service.ts";
+
+/** How long an isolate believes what D1 said of a key: with replication a revoked key stops within 10 s. */
+const CALLER_MS = 5_000;
+const CALLERS_MAX = 5_000;
+/** GUESSES counts wrong checksums over this time. */
+const GUESSES_WINDOW_MS = 10_000;
+
+/** Who a key belongs to, and what it may. */
+export interface Caller {
+  tenant: string;
+  key: string;
+  limits: Limits;
+  weight: number;
+  /** Null: all. */
+  scopes: Scope[] | null;
+  services: string[] | null;
+}
+
+type Known = { caller: Caller; expiresAt: number | null } | Refusal;
+
+const known = new LRUCache<string, Known>({ max: CALLERS_MAX, ttl: CALLER_MS, ttlResolution: 0, perf: Date });
+
+/** Forgets what this isolate believes of keys and tenants; called by the admin API after a change. */
+export function forgetCallers(): void {
+  known.clear();
+}
+
+/** Whether the request carries any credential at all. */
+export function hasCredential(request: Request): boolean {
+  return request.headers.has("authorization") || request.headers.has("x-api-key");
+}
+
+/** The caller, or 401, 403 `tenant_disabled`, 429 `address`. Costs nothing but memory for a key seen lately. */
+export async function authenticate(request: Request, env: Env): Promise<Caller | Refusal> {
+  const key = credential(request);
+  if (isRefusal(key)) return key;
+  const now = Date.now();
+  let entry = known.get(key);
+  if (entry === undefined) {
+    const { keySecret } = config(env);
+    const read = await readKey(keySecret, key);
+    if (!read.ok) {
+      return read.why === "shape" ? refuse("malformed", { facts: { detail: "not a key of this API" } }) : guess(request, env);
+    }
+    entry = await lookUp(env, keySecret, read.id, key);
+    known.set(key, entry);
+  }
+  if (isRefusal(entry)) return entry;
+  if (entry.expiresAt !== null && entry.expiresAt <= now) return refuse("expired");
+  return entry.caller;
+}
+
+/** The one credential of a request, in any of the ways that clients present it. */
+function credential(request: Request): string | Refusal {
+  const found = new Set<string>();
+  const authorization = request.headers.get("authorization");
+  if (authorization !== null) {
+    const [, scheme = "", rest = ""] = /^\s*([A-Za-z]+)[ ]+(.*?)\s*$/s.exec(authorization) ?? [];
+    const key = /^(bearer|key|token)$/i.test(scheme) ? rest : /^basic$/i.test(scheme) ? passwordOf(rest) : "";
+    if (key === "") return refuse("malformed", { facts: { detail: "Authorization is not Bearer, Key, Token or Basic with a key" } });
+    found.add(key);
+  }
+  const header = request.headers.get("x-api-key")?.trim();
+  if (header !== undefined) found.add(header);
+  if (found.size === 0) return refuse("missing");
+  if (found.size > 1) return refuse("malformed", { facts: { detail: "two different credentials" } });
+  const [key = ""] = found;
+  if (key === "") return refuse("missing");
+  return key.length > CREDENTIAL_LENGTH_MAX ? refuse("malformed", { facts: { detail: "too long" } }) : key;
+}
+
+/** The password of Basic credentials (RFC 7617), empty when they are not well-formed. */
+function passwordOf(encoded: string): string {
+  try {
+    const text = atob(encoded);
+    const colon = text.indexOf(":");
+    return colon < 0 ? "" : text.slice(colon + 1);
+  } catch {
+    return "";
+  }
+}
+
+/** A wrong checksum: counted per client address, and only wrong ones are, so that a good key is never refused for it. */
+async function guess(request: Request, env: Env): Promise<Refusal> {
+  const address = request.headers.get("cf-connecting-ip") ?? "local";
+  const { success } = await env.GUESSES.limit({ key: address });
+  if (success) return refuse("malformed", { facts: { detail: "the checksum is wrong" } });
+  return refuse("address", { facts: { retry_s: GUESSES_WINDOW_MS / 1000 }, retryAfterMs: GUESSES_WINDOW_MS });
+}
+
+async function lookUp(env: Env, keySecret: string, id: string, key: string): Promise<Known> {
+  const [row, hash] = await Promise.all([keyWithTenant(env, id), keyedHash(keySecret, key)]);
+  if (row === null || !sameText(row.key.hash, hash)) return refuse("unknown");
+  if (row.key.state !== "active") return refuse("revoked");
+  if (row.tenant.state !== "active") return refuse("tenant_disabled");
+  const caller: Caller = {
+    tenant: row.tenant.id,
+    key: row.key.id,
+    limits: { ...DEFAULT_LIMITS, ...row.tenant.limits },
+    weight: row.tenant.weight,
+    scopes: row.key.scopes,
+    services: row.key.services,
+  };
+  return { caller, expiresAt: row.key.expiresAt };
+}
+
+export function mayUse(caller: Caller, scope: Scope): Refusal | null {
+  return caller.scopes === null || caller.scopes.includes(scope) ? null : refuse("scope", { facts: { scope } });
+}
+
+export function mayCall(caller: Caller, service: string): Refusal | null {
+  return caller.services === null || caller.services.includes(service) ? null : refuse("service", { facts: { service } });
+}

@@ -1,0 +1,45 @@
+/**
+ * The bytes that this isolate holds in buffers: an isolate has 128 MB for all its requests together, and nothing
+ * but our own counting keeps them within it. A count, not a truth anybody else relies on.
+ */
+
+/** Of an isolate's 128 MB. */
+const BUFFER_BYTES_MAX = 96 * 1024 * 1024;
+/** Who finds no room looks again this often, at most so long. */
+const LOOK_EVERY_MS = 25;
+const WAIT_MS_MAX = 1_000;
+
+let held = 0;
+
+/** A share of the buffers; freed once, however often `free` is called. */
+export class Room {
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Grows to `bytes` if there is room now. */
+  grow(bytes: number): boolean {
+    const more = bytes - this.#bytes;
+    if (more <= 0) return true;
+    if (held + more > BUFFER_BYTES_MAX) return false;
+    held += more;
+    this.#bytes = bytes;
+    return true;
+  }
+
+  /** Grows to `bytes`, waiting a moment for others to finish. */
+  async growSoon(bytes: number): Promise<boolean> {
+    for (let waited = 0; !this.grow(bytes); waited += LOOK_EVERY_MS) {
+      if (waited >= WAIT_MS_MAX) return false;
+      await scheduler.wait(LOOK_EVERY_MS);
+    }
+    return true;
+  }
+
+  free(): void {
+    held -= this.#bytes;
+    this.#bytes = 0;
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * What operators read from D1: single rows, and pages in an order that later rows do not disturb. Pages hold one row
+ * more than asked for, which tells that there is a next one.
+ */
+import { and, asc, count, desc, eq, gt, gte, inArray, lt, type SQL, sql } from "drizzle-orm";
+import { drizzle } from "drizzle-orm/d1";
+import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
+import type { Env } from "../env.ts";
+import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "./queries.ts";
+import { answers, audit, cards, keys, listings, services, tenants } from "./schema.ts";
+
+export type AuditRow = typeof audit.$inferSelect;
+
+/** Most cards that one deployment carries: the cluster's status asks every one of them. */
+export const CARDS_MAX = 2000;
+
+/** D1 takes at most 100 bound parameters a query. */
+const BOUND_MAX = 90;
+
+const db = (env: Env) => drizzle(env.DB);
+
+export async function cardById(env: Env, id: string): Promise<CardRow | null> {
+  return (await db(env).select().from(cards).where(eq(cards.id, id)).get()) ?? null;
+}
+
+export async function cardsByIds(env: Env, ids: string[]): Promise<CardRow[]> {
+  const rows: CardRow[] = [];
+  for (let i = 0; i < ids.length; i += BOUND_MAX) {
+    rows.push(...(await db(env).select().from(cards).where(inArray(cards.id, ids.slice(i, i + BOUND_MAX)))));
+  }
+  return rows;
+}
+
+export async function tenantById(env: Env, id: string): Promise<TenantRow | null> {
+  return ((await db(env).select().from(tenants).where(eq(tenants.id, id)).get()) as TenantRow | undefined) ?? null;
+}
+
+export async function keyById(env: Env, id: string): Promise<KeyRow | null> {
+  return ((await db(env).select().from(keys).where(eq(keys.id, id)).get()) as KeyRow | undefined) ?? null;
+}
+
+/** R2 keys of the answers that a tenant made, shared ones included, in order. */
+export async function answerKeysOf(env: Env, tenantId: string, limit: number): Promise<string[]> {
+  const rows = db(env).select({ key: answers.key }).from(answers).where(eq(answers.tenantId, tenantId));
+  return (await rows.orderBy(asc(answers.key)).limit(limit)).map((row) => row.key);
+}
+
+export async function countServices(env: Env): Promise<number> {
+  return (await db(env).select({ n: count() }).from(services).get())?.n ?? 0;
+}
+
+export async function countCards(env: Env): Promise<number> {
+  return (await db(env).select({ n: count() }).from(cards).get())?.n ?? 0;
+}
+
+/** Listings of these cards, or of these services. */
+export async function listingsOf(env: Env, by: "card" | "service", ids: string[]): Promise<ListingRow[]> {
+  const column = by === "card" ? listings.cardId : listings.serviceId;
+  const rows: ListingRow[] = [];
+  for (let i = 0; i < ids.length; i += BOUND_MAX) {
+    const some = inArray(column, ids.slice(i, i + BOUND_MAX));
+    rows.push(...(await db(env).select().from(listings).where(some).orderBy(asc(listings.serviceId), asc(listings.cardId))));
+  }
+  return rows;
+}
+
+/** Everything that the cluster's status is computed from: services, and the cards they list. */
+export async function park(env: Env): Promise<{ services: string[]; cards: CardRow[]; listings: ListingRow[] }> {
+  const base = db(env);
+  const [known, listed, every] = await base.batch([
+    base.select({ id: services.id }).from(services).orderBy(asc(services.id)),
+    base
+      .select()
+      .from(cards)
+      .where(inArray(cards.id, base.select({ id: listings.cardId }).from(listings)))
+      .orderBy(asc(cards.id))
+      .limit(CARDS_MAX),
+    base.select().from(listings),
+  ]);
+  return { services: known.map((row) => row.id), cards: listed, listings: every };
+}
+
+const after = (column: SQLiteColumn, value: string | number | undefined): SQL | undefined =>
+  value === undefined ? undefined : gt(column, value);
+
+/** Rows later than (createdAt, id), for ids that are random. */
+const afterBirth = (t: typeof tenants | typeof keys, at: [number, string] | null): SQL | undefined =>
+  at === null ? undefined : sql`(${t.createdAt}, ${t.id}) > (${at[0]}, ${at[1]})`;
+
+export async function pageOfServices(env: Env, at: [string] | null, limit: number): Promise<ServiceRow[]> {
+  const rows = db(env).select().from(services).where(after(services.id, at?.[0]));
+  return (await rows.orderBy(asc(services.id)).limit(limit + 1)) as ServiceRow[];
+}
+
+/** Cards after the one at `at`, or from it on. */
+export async function pageOfCards(env: Env, at: string | undefined, from: "after" | "from", limit: number): Promise<CardRow[]> {
+  const where = at === undefined || from === "after" ? after(cards.id, at) : gte(cards.id, at);
+  return db(env)
+    .select()
+    .from(cards)
+    .where(where)
+    .orderBy(asc(cards.id))
+    .limit(limit + 1);
+}
+
+export async function pageOfTenants(env: Env, at: [number, string] | null, limit: number): Promise<TenantRow[]> {
+  const rows = db(env).select().from(tenants).where(afterBirth(tenants, at));
+  return (await rows.orderBy(asc(tenants.createdAt), asc(tenants.id)).limit(limit + 1)) as TenantRow[];
+}
+
+export async function pageOfKeys(env: Env, tenantId: string | undefined, at: [number, string] | null, limit: number): Promise<KeyRow[]> {
+  const own = tenantId === undefined ? undefined : eq(keys.tenantId, tenantId);
+  const rows = db(env)
+    .select()
+    .from(keys)
+    .where(and(own, afterBirth(keys, at)));
+  return (await rows.orderBy(asc(keys.createdAt), asc(keys.id)).limit(limit + 1)) as KeyRow[];
+}
+
+/** The newest change first. */
+export async function pageOfAudit(env: Env, target: string | undefined, at: [number] | null, limit: number): Promise<AuditRow[]> {
+  const own = target === undefined ? undefined : eq(audit.target, target);
+  const older = at === null ? undefined : lt(audit.id, at[0]);
+  return db(env)
+    .select()
+    .from(audit)
+    .where(and(own, older))
+    .orderBy(desc(audit.id))
+    .limit(limit + 1);
+}

@@ -1,0 +1,97 @@
+/**
+ * Named questions to D1 that a request's way asks. Together with admin-queries.ts the only place with query verbs.
+ */
+import { and, eq, inArray } from "drizzle-orm";
+import { drizzle } from "drizzle-orm/d1";
+import type { Env } from "../env.ts";
+import type { Limits, Scope, Service } from "../service.ts";
+import { answers, cards, keys, listings, results, services, tenants } from "./schema.ts";
+
+export type CardRow = typeof cards.$inferSelect;
+export type ListingRow = typeof listings.$inferSelect;
+export type ServiceRow = Omit<typeof services.$inferSelect, "config"> & { config: Service };
+export type ResultRow = typeof results.$inferSelect;
+export type AnswerRow = typeof answers.$inferSelect;
+export type TenantRow = Omit<typeof tenants.$inferSelect, "limits"> & { limits: Limits };
+export type KeyRow = Omit<typeof keys.$inferSelect, "scopes"> & { scopes: Scope[] | null };
+
+/** Most services that one deployment carries: the whole list is held by every isolate. */
+export const SERVICES_MAX = 1000;
+
+/** D1 takes at most 100 bound parameters a query. */
+const BOUND_MAX = 90;
+
+const db = (env: Env) => drizzle(env.DB);
+
+const asService = (row: typeof services.$inferSelect) => row as ServiceRow;
+
+/** All services, in no order. */
+export async function allServices(env: Env): Promise<ServiceRow[]> {
+  return (await db(env).select().from(services).limit(SERVICES_MAX)).map(asService);
+}
+
+export async function serviceById(env: Env, id: string): Promise<ServiceRow | null> {
+  const row = await db(env).select().from(services).where(eq(services.id, id)).get();
+  return row === undefined ? null : asService(row);
+}
+
+export async function cardsOfService(env: Env, serviceId: string): Promise<{ card: CardRow; listing: ListingRow }[]> {
+  const rows = await db(env)
+    .select()
+    .from(listings)
+    .innerJoin(cards, eq(cards.id, listings.cardId))
+    .where(eq(listings.serviceId, serviceId));
+  return rows.map((row) => ({ card: row.cards, listing: row.listings }));
+}
+
+export async function listingsOfCards(env: Env, cardIds: string[]): Promise<{ listing: ListingRow; service: ServiceRow }[]> {
+  if (cardIds.length > BOUND_MAX) throw new RangeError(`at most ${BOUND_MAX} cards at once`);
+  if (cardIds.length === 0) return [];
+  const rows = await db(env)
+    .select()
+    .from(listings)
+    .innerJoin(services, eq(services.id, listings.serviceId))
+    .where(inArray(listings.cardId, cardIds));
+  return rows.map((row) => ({ listing: row.listings, service: asService(row.services) }));
+}
+
+/** A key with its tenant, by the key's public id. Any replica will do: what is read is kept for seconds anyway. */
+export async function keyWithTenant(env: Env, id: string): Promise<{ key: KeyRow; tenant: TenantRow } | null> {
+  const row = await db(env).select().from(keys).innerJoin(tenants, eq(tenants.id, keys.tenantId)).where(eq(keys.id, id)).get();
+  if (row === undefined) return null;
+  return { key: row.keys as KeyRow, tenant: row.tenants as TenantRow };
+}
+
+export async function cardTokenHash(env: Env, cardId: string): Promise<string | null> {
+  const row = await db(env).select({ hash: cards.tokenHash }).from(cards).where(eq(cards.id, cardId)).get();
+  return row?.hash ?? null;
+}
+
+/** Records finished results and the stored answers that hold them. Twice is once. */
+export async function recordResults(env: Env, rows: ResultRow[], kept: AnswerRow[]): Promise<void> {
+  const base = db(env);
+  const [first, ...rest] = [
+    ...rows.map((row) => base.insert(results).values(row).onConflictDoNothing()),
+    ...kept.map((row) => base.insert(answers).values(row).onConflictDoUpdate({ target: answers.key, set: row })),
+  ];
+  if (first !== undefined) await base.batch([first, ...rest]);
+}
+
+/** These results of one tenant, in no order. */
+export async function resultsByIds(env: Env, tenantId: string, ids: string[]): Promise<ResultRow[]> {
+  const some = ids.slice(0, BOUND_MAX);
+  if (some.length === 0) return [];
+  return db(env).select().from(results).where(and(eq(results.tenantId, tenantId), inArray(results.id, some)));
+}
+
+export async function resultById(env: Env, id: string): Promise<ResultRow | null> {
+  return (await db(env).select().from(results).where(eq(results.id, id)).get()) ?? null;
+}
+
+/** Forgets a result, and the answers that this tenant made and that contain it. */
+export async function forgetResult(env: Env, row: ResultRow, answerKeys: string[]): Promise<void> {
+  const base = db(env);
+  const dropResult = base.delete(results).where(and(eq(results.id, row.id), eq(results.tenantId, row.tenantId)));
+  if (answerKeys.length === 0) await dropResult;
+  else await base.batch([dropResult, base.delete(answers).where(and(inArray(answers.key, answerKeys), eq(answers.tenantId, row.tenantId)))]);
+}

@@ -1,0 +1,34 @@
+/** The native dialect's errors: the canonical object of native, OpenAI and service routes, and of the admin API. */
+import { message } from "../messages.ts";
+import { REASONS, type Refusal, retryAfterSeconds } from "../refusal.ts";
+import type { Trace } from "../trace.ts";
+
+/** A refusal as an HTTP answer. With Accept: application/problem+json the members of RFC 9457 stand beside `error`. */
+export function renderRefusal(refusal: Refusal, trace: Trace): Response {
+  const { status, code, type, retryable } = REASONS[refusal.reason];
+  const text = message(refusal, trace.language);
+  const error = {
+    code,
+    type,
+    message: text,
+    param: refusal.param,
+    reason: refusal.reason,
+    retryable,
+    started: refusal.started,
+    request_id: trace.id,
+    timestamp: new Date().toISOString().replace(/\.\d+Z$/, "Z"),
+  };
+  const headers = new Headers(refusal.headers);
+  headers.set("content-type", trace.problem ? "application/problem+json" : "application/json");
+  headers.set("content-language", trace.language);
+  headers.set("cache-control", "no-store");
+  const retryAfter = retryAfterSeconds(refusal, Math.random());
+  if (retryAfter !== null) headers.set("retry-after", String(retryAfter));
+  if (refusal.reason === "quota") headers.set("x-should-retry", "false");
+  if (status === 401) headers.set("www-authenticate", 'Bearer realm="portico"');
+  trace.fields["reason"] = refusal.reason;
+  const problem = trace.problem
+    ? { type: `urn:portico:error:${refusal.reason}`, title: code, status, detail: text, instance: `urn:portico:request:${trace.id}` }
+    : {};
+  return new Response(JSON.stringify({ ...problem, error }), { status, headers });
+}

@@ -1,0 +1,50 @@
+/** What every request gets, whatever it asks for: an id, one log line, and the headers that stand on every answer. */
+import type { MiddlewareHandler } from "hono";
+import { target } from "./catalog.ts";
+import { renderRefusal } from "./dialects/native.ts";
+import { isRefusal } from "./refusal.ts";
+import { type App, openTrace, serverTiming, type Trace } from "./trace.ts";
+
+export const door: MiddlewareHandler<App> = async (c, next) => {
+  const trace = openTrace(c.req.raw, Date.now());
+  c.set("trace", trace);
+  const { method, url, signal } = c.req.raw;
+  const at = target(url);
+  const line = (status: number): void => log(trace, method, isRefusal(at) ? "" : at.path, status);
+  // A caller who goes before the answer takes this context along: the line is written at once.
+  const gone = (): void => line(499);
+  signal.addEventListener("abort", gone, { once: true });
+  if (isRefusal(at) || !URL.canParse(url)) c.res = renderRefusal(isRefusal(at) ? at : { ...badUrl }, trace);
+  else await next();
+  signal.removeEventListener("abort", gone);
+  c.res = finish(c.res, trace);
+  if (!signal.aborted) line(c.res.status);
+};
+
+const badUrl = {
+  refused: true as const,
+  reason: "bad_path" as const,
+  facts: {},
+  param: null,
+  retryAfterMs: null,
+  started: "no" as const,
+  headers: {},
+};
+
+/** The contract's headers on every answer. Everything that is not a result says `no-store`. */
+function finish(response: Response, trace: Trace): Response {
+  const headers = new Headers(response.headers);
+  for (const [name, value] of trace.headers) headers.set(name, value);
+  headers.set("x-request-id", trace.id);
+  if (trace.clientId !== null) headers.set("x-client-request-id", trace.clientId);
+  const timing = serverTiming(trace);
+  if (timing !== "") headers.set("server-timing", timing);
+  if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
+  return new Response(response.body, { status: response.status, headers });
+}
+
+function log(trace: Trace, method: string, path: string, status: number): void {
+  const { id, clientId, startedAt, stages, fields } = trace;
+  const ms = Date.now() - startedAt;
+  console.log(JSON.stringify({ event: "request", id, client_id: clientId, method, path, status, ms, ...stages, ...fields }));
+}

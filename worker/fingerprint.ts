@@ -1,0 +1,68 @@
+/** Stage 2, second half: what makes two asks the same. The key of the result cache, or why there is none. */
+import canonicalize from "canonicalize";
+import type { Ask, FormPart } from "./ask.ts";
+import { hex } from "./keys.ts";
+
+/** Grows when the meaning of a key changes, so that no old answer is found under a new meaning. */
+const KEY_VERSION = 1;
+
+export type WhyNot =
+  | "cache_disabled" | "not_a_run" | "not_post" | "body_streamed" | "no_body" | "no_seed" | "not_canonical" | "no_store";
+
+/** `scope` is the tenant, or `shared`; the answer is kept under `<scope>/answers/<key>`. */
+export type Fingerprint = { cacheable: true; key: string; scope: string } | { cacheable: false; why: WhyNot };
+
+export async function fingerprint(ask: Ask, tenant: string): Promise<Fingerprint> {
+  const why = reason(ask);
+  if (why !== null) return { cacheable: false, why };
+  const { config, id } = ask.service;
+  const scope = config.cache.shared ? "shared" : tenant;
+  const content = await canonicalContent(ask);
+  if (content === null) return { cacheable: false, why: "not_canonical" };
+  const material = [KEY_VERSION, scope, id, config.model_version, ask.method, ask.path, ask.query, ask.mediaType, content];
+  return { cacheable: true, scope, key: await sha256(new TextEncoder().encode(JSON.stringify(material))) };
+}
+
+function reason(ask: Ask): WhyNot | null {
+  const { config } = ask.service;
+  if (!config.cache.enabled) return "cache_disabled";
+  if (ask.as !== "run") return "not_a_run";
+  if (ask.method !== "POST") return "not_post";
+  if (ask.directives.noStore) return "no_store";
+  if (ask.body.kind === "stream") return "body_streamed";
+  if (ask.body.kind === "none") return "no_body";
+  return config.kind === "image" && !hasSeed(ask) ? "no_seed" : null;
+}
+
+/** An image is determined by its request only with an explicit seed: a negative or absent one is random. */
+function hasSeed(ask: Ask): boolean {
+  if (ask.fields?.kind !== "json" || typeof ask.fields.value !== "object" || ask.fields.value === null) return false;
+  const { seed } = { ...ask.service.config.defaults, ...ask.fields.value } as { seed?: unknown };
+  return Number.isInteger(seed) && (seed as number) >= 0;
+}
+
+/** The body in its one canonical form: RFC 8785 for JSON, hashes of the parts for forms, else its own hash. */
+async function canonicalContent(ask: Ask): Promise<string | null> {
+  if (ask.fields?.kind === "json") {
+    const { value } = ask.fields;
+    const { defaults } = ask.service.config;
+    const whole = typeof value === "object" && value !== null && !Array.isArray(value) ? { ...defaults, ...value } : value;
+    try {
+      return canonicalize(whole) ?? null;
+    } catch {
+      // Numbers that JSON cannot say again (1e400), lone surrogates, nesting beyond the stack.
+      return null;
+    }
+  }
+  if (ask.fields?.kind === "form") return JSON.stringify(await Promise.all(ask.fields.parts.map(partDigest)));
+  return ask.body.kind === "bytes" ? sha256(ask.body.bytes) : null;
+}
+
+async function partDigest(part: FormPart): Promise<unknown[]> {
+  const bytes = typeof part.value === "string" ? new TextEncoder().encode(part.value) : part.value;
+  return [part.name, part.filename, part.type, await sha256(bytes)];
+}
+
+export async function sha256(bytes: Uint8Array): Promise<string> {
+  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
+}

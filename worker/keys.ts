@@ -1,0 +1,97 @@
+/**
+ * API keys, card tokens and keyed hashes: how they are made, checked and stored. Pure but for WebCrypto.
+ *
+ *   ptk_live_<id>_<secret><checksum>      all of [0-9A-Za-z]
+ *
+ * id 12 characters, secret 30 (178 random bits), checksum 7 (the first 40 bits of an HMAC under the key secret), so
+ * that a typo or a guess is refused with no look-up. Only `keyedHash` of a key is ever stored.
+ */
+const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const ID_LENGTH = 12;
+const SECRET_LENGTH = 30;
+const CHECKSUM_LENGTH = 7;
+const KEY = new RegExp(`^ptk_live_([0-9A-Za-z]{${ID_LENGTH}})_[0-9A-Za-z]{${SECRET_LENGTH + CHECKSUM_LENGTH}}$`);
+
+/** Longest credential that is looked at; a key has 60 characters. */
+export const CREDENTIAL_LENGTH_MAX = 200;
+
+/** Unbiased random text of [0-9A-Za-z]; 5.95 bits a character. */
+export function randomText(length: number): string {
+  let text = "";
+  while (text.length < length) {
+    for (const byte of crypto.getRandomValues(new Uint8Array(length))) {
+      // 248 = 4 * 62: larger bytes would favour the first letters.
+      if (byte < 248 && text.length < length) text += ALPHABET[byte % 62];
+    }
+  }
+  return text;
+}
+
+const hmacKeys = new Map<string, Promise<CryptoKey>>();
+
+/** An HMAC-SHA-256 key; imported once per isolate and secret. */
+function hmacKey(secret: string): Promise<CryptoKey> {
+  let key = hmacKeys.get(secret);
+  if (key === undefined) {
+    const bytes = new TextEncoder().encode(secret);
+    key = crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
+    hmacKeys.set(secret, key);
+  }
+  return key;
+}
+
+/** HMAC-SHA-256 over `purpose` and `text`; the purpose keeps one secret's uses apart. */
+export async function hmac(secret: string, purpose: string, text: string): Promise<Uint8Array> {
+  const key = await hmacKey(secret);
+  return new Uint8Array(await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(`${purpose}\n${text}`)));
+}
+
+export async function hmacMatches(secret: string, purpose: string, text: string, mac: Uint8Array): Promise<boolean> {
+  const key = await hmacKey(secret);
+  return crypto.subtle.verify("HMAC", key, mac, new TextEncoder().encode(`${purpose}\n${text}`));
+}
+
+export function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Equal in time that does not tell where the texts differ. */
+export function sameText(a: string, b: string): boolean {
+  const [x, y] = [new TextEncoder().encode(a), new TextEncoder().encode(b)];
+  return x.byteLength === y.byteLength && crypto.subtle.timingSafeEqual(x, y);
+}
+
+async function checksum(secret: string, body: string): Promise<string> {
+  const mac = await hmac(secret, "key-checksum", body);
+  let value = mac.slice(0, 5).reduce((sum, byte) => sum * 256 + byte, 0);
+  let text = "";
+  for (let i = 0; i < CHECKSUM_LENGTH; i++) {
+    text = ALPHABET[value % 62] + text;
+    value = Math.floor(value / 62);
+  }
+  return text;
+}
+
+/** A new key: shown once, never stored. */
+export async function makeKey(keySecret: string): Promise<{ id: string; key: string; hash: string; tail: string }> {
+  const id = randomText(ID_LENGTH);
+  const body = `ptk_live_${id}_${randomText(SECRET_LENGTH)}`;
+  const key = body + (await checksum(keySecret, body));
+  return { id, key, hash: await keyedHash(keySecret, key), tail: key.slice(-4) };
+}
+
+/** What a presented key is, before any look-up: its id, or why it cannot be one of ours. */
+export async function readKey(
+  keySecret: string,
+  key: string,
+): Promise<{ ok: true; id: string } | { ok: false; why: "shape" | "checksum" }> {
+  const id = KEY.exec(key)?.[1];
+  if (id === undefined) return { ok: false, why: "shape" };
+  const expected = await checksum(keySecret, key.slice(0, -CHECKSUM_LENGTH));
+  return sameText(expected, key.slice(-CHECKSUM_LENGTH)) ? { ok: true, id } : { ok: false, why: "checksum" };
+}
+
+/** What is stored of a key or token, hex. */
+export async function keyedHash(keySecret: string, key: string): Promise<string> {
+  return hex(await hmac(keySecret, "key-hash", key));
+}

@@ -1,0 +1,49 @@
+/**
+ * The OpenAPI 3.1 document of everything this Worker answers, made from the schemas that validate. Built on the first
+ * request for it: no other request should wait for it at start.
+ */
+import { createDocument } from "zod-openapi";
+import { adminPaths } from "./openapi/admin.ts";
+import { nativePaths } from "./openapi/native.ts";
+import { operatePaths } from "./openapi/operate.ts";
+import { reasonTable } from "./openapi/parts.ts";
+
+const TAGS = [
+  { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
+  { name: "Results", description: "Finished images and sounds, and what became of requests." },
+  { name: "Services", description: "One model behind one public route each." },
+  { name: "Cards", description: "One GPU each; listed in one or more services." },
+  { name: "Tenants", description: "Who pays, and how much they may ask for." },
+  { name: "Keys", description: "What tenants call with." },
+  { name: "Ledger", description: "Held slots, and the log of operators' changes." },
+  { name: "Operation", description: "Health, readiness and live numbers; no credential is needed." },
+];
+
+const SECURITY = {
+  tenantKey: { type: "http", scheme: "bearer", description: "A tenant's key `ptk_live_...`; the schemes `Key`, `Token` and Basic (as password) are taken too." },
+  apiKey: { type: "apiKey", in: "header", name: "X-API-Key", description: "A tenant's key." },
+  operatorToken: { type: "http", scheme: "bearer", description: "The admin token, or an operator's." },
+  cardToken: { type: "http", scheme: "bearer", description: "The token of a card's own agent, `ptc_...`." },
+  signedUrl: { type: "apiKey", in: "query", name: "sig", description: "A signed URL: `exp`, `kid` and `sig` in the query, and no key." },
+} as const;
+
+const DESCRIPTION = `The front door of GPU cards: one public API in front of the cards of each service, with keys, limits, a fair waiting room, failover and a result cache.
+
+Every refusal is one object, \`error\`, with a stable \`code\` and \`reason\`. 429 is the tenant's policy, 503 is capacity; both carry \`Retry-After\`.`;
+
+export type OpenApiDocument = ReturnType<typeof createDocument>;
+
+let built: OpenApiDocument | undefined;
+
+export function openApiDocument(): OpenApiDocument {
+  built ??= createDocument({
+    openapi: "3.1.1",
+    info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
+    servers: [{ url: "/" }],
+    tags: TAGS,
+    paths: { ...nativePaths(), ...adminPaths(), ...operatePaths() },
+    components: { securitySchemes: SECURITY },
+    "x-reasons": reasonTable,
+  });
+  return built;
+}

@@ -1,0 +1,136 @@
+/** The calls of tenants in the OpenAPI document: service routes, fingerprints, requests, results. */
+import { z } from "zod";
+import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
+import { FingerprintAnswer, FingerprintBody } from "../explain.ts";
+import { COMMON_HEADERS, errors, header, RUN_HEADERS, SIGNED_OR_KEY, TENANT_KEY } from "./parts.ts";
+
+const text = (description: string) => z.string().optional().meta({ description });
+
+const RunHeaders = z.object({
+  "X-Timeout-S": z.string().optional().meta({
+    description: "1 to 3600: the caller's own deadline for the first byte, seconds. What cannot make it is refused at once.",
+  }),
+  "Cache-Control": text("`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces; `only-if-cached`: 504 when absent."),
+  "X-Request-Id": text("The caller's own id, 1 to 128 of `A-Z a-z 0-9 _ -`; comes back as `X-Client-Request-Id`."),
+  "Accept-Language": text("The language of error messages: `en` or `zh`."),
+});
+
+const RoutePath = z.object({
+  route: z.string().meta({ description: "The service's route without its outer slashes; it may have several segments." }),
+  path: z.string().meta({ description: "A path that the service lists." }),
+});
+
+/** Any JSON, said without the recursion that checks it. */
+const FingerprintAsk = FingerprintBody.extend({ input: z.unknown().meta({ description: "The body that the request would have." }) });
+
+const RequestState = z
+  .object({
+    id: z.string(),
+    service: z.string(),
+    state: z.enum(["queued", "running", "succeeded", "failed", "canceled"]),
+    status: z.int().nullable().meta({ description: "The answer's status." }),
+    results: z.array(
+      z.object({ id: z.string(), url: z.string(), content_type: z.string(), bytes: z.int(), sha256: z.string() }),
+    ),
+    created_at: z.string().meta({ format: "date-time" }),
+  })
+  .meta({ id: "RequestState" });
+
+const id = z.object({ id: z.string() });
+const any = { "*/*": { schema: z.unknown() } };
+
+export function nativePaths(): ZodOpenApiPathsObject {
+  return {
+    "/{route}/{path}": { post: serviceCall("post"), get: serviceCall("get") },
+    "/v1/fingerprint": { post: fingerprintCall() },
+    "/v1/requests/{id}": { get: requestCall() },
+    "/v1/results/{id}": { get: resultCall("get"), head: resultCall("head"), delete: deleteResultCall() },
+  };
+}
+
+function serviceCall(method: "get" | "post"): ZodOpenApiOperationObject {
+  return {
+    operationId: `${method}Service`,
+    tags: ["Services' own APIs"],
+    summary: method === "post" ? "Run a request on a GPU card" : "Read from a GPU card",
+    description:
+      "The origin's own API below the service's route: query, body and answer as the origin speaks them, streaming both ways. Any method that the service lists works the same. A path listed `run` takes a slot and may wait for one; a path listed `read` does not.",
+    security: TENANT_KEY,
+    requestParams: { path: RoutePath, header: RunHeaders },
+    ...(method === "post" ? { requestBody: { content: any } } : {}),
+    responses: {
+      200: { description: "The origin's answer. Its own 4xx passes through untouched as well.", headers: RUN_HEADERS, content: any },
+      ...errors(400, 401, 403, 404, 405, 413, 415, 429, 500, 502, 503, 504),
+    },
+  };
+}
+
+function fingerprintCall(): ZodOpenApiOperationObject {
+  return {
+    operationId: "fingerprint",
+    tags: ["Results"],
+    summary: "Tell a request's cache key, or why it has none",
+    security: TENANT_KEY,
+    requestBody: { required: true, content: { "application/json": { schema: FingerprintAsk } } },
+    responses: {
+      200: { description: "The fingerprint.", headers: COMMON_HEADERS, content: { "application/json": { schema: FingerprintAnswer } } },
+      ...errors(400, 401, 403, 404, 413, 415, 429, 500),
+    },
+  };
+}
+
+function requestCall(): ZodOpenApiOperationObject {
+  return {
+    operationId: "getRequest",
+    tags: ["Results"],
+    summary: "What became of a request",
+    description: "By our id, or by the caller's own `X-Request-Id` (the latest wins). Kept for a day, for requests that took a ticket.",
+    security: TENANT_KEY,
+    requestParams: { path: id },
+    responses: {
+      200: { description: "The request.", headers: COMMON_HEADERS, content: { "application/json": { schema: RequestState } } },
+      ...errors(401, 403, 404, 500),
+    },
+  };
+}
+
+function resultCall(method: "get" | "head"): ZodOpenApiOperationObject {
+  const content = method === "get" ? { content: any } : {};
+  const headers = { ...COMMON_HEADERS, ETag: header("SHA-256 of the bytes."), "Repr-Digest": header("RFC 9530."), "Accept-Ranges": header("`bytes`.") };
+  return {
+    operationId: `${method}Result`,
+    tags: ["Results"],
+    summary: method === "get" ? "Fetch a finished image or sound" : "Ask for a result's headers",
+    description: "With a key of its tenant, or with `exp`, `kid` and `sig` and no key. Conditional and range requests work.",
+    security: SIGNED_OR_KEY,
+    requestParams: {
+      path: id,
+      query: z.object({
+        exp: text("When the signature ends, seconds of the epoch."),
+        kid: text("The signing key's name."),
+        sig: text("HMAC over id and exp."),
+        download: text("A file name for `Content-Disposition`."),
+      }),
+      header: z.object({ Range: text("RFC 9110."), "If-None-Match": text("RFC 9110.") }),
+    },
+    responses: {
+      200: { description: "The bytes.", headers, ...content },
+      206: { description: "A range of the bytes.", headers, ...content },
+      304: { description: "Not modified.", headers },
+      412: { description: "A precondition failed.", headers },
+      ...errors(401, 403, 404, 410, 416, 500),
+    },
+  };
+}
+
+function deleteResultCall(): ZodOpenApiOperationObject {
+  return {
+    operationId: "deleteResult",
+    tags: ["Results"],
+    summary: "Delete a result",
+    description: "Gone at once where the call arrived, within 60 s everywhere. The tenant's stored answers that contain it go with it.",
+    security: TENANT_KEY,
+    requestParams: { path: id },
+    responses: { 204: { description: "Gone.", headers: COMMON_HEADERS }, ...errors(401, 403, 404, 500) },
+  };
+}

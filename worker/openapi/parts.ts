@@ -1,0 +1,78 @@
+/** What many operations of the OpenAPI document share: errors, headers, and ways to say who asks. */
+import { z } from "zod";
+import type { ZodOpenApiResponseObject, ZodOpenApiResponsesObject } from "zod-openapi";
+import { REASONS } from "../refusal.ts";
+
+export const TENANT_KEY = [{ tenantKey: [] }, { apiKey: [] }];
+export const OPERATOR = [{ operatorToken: [] }];
+export const CARD_TOKEN = [{ cardToken: [] }];
+export const SIGNED_OR_KEY = [...TENANT_KEY, { signedUrl: [] }];
+export const NOBODY: [] = [];
+
+/** Nobody is left to read it. */
+const UNSEEN_STATUS = 499;
+const wires = Object.entries(REASONS).filter(([, wire]) => wire.status !== UNSEEN_STATUS);
+const unique = <T>(values: T[]) => [...new Set(values)];
+
+export const ErrorBody = z
+  .object({
+    error: z.object({
+      code: z.enum(unique(wires.map(([, wire]) => wire.code))),
+      type: z.enum(unique(wires.map(([, wire]) => wire.type))),
+      message: z.string().meta({ description: "For people; in English or Chinese, as `Accept-Language` asks." }),
+      param: z.string().nullable().meta({ description: "The field at fault." }),
+      reason: z.enum(unique(wires.map(([reason]) => reason))),
+      retryable: z.boolean().meta({ description: "Whether the same request can succeed later." }),
+      started: z.enum(["no", "yes", "unknown"]).meta({ description: "Whether a GPU began the work." }),
+      request_id: z.string(),
+      timestamp: z.string().meta({ format: "date-time" }),
+    }),
+  })
+  .meta({ id: "Error" });
+
+/** Every reason with what it means on the wire; an extension of the document. */
+export const reasonTable = wires.map(([reason, { status, code, type, retryable }]) => ({ reason, status, code, type, retryable }));
+
+export const header = (description: string) => ({ description, schema: { type: "string" as const } });
+
+type Headers = Record<string, ReturnType<typeof header>>;
+
+const RETRY_AFTER: Headers = { "Retry-After": header("Whole seconds, jittered.") };
+
+/** On every answer. */
+export const COMMON_HEADERS: Headers = {
+  "X-Request-Id": header("Ours, always new."),
+  "X-Client-Request-Id": header("The caller's own `X-Request-Id`, when well-formed."),
+};
+
+/** On answers of service routes. */
+export const RUN_HEADERS: Headers = {
+  ...COMMON_HEADERS,
+  "Server-Timing": header("`auth`, `limit`, `cache`, `queue`, `origin`, `store` in ms, as far as they happened."),
+  "Cache-Status": header("`portico; hit; ttl=N`, or how the request was forwarded (RFC 9211)."),
+  "X-Portico-Card": header("The card that ran it."),
+  "RateLimit-Policy": header("The tenant's limits."),
+  RateLimit: header("What is left of them."),
+  Link: header("URL of each finished image, `rel=\"enclosure\"`."),
+};
+
+const errorOf = new Map<number, ZodOpenApiResponseObject>();
+
+/** The answer with this status; one component each, however often it is used. */
+function error(status: number): ZodOpenApiResponseObject {
+  const known = errorOf.get(status);
+  if (known !== undefined) return known;
+  const rows = reasonTable.filter((row) => row.status === status);
+  const made: ZodOpenApiResponseObject = {
+    id: `Error${status}`,
+    description: `${rows[0]?.code ?? "error"}: ${rows.map((row) => `\`${row.reason}\``).join(", ")}`,
+    headers: rows.some((row) => row.retryable) ? { ...COMMON_HEADERS, ...RETRY_AFTER } : COMMON_HEADERS,
+    content: { "application/json": { schema: ErrorBody }, "application/problem+json": { schema: ErrorBody } },
+  };
+  errorOf.set(status, made);
+  return made;
+}
+
+export function errors(...statuses: number[]): ZodOpenApiResponsesObject {
+  return Object.fromEntries(statuses.map((status) => [String(status), error(status)]));
+}

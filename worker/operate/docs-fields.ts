@@ -1,0 +1,129 @@
+/** A JSON schema as nested lists of fields, for the documentation page. */
+import { html } from "hono/html";
+
+/** What of an OpenAPI document the page reads. */
+export interface Doc {
+  info: { title: string; version: string; description?: string };
+  tags: { name: string; description?: string }[];
+  paths: Record<string, Record<string, Operation>>;
+  components: {
+    schemas: Record<string, Schema>;
+    responses: Record<string, Answer>;
+    securitySchemes: Record<string, { description?: string }>;
+  };
+  "x-reasons": { reason: string; status: number; code: string; type: string; retryable: boolean }[];
+}
+
+export interface Operation {
+  tags: string[];
+  summary: string;
+  description?: string;
+  security?: Record<string, string[]>[];
+  parameters?: { name: string; in: string; required?: boolean; description?: string; schema?: Schema }[];
+  requestBody?: { required?: boolean; content: Content };
+  responses: Record<string, Answer>;
+}
+
+export interface Answer {
+  $ref?: string;
+  description?: string;
+  headers?: Record<string, { description?: string }>;
+  content?: Content;
+}
+
+type Content = Record<string, { schema?: Schema }>;
+
+export interface Schema {
+  $ref?: string;
+  type?: string | string[];
+  description?: string;
+  format?: string;
+  properties?: Record<string, Schema>;
+  required?: string[];
+  items?: Schema;
+  additionalProperties?: Schema | boolean;
+  anyOf?: Schema[];
+  enum?: unknown[];
+  const?: unknown;
+  default?: unknown;
+  pattern?: string;
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  minLength?: number;
+  maxLength?: number;
+  minItems?: number;
+  maxItems?: number;
+}
+
+export type Html = ReturnType<typeof html>;
+
+/** Deeper fields are not shown; a schema that contains itself ends there too. */
+const DEPTH_MAX = 6;
+
+/** Text with its `code` in backticks. */
+export function prose(text: string): Html[] {
+  return text.split("`").map((part, i) => (i % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
+}
+
+export function resolve(doc: Doc, schema: Schema): Schema {
+  const name = schema.$ref?.split("/").at(-1);
+  return name === undefined ? schema : (doc.components.schemas[name] ?? {});
+}
+
+/** The fields of an object, of each object in a list, or of an object that may be null; nothing for anything else. */
+export function fields(doc: Doc, schema: Schema, depth = 0): Html | string {
+  const { properties = {}, required = [] } = objectIn(doc, schema);
+  const names = Object.keys(properties);
+  if (names.length === 0 || depth === DEPTH_MAX) return "";
+  return html`<ul class="fields">
+    ${names.map((name) => field(doc, name, properties[name] ?? {}, required.includes(name), depth))}
+  </ul>`;
+}
+
+export function field(doc: Doc, name: string, schema: Schema, needed: boolean, depth: number): Html {
+  const says = schema.description ?? resolve(doc, schema).description;
+  const limits = limitsOf(resolve(doc, schema));
+  return html`<li>
+    <span class="name">${name}</span><span class="type">${typeOf(doc, schema)}</span>${needed ? html`<span class="needed">needed</span>` : ""}
+    ${says === undefined ? "" : html`<span class="says">${prose(says)}</span>`}
+    ${limits === "" ? "" : html`<span class="limits">${limits}</span>`} ${fields(doc, schema, depth + 1)}
+  </li>`;
+}
+
+function objectIn(doc: Doc, schema: Schema): Schema {
+  const plain = resolve(doc, schema);
+  if (plain.items !== undefined) return objectIn(doc, plain.items);
+  if (typeof plain.additionalProperties === "object") return objectIn(doc, plain.additionalProperties);
+  const choice = plain.anyOf?.find((one) => resolve(doc, one).type !== "null");
+  return choice === undefined ? plain : objectIn(doc, choice);
+}
+
+export function typeOf(doc: Doc, schema: Schema): string {
+  const plain = resolve(doc, schema);
+  if (plain.const !== undefined) return JSON.stringify(plain.const);
+  if (plain.enum !== undefined) return plain.enum.map(String).join(" | ");
+  if (plain.anyOf !== undefined) return plain.anyOf.map((one) => typeOf(doc, one)).join(" or ");
+  if (plain.items !== undefined) return `list of ${typeOf(doc, plain.items)}`;
+  if (typeof plain.additionalProperties === "object" && plain.properties === undefined) {
+    return `object: name to ${typeOf(doc, plain.additionalProperties)}`;
+  }
+  const types = [plain.type ?? "any JSON"].flat().join(" or ");
+  return plain.format === undefined ? types : `${types} (${plain.format})`;
+}
+
+function limitsOf(schema: Schema): string {
+  const said: string[] = [];
+  const say = (label: string, value: unknown) => (value === undefined ? 0 : said.push(`${label} ${JSON.stringify(value)}`));
+  say("at least", schema.minimum);
+  say("more than", schema.exclusiveMinimum);
+  // The largest whole number that JSON readers agree on is no limit worth reading.
+  if (schema.maximum !== Number.MAX_SAFE_INTEGER) say("at most", schema.maximum);
+  say("shortest", schema.minLength);
+  say("longest", schema.maxLength);
+  say("fewest", schema.minItems);
+  say("most", schema.maxItems);
+  if (schema.pattern !== undefined && schema.format === undefined) said.push(`matches ${schema.pattern}`);
+  say("by default", schema.default);
+  return said.join(", ");
+}

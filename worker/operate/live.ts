@@ -1,0 +1,51 @@
+/** What the objects say this moment: many asked at once, bounded in number and time. Who does not answer is left out. */
+import type { CardStatus, PoolStatus } from "../../durable-objects/protocol.ts";
+import type { Env } from "../env.ts";
+
+/** Objects asked at the same time. */
+const ASKED_AT_ONCE = 20;
+/** Time for one answer. */
+export const ANSWER_MS_MAX = 2_000;
+/** Time for all answers together; who has not been asked by then is left out. */
+const GATHER_MS_MAX = 5_000;
+
+export function cardStatuses(env: Env, ids: string[]): Promise<Map<string, CardStatus>> {
+  return gather(ids, (id) => env.CARD.getByName(id).status());
+}
+
+export function poolStatuses(env: Env, ids: string[]): Promise<Map<string, PoolStatus>> {
+  return gather(ids, (id) => env.POOL.getByName(id).status());
+}
+
+async function gather<T>(ids: string[], ask: (id: string) => Promise<T>): Promise<Map<string, T>> {
+  const answers = new Map<string, T>();
+  const until = Date.now() + GATHER_MS_MAX;
+  const left = ids.values();
+  const askInTurn = async () => {
+    for (const id of left) {
+      if (Date.now() >= until) return;
+      const answer = await within(ANSWER_MS_MAX, () => ask(id));
+      if (answer.ok) answers.set(id, answer.value);
+      else console.warn(JSON.stringify({ event: "object_silent", object: id, why: answer.why }));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(ASKED_AT_ONCE, ids.length) }, askInTurn));
+  return answers;
+}
+
+/** The outcome of `work` if it comes in time; a failure is an outcome too. */
+export async function within<T>(ms: number, work: () => Promise<T>): Promise<{ ok: true; value: T } | { ok: false; why: string }> {
+  let timer: ReturnType<typeof setTimeout> | null = null;
+  const late = new Promise<{ ok: false; why: string }>((resolve) => {
+    timer = setTimeout(resolve, ms, { ok: false, why: `no answer in ${ms} ms` });
+  });
+  const answered = (async () => ({ ok: true as const, value: await work() }))().catch((error: unknown) => ({
+    ok: false as const,
+    why: error instanceof Error ? error.message : String(error),
+  }));
+  try {
+    return await Promise.race([answered, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * Stage 6: run it. One call to one origin: what of the caller's request reaches it, how long it may be silent, and
+ * what its answer's head says of it. Treats the origin as hostile: redirects are not followed, headers are filtered.
+ */
+import { connect } from "cloudflare:sockets";
+import type { Transport } from "../durable-objects/protocol.ts";
+import type { Ask } from "./ask.ts";
+import { isJson } from "./ask.ts";
+import type { Reason, Refusal, Started } from "./refusal.ts";
+import { refuse } from "./refusal.ts";
+
+/** An answer whose headers are larger is not valid. */
+const HEADER_BYTES_MAX = 32 * 1024;
+/** How much of a failed answer's body is read to see its end, and for how long. */
+const FAILED_BYTES_MAX = 256 * 1024;
+const FAILED_READ_MS = 2_000;
+/** How long the look whether a port is open may take. */
+const DIAL_MS = 500;
+
+export interface Route {
+  origin: string;
+  transport: Transport;
+  /** Cloudflare Access service token; sent only over `tunnel`. */
+  access: { id: string; secret: string } | null;
+}
+
+export interface Call {
+  requestId: string;
+  /** Lease number: an origin can refuse work of a lower one. Null without a slot. */
+  number: number | null;
+  clientAddress: string | null;
+  publicHost: string;
+  publicProtocol: string;
+  /** Only what the key depends on may reach the origin. */
+  cacheable: boolean;
+  /** Longest silence before or between bytes, ms. */
+  readMs: number;
+}
+
+/** The card failed this request. */
+export interface Failure {
+  failed: true;
+  reason: Reason;
+  facts: Refusal["facts"];
+  started: Started;
+  /** Nothing of it can still be running. */
+  clean: boolean;
+}
+
+export interface Answered {
+  failed: false;
+  response: Response;
+  firstByteMs: number;
+}
+
+export function isFailure(value: Failure | unknown): value is Failure {
+  return typeof value === "object" && value !== null && (value as { failed?: unknown }).failed === true;
+}
+
+export function failure(reason: Reason, started: Started, clean: boolean, facts: Refusal["facts"] = {}): Failure {
+  return { failed: true, reason, facts, started, clean };
+}
+
+export function asRefusal(failed: Failure): Refusal {
+  return refuse(failed.reason, { facts: failed.facts, started: failed.started });
+}
+
+/** A timer for silence that aborts the call; every byte sets it anew. */
+export class Silence {
+  readonly #ms: number;
+  readonly #controller: AbortController;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  lapsed = false;
+
+  constructor(ms: number, controller: AbortController) {
+    this.#ms = ms;
+    this.#controller = controller;
+    this.heard();
+  }
+
+  heard(): void {
+    this.stop();
+    this.#timer = setTimeout(() => {
+      this.lapsed = true;
+      this.#controller.abort(new Error("silence"));
+    }, this.#ms);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+}
+
+/** Sends the ask and waits for the head of the answer. */
+export async function callOrigin(ask: Ask, route: Route, call: Call, controller: AbortController, silence: Silence): Promise<Answered | Failure> {
+  const sentAt = Date.now();
+  let response: Response;
+  try {
+    response = await fetch(originUrl(route.origin, ask), {
+      method: ask.method,
+      headers: originHeaders(ask, route, call),
+      body: ask.body.kind === "bytes" ? ask.body.bytes : ask.body.kind === "stream" ? ask.body.stream : null,
+      redirect: "manual",
+      signal: controller.signal,
+    });
+  } catch (error) {
+    if (silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
+    if (controller.signal.aborted) return failure("client_gone", "unknown", false);
+    return lost(route, error);
+  }
+  silence.heard();
+  const failed = judgeHead(response, ask, route.transport);
+  if (failed === null) return { failed: false, response, firstByteMs: Date.now() - sentAt };
+  return { ...failed, clean: await readToEnd(response, silence) };
+}
+
+function originUrl(origin: string, ask: Ask): string {
+  return origin.replace(/\/+$/, "") + ask.path + ask.query;
+}
+
+/** Never sent on: credentials, hop-by-hop (RFC 9110 7.6.1), what proxies vouch for, and what is meant for us. */
+const NOT_SENT =
+  /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
+
+function originHeaders(ask: Ask, route: Route, call: Call): Headers {
+  const headers = new Headers();
+  const connection = new Set((ask.headers.get("connection") ?? "").toLowerCase().split(",").map((name) => name.trim()));
+  if (!call.cacheable) {
+    for (const [name, value] of ask.headers) if (!NOT_SENT.test(name) && !connection.has(name)) headers.append(name, value);
+  }
+  const contentType = ask.headers.get("content-type");
+  if (contentType !== null && ask.body.kind !== "none") headers.set("content-type", contentType);
+  if (!headers.has("accept")) headers.set("accept", "*/*");
+  // What is stored and checked is the thing itself, not an encoding of it.
+  headers.set("accept-encoding", "identity");
+  headers.set("x-request-id", call.requestId);
+  if (call.number !== null) headers.set("x-portico-lease", String(call.number));
+  if (call.clientAddress !== null) headers.set("x-forwarded-for", call.clientAddress);
+  headers.set("x-forwarded-host", call.publicHost);
+  headers.set("x-forwarded-proto", call.publicProtocol);
+  if (route.transport === "tunnel" && route.access !== null) {
+    headers.set("cf-access-client-id", route.access.id);
+    headers.set("cf-access-client-secret", route.access.secret);
+  }
+  return headers;
+}
+
+/** Statuses by which a card says that it failed, whatever the request was. */
+const FAILED_STATUS = new Set([500, 502, 503, 504]);
+
+/**
+ * What the head of an answer says against it, or null: (1) headers too large; (2) the tunnel is down; (3) over a
+ * tunnel, the access policy answered instead of the origin; (4) a redirect; (5) a failure status; (6) a page where
+ * the origin's API never sends one.
+ */
+function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Failure, "clean"> | null {
+  const { status, headers } = response;
+  const no = (reason: Reason, started: Started, facts: Refusal["facts"] = {}) => ({ failed: true as const, reason, facts, started });
+  const mediaType = headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null;
+  const html = mediaType === "text/html" || mediaType === "application/xhtml+xml";
+  let bytes = 0;
+  for (const [name, value] of headers) bytes += name.length + value.length + 4;
+  // (1)
+  if (bytes > HEADER_BYTES_MAX) return no("origin_invalid", "yes", { detail: "its headers are too large" });
+  // (2)
+  if (status === 530) return no("tunnel_down", "no");
+  const redirect = status >= 300 && status < 400 && status !== 304;
+  // (3)
+  if (transport === "tunnel") {
+    const denied = (status === 401 || status === 403) && !isJson(mediaType);
+    const page = html && status < 400 && ask.service.config.kind !== "http";
+    if (redirect || denied || page) return no("origin_config", "no");
+  }
+  // (4)
+  if (redirect) return no("origin_invalid", "unknown", { detail: "it redirects" });
+  // (5)
+  if (FAILED_STATUS.has(status)) return no("origin_status", "unknown", { status });
+  // (6)
+  if (html && status < 300 && ask.as === "run" && ask.service.config.kind !== "http") {
+    return no("origin_invalid", "unknown", { detail: "it is an HTML page" });
+  }
+  return null;
+}
+
+/** Reads a failed answer to its end, so that its slot is known to be free; false when the end was not seen. */
+async function readToEnd(response: Response, silence: Silence): Promise<boolean> {
+  if (response.body === null) return true;
+  const reader = response.body.getReader();
+  const until = Date.now() + FAILED_READ_MS;
+  try {
+    for (let bytes = 0; bytes <= FAILED_BYTES_MAX && Date.now() <= until; ) {
+      const read = await Promise.race([reader.read(), scheduler.wait(FAILED_READ_MS).then(() => null)]);
+      if (read === null) break;
+      if (read.done) return true;
+      silence.heard();
+      bytes += read.value.byteLength;
+    }
+    await reader.cancel();
+    return false;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The connection was lost before an answer. The platform does not say whether it was ever made; a port that is shut
+ * now means that the server is gone, and its work with it.
+ */
+async function lost(route: Route, error: unknown): Promise<Failure> {
+  if (route.transport === "direct" && (await isShut(new URL(route.origin)))) return failure("origin_refused", "no", true);
+  console.warn(JSON.stringify({ event: "origin_lost", error: String(error).slice(0, 200) }));
+  return failure("origin_reset", "unknown", false);
+}
+
+async function isShut(url: URL): Promise<boolean> {
+  const port = Number(url.port || (url.protocol === "https:" ? 443 : 80));
+  const socket = connect({ hostname: url.hostname, port });
+  try {
+    const opened = await Promise.race([socket.opened.then(() => true), scheduler.wait(DIAL_MS).then(() => null)]);
+    return opened === false;
+  } catch {
+    return true;
+  } finally {
+    socket.close().catch(() => undefined);
+  }
+}
+
+/** Not handed on from an origin: hop-by-hop, what speaks for its server, and what is ours to say. */
+const NOT_HANDED_ON =
+  /^(connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|set-cookie|server|via|x-powered-by|alt-svc|nel|report-to|reporting-endpoints|strict-transport-security|access-control-.*|cf-.*|x-forwarded-.*|content-length|content-encoding|cache-control|pragma|expires|age|etag|last-modified|accept-ranges|link|location|refresh|date|x-request-id|x-client-request-id|x-portico-.*|server-timing|cache-status|ratelimit.*|x-ratelimit-.*|retry-after|content-security-policy.*|x-frame-options|clear-site-data|www-authenticate|authentication-info|vary)$/;
+
+/** The origin's headers that the caller gets. */
+export function handedOn(response: Response, ask: Ask): Headers {
+  const headers = new Headers();
+  const connection = new Set((response.headers.get("connection") ?? "").toLowerCase().split(",").map((name) => name.trim()));
+  for (const [name, value] of response.headers) {
+    if (!NOT_HANDED_ON.test(name) && !connection.has(name)) headers.append(name, value);
+  }
+  // CosyVoice's own routes send bare samples without a type.
+  if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok) headers.set("content-type", "audio/pcm");
+  headers.set("x-content-type-options", "nosniff");
+  // A page of an origin must not act as a page of this host.
+  headers.set("content-security-policy", "sandbox");
+  return headers;
+}

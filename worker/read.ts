@@ -1,0 +1,63 @@
+/** `read` paths: questions to an origin that take no slot. Any card that takes work may answer, in a short time. */
+import type { Env } from "./env.ts";
+import type { Ask } from "./ask.ts";
+import { asRefusal, type Call, callOrigin, type Failure, handedOn, isFailure, Silence } from "./origin.ts";
+import { pump } from "./pump.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+import type { Trace } from "./trace.ts";
+
+/** Longest silence of an origin that is only asked. */
+const READ_MS = 15_000;
+
+export interface Reading {
+  env: Env;
+  ctx: { waitUntil(promise: Promise<unknown>): void };
+  ask: Ask;
+  trace: Trace;
+  call: Omit<Call, "number" | "cacheable" | "readMs">;
+  access: { id: string; secret: string } | null;
+  provision: () => Promise<void>;
+}
+
+export async function readOrigin(reading: Reading): Promise<Response | Refusal> {
+  const { env, ask, trace, provision } = reading;
+  const { tries } = ask.service.config.retry;
+  let last: Failure | null = null;
+  const tried: string[] = [];
+  for (let i = 0; i < tries; i++) {
+    const card = await env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version);
+    if (card === "behind") {
+      await provision();
+      continue;
+    }
+    const listing = card === null ? null : await env.CARD.getByName(card).listing(ask.service.id);
+    if (card === null || listing === null) break;
+    tried.push(card);
+    const controller = new AbortController();
+    const silence = new Silence(READ_MS, controller);
+    const route = { origin: listing.origin, transport: listing.transport, access: reading.access };
+    const sentAt = Date.now();
+    const reply = await callOrigin(ask, route, { ...reading.call, number: null, cacheable: false, readMs: READ_MS }, controller, silence);
+    trace.stages.origin = Date.now() - sentAt;
+    if (!isFailure(reply)) return answer(reading, reply.response, card, silence);
+    silence.stop();
+    last = reply;
+    if (ask.body.kind === "stream") break;
+  }
+  return last === null ? refuse("no_healthy_card", { retryAfterMs: READ_MS }) : asRefusal(last);
+}
+
+function answer({ ask, ctx, trace }: Reading, response: Response, card: string, silence: Silence): Response {
+  trace.headers.set("x-portico-card", card);
+  trace.fields["card"] = card;
+  const headers = handedOn(response, ask);
+  if (response.body === null || ask.method === "HEAD") {
+    silence.stop();
+    return new Response(null, { status: response.status, headers });
+  }
+  const encoded = response.headers.has("content-encoding");
+  const length = encoded ? null : response.headers.get("content-length");
+  const flow = pump(response.body.getReader(), [], length === null ? null : Number(length), silence);
+  ctx.waitUntil(flow.drained);
+  return new Response(flow.readable, { status: response.status, headers });
+}

@@ -1,0 +1,117 @@
+/**
+ * A service route: the origin's own API, unified. The way of one request, stage by stage:
+ * who is it -> what is asked -> have we got it -> may it -> who runs it, run it, keep it -> answer.
+ */
+import { parseAsk, type Ask } from "./ask.ts";
+import { authenticate, type Caller, mayCall, mayUse } from "./auth.ts";
+import { type Stored } from "./cache.ts";
+import { listed, type Target } from "./catalog.ts";
+import type { ServiceRow } from "./db/queries.ts";
+import { config, type Env } from "./env.ts";
+import { fingerprint, type Fingerprint } from "./fingerprint.ts";
+import { admit, guardHit, ratePolicy } from "./limits.ts";
+import { provision } from "./provision.ts";
+import { readOrigin } from "./read.ts";
+import { type Refusal, isRefusal, refuse } from "./refusal.ts";
+import { type Answer, findStored, run } from "./run.ts";
+import { signedUrl } from "./signature.ts";
+import { timed, type Trace } from "./trace.ts";
+
+export interface Serving {
+  request: Request;
+  env: Env;
+  ctx: { waitUntil(promise: Promise<unknown>): void };
+  trace: Trace;
+  service: ServiceRow;
+  target: Target;
+  base: string;
+}
+
+export async function serve(serving: Serving): Promise<Response | Refusal> {
+  const { request, env, trace, service, target } = serving;
+  const caller = await timed(trace, "auth", () => authenticate(request, env));
+  if (isRefusal(caller)) return caller;
+  const denied = permit(caller, service, trace);
+  if (denied !== null) return denied;
+  const entry = listed(service, request.method, target.path);
+  if (isRefusal(entry)) return entry;
+  const ask = await parseAsk(request, { service, as: entry.as, ...target }, Date.now());
+  if (isRefusal(ask)) return ask;
+  try {
+    return await answerAsk(serving, caller, ask);
+  } finally {
+    // The run frees it too: whoever comes first.
+    if (ask.body.kind === "bytes") ask.body.room.free();
+  }
+}
+
+function permit(caller: Caller, service: ServiceRow, trace: Trace): Refusal | null {
+  trace.headers.set("ratelimit-policy", ratePolicy(caller));
+  Object.assign(trace.fields, { tenant: caller.tenant, key: caller.key, service: service.id });
+  return mayUse(caller, "infer") ?? mayCall(caller, service.id);
+}
+
+async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Response | Refusal> {
+  const { request, env, ctx, trace, service, base } = serving;
+  const print = await fingerprint(ask, caller.tenant);
+  const found = await haveWeGotIt(serving, caller, ask, print);
+  if (found !== null && found !== "expired") return found;
+  if (ask.directives.onlyIfCached) return refuse("not_cached");
+  const limited = await timed(trace, "limit", () => admit(env, caller, trace, service.id));
+  if (limited !== null) return limited;
+  const clientAddress = request.headers.get("cf-connecting-ip");
+  const { access } = config(env);
+  if (ask.as === "read") {
+    const { host, protocol } = new URL(base);
+    const call = { requestId: trace.id, clientAddress, publicHost: host, publicProtocol: protocol.slice(0, -1) };
+    return readOrigin({ env, ctx, ask, trace, call, access, provision: () => provision(env, service.id) });
+  }
+  const replace = ask.directives.noCache || found === "expired";
+  const answer = await run({
+    env, ctx, config: config(env), trace, caller, ask, print, priority: "normal", gone: request.signal, base, clientAddress, replace,
+  });
+  return isRefusal(answer) ? answer : render(serving, ask, answer);
+}
+
+/** The hit, or why there is none: null, or an answer that is over its time. */
+async function haveWeGotIt(serving: Serving, caller: Caller, ask: Ask, print: Fingerprint): Promise<Response | Refusal | "expired" | null> {
+  const { env, trace, base } = serving;
+  const { noCache } = ask.directives;
+  const stored = print.cacheable && !noCache ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base })) : null;
+  if (stored === null || stored === "expired") return stored;
+  const flood = await guardHit(env, caller);
+  if (flood !== null) {
+    if (stored.body instanceof ReadableStream) await stored.body.cancel();
+    return flood;
+  }
+  return renderHit(serving, stored);
+}
+
+async function renderHit(serving: Serving, stored: Stored): Promise<Response> {
+  const now = Date.now();
+  const { trace } = serving;
+  trace.headers.set("cache-status", `portico; hit; ttl=${Math.floor((stored.expiresAt - now) / 1000)}`);
+  trace.fields["cache"] = "hit";
+  const headers = new Headers(stored.headers);
+  headers.set("age", String(Math.max(0, Math.floor((now - stored.storedAt) / 1000))));
+  headers.set("content-length", String(stored.bytes));
+  await link(serving, headers, stored.results);
+  return new Response(stored.body, { status: stored.status, headers });
+}
+
+async function render(serving: Serving, ask: Ask, answer: Answer): Promise<Response> {
+  const { trace } = serving;
+  const forward = ask.directives.noCache && answer.cache === "stored" ? "request" : "miss";
+  const suffix = answer.cache === "stored" || answer.cache === "collapsed" ? `; ${answer.cache}` : "";
+  trace.headers.set("cache-status", answer.cache === "bypass" ? "portico; fwd=bypass" : `portico; fwd=${forward}${suffix}`);
+  trace.fields["cache"] = answer.cache;
+  const headers = new Headers(answer.headers);
+  await link(serving, headers, answer.results);
+  return new Response(answer.body, { status: answer.status, headers });
+}
+
+/** `Link` (RFC 8288): where each finished image or sound is, signed for a day. */
+async function link({ env, base }: Serving, headers: Headers, results: string[]): Promise<void> {
+  const now = Date.now();
+  for (const id of results) headers.append("link", `<${await signedUrl(config(env), base, id, now)}>; rel="enclosure"`);
+}

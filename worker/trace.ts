@@ -1,0 +1,74 @@
+/**
+ * What one request tells about itself: ids, times of its stages, and the fields of its one log line. Made at the
+ * door, carried along, written out once by index.ts. Never holds a secret, a body or a query.
+ */
+import type { Env } from "./env.ts";
+
+/** Bindings and variables of the Hono app. */
+export interface App {
+  Bindings: Env;
+  Variables: { trace: Trace };
+}
+
+export const STAGES = ["auth", "limit", "cache", "queue", "origin", "store"] as const;
+export type Stage = (typeof STAGES)[number];
+
+const CLIENT_ID = /^[A-Za-z0-9_-]{1,128}$/;
+
+export interface Trace {
+  id: string;
+  /** The caller's own X-Request-Id, when well-formed. */
+  clientId: string | null;
+  language: "en" | "zh";
+  /** The caller prefers RFC 9457 members beside `error`. */
+  problem: boolean;
+  startedAt: number;
+  stages: Partial<Record<Stage, number>>;
+  /** Fields of the log line; later values win. */
+  fields: Record<string, string | number | boolean | null>;
+  /** Headers that every answer to this request carries (limits, card, cache status). */
+  headers: Headers;
+}
+
+export function openTrace(request: Request, now: number): Trace {
+  const given = request.headers.get("x-request-id");
+  return {
+    id: `req_${crypto.randomUUID().replaceAll("-", "")}`,
+    clientId: given !== null && CLIENT_ID.test(given) ? given : null,
+    language: language(request.headers.get("accept-language")),
+    problem: /\bapplication\/problem\+json\b/i.test(request.headers.get("accept") ?? ""),
+    startedAt: now,
+    stages: {},
+    fields: {},
+    headers: new Headers(),
+  };
+}
+
+/** English unless Chinese stands earlier or weighs more in Accept-Language (RFC 9110 12.5.4). */
+function language(header: string | null): "en" | "zh" {
+  let best: { tag: "en" | "zh"; q: number } = { tag: "en", q: 0 };
+  for (const part of (header ?? "").slice(0, 500).split(",")) {
+    const [tag = "", ...parameters] = part.trim().toLowerCase().split(";");
+    const q = Number(parameters.map((p) => /^\s*q=([\d.]+)$/.exec(p)?.[1]).find(Boolean) ?? 1);
+    const known = /^zh\b/.test(tag) ? "zh" : /^(en\b|\*)/.test(tag) ? "en" : null;
+    if (known !== null && q > best.q) best = { tag: known, q };
+  }
+  return best.tag;
+}
+
+/** Runs one stage and adds its time to the trace, whatever comes of it. */
+export async function timed<T>(trace: Trace, stage: Stage, work: () => Promise<T>): Promise<T> {
+  const from = Date.now();
+  try {
+    return await work();
+  } finally {
+    trace.stages[stage] = (trace.stages[stage] ?? 0) + (Date.now() - from);
+  }
+}
+
+/** `Server-Timing` (W3C): stages that happened, in ms. */
+export function serverTiming(trace: Trace): string {
+  return STAGES.filter((stage) => trace.stages[stage] !== undefined)
+    .map((stage) => `${stage};dur=${trace.stages[stage]}`)
+    .join(", ");
+}
