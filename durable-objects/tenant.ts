@@ -5,7 +5,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import type { RateLimit, RateReply, RequestRecord } from "./protocol.ts";
-import { take } from "./rate.ts";
+import { type Bucket, EMPTY, take } from "./rate.ts";
 
 /** How long a request's record is kept. */
 const RECORD_MS = 86_400_000;
@@ -25,7 +25,9 @@ interface Row extends Record<string, SqlStorageValue> {
 
 export class Tenant extends DurableObject {
   readonly #sql: SqlStorage;
-  #tat: number;
+  #bucket: Bucket;
+  /** Whether the next sweep of old records is seen to. */
+  #sweeping = false;
 
   constructor(ctx: DurableObjectState, env: unknown) {
     super(ctx, env as never);
@@ -38,17 +40,17 @@ export class Tenant extends DurableObject {
       CREATE INDEX IF NOT EXISTS requests_client ON requests (client_id, at);
       CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
     `);
-    this.#tat = ctx.storage.kv.get<number>("tat") ?? 0;
+    this.#bucket = ctx.storage.kv.get<Bucket>("bucket") ?? EMPTY;
   }
 
   /** One token for this request, or when there is one. The record of a request that passed stands as `queued`. */
   async admit(request: { id: string; clientId: string | null; service: string }, limit: RateLimit): Promise<RateReply> {
     const now = Date.now();
-    if (this.#row(request.id) !== undefined) return { ok: true, limit: limit.burst, remaining: 0, resetMs: this.#tat - now };
-    const { tat, reply } = take(this.#tat, limit, now);
+    if (this.#row(request.id) !== undefined) return { ok: true, limit: limit.burst, remaining: 0, resetMs: this.#bucket.level };
+    const { bucket, reply } = take(this.#bucket, limit, now);
     if (!reply.ok) return reply;
-    this.#tat = tat;
-    this.ctx.storage.kv.put("tat", tat);
+    this.#bucket = bucket;
+    this.ctx.storage.kv.put("bucket", bucket);
     this.#sql.exec(
       "INSERT INTO requests (id, client_id, service, state, status, results, at) VALUES (?, ?, ?, 'queued', NULL, '[]', ?)",
       request.id,
@@ -98,8 +100,6 @@ export class Tenant extends DurableObject {
   #row(id: string): Row | undefined {
     return this.#sql.exec<Row>("SELECT * FROM requests WHERE id = ?", id).toArray()[0];
   }
-
-  #sweeping = false;
 
   async #seeToSweep(now: number): Promise<void> {
     if (this.#sweeping) return;

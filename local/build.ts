@@ -24,6 +24,8 @@ export async function bundle(entry = join(ROOT, "worker/index.ts"), folder = joi
     format: "esm",
     platform: "browser",
     target: "es2024",
+    // workerd runs these as they stand; lowered, they would be other code than the deployed.
+    supported: { "import-source": true, using: true },
     conditions: ["workerd", "worker", "browser"],
     external: ["cloudflare:*", "node:*"],
     loader: LOADERS,

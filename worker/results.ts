@@ -1,11 +1,11 @@
 /** `/v1/results/<id>`: finished images and sounds, with a key of their tenant or a signature, by the rules of HTTP. */
 import { authenticate, hasCredential, mayUse } from "./auth.ts";
 import { answerKey, edgeUrl, forgetNear } from "./cache.ts";
-import { forgetResult, resultById, type ResultRow } from "./db/queries.ts";
+import { forgetResult } from "./db/queries.ts";
 import { config, type Env } from "./env.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
-import { resultKey } from "./store.ts";
+import { type Result, resultKey, resultOf } from "./store.ts";
 import { timed, type Trace } from "./trace.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
@@ -13,8 +13,8 @@ import { type ByteRange, isNotModified, preconditionFailed, requestedRange } fro
 const EDGE_S_MAX = 55;
 const ID = /^[0-9A-Za-z]{8,64}$/;
 const META = "x-portico-result";
-
-type Meta = Pick<ResultRow, "id" | "tenantId" | "contentType" | "bytes" | "sha256" | "visibility" | "createdAt" | "expiresAt">;
+/** Larger results are streamed from R2 without an edge copy. */
+const EDGE_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface Asking {
   request: Request;
@@ -27,71 +27,74 @@ export interface Asking {
 
 /** GET and HEAD. */
 export async function getResult(asking: Asking): Promise<Response | Refusal> {
-  const { request, env, trace, base, id } = asking;
+  const { request, trace, id } = asking;
   const reader = await timed(trace, "auth", () => readerOf(asking));
   if (isRefusal(reader)) return reader;
-  if (!ID.test(id)) return refuse("not_found");
-  const now = Date.now();
-  const near = await timed(trace, "cache", () => caches.default.match(edgeUrl(base, `results/${id}`)));
-  const nearMeta = near === undefined ? null : (JSON.parse(near.headers.get(META) ?? "null") as Meta | null);
-  const meta = nearMeta ?? (await resultById(env, id));
-  if (meta === null || (reader.tenant !== null && reader.tenant !== meta.tenantId)) {
-    await near?.body?.cancel();
-    return refuse("not_found");
-  }
-  if (meta.expiresAt <= now) {
-    await near?.body?.cancel();
-    return refuse("expired_result");
-  }
-  const query = new URL(request.url).searchParams;
-  const headers = resultHeaders(meta, query.get("download"), now);
-  trace.headers.set("cache-status", near === undefined ? "portico; fwd=miss" : `portico; hit; ttl=${Math.floor((meta.expiresAt - now) / 1000)}`);
-  const etag = `"${meta.sha256}"`;
-  const answered = conditional(request, etag, meta.createdAt, headers);
-  if (answered !== null) {
-    await near?.body?.cancel();
-    return answered;
-  }
-  const range = requestedRange(request, etag, meta.bytes);
-  if (range === "unsatisfiable") {
-    await near?.body?.cancel();
-    return refuse("range_not_satisfiable", { facts: { bytes: meta.bytes }, headers: { "content-range": `bytes */${meta.bytes}` } });
-  }
-  return request.method === "HEAD" ? bodyless(near, headers, meta, range) : sendBody(asking, meta, headers, range, near);
+  const found = ID.test(id) ? await timed(trace, "cache", () => find(asking)) : null;
+  if (found === null) return refuse("not_found");
+  const answer = await answerWith(asking, found, reader.tenant);
+  // What was opened and is not sent must be let go.
+  if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range"))) await letGo(found.body);
+  return answer;
 }
 
-async function bodyless(near: Response | undefined, headers: Headers, meta: Meta, range: ByteRange | null): Promise<Response> {
-  await near?.body?.cancel();
-  describe(headers, meta, range);
-  return new Response(null, { status: range === null ? 200 : 206, headers });
+async function letGo(body: ReadableStream): Promise<void> {
+  if (!body.locked) await body.cancel();
 }
 
-async function sendBody(asking: Asking, meta: Meta, headers: Headers, range: ByteRange | null, near: Response | undefined): Promise<Response | Refusal> {
-  const { env, base, ctx, id } = asking;
-  const status = range === null ? 200 : 206;
-  describe(headers, meta, range);
-  if (near !== undefined && range === null) return new Response(near.body, { status, headers });
-  await near?.body?.cancel();
-  const key = resultKey(meta.tenantId, id);
-  const object = range === null ? await env.RESULTS.get(key) : await env.RESULTS.get(key, { range });
-  if (object === null) return refuse("not_found");
-  if (range !== null || meta.bytes > EDGE_BYTES_MAX) return new Response(object.body, { status, headers });
+/** A result, and its bytes unless the request wants none or only a part of them. */
+interface Found {
+  result: Result;
+  body: ReadableStream | null;
+  near: boolean;
+}
+
+async function find({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
+  const near = await caches.default.match(edgeUrl(base, resultKey(id)));
+  if (near !== undefined) {
+    return { result: JSON.parse(near.headers.get(META) ?? "{}") as Result, body: near.body, near: true };
+  }
+  if (request.method === "HEAD" || request.headers.has("range")) {
+    const head = await env.RESULTS.head(resultKey(id));
+    return head === null ? null : { result: resultOf(id, head), body: null, near: false };
+  }
+  const object = await env.RESULTS.get(resultKey(id));
+  if (object === null) return null;
+  const result = resultOf(id, object);
+  if (object.size > EDGE_BYTES_MAX) return { result, body: object.body, near: false };
   const bytes = await object.arrayBuffer();
-  ctx.waitUntil(putNear(base, meta, bytes, Date.now()));
-  return new Response(bytes, { status, headers });
+  ctx.waitUntil(putNear(base, result, bytes, Date.now()));
+  return { result, body: new Response(bytes).body, near: false };
 }
 
-/** Larger results are streamed from R2 without an edge copy. */
-const EDGE_BYTES_MAX = 16 * 1024 * 1024;
+async function answerWith(asking: Asking, { result, body, near }: Found, tenant: string | null): Promise<Response | Refusal> {
+  const { request, env, trace, id } = asking;
+  const now = Date.now();
+  if (tenant !== null && tenant !== result.tenant) return refuse("not_found");
+  if (result.expiresAt <= now) return refuse("expired_result");
+  trace.headers.set("cache-status", near ? `portico; hit; ttl=${Math.floor((result.expiresAt - now) / 1000)}` : "portico; fwd=miss");
+  const etag = `"${result.sha256}"`;
+  const headers = resultHeaders(result, new URL(request.url).searchParams.get("download"), now);
+  if (preconditionFailed(request.headers, etag, result.createdAt)) return new Response(null, { status: 412, headers });
+  if (isNotModified(request.headers, etag, result.createdAt)) return new Response(null, { status: 304, headers });
+  const range = requestedRange(request, etag, result.bytes);
+  if (range === "unsatisfiable") {
+    return refuse("range_not_satisfiable", { facts: { bytes: result.bytes }, headers: { "content-range": `bytes */${result.bytes}` } });
+  }
+  describe(headers, result, range);
+  const status = range === null ? 200 : 206;
+  if (request.method === "HEAD") return new Response(null, { status, headers });
+  if (range === null && body !== null && !request.headers.has("range")) return new Response(body, { status, headers });
+  const part = await env.RESULTS.get(resultKey(id), range === null ? {} : { range });
+  return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
+}
 
-async function putNear(base: string, meta: Meta, bytes: ArrayBuffer, now: number): Promise<void> {
-  const life = Math.min(EDGE_S_MAX, Math.floor((meta.expiresAt - now) / 1000));
+async function putNear(base: string, result: Result, bytes: ArrayBuffer, now: number): Promise<void> {
+  const life = Math.min(EDGE_S_MAX, Math.floor((result.expiresAt - now) / 1000));
   if (life < 1) return;
-  const { id, tenantId, contentType, sha256, visibility, createdAt, expiresAt } = meta;
-  const kept: Meta = { id, tenantId, contentType, bytes: meta.bytes, sha256, visibility, createdAt, expiresAt };
-  const headers = { "cache-control": `max-age=${life}`, "content-length": String(bytes.byteLength), [META]: JSON.stringify(kept) };
+  const headers = { "cache-control": `max-age=${life}`, "content-length": String(bytes.byteLength), [META]: JSON.stringify(result) };
   try {
-    await caches.default.put(edgeUrl(base, `results/${id}`), new Response(bytes, { headers }));
+    await caches.default.put(edgeUrl(base, resultKey(result.id)), new Response(bytes, { headers }));
   } catch (error) {
     console.warn(JSON.stringify({ event: "edge_put_failed", error: String(error) }));
   }
@@ -109,12 +112,7 @@ async function readerOf({ request, env, id }: Asking): Promise<{ tenant: string 
   return (await signatureRefusal(config(env), id, query, Date.now())) ?? { tenant: null };
 }
 
-function conditional(request: Request, etag: string, modifiedAt: number, headers: Headers): Response | null {
-  if (preconditionFailed(request.headers, etag, modifiedAt)) return new Response(null, { status: 412, headers });
-  return isNotModified(request.headers, etag, modifiedAt) ? new Response(null, { status: 304, headers }) : null;
-}
-
-function resultHeaders(meta: Meta, download: string | null, now: number): Headers {
+function resultHeaders(meta: Result, download: string | null, now: number): Headers {
   const life = Math.max(0, Math.floor((meta.expiresAt - now) / 1000));
   const scope = meta.visibility === "public" ? "public" : "private";
   const headers = new Headers({
@@ -131,7 +129,7 @@ function resultHeaders(meta: Meta, download: string | null, now: number): Header
   return headers;
 }
 
-function describe(headers: Headers, meta: Meta, range: ByteRange | null): void {
+function describe(headers: Headers, meta: Result, range: ByteRange | null): void {
   headers.set("content-length", String(range === null ? meta.bytes : range.length));
   if (range !== null) headers.set("content-range", `bytes ${range.offset}-${range.offset + range.length - 1}/${meta.bytes}`);
 }
@@ -150,24 +148,24 @@ export async function deleteResult({ request, env, trace, base, id }: Asking): P
   if (isRefusal(caller)) return caller;
   const denied = mayUse(caller, "infer");
   if (denied !== null) return denied;
-  const row = ID.test(id) ? await resultById(env, id) : null;
-  if (row === null || row.tenantId !== caller.tenant) return refuse("not_found");
-  const answers = await answersOf(env, row);
-  await env.RESULTS.delete([resultKey(row.tenantId, id), ...answers]);
-  await forgetResult(env, row, answers);
-  await Promise.all([`results/${id}`, ...answers].map((key) => forgetNear(base, key)));
+  const object = ID.test(id) ? await env.RESULTS.head(resultKey(id)) : null;
+  const result = object === null ? null : resultOf(id, object);
+  if (result === null || result.tenant !== caller.tenant) return refuse("not_found");
+  const answers = await answersOf(env, result);
+  await env.RESULTS.delete([resultKey(id), ...answers]);
+  await forgetResult(env, result.tenant, id, answers);
+  await Promise.all([resultKey(id), ...answers].map((key) => forgetNear(base, key)));
   return new Response(null, { status: 204 });
 }
 
 /** The stored answers of this tenant that hold the result: its own, and a shared one that it made. */
-async function answersOf(env: Env, row: ResultRow): Promise<string[]> {
-  if (row.answerKey === null) return [];
-  const fingerprint = row.answerKey.slice(row.answerKey.lastIndexOf("/") + 1);
-  const shared = answerKey("shared", fingerprint);
-  const [own, common] = await Promise.all([env.RESULTS.head(row.answerKey), env.RESULTS.head(shared)]);
+async function answersOf(env: Env, { id, tenant, answer }: Result): Promise<string[]> {
+  if (answer === "") return [];
+  const shared = answerKey("shared", answer.slice(answer.lastIndexOf("/") + 1));
+  const [own, common] = await Promise.all([env.RESULTS.head(answer), env.RESULTS.head(shared)]);
   const keys: string[] = [];
   // An answer that was replaced since holds other results.
-  if (own?.customMetadata?.["results"]?.split(",").includes(row.id)) keys.push(row.answerKey);
-  if (common?.customMetadata?.["maker"] === row.tenantId) keys.push(shared);
+  if (own?.customMetadata?.["results"]?.split(",").includes(id)) keys.push(answer);
+  if (common?.customMetadata?.["maker"] === tenant) keys.push(shared);
   return keys;
 }

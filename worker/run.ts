@@ -153,8 +153,8 @@ async function sharedAnswer(running: Running, offer: Extract<Offer, { kind: "tol
  * The stored answer of this ask: the tenant's own, else (for a shared cache) the shared one, which becomes the
  * tenant's own on first use, with results of its own.
  */
-export async function findStored(running: Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base">): Promise<Stored | "expired" | null> {
-  const { env, ask, print, caller, trace, base } = running;
+export async function findStored(running: Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">): Promise<Stored | "expired" | null> {
+  const { env, ask, print, caller, trace, base, ctx } = running;
   if (!print.cacheable) return null;
   const now = Date.now();
   const own = await lookUp(env, base, answerKey(caller.tenant, print.key), now);
@@ -164,7 +164,8 @@ export async function findStored(running: Pick<Running, "env" | "ask" | "print" 
   const bytes = new Uint8Array(await new Response(shared.body).arrayBuffer());
   const whole: Whole = { status: shared.status, headers: shared.headers, bytes, endKnown: true };
   const found = pieces(ask, whole);
-  const keeping = { ask, tenant: caller.tenant, requestId: trace.id, answer: { fingerprint: print.key, shared: false, replace: own === "expired" } };
+  const later = (work: Promise<unknown>) => ctx.waitUntil(work);
+  const keeping = { ask, tenant: caller.tenant, requestId: trace.id, later, answer: { fingerprint: print.key, shared: false, replace: own === "expired" } };
   const kept = await keep(env, keeping, whole, "problem" in found ? [] : found, now);
   return { ...shared, body: bytes.buffer, results: kept.results.map((row) => row.id) };
 }
@@ -401,7 +402,7 @@ class Run {
       trace.stages.store = Date.now() - storedFrom;
       await releasing;
       const results = kept.results.map((row) => row.id);
-      await this.#line.finished(this.#finish(whole, kept), whole.status < 300 ? observed : null);
+      this.#running.ctx.waitUntil(this.#line.finished(this.#finish(whole, kept), whole.status < 300 ? observed : null));
       record(this.#running, whole.status < 400 ? "succeeded" : "failed", whole.status, results);
       const cache = !print.cacheable ? "bypass" : kept.answer === null ? "miss" : "stored";
       return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
@@ -416,7 +417,7 @@ class Run {
     if (ask.directives.noStore || nothing || whole.status >= 300) return { results: [], answer: null };
     const answer = print.cacheable ? { fingerprint: print.key, shared: print.scope === "shared", replace: this.#running.replace } : null;
     const now = Date.now();
-    const kept = await keep(env, { ask, tenant: caller.tenant, requestId: trace.id, answer }, whole, found, now);
+    const kept = await keep(env, { ask, tenant: caller.tenant, requestId: trace.id, later: (work) => ctx.waitUntil(work), answer }, whole, found, now);
     if (kept.answer !== null) {
       const near = keepNear(base, kept.answer.key, whole.bytes, kept.answer.meta, now);
       ctx.waitUntil(near.catch((error: unknown) => console.warn(JSON.stringify({ event: "edge_put_failed", error: String(error) }))));

@@ -75,9 +75,9 @@ async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Re
 
 /** The hit, or why there is none: null, or an answer that is over its time. */
 async function haveWeGotIt(serving: Serving, caller: Caller, ask: Ask, print: Fingerprint): Promise<Response | Refusal | "expired" | null> {
-  const { env, trace, base } = serving;
+  const { env, trace, base, ctx } = serving;
   const { noCache } = ask.directives;
-  const stored = print.cacheable && !noCache ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base })) : null;
+  const stored = print.cacheable && !noCache ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base, ctx })) : null;
   if (stored === null || stored === "expired") return stored;
   const flood = await guardHit(env, caller);
   if (flood !== null) {

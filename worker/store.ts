@@ -16,6 +16,8 @@ const WRITE_TRIES = 3;
 const WRITE_PAUSE_MS = 100;
 const RESULT_ID_LENGTH = 24;
 const DAY_MS = 86_400_000;
+/** Results looked up at once; one answer holds no more. */
+const RESULTS_MAX = 64;
 /** Handed-on headers of an answer are kept up to this length; R2 metadata holds 8 KB in all. */
 const HEADERS_LENGTH_MAX = 4_000;
 
@@ -73,6 +75,8 @@ export interface Keeping {
   ask: Ask;
   tenant: string;
   requestId: string;
+  /** Holds work that the answer need not wait for. */
+  later: (work: Promise<unknown>) => void;
   /** Where the answer itself is kept; null: only its results are. */
   answer: { fingerprint: string; shared: boolean; replace: boolean } | null;
 }
@@ -100,11 +104,20 @@ export async function keep(env: Env, keeping: Keeping, whole: Whole, found: Piec
     }
     await Promise.all(writes);
     const entries = stores && own !== null ? answerRows(keeping, own, whole, meta, now) : [];
-    await repeated(() => recordResults(env, rows, entries));
+    keeping.later(recordRows(env, rows, entries));
     return { results: rows, answer: stores && own !== null ? { key: own, meta } : null };
   } catch (error) {
     console.error(JSON.stringify({ event: "store_failed", request: keeping.requestId, service: service.id, error: String(error) }));
     return { results: [], answer: null };
+  }
+}
+
+/** The rows are for lists and ageing alone: everything that a reader needs stands beside the bytes in R2. */
+async function recordRows(env: Env, rows: ResultRow[], kept: AnswerRow[]): Promise<void> {
+  try {
+    await repeated(() => recordResults(env, rows, kept));
+  } catch (error) {
+    console.error(JSON.stringify({ event: "rows_lost", results: rows.map((row) => row.id), error: String(error) }));
   }
 }
 
@@ -155,7 +168,7 @@ function answerRows(keeping: Keeping, own: string, whole: Whole, meta: AnswerMet
 
 async function putResult(env: Env, row: ResultRow, piece: Piece): Promise<void> {
   await repeated(() =>
-    env.RESULTS.put(resultKey(row.tenantId, row.id), piece.bytes, {
+    env.RESULTS.put(resultKey(row.id), piece.bytes, {
       httpMetadata: { contentType: piece.type },
       customMetadata: resultMeta(row),
       // R2 refuses the write when the bytes it got are not these.
@@ -174,12 +187,49 @@ async function putAnswer(env: Env, key: string, whole: Whole, meta: AnswerMeta, 
   );
 }
 
-export const resultKey = (tenant: string, id: string) => `${tenant}/${id}`;
+export const resultKey = (id: string) => `results/${id}`;
 
-/** What stands beside a result's bytes, so that its tenant's reads need no D1. */
-export function resultMeta(row: ResultRow): Record<string, string> {
-  const { sha256: digest, visibility, createdAt, expiresAt } = row;
-  return { sha256: digest, visibility, createdAt: String(createdAt), expiresAt: String(expiresAt) };
+/** What stands beside a result's bytes, so that a reader needs one look at R2 and nothing else. */
+function resultMeta(row: ResultRow): Record<string, string> {
+  const { tenantId, sha256: digest, visibility, answerKey: answer, createdAt, expiresAt } = row;
+  return { tenant: tenantId, sha256: digest, visibility, answer: answer ?? "", createdAt: String(createdAt), expiresAt: String(expiresAt) };
+}
+
+/** A result as it lies in R2. */
+export interface Result {
+  id: string;
+  tenant: string;
+  contentType: string;
+  bytes: number;
+  /** Hex. */
+  sha256: string;
+  visibility: string;
+  /** R2 key of the tenant's stored answer that held it when it was made; empty when there was none. */
+  answer: string;
+  createdAt: number;
+  expiresAt: number;
+}
+
+export function resultOf(id: string, object: R2Object): Result {
+  const meta = object.customMetadata ?? {};
+  return {
+    id,
+    tenant: meta["tenant"] ?? "",
+    contentType: object.httpMetadata?.contentType ?? "application/octet-stream",
+    bytes: object.size,
+    sha256: meta["sha256"] ?? "",
+    visibility: meta["visibility"] ?? "private",
+    answer: meta["answer"] ?? "",
+    createdAt: Number(meta["createdAt"]),
+    expiresAt: Number(meta["expiresAt"]),
+  };
+}
+
+/** Those of a tenant's results that are there, in the order asked. */
+export async function resultsOf(env: Env, tenant: string, ids: string[]): Promise<Result[]> {
+  const objects = await Promise.all(ids.slice(0, RESULTS_MAX).map((id) => env.RESULTS.head(resultKey(id))));
+  const found = objects.map((object, i) => (object === null ? null : resultOf(ids[i] ?? "", object)));
+  return found.filter((result) => result !== null && result.tenant === tenant) as Result[];
 }
 
 /** A write with its repeats; the last failure is the caller's. */

@@ -77,21 +77,10 @@ export async function recordResults(env: Env, rows: ResultRow[], kept: AnswerRow
   if (first !== undefined) await base.batch([first, ...rest]);
 }
 
-/** These results of one tenant, in no order. */
-export async function resultsByIds(env: Env, tenantId: string, ids: string[]): Promise<ResultRow[]> {
-  const some = ids.slice(0, BOUND_MAX);
-  if (some.length === 0) return [];
-  return db(env).select().from(results).where(and(eq(results.tenantId, tenantId), inArray(results.id, some)));
-}
-
-export async function resultById(env: Env, id: string): Promise<ResultRow | null> {
-  return (await db(env).select().from(results).where(eq(results.id, id)).get()) ?? null;
-}
-
-/** Forgets a result, and the answers that this tenant made and that contain it. */
-export async function forgetResult(env: Env, row: ResultRow, answerKeys: string[]): Promise<void> {
+/** Forgets a result of this tenant, and answers that it made. */
+export async function forgetResult(env: Env, tenantId: string, id: string, answerKeys: string[]): Promise<void> {
   const base = db(env);
-  const dropResult = base.delete(results).where(and(eq(results.id, row.id), eq(results.tenantId, row.tenantId)));
+  const dropResult = base.delete(results).where(and(eq(results.id, id), eq(results.tenantId, tenantId)));
   if (answerKeys.length === 0) await dropResult;
-  else await base.batch([dropResult, base.delete(answers).where(and(inArray(answers.key, answerKeys), eq(answers.tenantId, row.tenantId)))]);
+  else await base.batch([dropResult, base.delete(answers).where(and(inArray(answers.key, answerKeys), eq(answers.tenantId, tenantId)))]);
 }

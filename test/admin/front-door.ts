@@ -1,0 +1,101 @@
+/** The whole front door for one test file: the bundle in the runtime, an empty database, no cards; and ways to ask it. */
+import { readFile } from "node:fs/promises";
+import { afterAll, beforeAll, expect, inject } from "vitest";
+import { type Runtime, startRuntime } from "../../local/runtime.ts";
+import type { Secrets } from "../../local/secrets.ts";
+import { temporaryFolders } from "../support/folders.ts";
+
+export const SECRETS = {
+  ADMIN_TOKEN: "test-admin-token-000000000000000000000000",
+  KEY_SECRET: "test-key-secret-0000000000000000000000000",
+  URL_KEYS: "k1:test-url-key-00000000000000000000000000000",
+};
+
+/** JSON as it came; tests look into it freely. */
+export interface Json {
+  [name: string]: Json & string & number & boolean & Json[] & null;
+}
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  text: string;
+  json: Json;
+}
+
+export interface Sent {
+  token?: string | null;
+  headers?: Record<string, string>;
+  /** Sent as it is, in place of a JSON body. */
+  text?: string;
+}
+
+export class FrontDoor {
+  #runtime: Runtime | undefined;
+
+  get runtime(): Runtime {
+    if (this.#runtime === undefined) throw new Error("not started");
+    return this.#runtime;
+  }
+
+  async start(stateDir: string, without: string[]): Promise<void> {
+    const path = inject("bundle");
+    const text = await readFile(path, "utf8");
+    const secrets: Secrets = JSON.parse(JSON.stringify(SECRETS, (name, value: unknown) => (without.includes(name) ? undefined : value)));
+    this.#runtime = await startRuntime({ bundle: { path, text }, host: "127.0.0.1", port: 0, stateDir, secrets });
+  }
+
+  /** As the operator unless told otherwise; a path below /admin/v1 may leave that out. */
+  async ask(method: string, path: string, body?: unknown, sent: Sent = {}): Promise<Answer> {
+    const { token = SECRETS.ADMIN_TOKEN, headers = {}, text } = sent;
+    const payload = text ?? (body === undefined ? null : JSON.stringify(body));
+    const answer = await fetch(`${this.runtime.url}${path}`, {
+      method,
+      headers: {
+        ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+        ...(payload === null ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
+      body: payload,
+      signal: AbortSignal.timeout(10_000),
+    });
+    const said = await answer.text();
+    const isJson = answer.headers.get("content-type")?.includes("json") === true;
+    const json: Json = isJson && said !== "" ? JSON.parse(said) : {};
+    return { status: answer.status, headers: answer.headers, text: said, json };
+  }
+
+  admin(method: string, path: string, body?: unknown, sent: Sent = {}): Promise<Answer> {
+    return this.ask(method, `/admin/v1${path}`, body, sent);
+  }
+
+  /** The answer of a call that must succeed. */
+  async done(method: string, path: string, body?: unknown): Promise<Json> {
+    const answer = await this.admin(method, path, body);
+    expect(answer.status, `${method} ${path}: ${answer.text}`).toBeLessThan(300);
+    return answer.json;
+  }
+
+  /** The refusal of a call that must be refused, as `status reason param`. */
+  async refusal(method: string, path: string, body?: unknown, sent: Sent = {}): Promise<string> {
+    const { status, json } = await this.admin(method, path, body, sent);
+    const { reason, param } = json["error"] ?? {};
+    return [status, reason, param].filter((part) => part !== null && part !== undefined).join(" ");
+  }
+
+  /** Rows of a query to D1. */
+  async rows(sql: string, ...values: unknown[]): Promise<Record<string, unknown>[]> {
+    const db = await this.runtime.mf.getD1Database("DB");
+    const { results } = await db.prepare(sql).bind(...values).all();
+    return results;
+  }
+}
+
+/** One front door for all tests of a file; `without` names secrets that it has not got. */
+export function frontDoor({ without = [] }: { without?: string[] } = {}): FrontDoor {
+  const newFolder = temporaryFolders();
+  const door = new FrontDoor();
+  beforeAll(() => door.start(newFolder(), without));
+  afterAll(() => door.runtime.stop());
+  return door;
+}

@@ -1,0 +1,156 @@
+import { expect, test } from "vitest";
+import { frontDoor } from "./front-door.ts";
+
+const door = frontDoor();
+
+test("a new service takes the defaults of its kind", async () => {
+  const { status, json } = await door.admin("PUT", "/services/defaults", { kind: "image", route: "/defaults/" });
+  expect(status).toBe(201);
+  expect(json).toMatchObject({
+    id: "defaults",
+    kind: "image",
+    route: "/defaults/",
+    model_version: null,
+    queue: { max: 200, timeout_s: 60 },
+    timeouts: { read_s: 300 },
+    retry: { tries: 3, timeout_s: 30 },
+    breaker: { max_fails: 3, fail_timeout_s: 30 },
+    drain: { probe: null, max_s: 60 },
+    max_body_mb: 100,
+    cache: { enabled: true, ttl_s: 86400, shared: false },
+    defaults: {},
+    bounds: { width: 2048, height: 2048, steps: 150, batch_size: 8, n_iter: 4 },
+    results: { keep_days: 30 },
+    abandon: "finish",
+    paused: false,
+    cards: [],
+  });
+  expect(json["paths"]).toContainEqual({ method: "POST", path: "txt2img", as: "run" });
+  expect((await door.done("PUT", "/services/defaults-http", { kind: "http", route: "/h/" }))["cache"]).toMatchObject({ enabled: false });
+});
+
+test("a put merges: what is left out stays, inside groups too", async () => {
+  await door.done("PUT", "/services/merge", { kind: "image", route: "/merge/", queue: { max: 7 }, bounds: { width: 512 } });
+  const merged = await door.done("PUT", "/services/merge", { queue: { timeout_s: 9 }, model_version: "v2" });
+  expect(merged).toMatchObject({ kind: "image", route: "/merge/", queue: { max: 7, timeout_s: 9 }, bounds: { width: 512 }, model_version: "v2" });
+  const again = await door.done("PUT", "/services/merge", { cache: { ttl_s: 60 } });
+  expect(again).toMatchObject({ queue: { max: 7, timeout_s: 9 }, model_version: "v2", cache: { enabled: true, ttl_s: 60 } });
+  expect((await door.done("PUT", "/services/merge", { model_version: null }))["model_version"]).toBeNull();
+});
+
+test("the same put twice changes nothing and answers 200", async () => {
+  const body = { kind: "tts", route: "/twice/", retry: { tries: 2 } };
+  expect((await door.admin("PUT", "/services/twice", body)).status).toBe(201);
+  const first = await door.admin("PUT", "/services/twice", body);
+  const second = await door.admin("PUT", "/services/twice", body);
+  expect([first.status, second.status]).toEqual([200, 200]);
+  expect(second.json).toEqual(first.json);
+  expect((await door.done("GET", "/audit?target=twice"))["data"]).toHaveLength(1);
+});
+
+test("a service's version grows with every change", async () => {
+  const made = await door.done("PUT", "/services/version", { kind: "http", route: "/version/" });
+  let version = Number(made["version"]);
+  for (let max = 1; max <= 5; max++) {
+    const changed = await door.done("PUT", "/services/version", { queue: { max } });
+    expect(changed["version"]).toBeGreaterThan(version);
+    version = Number(changed["version"]);
+  }
+  const paused = await door.done("POST", "/services/version/pause");
+  expect(paused).toMatchObject({ paused: true });
+  expect(paused["version"]).toBeGreaterThan(version);
+});
+
+test("unknown fields are refused by their path", async () => {
+  const refused = (body: object) => door.refusal("PUT", "/services/unknown", { kind: "http", route: "/u/", ...body });
+  expect(await refused({ colour: "red" })).toBe("400 invalid_field colour");
+  expect(await refused({ queue: { maximum: 3 } })).toBe("400 invalid_field queue.maximum");
+  expect(await refused({ paths: [{ method: "GET", path: "a", as: "read", extra: 1 }] })).toBe("400 invalid_field paths.0.extra");
+  expect(await refused({ drain: { probe: { path: "/p", busy: "/n", more: 1 } } })).toBe("400 invalid_field drain.probe.more");
+  expect((await door.admin("GET", "/services/unknown")).status).toBe(404);
+});
+
+test("values out of range or of the wrong type are refused by their path", async () => {
+  const refused = (body: object) => door.refusal("PUT", "/services/values", { kind: "http", route: "/values/", ...body });
+  expect(await refused({ queue: { max: -1 } })).toBe("400 invalid_field queue.max");
+  expect(await refused({ queue: { max: "5" } })).toBe("400 invalid_field queue.max");
+  expect(await refused({ retry: { tries: 0 } })).toBe("400 invalid_field retry.tries");
+  expect(await refused({ abandon: "shrug" })).toBe("400 invalid_field abandon");
+  expect(await refused({ bounds: { width: "big" } })).toBe("400 invalid_field bounds.width");
+  expect(await refused({ paths: [{ method: "POST", path: "/x", as: "run" }] })).toBe("400 invalid_field paths.0.path");
+  expect(await refused({ kind: "video" })).toBe("400 invalid_field kind");
+});
+
+test("kind and route are needed to create, and the kind stays", async () => {
+  expect(await door.refusal("PUT", "/services/needed", { route: "/needed/" })).toBe("400 invalid_field kind");
+  expect(await door.refusal("PUT", "/services/needed", { kind: "tts" })).toBe("400 invalid_field route");
+  await door.done("PUT", "/services/needed", { kind: "tts", route: "/needed/" });
+  expect(await door.refusal("PUT", "/services/needed", { kind: "image" })).toBe("400 invalid_field kind");
+  expect(await door.done("PUT", "/services/needed", { kind: "tts", route: "/moved/" })).toMatchObject({ route: "/moved/" });
+});
+
+test("a route that is taken, malformed or the program's own is refused", async () => {
+  await door.done("PUT", "/services/first", { kind: "http", route: "/taken/" });
+  const refused = (route: string) => door.refusal("PUT", "/services/second", { kind: "http", route });
+  const own = ["/admin/", "/v1/", "/v1/images/", "/replicate/v1/", "/fal/", "/health/", "/ready/", "/cluster/status/", "/metrics/"];
+  const more = ["/autoscale/", "/openapi.json/", "/docs/", "/console/", "/.well-known/", "/.well-known/acme-challenge/"];
+  const malformed = ["taken", "/open", "open/", "//", "/a//b/", "/a%2fb/", "/a b/", "/../", "/a/../b/", "/./", "/a?b/"];
+  for (const route of ["/taken/", ...own, ...more, ...malformed]) expect(await refused(route), route).toBe("400 invalid_field route");
+  expect((await door.admin("PUT", "/services/second", { kind: "http", route: "/v1beta/" })).status).toBe(201);
+  expect(await door.refusal("PUT", "/services/second", { route: "/taken/" })).toBe("400 invalid_field route");
+  expect((await door.admin("PUT", "/services/second", { route: "/taken/below/" })).status).toBe(200);
+});
+
+test("a malformed id is refused when it would be created, and unknown otherwise", async () => {
+  for (const id of ["Portrait", "a%20b", "-a", "a".repeat(64), "a%2Fb"]) {
+    const refused = await door.refusal("PUT", `/services/${id}`, { kind: "http", route: "/id/" });
+    // An escaped slash never gets as far as the admin API.
+    expect(refused, id).toBe(id === "a%2Fb" ? "400 bad_path" : "400 invalid_field id");
+  }
+  expect(await door.refusal("GET", "/services/Portrait")).toBe("404 not_found");
+  expect(await door.refusal("DELETE", "/services/nothing")).toBe("404 not_found");
+  expect(await door.refusal("POST", "/services/nothing/pause")).toBe("404 not_found");
+});
+
+test("pause and resume answer the service and are idempotent", async () => {
+  await door.done("PUT", "/services/rest", { kind: "http", route: "/rest/" });
+  for (const [call, paused] of [["pause", true], ["pause", true], ["resume", false], ["resume", false]] as const) {
+    expect(await door.done("POST", `/services/rest/${call}`)).toMatchObject({ id: "rest", paused });
+  }
+  const actions = (await door.done("GET", "/audit?target=rest"))["data"]?.map((row) => row["action"]);
+  expect(actions).toEqual(["service.resume", "service.pause", "service.put"]);
+  await door.done("POST", "/services/rest/pause");
+  expect(await door.done("PUT", "/services/rest", { queue: { max: 3 } })).toMatchObject({ paused: true });
+});
+
+test("a deleted service is gone with its listings, and its cards stay", async () => {
+  await door.done("PUT", "/services/leaving", { kind: "http", route: "/leaving/" });
+  await door.done("PUT", "/services/leaving/cards/stays", { origin: "https://gpu.example.com/" });
+  expect((await door.admin("DELETE", "/services/leaving")).status).toBe(204);
+  expect((await door.admin("GET", "/services/leaving")).status).toBe(404);
+  expect(await door.done("GET", "/cards/stays")).toMatchObject({ id: "stays", listings: [] });
+  const again = await door.admin("PUT", "/services/leaving", { kind: "http", route: "/leaving/" });
+  expect([again.status, again.json["cards"]]).toEqual([201, []]);
+});
+
+test("many who change one service at once all succeed or are told to try again, and none is lost", async () => {
+  await door.done("PUT", "/services/crowd", { kind: "http", route: "/crowd/" });
+  const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => door.admin("PUT", "/services/crowd", { bounds: { [`n${i}`]: i } })));
+  const conflicts = answers.filter((answer) => answer.status === 409);
+  for (const { headers, json } of conflicts) {
+    expect(json["error"]).toMatchObject({ code: "conflict", retryable: true });
+    expect(Number(headers.get("retry-after"))).toBeGreaterThanOrEqual(1);
+  }
+  const done = answers.filter((answer) => answer.status === 200);
+  expect(done.length + conflicts.length).toBe(8);
+  expect(done.length).toBeGreaterThan(0);
+  // One row of the log for each change that stands, each made from what the one before it left.
+  const log = (await door.done("GET", "/audit?target=crowd"))["data"] ?? [];
+  expect(log).toHaveLength(done.length + 1);
+  for (let i = 0; i + 1 < log.length; i++) expect(log[i]?.["before"]).toEqual(log[i + 1]?.["after"]);
+});
+
+test("a service too long to be held everywhere is refused by its longest field", async () => {
+  const defaults = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`field${i}`, "x".repeat(1000)]));
+  expect(await door.refusal("PUT", "/services/long", { kind: "http", route: "/long/", defaults })).toBe("400 invalid_field defaults");
+});

@@ -1,0 +1,108 @@
+import { createHash } from "node:crypto";
+import { expect, test } from "vitest";
+import { frontDoor, type Json } from "../admin/front-door.ts";
+
+const door = frontDoor();
+const get = (path: string, headers: Record<string, string> = {}) => door.ask("GET", path, undefined, { token: null, headers });
+
+test("health answers anybody", async () => {
+  for (const token of [null, "nonsense"]) {
+    const { status, text, headers } = await door.ask("GET", "/health", undefined, { token });
+    expect([status, text]).toEqual([200, "healthy\n"]);
+    expect(headers.get("content-type")).toContain("text/plain");
+    expect(headers.get("cache-control")).toBe("no-store");
+  }
+  expect((await door.ask("HEAD", "/health")).status).toBe(200);
+  const { status, headers } = await door.ask("POST", "/health");
+  expect([status, headers.get("allow")]).toEqual([405, "GET, HEAD"]);
+});
+
+test("a deployment that works is ready", async () => {
+  const { status, json } = await get("/ready");
+  expect([status, json]).toEqual([200, { status: "ready", reasons: [] }]);
+});
+
+test("the document is OpenAPI 3.1, and every reference in it leads somewhere", async () => {
+  const { status, headers, json, text } = await get("/openapi.json");
+  expect(status).toBe(200);
+  expect(headers.get("content-type")).toBe("application/json");
+  expect(json["openapi"]).toMatch(/^3\.1\.\d+$/);
+  const references = [...text.matchAll(/"\$ref":"#\/([^"]+)"/g)].map((match) => match[1] ?? "");
+  expect(references.length).toBeGreaterThan(50);
+  for (const reference of references) {
+    const found = reference.split("/").reduce<Json | undefined>((at, name) => at?.[name], json);
+    expect(found, reference).toBeDefined();
+  }
+});
+
+test("every operation of the document has a name of its own, its path's parameters, and answers", async () => {
+  const { json } = await get("/openapi.json");
+  const names = new Set<string>();
+  for (const [path, item] of Object.entries(json["paths"] ?? {})) {
+    for (const [method, operation] of Object.entries<Json>(item)) {
+      const at = `${method} ${path}`;
+      expect(names, at).not.toContain(operation["operationId"]);
+      names.add(operation["operationId"] ?? "");
+      const parameters: Json[] = operation["parameters"] ?? [];
+      const inPath = parameters.filter((parameter) => parameter["in"] === "path").map((parameter) => `{${parameter["name"]}}`);
+      expect(inPath, at).toEqual(path.match(/\{\w+\}/g) ?? []);
+      expect(Object.keys(operation["responses"] ?? {}).some((status) => status.startsWith("2")), at).toBe(true);
+      expect(operation["summary"], at).toBeTruthy();
+    }
+  }
+  expect(names.size).toBeGreaterThan(30);
+});
+
+test("what the document says of an admin call is what the call does", async () => {
+  const { json } = await get("/openapi.json");
+  const schemas = json["components"]?.["schemas"];
+  expect(schemas?.["ServicePut"]).toMatchObject({ additionalProperties: false, properties: { queue: { properties: { max: { maximum: 1_000_000 } } } } });
+  expect(await door.refusal("PUT", "/services/x", { kind: "http", route: "/x/", queue: { max: 1_000_001 } })).toBe("400 invalid_field queue.max");
+  const made = await door.done("PUT", "/services/x", { kind: "http", route: "/x/" });
+  const view = schemas?.["ServiceView"];
+  expect(Object.keys(made).toSorted()).toEqual([...(view?.["required"] ?? [])].map(String).toSorted());
+});
+
+test("every reason that a refusal can have stands in the document", async () => {
+  const { json } = await get("/openapi.json");
+  const error = json["components"]?.["schemas"]?.["Error"]?.["properties"]?.["error"]?.["properties"];
+  const listed = json["x-reasons"]?.map((row: Json) => row["reason"]);
+  expect(error?.["reason"]?.["enum"]).toEqual(listed);
+  expect(listed).toEqual(expect.arrayContaining(["missing", "invalid_field", "queue_full", "not_cached", "role"]));
+});
+
+test("the page names nothing outside this host and runs nothing", async () => {
+  const { status, headers, text } = await get("/docs");
+  expect(status).toBe(200);
+  expect(headers.get("content-type")).toBe("text/html; charset=utf-8");
+  expect(text).not.toMatch(/https?:|\/\/[a-z]|<script|<iframe|<img|<link|@import|url\(|\son\w+=|javascript:|style="/i);
+  const [, style = ""] = /<style>([^]*)<\/style>/.exec(text) ?? [];
+  const hash = createHash("sha256").update(style).digest("base64");
+  const policy = headers.get("content-security-policy") ?? "";
+  expect(policy.split("; ").slice(0, 2)).toEqual(["default-src 'none'", `style-src 'sha256-${hash}'`]);
+});
+
+test("every operation of the document has its place on the page, and every link there leads to one", async () => {
+  const [{ json }, { text }] = [await get("/openapi.json"), await get("/docs")];
+  const ids = [...text.matchAll(/ id="([^"]+)"/g)].map((match) => match[1]);
+  expect(new Set(ids).size).toBe(ids.length);
+  for (const [, link] of text.matchAll(/href="#([^"]*)"/g)) expect(ids, link).toContain(link);
+  for (const [path, item] of Object.entries(json["paths"] ?? {})) {
+    for (const [method, { summary }] of Object.entries<Json>(item)) {
+      const id = `${method} ${path}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
+      expect(ids, id).toContain(id);
+      expect(text, id).toContain(String(summary).replaceAll("'", "&#39;"));
+    }
+  }
+});
+
+test("the page is well-formed: every element that is opened is closed", async () => {
+  const { text } = await get("/docs");
+  const open: string[] = [];
+  for (const [, end, name = ""] of text.matchAll(/<(\/?)([a-z][a-z0-9]*)\b[^>]*>/g)) {
+    if (name === "meta") continue;
+    if (end === "") open.push(name);
+    else expect(open.pop()).toBe(name);
+  }
+  expect(open).toEqual([]);
+});

@@ -1,0 +1,215 @@
+/**
+ * The whole product for tests over real sockets: the bundle in the runtime, with state of its own on a free port, and
+ * simulated cards (or origins that the test brings) listed in both services.
+ *
+ *   const portico = await startPortico({ speed: 50 });
+ *   const key = await portico.key();
+ *   await raw(portico.url, { method: "POST", target: "/sdapi/v1/txt2img", headers: { authorization: `Bearer ${key}` } });
+ *   await portico.stop();
+ *
+ * With `child: true` the runtime is a process of its own that `kill9` kills; `mf` is null then.
+ */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Miniflare } from "miniflare";
+import { inject } from "vitest";
+import { Admin } from "../../local/admin.ts";
+import { ROOT } from "../../local/root.ts";
+import { startRuntime } from "../../local/runtime.ts";
+import { loadSecrets } from "../../local/secrets.ts";
+import { SERVICES } from "../../local/seed.ts";
+import { takeStateDir } from "../../local/state.ts";
+import { type Park, type ParkOptions, startPark } from "../../sim/park.ts";
+import { descendantsOf, ended } from "./processes.ts";
+
+const READY_MS_MAX = 30_000;
+const KILLED_MS_MAX = 3_000;
+/** Fast enough that a test does not wait for a picture, slow enough that requests meet. */
+const SPEED = 20;
+
+/** An origin that the test itself runs. */
+export interface TestCard {
+  card: string;
+  origin: string;
+  server?: string;
+  gpu?: number;
+  slots?: number;
+  /** Default: all services. */
+  services?: string[];
+}
+
+export interface PorticoOptions {
+  /** Origins of the test's own instead of simulated cards; `[]` for none. */
+  cards?: TestCard[];
+  /** Of simulated cards. */
+  park?: ParkOptions;
+  speed?: number;
+  /** Merged into what a service is made from, by its id; ids beyond the two standard ones make more services. */
+  services?: Record<string, Record<string, unknown>>;
+  /** The runtime in a process of its own. */
+  child?: boolean;
+  /** More variables for the Worker. */
+  vars?: Record<string, string>;
+}
+
+export interface KeyOptions {
+  /** Default: a tenant of its own. */
+  tenant?: string;
+  limits?: Record<string, number | null>;
+  scopes?: string[];
+  services?: string[];
+  expires_at?: string;
+}
+
+export interface Portico {
+  url: string;
+  stateDir: string;
+  adminToken: string;
+  /** Null when the test brought its own cards. */
+  park: Park | null;
+  /** Null with `child: true`. */
+  mf(): Miniflare;
+  /** `path` below /admin/v1; a refusal is thrown as RefusedError. */
+  admin<T = unknown>(method: string, path: string, body?: unknown): Promise<T>;
+  /** A new tenant's id. */
+  tenant(limits?: Record<string, number | null>): Promise<string>;
+  /** A new key. */
+  key(options?: KeyOptions): Promise<string>;
+  /** Ends the runtime in order and starts it again: same state, same address. */
+  restart(): Promise<void>;
+  /** Ends the runtime without any warning; only with `child: true`. `restart` starts it again. */
+  kill9(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** One run of the runtime, in this process or in its own. */
+interface Run {
+  port: number;
+  mf: Miniflare | null;
+  stop(): Promise<void>;
+  kill9(): Promise<void>;
+}
+
+export async function startPortico(options: PorticoOptions = {}): Promise<Portico> {
+  const stateDir = await mkdtemp(join(tmpdir(), "portico-test-"));
+  const start = options.child === true ? startChild : startHere;
+  let run: Run | null = await start(stateDir, 0, options);
+  const { port } = run;
+  const secrets = await loadSecrets(stateDir);
+  const url = `http://127.0.0.1:${port}`;
+  const admin = new Admin(url, secrets.ADMIN_TOKEN);
+  const service = { speed: options.speed ?? SPEED, ...options.park?.service };
+  const park = options.cards === undefined ? await startPark({ ...options.park, service }) : null;
+  await list(admin, options, park);
+
+  let tenants = 0;
+  const tenant = async (limits: Record<string, number | null> = {}) => {
+    tenants += 1;
+    const made = await admin.call<{ id: string }>("POST", "/tenants", { name: `tenant-${tenants}`, limits });
+    return made.id;
+  };
+  const stopRun = async () => {
+    await run?.stop();
+    run = null;
+  };
+  return {
+    url,
+    stateDir,
+    adminToken: secrets.ADMIN_TOKEN,
+    park,
+    mf: () => {
+      if (run?.mf == null) throw new Error("the runtime is not in this process");
+      return run.mf;
+    },
+    admin: (method, path, body) => admin.call(method, path, body),
+    tenant,
+    key: async ({ tenant: given, limits, ...body } = {}) => {
+      const id = given ?? (await tenant(limits));
+      return (await admin.call<{ key: string }>("POST", `/tenants/${id}/keys`, body)).key;
+    },
+    restart: async () => {
+      await stopRun();
+      run = await start(stateDir, port, options);
+    },
+    kill9: async () => {
+      await run?.kill9();
+      run = null;
+    },
+    stop: async () => {
+      await stopRun();
+      await park?.close();
+      await rm(stateDir, { recursive: true, force: true });
+    },
+  };
+}
+
+async function list(admin: Admin, { cards, services = {} }: PorticoOptions, park: Park | null): Promise<void> {
+  const standard = Object.fromEntries(SERVICES.map(({ id, kind, route }) => [id, { kind, route }]));
+  const ids = [...new Set([...Object.keys(standard), ...Object.keys(services)])];
+  for (const id of ids) await admin.call("PUT", `/services/${id}`, { ...standard[id], ...services[id] });
+  for (const card of cards ?? park?.cards ?? []) {
+    const { card: name, origin, server, gpu, slots } = card;
+    const listed = "services" in card && card.services !== undefined ? card.services : ids;
+    for (const id of listed) await admin.call("PUT", `/services/${id}/cards/${name}`, { origin, server, gpu, slots });
+  }
+}
+
+async function startHere(stateDir: string, port: number, { vars = {} }: PorticoOptions): Promise<Run> {
+  const state = takeStateDir(stateDir, { url: "a test" }, false);
+  const path = inject("bundle");
+  const runtime = await startRuntime({
+    bundle: { path, text: await readFile(path, "utf8") },
+    host: "127.0.0.1",
+    port,
+    stateDir,
+    secrets: await loadSecrets(stateDir),
+    vars,
+  });
+  const stop = async () => {
+    await runtime.stop();
+    state.release();
+  };
+  const kill9 = () => Promise.reject(new Error("kill9 needs `child: true`"));
+  return { port: runtime.port, mf: runtime.mf, stop, kill9 };
+}
+
+async function startChild(stateDir: string, port: number, { vars = {} }: PorticoOptions): Promise<Run> {
+  const args = [join(ROOT, "local/serve.ts"), stateDir, String(port), inject("bundle")];
+  const child = spawn(process.execPath, args, {
+    cwd: ROOT,
+    env: { ...process.env, PORTICO_VARS: JSON.stringify(vars) },
+    // The channel's end tells the child that the tests are gone.
+    stdio: ["ignore", "pipe", "inherit", "ipc"],
+  });
+  const ready = await readReady(child);
+  child.stdout?.resume();
+  const end = async (signal: NodeJS.Signals) => {
+    const below = descendantsOf(child.pid ?? 0);
+    const gone = once(child, "exit");
+    child.kill(signal);
+    await gone;
+    for (const pid of below) {
+      if (!(await ended(pid, KILLED_MS_MAX))) throw new Error(`process ${pid} outlived the runtime that started it`);
+    }
+  };
+  return { port: ready.port, mf: null, stop: () => end("SIGTERM"), kill9: () => end("SIGKILL") };
+}
+
+async function readReady(child: ChildProcess): Promise<{ port: number }> {
+  if (child.stdout === null) throw new Error("no output to read");
+  const lines = createInterface({ input: child.stdout });
+  const timer = setTimeout(() => child.kill("SIGKILL"), READY_MS_MAX);
+  try {
+    for await (const line of lines) {
+      const ready: { port: number } = JSON.parse(line);
+      return ready;
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+  throw new Error("the runtime ended before it was ready");
+}
