@@ -100,15 +100,13 @@ function miniflareOptions(options: RuntimeOptions, tether: Tether | null, log: L
   return { ...converted, resourcePersistencePath: join(options.stateDir, "state", "v3") };
 }
 
-let workerdPath: string | undefined;
-
-/** Makes Miniflare start workerd by way of the tether; its own way to find workerd stays what it was. */
+/** Makes Miniflare start its own workerd by way of the tether. */
 function tiedWorkerd(tether: Tether): Record<string, string> {
   const ofMiniflare = createRequire(createRequire(import.meta.url).resolve("miniflare"));
   const found: { default: string } = ofMiniflare("workerd");
-  workerdPath ??= process.env["MINIFLARE_WORKERD_PATH"] ?? found.default;
+  // Read at every start of workerd, so it has to stay.
   process.env["MINIFLARE_WORKERD_PATH"] = tether.command;
-  return { ...tether.env, TETHERED: workerdPath };
+  return { ...tether.env, TETHERED: found.default };
 }
 
 /**

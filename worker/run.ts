@@ -215,7 +215,9 @@ class Run {
     for (let tried = 0; ; ) {
       if (offer.kind === "refused") return this.#lose(last === null ? offer.refusal : asRefusal(last));
       if (offer.kind === "told") return this.#lose(refuse("origin_reset", { started: "unknown" }));
+      const claimedFrom = Date.now();
       const lease = await this.#line.claim(offer.card, this.#attempt());
+      trace.stages.queue = (trace.stages.queue ?? 0) + (Date.now() - claimedFrom);
       if (lease !== null) {
         firstTryAt ??= Date.now();
         tried++;
@@ -396,11 +398,10 @@ class Run {
       if ("problem" in found) {
         return await this.#failed(lease, failure("origin_invalid", "yes", true, { detail: found.problem }), false);
       }
-      const releasing = lease.release({ clean: true, health: "ok", reason: null });
+      this.#running.ctx.waitUntil(lease.release({ clean: true, health: "ok", reason: null }));
       const storedFrom = Date.now();
       const kept = await this.#keep(whole, found);
       trace.stages.store = Date.now() - storedFrom;
-      await releasing;
       const results = kept.results.map((row) => row.id);
       this.#running.ctx.waitUntil(this.#line.finished(this.#finish(whole, kept), whole.status < 300 ? observed : null));
       record(this.#running, whole.status < 400 ? "succeeded" : "failed", whole.status, results);

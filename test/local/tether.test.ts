@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -13,7 +13,7 @@ const SLEEP = "setInterval(() => {}, 1000); console.log(process.pid)";
 /** A process that ties a sleeping child to itself and says the child's pid. */
 async function starter(): Promise<{ pid: number; child: number; kill(): void }> {
   const script = `
-    import { spawn } from "node:child_process";
+    import { execFileSync, spawn } from "node:child_process";
     import { makeTether } from ${JSON.stringify(join(ROOT, "local/tether.ts"))};
     const tether = makeTether(${JSON.stringify(newFolder())});
     spawn(tether.command, [process.execPath, "-e", ${JSON.stringify(SLEEP)}], {
@@ -64,4 +64,15 @@ test("a tied command keeps its own pid, signals and exit code", async () => {
   child.kill("SIGTERM");
   expect((await once(child, "exit"))[0]).toBe(42);
   tether.cut();
+});
+
+test("a command whose starter is gone before it began does not outlive it", async () => {
+  const folder = newFolder();
+  const pipe = join(folder, "pipe");
+  execFileSync("mkfifo", [pipe]);
+  const child = spawn(join(ROOT, "local/tether.sh"), [process.execPath, "-e", SLEEP], {
+    stdio: ["ignore", "ignore", "inherit"],
+    env: { ...process.env, TETHER: pipe },
+  });
+  expect((await once(child, "exit"))[1]).toBe("SIGKILL");
 });

@@ -75,7 +75,7 @@ test("the page names nothing outside this host and runs nothing", async () => {
   const { status, headers, text } = await get("/docs");
   expect(status).toBe(200);
   expect(headers.get("content-type")).toBe("text/html; charset=utf-8");
-  expect(text).not.toMatch(/https?:|\/\/[a-z]|<script|<iframe|<img|<link|@import|url\(|\son\w+=|javascript:|style="/i);
+  expect(text).not.toMatch(/\w:\/\/|"\/\/|<script|<iframe|<img|<link|@import|url\(|\son\w+=|javascript:|style="/i);
   const [, style = ""] = /<style>([^]*)<\/style>/.exec(text) ?? [];
   const hash = createHash("sha256").update(style).digest("base64");
   const policy = headers.get("content-security-policy") ?? "";

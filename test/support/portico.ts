@@ -2,7 +2,7 @@
  * The whole product for tests over real sockets: the bundle in the runtime, with state of its own on a free port, and
  * simulated cards (or origins that the test brings) listed in both services.
  *
- *   const portico = await startPortico({ speed: 50 });
+ *   const portico = await startPortico();
  *   const key = await portico.key();
  *   await raw(portico.url, { method: "POST", target: "/sdapi/v1/txt2img", headers: { authorization: `Bearer ${key}` } });
  *   await portico.stop();
@@ -28,8 +28,8 @@ import { descendantsOf, ended } from "./processes.ts";
 
 const READY_MS_MAX = 30_000;
 const KILLED_MS_MAX = 3_000;
-/** Fast enough that a test does not wait for a picture, slow enough that requests meet. */
-const SPEED = 20;
+/** Short enough that a test does not wait for a picture, long enough that requests meet. */
+const SPEED = 0.1;
 
 /** An origin that the test itself runs. */
 export interface TestCard {
@@ -47,6 +47,7 @@ export interface PorticoOptions {
   cards?: TestCard[];
   /** Of simulated cards. */
   park?: ParkOptions;
+  /** What a simulated card's times are multiplied by; 1 is its own pace. */
   speed?: number;
   /** Merged into what a service is made from, by its id; ids beyond the two standard ones make more services. */
   services?: Record<string, Record<string, unknown>>;

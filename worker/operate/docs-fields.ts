@@ -71,23 +71,26 @@ export function resolve(doc: Doc, schema: Schema): Schema {
   return name === undefined ? schema : (doc.components.schemas[name] ?? {});
 }
 
+/** Of what a caller sends, limits and needs are worth knowing; of what he gets, they are noise. */
+export type Way = "sent" | "got";
+
 /** The fields of an object, of each object in a list, or of an object that may be null; nothing for anything else. */
-export function fields(doc: Doc, schema: Schema, depth = 0): Html | string {
+export function fields(doc: Doc, schema: Schema, way: Way, depth = 0): Html | string {
   const { properties = {}, required = [] } = objectIn(doc, schema);
   const names = Object.keys(properties);
   if (names.length === 0 || depth === DEPTH_MAX) return "";
   return html`<ul class="fields">
-    ${names.map((name) => field(doc, name, properties[name] ?? {}, required.includes(name), depth))}
+    ${names.map((name) => field(doc, name, properties[name] ?? {}, way, required.includes(name), depth))}
   </ul>`;
 }
 
-export function field(doc: Doc, name: string, schema: Schema, needed: boolean, depth: number): Html {
+export function field(doc: Doc, name: string, schema: Schema, way: Way, needed = false, depth = 0): Html {
   const says = schema.description ?? resolve(doc, schema).description;
-  const limits = limitsOf(resolve(doc, schema));
+  const limits = way === "sent" ? limitsOf(resolve(doc, schema)) : "";
   return html`<li>
-    <span class="name">${name}</span><span class="type">${typeOf(doc, schema)}</span>${needed ? html`<span class="needed">needed</span>` : ""}
+    <span class="name">${name}</span><span class="type">${typeOf(doc, schema)}</span>${needed && way === "sent" ? html`<span class="needed">needed</span>` : ""}
     ${says === undefined ? "" : html`<span class="says">${prose(says)}</span>`}
-    ${limits === "" ? "" : html`<span class="limits">${limits}</span>`} ${fields(doc, schema, depth + 1)}
+    ${limits === "" ? "" : html`<span class="limits">${limits}</span>`} ${fields(doc, schema, way, depth + 1)}
   </li>`;
 }
 

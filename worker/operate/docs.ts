@@ -111,7 +111,7 @@ function article(doc: Doc, { id, method, path, operation }: Call): Html {
         ? ""
         : html`<h4>Parameters</h4>
             <ul class="fields">
-              ${parameters.map((p) => field(doc, p.name, { ...p.schema, ...said(p.description, p.in) }, p.required === true, 0))}
+              ${parameters.map((p) => field(doc, p.name, { ...p.schema, ...said(p.description, p.in) }, "sent", p.required))}
             </ul>`
     }
     ${
@@ -119,7 +119,7 @@ function article(doc: Doc, { id, method, path, operation }: Call): Html {
         ? ""
         : html`<h4>Body</h4>
             <p class="limits">${type}${requestBody?.required === true ? "" : ", may be left out"}; ${typeOf(doc, schema)}</p>
-            ${fields(doc, schema)}`
+            ${fields(doc, schema, "sent")}`
     }
     <h4>Answers</h4>
     ${Object.entries(responses).map(([status, answer]) => answerOf(doc, status, answer))}
@@ -150,9 +150,9 @@ function answerOf(doc: Doc, status: string, given: Answer): Html {
     <summary>${summary}</summary>
     <div class="inside">
       ${type === undefined ? html`<p class="limits">No body.</p>` : html`<p class="limits">${type}; ${typeOf(doc, media?.schema ?? {})}</p>`}
-      ${fields(doc, media?.schema ?? {})}
+      ${fields(doc, media?.schema ?? {}, "got")}
       <h4>Headers</h4>
-      <ul class="fields">${headers.map(([name, { description = "" }]) => field(doc, name, { type: "string", description }, false, 0))}</ul>
+      <ul class="fields">${headers.map(([name, { description = "" }]) => field(doc, name, { type: "string", description }, "got"))}</ul>
     </div>
   </details>`;
 }
@@ -170,7 +170,7 @@ function errorTable(doc: Doc): Html {
   const rows = doc["x-reasons"].toSorted((a, b) => a.status - b.status);
   return html`<h2 id="errors">Errors</h2>
     <p class="lead">Every refusal has this body; what it means is in its reason.</p>
-    <article>${fields(doc, doc.components.schemas["Error"] ?? {})}</article>
+    <article>${fields(doc, doc.components.schemas["Error"] ?? {}, "got")}</article>
     <div class="scroll">
       <table>
         <thead><tr><th>Status</th><th>Code</th><th>Reason</th><th>Type</th><th>Try again</th></tr></thead>
