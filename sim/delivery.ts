@@ -107,12 +107,11 @@ export class Sender {
     this.#spoiled = !(fault?.kind === "reset" && fault.goes_on);
     this.#closed = true;
     if (fault?.kind === "truncate" && fault.how === "content") res.end();
-    else if (fault?.kind === "truncate") res.socket?.end();
+    else if (fault?.kind === "truncate") res.socket?.destroySoon();
     else {
       await sleep(BEFORE_RESET_MS);
       res.socket?.resetAndDestroy();
     }
-    await finished(this.#exchange);
   }
 }
 

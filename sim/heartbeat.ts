@@ -34,8 +34,9 @@ export class Heartbeat {
   #pulse: Pulse | null = null;
   #timer: NodeJS.Timeout | null = null;
   #lastAt = -Infinity;
-  #flying = false;
-  #due = false;
+  /** When the next beat is due; a change may only bring it forward. */
+  #dueAt = Infinity;
+  #flying: AbortController | null = null;
   #sent = 0;
   #failed = 0;
   #lastStatus: number | null = null;
@@ -56,18 +57,21 @@ export class Heartbeat {
     };
   }
 
-  /** Begins with a beat at once; null falls silent. */
+  /** Begins with a beat at once; null falls silent. What is on its way is given up. */
   set(pulse: Pulse | null): void {
+    this.#flying?.abort();
+    this.#flying = null;
     this.#pulse = pulse;
-    this.#due = false;
     this.#lastAt = -Infinity;
-    this.#plan(0);
+    this.#dueAt = pulse ? nowMs() : Infinity;
+    this.#plan();
   }
 
   /** The number of runs has changed. */
   changed(): void {
-    const { change_ms = CHANGE_MS } = this.#pulse ?? {};
-    this.#plan(Math.max(0, this.#lastAt + change_ms - nowMs()));
+    if (!this.#pulse) return;
+    this.#dueAt = Math.min(this.#dueAt, this.#lastAt + (this.#pulse.change_ms ?? CHANGE_MS));
+    this.#plan();
   }
 
   reset(): void {
@@ -75,37 +79,37 @@ export class Heartbeat {
     this.#lastStatus = this.#lastError = null;
   }
 
-  #plan(ms: number): void {
+  /** One at a time: while a beat is on its way the next one waits, and then goes with newer figures. */
+  #plan(): void {
     if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = this.#pulse ? setTimeout(() => void this.#beat(), ms) : null;
+    this.#timer = null;
+    const pulse = this.#pulse;
+    if (!pulse || this.#flying) return;
+    const wait = Math.max(0, this.#dueAt - nowMs());
+    this.#timer = setTimeout(() => void this.#beat(pulse), wait);
   }
 
-  /** One at a time: a beat that falls due meanwhile follows at once, with the newer figures. */
-  async #beat(): Promise<void> {
-    const pulse = this.#pulse;
-    if (!pulse) return;
-    if (this.#flying) {
-      this.#due = true;
-      return;
-    }
-    this.#flying = true;
-    this.#due = false;
+  async #beat(pulse: Pulse): Promise<void> {
+    const flying = new AbortController();
+    this.#flying = flying;
     this.#lastAt = nowMs();
-    this.#plan(pulse.every_ms ?? EVERY_MS);
-    try {
-      this.#lastStatus = await post(
-        urlOf(pulse.url, this.#card),
-        pulse.token,
-        JSON.stringify({ ...this.#read(), at: new Date(nowMs()).toISOString() }),
-      );
+    this.#dueAt = this.#lastAt + (pulse.every_ms ?? EVERY_MS);
+    const body = JSON.stringify({ ...this.#read(), at: new Date(nowMs()).toISOString() });
+    const outcome = await post(urlOf(pulse.url, this.#card), pulse.token, body, flying.signal).then(
+      (status) => ({ status }),
+      (error: unknown) => ({ error: error instanceof Error ? error.message : String(error) }),
+    );
+    if (this.#flying !== flying) return;
+    this.#flying = null;
+    if ("status" in outcome) {
       this.#sent += 1;
-      if (this.#lastStatus >= 300) this.#failed += 1;
-    } catch (error) {
+      this.#lastStatus = outcome.status;
+      if (outcome.status >= 300) this.#failed += 1;
+    } else {
       this.#failed += 1;
-      this.#lastError = error instanceof Error ? error.message : String(error);
+      this.#lastError = outcome.error;
     }
-    this.#flying = false;
-    if (this.#due) this.changed();
+    this.#plan();
   }
 }
 
@@ -116,7 +120,7 @@ function urlOf(url: string, card: string): string {
     : `${url.replace(/\/$/, "")}/admin/v1/cards/${name}/heartbeat`;
 }
 
-function post(url: string, token: string, body: string): Promise<number> {
+function post(url: string, token: string, body: string, signal: AbortSignal): Promise<number> {
   return new Promise((resolve, reject) => {
     const request = url.startsWith("https:") ? requestHttps : requestHttp;
     const headers = {
@@ -124,7 +128,7 @@ function post(url: string, token: string, body: string): Promise<number> {
       "content-length": Buffer.byteLength(body),
       authorization: `Bearer ${token}`,
     };
-    const req = request(url, { method: "POST", headers, timeout: TIMEOUT_MS }, (res) => {
+    const req = request(url, { method: "POST", headers, timeout: TIMEOUT_MS, signal }, (res) => {
       res.resume();
       res.once("end", () => resolve(res.statusCode ?? 0));
       res.once("error", reject);

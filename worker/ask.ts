@@ -55,9 +55,9 @@ export async function parseAsk(request: Request, asked: Asked, now: number): Pro
   const unsupported = asked.as === "run" && request.method === "POST" ? mediaTypeRefusal(service, mediaType) : null;
   if (unsupported !== null) return unsupported;
   const body = await readBody(request, bodyLimits(service, mediaType));
+  if (isRefusal(body)) return body;
   // Clients put a Content-Type on requests that have no body.
   const bodyless = body.kind === "none" && request.method !== "POST";
-  if (isRefusal(body)) return body;
   const fields = bodyless ? null : await parseFields(body, mediaType, request.headers.get("content-type") ?? "");
   const refusal = isRefusal(fields) ? fields : fields === null ? null : fieldRefusal(fields, service.config);
   if (refusal !== null) {

@@ -21,7 +21,11 @@ afterAll(() => park.close());
 describe("audio-generate", () => {
   it("gives a whole WAV with its length", async () => {
     const reply = await ask(origin, { path: PATH, json: { text: TEXT, voice: "anna" } });
-    expect([reply.status, header(reply, "content-type"), reply.whole]).toEqual([200, "audio/wav", true]);
+    expect([reply.status, header(reply, "content-type"), reply.whole]).toEqual([
+      200,
+      "audio/wav",
+      true,
+    ]);
     expect(Number(header(reply, "content-length"))).toBe(reply.body.length);
     expect(reply.body.readUInt32LE(4)).toBe(reply.body.length - 8);
     expect(reply.body.readUInt32LE(40)).toBe(reply.body.length - 44);
@@ -31,15 +35,23 @@ describe("audio-generate", () => {
   });
 
   it("gives bare samples as pcm, the very ones of the WAV", async () => {
-    const [wav, pcm] = await Promise.all(["wav", "pcm"].map((format) => ask(origin, { path: PATH, json: { text: TEXT, format } })));
+    const [wav, pcm] = await Promise.all(
+      ["wav", "pcm"].map((format) => ask(origin, { path: PATH, json: { text: TEXT, format } })),
+    );
     expect(must(wav).body.subarray(44).equals(must(pcm).body)).toBe(true);
   });
 
   it("streams chunk after chunk as the sound is made, with a header that does not know the end", async () => {
     park.setService({ service_ms: 400, chunk_ms: 300 });
     const reply = await ask(origin, { path: PATH, json: { text: TEXT, stream: true } });
-    expect([header(reply, "transfer-encoding"), header(reply, "content-length"), reply.whole]).toEqual(["chunked", null, true]);
-    expect([reply.body.readUInt32LE(4), reply.body.readUInt32LE(40)]).toEqual([0xffffffff, 0xffffffff]);
+    expect([
+      header(reply, "transfer-encoding"),
+      header(reply, "content-length"),
+      reply.whole,
+    ]).toEqual(["chunked", null, true]);
+    expect([reply.body.readUInt32LE(4), reply.body.readUInt32LE(40)]).toEqual([
+      0xffffffff, 0xffffffff,
+    ]);
     const chunks = Math.ceil((reply.body.length - 44) / 14_400);
     expect(chunks).toBeGreaterThan(5);
     const [first, last] = [must(reply.arrivals[1]), must(reply.arrivals.at(-1))];
@@ -51,7 +63,10 @@ describe("audio-generate", () => {
 
   it("streams in about real time when no time is set", async () => {
     park.setService({ speed: 1 });
-    const reply = await ask(origin, { path: PATH, json: { text: "Hello there.", stream: true, format: "pcm" } });
+    const reply = await ask(origin, {
+      path: PATH,
+      json: { text: "Hello there.", stream: true, format: "pcm" },
+    });
     const heard = reply.body.length / 48;
     const took = must(reply.arrivals.at(-1));
     expect(took).toBeGreaterThan(heard * 0.8);
@@ -76,14 +91,25 @@ describe("audio-generate", () => {
     expect(reply.body.length).toBe(480_000);
   });
 
-  it.each([{}, { text: "" }, { text: 5 }, { text: "x", stream: "maybe" }, { text: "x", format: "mp3" }, { text: "x", speed: 9 }, { text: "a".repeat(20_001) }])("answers bad input with 422: %j", async (json) => {
+  it.each([
+    {},
+    { text: "" },
+    { text: 5 },
+    { text: "x", stream: "maybe" },
+    { text: "x", format: "mp3" },
+    { text: "x", speed: 9 },
+    { text: "a".repeat(20_001) },
+  ])("answers bad input with 422: %j", async (json) => {
     const reply = await ask(origin, { path: PATH, json });
     expect([reply.status, park.counts().starts]).toEqual([422, 0]);
   });
 
   it("stops at an interrupt with what it has, as a WAV that is right about itself", async () => {
     park.setService({ service_ms: 600 });
-    const [whole] = await Promise.all([ask(origin, { path: PATH, json: { text: TEXT } }), pause(200).then(() => ask(origin, { path: "/sdapi/v1/interrupt" }))]);
+    const [whole] = await Promise.all([
+      ask(origin, { path: PATH, json: { text: TEXT } }),
+      pause(200).then(() => ask(origin, { path: "/sdapi/v1/interrupt" })),
+    ]);
     expect(whole.body.readUInt32LE(40)).toBe(whole.body.length - 44);
     expect((whole.body.length - 44) / 48_000).toBeLessThan(2);
   });
@@ -98,21 +124,37 @@ describe("CosyVoice's own routes", () => {
     inference_instruct2: ["tts_text", "instruct_text", "prompt_wav"],
   };
 
-  it.each(Object.entries(fields))("%s streams bare samples without a type, at both places", async (name, names) => {
-    for (const prefix of ["", "/AIVoice/TTS/CosyVoice2"]) {
-      const form = new FormData();
-      for (const field of names) form.set(field, field === "prompt_wav" ? new Blob([new Uint8Array(64)]) : "hello there");
-      const request = new Request(origin, { method: "POST", body: form });
-      const headers = { "content-type": must(request.headers.get("content-type")) };
-      const reply = await ask(origin, { path: `${prefix}/${name}`, headers, body: Buffer.from(await request.arrayBuffer()) });
-      expect([reply.status, header(reply, "content-type"), header(reply, "transfer-encoding")]).toEqual([200, null, "chunked"]);
-      expect(reply.body.length % 2).toBe(0);
-      expect(reply.body.length).toBeGreaterThan(20_000);
-    }
-  });
+  it.each(Object.entries(fields))(
+    "%s streams bare samples without a type, at both places",
+    async (name, names) => {
+      for (const prefix of ["", "/AIVoice/TTS/CosyVoice2"]) {
+        const form = new FormData();
+        for (const field of names)
+          form.set(field, field === "prompt_wav" ? new Blob([new Uint8Array(64)]) : "hello there");
+        const request = new Request(origin, { method: "POST", body: form });
+        const headers = { "content-type": must(request.headers.get("content-type")) };
+        const reply = await ask(origin, {
+          path: `${prefix}/${name}`,
+          headers,
+          body: Buffer.from(await request.arrayBuffer()),
+        });
+        expect([
+          reply.status,
+          header(reply, "content-type"),
+          header(reply, "transfer-encoding"),
+        ]).toEqual([200, null, "chunked"]);
+        expect(reply.body.length % 2).toBe(0);
+        expect(reply.body.length).toBeGreaterThan(20_000);
+      }
+    },
+  );
 
   it.each(Object.entries(fields))("%s names every field that is missing", async (name, names) => {
-    const reply = await ask(origin, { path: `/${name}`, headers: { "content-type": "application/x-www-form-urlencoded" }, body: Buffer.from("other=1") });
+    const reply = await ask(origin, {
+      path: `/${name}`,
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+      body: Buffer.from("other=1"),
+    });
     const { detail } = JSON.parse(reply.body.toString()) as { detail: { loc: string[] }[] };
     expect(reply.status).toBe(422);
     expect(detail.map(({ loc }) => loc[1]).toSorted()).toEqual(names.toSorted());
@@ -120,9 +162,23 @@ describe("CosyVoice's own routes", () => {
 
   it("take a form in a GET too, and a broken one for what it is", async () => {
     const type = { "content-type": "application/x-www-form-urlencoded" };
-    expect((await ask(origin, { method: "GET", path: "/inference_sft", headers: type, body: Buffer.from("tts_text=hi&spk_id=anna") })).status).toBe(200);
-    expect((await ask(origin, { method: "GET", path: "/inference_sft?tts_text=hi&spk_id=anna" })).status).toBe(200);
+    expect(
+      (
+        await ask(origin, {
+          method: "GET",
+          path: "/inference_sft",
+          headers: type,
+          body: Buffer.from("tts_text=hi&spk_id=anna"),
+        })
+      ).status,
+    ).toBe(200);
+    expect(
+      (await ask(origin, { method: "GET", path: "/inference_sft?tts_text=hi&spk_id=anna" })).status,
+    ).toBe(200);
     const broken = { "content-type": "multipart/form-data; boundary=x" };
-    expect((await ask(origin, { path: "/inference_sft", headers: broken, body: Buffer.from("no form") })).status).toBe(400);
+    expect(
+      (await ask(origin, { path: "/inference_sft", headers: broken, body: Buffer.from("no form") }))
+        .status,
+    ).toBe(400);
   });
 });

@@ -29,8 +29,20 @@ describe("counts", () => {
     ledger.leave(run, 1_200);
     expect(ledger.counts(1_300)).toMatchObject({ running: 1, left: 1, ghosts: 0 });
     ledger.end(run, 1_500, "done");
-    expect(ledger.counts(1_600)).toMatchObject({ running: 0, left: 1, ghosts: 1, ghost_ms: 400, done: 0, busy_ms: 500 });
-    expect(must(ledger.runs()[0])).toMatchObject({ started_at: 1_000, left_at: 1_100, ended_at: 1_500, ended: "ghost" });
+    expect(ledger.counts(1_600)).toMatchObject({
+      running: 0,
+      left: 1,
+      ghosts: 1,
+      ghost_ms: 400,
+      done: 0,
+      busy_ms: 500,
+    });
+    expect(must(ledger.runs()[0])).toMatchObject({
+      started_at: 1_000,
+      left_at: 1_100,
+      ended_at: 1_500,
+      ended: "ghost",
+    });
   });
 
   it("ends a run once, whatever is said afterwards", () => {
@@ -54,10 +66,14 @@ describe("counts", () => {
 
   it("forgets the oldest runs beyond its limit, and no count with them", () => {
     const { ledger } = card();
-    for (let now = 1; now <= RUNS_KEPT_MAX + 10; now++) ledger.end(ledger.start(now, START), now, "done");
+    for (let now = 1; now <= RUNS_KEPT_MAX + 10; now++)
+      ledger.end(ledger.start(now, START), now, "done");
     expect(ledger.runs()).toHaveLength(RUNS_KEPT_MAX);
     expect(must(ledger.runs()[0]).started_at).toBe(11);
-    expect(ledger.counts(9_999)).toMatchObject({ starts: RUNS_KEPT_MAX + 10, done: RUNS_KEPT_MAX + 10 });
+    expect(ledger.counts(9_999)).toMatchObject({
+      starts: RUNS_KEPT_MAX + 10,
+      done: RUNS_KEPT_MAX + 10,
+    });
   });
 
   it("hands out copies: no reader can change what was counted", () => {
@@ -72,15 +88,31 @@ describe("counts", () => {
     const [kept, over] = [ledger.start(1, START), ledger.start(1, START)];
     ledger.leave(kept, 2);
     ledger.reset(3);
-    expect(ledger.counts(3)).toMatchObject({ running: 2, highest: 2, starts: 2, left: 1, over: 0, busy_ms: 0 });
+    expect(ledger.counts(3)).toMatchObject({
+      running: 2,
+      highest: 2,
+      starts: 2,
+      left: 1,
+      over: 0,
+      busy_ms: 0,
+    });
     ledger.end(kept, 5, "done");
     ledger.end(over, 5, "done");
-    expect(ledger.counts(5)).toMatchObject({ running: 0, starts: 2, done: 1, ghosts: 1, busy_ms: 4 });
+    expect(ledger.counts(5)).toMatchObject({
+      running: 0,
+      starts: 2,
+      done: 1,
+      ghosts: 1,
+      busy_ms: 4,
+    });
     expect(ledger.runs()).toHaveLength(2);
   });
 
   it("at all times starts = done + ghosts + stopped + failed + running, against a plain recount", () => {
-    const step = fc.record({ do: fc.constantFrom("start", "leave", "done", "stopped", "fault", "reset"), which: fc.nat(20) });
+    const step = fc.record({
+      do: fc.constantFrom("start", "leave", "done", "stopped", "fault", "reset"),
+      which: fc.nat(20),
+    });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
         const { ledger, park } = card();
@@ -103,7 +135,12 @@ describe("counts", () => {
           }
           const c = ledger.counts(now + 1);
           expect(c.starts).toBe(c.done + c.ghosts + c.stopped + c.failed + c.running);
-          expect([c.running, c.highest, c.over, park.running]).toEqual([open.length, highest, over, open.length]);
+          expect([c.running, c.highest, c.over, park.running]).toEqual([
+            open.length,
+            highest,
+            over,
+            open.length,
+          ]);
         });
       }),
       { numRuns: 200 },

@@ -16,7 +16,20 @@ function distance(a: Buffer, b: Buffer): number {
   return left.reduce((sum, value, i) => sum + Math.abs(value - (right[i] ?? 0)), 0) / left.length;
 }
 
-const PROMPTS = ["sea", "forest", "city", "galaxy", "flame", "desert", "flowers", "marble", "mountains", "portrait of a woman", "portrait of a man", "夜 星"];
+const PROMPTS = [
+  "sea",
+  "forest",
+  "city",
+  "galaxy",
+  "flame",
+  "desert",
+  "flowers",
+  "marble",
+  "mountains",
+  "portrait of a woman",
+  "portrait of a man",
+  "夜 星",
+];
 
 describe("a picture", () => {
   it.each([
@@ -57,14 +70,20 @@ describe("a picture", () => {
   });
 
   it("carries its parameters as Latin-1 text, and as UTF-8 where Latin-1 has no letters for them", () => {
-    expect(readPng(draw("café\nin the sun")).texts).toEqual([{ type: "tEXt", keyword: "parameters", text: "café\nin the sun\nSeed: 1" }]);
-    expect(readPng(draw("海边 sunset")).texts).toEqual([{ type: "iTXt", keyword: "parameters", text: "海边 sunset\nSeed: 1" }]);
+    expect(readPng(draw("café\nin the sun")).texts).toEqual([
+      { type: "tEXt", keyword: "parameters", text: "café\nin the sun\nSeed: 1" },
+    ]);
+    expect(readPng(draw("海边 sunset")).texts).toEqual([
+      { type: "iTXt", keyword: "parameters", text: "海边 sunset\nSeed: 1" },
+    ]);
   });
 
   it("lets the image it starts from show through, the more the less it is denoised", () => {
     const under = drawPicture({ prompt: "flame", seed: 9, width: 48, height: 48, steps: 8 });
     const base = { prompt: "snowy alps", seed: 2, width: 96, height: 64, steps: 8 };
-    const [none, some, most] = [0, 0.3, 0.9].map((share) => encodePng(drawPicture({ ...base, under: { picture: under, share } }), null));
+    const [none, some, most] = [0, 0.3, 0.9].map((share) =>
+      encodePng(drawPicture({ ...base, under: { picture: under, share } }), null),
+    );
     const target = encodePng(drawPicture({ ...base, under: { picture: under, share: 1 } }), null);
     if (!none || !some || !most) throw new Error("three pictures were drawn");
     expect(distance(some, target)).toBeLessThan(distance(none, target));
@@ -88,9 +107,27 @@ describe("an image file that a caller sends", () => {
 
   it.each([
     ["PNG", draw("sea", 1, 40, 30), { width: 40, height: 30 }],
-    ["GIF", Buffer.from("474946383961280032000000000000000000000000000000", "hex"), { width: 40, height: 50 }],
-    ["JPEG", Buffer.from(`ffd8ffe000104a46494600010100000100010000ffc000110800320028${"00".repeat(12)}`, "hex"), { width: 40, height: 50 }],
-    ["WebP", Buffer.from(`52494646000000005745425056503858${"00".repeat(8)}270000310000${"00".repeat(4)}`, "hex"), { width: 40, height: 50 }],
+    [
+      "GIF",
+      Buffer.from("474946383961280032000000000000000000000000000000", "hex"),
+      { width: 40, height: 50 },
+    ],
+    [
+      "JPEG",
+      Buffer.from(
+        `ffd8ffe000104a46494600010100000100010000ffc000110800320028${"00".repeat(12)}`,
+        "hex",
+      ),
+      { width: 40, height: 50 },
+    ],
+    [
+      "WebP",
+      Buffer.from(
+        `52494646000000005745425056503858${"00".repeat(8)}270000310000${"00".repeat(4)}`,
+        "hex",
+      ),
+      { width: 40, height: 50 },
+    ],
     ["text", Buffer.from("certainly not an image at all"), null],
     ["nothing", Buffer.alloc(0), null],
   ])("has its size read: %s", (_, file, size) => {

@@ -7,7 +7,11 @@ export interface Png {
   /** RGB rows without gaps. */
   readonly pixels: Uint8Array;
   /** Keyword and text of every text chunk, with the chunk's type. */
-  readonly texts: readonly { readonly type: string; readonly keyword: string; readonly text: string }[];
+  readonly texts: readonly {
+    readonly type: string;
+    readonly keyword: string;
+    readonly text: string;
+  }[];
 }
 
 const SIGNATURE = "89504e470d0a1a0a";
@@ -16,11 +20,19 @@ export function readPng(file: Buffer): Png {
   if (file.toString("hex", 0, 8) !== SIGNATURE) throw new Error("no PNG signature");
   const chunks = chunksOf(file);
   const [first] = chunks;
-  if (first?.type !== "IHDR" || chunks.at(-1)?.type !== "IEND") throw new Error("IHDR must come first and IEND last");
+  if (first?.type !== "IHDR" || chunks.at(-1)?.type !== "IEND")
+    throw new Error("IHDR must come first and IEND last");
   const [width, height] = [first.data.readUInt32BE(0), first.data.readUInt32BE(4)];
   if (first.data.toString("hex", 8) !== "0802000000") throw new Error("not eight-bit truecolour");
-  const packed = Buffer.concat(chunks.filter(({ type }) => type === "IDAT").map(({ data }) => data));
-  return { width, height, pixels: unfilter(inflateSync(packed), width * 3, height), texts: chunks.flatMap(textOf) };
+  const packed = Buffer.concat(
+    chunks.filter(({ type }) => type === "IDAT").map(({ data }) => data),
+  );
+  return {
+    width,
+    height,
+    pixels: unfilter(inflateSync(packed), width * 3, height),
+    texts: chunks.flatMap(textOf),
+  };
 }
 
 interface Chunk {
@@ -34,7 +46,10 @@ function chunksOf(file: Buffer): Chunk[] {
   while (at < file.length) {
     const end = at + 8 + file.readUInt32BE(at);
     if (crc32(file.subarray(at + 4, end)) !== file.readUInt32BE(end)) throw new Error("wrong CRC");
-    chunks.push({ type: file.toString("latin1", at + 4, at + 8), data: file.subarray(at + 8, end) });
+    chunks.push({
+      type: file.toString("latin1", at + 4, at + 8),
+      data: file.subarray(at + 8, end),
+    });
     at = end + 4;
   }
   if (at !== file.length) throw new Error("bytes after the last chunk");
@@ -71,5 +86,7 @@ function guess(kind: number, a: number, b: number, c: number): number {
   if (kind === 3) return Math.floor((a + b) / 2);
   if (kind !== 4) throw new Error("unknown filter");
   const estimate = a + b - c;
-  return [a, b, c].reduce((best, each) => (Math.abs(estimate - each) < Math.abs(estimate - best) ? each : best));
+  return [a, b, c].reduce((best, each) =>
+    Math.abs(estimate - each) < Math.abs(estimate - best) ? each : best,
+  );
 }

@@ -48,21 +48,42 @@ function infoOf(reply: Reply): Info {
 
 describe("txt2img", () => {
   it("gives a PNG of the asked size, its parameters in the WebUI's own words", async () => {
-    const reply = await paint({ ...SMALL, negative_prompt: "blur", sampler_name: "Euler a", cfg_scale: 6.5 });
+    const reply = await paint({
+      ...SMALL,
+      negative_prompt: "blur",
+      sampler_name: "Euler a",
+      cfg_scale: 6.5,
+    });
     expect(reply).toMatchObject({ status: 200, whole: true });
     const png = readPng(must(pictures(reply)[0]));
     expect(png).toMatchObject({ width: 80, height: 48 });
-    const text = "sea at dawn\nNegative prompt: blur\nSteps: 4, Sampler: Euler a, CFG scale: 6.5, Seed: 42, Size: 80x48, Model hash: 5f1a9c03b7, Model: portico-painter";
+    const text =
+      "sea at dawn\nNegative prompt: blur\nSteps: 4, Sampler: Euler a, CFG scale: 6.5, Seed: 42, Size: 80x48, Model hash: 5f1a9c03b7, Model: portico-painter";
     expect(png.texts).toEqual([{ type: "tEXt", keyword: "parameters", text }]);
-    expect(infoOf(reply)).toMatchObject({ seed: 42, all_seeds: [42], infotexts: [text], width: 80, height: 48, steps: 4 });
-    expect(parsed<Answer>(reply).parameters).toMatchObject({ prompt: "sea at dawn", steps: 4, batch_size: 1 });
+    expect(infoOf(reply)).toMatchObject({
+      seed: 42,
+      all_seeds: [42],
+      infotexts: [text],
+      width: 80,
+      height: 48,
+      steps: 4,
+    });
+    expect(parsed<Answer>(reply).parameters).toMatchObject({
+      prompt: "sea at dawn",
+      steps: 4,
+      batch_size: 1,
+    });
   });
 
   it("gives the same bytes for the same request, and a new seed where none is given", async () => {
     const [a, b] = await Promise.all([paint(SMALL), paint(SMALL)]);
     expect(pictures(a)).toEqual(pictures(b));
     const { seed: _, ...unseeded } = SMALL;
-    const seeds = await Promise.all([paint(unseeded), paint({ ...SMALL, seed: -1 })].map(async (reply) => infoOf(await reply).seed));
+    const seeds = await Promise.all(
+      [paint(unseeded), paint({ ...SMALL, seed: -1 })].map(
+        async (reply) => infoOf(await reply).seed,
+      ),
+    );
     expect(seeds.every((seed) => Number.isInteger(seed) && seed >= 0)).toBe(true);
     expect(seeds[0]).not.toBe(seeds[1]);
   });
@@ -70,12 +91,18 @@ describe("txt2img", () => {
   it("counts seeds up through a batch, and draws none when nobody wants to see them", async () => {
     const reply = await paint({ ...SMALL, batch_size: 2, n_iter: 2 });
     expect(infoOf(reply).all_seeds).toEqual([42, 43, 44, 45]);
-    expect(pictures(reply).map((png) => /Seed: (\d+)/.exec(must(readPng(png).texts[0]).text)?.[1])).toEqual(["42", "43", "44", "45"]);
+    expect(
+      pictures(reply).map((png) => /Seed: (\d+)/.exec(must(readPng(png).texts[0]).text)?.[1]),
+    ).toEqual(["42", "43", "44", "45"]);
     expect(pictures(await paint({ ...SMALL, send_images: false }))).toEqual([]);
   });
 
   it("takes the defaults of the WebUI", async () => {
-    expect(infoOf(await paint({ prompt: "x" }))).toMatchObject({ width: 512, height: 512, steps: 20 });
+    expect(infoOf(await paint({ prompt: "x" }))).toMatchObject({
+      width: 512,
+      height: 512,
+      steps: 20,
+    });
   });
 
   it.each([
@@ -88,13 +115,27 @@ describe("txt2img", () => {
   ])("answers bad input with 422 and its place, and starts nothing: %j", async (json, loc) => {
     const reply = await paint(json);
     expect(reply.status).toBe(422);
-    expect(parsed<{ detail: unknown[] }>(reply).detail).toEqual([expect.objectContaining({ loc, msg: expect.any(String), type: expect.any(String) })]);
+    expect(parsed<{ detail: unknown[] }>(reply).detail).toEqual([
+      expect.objectContaining({ loc, msg: expect.any(String), type: expect.any(String) }),
+    ]);
     expect(park.counts()).toMatchObject({ starts: 0, refused: 1 });
   });
 
   it("reads only what is sent as JSON", async () => {
-    for (const [type, body] of [["text/plain", "{}"], ["application/json", "{"], ["application/json", "\ufeff{}"]] as const) {
-      expect((await ask(origin, { path: "/sdapi/v1/txt2img", headers: { "content-type": type }, body: Buffer.from(body) })).status).toBe(422);
+    for (const [type, body] of [
+      ["text/plain", "{}"],
+      ["application/json", "{"],
+      ["application/json", "\ufeff{}"],
+    ] as const) {
+      expect(
+        (
+          await ask(origin, {
+            path: "/sdapi/v1/txt2img",
+            headers: { "content-type": type },
+            body: Buffer.from(body),
+          })
+        ).status,
+      ).toBe(422);
     }
   });
 
@@ -107,15 +148,28 @@ describe("txt2img", () => {
 describe("img2img", () => {
   it("starts from the caller's image", async () => {
     const init = must(pictures(await paint({ ...SMALL, prompt: "flame" }))[0]).toString("base64");
-    const strong = await paint({ ...SMALL, init_images: [`data:image/png;base64,${init}`], denoising_strength: 1 }, "/sdapi/v1/img2img");
-    const weak = await paint({ ...SMALL, init_images: [init], denoising_strength: 0.2 }, "/sdapi/v1/img2img");
+    const strong = await paint(
+      { ...SMALL, init_images: [`data:image/png;base64,${init}`], denoising_strength: 1 },
+      "/sdapi/v1/img2img",
+    );
+    const weak = await paint(
+      { ...SMALL, init_images: [init], denoising_strength: 0.2 },
+      "/sdapi/v1/img2img",
+    );
     expect([strong.status, weak.status]).toEqual([200, 200]);
     expect(must(pictures(weak)[0]).equals(must(pictures(strong)[0]))).toBe(false);
-    expect(must(readPng(must(pictures(weak)[0])).texts[0]).text).toContain("Denoising strength: 0.2");
+    expect(must(readPng(must(pictures(weak)[0])).texts[0]).text).toContain(
+      "Denoising strength: 0.2",
+    );
     expect(parsed<Answer>(weak).parameters["init_images"]).toBeNull();
   });
 
-  it.each([[{}], [{ init_images: [] }], [{ init_images: ["bm90IGFuIGltYWdl"] }], [{ init_images: "x" }]])("refuses what is no image: %j", async (init) => {
+  it.each([
+    [{}],
+    [{ init_images: [] }],
+    [{ init_images: ["bm90IGFuIGltYWdl"] }],
+    [{ init_images: "x" }],
+  ])("refuses what is no image: %j", async (init) => {
     expect((await paint({ ...SMALL, ...init }, "/sdapi/v1/img2img")).status).toBe(422);
   });
 });
@@ -123,36 +177,56 @@ describe("img2img", () => {
 describe("the card's other paths", () => {
   it("answer after any prefix of the origin, and 404 or 405 elsewhere", async () => {
     expect((await paint(SMALL, "/some/origin.path/sdapi/v1/txt2img?x=1")).status).toBe(200);
-    for (const path of ["/", "/sdapi/v1/nothing", "/..//sdapi/v1/txt2img", "/a/../sdapi/v1/txt2img", "//sdapi/v1/txt2img"]) {
+    for (const path of [
+      "/",
+      "/sdapi/v1/nothing",
+      "/..//sdapi/v1/txt2img",
+      "/a/../sdapi/v1/txt2img",
+      "//sdapi/v1/txt2img",
+    ]) {
       const reply = await paint(SMALL, path);
-      expect([path, reply.status, reply.body.toString()]).toEqual([path, 404, '{"detail":"Not Found"}']);
+      expect([path, reply.status, reply.body.toString()]).toEqual([
+        path,
+        404,
+        '{"detail":"Not Found"}',
+      ]);
     }
     const wrong = await ask(origin, { method: "GET", path: "/sdapi/v1/txt2img" });
     expect([wrong.status, wrong.head.includes("allow: POST")]).toEqual([405, true]);
   });
 
-  it.each(["sd-models", "samplers", "loras", "upscalers", "options", "memory"])("lists %s", async (name) => {
-    const reply = await ask(origin, { method: "GET", path: `/sdapi/v1/${name}` });
-    expect([reply.status, typeof parsed(reply)]).toEqual([200, "object"]);
-  });
+  it.each(["sd-models", "samplers", "loras", "upscalers", "options", "memory"])(
+    "lists %s",
+    async (name) => {
+      const reply = await ask(origin, { method: "GET", path: `/sdapi/v1/${name}` });
+      expect([reply.status, typeof parsed(reply)]).toEqual([200, "object"]);
+    },
+  );
 
   it("show progress, and which run it is, while a picture is made", async () => {
     park.setService({ service_ms: 500 });
     const running = paint({ ...SMALL, force_task_id: "mine" });
     await until(() => park.counts().running === 1);
     await pause(200);
-    const progress = parsed<Record<string, unknown>>(await ask(origin, { method: "GET", path: "/sdapi/v1/progress" }));
+    const progress = parsed<Record<string, unknown>>(
+      await ask(origin, { method: "GET", path: "/sdapi/v1/progress" }),
+    );
     expect(progress["progress"]).toBeGreaterThan(0.3);
     expect(progress["eta_relative"]).toBeLessThan(0.35);
     expect(progress["state"]).toMatchObject({ job_count: 1, sampling_steps: 4 });
     const preview = readPng(Buffer.from(String(progress["current_image"]), "base64"));
     expect([preview.width, preview.height]).toEqual([80, 48]);
-    const task = (id: string): Promise<Reply> => ask(origin, { path: "/internal/progress", json: { id_task: id } });
+    const task = (id: string): Promise<Reply> =>
+      ask(origin, { path: "/internal/progress", json: { id_task: id } });
     expect(parsed(await task("mine"))).toMatchObject({ active: true, completed: false });
     await running;
     expect(parsed(await task("mine"))).toMatchObject({ active: false, completed: true });
     expect(parsed(await task("other"))).toMatchObject({ active: false, completed: false });
-    expect(parsed(await ask(origin, { method: "GET", path: "/sdapi/v1/progress" }))).toMatchObject({ progress: 0, current_image: null, state: { job_count: 0 } });
+    expect(parsed(await ask(origin, { method: "GET", path: "/sdapi/v1/progress" }))).toMatchObject({
+      progress: 0,
+      current_image: null,
+      state: { job_count: 0 },
+    });
   });
 
   it("interrupt everything that runs on the card, which still gives its pictures", async () => {
@@ -160,7 +234,8 @@ describe("the card's other paths", () => {
     const running = [paint(SMALL), paint({ ...SMALL, seed: 7 })];
     await until(() => park.counts().running === 2);
     await ask(origin, { path: "/sdapi/v1/interrupt" });
-    for (const reply of await Promise.all(running)) expect(readPng(must(pictures(reply)[0])).width).toBe(80);
+    for (const reply of await Promise.all(running))
+      expect(readPng(must(pictures(reply)[0])).width).toBe(80);
     expect(park.counts()).toMatchObject({ running: 0, done: 2 });
   });
 });

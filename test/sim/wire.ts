@@ -27,9 +27,13 @@ export interface Ask {
 const LONGEST_MS = 8_000;
 
 /** Opens a connection, writes one request and leaves the rest to the caller. */
-export function write(origin: string, { method = "POST", path, headers = {}, json, body }: Ask): Socket {
+export function write(
+  origin: string,
+  { method = "POST", path, headers = {}, json, body }: Ask,
+): Socket {
   const url = new URL(origin);
-  const payload = body ?? (json === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(json)));
+  const payload =
+    body ?? (json === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(json)));
   const all = {
     host: url.host,
     connection: "close",
@@ -61,7 +65,9 @@ export function ask(origin: string, request: Ask): Promise<Reply> {
       arrivals.push(performance.now() - started);
     });
     socket.on("end", () => stop("closed"));
-    socket.on("error", (error: NodeJS.ErrnoException) => stop(error.code === "ECONNREFUSED" ? "refused" : "reset"));
+    socket.on("error", (error: NodeJS.ErrnoException) =>
+      stop(error.code === "ECONNREFUSED" ? "refused" : "reset"),
+    );
   });
 }
 
@@ -79,7 +85,7 @@ function replyOf(bytes: Buffer, end: Reply["end"]): Omit<Reply, "end" | "arrival
 
 function unchunked(raw: Buffer): { readonly body: Buffer; readonly whole: boolean } {
   const parts: Buffer[] = [];
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const line = raw.indexOf("\r\n", at);
     const size = line < 0 ? Number.NaN : Number.parseInt(raw.toString("latin1", at, line), 16);
     if (size === 0) return { body: Buffer.concat(parts), whole: true };
