@@ -19,6 +19,7 @@ import type {
   Ending,
   Gate,
   Heartbeat,
+  Held,
   LeaseRights,
   Listing,
   PoolRights,
@@ -142,10 +143,13 @@ export class Card extends DurableObject<CardEnv> {
       report: this.#report(now),
       heartbeat: this.#heartbeat,
       counters: { ...this.#counters },
-      leases: this.#slots.held.map(({ drainMaxMs: _, vanished: __, reports: ___, graced: ____, ...lease }) => ({
-        ...lease,
-        state: lease.state === "draining" ? "draining" : "leased",
+      leases: this.#slots.held.map((lease) => ({
+        ...shown(lease),
         card,
+        renewedAt: lease.renewedAt,
+        expiresAt: lease.expiresAt,
+        drainingSince: lease.drainingSince,
+        drainUntil: lease.drainUntil,
       })),
     };
   }
@@ -246,16 +250,7 @@ export class Card extends DurableObject<CardEnv> {
       slots: config?.slots ?? 0,
       state: config?.state ?? "disabled",
       lastNumber: this.#slots.lastNumber,
-      held: this.#slots.held.map(({ number, attempt, request, tenant, service, fingerprint, state, claimedAt }) => ({
-        number,
-        attempt,
-        request,
-        tenant,
-        service,
-        fingerprint,
-        state: state === "draining" ? "draining" : "leased",
-        claimedAt,
-      })),
+      held: this.#slots.held.map(shown),
       gates: Object.fromEntries((config?.listings ?? []).map(({ service }) => [service, this.#gate(service, now)])),
     };
   }
@@ -294,6 +289,12 @@ export class Card extends DurableObject<CardEnv> {
       this.#probing = false;
     }
   }
+}
+
+/** What others see of a held slot. */
+function shown({ number, attempt, request, tenant, service, fingerprint, state, claimedAt }: Lease): Held {
+  const seen = state === "draining" ? "draining" : "leased";
+  return { number, attempt, request, tenant, service, fingerprint, state: seen, claimedAt };
 }
 
 /** The holder's end of a lease: a hint when it is disposed, a word when it is released. */

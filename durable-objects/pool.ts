@@ -108,13 +108,13 @@ export class Pool extends DurableObject<PoolEnv> {
     if (run !== undefined) this.#runEnded(run, finish);
   }
 
-  /** A card that takes work, for a question that needs no slot; `behind` as in `enter`, null when there is none. */
-  async healthyCard(avoid: string[], version: number): Promise<string | "behind" | null> {
-    if (this.#config === null || this.#config.version < version) return "behind";
+  /** A card that takes work, for a question that needs no slot; `behind` as in `enter`, no card when none does. */
+  async healthyCard(avoid: string[], version: number): Promise<{ card: string | null; behind: boolean }> {
+    if (this.#config === null || this.#config.version < version) return { card: null, behind: true };
     const now = Date.now();
     // Just started: ask now, for nobody waits in line for the answer.
     if (this.#cards.health(now) === "unknown") await Promise.all(this.#cards.silent().slice(0, ASKED_AT_ONCE).map((card) => this.#askOne(card)));
-    return this.#cards.working(avoid, now);
+    return { card: this.#cards.working(avoid, now), behind: false };
   }
 
   async status(): Promise<PoolStatus> {

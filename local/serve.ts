@@ -12,7 +12,7 @@ const [stateDir, port, path] = process.argv.slice(2);
 if (stateDir === undefined || port === undefined || path === undefined) throw new Error("serve.ts STATE_DIR PORT BUNDLE");
 
 const vars: Record<string, string> = JSON.parse(process.env["PORTICO_VARS"] ?? "{}");
-const ending = new Ending((line) => console.error(line));
+const ending = new Ending(() => {});
 ending.listen();
 const state = takeStateDir(stateDir, { url: `port ${port}` }, false);
 ending.add(() => state.release());

@@ -16,7 +16,7 @@ import { Ending } from "./ending.ts";
 import { greeting } from "./greeting.ts";
 import { isLoopback, type Options, readOptions, urlOf, UsageError, usage } from "./options.ts";
 import { writePrivate } from "./private-file.ts";
-import { type Runtime, startRuntime } from "./runtime.ts";
+import type { Runtime } from "./runtime.ts";
 import { loadSecrets, type Secrets } from "./secrets.ts";
 import { parkCards, seedCards, seedKey, SERVICES } from "./seed.ts";
 import { sendHeartbeats, type Simulator, startSimulator } from "./simulator.ts";
@@ -63,6 +63,8 @@ async function start(options: Options): Promise<void> {
 }
 
 async function openDoor({ host, port, stateDir }: Options, secrets: Secrets, built: Awaited<ReturnType<typeof bundle>>): Promise<Runtime> {
+  // It brings wrangler, a second of loading: what refuses to start should not wait for that.
+  const { startRuntime } = await import("./runtime.ts");
   let crashes = 0;
   const onCrash = () => {
     crashes += 1;

@@ -80,7 +80,12 @@ export async function keepNear(base: string, key: string, bytes: Uint8Array, met
     "cache-control": `max-age=${life}`,
     [META]: JSON.stringify(meta),
   };
-  await caches.default.put(edgeUrl(base, key), new Response(bytes, { headers }));
+  try {
+    await caches.default.put(edgeUrl(base, key), new Response(bytes, { headers }));
+  } catch (error) {
+    // R2 has it: the next look-up comes there.
+    console.warn(JSON.stringify({ event: "edge_put_failed", error: String(error) }));
+  }
 }
 
 /** Takes the copy out of the edge location where we are. */

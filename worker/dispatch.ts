@@ -92,7 +92,7 @@ export class Line {
           return null;
         }
         const { number, origin, transport } = reply;
-        const lease = new Lease(this.#env, { card, number, attempt: this.attempt, origin, transport }, reply.lease as LeaseHandle);
+        const lease = new Lease(this.#env, { card, number, attempt: this.attempt, origin, transport }, reply.lease);
         await this.#tell((ticket) => ticket.claimed(number));
         return lease;
       } catch (error) {

@@ -71,7 +71,7 @@ export function config(env: Env): Config {
     publicUrl: v.PUBLIC_URL?.replace(/\/+$/, "") ?? null,
     keySecret: v.KEY_SECRET,
     adminToken: v.ADMIN_TOKEN ?? null,
-    urlKeys: v.URL_KEYS as [string, string][],
+    urlKeys: v.URL_KEYS,
     access: v.ACCESS_CLIENT_ID && v.ACCESS_CLIENT_SECRET ? { id: v.ACCESS_CLIENT_ID, secret: v.ACCESS_CLIENT_SECRET } : null,
   };
   checked = { env, config: value };

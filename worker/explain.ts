@@ -71,7 +71,7 @@ async function askedFor(request: Request): Promise<z.infer<typeof FingerprintBod
   try {
     value = JSON.parse(new TextDecoder().decode(body.bytes));
   } catch (error) {
-    return refuse("malformed_json", { param: "body", facts: { detail: String((error as Error).message).slice(0, 200) } });
+    return refuse("malformed_json", { param: "body", facts: { detail: (error as Error).message.slice(0, 200) } });
   }
   const parsed = FingerprintBody.safeParse(value);
   if (parsed.success) return parsed.data;

@@ -53,7 +53,7 @@ export interface Answered {
   firstByteMs: number;
 }
 
-export function isFailure(value: Failure | unknown): value is Failure {
+export function isFailure(value: unknown): value is Failure {
   return typeof value === "object" && value !== null && (value as { failed?: unknown }).failed === true;
 }
 
@@ -155,7 +155,6 @@ const FAILED_STATUS = new Set([500, 502, 503, 504]);
  */
 function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Failure, "clean"> | null {
   const { status, headers } = response;
-  const no = (reason: Reason, started: Started, facts: Refusal["facts"] = {}) => ({ failed: true as const, reason, facts, started });
   const mediaType = headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null;
   const html = mediaType === "text/html" || mediaType === "application/xhtml+xml";
   let bytes = 0;
@@ -180,6 +179,10 @@ function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Fai
     return no("origin_invalid", "unknown", { detail: "it is an HTML page" });
   }
   return null;
+}
+
+function no(reason: Reason, started: Started, facts: Refusal["facts"] = {}): Omit<Failure, "clean"> {
+  return { failed: true, reason, facts, started };
 }
 
 /** Reads a failed answer to its end, so that its slot is known to be free; false when the end was not seen. */

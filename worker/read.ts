@@ -25,8 +25,8 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
   let last: Failure | null = null;
   const tried: string[] = [];
   for (let i = 0; i < tries; i++) {
-    const card = await env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version);
-    if (card === "behind") {
+    const { card, behind } = await env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version);
+    if (behind) {
       await provision();
       continue;
     }

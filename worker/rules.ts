@@ -43,7 +43,7 @@ function valuesOf(fields: Fields, name: string): unknown[] {
 
 /** Clients send empty members for what they do not use: null says nothing, nor does an empty object. */
 function isAbsent(value: unknown, whole: boolean): boolean {
-  return value === null || (whole && typeof value === "object" && Object.keys(value as object).length === 0);
+  return value === null || (whole && typeof value === "object" && Object.keys(value).length === 0);
 }
 
 function holdsUrl(value: unknown): boolean {

@@ -13,7 +13,8 @@ import { admit, guardHit, ratePolicy } from "./limits.ts";
 import { provision } from "./provision.ts";
 import { readOrigin } from "./read.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { type Answer, findStored, run } from "./run.ts";
+import { findStored } from "./recall.ts";
+import { type Answer, run } from "./run.ts";
 import { signedUrl } from "./signature.ts";
 import { timed, type Trace } from "./trace.ts";
 

@@ -35,7 +35,7 @@ const CALLS: [method: string, path: string, body?: object][] = [
 
 test("no call of the admin API is open to anybody but its operator", async () => {
   const tenant = await door.done("POST", "/tenants", { name: "t" });
-  const key = (await door.done("POST", `/tenants/${tenant["id"]}/keys`, {}))["key"] ?? "";
+  const key = (await door.done("POST", `/tenants/${tenant.id}/keys`, {})).key;
   for (const [method, path, body] of CALLS) {
     const refused = (sent: object) => door.refusal(method, path, body, sent);
     expect(await refused({ token: null }), `${method} ${path}`).toBe("401 missing");
@@ -63,7 +63,7 @@ test("only a bearer token opens, and only one", async () => {
 test("a refusal names the scheme, says no-store and carries an id", async () => {
   const { status, headers, json } = await door.admin("GET", "/services", undefined, { token: null });
   expect(status).toBe(401);
-  expect(json["error"]).toMatchObject({ code: "invalid_api_key", type: "authentication_error", reason: "missing", request_id: headers.get("x-request-id") });
+  expect(json.error).toMatchObject({ code: "invalid_api_key", type: "authentication_error", reason: "missing", request_id: headers.get("x-request-id") });
   expect(headers.get("www-authenticate")).toContain("Bearer");
   expect(headers.get("cache-control")).toBe("no-store");
 });
@@ -71,7 +71,7 @@ test("a refusal names the scheme, says no-store and carries an id", async () => 
 test("what is no call is 404, and what a path does not take is 405 with what it takes", async () => {
   expect(await door.refusal("GET", "/nothing")).toBe("404 not_found");
   const { status, headers, json } = await door.admin("PATCH", "/services/x", {});
-  expect([status, json["error"]?.["reason"]]).toEqual([405, "method_not_allowed"]);
+  expect([status, json.error?.reason]).toEqual([405, "method_not_allowed"]);
   expect(headers.get("allow")?.split(", ").toSorted()).toEqual(["DELETE", "GET", "HEAD", "PUT"]);
 });
 

@@ -4,13 +4,13 @@ import { frontDoor, type Json } from "./front-door.ts";
 const door = frontDoor();
 const KEY = /^ptk_live_[0-9A-Za-z]{12}_[0-9A-Za-z]{37}$/;
 
-const newTenant = async () => (await door.done("POST", "/tenants", { name: "studio" }))["id"] ?? "";
+const newTenant = async () => (await door.done("POST", "/tenants", { name: "studio" })).id;
 const newKey = async (tenant: string, body: object = {}) => door.done("POST", `/tenants/${tenant}/keys`, body);
 
 /** What the key opens: `open`, or the reason why not. */
 async function opens(key: Json): Promise<string> {
-  const { status, json } = await door.ask("GET", "/v1/requests/nothing", undefined, { token: key["key"] ?? "" });
-  return status === 404 ? "open" : String(json["error"]?.["reason"]);
+  const { status, json } = await door.ask("GET", "/v1/requests/nothing", undefined, { token: key.key });
+  return status === 404 ? "open" : String(json.error?.reason);
 }
 
 test("a new tenant takes the default limits, and limits that are given stand among them", async () => {
@@ -23,12 +23,12 @@ test("a new tenant takes the default limits, and limits that are given stand amo
     weight: 1,
     state: "active",
   });
-  expect(await door.done("GET", `/tenants/${json["id"]}`)).toEqual(json);
+  expect(await door.done("GET", `/tenants/${json.id}`)).toEqual(json);
 });
 
 test("numbers up to a million are legal, and no more", async () => {
   const million = { requests_per_minute: 1e6, burst: 1e6, concurrent: 1e6, waiting: 1e6, jobs_waiting: 1e6, results_per_month: 1e6 };
-  expect((await door.done("POST", "/tenants", { name: "large", limits: million }))["limits"]).toEqual(million);
+  expect((await door.done("POST", "/tenants", { name: "large", limits: million })).limits).toEqual(million);
   const refused = (limits: object) => door.refusal("POST", "/tenants", { name: "x", limits });
   expect(await refused({ burst: 1e6 + 1 })).toBe("400 invalid_field limits.burst");
   expect(await refused({ concurrent: 0 })).toBe("400 invalid_field limits.concurrent");
@@ -61,14 +61,14 @@ test("a new key is shown once and works", async () => {
   const { status, json } = await door.admin("POST", `/tenants/${id}/keys`, { name: "site", scopes: ["infer"], services: ["portrait"] });
   expect(status).toBe(201);
   expect(json).toMatchObject({ tenant: id, name: "site", scopes: ["infer"], services: ["portrait"], state: "active", created_by: "admin" });
-  const key = json["key"] ?? "";
+  const key = json.key;
   expect(key).toMatch(KEY);
-  expect(json["tail"]).toBe(key.slice(-4));
+  expect(json.tail).toBe(key.slice(-4));
   expect(await opens(json)).toBe("open");
-  const [row] = await door.rows("SELECT * FROM keys WHERE id = ?", json["id"]);
+  const [row] = await door.rows("SELECT * FROM keys WHERE id = ?", json.id);
   const told = [await door.admin("GET", `/keys?tenant=${id}`), await door.admin("GET", "/audit"), { text: JSON.stringify(row) }];
   for (const { text } of told) expect(text).not.toContain(key);
-  for (const { text } of told.slice(0, 2)) expect(text).not.toContain(String(row?.["hash"]));
+  for (const { text } of told.slice(0, 2)) expect(text).not.toContain(String(row?.hash));
 });
 
 test("a key of nobody, or with fields that are none, is not made", async () => {
@@ -90,54 +90,54 @@ test("a key without a body has all scopes and no expiry", async () => {
 test("rotated with an overlap both keys work, without one only the new", async () => {
   const id = await newTenant();
   const old = await newKey(id, { name: "site", scopes: ["infer", "results"] });
-  const next = await door.admin("POST", `/keys/${old["id"]}/rotate`, { overlap_s: 60 });
+  const next = await door.admin("POST", `/keys/${old.id}/rotate`, { overlap_s: 60 });
   expect(next.status).toBe(201);
-  expect(next.json).toMatchObject({ tenant: id, name: "site", scopes: ["infer", "results"], rotated_from: old["id"] });
+  expect(next.json).toMatchObject({ tenant: id, name: "site", scopes: ["infer", "results"], rotated_from: old.id });
   expect([await opens(old), await opens(next.json)]).toEqual(["open", "open"]);
-  const [listed] = (await door.done("GET", `/keys?tenant=${id}`))["data"] ?? [];
-  const leftMs = Date.parse(listed?.["expires_at"] ?? "") - Date.now();
+  const [listed] = (await door.done("GET", `/keys?tenant=${id}`)).data;
+  const leftMs = Date.parse(listed?.expires_at ?? "") - Date.now();
   expect(leftMs).toBeGreaterThan(50_000);
   expect(leftMs).toBeLessThanOrEqual(60_000);
 
-  const last = await door.done("POST", `/keys/${next.json["id"]}/rotate`, {});
+  const last = await door.done("POST", `/keys/${next.json.id}/rotate`, {});
   expect([await opens(next.json), await opens(last)]).toEqual(["revoked", "open"]);
-  expect(await door.refusal("POST", `/keys/${next.json["id"]}/rotate`)).toBe("400 invalid_field id");
+  expect(await door.refusal("POST", `/keys/${next.json.id}/rotate`)).toBe("400 invalid_field id");
 });
 
 test("the overlap never makes a key live longer than it would have", async () => {
   const expires_at = new Date(Date.now() + 30_000).toISOString();
   const old = await newKey(await newTenant(), { expires_at });
-  const next = await door.done("POST", `/keys/${old["id"]}/rotate`, { overlap_s: 3600 });
-  expect(next["expires_at"]).toBe(expires_at);
-  const [row] = await door.rows("SELECT expires_at FROM keys WHERE id = ?", old["id"]);
-  expect(row?.["expires_at"]).toBe(Date.parse(expires_at));
+  const next = await door.done("POST", `/keys/${old.id}/rotate`, { overlap_s: 3600 });
+  expect(next.expires_at).toBe(expires_at);
+  const [row] = await door.rows("SELECT expires_at FROM keys WHERE id = ?", old.id);
+  expect(row?.expires_at).toBe(Date.parse(expires_at));
 });
 
 test("a revoked key is refused, stays listed and stays revoked", async () => {
   const id = await newTenant();
   const key = await newKey(id);
   expect(await opens(key)).toBe("open");
-  expect((await door.admin("DELETE", `/keys/${key["id"]}`)).status).toBe(204);
+  expect((await door.admin("DELETE", `/keys/${key.id}`)).status).toBe(204);
   expect(await opens(key)).toBe("revoked");
-  expect((await door.admin("DELETE", `/keys/${key["id"]}`)).status).toBe(204);
-  expect(await door.refusal("PATCH", `/keys/${key["id"]}`, { state: "active" })).toBe("400 invalid_field id");
-  expect((await door.done("GET", `/keys?tenant=${id}`))["data"]).toMatchObject([{ id: key["id"], state: "revoked" }]);
+  expect((await door.admin("DELETE", `/keys/${key.id}`)).status).toBe(204);
+  expect(await door.refusal("PATCH", `/keys/${key.id}`, { state: "active" })).toBe("400 invalid_field id");
+  expect((await door.done("GET", `/keys?tenant=${id}`)).data).toMatchObject([{ id: key.id, state: "revoked" }]);
   expect(await door.refusal("DELETE", "/keys/nothing")).toBe("404 not_found");
 });
 
 test("a patched key is what it was patched to", async () => {
   const key = await newKey(await newTenant(), { name: "a", services: ["portrait"] });
-  expect(await door.done("PATCH", `/keys/${key["id"]}`, { name: null, scopes: ["usage"] })).toMatchObject({
+  expect(await door.done("PATCH", `/keys/${key.id}`, { name: null, scopes: ["usage"] })).toMatchObject({
     name: null,
     scopes: ["usage"],
     services: ["portrait"],
   });
   expect(await opens(key)).toBe("scope");
-  await door.done("PATCH", `/keys/${key["id"]}`, { scopes: null, expires_at: "2020-01-01T00:00:00Z" });
+  await door.done("PATCH", `/keys/${key.id}`, { scopes: null, expires_at: "2020-01-01T00:00:00Z" });
   expect(await opens(key)).toBe("expired");
-  await door.done("PATCH", `/keys/${key["id"]}`, { expires_at: null });
+  await door.done("PATCH", `/keys/${key.id}`, { expires_at: null });
   expect(await opens(key)).toBe("open");
-  await door.done("PATCH", `/keys/${key["id"]}`, { state: "disabled" });
+  await door.done("PATCH", `/keys/${key.id}`, { state: "disabled" });
   expect(await opens(key)).toBe("revoked");
 });
 
@@ -157,7 +157,7 @@ test("a deleted tenant is gone with its keys, its results and the answers it mad
   expect((await door.admin("DELETE", `/tenants/${id}`)).status).toBe(204);
   expect(await opens(key)).toBe("unknown");
   expect((await door.admin("GET", `/tenants/${id}`)).status).toBe(404);
-  expect((await door.done("GET", `/keys?tenant=${id}`))["data"]).toEqual([]);
+  expect((await door.done("GET", `/keys?tenant=${id}`)).data).toEqual([]);
   const { objects } = await bucket.list();
   expect(objects.map((object) => object.key).toSorted()).toEqual(["shared/answers/f2", `${other}/bbb`].toSorted());
   expect(await door.rows("SELECT id FROM results")).toEqual([{ id: "bbb" }]);

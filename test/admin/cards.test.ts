@@ -10,7 +10,7 @@ beforeAll(async () => {
   await door.done("PUT", "/services/voice", { kind: "tts", route: "/voice/" });
 });
 
-const serviceVersion = async (id: string) => Number((await door.done("GET", `/services/${id}`))["version"]);
+const serviceVersion = async (id: string) => Number((await door.done("GET", `/services/${id}`)).version);
 
 test("a new card is direct, of weight 1, with 2 slots, active, and comes with its agent's token", async () => {
   const { status, json } = await door.admin("PUT", "/services/portrait/cards/new", { origin: ORIGIN });
@@ -23,7 +23,7 @@ test("a new card is direct, of weight 1, with 2 slots, active, and comes with it
     state: "active",
     listings: [{ service: "portrait", origin: ORIGIN, transport: "direct", weight: 1 }],
   });
-  expect(json["token"]).toMatch(TOKEN);
+  expect(json.token).toMatch(TOKEN);
 });
 
 test("a put merges listing and card, and repeated it answers 200 without a token", async () => {
@@ -90,7 +90,7 @@ test("a change of a card bumps it and every service that lists it", async () => 
   const before = [await serviceVersion("portrait"), await serviceVersion("voice")];
   const patched = await door.done("PATCH", "/cards/bump", { state: "disabled" });
   expect(patched).toMatchObject({ state: "disabled", slots: 2 });
-  expect(patched["version"]).toBeGreaterThan(Number(card["version"]));
+  expect(patched.version).toBeGreaterThan(Number(card.version));
   expect(await serviceVersion("portrait")).toBeGreaterThan(before[0] ?? 0);
   expect(await serviceVersion("voice")).toBeGreaterThan(before[1] ?? 0);
 });
@@ -98,7 +98,7 @@ test("a change of a card bumps it and every service that lists it", async () => 
 test("a change of a service bumps every card it lists, and no other", async () => {
   await door.done("PUT", "/services/portrait/cards/listed", { origin: ORIGIN });
   await door.done("PUT", "/services/voice/cards/other", { origin: ORIGIN });
-  const version = async (id: string) => Number((await door.done("GET", `/cards/${id}`))["version"]);
+  const version = async (id: string) => Number((await door.done("GET", `/cards/${id}`)).version);
   const before = [await version("listed"), await version("other")];
   await door.done("PUT", "/services/portrait", { breaker: { max_fails: 9 } });
   expect(await version("listed")).toBeGreaterThan(before[0] ?? 0);
@@ -107,10 +107,10 @@ test("a change of a service bumps every card it lists, and no other", async () =
 
 test("the card's object knows what was put, and a patch reaches it at once", async () => {
   await door.done("PUT", "/services/portrait/cards/told", { origin: ORIGIN });
-  const live = async () => (await door.done("GET", "/cards/told"))["live"];
+  const live = async () => (await door.done("GET", "/cards/told")).live;
   expect(await live()).toMatchObject({ in_use: 0, gates: { portrait: { state: "closed", until_at: null, reason: null } }, heartbeat: null });
   await door.done("DELETE", "/services/portrait/cards/told");
-  expect((await live())?.["gates"]).toEqual({});
+  expect((await live())?.gates).toEqual({});
 });
 
 test("taken out of a service, a card stays where else it is listed", async () => {
@@ -119,7 +119,7 @@ test("taken out of a service, a card stays where else it is listed", async () =>
   expect((await door.admin("DELETE", "/services/portrait/cards/out")).status).toBe(204);
   expect((await door.admin("DELETE", "/services/portrait/cards/out")).status).toBe(404);
   expect(await door.done("GET", "/cards/out")).toMatchObject({ listings: [{ service: "voice" }] });
-  expect((await door.done("GET", "/services/portrait"))["cards"]).not.toContain("out");
+  expect((await door.done("GET", "/services/portrait")).cards).not.toContain("out");
   const again = await door.admin("PUT", "/services/portrait/cards/out", { origin: ORIGIN });
   expect(again.status).toBe(201);
   expect(again.json).not.toHaveProperty("token");
@@ -132,20 +132,20 @@ test("cards that are listed at the same time are all listed", async () => {
   const answers = await Promise.all(calls);
   expect(answers.map((answer) => answer.status)).toEqual(Array.from({ length: 8 }, () => 201));
   // One token for each card, however the two listings of it raced.
-  expect(answers.filter((answer) => answer.json["token"] !== undefined)).toHaveLength(4);
-  expect((await door.done("GET", "/services/voice"))["cards"]).toEqual(expect.arrayContaining(["p1", "p2", "p3", "p4"]));
+  expect(answers.filter((answer) => answer.json.token !== undefined)).toHaveLength(4);
+  expect((await door.done("GET", "/services/voice")).cards).toEqual(expect.arrayContaining(["p1", "p2", "p3", "p4"]));
 });
 
 test("a heartbeat is heard with the card's own token and nobody else's", async () => {
-  const own = (await door.done("PUT", "/services/portrait/cards/beat", { origin: ORIGIN }))["token"] ?? "";
-  const other = (await door.done("PUT", "/services/portrait/cards/quiet", { origin: ORIGIN }))["token"] ?? "";
+  const own = (await door.done("PUT", "/services/portrait/cards/beat", { origin: ORIGIN })).token;
+  const other = (await door.done("PUT", "/services/portrait/cards/quiet", { origin: ORIGIN })).token;
   const beat = { gpu_memory_ratio: 0.71, gpu_utilization: 0.93, running: 2, at: "2020-01-01T00:00:00Z" };
   const from = Date.now();
   expect((await door.admin("POST", "/cards/beat/heartbeat", beat, { token: own })).status).toBe(204);
-  const { heartbeat } = (await door.done("GET", "/cards/beat"))["live"] ?? {};
+  const { heartbeat } = (await door.done("GET", "/cards/beat")).live ?? {};
   expect(heartbeat).toMatchObject({ gpu_memory_ratio: 0.71, gpu_utilization: 0.93, running: 2 });
   // By arrival, whatever the agent's clock says.
-  expect(Date.parse(heartbeat?.["at"] ?? "")).toBeGreaterThanOrEqual(from);
+  expect(Date.parse(heartbeat?.at)).toBeGreaterThanOrEqual(from);
 
   const refused = (token: string | null, card = "beat") => door.refusal("POST", `/cards/${card}/heartbeat`, beat, { token });
   expect(await refused(null)).toBe("401 missing");
@@ -155,26 +155,26 @@ test("a heartbeat is heard with the card's own token and nobody else's", async (
   expect(await refused("ptc_short")).toBe("401 malformed");
   expect(await door.refusal("POST", "/cards/beat/heartbeat", beat)).toBe("401 malformed");
   expect(await door.refusal("POST", "/cards/beat/heartbeat", { gpu_memory_ratio: 2 }, { token: own })).toBe("400 invalid_field gpu_memory_ratio");
-  expect((await door.done("GET", "/cards/quiet"))["live"]).toMatchObject({ heartbeat: null });
+  expect((await door.done("GET", "/cards/quiet")).live).toMatchObject({ heartbeat: null });
 });
 
 test("a replaced token works and the one before it does not", async () => {
-  const old = (await door.done("PUT", "/services/portrait/cards/token", { origin: ORIGIN }))["token"] ?? "";
+  const old = (await door.done("PUT", "/services/portrait/cards/token", { origin: ORIGIN })).token;
   const made = await door.done("POST", "/cards/token/token");
   expect(made).toEqual({ id: "token", token: expect.stringMatching(TOKEN) });
   expect(await door.refusal("POST", "/cards/token/heartbeat", {}, { token: old })).toBe("401 unknown");
-  expect((await door.admin("POST", "/cards/token/heartbeat", {}, { token: made["token"] ?? "" })).status).toBe(204);
+  expect((await door.admin("POST", "/cards/token/heartbeat", {}, { token: made.token })).status).toBe(204);
   expect(await door.refusal("POST", "/cards/nothing/token")).toBe("404 not_found");
 });
 
 test("only a keyed hash of a token is stored, and none of either is told", async () => {
-  const token = (await door.done("PUT", "/services/portrait/cards/secret", { origin: ORIGIN }))["token"] ?? "";
+  const token = (await door.done("PUT", "/services/portrait/cards/secret", { origin: ORIGIN })).token;
   const [row] = await door.rows("SELECT * FROM cards WHERE id = 'secret'");
-  expect(row?.["token_hash"]).toMatch(/^[0-9a-f]{64}$/);
+  expect(row?.token_hash).toMatch(/^[0-9a-f]{64}$/);
   expect(JSON.stringify(row)).not.toContain(token);
   const told = [await door.admin("GET", "/cards/secret"), await door.admin("GET", "/cards"), await door.admin("GET", "/audit")];
   for (const { text } of told) {
     expect(text).not.toContain(token);
-    expect(text).not.toContain(String(row?.["token_hash"]));
+    expect(text).not.toContain(String(row?.token_hash));
   }
 });

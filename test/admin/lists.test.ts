@@ -9,7 +9,7 @@ beforeAll(async () => {
     await door.done("PUT", `/services/s${i}`, { kind: "http", route: `/s${i}/` });
     await door.done("PUT", `/services/s0/cards/c${i}`, { origin: "https://gpu.example.com" });
     const tenant = await door.done("POST", "/tenants", { name: `t${i}` });
-    await door.done("POST", `/tenants/${tenant["id"]}/keys`, {});
+    await door.done("POST", `/tenants/${tenant.id}/keys`, {});
   }
 });
 
@@ -20,8 +20,8 @@ async function pages(path: string, limit: number): Promise<Json[][]> {
   do {
     const next: string = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
     const page = await door.done("GET", `${path}${path.includes("?") ? "&" : "?"}limit=${limit}${next}`);
-    found.push(page["data"] ?? []);
-    cursor = page["next_cursor"] ?? null;
+    found.push(page.data);
+    cursor = page.next_cursor ?? null;
   } while (cursor !== null && found.length < 100);
   return found;
 }
@@ -32,7 +32,7 @@ test("every list comes in pages without a gap or a repetition", async () => {
     expect(whole.length, path).toBeGreaterThanOrEqual(SERVICES);
     for (const limit of [1, 3, whole.length]) {
       const found = await pages(path, limit);
-      expect(found.flat().map((row) => row["id"]), `${path} by ${limit}`).toEqual(whole.map((row) => row["id"]));
+      expect(found.flat().map((row) => row.id), `${path} by ${limit}`).toEqual(whole.map((row) => row.id));
       expect(found.slice(0, -1).every((page) => page.length === limit)).toBe(true);
       expect(found.at(-1)?.length, `${path} by ${limit}`).toBeGreaterThan(0);
     }
@@ -42,12 +42,12 @@ test("every list comes in pages without a gap or a repetition", async () => {
 test("rows that come in between do not disturb the next page", async () => {
   const first = await door.done("GET", "/services?limit=3");
   await door.done("PUT", "/services/a-new-one", { kind: "http", route: "/a-new-one/" });
-  const second = await door.done("GET", `/services?limit=3&cursor=${first["next_cursor"]}`);
-  expect(second["data"]?.map((row) => row["id"])).toEqual(["s3", "s4", "s5"]);
+  const second = await door.done("GET", `/services?limit=3&cursor=${first.next_cursor}`);
+  expect(second.data?.map((row) => row.id)).toEqual(["s3", "s4", "s5"]);
   const log = await door.done("GET", "/audit?limit=2");
   await door.done("DELETE", "/services/a-new-one");
-  const later = await door.done("GET", `/audit?limit=2&cursor=${log["next_cursor"]}`);
-  expect(later["data"]?.[0]?.["id"]).toBe(Number(log["data"]?.[1]?.["id"]) - 1);
+  const later = await door.done("GET", `/audit?limit=2&cursor=${log.next_cursor}`);
+  expect(later.data?.[0]?.id).toBe(Number(log.data?.[1]?.id) - 1);
 });
 
 test("a limit or cursor that is none is refused", async () => {
@@ -70,7 +70,7 @@ test("the audit log tells who changed what, from what, to what, in which request
     { action: "service.put", before: { queue: { max: 200 } }, after: { queue: { max: 3 } }, request_id: changed.headers.get("x-request-id") },
     { action: "service.put", target: "logged", before: null, after: { route: "/logged/" }, request_id: put.headers.get("x-request-id") },
   ]);
-  expect(Math.abs(Date.parse(data?.[0]?.["at"] ?? "") - Date.now())).toBeLessThan(60_000);
+  expect(Math.abs(Date.parse(data?.[0]?.at) - Date.now())).toBeLessThan(60_000);
 });
 
 test("a refused change leaves no row in the log", async () => {
@@ -82,10 +82,10 @@ test("a refused change leaves no row in the log", async () => {
 });
 
 test("keys are listed by tenant", async () => {
-  const [tenant] = (await door.done("GET", "/tenants?limit=1"))["data"] ?? [];
-  const { data } = await door.done("GET", `/keys?tenant=${tenant?.["id"]}`);
-  expect(data).toMatchObject([{ tenant: tenant?.["id"] }]);
-  expect((await door.done("GET", "/keys?tenant=nobody"))["data"]).toEqual([]);
+  const [tenant] = (await door.done("GET", "/tenants?limit=1")).data;
+  const { data } = await door.done("GET", `/keys?tenant=${tenant?.id}`);
+  expect(data).toMatchObject([{ tenant: tenant?.id }]);
+  expect((await door.done("GET", "/keys?tenant=nobody")).data).toEqual([]);
 });
 
 test("a HEAD of a list is its GET without the body", async () => {

@@ -25,8 +25,8 @@ test("a new service takes the defaults of its kind", async () => {
     paused: false,
     cards: [],
   });
-  expect(json["paths"]).toContainEqual({ method: "POST", path: "txt2img", as: "run" });
-  expect((await door.done("PUT", "/services/defaults-http", { kind: "http", route: "/h/" }))["cache"]).toMatchObject({ enabled: false });
+  expect(json.paths).toContainEqual({ method: "POST", path: "txt2img", as: "run" });
+  expect((await door.done("PUT", "/services/defaults-http", { kind: "http", route: "/h/" })).cache).toMatchObject({ enabled: false });
 });
 
 test("a put merges: what is left out stays, inside groups too", async () => {
@@ -35,7 +35,7 @@ test("a put merges: what is left out stays, inside groups too", async () => {
   expect(merged).toMatchObject({ kind: "image", route: "/merge/", queue: { max: 7, timeout_s: 9 }, bounds: { width: 512 }, model_version: "v2" });
   const again = await door.done("PUT", "/services/merge", { cache: { ttl_s: 60 } });
   expect(again).toMatchObject({ queue: { max: 7, timeout_s: 9 }, model_version: "v2", cache: { enabled: true, ttl_s: 60 } });
-  expect((await door.done("PUT", "/services/merge", { model_version: null }))["model_version"]).toBeNull();
+  expect((await door.done("PUT", "/services/merge", { model_version: null })).model_version).toBeNull();
 });
 
 test("the same put twice changes nothing and answers 200", async () => {
@@ -45,20 +45,20 @@ test("the same put twice changes nothing and answers 200", async () => {
   const second = await door.admin("PUT", "/services/twice", body);
   expect([first.status, second.status]).toEqual([200, 200]);
   expect(second.json).toEqual(first.json);
-  expect((await door.done("GET", "/audit?target=twice"))["data"]).toHaveLength(1);
+  expect((await door.done("GET", "/audit?target=twice")).data).toHaveLength(1);
 });
 
 test("a service's version grows with every change", async () => {
   const made = await door.done("PUT", "/services/version", { kind: "http", route: "/version/" });
-  let version = Number(made["version"]);
+  let version = Number(made.version);
   for (let max = 1; max <= 5; max++) {
     const changed = await door.done("PUT", "/services/version", { queue: { max } });
-    expect(changed["version"]).toBeGreaterThan(version);
-    version = Number(changed["version"]);
+    expect(changed.version).toBeGreaterThan(version);
+    version = Number(changed.version);
   }
   const paused = await door.done("POST", "/services/version/pause");
   expect(paused).toMatchObject({ paused: true });
-  expect(paused["version"]).toBeGreaterThan(version);
+  expect(paused.version).toBeGreaterThan(version);
 });
 
 test("unknown fields are refused by their path", async () => {
@@ -117,7 +117,7 @@ test("pause and resume answer the service and are idempotent", async () => {
   for (const [call, paused] of [["pause", true], ["pause", true], ["resume", false], ["resume", false]] as const) {
     expect(await door.done("POST", `/services/rest/${call}`)).toMatchObject({ id: "rest", paused });
   }
-  const actions = (await door.done("GET", "/audit?target=rest"))["data"]?.map((row) => row["action"]);
+  const actions = (await door.done("GET", "/audit?target=rest")).data.map((row) => row.action);
   expect(actions).toEqual(["service.resume", "service.pause", "service.put"]);
   await door.done("POST", "/services/rest/pause");
   expect(await door.done("PUT", "/services/rest", { queue: { max: 3 } })).toMatchObject({ paused: true });
@@ -130,7 +130,7 @@ test("a deleted service is gone with its listings, and its cards stay", async ()
   expect((await door.admin("GET", "/services/leaving")).status).toBe(404);
   expect(await door.done("GET", "/cards/stays")).toMatchObject({ id: "stays", listings: [] });
   const again = await door.admin("PUT", "/services/leaving", { kind: "http", route: "/leaving/" });
-  expect([again.status, again.json["cards"]]).toEqual([201, []]);
+  expect([again.status, again.json.cards]).toEqual([201, []]);
 });
 
 test("many who change one service at once all succeed or are told to try again, and none is lost", async () => {
@@ -138,16 +138,16 @@ test("many who change one service at once all succeed or are told to try again, 
   const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => door.admin("PUT", "/services/crowd", { bounds: { [`n${i}`]: i } })));
   const conflicts = answers.filter((answer) => answer.status === 409);
   for (const { headers, json } of conflicts) {
-    expect(json["error"]).toMatchObject({ code: "conflict", retryable: true });
+    expect(json.error).toMatchObject({ code: "conflict", retryable: true });
     expect(Number(headers.get("retry-after"))).toBeGreaterThanOrEqual(1);
   }
   const done = answers.filter((answer) => answer.status === 200);
   expect(done.length + conflicts.length).toBe(8);
   expect(done.length).toBeGreaterThan(0);
   // One row of the log for each change that stands, each made from what the one before it left.
-  const log = (await door.done("GET", "/audit?target=crowd"))["data"] ?? [];
+  const log = (await door.done("GET", "/audit?target=crowd")).data;
   expect(log).toHaveLength(done.length + 1);
-  for (let i = 0; i + 1 < log.length; i++) expect(log[i]?.["before"]).toEqual(log[i + 1]?.["after"]);
+  for (let i = 0; i + 1 < log.length; i++) expect(log[i]?.before).toEqual(log[i + 1]?.after);
 });
 
 test("a service too long to be held everywhere is refused by its longest field", async () => {

@@ -20,7 +20,7 @@ beforeAll(async () => {
   if (address === null || typeof address === "string") throw new Error("no port");
   origin = `http://127.0.0.1:${address.port}`;
   const tenant = await door.done("POST", "/tenants", { name: "t" });
-  key = (await door.done("POST", `/tenants/${tenant["id"]}/keys`, {}))["key"] ?? "";
+  key = (await door.done("POST", `/tenants/${tenant.id}/keys`, {})).key;
 });
 
 afterAll(() => {
@@ -83,11 +83,11 @@ test("what runs and what waits is counted, and its leases are listed", async () 
   const calls = [run("/a/first"), run("/a/second"), run("/a/third")];
   await vi.waitFor(() => expect(held).toHaveLength(1), 5_000);
   expect(await status()).toMatchObject({ in_use: 1, queued: 2, services: [{ id: "a", in_use: 1, queued: 2 }, { id: "b", in_use: 0, queued: 0 }] });
-  const [lease, ...more] = (await door.done("GET", "/leases"))["data"] ?? [];
+  const [lease, ...more] = (await door.done("GET", "/leases")).data;
   expect(more).toEqual([]);
   expect(lease).toMatchObject({ card: "one", state: "leased", service: "a", drain_until: null });
-  expect(lease?.["age_ms"]).toBeGreaterThan(900);
-  expect(Date.parse(lease?.["expires_at"] ?? "")).toBeGreaterThan(Date.now());
+  expect(lease?.age_ms).toBeGreaterThan(900);
+  expect(Date.parse(lease?.expires_at ?? "")).toBeGreaterThan(Date.now());
   const holders: (string | null)[] = [];
   for (const call of calls) {
     await vi.waitFor(() => expect(held).toHaveLength(1), 5_000);
@@ -96,24 +96,24 @@ test("what runs and what waits is counted, and its leases are listed", async () 
     expect(answer.status).toBe(200);
     holders.push(answer.headers.get("x-request-id"));
   }
-  expect(holders).toContain(lease?.["holder"]);
+  expect(holders).toContain(lease?.holder);
   expect(await status()).toMatchObject({ in_use: 0, queued: 0 });
-  expect((await door.done("GET", "/leases"))["data"]).toEqual([]);
+  expect((await door.done("GET", "/leases")).data).toEqual([]);
 });
 
 test("leases come in pages over all cards", async () => {
   const calls = [run("/b/1"), run("/b/2"), run("/b/3"), run("/b/4")];
   await vi.waitFor(() => expect(held).toHaveLength(4), 5_000);
-  const whole = (await door.done("GET", "/leases"))["data"] ?? [];
+  const whole = (await door.done("GET", "/leases")).data;
   expect(whole).toHaveLength(4);
   const found: Json[] = [];
   let cursor = "";
   do {
     const page = await door.done("GET", `/leases?limit=1${cursor === "" ? "" : `&cursor=${cursor}`}`);
-    found.push(...(page["data"] ?? []));
-    cursor = page["next_cursor"] ?? "";
+    found.push(...(page.data));
+    cursor = page.next_cursor ?? "";
   } while (cursor !== "" && found.length < 10);
-  const names = (rows: Json[]) => rows.map((row) => `${row["card"]} ${row["number"]}`);
+  const names = (rows: Json[]) => rows.map((row) => `${row.card} ${row.number}`);
   expect(names(found)).toEqual(names(whole));
   letGo();
   expect((await Promise.all(calls)).map((answer) => answer.status)).toEqual([200, 200, 200, 200]);
@@ -133,9 +133,9 @@ test("a card that fails for one service is out for that one alone", async () => 
   await door.done("PUT", "/services/a/cards/one", { origin: "http://127.0.0.1:9" });
   expect((await run("/a/fails")).status).toBeGreaterThanOrEqual(502);
   expect(await status()).toMatchObject({ status: "down", services: [{ id: "a", healthy_cards: 0 }, { id: "b", healthy_cards: 3 }] });
-  const gates = (await door.done("GET", "/cards/one"))["live"]?.["gates"];
+  const gates = (await door.done("GET", "/cards/one")).live?.gates;
   expect(gates).toMatchObject({ a: { state: "open", reason: "origin_refused" }, b: { state: "closed" } });
-  expect(Date.parse(gates?.["a"]?.["until_at"] ?? "")).toBeGreaterThan(Date.now());
+  expect(Date.parse(gates?.a?.until_at ?? "")).toBeGreaterThan(Date.now());
 });
 
 test("a service that lists no card is not yet one that is down", async () => {
@@ -149,7 +149,7 @@ test("many who ask at once get one status, at most a second old", async () => {
   await new Promise((resolve) => setTimeout(resolve, 1_050));
   const from = Date.now();
   const answers = await Promise.all(Array.from({ length: 20 }, () => door.ask("GET", "/cluster/status")));
-  const stamps = new Set(answers.map((answer) => answer.json["timestamp"]));
+  const stamps = new Set(answers.map((answer) => answer.json.timestamp));
   expect(stamps.size).toBe(1);
   for (const stamp of stamps) expect(Date.parse(stamp ?? "")).toBeGreaterThanOrEqual(from - 1_000);
 });

@@ -53,7 +53,7 @@ article p { margin: .6rem 0 0; }
 .type { color: var(--quiet); font-size: .85rem; margin-left: .5rem; }
 .needed { color: var(--delete); font-size: .75rem; margin-left: .5rem; }
 .says { display: block; font-size: .92rem; }
-.limits { color: var(--quiet); font-size: .85rem; overflow-wrap: anywhere; }
+.limits { display: block; color: var(--quiet); font-size: .85rem; overflow-wrap: anywhere; }
 details { border-top: 1px solid var(--line); }
 details:last-of-type { border-bottom: 1px solid var(--line); }
 summary { cursor: pointer; padding: .5rem 0; }
@@ -74,8 +74,8 @@ dl { margin: 0; } dt { font-weight: 600; margin-top: .6rem; } dd { margin: 0; co
   nav > ul > li { margin-bottom: 1rem; font-weight: 600; }
   nav ul ul { display: block; list-style: none; padding: 0; margin: .2rem 0 0; font-weight: 400; }
   nav ul ul li { padding: .12rem 0; line-height: 1.4; }
-  nav ul ul a { color: var(--quiet); }
-  nav ul ul .method { display: inline-block; width: 3.6rem; font-size: .66rem; }
+  nav ul ul a { display: flex; align-items: baseline; color: var(--quiet); }
+  nav ul ul .method { flex: none; width: 3.6rem; font-size: .66rem; }
   nav .brand { font-size: 1.15rem; }
   main { padding: 1.4rem 3rem 6rem; margin: 0; }
 }

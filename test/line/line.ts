@@ -1,0 +1,272 @@
+/**
+ * What the tests of the line share: one front door over simulated cards, services made for one test (so that health and
+ * settings of another never matter), callers on sockets of their own who can hang up, and the park as the only judge.
+ * After every test nothing may be held or waiting any more, and no card may ever have run more than its slots.
+ */
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
+import type { Park, ParkCounts } from "../../sim/park.ts";
+import { type KeyOptions, type Portico, type PorticoOptions, startPortico } from "../support/portico.ts";
+import { type Answer, bytesOf, type Head, raw, RawCall } from "../support/raw.ts";
+
+/** Generous: a loaded machine may be slow, but never wrong. */
+export const EVENTUALLY_MS_MAX = 15_000;
+const POLL_MS = 20;
+/** How long a slot may drain after an unclean end, unless a test says otherwise. */
+const DRAIN_S = 2;
+/** Small, so that drawing takes no time worth speaking of; `service_ms` says how long a run lasts. */
+const PICTURE = { width: 32, height: 32, steps: 1 };
+const SPEECH = { format: "wav" };
+
+const KINDS = {
+  image: { tail: "sdapi/v1/", run: "txt2img" },
+  tts: { tail: "AIVoice/TTS/CosyVoice2/", run: "audio-generate" },
+};
+
+export interface Service {
+  id: string;
+  kind: keyof typeof KINDS;
+  /** The path that is run. */
+  path: string;
+}
+
+export interface Call {
+  service: Service;
+  key: string;
+  /** What a run is found by in the park; default: one of its own. */
+  prompt?: string;
+  /** Merged into the body; a seed makes a picture cacheable. */
+  body?: object;
+  headers?: Record<string, string>;
+}
+
+export interface Lease {
+  card: string;
+  number: number;
+  state: "leased" | "draining";
+  holder: string;
+  drain_until: string | null;
+}
+
+export interface ClusterStatus {
+  status: string;
+  total_capacity: number;
+  in_use: number;
+  queued: number;
+  services: { id: string; in_use: number; queued: number; healthy_cards: number }[];
+}
+
+/** What `/v1/requests/<id>` says. */
+export interface Became {
+  state: string;
+  status: number | null;
+  results: { id: string; url: string }[];
+}
+
+/** A caller on a socket of its own, whose request is sent. */
+export class Caller {
+  readonly prompt: string;
+  readonly answered: Promise<Answer>;
+  readonly #call: RawCall;
+
+  constructor(prompt: string, call: RawCall) {
+    this.prompt = prompt;
+    this.#call = call;
+    this.answered = call.answer();
+    // Who hangs up gets no answer, and nobody asks for it then.
+    this.answered.catch(() => {});
+  }
+
+  head(): Promise<Head> {
+    return this.#call.head();
+  }
+
+  /** As a client that dies: the runtime notices a TCP reset at once. */
+  hangUp(): void {
+    this.#call.reset();
+  }
+
+  pause(): void {
+    this.#call.pause();
+  }
+
+  resume(): void {
+    this.#call.resume();
+  }
+}
+
+export class Line {
+  #portico: Portico | undefined;
+  #services = 0;
+  #prompts = 0;
+
+  get portico(): Portico {
+    if (this.#portico === undefined) throw new Error("not started");
+    return this.#portico;
+  }
+
+  get park(): Park {
+    if (this.portico.park === null) throw new Error("no simulated cards");
+    return this.portico.park;
+  }
+
+  async start(options: PorticoOptions): Promise<void> {
+    this.#portico = await startPortico(options);
+  }
+
+  async stop(): Promise<void> {
+    await this.#portico?.stop();
+  }
+
+  /** A service of its own over the park's cards, or over some of them. */
+  async service(config: Record<string, unknown> = {}, { kind = "image", cards }: { kind?: Service["kind"]; cards?: string[] } = {}): Promise<Service> {
+    this.#services += 1;
+    const id = `${kind}-${this.#services}`;
+    const { tail, run } = KINDS[kind];
+    const route = `/${id}/${tail}`;
+    await this.portico.admin("PUT", `/services/${id}`, { kind, route, drain: { max_s: DRAIN_S }, ...config });
+    for (const { card, origin, server, gpu, slots } of this.park.cards) {
+      if (cards !== undefined && !cards.includes(card)) continue;
+      await this.portico.admin("PUT", `/services/${id}/cards/${card}`, { origin, server, gpu, slots });
+    }
+    return { id, kind, path: route + run };
+  }
+
+  /** A tenant of its own that may run and wait as much as it likes, unless told otherwise. */
+  key({ limits, ...options }: KeyOptions = {}): Promise<string> {
+    const wide = { requests_per_minute: 1_000_000, burst: 1_000_000, concurrent: 1_000, waiting: 10_000 };
+    return this.portico.key({ ...options, limits: { ...wide, ...limits } });
+  }
+
+  async call({ service, key, prompt, body, headers }: Call): Promise<Caller> {
+    this.#prompts += 1;
+    const asked = prompt ?? `prompt ${this.#prompts}`;
+    const call = await RawCall.open(this.portico.url);
+    const own = service.kind === "image" ? { prompt: asked, ...PICTURE } : { text: asked, ...SPEECH };
+    const request = {
+      method: "POST",
+      target: service.path,
+      headers: { authorization: `Bearer ${key}`, "content-type": "application/json", ...headers },
+      body: JSON.stringify({ ...own, ...body }),
+    };
+    call.send(bytesOf(call.host, request));
+    return new Caller(asked, call);
+  }
+
+  async ask(call: Call): Promise<Answer> {
+    return (await this.call(call)).answered;
+  }
+
+  /** So many calls at once, each with a prompt of its own. */
+  calls(count: number, call: Call): Promise<Caller[]> {
+    return Promise.all(Array.from({ length: count }, () => this.call(call)));
+  }
+
+  async get<T>(path: string, key: string): Promise<{ status: number; json: T }> {
+    const answer = await raw(this.portico.url, { target: path, headers: { authorization: `Bearer ${key}` } });
+    const json: T = JSON.parse(answer.text);
+    return { status: answer.status, json };
+  }
+
+  /** What became of a request; null while nothing is known of it. */
+  async became(id: string, key: string): Promise<Became | null> {
+    const { status, json } = await this.get<Became>(`/v1/requests/${id}`, key);
+    return status === 200 ? json : null;
+  }
+
+  async leases(): Promise<Lease[]> {
+    return (await this.portico.admin<{ data: Lease[] }>("GET", "/leases?limit=1000")).data;
+  }
+
+  async status(): Promise<ClusterStatus> {
+    const answer = await raw(this.portico.url, { target: "/cluster/status" });
+    const status: ClusterStatus = JSON.parse(answer.text);
+    return status;
+  }
+
+  /** How many of a service wait in line. */
+  async queued(service: Service): Promise<number> {
+    return (await this.status()).services.find(({ id }) => id === service.id)?.queued ?? 0;
+  }
+
+  /** Resolves when every caller's run has started. */
+  async running(callers: Caller[]): Promise<void> {
+    await eventually("all of them run", () => callers.every((caller) => this.starts(caller) > 0));
+  }
+
+  /** How often a card started it; whether it ever ran. */
+  starts({ prompt }: { prompt: string }): number {
+    return this.park.runs().filter((run) => run.prompt === prompt).length;
+  }
+
+  /** Every slot of every card can still be taken, all at the same time. */
+  async fillsUp(service: Service, key: string): Promise<void> {
+    const before = this.park.service.service_ms;
+    this.park.setService({ service_ms: 60_000 });
+    const slots = this.park.cards.reduce((sum, card) => sum + card.slots, 0);
+    const callers = await this.calls(slots, { service, key });
+    await eventually("every slot is in use again", () => this.park.counts().running === slots);
+    for (const { card } of this.park.cards) await this.park.setFault(card, { kind: "refuse", kill: true });
+    for (const caller of callers) caller.hangUp();
+    this.park.setService({ service_ms: before });
+  }
+
+  /** Nothing is held, nothing waits: what every accident has to come to. */
+  async conserved(): Promise<void> {
+    await eventually("no lease is left", async () => (await this.leases()).length === 0);
+    await eventually("the status shows an empty house", async () => {
+      const { in_use, queued } = await this.status();
+      return in_use === 0 && queued === 0;
+    });
+    await eventually("no card works on", () => this.park.counts().running === 0);
+  }
+}
+
+/** A card never ran more than its slots, and every run that started has ended exactly once. */
+export function expectSound(counts: ParkCounts): void {
+  for (const [card, { over, highest }] of Object.entries(counts.cards)) {
+    expect({ card, over, within: highest <= 2 }).toEqual({ card, over: 0, within: true });
+  }
+  const { starts, done, ghosts, stopped, failed, running } = counts;
+  expect(done + ghosts + stopped + failed + running).toBe(starts);
+}
+
+/** One line for a test file. */
+export function openLine(options: PorticoOptions = {}): Line {
+  const line = new Line();
+  beforeAll(() => line.start({ ...options, services: { ...options.services } }));
+  afterEach(async () => {
+    await line.park.heal();
+    await line.conserved();
+    expectSound(line.park.counts());
+    line.park.reset();
+  });
+  afterAll(() => line.stop());
+  return line;
+}
+
+/** Waits for what must come; how fast is not the point. */
+export async function eventually(what: string, holds: () => boolean | Promise<boolean>, limitMs = EVENTUALLY_MS_MAX): Promise<void> {
+  for (const until = performance.now() + limitMs; performance.now() < until; await sleep(POLL_MS)) {
+    if (await holds()) return;
+  }
+  throw new Error(`not within ${limitMs} ms: ${what}`);
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}
+
+/** A refusal in one line: status and reason. */
+export function refusal(answer: Answer): string {
+  const { error }: { error?: { reason?: string } } = JSON.parse(answer.text);
+  return `${answer.status} ${error?.reason}`;
+}
+
+/** How many answers there are of each status. */
+export function tally(answers: Answer[]): Record<string, number> {
+  const tallied: Record<string, number> = {};
+  for (const { status } of answers) tallied[status] = (tallied[status] ?? 0) + 1;
+  return tallied;
+}

@@ -1,0 +1,49 @@
+import { expect, test } from "vitest";
+import type { TestModule } from "vitest/node";
+import { count } from "../support/count.ts";
+
+type State = "passed" | "failed" | "skipped" | "pending";
+
+/** A module as the runner reports it, as far as counting looks at it. */
+function module(states: State[], { errors = 0, suiteErrors = 0 } = {}): TestModule {
+  const errorsOf = (n: number) => Array.from({ length: n }, () => ({ message: "it broke" }));
+  const it = {
+    errors: () => errorsOf(errors),
+    children: {
+      allTests: () => states.map((state) => ({ result: () => ({ state }) })),
+      allSuites: () => [{ errors: () => errorsOf(suiteErrors) }],
+    },
+  };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the runner's own class cannot be made by hand
+  return it as unknown as TestModule;
+}
+
+test("tests that pass and fail are counted over all files", () => {
+  expect(count([module(["passed", "failed"]), module(["passed"])], 0, false)).toEqual({ passed: 2, failed: 1 });
+});
+
+test("a file that could not be loaded is a failure", () => {
+  expect(count([module(["passed"]), module([], { errors: 1 })], 0, false)).toEqual({ passed: 1, failed: 1 });
+});
+
+test("a suite whose hook failed is a failure beside its tests", () => {
+  expect(count([module(["passed"], { suiteErrors: 1 })], 0, false)).toEqual({ passed: 1, failed: 1 });
+});
+
+test("an error outside any test is a failure", () => {
+  expect(count([module(["passed"])], 2, false)).toEqual({ passed: 1, failed: 2 });
+});
+
+test("a run without tests is a failure", () => {
+  expect(count([], 0, false)).toEqual({ passed: 0, failed: 1 });
+  expect(count([module([])], 0, true)).toEqual({ passed: 0, failed: 1 });
+});
+
+test("a skipped test is a failure, unless tests were chosen by name", () => {
+  expect(count([module(["passed", "skipped"])], 0, false)).toEqual({ passed: 1, failed: 1 });
+  expect(count([module(["passed", "skipped"])], 0, true)).toEqual({ passed: 1, failed: 0 });
+});
+
+test("a test that never came to its end is a failure, however it was chosen", () => {
+  expect(count([module(["passed", "pending"])], 0, true)).toEqual({ passed: 1, failed: 1 });
+});

@@ -1,0 +1,205 @@
+/**
+ * One try at one card, under a lease: the call, the answer, its keeping. The lease is released here exactly once, when
+ * the origin's answer has ended, or by whoever finds that it did not.
+ */
+import type { Finish, Observed } from "../durable-objects/protocol.ts";
+import { keepNear } from "./cache.ts";
+import type { Lease, Line } from "./dispatch.ts";
+import { type Call, callOrigin, failure, type Failure, isFailure, Silence } from "./origin.ts";
+import { pump } from "./pump.ts";
+import { record } from "./record.ts";
+import type { Answer, Running } from "./run.ts";
+import { keep, type Kept, pieces, type Piece, type Whole } from "./store.ts";
+import { take, type TakenStream, type TakenWhole } from "./take.ts";
+
+/** How long a run goes on for a caller who is gone: the platform ends everything 30 s after him. */
+const ABANDONED_MS = 25_000;
+/** An origin's own error up to this is handed to those who asked for the same. */
+const SHARED_BYTES_MAX = 64 * 1024;
+
+export async function runOnCard(running: Running, line: Line, lease: Lease): Promise<Answer | Failure> {
+  if (running.gone.aborted) {
+    await lease.release({ clean: true, health: null, reason: null });
+    return failure("client_gone", "no", true);
+  }
+  const { trace } = running;
+  trace.headers.set("x-portico-card", lease.grant.card);
+  Object.assign(trace.fields, { card: lease.grant.card, lease: lease.grant.number });
+  record(running, "running", null, []);
+  return new CardRun(running, line, lease).go();
+}
+
+class CardRun {
+  readonly #running: Running;
+  readonly #line: Line;
+  readonly #lease: Lease;
+  readonly #controller = new AbortController();
+  readonly #silence: Silence;
+  readonly #sentAt = Date.now();
+  /** Timers and listeners to take down at the end. */
+  readonly #watches: (() => void)[] = [];
+  /** The call was aborted for good, at an origin that stops then. */
+  #cancelled = false;
+
+  constructor(running: Running, line: Line, lease: Lease) {
+    this.#running = running;
+    this.#line = line;
+    this.#lease = lease;
+    this.#silence = new Silence(this.#readMs, this.#controller);
+    lease.lost = () => this.#controller.abort(new Error("the lease is lost"));
+    this.#watchCaller();
+  }
+
+  get #readMs(): number {
+    return this.#running.ask.service.config.timeouts.read_s * 1000;
+  }
+
+  async go(): Promise<Answer | Failure> {
+    const { ask, trace, config } = this.#running;
+    let streaming = false;
+    try {
+      const route = { ...this.#lease.grant, access: config.access };
+      const reply = await callOrigin(ask, route, this.#call(), this.#controller, this.#silence);
+      if (isFailure(reply)) return await this.#failed(this.#overrun(reply));
+      const taken = await take(reply.response, ask, this.#silence);
+      if (isFailure(taken)) return await this.#failed(taken);
+      trace.stages.origin = (trace.stages.origin ?? 0) + (Date.now() - this.#sentAt);
+      if (taken.kind === "whole") return await this.#whole(taken, reply.firstByteMs);
+      streaming = true;
+      return this.#stream(taken, reply.firstByteMs);
+    } catch (error) {
+      // A fault of ours must not cost the card more than its draining.
+      this.#controller.abort(error);
+      await this.#lease.release({ clean: false, health: null, reason: "internal" });
+      throw error;
+    } finally {
+      if (!streaming) this.#unwatch();
+    }
+  }
+
+  #call(): Call {
+    const { trace, print, clientAddress, base } = this.#running;
+    const { host, protocol } = new URL(base);
+    return {
+      requestId: trace.id,
+      number: this.#lease.grant.number,
+      clientAddress,
+      publicHost: host,
+      publicProtocol: protocol.slice(0, -1),
+      cacheable: print.cacheable,
+      readMs: this.#readMs,
+    };
+  }
+
+  /** What happens to the run when its caller goes, or the caller's deadline lapses. */
+  #watchCaller(): void {
+    const { ask, gone } = this.#running;
+    const after = (ms: number, then: () => void): void => {
+      const timer = setTimeout(then, ms);
+      this.#watches.push(() => clearTimeout(timer));
+    };
+    const leave = (): void => {
+      if (ask.service.config.abandon === "cancel") {
+        this.#cancelled = true;
+        this.#controller.abort(new Error("the caller is gone"));
+      } else after(ABANDONED_MS, () => this.#controller.abort(new Error("abandoned")));
+    };
+    gone.addEventListener("abort", leave, { once: true });
+    this.#watches.push(() => gone.removeEventListener("abort", leave));
+    if (ask.deadlineAt !== null) after(Math.max(0, ask.deadlineAt - Date.now()), leave);
+  }
+
+  #unwatch(): void {
+    this.#silence.stop();
+    for (const stop of this.#watches) stop();
+  }
+
+  /** A body that turned out too long is the caller's fault, not the card's. */
+  #overrun(failed: Failure): Failure {
+    const { body } = this.#running.ask;
+    const refusal = body.kind === "stream" ? body.overrun.refusal : null;
+    return refusal === null ? failed : failure(refusal.reason, "no", true, refusal.facts);
+  }
+
+  async #failed(seen: Failure): Promise<Failure> {
+    const failed = this.#silence.lapsed ? failure("origin_timeout", "unknown", false, { read_s: this.#readMs / 1000 }) : seen;
+    const ours = failed.reason === "client_gone" || failed.reason === "body_too_large";
+    await this.#lease.release({ clean: failed.clean || this.#cancelled, health: ours ? null : "failed", reason: failed.reason });
+    return failed;
+  }
+
+  /** A complete answer: checked, its slot given back, kept, answered. */
+  async #whole({ whole, room }: TakenWhole, firstByteMs: number): Promise<Answer | Failure> {
+    const { ask, trace, print, ctx } = this.#running;
+    try {
+      const found = pieces(ask, whole);
+      if ("problem" in found) return await this.#failed(failure("origin_invalid", "yes", true, { detail: found.problem }));
+      const observed: Observed = { firstByteMs, totalMs: Date.now() - this.#sentAt };
+      ctx.waitUntil(this.#lease.release({ clean: true, health: "ok", reason: null }));
+      const storedFrom = Date.now();
+      const kept = await this.#keep(whole, found);
+      trace.stages.store = Date.now() - storedFrom;
+      ctx.waitUntil(this.#line.finished(finishOf(whole, kept), whole.status < 300 ? observed : null));
+      const results = kept.results.map((row) => row.id);
+      record(this.#running, whole.status < 400 ? "succeeded" : "failed", whole.status, results);
+      const cache = !print.cacheable ? "bypass" : kept.answer === null ? "miss" : "stored";
+      return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
+    } finally {
+      room.free();
+    }
+  }
+
+  async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
+    const { env, ctx, ask, caller, trace, print, base, replace } = this.#running;
+    const nothing = found.length === 0 && !(print.cacheable && whole.status === 200);
+    if (ask.directives.noStore || nothing || whole.status >= 300) return { results: [], answer: null };
+    const answer = print.cacheable ? { fingerprint: print.key, shared: print.scope === "shared", replace } : null;
+    const now = Date.now();
+    const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
+    const kept = await keep(env, { ask, tenant: caller.tenant, requestId: trace.id, later, answer }, whole, found, now);
+    if (kept.answer !== null) later(keepNear(base, kept.answer.key, whole.bytes, kept.answer.meta, now));
+    return kept;
+  }
+
+  /** Handed on as it comes; the slot is free at the origin's end, the result is kept after it. */
+  #stream(taken: TakenStream, firstByteMs: number): Answer {
+    const { ctx, print } = this.#running;
+    const { status, headers, reader, first, length, endKnown } = taken;
+    const flow = pump(reader, first, length, this.#silence);
+    const after = async (): Promise<void> => {
+      const { complete, bytes } = await flow.ended;
+      const totalMs = Date.now() - this.#sentAt;
+      this.#unwatch();
+      await this.#releaseStream(complete);
+      const kept = bytes === null ? NOTHING_KEPT : await this.#keepStream({ status, headers, bytes, endKnown });
+      const finish: Finish = complete ? (kept.answer === null ? { kind: "alone" } : { kind: "stored" }) : { kind: "failed", reason: "origin_reset" };
+      await this.#line.finished(finish, complete ? { firstByteMs, totalMs } : null);
+      record(this.#running, complete ? "succeeded" : "failed", status, kept.results.map((row) => row.id));
+      await flow.drained;
+    };
+    ctx.waitUntil(after());
+    return { status, headers, body: flow.readable, results: [], cache: print.cacheable ? "miss" : "bypass" };
+  }
+
+  async #keepStream(whole: Whole): Promise<Kept> {
+    const found = pieces(this.#running.ask, whole);
+    return "problem" in found ? NOTHING_KEPT : this.#keep(whole, found);
+  }
+
+  /** A stream that we broke off for a caller who went says nothing of the card. */
+  async #releaseStream(complete: boolean): Promise<void> {
+    const { lapsed } = this.#silence;
+    const ours = this.#controller.signal.aborted && !lapsed;
+    const health = complete ? "ok" : ours ? null : "failed";
+    const reason = complete ? null : lapsed ? "origin_timeout" : ours ? "client_gone" : "origin_reset";
+    await this.#lease.release({ clean: complete || this.#cancelled, health, reason });
+  }
+}
+
+const NOTHING_KEPT: Kept = { results: [], answer: null };
+
+function finishOf(whole: Whole, kept: Kept): Finish {
+  if (kept.answer !== null) return { kind: "stored" };
+  if (whole.status < 400 || whole.bytes.byteLength > SHARED_BYTES_MAX) return { kind: "alone" };
+  return { kind: "answer", status: whole.status, contentType: whole.headers.get("content-type"), body: new TextDecoder().decode(whole.bytes) };
+}

@@ -1,0 +1,67 @@
+/** Takes an origin's answer: whole when it is made at once and small enough, else as a stream. */
+import { type Ask } from "./ask.ts";
+import { concat } from "./body.ts";
+import { Room } from "./buffers.ts";
+import { failure, type Failure, handedOn, type Silence } from "./origin.ts";
+import type { Whole } from "./store.ts";
+
+/** Answers up to this are read whole before they are handed on: failover until the last byte, checked, stored. */
+const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
+
+export interface TakenWhole {
+  kind: "whole";
+  whole: Whole;
+  room: Room;
+}
+
+/** An answer that goes on as a stream: what was read of it, and the reader of the rest. */
+export interface TakenStream {
+  kind: "stream";
+  status: number;
+  headers: Headers;
+  reader: ReadableStreamDefaultReader<Uint8Array>;
+  first: Uint8Array[];
+  /** Null when the origin did not say it. */
+  length: number | null;
+  endKnown: boolean;
+}
+
+/**
+ * Whole: what has a length or is of a kind that is made at once, up to a limit. What is longer, and streamed sound and
+ * events, goes on as a stream.
+ */
+export async function take(response: Response, ask: Ask, silence: Silence): Promise<TakenWhole | TakenStream | Failure> {
+  const { status, body } = response;
+  const headers = handedOn(response, ask);
+  const declared = response.headers.get("content-encoding") === null ? response.headers.get("content-length") : null;
+  const length = declared === null ? null : Number(declared);
+  const endKnown = length !== null || /\bchunked\b/i.test(response.headers.get("transfer-encoding") ?? "");
+  const room = new Room();
+  if (body === null) return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown: true }, room };
+  const stream = { kind: "stream" as const, status, headers, reader: body.getReader(), first: [] as Uint8Array[], length, endKnown };
+  if (!isMadeAtOnce(headers, length, status)) return stream;
+  try {
+    for (let bytes = 0; ; ) {
+      const { done, value } = await stream.reader.read();
+      if (done) return { kind: "whole", whole: { status, headers, bytes: concat(stream.first, bytes), endKnown }, room };
+      silence.heard();
+      bytes += value.byteLength;
+      stream.first.push(value);
+      // Bytes, their text, and the images decoded.
+      const fits = bytes <= BUFFERED_BYTES_MAX && (room.grow(3 * bytes) || (await room.growSoon(3 * bytes)));
+      if (fits) continue;
+      room.free();
+      return stream;
+    }
+  } catch {
+    room.free();
+    return failure("origin_reset", "yes", false);
+  }
+}
+
+function isMadeAtOnce(headers: Headers, length: number | null, status: number): boolean {
+  const type = headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? "";
+  if (type === "text/event-stream") return false;
+  if (length !== null) return length <= BUFFERED_BYTES_MAX;
+  return /json$|^image\//.test(type) || status >= 400;
+}

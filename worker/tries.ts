@@ -1,0 +1,76 @@
+/** From the first offer to the end of a run: claims, tries, the next card when one failed. */
+import { runOnCard } from "./card-run.ts";
+import type { Line, Offer } from "./dispatch.ts";
+import { asRefusal, type Failure, isFailure } from "./origin.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+import { end } from "./record.ts";
+import type { Answer, Running } from "./run.ts";
+import { unlessGone, unlessLate } from "./until.ts";
+
+export class Tries {
+  readonly #running: Running;
+  readonly #line: Line;
+  readonly #tried: string[] = [];
+
+  constructor(running: Running, line: Line) {
+    this.#running = running;
+    this.#line = line;
+  }
+
+  async go(firstCard: string): Promise<Answer | Refusal> {
+    try {
+      return await this.#tries(firstCard);
+    } catch (error) {
+      // A fault of ours: nobody may wait for this run.
+      await this.#line.finished({ kind: "failed", reason: "internal" }, null);
+      throw error;
+    } finally {
+      const { body } = this.#running.ask;
+      if (body.kind === "bytes") body.room.free();
+    }
+  }
+
+  async #tries(firstCard: string): Promise<Answer | Refusal> {
+    const { ask, gone, trace } = this.#running;
+    const { tries, timeout_s } = ask.service.config.retry;
+    let offer: Offer = { kind: "offer", card: firstCard };
+    let firstTryAt: number | null = null;
+    let last: Failure | null = null;
+    for (let tried = 0; ; ) {
+      if (offer.kind === "refused") return this.#lose(last === null ? offer.refusal : asRefusal(last));
+      if (offer.kind === "told") return this.#lose(refuse("origin_reset", { started: "unknown" }));
+      const claimedFrom = Date.now();
+      const lease = await this.#line.claim(offer.card, this.#attempt());
+      trace.stages.queue = (trace.stages.queue ?? 0) + (Date.now() - claimedFrom);
+      if (lease !== null) {
+        firstTryAt ??= Date.now();
+        tried++;
+        const outcome = await runOnCard(this.#running, this.#line, lease);
+        if (!isFailure(outcome)) return outcome;
+        trace.fields["tries"] = tried;
+        last = outcome;
+        this.#tried.push(lease.grant.card);
+        const late = Date.now() - firstTryAt > timeout_s * 1000 || Date.now() >= (ask.deadlineAt ?? Number.POSITIVE_INFINITY);
+        if (tried >= tries || late || gone.aborted || ask.body.kind === "stream") return this.#lose(asRefusal(outcome));
+        await this.#line.retry(this.#tried);
+      }
+      const until: number | null = firstTryAt === null ? null : firstTryAt + timeout_s * 1000;
+      const again: Offer | null = await unlessGone(unlessLate(this.#line.offer(), until), gone);
+      if (again === null) {
+        await this.#line.leave();
+        return this.#lose(last === null ? refuse("client_gone") : asRefusal(last));
+      }
+      offer = again;
+    }
+  }
+
+  #attempt() {
+    const { trace, caller, ask, print } = this.#running;
+    return { request: trace.id, tenant: caller.tenant, service: ask.service.id, fingerprint: print.cacheable ? print.key : null };
+  }
+
+  async #lose(refusal: Refusal): Promise<Refusal> {
+    await this.#line.finished({ kind: "failed", reason: refusal.reason }, null);
+    return end(this.#running, refusal.reason === "client_gone" ? "canceled" : "failed", refusal);
+  }
+}

@@ -1,0 +1,28 @@
+/** Waits that end early: when the caller goes, or when a time comes. */
+
+/** Null when the caller goes first. */
+export async function unlessGone<T>(wait: Promise<T>, gone: AbortSignal): Promise<T | null> {
+  if (gone.aborted) return null;
+  const { promise: left, resolve } = Promise.withResolvers<null>();
+  const leave = (): void => resolve(null);
+  gone.addEventListener("abort", leave, { once: true });
+  try {
+    return await Promise.race([wait, left]);
+  } finally {
+    gone.removeEventListener("abort", leave);
+  }
+}
+
+/** Null when the time comes first. */
+export async function unlessLate<T>(wait: Promise<T>, until: number | null): Promise<T | null> {
+  if (until === null) return wait;
+  let timer: number | null = null;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), Math.max(0, until - Date.now()));
+  });
+  try {
+    return await Promise.race([wait, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
