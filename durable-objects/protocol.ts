@@ -260,7 +260,7 @@ export interface CardRights {
 
 /** What a Pool may tell a Tenant. */
 export interface TenantRights {
-  record(id: string, state: RunState, status: number | null, results: string[]): Promise<void>;
+  record(id: string, state: RunState, status: number | null, results: string[], refused: boolean): Promise<void>;
 }
 
 export interface PoolStatus {

@@ -20,9 +20,19 @@ export interface Bucket {
 
 export const EMPTY: Bucket = { at: 0, level: 0 };
 
+/** What one request adds to the level, ms. */
+export function costOf(limit: RateLimit): number {
+  return MINUTE_MS / limit.requestsPerMinute;
+}
+
+/** A token that was taken for nothing. */
+export function giveBack(bucket: Bucket, cost: number): Bucket {
+  return { at: bucket.at, level: Math.max(0, bucket.level - cost) };
+}
+
 /** Takes one token if there is one. A clock that steps back lets no time pass. */
 export function take(bucket: Bucket, limit: RateLimit, now: number): { bucket: Bucket; reply: RateReply } {
-  const everyMs = MINUTE_MS / limit.requestsPerMinute;
+  const everyMs = costOf(limit);
   const fullMs = everyMs * limit.burst;
   // A lowered limit must not lock a tenant out for longer than its full burst takes.
   const level = Math.min(fullMs, Math.max(0, bucket.level - Math.max(0, now - bucket.at)));

@@ -4,8 +4,8 @@
  * Kept here: invariant 8 of DESIGN.md (an admission repeated with the same id takes one token).
  */
 import { DurableObject } from "cloudflare:workers";
-import type { RateLimit, RateReply, RequestRecord } from "./protocol.ts";
-import { type Bucket, EMPTY, take } from "./rate.ts";
+import type { RateLimit, RateReply, RequestRecord, RunState } from "./protocol.ts";
+import { type Bucket, costOf, EMPTY, giveBack, take } from "./rate.ts";
 
 /** How long a request's record is kept. */
 const RECORD_MS = 86_400_000;
@@ -21,6 +21,8 @@ interface Row extends Record<string, SqlStorageValue> {
   status: number | null;
   results: string;
   at: number;
+  /** What its token costs the bucket, ms; 0 once given back. */
+  cost: number;
 }
 
 export class Tenant extends DurableObject {
@@ -35,7 +37,7 @@ export class Tenant extends DurableObject {
     this.#sql.exec(`
       CREATE TABLE IF NOT EXISTS requests (
         id TEXT PRIMARY KEY, client_id TEXT, service TEXT NOT NULL, state TEXT NOT NULL, status INTEGER,
-        results TEXT NOT NULL, at INTEGER NOT NULL
+        results TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL
       );
       CREATE INDEX IF NOT EXISTS requests_client ON requests (client_id, at);
       CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
@@ -52,18 +54,25 @@ export class Tenant extends DurableObject {
     this.#bucket = bucket;
     this.ctx.storage.kv.put("bucket", bucket);
     this.#sql.exec(
-      "INSERT INTO requests (id, client_id, service, state, status, results, at) VALUES (?, ?, ?, 'queued', NULL, '[]', ?)",
+      "INSERT INTO requests (id, client_id, service, state, status, results, at, cost) VALUES (?, ?, ?, 'queued', NULL, '[]', ?, ?)",
       request.id,
       request.clientId,
       request.service,
       now,
+      costOf(limit),
     );
     await this.#seeToSweep(now);
     return reply;
   }
 
-  /** A later state of an admitted request; what has ended stays ended. */
-  async record(id: string, state: RequestRecord["state"], status: number | null, results: string[]): Promise<void> {
+  /** A later state of an admitted request; what has ended stays ended. A refusal of ours gives its token back, once. */
+  async record(id: string, state: RunState, status: number | null, results: string[], refused: boolean): Promise<void> {
+    const row = refused ? this.#row(id) : undefined;
+    if (row !== undefined && row.cost > 0) {
+      this.#bucket = giveBack(this.#bucket, row.cost);
+      this.ctx.storage.kv.put("bucket", this.#bucket);
+      this.#sql.exec("UPDATE requests SET cost = 0 WHERE id = ?", id);
+    }
     this.#sql.exec(
       "UPDATE requests SET state = ?, status = ?, results = ? WHERE id = ? AND state IN ('queued', 'running')",
       state,
@@ -81,7 +90,7 @@ export class Tenant extends DurableObject {
       id: row.id,
       clientId: row.client_id,
       service: row.service,
-      state: row.state as RequestRecord["state"],
+      state: row.state as RunState,
       status: row.status,
       results: JSON.parse(row.results) as string[],
       at: row.at,

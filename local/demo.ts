@@ -10,7 +10,13 @@ const SIZE = 512;
 
 export const PICTURE = {
   path: "/sdapi/v1/txt2img",
-  body: { prompt: "a lighthouse on a cliff at dusk, long waves, oil painting", seed: 8787, width: SIZE, height: SIZE, steps: 8 },
+  body: {
+    prompt: "a lighthouse on a cliff at dusk, long waves, oil painting",
+    seed: 8787,
+    width: SIZE,
+    height: SIZE,
+    steps: 8,
+  },
 };
 export const SOUND = {
   path: "/AIVoice/TTS/CosyVoice2/audio-generate",
@@ -63,15 +69,17 @@ const PNG_SIGNATURE = Buffer.from("89504e470d0a1a0a", "hex");
 
 /** Width and height of a whole PNG (its end included); null for anything else. */
 export function sizeOfPng(png: Buffer): { width: number; height: number } | null {
-  const whole = png.length > 45 && png.subarray(0, 8).equals(PNG_SIGNATURE) && png.subarray(-8, -4).toString("latin1") === "IEND";
+  const whole =
+    png.length > 45 && png.subarray(0, 8).equals(PNG_SIGNATURE) && png.subarray(-8, -4).toString("latin1") === "IEND";
   return whole ? { width: png.readUInt32BE(16), height: png.readUInt32BE(20) } : null;
 }
 
 /** Length of a WAV whose data is there as far as its header says; null for anything else. */
 export function secondsOfWav(wav: Buffer): number | null {
-  if (wav.length < 44 || wav.toString("latin1", 0, 4) !== "RIFF" || wav.toString("latin1", 8, 12) !== "WAVE") return null;
+  if (wav.length < 44 || wav.toString("latin1", 0, 4) !== "RIFF" || wav.toString("latin1", 8, 12) !== "WAVE")
+    return null;
   let bytesPerSecond = 0;
-  for (let at = 12; at + 8 <= wav.length; ) {
+  for (let at = 12; at + 8 <= wav.length;) {
     const [id, length] = [wav.toString("latin1", at, at + 4), wav.readUInt32LE(at + 4)];
     if (id === "fmt " && at + 20 <= wav.length) bytesPerSecond = wav.readUInt32LE(at + 16);
     if (id === "data") return bytesPerSecond > 0 ? dataBytes(wav, at + 8, length) / bytesPerSecond : null;

@@ -16,7 +16,10 @@ export function greeting(ready: Ready, cwd = process.cwd()): string {
     const short = relative(cwd, path);
     return short.startsWith("..") || short === "" ? path : short;
   };
-  const shown = (it: Shown | null) => (it === null ? "failed, see above" : `${near(it.file)}  (${it.what}, ${it.hit ? "from the cache" : "new"}, ${it.ms} ms)`);
+  const shown = (it: Shown | null) =>
+    it === null
+      ? "failed, see above"
+      : `${near(it.file)}  (${it.what}, ${it.hit ? "from the cache" : "new"}, ${it.ms} ms)`;
   const rows: [string, string][] = [
     ["Front door", `${ready.url}   (/docs, /console, /cluster/status)`],
     ["Admin token", `ADMIN_TOKEN in ${near(`${ready.stateDir}/secrets.json`)}`],
@@ -26,14 +29,28 @@ export function greeting(ready: Ready, cwd = process.cwd()): string {
     rows.push(["A picture", shown(ready.picture)], ["A sound", shown(ready.sound)]);
   }
   const table = rows.map(([name, value]) => `  ${name.padEnd(12)} ${value}`);
-  return ["", "Portico is ready.", "", ...table, "", ...suggestions(ready), "", "Ctrl-C ends it; the state stays."].join("\n");
+  return [
+    "",
+    "Portico is ready.",
+    "",
+    ...table,
+    "",
+    ...suggestions(ready),
+    "",
+    "Ctrl-C ends it; the state stays.",
+  ].join("\n");
 }
 
 function suggestions({ url, key }: Ready): string[] {
-  if (key === null) return ["No simulated cards run. List your own: PUT /admin/v1/services/ID, then .../cards/CARD (see /docs)."];
+  if (key === null)
+    return ["No simulated cards run. List your own: PUT /admin/v1/services/ID, then .../cards/CARD (see /docs)."];
   const post = (path: string, body: object, rest: string) =>
     `  curl -sS ${url}${path} -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' -d '${JSON.stringify(body)}' ${rest}`;
-  const picture = post(PICTURE.path, { ...PICTURE.body, prompt: "a quiet harbour in the morning", seed: 7 }, "-D - -o picture.json");
+  const picture = post(
+    PICTURE.path,
+    { ...PICTURE.body, prompt: "a quiet harbour in the morning", seed: 7 },
+    "-D - -o picture.json",
+  );
   return [
     "Try a picture; its address stands in the header Link:",
     picture,

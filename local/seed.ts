@@ -34,7 +34,10 @@ export async function seedCards(admin: Admin, stateDir: string, cards: Simulated
     if (!services.has(id)) await admin.call("PUT", `/services/${id}`, { kind, route });
   }
   // Kept before the first is listed: a start that is cut here must not leave cards that nobody can tell for simulated.
-  await keepPark(stateDir, cards.map((card) => card.card));
+  await keepPark(
+    stateDir,
+    cards.map((card) => card.card),
+  );
   const tokens = new Map<string, string>();
   for (const card of cards) tokens.set(card.card, await listCard(admin, card));
   await unpark(admin, stateDir);
@@ -66,7 +69,9 @@ async function unpark(admin: Admin, stateDir: string): Promise<void> {
 export async function parkCards(admin: Admin, stateDir: string): Promise<string[]> {
   const park = await loadPark(stateDir);
   if (park.cards.length === 0) return [];
-  const taking = (await admin.all<Card>("/cards")).filter((card) => park.cards.includes(card.id) && card.state !== "disabled");
+  const taking = (await admin.all<Card>("/cards")).filter(
+    (card) => park.cards.includes(card.id) && card.state !== "disabled",
+  );
   await keepPark(stateDir, park.cards, [...park.parked, ...taking]);
   for (const { id } of taking) await admin.call("PATCH", `/cards/${id}`, { state: "disabled" });
   return taking.map((card) => card.id);
@@ -77,7 +82,8 @@ export async function seedKey(admin: Admin, url: string, stateDir: string): Prom
   const kept = await loadDemoKey(stateDir);
   if (kept !== null && (await works(url, kept.key))) return kept.key;
   const tenants = await admin.all<{ id: string; name: string }>("/tenants");
-  const found = tenants.find((tenant) => tenant.id === kept?.tenant) ?? tenants.find((tenant) => tenant.name === DEMO_TENANT);
+  const found =
+    tenants.find((tenant) => tenant.id === kept?.tenant) ?? tenants.find((tenant) => tenant.name === DEMO_TENANT);
   const tenant = found ?? (await admin.call<{ id: string }>("POST", "/tenants", { name: DEMO_TENANT }));
   const made = await admin.call<{ id: string; key: string }>("POST", `/tenants/${tenant.id}/keys`, { name: "local" });
   await keepDemoKey(stateDir, { tenant: tenant.id, id: made.id, key: made.key });

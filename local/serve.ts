@@ -9,7 +9,8 @@ import { loadSecrets } from "./secrets.ts";
 import { takeStateDir } from "./state.ts";
 
 const [stateDir, port, path] = process.argv.slice(2);
-if (stateDir === undefined || port === undefined || path === undefined) throw new Error("serve.ts STATE_DIR PORT BUNDLE");
+if (stateDir === undefined || port === undefined || path === undefined)
+  throw new Error("serve.ts STATE_DIR PORT BUNDLE");
 
 const vars: Record<string, string> = JSON.parse(process.env["PORTICO_VARS"] ?? "{}");
 const ending = new Ending(() => {});

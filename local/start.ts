@@ -62,7 +62,11 @@ async function start(options: Options): Promise<void> {
   else await finishWithCards(admin, options, secrets, runtime, cards);
 }
 
-async function openDoor({ host, port, stateDir }: Options, secrets: Secrets, built: Awaited<ReturnType<typeof bundle>>): Promise<Runtime> {
+async function openDoor(
+  { host, port, stateDir }: Options,
+  secrets: Secrets,
+  built: Awaited<ReturnType<typeof bundle>>,
+): Promise<Runtime> {
   // It brings wrangler, a second of loading: what refuses to start should not wait for that.
   const { startRuntime } = await import("./runtime.ts");
   let crashes = 0;
@@ -98,7 +102,13 @@ async function finishWithCards(
   const key = await seedKey(admin, url, stateDir);
   const picture = await shown("A picture", () => drawPicture(url, key, stateDir));
   const sound = await shown("A sound", () => speak(url, key, stateDir));
-  await writeDevFile(stateDir, url, secrets, key, SERVICES.map((service) => service.id));
+  await writeDevFile(
+    stateDir,
+    url,
+    secrets,
+    key,
+    SERVICES.map((service) => service.id),
+  );
   say(greeting({ url, stateDir, key, picture, sound }));
 }
 
@@ -109,7 +119,13 @@ async function finishBare(admin: Admin, { stateDir }: Options, secrets: Secrets,
   say(greeting({ url, stateDir, key: null, picture: null, sound: null }));
 }
 
-async function writeDevFile(stateDir: string, url: string, secrets: Secrets, key: string | null, services: string[]): Promise<void> {
+async function writeDevFile(
+  stateDir: string,
+  url: string,
+  secrets: Secrets,
+  key: string | null,
+  services: string[],
+): Promise<void> {
   const path = join(stateDir, "dev.json");
   const content = { url, admin_token: secrets.ADMIN_TOKEN, api_key: key, services };
   await writePrivate(path, `${JSON.stringify(content, null, 2)}\n`);

@@ -9,11 +9,22 @@ import { messageOf } from "./failure.ts";
 
 /** Its presence says that the entries below are ours. */
 const MARK = "portico-state.txt";
-const MARK_TEXT = "Local state of Portico: databases, results, secrets of this machine. `npm start -- --fresh` wipes it.\n";
+const MARK_TEXT =
+  "Local state of Portico: databases, results, secrets of this machine. `npm start -- --fresh` wipes it.\n";
 const LOCK = "lock.sqlite";
 const OWNER = "instance.json";
 /** Whatever an instance leaves here; all of it goes with --fresh. */
-const ENTRIES = ["state", "tmp", "secrets.json", "dev.json", "park.json", "portico.log", "portico.log.1", "demo.png", "demo.wav"];
+const ENTRIES = [
+  "state",
+  "tmp",
+  "secrets.json",
+  "dev.json",
+  "park.json",
+  "portico.log",
+  "portico.log.1",
+  "demo.png",
+  "demo.wav",
+];
 
 export class StateError extends Error {}
 
@@ -31,7 +42,9 @@ export function takeStateDir(path: string, owner: { url: string }, fresh: boolea
   } catch (error) {
     lock.close();
     if (!messageOf(error).includes("database is locked")) throw error;
-    throw new StateError(`${path} is in use by another instance (${ownerOf(path)}). End it, or choose another STATE_DIR.`);
+    throw new StateError(
+      `${path} is in use by another instance (${ownerOf(path)}). End it, or choose another STATE_DIR.`,
+    );
   }
   if (fresh) for (const entry of ENTRIES) rmSync(join(path, entry), { recursive: true, force: true });
   // Of the last run, whatever its end was: it described addresses that no longer answer.

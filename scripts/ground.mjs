@@ -31,7 +31,7 @@ export async function ground(root, say = console.log) {
 }
 
 /** What node_modules is made from: the lock file, and the platform that its binaries are for. */
-export function stampOf(root) {
+function stampOf(root) {
   const lock = readFileSync(join(root, "package-lock.json"));
   return `${createHash("sha256").update(lock).digest("hex")} ${process.platform}-${process.arch}`;
 }
@@ -46,7 +46,7 @@ export function isStamped(root) {
  * Whether somebody else (a developer, a build cache) has installed exactly what the lock file names. npm writes its own
  * record only when an installation is complete.
  */
-export function isInstalled(root) {
+function isInstalled(root) {
   const wanted = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")).packages;
   const present = JSON.parse(readOr(join(root, "node_modules", ".package-lock.json"), "{}")).packages ?? {};
   const same = ([path, entry]) => {
@@ -111,7 +111,11 @@ function runNpm(root, args) {
     });
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk) => {
-        lines.push(...String(chunk).split("\n").filter((line) => line.trim() !== ""));
+        lines.push(
+          ...String(chunk)
+            .split("\n")
+            .filter((line) => line.trim() !== ""),
+        );
         lines.splice(0, lines.length - KEPT_LINES_MAX);
       });
     }

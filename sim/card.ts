@@ -153,7 +153,7 @@ export class Card implements Reception {
     this.#works.add(work);
     this.#changed();
     res.once("close", () => {
-      
+      if (!res.writableFinished) work.left();
     });
     if (res.destroyed || req.socket.destroyed) work.left();
     if (fault?.kind === "reset" && fault.at === "after") breakLater(exchange, work, fault);

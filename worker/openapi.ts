@@ -20,11 +20,20 @@ const TAGS = [
 ];
 
 const SECURITY = {
-  tenantKey: { type: "http", scheme: "bearer", description: "A tenant's key `ptk_live_...`; the schemes `Key`, `Token` and Basic (as password) are taken too." },
+  tenantKey: {
+    type: "http",
+    scheme: "bearer",
+    description: "A tenant's key `ptk_live_...`; the schemes `Key`, `Token` and Basic (as password) are taken too.",
+  },
   apiKey: { type: "apiKey", in: "header", name: "X-API-Key", description: "A tenant's key." },
   operatorToken: { type: "http", scheme: "bearer", description: "The admin token, or an operator's." },
   cardToken: { type: "http", scheme: "bearer", description: "The token of a card's own agent, `ptc_...`." },
-  signedUrl: { type: "apiKey", in: "query", name: "sig", description: "A signed URL: `exp`, `kid` and `sig` in the query, and no key." },
+  signedUrl: {
+    type: "apiKey",
+    in: "query",
+    name: "sig",
+    description: "A signed URL: `exp`, `kid` and `sig` in the query, and no key.",
+  },
 } as const;
 
 const DESCRIPTION = `The front door of GPU cards: one public API in front of the cards of each service, with keys, limits, a fair waiting room, failover and a result cache.

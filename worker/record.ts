@@ -3,14 +3,20 @@ import type { RunState } from "../durable-objects/protocol.ts";
 import { REASONS, type Refusal } from "./refusal.ts";
 import type { Running } from "./run.ts";
 
-export function record({ env, ctx, caller, trace }: Running, state: RunState, status: number | null, results: string[]): void {
-  const kept = env.TENANT.getByName(caller.tenant).record(trace.id, state, status, results);
+export function record(
+  { env, ctx, caller, trace }: Running,
+  state: RunState,
+  status: number | null,
+  results: string[],
+  refused = false,
+): void {
+  const kept = env.TENANT.getByName(caller.tenant).record(trace.id, state, status, results, refused);
   ctx.waitUntil(kept.catch((error: unknown) => console.warn(JSON.stringify({ event: "record_lost", request: trace.id, error: String(error) }))));
 }
 
-/** The last word on a request that took a ticket: its record, and the refusal for its caller. */
+/** The last word on a request that took a ticket and got no answer: its record, its token back, the refusal. */
 export function end(running: Running, state: "failed" | "canceled", refusal: Refusal): Refusal {
   if (running.ask.body.kind === "bytes") running.ask.body.room.free();
-  record(running, state, REASONS[refusal.reason].status, []);
+  record(running, state, REASONS[refusal.reason].status, [], true);
   return refusal;
 }

@@ -10,14 +10,19 @@ const count = (max: number) => z.int().min(1).max(max);
 const says = (description: string) => ({ description });
 
 /** Ids that people choose for services and cards. */
-export const Id = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "1 to 63 of a-z 0-9 . _ - , starting with a letter or digit");
+export const Id = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "1 to 63 of a-z 0-9 . _ - , starting with a letter or digit");
 
 export const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
 
 /** One path below the route; `*` at the end matches any rest, `*` as method any method. */
 export const ServicePath = z.strictObject({
   method: z.enum([...METHODS, "*"]),
-  path: z.string().max(512).regex(/^(?!\/)[^?#\\%]*$/, "a path below the route, without a leading slash, query or escape"),
+  path: z
+    .string()
+    .max(512)
+    .regex(/^(?!\/)[^?#\\%]*$/, "a path below the route, without a leading slash, query or escape"),
   as: z.enum(["run", "read"]).meta(says("`run` takes a slot; `read` takes none and has a short timeout.")),
 });
 
@@ -50,24 +55,37 @@ const Probe = z.strictObject({
 export const Service = z.strictObject({
   kind: Kind,
   route: Route,
-  paths: z.array(ServicePath).max(200).meta(says("The origin's paths that callers may use. Default: what the kind of service stands for.")),
-  model_version: z.string().max(200).nullable().meta(says("Part of every cache key: a new one makes old answers unfindable.")),
+  paths: z
+    .array(ServicePath)
+    .max(200)
+    .meta(says("The origin's paths that callers may use. Default: what the kind of service stands for.")),
+  model_version: z
+    .string()
+    .max(200)
+    .nullable()
+    .meta(says("Part of every cache key: a new one makes old answers unfindable.")),
   queue: z.strictObject({
     max: z.int().min(0).max(1_000_000).meta(says("Length of the waiting room. Default 200.")),
     timeout_s: seconds(3600).meta(says("Longest wait. Default 60.")),
   }),
-  timeouts: z.strictObject({ read_s: seconds(3600).meta(says("The longest silence before or between bytes. Default 300.")) }),
+  timeouts: z.strictObject({
+    read_s: seconds(3600).meta(says("The longest silence before or between bytes. Default 300.")),
+  }),
   retry: z.strictObject({
     tries: count(10).meta(says("Cards tried for one request. Default 3.")),
     timeout_s: seconds(3600).meta(says("No new try starts later than this after the first. Default 30.")),
   }),
   breaker: z.strictObject({
     max_fails: count(1_000_000).meta(says("Failures that take a card out. Default 3.")),
-    fail_timeout_s: seconds(86_400).meta(says("Time within which they count, and for which the card is out. Default 30.")),
+    fail_timeout_s: seconds(86_400).meta(
+      says("Time within which they count, and for which the card is out. Default 30."),
+    ),
   }),
   drain: z.strictObject({
     probe: Probe.nullable().meta(says("Where the origin says how much it runs.")),
-    max_s: seconds(86_400).meta(says("A slot that ended uncleanly is free after this: set it to your longest run. Default 60.")),
+    max_s: seconds(86_400).meta(
+      says("A slot that ended uncleanly is free after this: set it to your longest run. Default 60."),
+    ),
   }),
   max_body_mb: z.number().positive().max(5_000).meta(says("Default 100.")),
   cache: z.strictObject({
@@ -76,7 +94,9 @@ export const Service = z.strictObject({
     shared: z.boolean().meta(says("One cache for all tenants. Default false.")),
   }),
   /** Any JSON: what is parsed from a body cannot be anything else. */
-  defaults: z.record(z.string(), z.unknown()).meta(says("What the origin takes for fields that are not given; filled into cache keys.")),
+  defaults: z
+    .record(z.string(), z.unknown())
+    .meta(says("What the origin takes for fields that are not given; filled into cache keys.")),
   bounds: Bounds,
   forbid: Forbid,
   results: z.strictObject({ keep_days: z.number().positive().max(36_500).meta(says("Default 30.")) }),
@@ -87,24 +107,26 @@ export const Service = z.strictObject({
 export type Service = z.infer<typeof Service>;
 
 /** What `PUT /admin/v1/services/ID` takes: everything may be left out on a merge; kind and route are needed on creation. */
-export const ServicePut = z.strictObject({
-  kind: Kind.optional(),
-  route: Route.optional(),
-  paths: Service.shape.paths.optional(),
-  model_version: Service.shape.model_version.optional(),
-  queue: Service.shape.queue.partial().optional(),
-  timeouts: Service.shape.timeouts.partial().optional(),
-  retry: Service.shape.retry.partial().optional(),
-  breaker: Service.shape.breaker.partial().optional(),
-  drain: Service.shape.drain.partial().optional(),
-  max_body_mb: Service.shape.max_body_mb.optional(),
-  cache: Service.shape.cache.partial().optional(),
-  defaults: Service.shape.defaults.optional(),
-  bounds: Bounds.optional(),
-  forbid: Forbid.optional(),
-  results: Service.shape.results.partial().optional(),
-  abandon: Service.shape.abandon.optional(),
-}).meta({ id: "ServicePut" });
+export const ServicePut = z
+  .strictObject({
+    kind: Kind.optional(),
+    route: Route.optional(),
+    paths: Service.shape.paths.optional(),
+    model_version: Service.shape.model_version.optional(),
+    queue: Service.shape.queue.partial().optional(),
+    timeouts: Service.shape.timeouts.partial().optional(),
+    retry: Service.shape.retry.partial().optional(),
+    breaker: Service.shape.breaker.partial().optional(),
+    drain: Service.shape.drain.partial().optional(),
+    max_body_mb: Service.shape.max_body_mb.optional(),
+    cache: Service.shape.cache.partial().optional(),
+    defaults: Service.shape.defaults.optional(),
+    bounds: Bounds.optional(),
+    forbid: Forbid.optional(),
+    results: Service.shape.results.partial().optional(),
+    abandon: Service.shape.abandon.optional(),
+  })
+  .meta({ id: "ServicePut" });
 export type ServicePut = z.infer<typeof ServicePut>;
 
 const run = (...paths: string[]) => paths.map((path) => ({ method: "POST" as const, path, as: "run" as const }));
@@ -166,27 +188,35 @@ function given<T extends object>(part: T | undefined): { [K in keyof T]?: Exclud
 
 export const CardStateName = z.enum(["active", "draining", "disabled"]);
 
-export const CardPatch = z.strictObject({
-  server: Id.nullable().optional().meta(says("The machine that the card is in.")),
-  gpu: z.int().min(0).max(1023).nullable().optional().meta(says("Its number there.")),
-  slots: z.int().min(1).max(1024).optional().meta(says("Requests that it runs at once. Default 2.")),
-  state: CardStateName.optional().meta(says("Draining and disabled cards get nothing new; disabled ones are not counted.")),
-}).meta({ id: "CardPatch" });
+export const CardPatch = z
+  .strictObject({
+    server: Id.nullable().optional().meta(says("The machine that the card is in.")),
+    gpu: z.int().min(0).max(1023).nullable().optional().meta(says("Its number there.")),
+    slots: z.int().min(1).max(1024).optional().meta(says("Requests that it runs at once. Default 2.")),
+    state: CardStateName.optional().meta(
+      says("Draining and disabled cards get nothing new; disabled ones are not counted."),
+    ),
+  })
+  .meta({ id: "CardPatch" });
 
 /** What `PUT /admin/v1/services/ID/cards/CARD` takes; `origin` is needed on creation of the listing. */
-export const ListingPut = z.strictObject({
-  origin: z.url().max(2048).optional().meta(says("Where the card answers for this service: `https:` and public.")),
-  transport: z.enum(["direct", "tunnel", "vpc"]).optional().meta(says("How it is reached. Default `direct`.")),
-  weight: z.number().positive().max(1000).optional().meta(says("Share of the service's work. Default 1.")),
-  ...CardPatch.shape,
-}).meta({ id: "ListingPut" });
+export const ListingPut = z
+  .strictObject({
+    origin: z.url().max(2048).optional().meta(says("Where the card answers for this service: `https:` and public.")),
+    transport: z.enum(["direct", "tunnel", "vpc"]).optional().meta(says("How it is reached. Default `direct`.")),
+    weight: z.number().positive().max(1000).optional().meta(says("Share of the service's work. Default 1.")),
+    ...CardPatch.shape,
+  })
+  .meta({ id: "ListingPut" });
 
-export const HeartbeatBody = z.strictObject({
-  gpu_memory_ratio: z.number().min(0).max(1).optional(),
-  gpu_utilization: z.number().min(0).max(1).optional(),
-  running: z.int().min(0).max(1_000_000).optional(),
-  at: z.iso.datetime({ offset: true }).optional(),
-}).meta({ id: "HeartbeatBody" });
+export const HeartbeatBody = z
+  .strictObject({
+    gpu_memory_ratio: z.number().min(0).max(1).optional(),
+    gpu_utilization: z.number().min(0).max(1).optional(),
+    running: z.int().min(0).max(1_000_000).optional(),
+    at: z.iso.datetime({ offset: true }).optional(),
+  })
+  .meta({ id: "HeartbeatBody" });
 
 const MILLION = 1_000_000;
 
@@ -210,34 +240,46 @@ export const DEFAULT_LIMITS: Limits = {
 };
 
 const tenantName = z.string().trim().min(1).max(200);
-const weight = z.number().min(0.01).max(1000).meta(says("Share of the slots when there are not enough for everybody. Default 1."));
+const weight = z
+  .number()
+  .min(0.01)
+  .max(1000)
+  .meta(says("Share of the slots when there are not enough for everybody. Default 1."));
 
 export const TenantCreate = z
   .strictObject({ name: tenantName, limits: Limits.partial().optional(), weight: weight.optional() })
   .meta({ id: "TenantCreate" });
-export const TenantPatch = z.strictObject({
-  name: tenantName.optional(),
-  limits: Limits.partial().optional(),
-  weight: weight.optional(),
-  state: z.enum(["active", "disabled"]).optional(),
-}).meta({ id: "TenantPatch" });
+export const TenantPatch = z
+  .strictObject({
+    name: tenantName.optional(),
+    limits: Limits.partial().optional(),
+    weight: weight.optional(),
+    state: z.enum(["active", "disabled"]).optional(),
+  })
+  .meta({ id: "TenantPatch" });
 
 export const Scope = z.enum(["infer", "jobs", "results", "usage"]);
 export type Scope = z.infer<typeof Scope>;
 
-export const KeyCreate = z.strictObject({
-  name: z.string().max(200).optional(),
-  scopes: z.array(Scope).min(1).optional(),
-  services: z.array(Id).min(1).max(1000).optional(),
-  expires_at: z.iso.datetime({ offset: true }).optional(),
-}).meta({ id: "KeyCreate" });
-export const KeyPatch = z.strictObject({
-  name: z.string().max(200).nullable().optional(),
-  scopes: z.array(Scope).min(1).nullable().optional(),
-  services: z.array(Id).min(1).max(1000).nullable().optional(),
-  expires_at: z.iso.datetime({ offset: true }).nullable().optional(),
-  state: z.enum(["active", "disabled"]).optional(),
-}).meta({ id: "KeyPatch" });
+export const KeyCreate = z
+  .strictObject({
+    name: z.string().max(200).optional(),
+    scopes: z.array(Scope).min(1).optional(),
+    services: z.array(Id).min(1).max(1000).optional(),
+    expires_at: z.iso.datetime({ offset: true }).optional(),
+  })
+  .meta({ id: "KeyCreate" });
+export const KeyPatch = z
+  .strictObject({
+    name: z.string().max(200).nullable().optional(),
+    scopes: z.array(Scope).min(1).nullable().optional(),
+    services: z.array(Id).min(1).max(1000).nullable().optional(),
+    expires_at: z.iso.datetime({ offset: true }).nullable().optional(),
+    state: z.enum(["active", "disabled"]).optional(),
+  })
+  .meta({ id: "KeyPatch" });
 export const KeyRotate = z
-  .strictObject({ overlap_s: z.int().min(0).max(31_536_000).optional().meta(says("How long the old key works on. Default 0.")) })
+  .strictObject({
+    overlap_s: z.int().min(0).max(31_536_000).optional().meta(says("How long the old key works on. Default 0.")),
+  })
   .meta({ id: "KeyRotate" });

@@ -40,14 +40,17 @@ test("no call of the admin API is open to anybody but its operator", async () =>
     const refused = (sent: object) => door.refusal(method, path, body, sent);
     expect(await refused({ token: null }), `${method} ${path}`).toBe("401 missing");
     expect(await refused({ token: key }), `${method} ${path} with a tenant's key`).toBe("401 unknown");
-    expect(await refused({ token: `${SECRETS.ADMIN_TOKEN}x` }), `${method} ${path} with a wrong token`).toBe("401 unknown");
+    expect(await refused({ token: `${SECRETS.ADMIN_TOKEN}x` }), `${method} ${path} with a wrong token`).toBe(
+      "401 unknown",
+    );
   }
   const { data } = await door.done("GET", "/tenants");
   expect(data).toHaveLength(1);
 });
 
 test("only a bearer token opens, and only one", async () => {
-  const refused = (headers: Record<string, string>) => door.refusal("GET", "/services", undefined, { token: null, headers });
+  const refused = (headers: Record<string, string>) =>
+    door.refusal("GET", "/services", undefined, { token: null, headers });
   const token = SECRETS.ADMIN_TOKEN;
   expect(await refused({ authorization: `Basic ${btoa(`admin:${token}`)}` })).toBe("401 malformed");
   expect(await refused({ authorization: token })).toBe("401 malformed");
@@ -56,14 +59,22 @@ test("only a bearer token opens, and only one", async () => {
   expect(await refused({ "x-api-key": token })).toBe("401 malformed");
   expect(await refused({ authorization: `Bearer ${token}`, "x-api-key": "ptk_live_x" })).toBe("401 malformed");
   expect(await refused({ authorization: `Bearer ${"a".repeat(8000)}` })).toBe("401 unknown");
-  const ok = await door.admin("GET", "/services", undefined, { token: null, headers: { authorization: `bearer ${token}` } });
+  const ok = await door.admin("GET", "/services", undefined, {
+    token: null,
+    headers: { authorization: `bearer ${token}` },
+  });
   expect(ok.status).toBe(200);
 });
 
 test("a refusal names the scheme, says no-store and carries an id", async () => {
   const { status, headers, json } = await door.admin("GET", "/services", undefined, { token: null });
   expect(status).toBe(401);
-  expect(json.error).toMatchObject({ code: "invalid_api_key", type: "authentication_error", reason: "missing", request_id: headers.get("x-request-id") });
+  expect(json.error).toMatchObject({
+    code: "invalid_api_key",
+    type: "authentication_error",
+    reason: "missing",
+    request_id: headers.get("x-request-id"),
+  });
   expect(headers.get("www-authenticate")).toContain("Bearer");
   expect(headers.get("cache-control")).toBe("no-store");
 });
@@ -88,7 +99,10 @@ test("a body is JSON, says so, and is bounded", async () => {
   expect(await put(good, "application/x-www-form-urlencoded")).toBe("415 unsupported_media_type");
   expect(await put(JSON.stringify({ defaults: { a: "x".repeat(1024 * 1024) } }))).toBe("413 body_too_large");
   expect((await door.admin("GET", "/services/body")).status).toBe(404);
-  const taken = await door.admin("PUT", "/services/body", undefined, { text: good, headers: { "content-type": "application/json; charset=utf-8" } });
+  const taken = await door.admin("PUT", "/services/body", undefined, {
+    text: good,
+    headers: { "content-type": "application/json; charset=utf-8" },
+  });
   expect(taken.status).toBe(201);
 });
 
@@ -97,7 +111,11 @@ test("a body without a declared length is bounded as well", async () => {
   const answer = await raw(door.runtime.url, {
     method: "PUT",
     target: "/admin/v1/services/body",
-    headers: { authorization: `Bearer ${SECRETS.ADMIN_TOKEN}`, "content-type": "application/json", "transfer-encoding": "chunked" },
+    headers: {
+      authorization: `Bearer ${SECRETS.ADMIN_TOKEN}`,
+      "content-type": "application/json",
+      "transfer-encoding": "chunked",
+    },
     body: `${chunk}${chunk}0\r\n\r\n`,
   });
   expect(answer.status).toBe(413);

@@ -14,12 +14,22 @@ async function opens(key: Json): Promise<string> {
 }
 
 test("a new tenant takes the default limits, and limits that are given stand among them", async () => {
-  const { status, json } = await door.admin("POST", "/tenants", { name: " Studio ", limits: { concurrent: 2, results_per_month: 500 } });
+  const { status, json } = await door.admin("POST", "/tenants", {
+    name: " Studio ",
+    limits: { concurrent: 2, results_per_month: 500 },
+  });
   expect(status).toBe(201);
   expect(json).toMatchObject({
     id: expect.stringMatching(/^ten_[0-9A-Za-z]{16}$/),
     name: "Studio",
-    limits: { requests_per_minute: 600, burst: 60, concurrent: 2, waiting: 100, jobs_waiting: 1000, results_per_month: 500 },
+    limits: {
+      requests_per_minute: 600,
+      burst: 60,
+      concurrent: 2,
+      waiting: 100,
+      jobs_waiting: 1000,
+      results_per_month: 500,
+    },
     weight: 1,
     state: "active",
   });
@@ -27,7 +37,14 @@ test("a new tenant takes the default limits, and limits that are given stand amo
 });
 
 test("numbers up to a million are legal, and no more", async () => {
-  const million = { requests_per_minute: 1e6, burst: 1e6, concurrent: 1e6, waiting: 1e6, jobs_waiting: 1e6, results_per_month: 1e6 };
+  const million = {
+    requests_per_minute: 1e6,
+    burst: 1e6,
+    concurrent: 1e6,
+    waiting: 1e6,
+    jobs_waiting: 1e6,
+    results_per_month: 1e6,
+  };
   expect((await door.done("POST", "/tenants", { name: "large", limits: million })).limits).toEqual(million);
   const refused = (limits: object) => door.refusal("POST", "/tenants", { name: "x", limits });
   expect(await refused({ burst: 1e6 + 1 })).toBe("400 invalid_field limits.burst");
@@ -58,15 +75,30 @@ test("a disabled tenant's keys are refused until it is active again", async () =
 
 test("a new key is shown once and works", async () => {
   const id = await newTenant();
-  const { status, json } = await door.admin("POST", `/tenants/${id}/keys`, { name: "site", scopes: ["infer"], services: ["portrait"] });
+  const { status, json } = await door.admin("POST", `/tenants/${id}/keys`, {
+    name: "site",
+    scopes: ["infer"],
+    services: ["portrait"],
+  });
   expect(status).toBe(201);
-  expect(json).toMatchObject({ tenant: id, name: "site", scopes: ["infer"], services: ["portrait"], state: "active", created_by: "admin" });
+  expect(json).toMatchObject({
+    tenant: id,
+    name: "site",
+    scopes: ["infer"],
+    services: ["portrait"],
+    state: "active",
+    created_by: "admin",
+  });
   const key = json.key;
   expect(key).toMatch(KEY);
   expect(json.tail).toBe(key.slice(-4));
   expect(await opens(json)).toBe("open");
   const [row] = await door.rows("SELECT * FROM keys WHERE id = ?", json.id);
-  const told = [await door.admin("GET", `/keys?tenant=${id}`), await door.admin("GET", "/audit"), { text: JSON.stringify(row) }];
+  const told = [
+    await door.admin("GET", `/keys?tenant=${id}`),
+    await door.admin("GET", "/audit"),
+    { text: JSON.stringify(row) },
+  ];
   for (const { text } of told) expect(text).not.toContain(key);
   for (const { text } of told.slice(0, 2)) expect(text).not.toContain(String(row?.hash));
 });
@@ -148,11 +180,17 @@ test("a deleted tenant is gone with its keys, its results and the answers it mad
   const bucket = await door.runtime.mf.getR2Bucket("RESULTS");
   const kept = [`${id}/aaa`, `${id}/answers/f1`, "shared/answers/f1", `${other}/bbb`, "shared/answers/f2"];
   for (const path of kept) await bucket.put(path, "bytes");
-  const result = "INSERT INTO results VALUES (?, ?, 's', 'r', NULL, 'image/png', 5, 'x', 'signed', NULL, 1, 9e12) RETURNING id";
+  const result =
+    "INSERT INTO results VALUES (?, ?, 's', 'r', NULL, 'image/png', 5, 'x', 'signed', NULL, 1, 9e12) RETURNING id";
   await door.rows(result, "aaa", id);
   await door.rows(result, "bbb", other);
   const answer = "INSERT INTO answers VALUES (?, ?, 's', NULL, 5, 1, 9e12) RETURNING key";
-  for (const [path, maker] of [[kept[1], id], [kept[2], id], [kept[4], other]]) await door.rows(answer, path, maker);
+  for (const [path, maker] of [
+    [kept[1], id],
+    [kept[2], id],
+    [kept[4], other],
+  ])
+    await door.rows(answer, path, maker);
 
   expect((await door.admin("DELETE", `/tenants/${id}`)).status).toBe(204);
   expect(await opens(key)).toBe("unknown");
@@ -168,8 +206,15 @@ test("a deleted tenant is gone with its keys, its results and the answers it mad
 test("a tenant with more results than one round removes loses all of them", async () => {
   const id = await newTenant();
   const many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)";
-  await door.rows(`${many} INSERT INTO results SELECT 'm' || i, ?, 's', 'r', NULL, 'image/png', 5, 'x', 'signed', NULL, 1, 9e12 FROM n RETURNING id`, id);
-  await door.rows(`${many} INSERT INTO answers SELECT ? || '/answers/' || i, ?, 's', NULL, 5, 1, 9e12 FROM n RETURNING key`, id, id);
+  await door.rows(
+    `${many} INSERT INTO results SELECT 'm' || i, ?, 's', 'r', NULL, 'image/png', 5, 'x', 'signed', NULL, 1, 9e12 FROM n RETURNING id`,
+    id,
+  );
+  await door.rows(
+    `${many} INSERT INTO answers SELECT ? || '/answers/' || i, ?, 's', NULL, 5, 1, 9e12 FROM n RETURNING key`,
+    id,
+    id,
+  );
   expect((await door.admin("DELETE", `/tenants/${id}`)).status).toBe(204);
   expect(await door.rows("SELECT count(*) AS n FROM results WHERE tenant_id = ?", id)).toEqual([{ n: 0 }]);
   expect(await door.rows("SELECT count(*) AS n FROM answers WHERE tenant_id = ?", id)).toEqual([{ n: 0 }]);

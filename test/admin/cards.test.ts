@@ -10,7 +10,7 @@ beforeAll(async () => {
   await door.done("PUT", "/services/voice", { kind: "tts", route: "/voice/" });
 });
 
-const serviceVersion = async (id: string) => Number((await door.done("GET", `/services/${id}`)).version);
+const serviceVersion = async (id: string) => (await door.done("GET", `/services/${id}`)).version;
 
 test("a new card is direct, of weight 1, with 2 slots, active, and comes with its agent's token", async () => {
   const { status, json } = await door.admin("PUT", "/services/portrait/cards/new", { origin: ORIGIN });
@@ -31,7 +31,12 @@ test("a put merges listing and card, and repeated it answers 200 without a token
   await door.done("PUT", url, { origin: ORIGIN, server: "gpu-01", gpu: 1, weight: 3 });
   const merged = await door.admin("PUT", url, { slots: 1, transport: "tunnel" });
   expect(merged.status).toBe(200);
-  expect(merged.json).toMatchObject({ server: "gpu-01", gpu: 1, slots: 1, listings: [{ origin: ORIGIN, transport: "tunnel", weight: 3 }] });
+  expect(merged.json).toMatchObject({
+    server: "gpu-01",
+    gpu: 1,
+    slots: 1,
+    listings: [{ origin: ORIGIN, transport: "tunnel", weight: 3 }],
+  });
   const again = await door.admin("PUT", url, { slots: 1, transport: "tunnel" });
   expect([again.status, again.json]).toEqual([200, merged.json]);
   expect(again.json).not.toHaveProperty("token");
@@ -39,7 +44,10 @@ test("a put merges listing and card, and repeated it answers 200 without a token
 
 test("what belongs to the card holds wherever it is listed, what belongs to the listing does not", async () => {
   await door.done("PUT", "/services/portrait/cards/both", { origin: ORIGIN, slots: 1, weight: 2 });
-  const second = await door.admin("PUT", "/services/voice/cards/both", { origin: "https://gpu-02.example.com", state: "draining" });
+  const second = await door.admin("PUT", "/services/voice/cards/both", {
+    origin: "https://gpu-02.example.com",
+    state: "draining",
+  });
   expect(second.status).toBe(201);
   expect(second.json).not.toHaveProperty("token");
   expect(await door.done("GET", "/cards/both")).toMatchObject({
@@ -61,14 +69,28 @@ test("the same origin may stand under several cards", async () => {
 test("an origin must be https and public, or on this machine in local mode", async () => {
   const refused = (origin: string) => door.refusal("PUT", "/services/portrait/cards/origin", { origin });
   const bad = [
-    "gpu", "ftp://gpu.example.com", "http://gpu.example.com", "http://localhost:1", "https://localhost", "https://10.0.0.1",
-    "https://192.168.1.4:8443", "https://169.254.169.254/latest", "https://[::1]", "https://gpu.internal", "https://gpu",
-    "https://user:pass@gpu.example.com", "https://gpu.example.com/?a=b", "https://gpu.example.com/#a", "https://2130706433",
+    "gpu",
+    "ftp://gpu.example.com",
+    "http://gpu.example.com",
+    "http://localhost:1",
+    "https://localhost",
+    "https://10.0.0.1",
+    "https://192.168.1.4:8443",
+    "https://169.254.169.254/latest",
+    "https://[::1]",
+    "https://gpu.internal",
+    "https://gpu",
+    "https://user:pass@gpu.example.com",
+    "https://gpu.example.com/?a=b",
+    "https://gpu.example.com/#a",
+    "https://2130706433",
   ];
   for (const origin of bad) expect(await refused(origin), origin).toBe("400 invalid_field origin");
   expect(await door.refusal("PUT", "/services/portrait/cards/origin", {})).toBe("400 invalid_field origin");
   expect((await door.admin("GET", "/cards/origin")).status).toBe(404);
-  expect((await door.admin("PUT", "/services/portrait/cards/origin", { origin: "http://127.0.0.1:7860" })).status).toBe(201);
+  expect((await door.admin("PUT", "/services/portrait/cards/origin", { origin: "http://127.0.0.1:7860" })).status).toBe(
+    201,
+  );
 });
 
 test("bad ids, fields and services are refused", async () => {
@@ -90,7 +112,7 @@ test("a change of a card bumps it and every service that lists it", async () => 
   const before = [await serviceVersion("portrait"), await serviceVersion("voice")];
   const patched = await door.done("PATCH", "/cards/bump", { state: "disabled" });
   expect(patched).toMatchObject({ state: "disabled", slots: 2 });
-  expect(patched.version).toBeGreaterThan(Number(card.version));
+  expect(patched.version).toBeGreaterThan(card.version);
   expect(await serviceVersion("portrait")).toBeGreaterThan(before[0] ?? 0);
   expect(await serviceVersion("voice")).toBeGreaterThan(before[1] ?? 0);
 });
@@ -98,7 +120,7 @@ test("a change of a card bumps it and every service that lists it", async () => 
 test("a change of a service bumps every card it lists, and no other", async () => {
   await door.done("PUT", "/services/portrait/cards/listed", { origin: ORIGIN });
   await door.done("PUT", "/services/voice/cards/other", { origin: ORIGIN });
-  const version = async (id: string) => Number((await door.done("GET", `/cards/${id}`)).version);
+  const version = async (id: string) => (await door.done("GET", `/cards/${id}`)).version;
   const before = [await version("listed"), await version("other")];
   await door.done("PUT", "/services/portrait", { breaker: { max_fails: 9 } });
   expect(await version("listed")).toBeGreaterThan(before[0] ?? 0);
@@ -108,7 +130,11 @@ test("a change of a service bumps every card it lists, and no other", async () =
 test("the card's object knows what was put, and a patch reaches it at once", async () => {
   await door.done("PUT", "/services/portrait/cards/told", { origin: ORIGIN });
   const live = async () => (await door.done("GET", "/cards/told")).live;
-  expect(await live()).toMatchObject({ in_use: 0, gates: { portrait: { state: "closed", until_at: null, reason: null } }, heartbeat: null });
+  expect(await live()).toMatchObject({
+    in_use: 0,
+    gates: { portrait: { state: "closed", until_at: null, reason: null } },
+    heartbeat: null,
+  });
   await door.done("DELETE", "/services/portrait/cards/told");
   expect((await live())?.gates).toEqual({});
 });
@@ -147,14 +173,17 @@ test("a heartbeat is heard with the card's own token and nobody else's", async (
   // By arrival, whatever the agent's clock says.
   expect(Date.parse(heartbeat?.at)).toBeGreaterThanOrEqual(from);
 
-  const refused = (token: string | null, card = "beat") => door.refusal("POST", `/cards/${card}/heartbeat`, beat, { token });
+  const refused = (token: string | null, card = "beat") =>
+    door.refusal("POST", `/cards/${card}/heartbeat`, beat, { token });
   expect(await refused(null)).toBe("401 missing");
   expect(await refused(other)).toBe("401 unknown");
   expect(await refused(own, "quiet")).toBe("401 unknown");
   expect(await refused(own, "nothing")).toBe("401 unknown");
   expect(await refused("ptc_short")).toBe("401 malformed");
   expect(await door.refusal("POST", "/cards/beat/heartbeat", beat)).toBe("401 malformed");
-  expect(await door.refusal("POST", "/cards/beat/heartbeat", { gpu_memory_ratio: 2 }, { token: own })).toBe("400 invalid_field gpu_memory_ratio");
+  expect(await door.refusal("POST", "/cards/beat/heartbeat", { gpu_memory_ratio: 2 }, { token: own })).toBe(
+    "400 invalid_field gpu_memory_ratio",
+  );
   expect((await door.done("GET", "/cards/quiet")).live).toMatchObject({ heartbeat: null });
 });
 
@@ -172,7 +201,11 @@ test("only a keyed hash of a token is stored, and none of either is told", async
   const [row] = await door.rows("SELECT * FROM cards WHERE id = 'secret'");
   expect(row?.token_hash).toMatch(/^[0-9a-f]{64}$/);
   expect(JSON.stringify(row)).not.toContain(token);
-  const told = [await door.admin("GET", "/cards/secret"), await door.admin("GET", "/cards"), await door.admin("GET", "/audit")];
+  const told = [
+    await door.admin("GET", "/cards/secret"),
+    await door.admin("GET", "/cards"),
+    await door.admin("GET", "/audit"),
+  ];
   for (const { text } of told) {
     expect(text).not.toContain(token);
     expect(text).not.toContain(String(row?.token_hash));

@@ -65,7 +65,9 @@ export class FrontDoor {
   async start(stateDir: string, without: string[]): Promise<void> {
     const path = inject("bundle");
     const text = await readFile(path, "utf8");
-    const secrets: Secrets = JSON.parse(JSON.stringify(SECRETS, (name, value: unknown) => (without.includes(name) ? undefined : value)));
+    const secrets: Secrets = JSON.parse(
+      JSON.stringify(SECRETS, (name, value: unknown) => (without.includes(name) ? undefined : value)),
+    );
     this.#runtime = await startRuntime({ bundle: { path, text }, host: "127.0.0.1", port: 0, stateDir, secrets });
   }
 
@@ -103,13 +105,18 @@ export class FrontDoor {
   /** The refusal of a call that must be refused, as `status reason param`. */
   async refusal(method: string, path: string, body?: unknown, sent: Sent = {}): Promise<string> {
     const { status, json } = await this.admin(method, path, body, sent);
-    return [status, json.error?.reason, json.error?.param].filter((part) => part !== null && part !== undefined).join(" ");
+    return [status, json.error?.reason, json.error?.param]
+      .filter((part) => part !== null && part !== undefined)
+      .join(" ");
   }
 
   /** Rows of a query to D1. */
   async rows(sql: string, ...values: unknown[]): Promise<Record<string, unknown>[]> {
     const db = await this.runtime.mf.getD1Database("DB");
-    const { results } = await db.prepare(sql).bind(...values).all();
+    const { results } = await db
+      .prepare(sql)
+      .bind(...values)
+      .all();
     return results;
   }
 }

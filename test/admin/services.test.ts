@@ -26,15 +26,32 @@ test("a new service takes the defaults of its kind", async () => {
     cards: [],
   });
   expect(json.paths).toContainEqual({ method: "POST", path: "txt2img", as: "run" });
-  expect((await door.done("PUT", "/services/defaults-http", { kind: "http", route: "/h/" })).cache).toMatchObject({ enabled: false });
+  expect((await door.done("PUT", "/services/defaults-http", { kind: "http", route: "/h/" })).cache).toMatchObject({
+    enabled: false,
+  });
 });
 
 test("a put merges: what is left out stays, inside groups too", async () => {
-  await door.done("PUT", "/services/merge", { kind: "image", route: "/merge/", queue: { max: 7 }, bounds: { width: 512 } });
+  await door.done("PUT", "/services/merge", {
+    kind: "image",
+    route: "/merge/",
+    queue: { max: 7 },
+    bounds: { width: 512 },
+  });
   const merged = await door.done("PUT", "/services/merge", { queue: { timeout_s: 9 }, model_version: "v2" });
-  expect(merged).toMatchObject({ kind: "image", route: "/merge/", queue: { max: 7, timeout_s: 9 }, bounds: { width: 512 }, model_version: "v2" });
+  expect(merged).toMatchObject({
+    kind: "image",
+    route: "/merge/",
+    queue: { max: 7, timeout_s: 9 },
+    bounds: { width: 512 },
+    model_version: "v2",
+  });
   const again = await door.done("PUT", "/services/merge", { cache: { ttl_s: 60 } });
-  expect(again).toMatchObject({ queue: { max: 7, timeout_s: 9 }, model_version: "v2", cache: { enabled: true, ttl_s: 60 } });
+  expect(again).toMatchObject({
+    queue: { max: 7, timeout_s: 9 },
+    model_version: "v2",
+    cache: { enabled: true, ttl_s: 60 },
+  });
   expect((await door.done("PUT", "/services/merge", { model_version: null })).model_version).toBeNull();
 });
 
@@ -50,11 +67,11 @@ test("the same put twice changes nothing and answers 200", async () => {
 
 test("a service's version grows with every change", async () => {
   const made = await door.done("PUT", "/services/version", { kind: "http", route: "/version/" });
-  let version = Number(made.version);
+  let version = made.version;
   for (let max = 1; max <= 5; max++) {
     const changed = await door.done("PUT", "/services/version", { queue: { max } });
     expect(changed.version).toBeGreaterThan(version);
-    version = Number(changed.version);
+    version = changed.version;
   }
   const paused = await door.done("POST", "/services/version/pause");
   expect(paused).toMatchObject({ paused: true });
@@ -65,20 +82,29 @@ test("unknown fields are refused by their path", async () => {
   const refused = (body: object) => door.refusal("PUT", "/services/unknown", { kind: "http", route: "/u/", ...body });
   expect(await refused({ colour: "red" })).toBe("400 invalid_field colour");
   expect(await refused({ queue: { maximum: 3 } })).toBe("400 invalid_field queue.maximum");
-  expect(await refused({ paths: [{ method: "GET", path: "a", as: "read", extra: 1 }] })).toBe("400 invalid_field paths.0.extra");
-  expect(await refused({ drain: { probe: { path: "/p", busy: "/n", more: 1 } } })).toBe("400 invalid_field drain.probe.more");
+  expect(await refused({ paths: [{ method: "GET", path: "a", as: "read", extra: 1 }] })).toBe(
+    "400 invalid_field paths.0.extra",
+  );
+  expect(await refused({ drain: { probe: { path: "/p", busy: "/n", more: 1 } } })).toBe(
+    "400 invalid_field drain.probe.more",
+  );
   expect((await door.admin("GET", "/services/unknown")).status).toBe(404);
 });
 
 test("values out of range or of the wrong type are refused by their path", async () => {
-  const refused = (body: object) => door.refusal("PUT", "/services/values", { kind: "http", route: "/values/", ...body });
-  expect(await refused({ queue: { max: -1 } })).toBe("400 invalid_field queue.max");
-  expect(await refused({ queue: { max: "5" } })).toBe("400 invalid_field queue.max");
-  expect(await refused({ retry: { tries: 0 } })).toBe("400 invalid_field retry.tries");
-  expect(await refused({ abandon: "shrug" })).toBe("400 invalid_field abandon");
-  expect(await refused({ bounds: { width: "big" } })).toBe("400 invalid_field bounds.width");
-  expect(await refused({ paths: [{ method: "POST", path: "/x", as: "run" }] })).toBe("400 invalid_field paths.0.path");
-  expect(await refused({ kind: "video" })).toBe("400 invalid_field kind");
+  const wrong: [param: string, body: object][] = [
+    ["queue.max", { queue: { max: -1 } }],
+    ["queue.max", { queue: { max: "5" } }],
+    ["retry.tries", { retry: { tries: 0 } }],
+    ["abandon", { abandon: "shrug" }],
+    ["bounds.width", { bounds: { width: "big" } }],
+    ["paths.0.path", { paths: [{ method: "POST", path: "/x", as: "run" }] }],
+    ["kind", { kind: "video" }],
+  ];
+  for (const [param, body] of wrong) {
+    const put = { kind: "http", route: "/values/", ...body };
+    expect(await door.refusal("PUT", "/services/values", put)).toBe(`400 invalid_field ${param}`);
+  }
 });
 
 test("kind and route are needed to create, and the kind stays", async () => {
@@ -86,16 +112,38 @@ test("kind and route are needed to create, and the kind stays", async () => {
   expect(await door.refusal("PUT", "/services/needed", { kind: "tts" })).toBe("400 invalid_field route");
   await door.done("PUT", "/services/needed", { kind: "tts", route: "/needed/" });
   expect(await door.refusal("PUT", "/services/needed", { kind: "image" })).toBe("400 invalid_field kind");
-  expect(await door.done("PUT", "/services/needed", { kind: "tts", route: "/moved/" })).toMatchObject({ route: "/moved/" });
+  expect(await door.done("PUT", "/services/needed", { kind: "tts", route: "/moved/" })).toMatchObject({
+    route: "/moved/",
+  });
 });
 
 test("a route that is taken, malformed or the program's own is refused", async () => {
   await door.done("PUT", "/services/first", { kind: "http", route: "/taken/" });
-  const refused = (route: string) => door.refusal("PUT", "/services/second", { kind: "http", route });
-  const own = ["/admin/", "/v1/", "/v1/images/", "/replicate/v1/", "/fal/", "/health/", "/ready/", "/cluster/status/", "/metrics/"];
-  const more = ["/autoscale/", "/openapi.json/", "/docs/", "/console/", "/.well-known/", "/.well-known/acme-challenge/"];
+  const own = [
+    "/admin/",
+    "/v1/",
+    "/v1/images/",
+    "/replicate/v1/",
+    "/fal/",
+    "/health/",
+    "/ready/",
+    "/cluster/status/",
+    "/metrics/",
+  ];
+  const more = [
+    "/autoscale/",
+    "/openapi.json/",
+    "/docs/",
+    "/console/",
+    "/.well-known/",
+    "/.well-known/acme-challenge/",
+  ];
   const malformed = ["taken", "/open", "open/", "//", "/a//b/", "/a%2fb/", "/a b/", "/../", "/a/../b/", "/./", "/a?b/"];
-  for (const route of ["/taken/", ...own, ...more, ...malformed]) expect(await refused(route), route).toBe("400 invalid_field route");
+  for (const route of ["/taken/", ...own, ...more, ...malformed]) {
+    expect(await door.refusal("PUT", "/services/second", { kind: "http", route }), route).toBe(
+      "400 invalid_field route",
+    );
+  }
   expect((await door.admin("PUT", "/services/second", { kind: "http", route: "/v1beta/" })).status).toBe(201);
   expect(await door.refusal("PUT", "/services/second", { route: "/taken/" })).toBe("400 invalid_field route");
   expect((await door.admin("PUT", "/services/second", { route: "/taken/below/" })).status).toBe(200);
@@ -114,7 +162,12 @@ test("a malformed id is refused when it would be created, and unknown otherwise"
 
 test("pause and resume answer the service and are idempotent", async () => {
   await door.done("PUT", "/services/rest", { kind: "http", route: "/rest/" });
-  for (const [call, paused] of [["pause", true], ["pause", true], ["resume", false], ["resume", false]] as const) {
+  for (const [call, paused] of [
+    ["pause", true],
+    ["pause", true],
+    ["resume", false],
+    ["resume", false],
+  ] as const) {
     expect(await door.done("POST", `/services/rest/${call}`)).toMatchObject({ id: "rest", paused });
   }
   const actions = (await door.done("GET", "/audit?target=rest")).data.map((row) => row.action);
@@ -135,7 +188,9 @@ test("a deleted service is gone with its listings, and its cards stay", async ()
 
 test("many who change one service at once all succeed or are told to try again, and none is lost", async () => {
   await door.done("PUT", "/services/crowd", { kind: "http", route: "/crowd/" });
-  const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => door.admin("PUT", "/services/crowd", { bounds: { [`n${i}`]: i } })));
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, (_, i) => door.admin("PUT", "/services/crowd", { bounds: { [`n${i}`]: i } })),
+  );
   const conflicts = answers.filter((answer) => answer.status === 409);
   for (const { headers, json } of conflicts) {
     expect(json.error).toMatchObject({ code: "conflict", retryable: true });
@@ -152,5 +207,7 @@ test("many who change one service at once all succeed or are told to try again, 
 
 test("a service too long to be held everywhere is refused by its longest field", async () => {
   const defaults = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`field${i}`, "x".repeat(1000)]));
-  expect(await door.refusal("PUT", "/services/long", { kind: "http", route: "/long/", defaults })).toBe("400 invalid_field defaults");
+  expect(await door.refusal("PUT", "/services/long", { kind: "http", route: "/long/", defaults })).toBe(
+    "400 invalid_field defaults",
+  );
 });

@@ -5,6 +5,7 @@
  */
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { Park, ParkCounts } from "../../sim/park.ts";
+import { SERVICE_DEFAULTS } from "../../sim/timing.ts";
 import { type KeyOptions, type Portico, type PorticoOptions, startPortico } from "../support/portico.ts";
 import { type Answer, bytesOf, type Head, raw, RawCall } from "../support/raw.ts";
 
@@ -199,15 +200,16 @@ export class Line {
   }
 
   /** Every slot of every card can still be taken, all at the same time. */
-  async fillsUp(service: Service, key: string): Promise<void> {
-    const before = this.park.service.service_ms;
-    this.park.setService({ service_ms: 60_000 });
+  async fillsUp(key: string): Promise<void> {
+    const service = await this.service({ abandon: "cancel" });
+    const { service_ms, ghost } = this.park.service;
+    this.park.setService({ service_ms: 60_000, ghost: false });
     const slots = this.park.cards.reduce((sum, card) => sum + card.slots, 0);
     const callers = await this.calls(slots, { service, key });
     await eventually("every slot is in use again", () => this.park.counts().running === slots);
-    for (const { card } of this.park.cards) await this.park.setFault(card, { kind: "refuse", kill: true });
     for (const caller of callers) caller.hangUp();
-    this.park.setService({ service_ms: before });
+    await eventually("they are stopped", () => this.park.counts().running === 0);
+    this.park.setService({ service_ms, ghost });
   }
 
   /** Nothing is held, nothing waits: what every accident has to come to. */
@@ -235,10 +237,14 @@ export function openLine(options: PorticoOptions = {}): Line {
   const line = new Line();
   beforeAll(() => line.start({ ...options, services: { ...options.services } }));
   afterEach(async () => {
-    await line.park.heal();
-    await line.conserved();
-    expectSound(line.park.counts());
-    line.park.reset();
+    try {
+      await line.park.heal();
+      await line.conserved();
+      expectSound(line.park.counts());
+    } finally {
+      line.park.setService(SERVICE_DEFAULTS);
+      line.park.reset();
+    }
   });
   afterAll(() => line.stop());
   return line;

@@ -4,9 +4,10 @@ import { count } from "../support/count.ts";
 
 type State = "passed" | "failed" | "skipped" | "pending";
 
+const errorsOf = (n: number) => Array.from({ length: n }, () => ({ message: "it broke" }));
+
 /** A module as the runner reports it, as far as counting looks at it. */
 function module(states: State[], { errors = 0, suiteErrors = 0 } = {}): TestModule {
-  const errorsOf = (n: number) => Array.from({ length: n }, () => ({ message: "it broke" }));
   const it = {
     errors: () => errorsOf(errors),
     children: {

@@ -5,7 +5,10 @@ import { expect, test } from "vitest";
 import { ROOT } from "../../local/root.ts";
 
 /** A process with two steps to its end; it says "up" when it listens for signals. */
-async function process_(steps: string, stdio: ("ignore" | "pipe" | "inherit" | "ipc")[] = ["ignore", "pipe", "inherit"]) {
+async function endingProcess(
+  steps: string,
+  stdio: ("ignore" | "pipe" | "inherit" | "ipc")[] = ["ignore", "pipe", "inherit"],
+) {
   const script = `
     import { Ending } from ${JSON.stringify(join(ROOT, "local/ending.ts"))};
     const ending = new Ending((line) => console.log(line));
@@ -27,7 +30,7 @@ async function codeOf(child: ChildProcess): Promise<{ code: number; ms: number }
 }
 
 test("what was started last ends first, and a step that fails holds up no other", async () => {
-  const { child, said } = await process_(`
+  const { child, said } = await endingProcess(`
     ending.add(() => console.log("first"));
     ending.add(() => { throw new Error("stuck"); });
     ending.add(async () => console.log("last"));`);
@@ -37,7 +40,7 @@ test("what was started last ends first, and a step that fails holds up no other"
 });
 
 test("one Ctrl-C that comes twice is one; a second one ends at once", async () => {
-  const { child } = await process_("ending.add(() => new Promise(() => {}));");
+  const { child } = await endingProcess("ending.add(() => new Promise(() => {}));");
   const exit = codeOf(child);
   child.kill("SIGINT");
   child.kill("SIGINT");
@@ -50,7 +53,7 @@ test("one Ctrl-C that comes twice is one; a second one ends at once", async () =
 });
 
 test("an end that hangs is over within 5 s", async () => {
-  const { child } = await process_("ending.add(() => new Promise(() => {}));");
+  const { child } = await endingProcess("ending.add(() => new Promise(() => {}));");
   child.kill("SIGINT");
   const { code, ms } = await codeOf(child);
   expect(code).toBe(0);
@@ -58,7 +61,7 @@ test("an end that hangs is over within 5 s", async () => {
 });
 
 test("the end of the process that started it is an end too", async () => {
-  const { child } = await process_("", ["ignore", "pipe", "inherit", "ipc"]);
+  const { child } = await endingProcess("", ["ignore", "pipe", "inherit", "ipc"]);
   child.disconnect();
   expect((await codeOf(child)).code).toBe(0);
 });

@@ -93,7 +93,10 @@ test("a package left out because this platform has no use for it is no reason to
   const root = clone();
   await ground(root, silent);
   rmSync(join(root, "node_modules/.portico-stamp"));
-  writeLock(root, { ...LOCKED, "node_modules/other-platform": { version: "1.0.0", integrity: "sha512-c", optional: true } });
+  writeLock(root, {
+    ...LOCKED,
+    "node_modules/other-platform": { version: "1.0.0", integrity: "sha512-c", optional: true },
+  });
   await ground(root, silent);
   expect(runs(root)).toBe(1);
 });
@@ -106,7 +109,10 @@ test("two starts at the same time install once", async () => {
   const starts = [1, 2, 3].map(
     () =>
       new Promise<number | null>((resolve) => {
-        spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "ignore", "inherit"] }).on("exit", resolve);
+        spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "ignore", "inherit"] }).on(
+          "exit",
+          resolve,
+        );
       }),
   );
   expect(await Promise.all(starts)).toEqual([0, 0, 0]);
@@ -118,7 +124,10 @@ test("the lock of a start that died holds nobody up", async () => {
   const root = clone();
   const dead = spawn(process.execPath, ["-e", ""]);
   await new Promise((resolve) => dead.on("exit", resolve));
-  writeFileSync(join(root, ".portico-install.lock"), JSON.stringify({ pid: dead.pid, host: hostname(), at: Date.now() }));
+  writeFileSync(
+    join(root, ".portico-install.lock"),
+    JSON.stringify({ pid: dead.pid, host: hostname(), at: Date.now() }),
+  );
   await ground(root, silent);
   expect(runs(root)).toBe(1);
 });

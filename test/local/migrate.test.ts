@@ -62,7 +62,9 @@ test("each migration is applied once, in the order of names, and recorded as wra
 
 test("a migration that fails halfway leaves nothing behind, and is tried again", async () => {
   const db = new Db();
-  const folder = migrations({ "0000_a.sql": "CREATE TABLE a (x);--> statement-breakpoint\nINSERT INTO missing VALUES (1);" });
+  const folder = migrations({
+    "0000_a.sql": "CREATE TABLE a (x);--> statement-breakpoint\nINSERT INTO missing VALUES (1);",
+  });
   await expect(migrate(db, folder)).rejects.toThrow("missing");
   expect(db.names("sqlite_master WHERE name = 'a'")).toEqual([]);
   expect(db.names("d1_migrations")).toEqual([]);
@@ -74,5 +76,7 @@ test("the project's own migrations apply to an empty database", async () => {
   const db = new Db();
   const applied = await migrate(db, join(ROOT, "migrations"));
   expect(applied[0]).toBe("0000_first.sql");
-  expect(db.names("sqlite_master WHERE type = 'table'")).toEqual(expect.arrayContaining(["services", "cards", "tenants", "keys"]));
+  expect(db.names("sqlite_master WHERE type = 'table'")).toEqual(
+    expect.arrayContaining(["services", "cards", "tenants", "keys"]),
+  );
 });

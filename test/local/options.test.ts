@@ -26,9 +26,8 @@ test("--no-sim and --fresh may come together", () => {
 });
 
 test("an unknown option is refused with what there is", () => {
-  const tell = () => readOptions(["--no-sims"], {});
-  expect(tell).toThrow(UsageError);
-  expect(tell).toThrow(/--no-sims[^]*--no-sim /);
+  expect(() => readOptions(["--no-sims"], {})).toThrow(UsageError);
+  expect(() => readOptions(["--no-sims"], {})).toThrow(/--no-sims[^]*--no-sim /);
 });
 
 test("what is no port is refused", () => {
@@ -47,7 +46,12 @@ test("help asks for nothing else", () => {
 
 test("only addresses of this machine are loopback", () => {
   expect(["127.0.0.1", "127.9.9.9", "::1", "localhost"].map(isLoopback)).toEqual([true, true, true, true]);
-  expect(["0.0.0.0", "::", "192.168.0.2", "127.0.0.1.example.com"].map(isLoopback)).toEqual([false, false, false, false]);
+  expect(["0.0.0.0", "::", "192.168.0.2", "127.0.0.1.example.com"].map(isLoopback)).toEqual([
+    false,
+    false,
+    false,
+    false,
+  ]);
 });
 
 test("the address of a wildcard is reached on this machine", () => {

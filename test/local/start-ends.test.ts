@@ -47,7 +47,12 @@ test(
 test(
   "an npm that is killed takes everything with it",
   async () => {
-    const local = startLocal({ port: await freePort(), stateDir: join(newFolder(), "state"), args: ["--no-sim"], npm: true });
+    const local = startLocal({
+      port: await freePort(),
+      stateDir: join(newFolder(), "state"),
+      args: ["--no-sim"],
+      npm: true,
+    });
     await local.ready();
     expect(await end(local, "SIGKILL")).toBe("SIGKILL");
   },

@@ -58,7 +58,9 @@ test(
     ];
     const [dev, otherDev] = await Promise.all([one.ready(), other.ready()]);
     expect(dev.api_key).not.toBe(otherDev.api_key);
-    expect((await fetch(`${otherDev.url}/v1/requests/none`, { headers: { authorization: `Bearer ${dev.api_key}` } })).status).toBe(401);
+    expect(
+      (await fetch(`${otherDev.url}/v1/requests/none`, { headers: { authorization: `Bearer ${dev.api_key}` } })).status,
+    ).toBe(401);
 
     const inUse = startLocal({ port: await freePort(), stateDir: places[1] ?? "" });
     expect(await inUse.exit).toBe(1);
@@ -104,7 +106,11 @@ test(
 
     const third = startLocal({ port, stateDir });
     const given = await states(await third.ready());
-    expect(given).toEqual({ ...Object.fromEntries(ids.map((id) => [id, "active"])), "gpu-01-0": "disabled", "gpu-01-1": "draining" });
+    expect(given).toEqual({
+      ...Object.fromEntries(ids.map((id) => [id, "active"])),
+      "gpu-01-0": "disabled",
+      "gpu-01-1": "draining",
+    });
     await end(third, "SIGINT");
   },
   STARTS_MS_MAX,

@@ -14,7 +14,9 @@ const owner = { url: "http://127.0.0.1:1" };
 test("a folder in use is refused, and free again after its release", () => {
   const path = join(newFolder(), "state");
   const state = takeStateDir(path, owner, false);
-  expect(() => takeStateDir(path, owner, false)).toThrow(`in use by another instance (process ${process.pid}, http://127.0.0.1:1)`);
+  expect(() => takeStateDir(path, owner, false)).toThrow(
+    `in use by another instance (process ${process.pid}, http://127.0.0.1:1)`,
+  );
   state.release();
   takeStateDir(path, owner, false).release();
 });
@@ -26,7 +28,9 @@ test("a folder whose user was killed is free at once", async () => {
     takeStateDir(${JSON.stringify(path)}, { url: "x" }, false);
     console.log("taken");
     setInterval(() => {}, 1000);`;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   await once(child.stdout, "data");
   expect(() => takeStateDir(path, owner, false)).toThrow("in use");
   child.kill("SIGKILL");

@@ -19,9 +19,11 @@ async function starter(): Promise<{ pid: number; child: number; kill(): void }> 
     spawn(tether.command, [process.execPath, "-e", ${JSON.stringify(SLEEP)}], {
       stdio: ["ignore", "inherit", "inherit"], env: { ...process.env, ...tether.env } });
     setInterval(() => {}, 1000);`;
-  const process_ = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
-  const [line] = await once(process_.stdout, "data");
-  return { pid: process_.pid ?? 0, child: Number(String(line)), kill: () => process_.kill("SIGKILL") };
+  const parent = spawn(process.execPath, ["--input-type=module", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [line] = await once(parent.stdout, "data");
+  return { pid: parent.pid ?? 0, child: Number(String(line)), kill: () => parent.kill("SIGKILL") };
 }
 
 test("a tied child ends when its starter is killed", async () => {

@@ -31,9 +31,12 @@ async function document(): Promise<Doc> {
 
 /** Every operation with the place where it stands. */
 const operations = (doc: Doc) =>
-  Object.entries(doc.paths).flatMap(([path, item]) => Object.entries(item).map(([method, operation]) => ({ path, method, operation })));
+  Object.entries(doc.paths).flatMap(([path, item]) =>
+    Object.entries(item).map(([method, operation]) => ({ path, method, operation })),
+  );
 
-const get = (path: string, headers: Record<string, string> = {}) => door.ask("GET", path, undefined, { token: null, headers });
+const get = (path: string, headers: Record<string, string> = {}) =>
+  door.ask("GET", path, undefined, { token: null, headers });
 
 test("health answers anybody", async () => {
   for (const token of [null, "nonsense"]) {
@@ -69,9 +72,14 @@ test("every operation of the document has a name of its own, its path's paramete
     const at = `${method} ${path}`;
     expect(names, at).not.toContain(operation.operationId);
     names.add(operation.operationId);
-    const inPath = (operation.parameters ?? []).filter((parameter) => parameter.in === "path").map((parameter) => `{${parameter.name}}`);
+    const inPath = (operation.parameters ?? [])
+      .filter((parameter) => parameter.in === "path")
+      .map((parameter) => `{${parameter.name}}`);
     expect(inPath, at).toEqual(path.match(/\{\w+\}/g) ?? []);
-    expect(Object.keys(operation.responses).some((status) => status.startsWith("2")), at).toBe(true);
+    expect(
+      Object.keys(operation.responses).some((status) => status.startsWith("2")),
+      at,
+    ).toBe(true);
     expect(operation.summary, at).toBeTruthy();
   }
   expect(names.size).toBeGreaterThan(30);
@@ -79,8 +87,13 @@ test("every operation of the document has a name of its own, its path's paramete
 
 test("what the document says of an admin call is what the call does", async () => {
   const { schemas } = (await document()).components;
-  expect(schemas["ServicePut"]).toMatchObject({ additionalProperties: false, properties: { queue: { properties: { max: { maximum: 1_000_000 } } } } });
-  expect(await door.refusal("PUT", "/services/x", { kind: "http", route: "/x/", queue: { max: 1_000_001 } })).toBe("400 invalid_field queue.max");
+  expect(schemas["ServicePut"]).toMatchObject({
+    additionalProperties: false,
+    properties: { queue: { properties: { max: { maximum: 1_000_000 } } } },
+  });
+  expect(await door.refusal("PUT", "/services/x", { kind: "http", route: "/x/", queue: { max: 1_000_001 } })).toBe(
+    "400 invalid_field queue.max",
+  );
   const made = await door.done("PUT", "/services/x", { kind: "http", route: "/x/" });
   expect(Object.keys(made).toSorted()).toEqual(schemas["ServiceView"]?.required?.toSorted());
 });
@@ -109,7 +122,10 @@ test("every operation of the document has its place on the page, and every link 
   expect(new Set(ids).size).toBe(ids.length);
   for (const [, link] of text.matchAll(/href="#([^"]*)"/g)) expect(ids, link).toContain(link);
   for (const { path, method, operation } of operations(await document())) {
-    const id = `${method} ${path}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
+    const id = `${method} ${path}`
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9]+/g, "-")
+      .replaceAll(/^-|-$/g, "");
     expect(ids, id).toContain(id);
     expect(text, id).toContain(operation.summary.replaceAll("'", "&#39;"));
   }

@@ -82,7 +82,14 @@ test("a card in two services is counted once, and a disabled one not at all", as
 test("what runs and what waits is counted, and its leases are listed", async () => {
   const calls = [run("/a/first"), run("/a/second"), run("/a/third")];
   await vi.waitFor(() => expect(held).toHaveLength(1), 5_000);
-  expect(await status()).toMatchObject({ in_use: 1, queued: 2, services: [{ id: "a", in_use: 1, queued: 2 }, { id: "b", in_use: 0, queued: 0 }] });
+  expect(await status()).toMatchObject({
+    in_use: 1,
+    queued: 2,
+    services: [
+      { id: "a", in_use: 1, queued: 2 },
+      { id: "b", in_use: 0, queued: 0 },
+    ],
+  });
   const [lease, ...more] = (await door.done("GET", "/leases")).data;
   expect(more).toEqual([]);
   expect(lease).toMatchObject({ card: "one", state: "leased", service: "a", drain_until: null });
@@ -101,6 +108,8 @@ test("what runs and what waits is counted, and its leases are listed", async () 
   expect((await door.done("GET", "/leases")).data).toEqual([]);
 });
 
+const names = (leases: Json[]) => leases.map((lease) => `${lease.card} ${lease.number}`);
+
 test("leases come in pages over all cards", async () => {
   const calls = [run("/b/1"), run("/b/2"), run("/b/3"), run("/b/4")];
   await vi.waitFor(() => expect(held).toHaveLength(4), 5_000);
@@ -110,10 +119,9 @@ test("leases come in pages over all cards", async () => {
   let cursor = "";
   do {
     const page = await door.done("GET", `/leases?limit=1${cursor === "" ? "" : `&cursor=${cursor}`}`);
-    found.push(...(page.data));
+    found.push(...page.data);
     cursor = page.next_cursor ?? "";
   } while (cursor !== "" && found.length < 10);
-  const names = (rows: Json[]) => rows.map((row) => `${row.card} ${row.number}`);
   expect(names(found)).toEqual(names(whole));
   letGo();
   expect((await Promise.all(calls)).map((answer) => answer.status)).toEqual([200, 200, 200, 200]);
@@ -121,9 +129,16 @@ test("leases come in pages over all cards", async () => {
 
 test("a draining card makes the cluster degraded, and a service without any other down", async () => {
   await door.done("PATCH", "/cards/two", { state: "draining" });
-  expect(await status()).toMatchObject({ status: "degraded", total_capacity: 6, services: [{}, { cards: 3, healthy_cards: 2 }] });
+  expect(await status()).toMatchObject({
+    status: "degraded",
+    total_capacity: 6,
+    services: [{}, { cards: 3, healthy_cards: 2 }],
+  });
   await door.done("PATCH", "/cards/one", { state: "draining" });
-  expect(await status()).toMatchObject({ status: "down", services: [{ id: "a", cards: 1, healthy_cards: 0 }, { healthy_cards: 1 }] });
+  expect(await status()).toMatchObject({
+    status: "down",
+    services: [{ id: "a", cards: 1, healthy_cards: 0 }, { healthy_cards: 1 }],
+  });
   await door.done("PATCH", "/cards/one", { state: "active" });
   await door.done("PATCH", "/cards/two", { state: "active" });
   expect(await status()).toMatchObject({ status: "healthy" });
@@ -132,7 +147,13 @@ test("a draining card makes the cluster degraded, and a service without any othe
 test("a card that fails for one service is out for that one alone", async () => {
   await door.done("PUT", "/services/a/cards/one", { origin: "http://127.0.0.1:9" });
   expect((await run("/a/fails")).status).toBeGreaterThanOrEqual(502);
-  expect(await status()).toMatchObject({ status: "down", services: [{ id: "a", healthy_cards: 0 }, { id: "b", healthy_cards: 3 }] });
+  expect(await status()).toMatchObject({
+    status: "down",
+    services: [
+      { id: "a", healthy_cards: 0 },
+      { id: "b", healthy_cards: 3 },
+    ],
+  });
   const gates = (await door.done("GET", "/cards/one")).live?.gates;
   expect(gates).toMatchObject({ a: { state: "open", reason: "origin_refused" }, b: { state: "closed" } });
   expect(Date.parse(gates?.a?.until_at ?? "")).toBeGreaterThan(Date.now());
@@ -141,7 +162,10 @@ test("a card that fails for one service is out for that one alone", async () => 
 test("a service that lists no card is not yet one that is down", async () => {
   await door.done("PUT", "/services/a/cards/one", { origin });
   await door.done("DELETE", "/services/a/cards/one");
-  expect(await status()).toMatchObject({ status: "healthy", services: [{ id: "a", cards: 0, healthy_cards: 0 }, { id: "b" }] });
+  expect(await status()).toMatchObject({
+    status: "healthy",
+    services: [{ id: "a", cards: 0, healthy_cards: 0 }, { id: "b" }],
+  });
 });
 
 test("many who ask at once get one status, at most a second old", async () => {

@@ -56,12 +56,11 @@ export function startLocal(settings: { port: number; stateDir: string; args?: st
   });
   const pid = child.pid ?? 0;
   started.push(pid);
-  let said = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (said += String(chunk)));
-  let over = false;
+  const seen = { said: "", over: false };
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (seen.said += String(chunk)));
   const exit = new Promise<number | string>((resolve) => {
     child.on("close", (code, signal) => {
-      over = true;
+      seen.over = true;
       resolve(code ?? signal ?? "");
     });
   });
@@ -69,19 +68,19 @@ export function startLocal(settings: { port: number; stateDir: string; args?: st
   return {
     pid,
     url: `http://127.0.0.1:${port}`,
-    output: () => said,
+    output: () => seen.said,
     exit,
     family: () => descendantsOf(pid),
     signal: (signal) => child.kill(signal),
     ready: async () => {
-      for (const until = Date.now() + READY_MS_MAX; Date.now() < until && !over; ) {
+      for (const until = Date.now() + READY_MS_MAX; Date.now() < until && !seen.over;) {
         if (existsSync(path)) {
-          const file_: DevFile = JSON.parse(readFileSync(path, "utf8"));
-          return file_;
+          const dev: DevFile = JSON.parse(readFileSync(path, "utf8"));
+          return dev;
         }
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       }
-      throw new Error(`not ready:\n${said}`);
+      throw new Error(`not ready:\n${seen.said}`);
     },
   };
 }
@@ -92,7 +91,8 @@ export async function end(local: Local, signal: NodeJS.Signals): Promise<number 
   const from = Date.now();
   local.signal(signal);
   const code = await local.exit;
-  for (const pid of family) expect(await ended(pid, END_MS_MAX - (Date.now() - from)), `process ${pid} still runs`).toBe(true);
+  for (const pid of family)
+    expect(await ended(pid, END_MS_MAX - (Date.now() - from)), `process ${pid} still runs`).toBe(true);
   expect(Date.now() - from).toBeLessThan(END_MS_MAX);
   return code;
 }

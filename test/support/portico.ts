@@ -174,8 +174,11 @@ async function startHere(stateDir: string, port: number, { vars = {} }: PorticoO
     await runtime.stop();
     state.release();
   };
-  const kill9 = () => Promise.reject(new Error("kill9 needs `child: true`"));
-  return { port: runtime.port, mf: runtime.mf, stop, kill9 };
+  return { port: runtime.port, mf: runtime.mf, stop, kill9: cannotKill };
+}
+
+function cannotKill(): Promise<void> {
+  return Promise.reject(new Error("kill9 needs `child: true`"));
 }
 
 async function startChild(stateDir: string, port: number, { vars = {} }: PorticoOptions): Promise<Run> {

@@ -39,7 +39,7 @@ export function descendantsOf(pid: number): number[] {
 
 /** Whether the process has ended within the limit. */
 export async function ended(pid: number, limitMs: number): Promise<boolean> {
-  for (const until = Date.now() + limitMs; Date.now() < until; ) {
+  for (const until = Date.now() + limitMs; Date.now() < until;) {
     if (!isRunning(pid)) return true;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }

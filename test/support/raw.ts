@@ -152,7 +152,7 @@ export class RawCall {
   }
 
   async #untilHead(): Promise<{ head: Head; from: number }> {
-    for (let from = 0; ; ) {
+    for (let from = 0; ;) {
       const end = this.#buffer.indexOf("\r\n\r\n", from);
       if (end >= 0) {
         const head = parseHead(this.#buffer.toString("latin1", from, end));
@@ -230,7 +230,7 @@ function readNothing(): Body {
 function readChunked(bytes: Buffer, closed: boolean): Body | null {
   const pieces: Buffer[] = [];
   const partial = () => (closed ? { body: Buffer.concat(pieces), whole: false } : null);
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const line = bytes.indexOf("\r\n", at);
     if (line < 0) return partial();
     const size = Number.parseInt(bytes.toString("latin1", at, line), 16);

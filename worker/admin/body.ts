@@ -38,7 +38,10 @@ export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { o
   if (issue === undefined) return invalid("body", "is not valid");
   const unknownField = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
   const param = [...issue.path, ...unknownField].map(String).join(".");
-  return invalid(param === "" ? "body" : param, unknownField.length > 0 ? "is not a field of this call" : issue.message);
+  return invalid(
+    param === "" ? "body" : param,
+    unknownField.length > 0 ? "is not a field of this call" : issue.message,
+  );
 }
 
 export function invalid(param: string, detail: string): Refusal {
@@ -52,7 +55,9 @@ function parseJson(bytes: Uint8Array): { ok: true; value: unknown } | Refusal {
   } catch (error) {
     return malformed(error instanceof SyntaxError ? error.message.slice(0, 200) : "it is not UTF-8");
   }
-  return isDeeper(value, JSON_DEPTH_MAX) ? malformed(`it is deeper than ${JSON_DEPTH_MAX} levels`) : { ok: true, value };
+  return isDeeper(value, JSON_DEPTH_MAX)
+    ? malformed(`it is deeper than ${JSON_DEPTH_MAX} levels`)
+    : { ok: true, value };
 }
 
 function malformed(detail: string): Refusal {

@@ -24,7 +24,9 @@ const GateView = z.object({
 
 const LiveView = z.object({
   in_use: z.int().meta({ description: "Leased and draining slots." }),
-  gates: z.record(z.string(), GateView).meta({ description: "By service: closed takes work, open does not, half_open may try one request, trial is trying it." }),
+  gates: z.record(z.string(), GateView).meta({
+    description: "By service: closed takes work, open does not, half_open may try one request, trial is trying it.",
+  }),
   heartbeat: z
     .object({
       gpu_memory_ratio: z.number().nullable(),
@@ -37,7 +39,10 @@ const LiveView = z.object({
 });
 
 const LiveCardView = z
-  .object({ ...CardView.shape, live: LiveView.nullable().meta({ description: "Null: the card's object did not answer in time." }) })
+  .object({
+    ...CardView.shape,
+    live: LiveView.nullable().meta({ description: "Null: the card's object did not answer in time." }),
+  })
   .meta({ id: "LiveCardView" });
 
 const TokenView = z.object({ id: z.string(), token: z.string().meta({ description: "Shown this once." }) });
@@ -108,7 +113,12 @@ async function patch(call: Named<z.output<typeof CardPatch>>): Promise<Changed<A
     const outcome = await patchCard(env, before, after, change);
     if (outcome !== "done") return outcome;
   }
-  await announce(env, trace, listings.map((listing) => listing.serviceId), [params.card]);
+  await announce(
+    env,
+    trace,
+    listings.map((listing) => listing.serviceId),
+    [params.card],
+  );
   const row = await cardById(env, params.card);
   return row === null ? refuse("not_found") : { status: 200, body: cardView(row, listings) };
 }
@@ -144,10 +154,19 @@ async function list(env: Env, query: z.output<typeof PageQuery>): Promise<Answer
   const rows = await pageOfCards(env, from.at?.[0], "after", query.limit);
   const ids = rows.slice(0, query.limit).map((row) => row.id);
   const [listings, live] = await Promise.all([listingsOf(env, "card", ids), cardStatuses(env, ids)]);
-  return page(rows, query.limit, (row) => [row.id], (row) => liveCardView(row, listings, live.get(row.id)));
+  return page(
+    rows,
+    query.limit,
+    (row) => [row.id],
+    (row) => liveCardView(row, listings, live.get(row.id)),
+  );
 }
 
-function liveCardView(row: CardRow, listings: ListingRow[], status: CardStatus | undefined): z.infer<typeof LiveCardView> {
+function liveCardView(
+  row: CardRow,
+  listings: ListingRow[],
+  status: CardStatus | undefined,
+): z.infer<typeof LiveCardView> {
   return { ...cardView(row, listings), live: status === undefined ? null : liveView(status) };
 }
 

@@ -1,5 +1,5 @@
 /** A change: what the audit log is told of it, and its repetition when another one overtook it. */
-import type { Change, Outcome } from "../db/admin-queries.ts";
+import type { Change, Outcome } from "../db/commit.ts";
 import { refuse, type Refusal } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 import { invalid } from "./body.ts";

@@ -12,7 +12,14 @@ import { type Route, serve } from "./route.ts";
 import { serviceRoutes } from "./services.ts";
 import { tenantRoutes } from "./tenants.ts";
 
-export const adminRoutes: Route[] = [...serviceRoutes, ...listingRoutes, ...cardRoutes, ...tenantRoutes, ...keyRoutes, ...ledgerRoutes];
+export const adminRoutes: Route[] = [
+  ...serviceRoutes,
+  ...listingRoutes,
+  ...cardRoutes,
+  ...tenantRoutes,
+  ...keyRoutes,
+  ...ledgerRoutes,
+];
 
 export const adminApp = new Hono<App>();
 

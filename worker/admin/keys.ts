@@ -1,7 +1,7 @@
 /** A tenant's keys. The key itself is in the answer that makes it and nowhere else. */
 import { z } from "zod";
 import { forgetCallers } from "../auth.ts";
-import { createKey, type KeySettings, patchKey } from "../db/admin-queries.ts";
+import { createKey, type KeySettings, patchKey } from "../db/caller-queries.ts";
 import { keyById, pageOfKeys, tenantById } from "../db/list-queries.ts";
 import type { KeyRow } from "../db/queries.ts";
 import { config, type Env } from "../env.ts";
@@ -14,7 +14,9 @@ import { listOf, page, PageQuery, positionOf } from "./page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { KeyView, keyView, NewKeyView } from "./views.ts";
 
-const KeysQuery = PageQuery.extend({ tenant: z.string().max(64).optional().meta({ description: "Only this tenant's keys." }) });
+const KeysQuery = PageQuery.extend({
+  tenant: z.string().max(64).optional().meta({ description: "Only this tenant's keys." }),
+});
 
 const tag = "Keys";
 const one = { description: "The key, without itself.", schema: KeyView };
@@ -39,7 +41,8 @@ export const keyRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Replace a key",
-    description: "The old key works for `overlap_s` more seconds; without it, it is revoked at once. The new one keeps name, scopes, services and expiry.",
+    description:
+      "The old key works for `overlap_s` more seconds; without it, it is revoked at once. The new one keeps name, scopes, services and expiry.",
     body: KeyRotate,
     answers: { 201: made },
     run: (call) => attempt(() => rotate(call)),
@@ -111,7 +114,10 @@ async function rotate(call: Named<z.output<typeof KeyRotate>>): Promise<Changed<
     overlapMs === 0
       ? { ...settings(before), state: "revoked", revokedAt: now }
       : { ...settings(before), expiresAt: Math.min(before.expiresAt ?? Infinity, now + overlapMs) };
-  const change = changeOf(call, "key.rotate", params.id, keyView(before), { ...keyView({ ...before, ...after }), rotated_to: row.id });
+  const change = changeOf(call, "key.rotate", params.id, keyView(before), {
+    ...keyView({ ...before, ...after }),
+    rotated_to: row.id,
+  });
   const outcome = await patchKey(env, before, after, row, change);
   if (outcome !== "done") return outcome;
   forgetCallers();
@@ -140,15 +146,31 @@ async function revoke(call: Named<unknown>): Promise<Changed<Answer>> {
   if (before === null) return refuse("not_found");
   const gone: Answer = { status: 204, body: null };
   if (before.state === "revoked") return gone;
-  const changed = await write(call, before, { ...settings(before), state: "revoked", revokedAt: Date.now() }, "key.revoke");
+  const changed = await write(
+    call,
+    before,
+    { ...settings(before), state: "revoked", revokedAt: Date.now() },
+    "key.revoke",
+  );
   return typeof changed === "string" ? changed : gone;
 }
 
 /** Writes a change of a key and shows the key. */
-async function write(call: Named<unknown>, before: KeyRow, after: KeySettings, action: string): Promise<Changed<Answer>> {
+async function write(
+  call: Named<unknown>,
+  before: KeyRow,
+  after: KeySettings,
+  action: string,
+): Promise<Changed<Answer>> {
   const shown = keyView({ ...before, ...after });
   if (JSON.stringify(shown) !== JSON.stringify(keyView(before))) {
-    const outcome = await patchKey(call.env, before, after, null, changeOf(call, action, before.id, keyView(before), shown));
+    const outcome = await patchKey(
+      call.env,
+      before,
+      after,
+      null,
+      changeOf(call, action, before.id, keyView(before), shown),
+    );
     if (outcome !== "done") return outcome;
   }
   forgetCallers();

@@ -30,7 +30,11 @@ const LeaseView = z
   .meta({ id: "LeaseView" });
 
 const AuditQuery = PageQuery.extend({
-  target: z.string().max(200).optional().meta({ description: "Only changes of this id; a listing's is `SERVICE/CARD`." }),
+  target: z
+    .string()
+    .max(200)
+    .optional()
+    .meta({ description: "Only changes of this id; a listing's is `SERVICE/CARD`." }),
 });
 
 export const ledgerRoutes: Route[] = [
@@ -40,7 +44,8 @@ export const ledgerRoutes: Route[] = [
     role: "read",
     tag: "Ledger",
     summary: "List held slots",
-    description: "Asked from the cards themselves, by card and number. A card that does not answer in time is left out.",
+    description:
+      "Asked from the cards themselves, by card and number. A card that does not answer in time is left out.",
     query: PageQuery,
     answers: { 200: { description: "Leases by card and number.", schema: listOf(LeaseView) } },
     run: ({ env, query }) => leases(env, query),
@@ -68,7 +73,12 @@ async function leases(env: Env, query: z.output<typeof PageQuery>): Promise<Answ
   const [card, number] = from.at ?? [undefined, 0];
   const found = await leasesFrom(env, card, number, query.limit + 1);
   const now = Date.now();
-  return page(found, query.limit, (lease) => [lease.card, lease.number], (lease) => leaseView(lease, now));
+  return page(
+    found,
+    query.limit,
+    (lease) => [lease.card, lease.number],
+    (lease) => leaseView(lease, now),
+  );
 }
 
 /** Up to `wanted` leases after (card, number), walking the cards in the order of their ids. */

@@ -64,7 +64,12 @@ async function put(call: Named<Body>): Promise<Changed<Answer>> {
     if (outcome !== "done") return outcome;
   }
   const listings = await listingsOf(env, "card", [params.card]);
-  await announce(env, trace, listings.map((l) => l.serviceId), []);
+  await announce(
+    env,
+    trace,
+    listings.map((l) => l.serviceId),
+    [],
+  );
   const row = await cardById(env, params.card);
   if (row === null) return refuse("not_found");
   const token = made === null ? {} : { token: made.token };
@@ -93,13 +98,23 @@ async function refuseUnfit(env: Env, id: string, body: Body, stored: Stored): Pr
   if (body.origin === undefined && stored.listing === null) return invalid("origin", "is needed to list a card");
   const problem = body.origin === undefined ? null : originProblem(body.origin, config(env).local);
   if (problem !== null) return invalid("origin", problem);
-  if (stored.card === null && (await countCards(env)) >= CARDS_MAX) return invalid("card", `there are ${CARDS_MAX} cards already, the most`);
+  if (stored.card === null && (await countCards(env)) >= CARDS_MAX)
+    return invalid("card", `there are ${CARDS_MAX} cards already, the most`);
   return null;
 }
 
 function mergedCard(id: string, before: CardRow | null, body: Body, tokenHash: string): CardRow {
   const now = Date.now();
-  const base = before ?? { id, server: null, gpu: null, slots: 2, state: "active", tokenHash, version: now, createdAt: now };
+  const base = before ?? {
+    id,
+    server: null,
+    gpu: null,
+    slots: 2,
+    state: "active",
+    tokenHash,
+    version: now,
+    createdAt: now,
+  };
   return { ...base, ...cardSettings(base, body) };
 }
 
@@ -131,7 +146,13 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   const stored = await readListing(env, params);
   if (isRefusal(stored)) return stored;
   if (stored.card === null || stored.listing === null) return refuse("not_found");
-  const change = changeOf(call, "listing.delete", `${params.id}/${params.card}`, told(stored.card, stored.listing), null);
+  const change = changeOf(
+    call,
+    "listing.delete",
+    `${params.id}/${params.card}`,
+    told(stored.card, stored.listing),
+    null,
+  );
   const outcome = await deleteListing(env, stored.card, stored.listing, change);
   if (outcome !== "done") return outcome;
   const left = await listingsOf(env, "card", [params.card]);

@@ -54,7 +54,8 @@ function bearer(headers: Headers): string | Refusal {
   const other = headers.get("x-api-key");
   if (authorization === null && other === null) return refuse("missing");
   const token = /^Bearer +([^\s,]+)$/i.exec(authorization ?? "")?.[1];
-  if (token === undefined) return refuse("malformed", { facts: { detail: "'Authorization: Bearer <token>' is needed here" } });
+  if (token === undefined)
+    return refuse("malformed", { facts: { detail: "'Authorization: Bearer <token>' is needed here" } });
   if (other !== null && other !== token) return refuse("malformed", { facts: { detail: "two different credentials" } });
   return token;
 }

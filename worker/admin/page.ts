@@ -26,7 +26,10 @@ export function listOf<S extends z.ZodType>(row: S) {
 }
 
 /** The position that a cursor stands for; null at the start. */
-export function positionOf<P extends Position>(cursor: string | undefined, shape: z.ZodType<P>): { at: P | null } | Refusal {
+export function positionOf<P extends Position>(
+  cursor: string | undefined,
+  shape: z.ZodType<P>,
+): { at: P | null } | Refusal {
   if (cursor === undefined) return { at: null };
   let value: unknown;
   try {
@@ -39,7 +42,12 @@ export function positionOf<P extends Position>(cursor: string | undefined, shape
 }
 
 /** The page made of up to `limit` of these rows; one row more than that tells that there is a next page. */
-export function page<Row>(rows: Row[], limit: number, position: (row: Row) => Position, view: (row: Row) => object): Answer {
+export function page<Row>(
+  rows: Row[],
+  limit: number,
+  position: (row: Row) => Position,
+  view: (row: Row) => object,
+): Answer {
   const shown = rows.slice(0, limit);
   const last = shown.at(-1);
   const more = rows.length > limit && last !== undefined;

@@ -90,7 +90,11 @@ async function answerTo(c: Context<App>, row: Route): Promise<Answer | Refusal> 
   return row.run({ env: c.env, trace, actor, params, query: query?.body, body: body?.body });
 }
 
-async function identify(c: Context<App>, role: Role | "card", params: Record<string, string>): Promise<string | Refusal> {
+async function identify(
+  c: Context<App>,
+  role: Role | "card",
+  params: Record<string, string>,
+): Promise<string | Refusal> {
   const headers = c.req.raw.headers;
   if (role === "card") {
     const card = params["card"] ?? "";

@@ -15,8 +15,19 @@ import { ServiceView, serviceView } from "./views.ts";
 
 /** Where the program's own paths begin; a service's route may not lie under one. */
 const OWN_PATHS = [
-  "/admin", "/v1", "/replicate", "/fal", "/health", "/ready", "/cluster", "/metrics", "/autoscale",
-  "/openapi.json", "/docs", "/console", "/.well-known",
+  "/admin",
+  "/v1",
+  "/replicate",
+  "/fal",
+  "/health",
+  "/ready",
+  "/cluster",
+  "/metrics",
+  "/autoscale",
+  "/openapi.json",
+  "/docs",
+  "/console",
+  "/.well-known",
 ];
 
 /** Every isolate holds all services, and a change of one stands in one row of the audit log. */
@@ -93,7 +104,13 @@ async function put(call: Named<ServicePut>): Promise<Changed<Answer>> {
   const config = before === null ? await newService(env, params.id, body) : merged(body, before.config);
   if (isRefusal(config)) return config;
   if (JSON.stringify(config) !== JSON.stringify(before?.config)) {
-    const outcome = await putService(env, params.id, before, config, changeOf(call, "service.put", params.id, before?.config ?? null, config));
+    const outcome = await putService(
+      env,
+      params.id,
+      before,
+      config,
+      changeOf(call, "service.put", params.id, before?.config ?? null, config),
+    );
     if (outcome !== "done") return outcome;
   }
   await announce(env, trace, [params.id], []);
@@ -105,13 +122,15 @@ async function newService(env: Env, id: string, body: ServicePut): Promise<Servi
   if (isRefusal(named)) return { ...named, param: "id" };
   if (body.kind === undefined) return invalid("kind", "is needed to create a service");
   if (body.route === undefined) return invalid("route", "is needed to create a service");
-  if ((await countServices(env)) >= SERVICES_MAX) return invalid("id", `there are ${SERVICES_MAX} services already, the most`);
+  if ((await countServices(env)) >= SERVICES_MAX)
+    return invalid("id", `there are ${SERVICES_MAX} services already, the most`);
   return refuseUnfit(completeService({ ...body, kind: body.kind, route: body.route }, null));
 }
 
 function merged(body: ServicePut, before: Service): Service | Refusal {
   // What a kind stands for (paths, bounds, what is forbidden) was set on creation: another kind would keep it.
-  if (body.kind !== undefined && body.kind !== before.kind) return invalid("kind", `stays '${before.kind}'; delete the service to change it`);
+  if (body.kind !== undefined && body.kind !== before.kind)
+    return invalid("kind", `stays '${before.kind}'; delete the service to change it`);
   return refuseUnfit(completeService({ ...body, kind: before.kind, route: body.route ?? before.route }, before));
 }
 
@@ -132,7 +151,12 @@ async function remove(call: Named): Promise<Changed<Answer>> {
   const listed = await listingsOf(env, "service", [params.id]);
   const outcome = await deleteService(env, before, changeOf(call, "service.delete", params.id, before.config, null));
   if (outcome !== "done") return outcome;
-  await announce(env, trace, [params.id], listed.map((listing) => listing.cardId));
+  await announce(
+    env,
+    trace,
+    [params.id],
+    listed.map((listing) => listing.cardId),
+  );
   return { status: 204, body: null };
 }
 
@@ -141,7 +165,13 @@ async function turn(call: Named, paused: boolean): Promise<Changed<Answer>> {
   const before = await serviceById(env, params.id);
   if (before === null) return refuse("not_found");
   if (before.paused !== paused) {
-    const change = changeOf(call, paused ? "service.pause" : "service.resume", params.id, { paused: before.paused }, { paused });
+    const change = changeOf(
+      call,
+      paused ? "service.pause" : "service.resume",
+      params.id,
+      { paused: before.paused },
+      { paused },
+    );
     const outcome = await setPaused(env, before, paused, change);
     if (outcome !== "done") return outcome;
   }
@@ -158,6 +188,15 @@ async function list(env: Env, query: z.output<typeof PageQuery>): Promise<Answer
   const from = positionOf(query.cursor, z.tuple([z.string()]));
   if (isRefusal(from)) return from;
   const rows = await pageOfServices(env, from.at, query.limit);
-  const listings = await listingsOf(env, "service", rows.map((row) => row.id));
-  return page(rows, query.limit, (row: ServiceRow) => [row.id], (row) => serviceView(row, listings));
+  const listings = await listingsOf(
+    env,
+    "service",
+    rows.map((row) => row.id),
+  );
+  return page(
+    rows,
+    query.limit,
+    (row: ServiceRow) => [row.id],
+    (row) => serviceView(row, listings),
+  );
 }

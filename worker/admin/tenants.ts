@@ -1,7 +1,7 @@
 /** Tenants: who pays, and how much they may ask for. */
 import { z } from "zod";
 import { forgetCallers } from "../auth.ts";
-import { closeTenant, createTenant, deleteTenant, forgetResultsOf, patchTenant } from "../db/admin-queries.ts";
+import { closeTenant, createTenant, deleteTenant, forgetResultsOf, patchTenant } from "../db/caller-queries.ts";
 import { answerKeysOf, pageOfTenants, tenantById } from "../db/list-queries.ts";
 import type { TenantRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
@@ -111,7 +111,12 @@ async function patch(call: Named<z.output<typeof TenantPatch>>): Promise<Changed
   };
   const shown = tenantView({ ...before, ...after });
   if (JSON.stringify(shown) !== JSON.stringify(tenantView(before))) {
-    const outcome = await patchTenant(env, before, after, changeOf(call, "tenant.patch", params.id, tenantView(before), shown));
+    const outcome = await patchTenant(
+      env,
+      before,
+      after,
+      changeOf(call, "tenant.patch", params.id, tenantView(before), shown),
+    );
     if (outcome !== "done") return outcome;
   }
   forgetCallers();
@@ -125,7 +130,8 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   const outcome = await closeTenant(env, before, changeOf(call, "tenant.delete", params.id, tenantView(before), null));
   if (outcome !== "done") return outcome;
   forgetCallers();
-  if (!(await removeResults(env, params.id))) return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
+  if (!(await removeResults(env, params.id)))
+    return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
   await deleteTenant(env, params.id);
   return { status: 204, body: null };
 }

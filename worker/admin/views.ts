@@ -47,7 +47,10 @@ const cardFields = {
 export const CardView = z.object(cardFields).meta({ id: "CardView" });
 
 export const CardPutView = z
-  .object({ ...cardFields, token: z.string().optional().meta({ description: "The agent's token; only when the card is new." }) })
+  .object({
+    ...cardFields,
+    token: z.string().optional().meta({ description: "The agent's token; only when the card is new." }),
+  })
   .meta({ id: "CardPutView" });
 
 export function cardView(row: CardRow, listings: ListingRow[]): z.infer<typeof CardView> {
@@ -60,7 +63,12 @@ export function cardView(row: CardRow, listings: ListingRow[]): z.infer<typeof C
     state: row.state,
     version: row.version,
     created_at: iso(row.createdAt),
-    listings: own.map(({ serviceId, origin, transport, weight }) => ({ service: serviceId, origin, transport, weight })),
+    listings: own.map(({ serviceId, origin, transport, weight }) => ({
+      service: serviceId,
+      origin,
+      transport,
+      weight,
+    })),
   };
 }
 
@@ -98,7 +106,9 @@ const keyFields = {
 
 export const KeyView = z.object(keyFields).meta({ id: "KeyView" });
 
-export const NewKeyView = z.object({ ...keyFields, key: z.string().meta({ description: "Shown this once." }) }).meta({ id: "NewKeyView" });
+export const NewKeyView = z
+  .object({ ...keyFields, key: z.string().meta({ description: "Shown this once." }) })
+  .meta({ id: "NewKeyView" });
 
 export function keyView(row: KeyRow): z.infer<typeof KeyView> {
   return {
@@ -133,5 +143,14 @@ export const AuditView = z
 
 export function auditView(row: AuditRow): z.infer<typeof AuditView> {
   const { id, at, actor, action, target, before, after, requestId } = row;
-  return { id, at: iso(at), actor, action, target, before: before ?? null, after: after ?? null, request_id: requestId };
+  return {
+    id,
+    at: iso(at),
+    actor,
+    action,
+    target,
+    before: before ?? null,
+    after: after ?? null,
+    request_id: requestId,
+  };
 }

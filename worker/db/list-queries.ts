@@ -26,7 +26,12 @@ export async function cardById(env: Env, id: string): Promise<CardRow | null> {
 export async function cardsByIds(env: Env, ids: string[]): Promise<CardRow[]> {
   const rows: CardRow[] = [];
   for (let i = 0; i < ids.length; i += BOUND_MAX) {
-    rows.push(...(await db(env).select().from(cards).where(inArray(cards.id, ids.slice(i, i + BOUND_MAX)))));
+    rows.push(
+      ...(await db(env)
+        .select()
+        .from(cards)
+        .where(inArray(cards.id, ids.slice(i, i + BOUND_MAX)))),
+    );
   }
   return rows;
 }
@@ -59,7 +64,9 @@ export async function listingsOf(env: Env, by: "card" | "service", ids: string[]
   const rows: ListingRow[] = [];
   for (let i = 0; i < ids.length; i += BOUND_MAX) {
     const some = inArray(column, ids.slice(i, i + BOUND_MAX));
-    rows.push(...(await db(env).select().from(listings).where(some).orderBy(asc(listings.serviceId), asc(listings.cardId))));
+    rows.push(
+      ...(await db(env).select().from(listings).where(some).orderBy(asc(listings.serviceId), asc(listings.cardId))),
+    );
   }
   return rows;
 }
@@ -93,7 +100,12 @@ export async function pageOfServices(env: Env, at: [string] | null, limit: numbe
 }
 
 /** Cards after the one at `at`, or from it on. */
-export async function pageOfCards(env: Env, at: string | undefined, from: "after" | "from", limit: number): Promise<CardRow[]> {
+export async function pageOfCards(
+  env: Env,
+  at: string | undefined,
+  from: "after" | "from",
+  limit: number,
+): Promise<CardRow[]> {
   const where = at === undefined || from === "after" ? after(cards.id, at) : gte(cards.id, at);
   return db(env)
     .select()
@@ -108,7 +120,12 @@ export async function pageOfTenants(env: Env, at: [number, string] | null, limit
   return (await rows.orderBy(asc(tenants.createdAt), asc(tenants.id)).limit(limit + 1)) as TenantRow[];
 }
 
-export async function pageOfKeys(env: Env, tenantId: string | undefined, at: [number, string] | null, limit: number): Promise<KeyRow[]> {
+export async function pageOfKeys(
+  env: Env,
+  tenantId: string | undefined,
+  at: [number, string] | null,
+  limit: number,
+): Promise<KeyRow[]> {
   const own = tenantId === undefined ? undefined : eq(keys.tenantId, tenantId);
   const rows = db(env)
     .select()
@@ -118,7 +135,12 @@ export async function pageOfKeys(env: Env, tenantId: string | undefined, at: [nu
 }
 
 /** The newest change first. */
-export async function pageOfAudit(env: Env, target: string | undefined, at: [number] | null, limit: number): Promise<AuditRow[]> {
+export async function pageOfAudit(
+  env: Env,
+  target: string | undefined,
+  at: [number] | null,
+  limit: number,
+): Promise<AuditRow[]> {
   const own = target === undefined ? undefined : eq(audit.target, target);
   const older = at === null ? undefined : lt(audit.id, at[0]);
   return db(env)

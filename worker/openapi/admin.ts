@@ -19,7 +19,11 @@ function operation(row: Route): ZodOpenApiOperationObject {
   const role = row.role === "card" ? "" : `Needs the role \`${row.role}\`.`;
   const answers = Object.entries(row.answers).map(([status, { description, schema }]) => [
     status,
-    { description, headers: COMMON_HEADERS, ...(schema === null ? {} : { content: { "application/json": { schema } } }) },
+    {
+      description,
+      headers: COMMON_HEADERS,
+      ...(schema === null ? {} : { content: { "application/json": { schema } } }),
+    },
   ]);
   return {
     operationId: operationId(row),
@@ -31,7 +35,9 @@ function operation(row: Route): ZodOpenApiOperationObject {
       ...(names.length === 0 ? {} : { path: z.object(Object.fromEntries(names.map((name) => [name, z.string()]))) }),
       ...(row.query === undefined ? {} : { query: row.query }),
     },
-    ...(row.body === undefined ? {} : { requestBody: { required: row.method !== "POST", content: { "application/json": { schema: row.body } } } }),
+    ...(row.body === undefined
+      ? {}
+      : { requestBody: { required: row.method !== "POST", content: { "application/json": { schema: row.body } } } }),
     responses: { ...Object.fromEntries(answers), ...errors(...statuses(row, names)) },
   };
 }
@@ -39,7 +45,9 @@ function operation(row: Route): ZodOpenApiOperationObject {
 /** `PUT /v1/services/{id}/cards/{card}` is `putServicesCards`. */
 function operationId({ method, path }: Route): string {
   const words = path.split("/").filter((word) => word !== "" && word !== "v1");
-  const named = words.map((word) => (word.startsWith("{") ? "By" : "") + word.replace(/\W/g, "").replace(/^./, (c) => c.toUpperCase()));
+  const named = words.map(
+    (word) => (word.startsWith("{") ? "By" : "") + word.replace(/\W/g, "").replace(/^./, (c) => c.toUpperCase()),
+  );
   return method.toLowerCase() + named.join("");
 }
 

@@ -8,20 +8,27 @@ const text = (description: string) => z.string().optional().meta({ description }
 
 const RunHeaders = z.object({
   "X-Timeout-S": z.string().optional().meta({
-    description: "1 to 3600: the caller's own deadline for the first byte, seconds. What cannot make it is refused at once.",
+    description:
+      "1 to 3600: the caller's own deadline for the first byte, seconds. What cannot make it is refused at once.",
   }),
-  "Cache-Control": text("`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces; `only-if-cached`: 504 when absent."),
+  "Cache-Control": text(
+    "`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces; `only-if-cached`: 504 when absent.",
+  ),
   "X-Request-Id": text("The caller's own id, 1 to 128 of `A-Z a-z 0-9 _ -`; comes back as `X-Client-Request-Id`."),
   "Accept-Language": text("The language of error messages: `en` or `zh`."),
 });
 
 const RoutePath = z.object({
-  route: z.string().meta({ description: "The service's route without its outer slashes; it may have several segments." }),
+  route: z
+    .string()
+    .meta({ description: "The service's route without its outer slashes; it may have several segments." }),
   path: z.string().meta({ description: "A path that the service lists." }),
 });
 
 /** Any JSON, said without the recursion that checks it. */
-const FingerprintAsk = FingerprintBody.extend({ input: z.unknown().meta({ description: "The body that the request would have." }) });
+const FingerprintAsk = FingerprintBody.extend({
+  input: z.unknown().meta({ description: "The body that the request would have." }),
+});
 
 const RequestState = z
   .object({
@@ -59,7 +66,11 @@ function serviceCall(method: "get" | "post"): ZodOpenApiOperationObject {
     requestParams: { path: RoutePath, header: RunHeaders },
     ...(method === "post" ? { requestBody: { content: any } } : {}),
     responses: {
-      200: { description: "The origin's answer. Its own 4xx passes through untouched as well.", headers: RUN_HEADERS, content: any },
+      200: {
+        description: "The origin's answer. Its own 4xx passes through untouched as well.",
+        headers: RUN_HEADERS,
+        content: any,
+      },
       ...errors(400, 401, 403, 404, 405, 413, 415, 429, 500, 502, 503, 504),
     },
   };
@@ -73,7 +84,11 @@ function fingerprintCall(): ZodOpenApiOperationObject {
     security: TENANT_KEY,
     requestBody: { required: true, content: { "application/json": { schema: FingerprintAsk } } },
     responses: {
-      200: { description: "The fingerprint.", headers: COMMON_HEADERS, content: { "application/json": { schema: FingerprintAnswer } } },
+      200: {
+        description: "The fingerprint.",
+        headers: COMMON_HEADERS,
+        content: { "application/json": { schema: FingerprintAnswer } },
+      },
       ...errors(400, 401, 403, 404, 413, 415, 429, 500),
     },
   };
@@ -84,11 +99,16 @@ function requestCall(): ZodOpenApiOperationObject {
     operationId: "getRequest",
     tags: ["Results"],
     summary: "What became of a request",
-    description: "By our id, or by the caller's own `X-Request-Id` (the latest wins). Kept for a day, for requests that took a ticket.",
+    description:
+      "By our id, or by the caller's own `X-Request-Id` (the latest wins). Kept for a day, for requests that took a ticket.",
     security: TENANT_KEY,
     requestParams: { path: id },
     responses: {
-      200: { description: "The request.", headers: COMMON_HEADERS, content: { "application/json": { schema: RequestState } } },
+      200: {
+        description: "The request.",
+        headers: COMMON_HEADERS,
+        content: { "application/json": { schema: RequestState } },
+      },
       ...errors(401, 403, 404, 500),
     },
   };
@@ -96,12 +116,18 @@ function requestCall(): ZodOpenApiOperationObject {
 
 function resultCall(method: "get" | "head"): ZodOpenApiOperationObject {
   const content = method === "get" ? { content: any } : {};
-  const headers = { ...COMMON_HEADERS, ETag: header("SHA-256 of the bytes."), "Repr-Digest": header("RFC 9530."), "Accept-Ranges": header("`bytes`.") };
+  const headers = {
+    ...COMMON_HEADERS,
+    ETag: header("SHA-256 of the bytes."),
+    "Repr-Digest": header("RFC 9530."),
+    "Accept-Ranges": header("`bytes`."),
+  };
   return {
     operationId: `${method}Result`,
     tags: ["Results"],
     summary: method === "get" ? "Fetch a finished image or sound" : "Ask for a result's headers",
-    description: "With a key of its tenant, or with `exp`, `kid` and `sig` and no key. Conditional and range requests work.",
+    description:
+      "With a key of its tenant, or with `exp`, `kid` and `sig` and no key. Conditional and range requests work.",
     security: SIGNED_OR_KEY,
     requestParams: {
       path: id,
@@ -128,7 +154,8 @@ function deleteResultCall(): ZodOpenApiOperationObject {
     operationId: "deleteResult",
     tags: ["Results"],
     summary: "Delete a result",
-    description: "Gone at once where the call arrived, within 60 s everywhere. The tenant's stored answers that contain it go with it.",
+    description:
+      "Gone at once where the call arrived, within 60 s everywhere. The tenant's stored answers that contain it go with it.",
     security: TENANT_KEY,
     requestParams: { path: id },
     responses: { 204: { description: "Gone.", headers: COMMON_HEADERS }, ...errors(401, 403, 404, 500) },

@@ -5,7 +5,13 @@ import { ClusterStatus } from "../operate/cluster.ts";
 import { Readiness } from "../operate/ready.ts";
 import { COMMON_HEADERS, errors, NOBODY } from "./parts.ts";
 
-function asked(operationId: string, summary: string, description: string, type: string, schema: z.ZodType): ZodOpenApiOperationObject {
+function asked(
+  operationId: string,
+  summary: string,
+  description: string,
+  type: string,
+  schema: z.ZodType,
+): ZodOpenApiOperationObject {
   return {
     operationId,
     tags: ["Operation"],
@@ -17,14 +23,38 @@ function asked(operationId: string, summary: string, description: string, type: 
 
 export function operatePaths(): ZodOpenApiPathsObject {
   const ready = asked("getReady", "Whether the deployment can serve", "It can.", "application/json", Readiness);
-  const cluster = asked("getClusterStatus", "The cluster in live numbers", "At most a second old.", "application/json", ClusterStatus);
-  const notReady = { description: "It cannot; the reasons name no host.", headers: COMMON_HEADERS, content: { "application/json": { schema: Readiness } } };
+  const cluster = asked(
+    "getClusterStatus",
+    "The cluster in live numbers",
+    "At most a second old.",
+    "application/json",
+    ClusterStatus,
+  );
+  const notReady = {
+    description: "It cannot; the reasons name no host.",
+    headers: COMMON_HEADERS,
+    content: { "application/json": { schema: Readiness } },
+  };
   return {
-    "/health": { get: asked("getHealth", "Whether the Worker answers", "`healthy` and a line feed.", "text/plain", z.literal("healthy\n")) },
+    "/health": {
+      get: asked(
+        "getHealth",
+        "Whether the Worker answers",
+        "`healthy` and a line feed.",
+        "text/plain",
+        z.literal("healthy\n"),
+      ),
+    },
     "/ready": { get: { ...ready, responses: { ...ready.responses, 503: notReady } } },
     "/cluster/status": { get: { ...cluster, responses: { ...cluster.responses, ...errors(500) } } },
     "/openapi.json": {
-      get: asked("getOpenApi", "This document", "An OpenAPI 3.1 document.", "application/json", z.record(z.string(), z.unknown())),
+      get: asked(
+        "getOpenApi",
+        "This document",
+        "An OpenAPI 3.1 document.",
+        "application/json",
+        z.record(z.string(), z.unknown()),
+      ),
     },
     "/docs": { get: asked("getDocs", "This document as a page", "A page without scripts.", "text/html", z.string()) },
   };

@@ -31,7 +31,13 @@ export const ErrorBody = z
   .meta({ id: "Error" });
 
 /** Every reason with what it means on the wire; an extension of the document. */
-export const reasonTable = wires.map(([reason, { status, code, type, retryable }]) => ({ reason, status, code, type, retryable }));
+export const reasonTable = wires.map(([reason, { status, code, type, retryable }]) => ({
+  reason,
+  status,
+  code,
+  type,
+  retryable,
+}));
 
 export const header = (description: string) => ({ description, schema: { type: "string" as const } });
 
@@ -53,7 +59,7 @@ export const RUN_HEADERS: Headers = {
   "X-Portico-Card": header("The card that ran it."),
   "RateLimit-Policy": header("The tenant's limits."),
   RateLimit: header("What is left of them."),
-  Link: header("URL of each finished image, `rel=\"enclosure\"`."),
+  Link: header('URL of each finished image, `rel="enclosure"`.'),
 };
 
 const errorOf = new Map<number, ZodOpenApiResponseObject>();

@@ -6,11 +6,14 @@ import type { CardRow, ListingRow } from "../db/queries.ts";
 export const ClusterStatus = z
   .object({
     status: z.enum(["healthy", "degraded", "down"]).meta({
-      description: "healthy: every card takes work, or there are no cards; degraded: some do not; down: a service has cards and none takes work.",
+      description:
+        "healthy: every card takes work, or there are no cards; degraded: some do not; down: a service has cards and none takes work.",
     }),
     cluster: z.string(),
     timestamp: z.string().meta({ format: "date-time", description: "When these numbers were asked for." }),
-    total_capacity: z.int().meta({ description: "Slots of all cards, each card counted once; disabled cards are not counted." }),
+    total_capacity: z
+      .int()
+      .meta({ description: "Slots of all cards, each card counted once; disabled cards are not counted." }),
     servers: z.int(),
     gpus_per_server: z.int().meta({ description: "The most that a server has." }),
     concurrent_per_gpu: z.int().meta({ description: "The most slots that a card has." }),
@@ -48,7 +51,9 @@ export function clusterStatus(
   const reports = latestReports(cardStatuses, poolStatuses);
   const counted = park.cards.filter((card) => card.state !== "disabled");
   const services = park.services.map((id) => {
-    const listed = new Set(park.listings.filter((listing) => listing.serviceId === id).map((listing) => listing.cardId));
+    const listed = new Set(
+      park.listings.filter((listing) => listing.serviceId === id).map((listing) => listing.cardId),
+    );
     const cards = counted.filter((card) => listed.has(card.id));
     const pool = poolStatuses.get(id);
     // Nobody gets through a pool that does not answer, so no card takes its work.
@@ -75,7 +80,14 @@ export function clusterStatus(
     concurrent_per_gpu: Math.max(0, ...counted.map((card) => card.slots)),
     in_use: sum(counted.map((card) => reports.get(card.id)?.held.length ?? 0)),
     queued: sum(services.map((service) => service.queued)),
-    services: services.map(({ id, capacity, in_use, queued, cards, healthy_cards }) => ({ id, capacity, in_use, queued, cards, healthy_cards })),
+    services: services.map(({ id, capacity, in_use, queued, cards, healthy_cards }) => ({
+      id,
+      capacity,
+      in_use,
+      queued,
+      cards,
+      healthy_cards,
+    })),
   };
 }
 
@@ -96,7 +108,10 @@ function serverOf(card: CardRow): string {
 }
 
 /** The newest report of each card, its own or what a pool was told last. */
-function latestReports(cards: ReadonlyMap<string, CardStatus>, pools: ReadonlyMap<string, PoolStatus>): Map<string, CardReport> {
+function latestReports(
+  cards: ReadonlyMap<string, CardStatus>,
+  pools: ReadonlyMap<string, PoolStatus>,
+): Map<string, CardReport> {
   const latest = new Map([...cards].map(([id, status]) => [id, status.report]));
   for (const report of [...pools.values()].flatMap((pool) => pool.reports)) {
     const known = latest.get(report.card);

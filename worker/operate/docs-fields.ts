@@ -88,7 +88,9 @@ export function field(doc: Doc, name: string, schema: Schema, way: Way, needed =
   const says = schema.description ?? resolve(doc, schema).description;
   const limits = way === "sent" ? limitsOf(resolve(doc, schema)) : "";
   return html`<li>
-    <span class="name">${name}</span><span class="type">${typeOf(doc, schema)}</span>${needed && way === "sent" ? html`<span class="needed">needed</span>` : ""}
+    <span class="name">${name}</span
+    ><span class="type">${typeOf(doc, schema)}</span
+    >${needed && way === "sent" ? html`<span class="needed">needed</span>` : ""}
     ${says === undefined ? "" : html`<span class="says">${prose(says)}</span>`}
     ${limits === "" ? "" : html`<span class="limits">${limits}</span>`} ${fields(doc, schema, way, depth + 1)}
   </li>`;
@@ -117,7 +119,8 @@ export function typeOf(doc: Doc, schema: Schema): string {
 
 function limitsOf(schema: Schema): string {
   const said: string[] = [];
-  const say = (label: string, value: unknown) => (value === undefined ? 0 : said.push(`${label} ${JSON.stringify(value)}`));
+  const say = (label: string, value: unknown) =>
+    value === undefined ? 0 : said.push(`${label} ${JSON.stringify(value)}`);
   say("at least", schema.minimum);
   say("more than", schema.exclusiveMinimum);
   // The largest whole number that JSON readers agree on is no limit worth reading.

@@ -48,14 +48,17 @@ function render(doc: Doc): Html {
   const calls = Object.entries(doc.paths).flatMap(([path, item]) =>
     Object.entries(item).map(([method, operation]) => ({ id: slug(`${method} ${path}`), method, path, operation })),
   );
-  const sections = doc.tags.map((tag) => ({ ...tag, calls: calls.filter((call) => call.operation.tags.includes(tag.name)) }));
+  const sections = doc.tags.map((tag) => ({
+    ...tag,
+    calls: calls.filter((call) => call.operation.tags.includes(tag.name)),
+  }));
   return html`<!doctype html>
     <html lang="en">
       <head>
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <title>${doc.info.title} API</title>
-        <style>${raw(STYLE)}</style>
+        ${raw(`<style>${STYLE}</style>`)}
       </head>
       <body>
         <nav aria-label="Contents">
@@ -82,9 +85,16 @@ function render(doc: Doc): Html {
 function contents(name: string, calls: Call[]): Html {
   const rows = calls.map(
     ({ id, method, operation }) =>
-      html`<li><a href="#${id}"><span class="method ${method}">${method}</span>${operation.summary}</a></li>`,
+      html`<li>
+        <a href="#${id}"><span class="method ${method}">${method}</span>${operation.summary}</a>
+      </li>`,
   );
-  return html`<li><a href="#${slug(name)}">${name}</a><ul>${rows}</ul></li>`;
+  return html`<li>
+    <a href="#${slug(name)}">${name}</a>
+    <ul>
+      ${rows}
+    </ul>
+  </li>`;
 }
 
 function intro(doc: Doc): Html {
@@ -94,7 +104,13 @@ function intro(doc: Doc): Html {
     <p class="lead">Version ${doc.info.version}. For programs: <a href="/openapi.json">openapi.json</a>.</p>
     ${paragraphs}
     <h2 id="credentials">Who asks</h2>
-    <dl>${ways.map(([name, { description = "" }]) => html`<dt>${WHO[name] ?? name}</dt><dd>${prose(description)}</dd>`)}</dl>`;
+    <dl>
+      ${ways.map(
+        ([name, { description = "" }]) =>
+          html`<dt>${WHO[name] ?? name}</dt>
+            <dd>${prose(description)}</dd>`,
+      )}
+    </dl>`;
 }
 
 function article(doc: Doc, { id, method, path, operation }: Call): Html {
@@ -118,7 +134,9 @@ function article(doc: Doc, { id, method, path, operation }: Call): Html {
       type === undefined
         ? ""
         : html`<h4>Body</h4>
-            <p class="limits">${type}${requestBody?.required === true ? "" : ", may be left out"}; ${typeOf(doc, schema)}</p>
+            <p class="limits">
+              ${type}${requestBody?.required === true ? "" : ", may be left out"}; ${typeOf(doc, schema)}
+            </p>
             ${fields(doc, schema, "sent")}`
     }
     <h4>Answers</h4>
@@ -144,7 +162,11 @@ function answerOf(doc: Doc, status: string, given: Answer): Html {
   const [type, media] = Object.entries(answer.content ?? {})[0] ?? [];
   const kind = status.startsWith("2") ? "ok" : status.startsWith("3") ? "other" : "no";
   const summary = html`<span class="status ${kind}">${status}</span>${prose(answer.description ?? "")}`;
-  if (kind === "no") return html`<details><summary>${summary}</summary><div class="inside"><a href="#errors">The error object</a></div></details>`;
+  if (kind === "no")
+    return html`<details>
+      <summary>${summary}</summary>
+      <div class="inside"><a href="#errors">The error object</a></div>
+    </details>`;
   const headers = Object.entries(answer.headers ?? {});
   return html`<details>
     <summary>${summary}</summary>
@@ -152,7 +174,9 @@ function answerOf(doc: Doc, status: string, given: Answer): Html {
       ${type === undefined ? html`<p class="limits">No body.</p>` : html`<p class="limits">${type}; ${typeOf(doc, media?.schema ?? {})}</p>`}
       ${fields(doc, media?.schema ?? {}, "got")}
       <h4>Headers</h4>
-      <ul class="fields">${headers.map(([name, { description = "" }]) => field(doc, name, { type: "string", description }, "got"))}</ul>
+      <ul class="fields">
+        ${headers.map(([name, { description = "" }]) => field(doc, name, { type: "string", description }, "got"))}
+      </ul>
     </div>
   </details>`;
 }
@@ -173,13 +197,24 @@ function errorTable(doc: Doc): Html {
     <article>${fields(doc, doc.components.schemas["Error"] ?? {}, "got")}</article>
     <div class="scroll">
       <table>
-        <thead><tr><th>Status</th><th>Code</th><th>Reason</th><th>Type</th><th>Try again</th></tr></thead>
+        <thead>
+          <tr>
+            <th>Status</th>
+            <th>Code</th>
+            <th>Reason</th>
+            <th>Type</th>
+            <th>Try again</th>
+          </tr>
+        </thead>
         <tbody>
           ${rows.map(
             (row) =>
               html`<tr>
-                <td>${row.status}</td><td><code>${row.code}</code></td><td><code>${row.reason}</code></td>
-                <td>${row.type}</td><td>${row.retryable ? "yes" : "no"}</td>
+                <td>${row.status}</td>
+                <td><code>${row.code}</code></td>
+                <td><code>${row.reason}</code></td>
+                <td>${row.type}</td>
+                <td>${row.retryable ? "yes" : "no"}</td>
               </tr>`,
           )}
         </tbody>
@@ -188,5 +223,8 @@ function errorTable(doc: Doc): Html {
 }
 
 function slug(text: string): string {
-  return text.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
+  return text
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .replaceAll(/^-|-$/g, "");
 }

@@ -28,7 +28,10 @@ async function gatherStatus(env: Env) {
 
 const CALLS: Record<string, (c: Context<App>) => Response | Promise<Response>> = {
   // Touches nothing: it says that the Worker answers, and nothing else.
-  "/health": () => new Response("healthy\n", { headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" } }),
+  "/health": () =>
+    new Response("healthy\n", {
+      headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" },
+    }),
   "/ready": async (c) => {
     const ready = await recentReadiness(c.env);
     return json(ready, ready.status === "ready" ? 200 : 503);
@@ -49,5 +52,8 @@ for (const [path, answer] of Object.entries(CALLS)) {
 }
 
 function json(value: object, status: number): Response {
-  return new Response(JSON.stringify(value), { status, headers: { "content-type": "application/json", "cache-control": "no-store" } });
+  return new Response(JSON.stringify(value), {
+    status,
+    headers: { "content-type": "application/json", "cache-control": "no-store" },
+  });
 }

@@ -34,7 +34,10 @@ async function gather<T>(ids: string[], ask: (id: string) => Promise<T>): Promis
 }
 
 /** The outcome of `work` if it comes in time; a failure is an outcome too. */
-export async function within<T>(ms: number, work: () => Promise<T>): Promise<{ ok: true; value: T } | { ok: false; why: string }> {
+export async function within<T>(
+  ms: number,
+  work: () => Promise<T>,
+): Promise<{ ok: true; value: T } | { ok: false; why: string }> {
   let timer: ReturnType<typeof setTimeout> | null = null;
   const late = new Promise<{ ok: false; why: string }>((resolve) => {
     timer = setTimeout(resolve, ms, { ok: false, why: `no answer in ${ms} ms` });

@@ -8,7 +8,10 @@ import { ANSWER_MS_MAX, within } from "./live.ts";
 const REASONS = ["configuration", "database", "results", "objects"] as const;
 
 export const Readiness = z
-  .object({ status: z.enum(["ready", "not_ready"]), reasons: z.array(z.enum(REASONS)).meta({ description: "What is wrong or does not answer." }) })
+  .object({
+    status: z.enum(["ready", "not_ready"]),
+    reasons: z.array(z.enum(REASONS)).meta({ description: "What is wrong or does not answer." }),
+  })
   .meta({ id: "Readiness" });
 export type Readiness = z.infer<typeof Readiness>;
 

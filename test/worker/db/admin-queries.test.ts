@@ -1,6 +1,7 @@
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import * as change from "../../../worker/db/admin-queries.ts";
+import * as callers from "../../../worker/db/caller-queries.ts";
 import { cardById, keyById, tenantById } from "../../../worker/db/list-queries.ts";
 import { type CardRow, type KeyRow, type ServiceRow, serviceById, type TenantRow } from "../../../worker/db/queries.ts";
 import { completeService, DEFAULT_LIMITS, type Service } from "../../../worker/service.ts";
@@ -13,7 +14,8 @@ const said = (target: string, before: object | null = null, after: object | null
   after,
   requestId: "req_1",
 });
-const config = (route: string, model_version: string | null = null): Service => completeService({ kind: "http", route, model_version }, null);
+const config = (route: string, model_version: string | null = null): Service =>
+  completeService({ kind: "http", route, model_version }, null);
 
 async function service(id: string): Promise<ServiceRow> {
   const row = await serviceById(env, id);
@@ -28,12 +30,27 @@ async function card(id: string): Promise<CardRow> {
 }
 
 const newCard = (id: string): CardRow => ({
-  id, server: null, gpu: null, slots: 2, state: "active", tokenHash: "h", version: Date.now(), createdAt: Date.now(),
+  id,
+  server: null,
+  gpu: null,
+  slots: 2,
+  state: "active",
+  tokenHash: "h",
+  version: Date.now(),
+  createdAt: Date.now(),
 });
-const listing = (serviceId: string, cardId: string) => ({ serviceId, cardId, origin: "o", transport: "direct" as const, weight: 1 });
+const listing = (serviceId: string, cardId: string) => ({
+  serviceId,
+  cardId,
+  origin: "o",
+  transport: "direct" as const,
+  weight: 1,
+});
 
 async function rowsOfLog(target: string): Promise<number> {
-  const row = await env.DB.prepare("SELECT count(*) AS n FROM audit WHERE target = ?").bind(target).first<{ n: number }>();
+  const row = await env.DB.prepare("SELECT count(*) AS n FROM audit WHERE target = ?")
+    .bind(target)
+    .first<{ n: number }>();
   return row?.n ?? -1;
 }
 
@@ -78,27 +95,57 @@ test("a card is not listed in a service that went away meanwhile", async () => {
 
 test("two who create one card at once do not both", async () => {
   await change.putService(env, "race", null, config("/race/"), said("race"));
-  const put = (id: string) => change.putListing(env, null, { ...newCard("racer"), tokenHash: id }, listing("race", "racer"), said("racer"));
+  const put = (id: string) =>
+    change.putListing(env, null, { ...newCard("racer"), tokenHash: id }, listing("race", "racer"), said("racer"));
   expect((await Promise.all([put("one"), put("two"), put("three")])).toSorted()).toEqual(["done", "stale", "stale"]);
   expect(await rowsOfLog("racer")).toBe(1);
 });
 
+const weighing = (weight: number) => ({ name: "a", limits: DEFAULT_LIMITS, weight, state: "active" as const });
+
 test("tenants and keys are changed from what stands, too", async () => {
-  const tenant: TenantRow = { id: "ten_a", name: "a", limits: DEFAULT_LIMITS, weight: 1, state: "active", createdAt: 1 };
-  await change.createTenant(env, tenant, said("ten_a"));
-  const to = (weight: number) => ({ name: "a", limits: DEFAULT_LIMITS, weight, state: "active" as const });
-  expect(await change.patchTenant(env, tenant, to(0.5), said("ten_a"))).toBe("done");
-  expect(await change.patchTenant(env, tenant, to(2), said("ten_a"))).toBe("stale");
+  const tenant: TenantRow = {
+    id: "ten_a",
+    name: "a",
+    limits: DEFAULT_LIMITS,
+    weight: 1,
+    state: "active",
+    createdAt: 1,
+  };
+  await callers.createTenant(env, tenant, said("ten_a"));
+  expect(await callers.patchTenant(env, tenant, weighing(0.5), said("ten_a"))).toBe("done");
+  expect(await callers.patchTenant(env, tenant, weighing(2), said("ten_a"))).toBe("stale");
   expect((await tenantById(env, "ten_a"))?.weight).toBe(0.5);
 
   const key: KeyRow = {
-    id: "k", tenantId: "ten_a", name: null, hash: "h", tail: "t", scopes: null, services: null, state: "active",
-    createdAt: 1, createdBy: "admin", expiresAt: null, revokedAt: null, lastUsedAt: null, rotatedFrom: null,
+    id: "k",
+    tenantId: "ten_a",
+    name: null,
+    hash: "h",
+    tail: "t",
+    scopes: null,
+    services: null,
+    state: "active",
+    createdAt: 1,
+    createdBy: "admin",
+    expiresAt: null,
+    revokedAt: null,
+    lastUsedAt: null,
+    rotatedFrom: null,
   };
-  expect(await change.createKey(env, { ...key, tenantId: "nobody" }, said("k"))).toBe("stale");
-  expect(await change.createKey(env, key, said("k"))).toBe("done");
-  const revoked = { name: null, scopes: null, services: null, expiresAt: null, state: "revoked" as const, revokedAt: 2 };
-  expect(await change.patchKey(env, key, revoked, null, said("k"))).toBe("done");
-  expect(await change.patchKey(env, key, { ...revoked, state: "active", revokedAt: null }, { ...key, id: "k2" }, said("k"))).toBe("stale");
+  expect(await callers.createKey(env, { ...key, tenantId: "nobody" }, said("k"))).toBe("stale");
+  expect(await callers.createKey(env, key, said("k"))).toBe("done");
+  const revoked = {
+    name: null,
+    scopes: null,
+    services: null,
+    expiresAt: null,
+    state: "revoked" as const,
+    revokedAt: 2,
+  };
+  expect(await callers.patchKey(env, key, revoked, null, said("k"))).toBe("done");
+  expect(
+    await callers.patchKey(env, key, { ...revoked, state: "active", revokedAt: null }, { ...key, id: "k2" }, said("k")),
+  ).toBe("stale");
   expect([(await keyById(env, "k"))?.state, await keyById(env, "k2")]).toEqual(["revoked", null]);
 });

@@ -11,11 +11,31 @@ function card(id: string, more: Partial<CardRow> = {}): CardRow {
 
 function held(service: string, number: number): Held {
   const state = number % 2 === 0 ? "draining" : "leased";
-  return { number, attempt: `a${number}`, request: `r${number}`, tenant: "t", service, fingerprint: null, state, claimedAt: 0 };
+  return {
+    number,
+    attempt: `a${number}`,
+    request: `r${number}`,
+    tenant: "t",
+    service,
+    fingerprint: null,
+    state,
+    claimedAt: 0,
+  };
 }
 
 function report(id: string, more: Partial<CardReport> = {}): CardReport {
-  return { card: id, incarnation: 1, seq: 1, version: 1, slots: 2, state: "active", lastNumber: 0, held: [], gates: {}, ...more };
+  return {
+    card: id,
+    incarnation: 1,
+    seq: 1,
+    version: 1,
+    slots: 2,
+    state: "active",
+    lastNumber: 0,
+    held: [],
+    gates: {},
+    ...more,
+  };
 }
 
 const gate = (state: Gate["state"]): Gate => ({ state, untilAt: 0, reason: null });
@@ -39,7 +59,10 @@ function poolsSay(queued: Record<string, number>, reports: CardReport[] = []): M
 }
 
 test("a shared card's slots count once in all, and for each of its services", () => {
-  const park = everywhere(["a", "b"], [card("x", { server: "s1" }), card("y", { server: "s1" }), card("z", { server: "s2" })]);
+  const park = everywhere(
+    ["a", "b"],
+    [card("x", { server: "s1" }), card("y", { server: "s1" }), card("z", { server: "s2" })],
+  );
   const x = report("x", { held: [held("a", 1), held("b", 2)] });
   const status = clusterStatus(park, cardsSay(x, report("y"), report("z")), poolsSay({ a: 3, b: 4 }), NOW);
   expect(status).toEqual({
@@ -68,7 +91,12 @@ test("a card without a server is a server of its own, also beside a server of th
 test("a card that is out for a service takes no work of it, whatever the gate's state but closed", () => {
   const park = everywhere(["a"], [card("x"), card("y")]);
   for (const state of ["open", "half_open", "trial"] as const) {
-    const status = clusterStatus(park, cardsSay(report("x", { gates: { a: gate(state) } }), report("y")), poolsSay({ a: 0 }), NOW);
+    const status = clusterStatus(
+      park,
+      cardsSay(report("x", { gates: { a: gate(state) } }), report("y")),
+      poolsSay({ a: 0 }),
+      NOW,
+    );
     expect([status.status, status.services[0]?.healthy_cards], state).toEqual(["degraded", 1]);
   }
 });
@@ -94,7 +122,13 @@ test("the newest report of a card counts: by incarnation, then by sequence", () 
 test("a service whose pool does not answer is down", () => {
   const park = everywhere(["a", "b"], [card("x")]);
   const status = clusterStatus(park, cardsSay(report("x")), poolsSay({ a: 0 }), NOW);
-  expect(status).toMatchObject({ status: "down", services: [{ id: "a", healthy_cards: 1 }, { id: "b", healthy_cards: 0 }] });
+  expect(status).toMatchObject({
+    status: "down",
+    services: [
+      { id: "a", healthy_cards: 1 },
+      { id: "b", healthy_cards: 0 },
+    ],
+  });
 });
 
 test("a service with nothing but disabled cards is down while others have cards, and a park of nothing else is empty", () => {
@@ -103,5 +137,8 @@ test("a service with nothing but disabled cards is down while others have cards,
   mixed.cards = [off, card("y")];
   mixed.listings = [...mixed.listings, { serviceId: "b", cardId: "y", origin: "", transport: "direct", weight: 1 }];
   expect(clusterStatus(mixed, cardsSay(report("y")), poolsSay({ a: 0, b: 0 }), NOW).status).toBe("down");
-  expect(clusterStatus(everywhere(["a"], [off]), new Map(), poolsSay({ a: 0 }), NOW)).toMatchObject({ status: "healthy", total_capacity: 0 });
+  expect(clusterStatus(everywhere(["a"], [off]), new Map(), poolsSay({ a: 0 }), NOW)).toMatchObject({
+    status: "healthy",
+    total_capacity: 0,
+  });
 });

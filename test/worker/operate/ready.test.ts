@@ -10,11 +10,14 @@ function instead(parts: Record<string, unknown>): Env {
   return new Proxy(env, { get: (target, name) => (name in parts ? parts[String(name)] : Reflect.get(target, name)) });
 }
 
-const broken = new Proxy({}, {
-  get: () => () => {
-    throw new Error("secret-host.internal is down");
+const broken = new Proxy(
+  {},
+  {
+    get: () => () => {
+      throw new Error("secret-host.internal is down");
+    },
   },
-});
+);
 
 test("with everything in place it is ready", async () => {
   expect(await readiness(env)).toEqual({ status: "ready", reasons: [] });
@@ -27,7 +30,8 @@ test("what does not work is named by a word that is no host", async () => {
     [{ RESULTS: broken }, "results"],
     [{ POOL: broken }, "objects"],
   ] as const;
-  for (const [parts, reason] of cases) expect(await readiness(instead(parts))).toEqual({ status: "not_ready", reasons: [reason] });
+  for (const [parts, reason] of cases)
+    expect(await readiness(instead(parts))).toEqual({ status: "not_ready", reasons: [reason] });
 });
 
 test("what does not answer counts as broken after its time", async () => {
@@ -46,11 +50,14 @@ test("a deployment that is not ready says so with 503", async () => {
 });
 
 test("health touches nothing", async () => {
-  const untouchable = new Proxy({}, {
-    get: (_, name) => {
-      throw new Error(`health read ${String(name)}`);
+  const untouchable = new Proxy(
+    {},
+    {
+      get: (_, name) => {
+        throw new Error(`health read ${String(name)}`);
+      },
     },
-  });
+  );
   const answer = await operateApp.request("/health", {}, untouchable);
   expect([answer.status, await answer.text()]).toEqual([200, "healthy\n"]);
 });

@@ -48,5 +48,9 @@ test("a failed making fails its caller alone, and the next one makes it again", 
     return calls;
   });
   const outcomes = await Promise.allSettled([ask(null), ask(null), ask(null)]);
-  expect(outcomes.map((outcome) => (outcome.status === "fulfilled" ? outcome.value : "failed"))).toEqual(["failed", 2, 2]);
+  expect(outcomes.map((outcome) => (outcome.status === "fulfilled" ? outcome.value : "failed"))).toEqual([
+    "failed",
+    2,
+    2,
+  ]);
 });

@@ -1,0 +1,22 @@
+import { test } from "vitest";
+import { doorway } from "./doorway.ts";
+const door = doorway();
+const show = (n: string, a: any) => console.log(n, a.status, JSON.stringify(a.headers), a.text.slice(0, 600));
+test("probe", async () => {
+  const a = await door.paint({ seed: 7 });
+  show("paint", a);
+  show("paint2", await door.paint({ seed: 7 }));
+  show("paint3", await door.paint({ seed: -1 }));
+  show("speak", await door.speak({ text: "hello", format: "wav" }));
+  show("speak", await door.speak({ text: "hello", format: "wav" }));
+  show("read", await door.ask("/sdapi/v1/sd-models"));
+  show("models", await door.ask("/v1/models"));
+  show("jobs", await door.ask("/v1/jobs"));
+  show("health", await door.ask("/health"));
+  show("fp", await door.ask("/v1/fingerprint", {json: {service:"portrait", path:"txt2img", input:{seed:3}}}));
+  show("req", await door.ask("/v1/requests/" + a.header("x-request-id")));
+  const url = /<([^>]*)>/.exec(a.header("link") ?? "")?.[1] ?? "";
+  show("res", await door.ask(url.replace(door.portico.url, ""), {key: null}));
+  show("no", await door.ask("/nothing"));
+  console.log(JSON.stringify(door.park.cards.map(c => door.park.heads(c.card)).flat(), null, 1).slice(0, 3000));
+});

@@ -1,0 +1,86 @@
+/** What operators change of tenants and their keys. */
+import { and, eq, inArray, lte, sql } from "drizzle-orm";
+import type { Env } from "../env.ts";
+import type { Limits, Scope } from "../service.ts";
+import { type Change, commit, db, type Outcome } from "./commit.ts";
+import type { KeyRow, TenantRow } from "./queries.ts";
+import { answers, keys, results, tenants } from "./schema.ts";
+
+const sameTenant = ({ id, name, limits, weight, state }: TenantRow) =>
+  sql`EXISTS (SELECT 1 FROM tenants WHERE id = ${id} AND name = ${name} AND limits = ${JSON.stringify(limits)}
+   AND weight = ${weight} AND state = ${state})`;
+
+const sameKey = (before: KeyRow) => sql`(SELECT state FROM keys WHERE id = ${before.id}) IS ${before.state}`;
+
+export function createTenant(env: Env, row: TenantRow, change: Change): Promise<Outcome> {
+  return commit(env, change, sql`1`, (base) => [base.insert(tenants).values(row)]);
+}
+
+export interface TenantSettings {
+  name: string;
+  limits: Limits;
+  weight: number;
+  state: TenantRow["state"];
+}
+
+export function patchTenant(env: Env, before: TenantRow, after: TenantSettings, change: Change): Promise<Outcome> {
+  return commit(env, change, sameTenant(before), (base) => [
+    base.update(tenants).set(after).where(eq(tenants.id, before.id)),
+  ]);
+}
+
+/** The first step of a deletion: from here on no key opens the tenant's door, while its results are removed. */
+export function closeTenant(env: Env, before: TenantRow, change: Change): Promise<Outcome> {
+  return commit(env, change, sameTenant(before), (base) => [
+    base.delete(keys).where(eq(keys.tenantId, before.id)),
+    base.update(tenants).set({ state: "disabled" }).where(eq(tenants.id, before.id)),
+  ]);
+}
+
+/** Forgets up to `limit` of a tenant's results, and its stored answers up to this key; whether results are left. */
+export async function forgetResultsOf(env: Env, tenantId: string, limit: number, lastAnswer: string): Promise<boolean> {
+  const base = db(env);
+  const some = base.select({ id: results.id }).from(results).where(eq(results.tenantId, tenantId)).limit(limit);
+  const [forgotten] = await base.batch([
+    base.delete(results).where(inArray(results.id, some)),
+    base.delete(answers).where(and(eq(answers.tenantId, tenantId), lte(answers.key, lastAnswer))),
+  ]);
+  return forgotten.meta.changes === limit;
+}
+
+/** The last step: the tenant itself, and keys that were made meanwhile. */
+export async function deleteTenant(env: Env, tenantId: string): Promise<void> {
+  const base = db(env);
+  await base.batch([
+    base.delete(keys).where(eq(keys.tenantId, tenantId)),
+    base.delete(tenants).where(eq(tenants.id, tenantId)),
+  ]);
+}
+
+export function createKey(env: Env, row: KeyRow, change: Change): Promise<Outcome> {
+  const tenantStands = sql`EXISTS (SELECT 1 FROM tenants WHERE id = ${row.tenantId})`;
+  return commit(env, change, tenantStands, (base) => [base.insert(keys).values(row)]);
+}
+
+export interface KeySettings {
+  name: string | null;
+  scopes: Scope[] | null;
+  services: string[] | null;
+  expiresAt: number | null;
+  state: KeyRow["state"];
+  revokedAt: number | null;
+}
+
+/** Changes a key; with `next` it is the key that the changed one was rotated to. */
+export function patchKey(
+  env: Env,
+  before: KeyRow,
+  after: KeySettings,
+  next: KeyRow | null,
+  change: Change,
+): Promise<Outcome> {
+  return commit(env, change, sameKey(before), (base) => [
+    base.update(keys).set(after).where(eq(keys.id, before.id)),
+    ...(next === null ? [] : [base.insert(keys).values(next)]),
+  ]);
+}
