@@ -130,7 +130,7 @@ export class FaultState {
     if (!fault || fault.kind === "refuse" || fault.kind === "flap") return null;
     if (fault.paths && !fault.paths.some((part) => path.includes(part))) return null;
     if (fault.probability !== undefined && Math.random() >= fault.probability) return null;
-    
+    this.#left -= 1;
     if (this.#left <= 0) this.#fault = null;
     return fault;
   }

@@ -67,7 +67,6 @@ export class Listener {
   refuse(): void {
     if (!this.#server.listening) return;
     this.#server.close();
-    this.#server.closeIdleConnections();
   }
 
   /** Resets every connection, as the kernel does for a process that died. */

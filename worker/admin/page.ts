@@ -4,7 +4,7 @@ import { isRefusal, type Refusal } from "../refusal.ts";
 import { checkFields, invalid } from "./body.ts";
 import type { Answer } from "./route.ts";
 
-export const PAGE_LENGTH_MAX = 1000;
+const PAGE_LENGTH_MAX = 1000;
 const PAGE_LENGTH = 100;
 
 /** Where the next page starts: the sort key of the last row, as the list's own query understands it. */

@@ -26,7 +26,7 @@ export function serviceView(row: ServiceRow, listings: ListingRow[]): z.infer<ty
   return { id, ...config, paused, version, created_at: iso(createdAt), cards: own.map((listing) => listing.cardId) };
 }
 
-export const ListingView = z.object({
+const ListingView = z.object({
   service: z.string(),
   origin: z.string(),
   transport: z.enum(["direct", "tunnel", "vpc"]),

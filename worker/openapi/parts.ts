@@ -14,7 +14,7 @@ const UNSEEN_STATUS = 499;
 const wires = Object.entries(REASONS).filter(([, wire]) => wire.status !== UNSEEN_STATUS);
 const unique = <T>(values: T[]) => [...new Set(values)];
 
-export const ErrorBody = z
+const ErrorBody = z
   .object({
     error: z.object({
       code: z.enum(unique(wires.map(([, wire]) => wire.code))),

@@ -66,7 +66,7 @@ export function prose(text: string): Html[] {
   return text.split("`").map((part, i) => (i % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
 }
 
-export function resolve(doc: Doc, schema: Schema): Schema {
+function resolve(doc: Doc, schema: Schema): Schema {
   const name = schema.$ref?.split("/").at(-1);
   return name === undefined ? schema : (doc.components.schemas[name] ?? {});
 }
