@@ -57,10 +57,7 @@ async function answer(park: Park, req: IncomingMessage, res: ServerResponse): Pr
   const [status, value] = await obey(park, req).then(
     (result) => [200, result] as const,
     (error: unknown) =>
-      [
-        statusOf(error),
-        { error: error instanceof z.ZodError ? z.prettifyError(error) : String(error) },
-      ] as const,
+      [statusOf(error), { error: error instanceof z.ZodError ? z.prettifyError(error) : String(error) }] as const,
   );
   res.writeHead(status, { "content-type": "application/json" });
   res.end(JSON.stringify(value));
@@ -78,8 +75,7 @@ async function obey(park: Park, req: IncomingMessage): Promise<unknown> {
   const url = new URL(req.url ?? "/", "http://control");
   const card = url.searchParams.get("card") ?? undefined;
   const fault = /^\/cards\/([^/]+)\/fault$/.exec(url.pathname)?.[1];
-  const names =
-    fault === "*" ? park.cards.map((each) => each.card) : [decodeURIComponent(fault ?? "")];
+  const names = fault === "*" ? park.cards.map((each) => each.card) : [decodeURIComponent(fault ?? "")];
   switch (fault === undefined ? `${req.method} ${url.pathname}` : `${req.method} fault`) {
     case "GET /cards":
       return { ...park.counts(), cards: park.reports() };

@@ -22,9 +22,7 @@ interface Utterance {
 }
 
 /** The text fields and files that each of the five routes demands. */
-const INFERENCE: Readonly<
-  Record<string, { readonly texts: readonly string[]; readonly wav: boolean }>
-> = {
+const INFERENCE: Readonly<Record<string, { readonly texts: readonly string[]; readonly wav: boolean }>> = {
   inference_sft: { texts: ["tts_text", "spk_id"], wav: false },
   inference_zero_shot: { texts: ["tts_text", "prompt_text"], wav: true },
   inference_cross_lingual: { texts: ["tts_text"], wav: true },
@@ -67,12 +65,7 @@ async function generate(bench: Bench, exchange: Exchange, upload: Upload): Promi
   await whole(bench, exchange, upload, utterance, format);
 }
 
-async function infer(
-  bench: Bench,
-  exchange: Exchange,
-  upload: Upload,
-  name: string,
-): Promise<void> {
+async function infer(bench: Bench, exchange: Exchange, upload: Upload, name: string): Promise<void> {
   const form = await readForm(exchange, upload.body);
   if (form === null) {
     bench.refuse();
@@ -126,9 +119,7 @@ function lengthOf(bench: Bench, { text, speed }: Utterance): number {
   const { speech_s } = bench.service;
   return (
     BYTES_PER_SAMPLE *
-    (speech_s === null
-      ? planSpeech(text, speed).samples
-      : Math.round((speech_s * BYTES_PER_SECOND) / BYTES_PER_SAMPLE))
+    (speech_s === null ? planSpeech(text, speed).samples : Math.round((speech_s * BYTES_PER_SECOND) / BYTES_PER_SAMPLE))
   );
 }
 
@@ -163,13 +154,8 @@ async function whole(
     (gone) => bench.workshop.make({ kind: "speech", ...utterance }, gone),
     (sound, work) => {
       const reached = work.cut === "interrupted" ? work.progress : 1;
-      const samples = looped(
-        sound,
-        0,
-        BYTES_PER_SAMPLE * Math.ceil((bytes / BYTES_PER_SAMPLE) * reached),
-      );
-      if (exchange.fault?.kind === "bad_image")
-        return { contentType: "audio/wav", body: Buffer.from("not a sound") };
+      const samples = looped(sound, 0, BYTES_PER_SAMPLE * Math.ceil((bytes / BYTES_PER_SAMPLE) * reached));
+      if (exchange.fault?.kind === "bad_image") return { contentType: "audio/wav", body: Buffer.from("not a sound") };
       return format === "wav"
         ? { contentType: "audio/wav", body: wavOf(samples) }
         : { contentType: "audio/pcm", body: samples };
@@ -192,8 +178,7 @@ async function stream(
   };
   const header = format === "wav" ? wavHeader(null) : Buffer.alloc(0);
   const chunkBytes =
-    BYTES_PER_SAMPLE *
-    Math.max(1, Math.round((bench.service.chunk_ms * BYTES_PER_SECOND) / 1_000 / BYTES_PER_SAMPLE));
+    BYTES_PER_SAMPLE * Math.max(1, Math.round((bench.service.chunk_ms * BYTES_PER_SECOND) / 1_000 / BYTES_PER_SAMPLE));
   await performStream(bench, exchange, plan, {
     contentType: format === null ? null : `audio/${format}`,
     bytes,

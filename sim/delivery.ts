@@ -41,9 +41,7 @@ export class Sender {
     if (res.destroyed) return;
     const all: Headers = { server: SERVER, ...headers };
     const told =
-      fault?.kind === "truncate" && fault.how === "content"
-        ? Math.min(this.#total, this.#cutAt)
-        : this.#total;
+      fault?.kind === "truncate" && fault.how === "content" ? Math.min(this.#total, this.#cutAt) : this.#total;
     if (this.#stated()) all["content-length"] = told;
     if (fault?.kind === "huge_header") all["x-filler"] = "f".repeat(fault.bytes);
     res.writeHead(status, all);
@@ -72,9 +70,7 @@ export class Sender {
 
   #stated(): boolean {
     const { fault } = this.#exchange;
-    return fault?.kind === "truncate" && fault.how !== "content"
-      ? fault.how === "length"
-      : this.#framing === "length";
+    return fault?.kind === "truncate" && fault.how !== "content" ? fault.how === "length" : this.#framing === "length";
   }
 
   async #put(bytes: Buffer): Promise<void> {
@@ -118,9 +114,7 @@ export class Sender {
 /** Where a fault cuts an answer; Infinity when none does. */
 function cutOf(fault: Fault | null, total: number): number {
   const cuts =
-    fault?.kind === "truncate" ||
-    fault?.kind === "stall" ||
-    (fault?.kind === "reset" && fault.at === "body");
+    fault?.kind === "truncate" || fault?.kind === "stall" || (fault?.kind === "reset" && fault.at === "body");
   return cuts ? Math.max(0, Math.min(total - 1, Math.floor(total * fault.fraction))) : Infinity;
 }
 
@@ -144,12 +138,7 @@ function happened(res: ServerResponse, event: "drain" | "close", maxMs?: number)
 }
 
 /** Sends a whole answer. */
-export async function send(
-  exchange: Exchange,
-  status: number,
-  headers: Headers,
-  body: Buffer,
-): Promise<void> {
+export async function send(exchange: Exchange, status: number, headers: Headers, body: Buffer): Promise<void> {
   const sender = new Sender(exchange, body.length, "length");
   sender.head(status, headers);
   await sender.write(body);
@@ -157,12 +146,7 @@ export async function send(
 }
 
 export function sendJson(exchange: Exchange, status: number, value: unknown): Promise<void> {
-  return send(
-    exchange,
-    status,
-    { "content-type": "application/json" },
-    Buffer.from(JSON.stringify(value)),
-  );
+  return send(exchange, status, { "content-type": "application/json" }, Buffer.from(JSON.stringify(value)));
 }
 
 /** Sends a page as it is: what faults and the tunnel put in a card's place. No fault bends it further. */

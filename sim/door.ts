@@ -18,8 +18,7 @@ export async function failAtDoor(
   route: Route | null,
 ): Promise<boolean> {
   const { req, res } = exchange;
-  const begin = (ms: number): Work | null =>
-    route?.as === "run" ? bench.begin(exchange, { ms }) : null;
+  const begin = (ms: number): Work | null => (route?.as === "run" ? bench.begin(exchange, { ms }) : null);
   if (fault.kind === "status" && (fault.at === "start" || route?.as !== "run")) {
     begin(0)?.end("fault");
     sendPage(exchange, fault.status, { "content-type": "application/json" }, fault.body ?? BROKEN);

@@ -8,7 +8,7 @@ import type { Load, Service } from "./timing.ts";
 import type { Work } from "./work.ts";
 import type { Workshop } from "./workshop.ts";
 
-export const BODY_BYTES_MAX = 128 * 1024 * 1024;
+const BODY_BYTES_MAX = 128 * 1024 * 1024;
 
 export interface Exchange {
   readonly req: IncomingMessage;

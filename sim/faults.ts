@@ -78,9 +78,7 @@ export const faultSchema = z.discriminatedUnion("kind", [
   }),
   z.strictObject({
     kind: z.literal("redirect"),
-    status: z
-      .union([z.literal(301), z.literal(302), z.literal(303), z.literal(307), z.literal(308)])
-      .default(307),
+    status: z.union([z.literal(301), z.literal(302), z.literal(303), z.literal(307), z.literal(308)]).default(307),
     location: z.string().min(1).default("/elsewhere"),
     ...common,
   }),
@@ -96,18 +94,11 @@ export type Fault = z.output<typeof faultSchema>;
 export type FaultInput = z.input<typeof faultSchema>;
 
 /** The faults after which a finished run counts as spoiled. */
-const SPOILING: ReadonlySet<Fault["kind"]> = new Set([
-  "truncate",
-  "bad_image",
-  "huge_header",
-  "stall",
-]);
+const SPOILING: ReadonlySet<Fault["kind"]> = new Set(["truncate", "bad_image", "huge_header", "stall"]);
 
 export function spoils(fault: Fault | null): boolean {
   if (fault === null) return false;
-  return (
-    SPOILING.has(fault.kind) || (fault.kind === "reset" && fault.at === "body" && !fault.goes_on)
-  );
+  return SPOILING.has(fault.kind) || (fault.kind === "reset" && fault.at === "body" && !fault.goes_on);
 }
 
 /** The one fault a card has at a time. */

@@ -36,8 +36,7 @@ export class Fields {
 
   number(name: string, fallback: number, least: number, most: number): number {
     const value = numberOf(this.#source[name] ?? fallback);
-    if (value === null)
-      return this.#wrong(name, "value is not a valid float", "type_error.float", fallback);
+    if (value === null) return this.#wrong(name, "value is not a valid float", "type_error.float", fallback);
     return this.#bounded(name, value, least, most);
   }
 
@@ -85,12 +84,7 @@ export class Fields {
         least,
       );
     if (value > most)
-      return this.#wrong(
-        name,
-        `ensure this value is less than or equal to ${most}`,
-        "value_error.number.not_le",
-        most,
-      );
+      return this.#wrong(name, `ensure this value is less than or equal to ${most}`, "value_error.number.not_le", most);
     return value;
   }
 }
@@ -113,8 +107,7 @@ const NOT_AN_OBJECT: JsonObject = {
 
 /** The object in a JSON body. As FastAPI, it reads only what is sent as JSON, or without a type. */
 export function jsonObject(body: Buffer, contentType: string | undefined): JsonObject {
-  if (contentType !== undefined && !/^application\/([\w.+-]+\+)?json\b/i.test(contentType))
-    return NOT_AN_OBJECT;
+  if (contentType !== undefined && !/^application\/([\w.+-]+\+)?json\b/i.test(contentType)) return NOT_AN_OBJECT;
   try {
     const value: unknown = JSON.parse(body.toString("utf8"));
     return isObject(value) ? { ok: true, value } : NOT_AN_OBJECT;

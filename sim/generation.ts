@@ -118,17 +118,12 @@ export function parametersOf(generation: Generation, seed: number): string {
     `Model: ${MODEL.name}`,
   ];
   if (strength !== null) settings.push(`Denoising strength: ${strength}`);
-  return [
-    prompt,
-    ...(negative === "" ? [] : [`Negative prompt: ${negative}`]),
-    settings.join(", "),
-  ].join("\n");
+  return [prompt, ...(negative === "" ? [] : [`Negative prompt: ${negative}`]), settings.join(", ")].join("\n");
 }
 
 /** What stands, as a string of JSON, in an answer's `info`. */
 export function infoOf(generation: Generation, startedAt: number): unknown {
-  const { prompt, negative, seeds, steps, cfg, sampler, batch, sketch, strength, init } =
-    generation;
+  const { prompt, negative, seeds, steps, cfg, sampler, batch, sketch, strength, init } = generation;
   const all = <T>(value: T): T[] => seeds.map(() => value);
   return {
     prompt,
@@ -155,9 +150,7 @@ export function infoOf(generation: Generation, startedAt: number): unknown {
     seed_resize_from_w: -1,
     seed_resize_from_h: -1,
     denoising_strength: strength,
-    extra_generation_params: init
-      ? { "Init image size": `${init.size.width}x${init.size.height}` }
-      : {},
+    extra_generation_params: init ? { "Init image size": `${init.size.width}x${init.size.height}` } : {},
     index_of_first_image: 0,
     infotexts: seeds.map((seed) => parametersOf(generation, seed)),
     styles: [],

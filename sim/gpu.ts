@@ -32,8 +32,7 @@ export class Gpu {
     const load = Math.min(1, this.#running / this.#slots);
     const memory = Math.min(MEMORY_HIGHEST, memoryIdle + MEMORY_PER_RUN * this.#running);
     this.#memory += (memory - this.#memory) * share;
-    this.#utilization +=
-      (IDLE_UTILIZATION + (FULL_UTILIZATION - IDLE_UTILIZATION) * load - this.#utilization) * share;
+    this.#utilization += (IDLE_UTILIZATION + (FULL_UTILIZATION - IDLE_UTILIZATION) * load - this.#utilization) * share;
     this.#since = now;
     this.#running = running;
     return { gpu_memory_ratio: round(this.#memory), gpu_utilization: round(this.#utilization) };

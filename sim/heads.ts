@@ -18,8 +18,7 @@ export class Heads {
 
   record(req: IncomingMessage): void {
     const headers: [string, string][] = [];
-    for (let i = 0; i + 1 < req.rawHeaders.length; i += 2)
-      headers.push([req.rawHeaders[i]!, req.rawHeaders[i + 1]!]);
+    for (let i = 0; i + 1 < req.rawHeaders.length; i += 2) headers.push([req.rawHeaders[i]!, req.rawHeaders[i + 1]!]);
     this.#kept.push({ at: nowMs(), method: req.method ?? "", path: req.url ?? "", headers });
     if (this.#kept.length > HEADS_KEPT_MAX) this.#kept.shift();
   }

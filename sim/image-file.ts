@@ -13,13 +13,10 @@ const DECODED_PIXELS_MAX = 4096 * 4096;
 /** The size an image file states, or null when it is no PNG, JPEG, GIF or WebP. */
 export function imageSize(file: Buffer): Size | null {
   if (file.length < 24) return null;
-  if (file.subarray(0, 8).equals(PNG_SIGNATURE))
-    return sizeOf(file.readUInt32BE(16), file.readUInt32BE(20));
+  if (file.subarray(0, 8).equals(PNG_SIGNATURE)) return sizeOf(file.readUInt32BE(16), file.readUInt32BE(20));
   if (file.readUInt16BE(0) === 0xffd8) return jpegSize(file);
-  if (/^GIF8[79]a$/.test(file.toString("latin1", 0, 6)))
-    return sizeOf(file.readUInt16LE(6), file.readUInt16LE(8));
-  if (file.toString("latin1", 0, 4) === "RIFF" && file.toString("latin1", 8, 12) === "WEBP")
-    return webpSize(file);
+  if (/^GIF8[79]a$/.test(file.toString("latin1", 0, 6))) return sizeOf(file.readUInt16LE(6), file.readUInt16LE(8));
+  if (file.toString("latin1", 0, 4) === "RIFF" && file.toString("latin1", 8, 12) === "WEBP") return webpSize(file);
   return null;
 }
 
@@ -32,8 +29,7 @@ function jpegSize(file: Buffer): Size | null {
   for (let at = 2; at + 9 < file.length;) {
     if (file[at] !== 0xff) return null;
     const marker = file[at + 1]!;
-    const frame =
-      marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
+    const frame = marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
     if (frame) return sizeOf(file.readUInt16BE(at + 7), file.readUInt16BE(at + 5));
     at += 2 + file.readUInt16BE(at + 2);
   }
@@ -44,8 +40,7 @@ function webpSize(file: Buffer): Size | null {
   if (file.length < 30) return null;
   const kind = file.toString("latin1", 12, 16);
   if (kind === "VP8X") return sizeOf(file.readUIntLE(24, 3) + 1, file.readUIntLE(27, 3) + 1);
-  if (kind === "VP8 ")
-    return sizeOf(file.readUInt16LE(26) & 0x3fff, file.readUInt16LE(28) & 0x3fff);
+  if (kind === "VP8 ") return sizeOf(file.readUInt16LE(26) & 0x3fff, file.readUInt16LE(28) & 0x3fff);
   const bits = file.readUInt32LE(21);
   return kind === "VP8L" ? sizeOf((bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1) : null;
 }
@@ -59,13 +54,7 @@ export function decodePng(bytes: Uint8Array): Pixels | null {
   const width = file.readUInt32BE(16);
   const height = file.readUInt32BE(20);
   const channels = CHANNELS[file[25]!];
-  if (
-    !channels ||
-    file[24] !== 8 ||
-    file[28] !== 0 ||
-    width * height > DECODED_PIXELS_MAX ||
-    width * height === 0
-  )
+  if (!channels || file[24] !== 8 || file[28] !== 0 || width * height > DECODED_PIXELS_MAX || width * height === 0)
     return null;
   const parts: Buffer[] = [];
   let palette: Buffer | null = null;
@@ -126,8 +115,7 @@ function toRgb(data: Uint8Array, channels: number, palette: Buffer | null): Uint
   for (let k = 0; k < pixels; k++) {
     for (let c = 0; c < 3; c++) {
       const grey = data[k * channels]!;
-      out[k * 3 + c] =
-        channels >= 3 ? data[k * channels + c]! : palette ? (palette[grey * 3 + c] ?? 0) : grey;
+      out[k * 3 + c] = channels >= 3 ? data[k * channels + c]! : palette ? (palette[grey * 3 + c] ?? 0) : grey;
     }
   }
   return out;

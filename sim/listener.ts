@@ -94,7 +94,6 @@ export class Listener {
 /** The port a server listens on. */
 export function portOf(server: Server): number {
   const address = server.address();
-  if (address === null || typeof address === "string")
-    throw new Error("the server does not listen on a port");
+  if (address === null || typeof address === "string") throw new Error("the server does not listen on a port");
   return address.port;
 }

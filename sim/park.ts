@@ -127,9 +127,7 @@ export class Park {
 
   counts(): ParkCounts {
     const now = nowMs();
-    const cards = Object.fromEntries(
-      [...this.#cards].map(([name, card]) => [name, card.ledger.counts(now)]),
-    );
+    const cards = Object.fromEntries([...this.#cards].map(([name, card]) => [name, card.ledger.counts(now)]));
     const sum = (of: (counts: Counts) => number): number =>
       Object.values(cards).reduce((total, counts) => total + of(counts), 0);
     return {

@@ -32,8 +32,7 @@ export interface Sketch {
 
 type Painter = (scene: Scene) => void;
 
-const PORTRAIT =
-  /portrait|face|woman|\bman\b|girl|\bboy\b|lady|person|headshot|selfie|人像|肖像|女|男/i;
+const PORTRAIT = /portrait|face|woman|\bman\b|girl|\bboy\b|lady|person|headshot|selfie|人像|肖像|女|男/i;
 
 /** The first scene whose words stand in the prompt is painted. */
 const SCENES: readonly [readonly [RegExp, Painter], ...(readonly [RegExp, Painter])[]] = [
@@ -45,10 +44,7 @@ const SCENES: readonly [readonly [RegExp, Painter], ...(readonly [RegExp, Painte
   [/desert|dune|sahara|camel|canyon|沙漠|沙丘/i, paintDesert],
   [/flower|garden|blossom|rose|tulip|daisy|meadow|spring|bouquet|花|春/i, paintGarden],
   [/abstract|marble|pattern|texture|fluid|dream|music|抽象|梦/i, paintMarble],
-  [
-    /mountain|alps|valley|lake|hill|landscape|village|snow|winter|sunset|sunrise|山|谷|湖|雪/i,
-    paintMountains,
-  ],
+  [/mountain|alps|valley|lake|hill|landscape|village|snow|winter|sunset|sunrise|山|谷|湖|雪/i, paintMountains],
 ];
 
 /** After this many steps nothing is added any more. */
@@ -77,24 +73,15 @@ function painterFor(prompt: string, random: Random): Painter {
 /** Lets an earlier picture show through, stretched to the canvas. */
 function blendUnder(canvas: Pixels, under: Pixels, share: number): void {
   for (let y = 0; y < canvas.height; y++) {
-    const row =
-      Math.min(under.height - 1, Math.floor(((y + 0.5) * under.height) / canvas.height)) *
-      under.width;
+    const row = Math.min(under.height - 1, Math.floor(((y + 0.5) * under.height) / canvas.height)) * under.width;
     for (let x = 0; x < canvas.width; x++) {
-      const s =
-        (row + Math.min(under.width - 1, Math.floor(((x + 0.5) * under.width) / canvas.width))) * 3;
-      blend(
-        canvas.data,
-        (y * canvas.width + x) * 3,
-        [under.data[s]!, under.data[s + 1]!, under.data[s + 2]!],
-        share,
-      );
+      const s = (row + Math.min(under.width - 1, Math.floor(((x + 0.5) * under.width) / canvas.width))) * 3;
+      blend(canvas.data, (y * canvas.width + x) * 3, [under.data[s]!, under.data[s + 1]!, under.data[s + 2]!], share);
     }
   }
 }
 
 /** What is still noise in an unfinished picture. */
 function paintVeil(canvas: Pixels, random: Random, veil: number): void {
-  for (let i = 0; i < canvas.data.length; i++)
-    canvas.data[i] = canvas.data[i]! * (1 - veil) + random() * 255 * veil;
+  for (let i = 0; i < canvas.data.length; i++) canvas.data[i] = canvas.data[i]! * (1 - veil) + random() * 255 * veil;
 }

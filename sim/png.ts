@@ -30,10 +30,7 @@ export function encodePng(pixels: Pixels, parameters: string | null): Buffer {
   header.set([8, 2, 0, 0, 0], 8);
   const parts = [PNG_SIGNATURE, chunk("IHDR", header)];
   if (parameters !== null) parts.push(textChunk("parameters", parameters));
-  parts.push(
-    chunk("IDAT", deflateSync(filterRows(pixels), DEFLATE)),
-    chunk("IEND", new Uint8Array(0)),
-  );
+  parts.push(chunk("IDAT", deflateSync(filterRows(pixels), DEFLATE)), chunk("IEND", new Uint8Array(0)));
   return Buffer.concat(parts);
 }
 
@@ -50,8 +47,7 @@ function chunk(type: string, data: Uint8Array): Buffer {
 function textChunk(keyword: string, text: string): Buffer {
   const clean = text.replaceAll("\0", " ");
   // eslint-disable-next-line no-control-regex
-  if (/^[\x00-\xff]*$/.test(clean))
-    return chunk("tEXt", Buffer.from(`${keyword}\0${clean}`, "latin1"));
+  if (/^[\x00-\xff]*$/.test(clean)) return chunk("tEXt", Buffer.from(`${keyword}\0${clean}`, "latin1"));
   return chunk("iTXt", Buffer.from(`${keyword}\0\0\0\0\0${clean}`, "utf8"));
 }
 
@@ -99,13 +95,10 @@ function filterRow(kind: number, row: Uint8Array, above: Uint8Array, target: Uin
     const b = above[i]!;
     target[i + 1] = row[i]! - (kind === FILTER.sub ? 0 : kind === FILTER.average ? b >> 1 : b);
   }
-  if (kind === FILTER.sub)
-    for (let i = CHANNELS; i < end; i++) target[i + 1] = row[i]! - row[i - CHANNELS]!;
-  else if (kind === FILTER.up)
-    for (let i = CHANNELS; i < end; i++) target[i + 1] = row[i]! - above[i]!;
+  if (kind === FILTER.sub) for (let i = CHANNELS; i < end; i++) target[i + 1] = row[i]! - row[i - CHANNELS]!;
+  else if (kind === FILTER.up) for (let i = CHANNELS; i < end; i++) target[i + 1] = row[i]! - above[i]!;
   else if (kind === FILTER.average)
-    for (let i = CHANNELS; i < end; i++)
-      target[i + 1] = row[i]! - ((row[i - CHANNELS]! + above[i]!) >> 1);
+    for (let i = CHANNELS; i < end; i++) target[i + 1] = row[i]! - ((row[i - CHANNELS]! + above[i]!) >> 1);
   else
     for (let i = CHANNELS; i < end; i++)
       target[i + 1] = row[i]! - predict(row[i - CHANNELS]!, above[i]!, above[i - CHANNELS]!);

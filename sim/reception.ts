@@ -28,17 +28,10 @@ export interface Reception extends Bench {
 
 /** The route a path ends in; whatever stands before it is the origin's own. */
 export function routeOf(path: string): Route | null {
-  return (
-    ROUTES.find(({ tail }) => path.endsWith(tail) && PREFIX.test(path.slice(0, -tail.length))) ??
-    null
-  );
+  return ROUTES.find(({ tail }) => path.endsWith(tail) && PREFIX.test(path.slice(0, -tail.length))) ?? null;
 }
 
-export async function receive(
-  card: Reception,
-  req: IncomingMessage,
-  res: ServerResponse,
-): Promise<void> {
+export async function receive(card: Reception, req: IncomingMessage, res: ServerResponse): Promise<void> {
   card.record(req); // (1)
   const [path = "", query = ""] = (req.url ?? "").split(/\?(.*)/s, 2);
   const plain = { req, res, path, query: new URLSearchParams(query), fault: null };

@@ -19,12 +19,7 @@ export interface Stream {
   make(gone: AbortSignal): Promise<Cutter>;
 }
 
-export async function performStream(
-  bench: Bench,
-  exchange: Exchange,
-  plan: Plan,
-  stream: Stream,
-): Promise<void> {
+export async function performStream(bench: Bench, exchange: Exchange, plan: Plan, stream: Stream): Promise<void> {
   const { fault } = exchange;
   const work = bench.begin(exchange, plan);
   if (fault?.kind === "status") {

@@ -44,13 +44,7 @@ function same(given: string | string[] | undefined, wanted: string): boolean {
 
 export function sendDenied(exchange: Exchange, how: "page" | "login", status = 403): void {
   if (how === "login") sendPage(exchange, 302, { ...EDGE, location: LOGIN }, "");
-  else
-    sendPage(
-      exchange,
-      status,
-      EDGE,
-      page("Forbidden", "You do not have permission to view this page."),
-    );
+  else sendPage(exchange, status, EDGE, page("Forbidden", "You do not have permission to view this page."));
 }
 
 /** Answers in the card's place if the fault is one of the way there; tells whether it did. */

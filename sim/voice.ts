@@ -50,8 +50,7 @@ class Resonator {
   tune(hz: number, bandwidthHz: number): void {
     const r = Math.exp((-Math.PI * bandwidthHz) / SAMPLE_RATE_HZ);
     this.#c = -r * r;
-    this.#b =
-      2 * r * Math.cos((2 * Math.PI * Math.min(hz, SAMPLE_RATE_HZ * 0.45)) / SAMPLE_RATE_HZ);
+    this.#b = 2 * r * Math.cos((2 * Math.PI * Math.min(hz, SAMPLE_RATE_HZ * 0.45)) / SAMPLE_RATE_HZ);
     this.#a = 1 - this.#b - this.#c;
   }
 
@@ -76,9 +75,7 @@ class Resonator {
 function airflow(phase: number): number {
   if (phase >= OPEN_PHASE) return 0;
   const p = phase / OPEN_PHASE;
-  return p < 0.66
-    ? 0.5 - 0.5 * Math.cos((Math.PI * p) / 0.66)
-    : Math.cos((Math.PI * (p - 0.66)) / 0.68);
+  return p < 0.66 ? 0.5 - 0.5 * Math.cos((Math.PI * p) / 0.66) : Math.cos((Math.PI * (p - 0.66)) / 0.68);
 }
 
 /** Speaks; the result is signed 16-bit little-endian mono at 24 kHz. */
@@ -115,8 +112,7 @@ export function speak(speech: Speech, name: string): Int16Array {
       voiced += (sound.voiced - voiced) * GAIN_SMOOTHING;
       hiss += (sound.hiss - hiss) * GAIN_SMOOTHING * 2;
       const tremble = 1 + 0.012 * Math.sin((2 * Math.PI * 5.3 * n) / SAMPLE_RATE_HZ);
-      phase +=
-        (speaker.pitchHz * tremble * (sound.from + (sound.to - sound.from) * t)) / SAMPLE_RATE_HZ;
+      phase += (speaker.pitchHz * tremble * (sound.from + (sound.to - sound.from) * t)) / SAMPLE_RATE_HZ;
       if (phase >= 1) phase -= 1;
       const air = airflow(phase);
       const noise = random() * 2 - 1;

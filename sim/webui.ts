@@ -34,8 +34,7 @@ export const WEBUI_ROUTES: readonly Route[] = [
     methods: GET,
     tail: "/sdapi/v1/memory",
     as: "read",
-    handle: (bench, exchange) =>
-      sendJson(exchange, 200, memoryOf(bench.sensors(), bench.works.length)),
+    handle: (bench, exchange) => sendJson(exchange, 200, memoryOf(bench.sensors(), bench.works.length)),
   },
   {
     methods: GET,
@@ -64,12 +63,7 @@ export const WEBUI_ROUTES: readonly Route[] = [
   { methods: ["GET", "POST"], tail: "/sdapi/v1/options", as: "read", handle: options },
 ];
 
-async function paint(
-  bench: Bench,
-  exchange: Exchange,
-  upload: Upload,
-  fromImage: boolean,
-): Promise<void> {
+async function paint(bench: Bench, exchange: Exchange, upload: Upload, fromImage: boolean): Promise<void> {
   const parsed = jsonObject(upload.body, exchange.req.headers["content-type"]);
   const outcome = parsed.ok ? parseSketch(parsed.value, fromImage) : { details: [parsed.detail] };
   if ("details" in outcome || !SAMPLERS.some(({ name }) => name === outcome.generation.sampler)) {

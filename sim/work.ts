@@ -103,9 +103,7 @@ const SLEEP_MAX_MS = 2_147_483_647;
 /** Sleeps; the signal ends it early and is no error. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return;
-  await delay(Math.min(ms, SLEEP_MAX_MS), undefined, signal ? { signal } : {}).catch(
-    (error: unknown) => {
-      if (!signal?.aborted) throw error;
-    },
-  );
+  await delay(Math.min(ms, SLEEP_MAX_MS), undefined, signal ? { signal } : {}).catch((error: unknown) => {
+    if (!signal?.aborted) throw error;
+  });
 }

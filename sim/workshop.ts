@@ -56,8 +56,7 @@ export class Workshop {
       return Promise.resolve(kept);
     }
     if (this.#closed) return Promise.reject(new Error("the workshop is closed"));
-    if (this.#waiting.length >= WAITING_MAX)
-      return Promise.reject(new Error("too much waits to be drawn"));
+    if (this.#waiting.length >= WAITING_MAX) return Promise.reject(new Error("too much waits to be drawn"));
     return new Promise((resolve, reject) => {
       const task: Task = { job, key, resolve, reject };
       this.#waiting.push(task);
@@ -86,8 +85,7 @@ export class Workshop {
   #next(): void {
     if (this.#waiting.length === 0 || this.#closed) return;
     const thread =
-      this.#threads.find(({ task }) => task === null) ??
-      (this.#threads.length < THREADS ? this.#hire() : null);
+      this.#threads.find(({ task }) => task === null) ?? (this.#threads.length < THREADS ? this.#hire() : null);
     const task = thread && this.#waiting.shift();
     if (!thread || !task) return;
     thread.task = task;

@@ -36,8 +36,16 @@ export async function provisionCards(env: Env, cards: CardRow[]): Promise<void> 
 
 /** A Pool whose service is gone: no cards, nobody waits. */
 async function retirePool(env: Env, serviceId: string): Promise<void> {
-  const empty = { version: Date.now(), service: serviceId, paused: false, queue: { max: 0, timeoutMs: 1000 }, cards: [] };
-  await env.POOL.getByName(serviceId).configure(empty);
+  const pool = env.POOL.getByName(serviceId);
+  // A deleted service's version is gone with its row: what the Pool knows is the highest there was.
+  const { version } = await pool.status();
+  await pool.configure({
+    version: Math.max(Date.now(), version + 1),
+    service: serviceId,
+    paused: false,
+    queue: { max: 0, timeoutMs: 1000 },
+    cards: [],
+  });
 }
 
 function poolConfig(service: ServiceRow, cards: { card: CardRow; listing: ListingRow }[]): PoolConfig {

@@ -10,13 +10,7 @@ import type { Scene } from "./scene.ts";
 export function paintBlooms(scene: Scene, [x, y]: Point, size: number, count: number): void {
   const { canvas, palette, random } = scene;
   for (let k = 0; k < count + 2; k++)
-    paintLeaf(
-      canvas,
-      [x, y],
-      size * 1.5,
-      random() * Math.PI * 2,
-      mix([64, 132, 84], palette.near, 0.3),
-    );
+    paintLeaf(canvas, [x, y], size * 1.5, random() * Math.PI * 2, mix([64, 132, 84], palette.near, 0.3));
   for (let k = 0; k < count; k++) {
     const angle = (k / count) * Math.PI * 2 + 0.6;
     const spread = count === 1 ? 0 : size * 0.75;
@@ -37,12 +31,7 @@ export function paintGarden(scene: Scene): void {
   const leaf = mix(palette.far, [64, 132, 74], 0.7);
   gradient(
     canvas,
-    [
-      palette.sky[2],
-      palette.sky[3],
-      mix(palette.sky[2], leaf, 0.45),
-      mix(palette.near, leaf, 0.45),
-    ],
+    [palette.sky[2], palette.sky[3], mix(palette.sky[2], leaf, 0.45), mix(palette.near, leaf, 0.45)],
     0,
     height,
   );
@@ -70,13 +59,7 @@ export function paintGarden(scene: Scene): void {
     ];
     const foot: Point = [head[0] + unit * between(random, -0.09, 0.09), height + size];
     const green = mix(mix(leaf, palette.sky[3], 0.45 * (1 - t)), palette.near, 0.3 * t);
-    stroke(
-      canvas,
-      open([foot, [foot[0], (foot[1] + head[1]) / 2], head]),
-      size * 0.13,
-      size * 0.08,
-      { top: green },
-    );
+    stroke(canvas, open([foot, [foot[0], (foot[1] + head[1]) / 2], head]), size * 0.13, size * 0.08, { top: green });
     for (let j = 0; j < 3; j++) {
       const y = head[1] + (height - head[1]) * between(random, 0.2, 0.8);
       paintLeaf(
@@ -92,14 +75,7 @@ export function paintGarden(scene: Scene): void {
   }
 }
 
-function paintBloom(
-  canvas: Canvas,
-  random: Random,
-  [x, y]: Point,
-  size: number,
-  colour: Rgb,
-  light: Rgb,
-): void {
+function paintBloom(canvas: Canvas, random: Random, [x, y]: Point, size: number, colour: Rgb, light: Rgb): void {
   const petals = 5 + Math.floor(random() * 5);
   const turn = random() * Math.PI;
   const plump = between(random, 0.75, 1.15);
@@ -108,10 +84,7 @@ function paintBloom(
     for (let k = 0; k < petals; k++) {
       const angle = turn + ((k + ring * 0.5) / petals) * Math.PI * 2;
       const half = (Math.PI / petals) * plump;
-      const tone = shade(
-        mix(colour, light, 0.12 + 0.3 * ring),
-        0.86 + 0.2 * Math.max(0, Math.cos(angle + 2.2)),
-      );
+      const tone = shade(mix(colour, light, 0.12 + 0.3 * ring), 0.86 + 0.2 * Math.max(0, Math.cos(angle + 2.2)));
       const point = (r: number, turned: number): Point => [
         x + Math.cos(angle + turned) * r * length,
         y + Math.sin(angle + turned) * r * length * 0.92,
@@ -141,24 +114,11 @@ function paintBloom(
   for (let k = 0; k < 12; k++) {
     const angle = k * 2.4;
     const r = size * 0.17 * Math.sqrt(k / 12);
-    disc(
-      canvas,
-      x + Math.cos(angle) * r,
-      y + Math.sin(angle) * r,
-      size * 0.025,
-      [150, 84, 40],
-      0.7,
-    );
+    disc(canvas, x + Math.cos(angle) * r, y + Math.sin(angle) * r, size * 0.025, [150, 84, 40], 0.7);
   }
 }
 
-function paintLeaf(
-  canvas: Canvas,
-  [x, y]: Point,
-  length: number,
-  angle: number,
-  colour: Rgb,
-): void {
+function paintLeaf(canvas: Canvas, [x, y]: Point, length: number, angle: number, colour: Rgb): void {
   const point = (along: number, across: number): Point => [
     x + (Math.cos(angle) * along - Math.sin(angle) * across) * length,
     y + (Math.sin(angle) * along + Math.cos(angle) * across) * length,
@@ -166,14 +126,7 @@ function paintLeaf(
   fillPath(
     canvas,
     closed(
-      [
-        point(0, 0),
-        point(0.35, -0.17),
-        point(0.75, -0.12),
-        point(1, 0.02),
-        point(0.7, 0.13),
-        point(0.3, 0.13),
-      ],
+      [point(0, 0), point(0.35, -0.17), point(0.75, -0.12), point(1, 0.02), point(0.7, 0.13), point(0.3, 0.13)],
       6,
     ),
     { top: mix(colour, [255, 255, 220], 0.12), bottom: shade(colour, 0.8) },

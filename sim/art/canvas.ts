@@ -26,11 +26,7 @@ export function mix(a: Rgb, b: Rgb, t: number): Rgb {
 }
 
 export function shade(colour: Rgb, factor: number): Rgb {
-  return [
-    Math.min(255, colour[0] * factor),
-    Math.min(255, colour[1] * factor),
-    Math.min(255, colour[2] * factor),
-  ];
+  return [Math.min(255, colour[0] * factor), Math.min(255, colour[1] * factor), Math.min(255, colour[2] * factor)];
 }
 
 /** The colour at `t` (0 to 1) of evenly spaced stops. */
@@ -60,9 +56,7 @@ export function lighten(data: Uint8Array, i: number, colour: Rgb, strength: numb
 }
 
 /** Four by four ordered thresholds: they hide the steps of a gradient and still deflate well. */
-const DITHER = Float32Array.of(0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5).map(
-  (v) => v / 16,
-);
+const DITHER = Float32Array.of(0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5).map((v) => v / 16);
 
 /** Fills whole rows from `top` to `bottom` with a vertical gradient. */
 export function gradient(canvas: Canvas, stops: readonly Rgb[], top: number, bottom: number): void {
@@ -82,14 +76,7 @@ export function gradient(canvas: Canvas, stops: readonly Rgb[], top: number, bot
 }
 
 /** Light that fades with distance from a point, out to `radius`. */
-export function glow(
-  canvas: Canvas,
-  cx: number,
-  cy: number,
-  radius: number,
-  colour: Rgb,
-  strength: number,
-): void {
+export function glow(canvas: Canvas, cx: number, cy: number, radius: number, colour: Rgb, strength: number): void {
   const { width, height, data } = canvas;
   const x0 = Math.max(0, Math.floor(cx - radius));
   const x1 = Math.min(width, Math.ceil(cx + radius));

@@ -86,10 +86,7 @@ function paintWindows(scene: Scene, tower: Tower, t: number, random: Random): vo
   const cols = Math.floor((tower.wide * 0.9) / pitch);
   const rows = Math.min(90, Math.floor((tower.bottom - tower.top) / (pitch * 1.35)) - 1);
   const lit = (palette.night ? 0.42 : 0.2) * (0.4 + 0.6 * detail) * between(random, 0.4, 1.3);
-  const lamp =
-    random() < 0.75
-      ? mix(palette.light, palette.accents[0], 0.35)
-      : (palette.accents[1] ?? palette.glow);
+  const lamp = random() < 0.75 ? mix(palette.light, palette.accents[0], 0.35) : (palette.accents[1] ?? palette.glow);
   const inset = (tower.wide - cols * pitch) / 2;
   for (let r = 0; r < rows; r++) {
     const row = random() < 0.08;
@@ -104,16 +101,7 @@ function paintWindows(scene: Scene, tower: Tower, t: number, random: Random): vo
 }
 
 /** An upright box with exact edges: cheaper than a path, and a city has thousands. */
-function box(
-  canvas: Canvas,
-  x0: number,
-  y0: number,
-  x1: number,
-  y1: number,
-  top: Rgb,
-  bottom: Rgb,
-  alpha = 1,
-): void {
+function box(canvas: Canvas, x0: number, y0: number, x1: number, y1: number, top: Rgb, bottom: Rgb, alpha = 1): void {
   const { width, height, data } = canvas;
   const yTo = Math.min(height, Math.ceil(y1));
   const xTo = Math.min(width, Math.ceil(x1));

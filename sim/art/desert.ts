@@ -32,11 +32,7 @@ function paintDune(scene: Scene, base: number, rise: number, t: number, lean: nu
     { length: width },
     (_, x) => base - rise * (0.5 + fbm(noise, (x / unit) * scale, 3.7, 2)),
   );
-  const sand = mix(
-    mix(palette.far, palette.sky[3], 0.5 * (1 - t)),
-    palette.accents[1] ?? palette.far,
-    0.15,
-  );
+  const sand = mix(mix(palette.far, palette.sky[3], 0.5 * (1 - t)), palette.accents[1] ?? palette.far, 0.15);
   const lit = mix(sand, palette.light, 0.38);
   const dark = mix(sand, palette.near, 0.42 + 0.3 * t);
   const ripples = fieldOf(
@@ -61,10 +57,7 @@ function paintDune(scene: Scene, base: number, rise: number, t: number, lean: nu
       if (under <= 0) continue;
       const wave = Math.sin((under / unit) * 420 * (1.25 - t) + row[x]! * 9) * 0.035 * t;
       const fall = Math.min(1, under / (rise * 2.6));
-      const colour = shade(
-        mix(dark, lit, smooth(flank[x]! * 3.4 + 0.5) * (1 - 0.45 * fall)),
-        1 + wave,
-      );
+      const colour = shade(mix(dark, lit, smooth(flank[x]! * 3.4 + 0.5) * (1 - 0.45 * fall)), 1 + wave);
       blend(data, (y * width + x) * 3, colour, Math.min(1, under));
     }
   }

@@ -77,13 +77,10 @@ function paintEyes({ scene, skin, hair, at, head, fill }: Sitter, man: boolean):
       [x + side * 0.02, -0.36 + lift],
       [x + side * 0.26, -0.25 + lift * 0.4],
     ];
-    stroke(
-      scene.canvas,
-      open(brow.map(([a, b]) => at(a, b))),
-      head * (man ? 0.085 : 0.055),
-      head * 0.02,
-      { top: ink, alpha: 0.9 },
-    );
+    stroke(scene.canvas, open(brow.map(([a, b]) => at(a, b))), head * (man ? 0.085 : 0.055), head * 0.02, {
+      top: ink,
+      alpha: 0.9,
+    });
     fill(
       closed(
         [
@@ -226,14 +223,6 @@ function paintEarrings({ scene, at, head }: Sitter): void {
   for (const side of [-1, 1]) {
     const [x, y] = at(side * 0.83, 0.42);
     disc(scene.canvas, x, y, head * 0.075, colour, 1);
-    disc(
-      scene.canvas,
-      x - head * 0.02,
-      y - head * 0.025,
-      head * 0.025,
-      [255, 255, 250],
-      0.8,
-      head * 0.03,
-    );
+    disc(scene.canvas, x - head * 0.02, y - head * 0.025, head * 0.025, [255, 255, 250], 0.8, head * 0.03);
   }
 }

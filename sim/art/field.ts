@@ -11,12 +11,7 @@ export interface Field {
 }
 
 /** Samples `f` (in pixels) over an area; `step` follows the size, so that small pictures stay cheap too. */
-export function fieldOf(
-  width: number,
-  height: number,
-  step: number,
-  f: (x: number, y: number) => number,
-): Field {
+export function fieldOf(width: number, height: number, step: number, f: (x: number, y: number) => number): Field {
   const pace = Math.max(1, step);
   const cols = Math.ceil(width / pace) + 2;
   const rows = Math.ceil(height / pace) + 2;
@@ -40,8 +35,7 @@ export function readRow(field: Field, y: number, out: Float32Array): void {
     const c = Math.floor(ax);
     const fx = ax - c;
     const left = samples[upper + c]! + (samples[lower + c]! - samples[upper + c]!) * fy;
-    const right =
-      samples[upper + c + 1]! + (samples[lower + c + 1]! - samples[upper + c + 1]!) * fy;
+    const right = samples[upper + c + 1]! + (samples[lower + c + 1]! - samples[upper + c + 1]!) * fy;
     out[x] = left + (right - left) * fx;
   }
 }

@@ -102,27 +102,15 @@ function growBranches(scene: Scene, trunk: readonly Point[], girth: number, colo
 }
 
 /** Leaves hang in clumps from the upper edge; far ones are many and small. */
-function growLeaves(
-  scene: Scene,
-  noise: Noise,
-  trunk: readonly Point[],
-  girth: number,
-  colour: Rgb,
-  t: number,
-): void {
+function growLeaves(scene: Scene, noise: Noise, trunk: readonly Point[], girth: number, colour: Rgb, t: number): void {
   const { canvas, random, palette, detail } = scene;
   const count = Math.round((6 + 18 * t) * (0.4 + 0.6 * detail));
   const spread = canvas.unit * (0.05 + 0.14 * t);
   for (let k = 0; k < count; k++) {
     const x = trunk[3]![0] + between(random, -1, 1) * spread;
-    const y =
-      canvas.height * 0.3 * random() ** 2.2 * (1 - 0.3 * t) +
-      fbm(noise, x / canvas.unit, k, 2) * girth;
+    const y = canvas.height * 0.3 * random() ** 2.2 * (1 - 0.3 * t) + fbm(noise, x / canvas.unit, k, 2) * girth;
     const size = canvas.unit * (0.008 + 0.018 * t) * between(random, 0.6, 1.4);
-    const leaf =
-      random() < 0.12
-        ? mix(colour, palette.accents[0], 0.45)
-        : mix(colour, palette.far, random() * 0.25);
+    const leaf = random() < 0.12 ? mix(colour, palette.accents[0], 0.45) : mix(colour, palette.far, random() * 0.25);
     disc(canvas, x, y, size, leaf, 0.75, size * 0.5);
   }
 }
@@ -150,10 +138,7 @@ function paintShafts(scene: Scene, light: Point, noise: Noise): void {
   const { width, height, data, unit } = canvas;
   const beams = Float32Array.from({ length: BEAMS + 1 }, (_, k) => {
     const angle = ((k / BEAMS) * 2 - 1) * WIDEST_BEAM;
-    return (
-      Math.max(0, noise(angle * 9, 2.5) + 0.4 * noise(angle * 23, 7.5) - 0.12) *
-      (1 - Math.abs(angle))
-    );
+    return Math.max(0, noise(angle * 9, 2.5) + 0.4 * noise(angle * 23, 7.5) - 0.12) * (1 - Math.abs(angle));
   });
   for (let y = 0; y < height; y++) {
     const dy = y - light[1] + unit * 0.7;

@@ -20,8 +20,7 @@ export function paintMountains(scene: Scene): void {
     const noise = noiseFrom(random);
     const near = k >= LAYERS - 2;
     const base = horizon + unit * 0.03 + (shore - horizon) * t ** 1.4 * (lake ? 0.82 : 0.86);
-    const rise =
-      unit * (near ? between(random, 0.07, 0.12) : between(random, 0.24, 0.42) * (1 - t * 0.55));
+    const rise = unit * (near ? between(random, 0.07, 0.12) : between(random, 0.24, 0.42) * (1 - t * 0.55));
     const crest = skyline(
       canvas,
       noise,
@@ -49,7 +48,6 @@ export function paintMountains(scene: Scene): void {
         : {}),
     });
   }
-  if (lake)
-    paintMirror(canvas, noiseFrom(random), shore, mix(palette.near, palette.sky[1], 0.35), 0.42);
+  if (lake) paintMirror(canvas, noiseFrom(random), shore, mix(palette.near, palette.sky[1], 0.35), 0.42);
   paintBirds(scene, sun, shade(palette.near, 0.8));
 }

@@ -34,8 +34,7 @@ export function fillPath(canvas: Canvas, points: readonly Point[], paint: Paint)
   const cover = new Float32Array(x1 - x0);
   for (let y = y0; y < y1; y++) {
     cover.fill(0);
-    for (let s = 0; s < SCANS_PER_ROW; s++)
-      coverRow(points, y + (s + 0.5) / SCANS_PER_ROW, x0, cover);
+    for (let s = 0; s < SCANS_PER_ROW; s++) coverRow(points, y + (s + 0.5) / SCANS_PER_ROW, x0, cover);
     const t = high - low < 1 ? 0 : (y - low) / (high - low);
     const colour = paint.bottom ? mix(paint.top, paint.bottom, t) : paint.top;
     paintRow(canvas, y, x0, cover, colour, paint.alpha ?? 1);
@@ -68,14 +67,7 @@ function coverRow(points: readonly Point[], y: number, x0: number, cover: Float3
   }
 }
 
-function paintRow(
-  canvas: Canvas,
-  y: number,
-  x0: number,
-  cover: Float32Array,
-  colour: Rgb,
-  alpha: number,
-): void {
+function paintRow(canvas: Canvas, y: number, x0: number, cover: Float32Array, colour: Rgb, alpha: number): void {
   for (let x = 0, i = (y * canvas.width + x0) * 3; x < cover.length; x++, i += 3) {
     const c = cover[x]!;
     if (c > 0) blend(canvas.data, i, colour, Math.min(1, c) * alpha);
@@ -86,13 +78,7 @@ function paintRow(
 export function closed(points: readonly Point[], perSide = 8): Point[] {
   const n = points.length;
   return points.flatMap((_, i) =>
-    spline(
-      points[(i + n - 1) % n]!,
-      points[i]!,
-      points[(i + 1) % n]!,
-      points[(i + 2) % n]!,
-      perSide,
-    ),
+    spline(points[(i + n - 1) % n]!, points[i]!, points[(i + 1) % n]!, points[(i + 2) % n]!, perSide),
   );
 }
 
@@ -102,13 +88,7 @@ export function open(points: readonly Point[], perSide = 8): Point[] {
   const out: Point[] = [];
   for (let i = 0; i < last; i++) {
     out.push(
-      ...spline(
-        points[Math.max(0, i - 1)]!,
-        points[i]!,
-        points[i + 1]!,
-        points[Math.min(last, i + 2)]!,
-        perSide,
-      ),
+      ...spline(points[Math.max(0, i - 1)]!, points[i]!, points[i + 1]!, points[Math.min(last, i + 2)]!, perSide),
     );
   }
   const end = points[last];
@@ -128,13 +108,7 @@ function catmull(a: number, b: number, c: number, d: number, t: number): number 
 }
 
 /** A line with a width that goes from `from` to `to`. */
-export function stroke(
-  canvas: Canvas,
-  line: readonly Point[],
-  from: number,
-  to: number,
-  paint: Paint,
-): void {
+export function stroke(canvas: Canvas, line: readonly Point[], from: number, to: number, paint: Paint): void {
   const left: Point[] = [];
   const right: Point[] = [];
   line.forEach(([x, y], i) => {

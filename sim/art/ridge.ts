@@ -30,20 +30,13 @@ export function skyline(
   const shift = noise(base * 0.013, rise * 0.017) * 40 + 50;
   return Float32Array.from({ length: canvas.width }, (_, x) => {
     const u = (x / canvas.unit) * scale + shift;
-    const soft =
-      0.5 + 0.5 * fbm(noise, u, shift, Math.max(1, Math.round(octaves * (0.3 + 0.7 * sharp))));
+    const soft = 0.5 + 0.5 * fbm(noise, u, shift, Math.max(1, Math.round(octaves * (0.3 + 0.7 * sharp))));
     const peaks = crests(noise, u * 0.7, shift * 1.7, octaves) - 0.35;
     return base - rise * (soft * (1 - sharp * 0.75) + peaks * sharp * 0.75);
   });
 }
 
-export function paintRidge(
-  canvas: Canvas,
-  noise: Noise,
-  crest: Float32Array,
-  bottom: number,
-  paint: RidgePaint,
-): void {
+export function paintRidge(canvas: Canvas, noise: Noise, crest: Float32Array, bottom: number, paint: RidgePaint): void {
   const { width, height, data, unit } = canvas;
   const top = Math.max(0, Math.floor(crest.reduce((a, b) => Math.min(a, b), height)));
   const to = Math.min(height, Math.ceil(bottom));
@@ -99,13 +92,7 @@ function reliefOf(
 }
 
 /** Plants firs on a skyline: each lifts it by a triangle with hanging boughs. */
-export function plantFirs(
-  canvas: Canvas,
-  random: Random,
-  crest: Float32Array,
-  size: number,
-  density: number,
-): void {
+export function plantFirs(canvas: Canvas, random: Random, crest: Float32Array, size: number, density: number): void {
   const base = Float32Array.from(crest);
   const count = Math.round((canvas.width / size) * density);
   for (let k = 0; k < count; k++) {
@@ -124,27 +111,16 @@ export function plantFirs(
 }
 
 /** Repeats what is above the water line below it, pulled about by ripples and tinted. */
-export function paintMirror(
-  canvas: Canvas,
-  noise: Noise,
-  line: number,
-  tint: Rgb,
-  strength: number,
-): void {
+export function paintMirror(canvas: Canvas, noise: Noise, line: number, tint: Rgb, strength: number): void {
   const { width, height, data, unit } = canvas;
   const from = Math.floor(line);
   const depth = Math.max(1, height - from);
   for (let y = from; y < height; y++) {
     const near = (y - from) / depth;
     const wave = noise((y / unit) * (90 - 60 * near), 3.3) + 0.5 * noise((y / unit) * 190, 8.1);
-    const source = Math.max(
-      0,
-      Math.min(from - 1, Math.round(2 * from - y - 1 + wave * unit * 0.008 * (0.4 + near))),
-    );
+    const source = Math.max(0, Math.min(from - 1, Math.round(2 * from - y - 1 + wave * unit * 0.008 * (0.4 + near))));
     for (let x = 0; x < width; x++) {
-      const sway = Math.round(
-        noise((x / unit) * 9, (y / unit) * 130) * unit * 0.004 * (0.3 + 1.7 * near),
-      );
+      const sway = Math.round(noise((x / unit) * 9, (y / unit) * 130) * unit * 0.004 * (0.3 + 1.7 * near));
       const sx = Math.min(width - 1, Math.max(0, x + sway));
       const i = (y * width + x) * 3;
       const s = (source * width + sx) * 3;

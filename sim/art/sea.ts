@@ -21,15 +21,9 @@ export function paintSea(scene: Scene): void {
     for (let x = 0; x < width; x++) {
       const across = left ? x / width : 1 - x / width;
       crest[x] =
-        horizon +
-        unit * 0.002 -
-        Math.max(0, horizon - crest[x]!) * Math.max(0, 1 - across / (0.75 - 0.2 * k)) ** 0.7;
+        horizon + unit * 0.002 - Math.max(0, horizon - crest[x]!) * Math.max(0, 1 - across / (0.75 - 0.2 * k)) ** 0.7;
     }
-    const body = mix(
-      mix(palette.far, palette.sky[2], 0.4 - 0.15 * k),
-      palette.near,
-      0.25 + 0.27 * k,
-    );
+    const body = mix(mix(palette.far, palette.sky[2], 0.4 - 0.15 * k), palette.near, 0.25 + 0.27 * k);
     paintRidge(canvas, noise, crest, horizon, {
       crest: body,
       foot: mix(body, palette.sky[3], 0.3 - 0.1 * k),

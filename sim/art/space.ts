@@ -91,14 +91,7 @@ function paintPlanet(scene: Scene, cx: number, cy: number, radius: number, tilt:
 }
 
 /** The ring's far half is painted before the planet, its near half after. */
-function paintRing(
-  scene: Scene,
-  cx: number,
-  cy: number,
-  radius: number,
-  tilt: number,
-  near: boolean,
-): void {
+function paintRing(scene: Scene, cx: number, cy: number, radius: number, tilt: number, near: boolean): void {
   const { canvas, palette, random } = scene;
   const noise = noiseFrom(random);
   const sin = Math.sin(tilt);
@@ -110,8 +103,7 @@ function paintRing(
     const r = Math.hypot(across, down * 3.6) / radius;
     if (r < 1.28 || r > 2.25) return;
     const grain = 0.55 + 0.45 * noise(r * 26, 1.5);
-    const edge =
-      smooth((r - 1.28) * 12) * smooth((2.25 - r) * 9) * (Math.abs(r - 1.86) < 0.03 ? 0.2 : 1);
+    const edge = smooth((r - 1.28) * 12) * smooth((2.25 - r) * 9) * (Math.abs(r - 1.86) < 0.03 ? 0.2 : 1);
     const shadow = across > 0 && !near && across < radius * 1.1 ? 0.35 : 1;
     blend(canvas.data, i, mix(palette.far, palette.light, grain), edge * grain * 0.75 * shadow);
   });
@@ -124,15 +116,7 @@ function paintMoon(scene: Scene, cx: number, cy: number, radius: number): void {
   const y = cy + Math.sin(angle) * radius * 1.5;
   const size = radius * between(random, 0.08, 0.17);
   disc(canvas, x, y, size, shade(palette.far, 0.35), 1);
-  disc(
-    canvas,
-    x - size * 0.12,
-    y - size * 0.12,
-    size * 0.86,
-    mix(palette.far, palette.light, 0.7),
-    0.9,
-    size * 0.3,
-  );
+  disc(canvas, x - size * 0.12, y - size * 0.12, size * 0.86, mix(palette.far, palette.light, 0.7), 0.9, size * 0.3);
 }
 
 function eachPixel(

@@ -37,6 +37,11 @@ async function call(
   return { status: reply.status, value: JSON.parse(reply.body.toString()) as unknown };
 }
 
+/** What each card answers to one and the same request. */
+function statuses(): Promise<number[]> {
+  return Promise.all(park.cards.map(async ({ origin }) => (await ask(origin, { path: PATH, json: SMALL })).status));
+}
+
 describe("the control API", () => {
   it("lists every card with its counts, sensors, fault and heartbeats, and the sums", async () => {
     await ask(must(park.cards[2]).origin, { path: PATH, json: SMALL });
@@ -56,15 +61,10 @@ describe("the control API", () => {
   });
 
   it("breaks and heals one card, or all", async () => {
-    expect(
-      await call("POST", "/cards/gpu-01-0/fault", { kind: "status", status: 503 }),
-    ).toMatchObject({ status: 200, value: { fault: { kind: "status", status: 503 } } });
-    const statuses = (): Promise<number[]> =>
-      Promise.all(
-        park.cards.map(
-          async ({ origin }) => (await ask(origin, { path: PATH, json: SMALL })).status,
-        ),
-      );
+    expect(await call("POST", "/cards/gpu-01-0/fault", { kind: "status", status: 503 })).toMatchObject({
+      status: 200,
+      value: { fault: { kind: "status", status: 503 } },
+    });
     expect(await statuses()).toEqual([503, 200, 200, 200, 200, 200]);
     await call("POST", "/cards/*/fault", { kind: "status", status: 502 });
     expect(new Set(await statuses())).toEqual(new Set([502]));
@@ -86,9 +86,7 @@ describe("the control API", () => {
 
   it("shows runs and heads, sets the token, and begins anew", async () => {
     await call("POST", "/token", { client_id: "a", client_secret: "b", card: "gpu-01-1" });
-    await Promise.all(
-      park.cards.slice(0, 2).map(({ origin }) => ask(origin, { path: PATH, json: SMALL })),
-    );
+    await Promise.all(park.cards.slice(0, 2).map(({ origin }) => ask(origin, { path: PATH, json: SMALL })));
     expect((await call("GET", "/runs?card=gpu-01-0")).value).toMatchObject({
       runs: [{ card: "gpu-01-0", path: PATH, ended: "done" }],
     });
@@ -114,9 +112,7 @@ describe("the control API", () => {
   });
 
   it("obeys no page in a browser", async () => {
-    expect(
-      (await call("POST", "/reset", undefined, { origin: "http://pages.example" })).status,
-    ).toBe(403);
+    expect((await call("POST", "/reset", undefined, { origin: "http://pages.example" })).status).toBe(403);
   });
 });
 
@@ -126,9 +122,7 @@ describe("the command line", () => {
   const started: ChildProcess[] = [];
   afterAll(() => started.forEach((child) => child.kill("SIGKILL")));
 
-  async function start(
-    ...args: string[]
-  ): Promise<{
+  async function start(...args: string[]): Promise<{
     child: ChildProcess;
     ready: { control: string; cards: { card: string; origin: string }[] };
   }> {

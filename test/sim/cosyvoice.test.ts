@@ -21,11 +21,7 @@ afterAll(() => park.close());
 describe("audio-generate", () => {
   it("gives a whole WAV with its length", async () => {
     const reply = await ask(origin, { path: PATH, json: { text: TEXT, voice: "anna" } });
-    expect([reply.status, header(reply, "content-type"), reply.whole]).toEqual([
-      200,
-      "audio/wav",
-      true,
-    ]);
+    expect([reply.status, header(reply, "content-type"), reply.whole]).toEqual([200, "audio/wav", true]);
     expect(Number(header(reply, "content-length"))).toBe(reply.body.length);
     expect(reply.body.readUInt32LE(4)).toBe(reply.body.length - 8);
     expect(reply.body.readUInt32LE(40)).toBe(reply.body.length - 44);
@@ -44,14 +40,12 @@ describe("audio-generate", () => {
   it("streams chunk after chunk as the sound is made, with a header that does not know the end", async () => {
     park.setService({ service_ms: 400, chunk_ms: 300 });
     const reply = await ask(origin, { path: PATH, json: { text: TEXT, stream: true } });
-    expect([
-      header(reply, "transfer-encoding"),
-      header(reply, "content-length"),
-      reply.whole,
-    ]).toEqual(["chunked", null, true]);
-    expect([reply.body.readUInt32LE(4), reply.body.readUInt32LE(40)]).toEqual([
-      0xffffffff, 0xffffffff,
+    expect([header(reply, "transfer-encoding"), header(reply, "content-length"), reply.whole]).toEqual([
+      "chunked",
+      null,
+      true,
     ]);
+    expect([reply.body.readUInt32LE(4), reply.body.readUInt32LE(40)]).toEqual([0xffffffff, 0xffffffff]);
     const chunks = Math.ceil((reply.body.length - 44) / 14_400);
     expect(chunks).toBeGreaterThan(5);
     const [first, last] = [must(reply.arrivals[1]), must(reply.arrivals.at(-1))];
@@ -124,30 +118,27 @@ describe("CosyVoice's own routes", () => {
     inference_instruct2: ["tts_text", "instruct_text", "prompt_wav"],
   };
 
-  it.each(Object.entries(fields))(
-    "%s streams bare samples without a type, at both places",
-    async (name, names) => {
-      for (const prefix of ["", "/AIVoice/TTS/CosyVoice2"]) {
-        const form = new FormData();
-        for (const field of names)
-          form.set(field, field === "prompt_wav" ? new Blob([new Uint8Array(64)]) : "hello there");
-        const request = new Request(origin, { method: "POST", body: form });
-        const headers = { "content-type": must(request.headers.get("content-type")) };
-        const reply = await ask(origin, {
-          path: `${prefix}/${name}`,
-          headers,
-          body: Buffer.from(await request.arrayBuffer()),
-        });
-        expect([
-          reply.status,
-          header(reply, "content-type"),
-          header(reply, "transfer-encoding"),
-        ]).toEqual([200, null, "chunked"]);
-        expect(reply.body.length % 2).toBe(0);
-        expect(reply.body.length).toBeGreaterThan(20_000);
-      }
-    },
-  );
+  it.each(Object.entries(fields))("%s streams bare samples without a type, at both places", async (name, names) => {
+    for (const prefix of ["", "/AIVoice/TTS/CosyVoice2"]) {
+      const form = new FormData();
+      for (const field of names)
+        form.set(field, field === "prompt_wav" ? new Blob([new Uint8Array(64)]) : "hello there");
+      const request = new Request(origin, { method: "POST", body: form });
+      const headers = { "content-type": must(request.headers.get("content-type")) };
+      const reply = await ask(origin, {
+        path: `${prefix}/${name}`,
+        headers,
+        body: Buffer.from(await request.arrayBuffer()),
+      });
+      expect([reply.status, header(reply, "content-type"), header(reply, "transfer-encoding")]).toEqual([
+        200,
+        null,
+        "chunked",
+      ]);
+      expect(reply.body.length % 2).toBe(0);
+      expect(reply.body.length).toBeGreaterThan(20_000);
+    }
+  });
 
   it.each(Object.entries(fields))("%s names every field that is missing", async (name, names) => {
     const reply = await ask(origin, {
@@ -172,13 +163,10 @@ describe("CosyVoice's own routes", () => {
         })
       ).status,
     ).toBe(200);
-    expect(
-      (await ask(origin, { method: "GET", path: "/inference_sft?tts_text=hi&spk_id=anna" })).status,
-    ).toBe(200);
+    expect((await ask(origin, { method: "GET", path: "/inference_sft?tts_text=hi&spk_id=anna" })).status).toBe(200);
     const broken = { "content-type": "multipart/form-data; boundary=x" };
-    expect(
-      (await ask(origin, { path: "/inference_sft", headers: broken, body: Buffer.from("no form") }))
-        .status,
-    ).toBe(400);
+    expect((await ask(origin, { path: "/inference_sft", headers: broken, body: Buffer.from("no form") })).status).toBe(
+      400,
+    );
   });
 });

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { array, assert, constantFrom, nat, property, record } from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Ledger, ParkTally, RUNS_KEPT_MAX } from "../../sim/counts.ts";
 import type { Run } from "../../sim/counts.ts";
@@ -66,8 +66,7 @@ describe("counts", () => {
 
   it("forgets the oldest runs beyond its limit, and no count with them", () => {
     const { ledger } = card();
-    for (let now = 1; now <= RUNS_KEPT_MAX + 10; now++)
-      ledger.end(ledger.start(now, START), now, "done");
+    for (let now = 1; now <= RUNS_KEPT_MAX + 10; now++) ledger.end(ledger.start(now, START), now, "done");
     expect(ledger.runs()).toHaveLength(RUNS_KEPT_MAX);
     expect(must(ledger.runs()[0]).started_at).toBe(11);
     expect(ledger.counts(9_999)).toMatchObject({
@@ -109,12 +108,12 @@ describe("counts", () => {
   });
 
   it("at all times starts = done + ghosts + stopped + failed + running, against a plain recount", () => {
-    const step = fc.record({
-      do: fc.constantFrom("start", "leave", "done", "stopped", "fault", "reset"),
-      which: fc.nat(20),
+    const step = record({
+      do: constantFrom("start", "leave", "done", "stopped", "fault", "reset"),
+      which: nat(20),
     });
-    fc.assert(
-      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+    assert(
+      property(array(step, { maxLength: 120 }), (steps) => {
         const { ledger, park } = card();
         const open: Run[] = [];
         let highest = 0;
@@ -135,12 +134,7 @@ describe("counts", () => {
           }
           const c = ledger.counts(now + 1);
           expect(c.starts).toBe(c.done + c.ghosts + c.stopped + c.failed + c.running);
-          expect([c.running, c.highest, c.over, park.running]).toEqual([
-            open.length,
-            highest,
-            over,
-            open.length,
-          ]);
+          expect([c.running, c.highest, c.over, park.running]).toEqual([open.length, highest, over, open.length]);
         });
       }),
       { numRuns: 200 },

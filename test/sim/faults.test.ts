@@ -1,4 +1,5 @@
 import { request } from "node:http";
+import { connect } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startPark } from "../../sim/park.ts";
 import type { Park } from "../../sim/park.ts";
@@ -41,22 +42,15 @@ function counts(): ReturnType<Park["counts"]> {
 }
 
 describe("status", () => {
-  it.each([500, 502, 503, 504, 418])(
-    "answers %i to all, at once, as a run that failed",
-    async (status) => {
-      park.setService({ service_ms: 3_000 });
-      await spoil({ kind: "status", status, body: '{"no":"luck"}' });
-      const [run, read] = await Promise.all([paint(), ask(origin, { method: "GET", path: READ })]);
-      expect([run.status, read.status, run.body.toString()]).toEqual([
-        status,
-        status,
-        '{"no":"luck"}',
-      ]);
-      expect(must(run.arrivals[0])).toBeLessThan(1_000);
-      expect(counts()).toMatchObject({ starts: 1, failed: 1, running: 0 });
-      expect(must(park.runs()[0])).toMatchObject({ ended: "fault", path: PAINT });
-    },
-  );
+  it.each([500, 502, 503, 504, 418])("answers %i to all, at once, as a run that failed", async (status) => {
+    park.setService({ service_ms: 3_000 });
+    await spoil({ kind: "status", status, body: '{"no":"luck"}' });
+    const [run, read] = await Promise.all([paint(), ask(origin, { method: "GET", path: READ })]);
+    expect([run.status, read.status, run.body.toString()]).toEqual([status, status, '{"no":"luck"}']);
+    expect(must(run.arrivals[0])).toBeLessThan(1_000);
+    expect(counts()).toMatchObject({ starts: 1, failed: 1, running: 0 });
+    expect(must(park.runs()[0])).toMatchObject({ ended: "fault", path: PAINT });
+  });
 
   it("may come at the end, when the GPU has worked", async () => {
     park.setService({ service_ms: 120 });
@@ -88,10 +82,7 @@ describe("how often a fault strikes", () => {
   it("is by chance, if a probability is given", async () => {
     await spoil({ kind: "status", status: 503, probability: 0.5 });
     const statuses = await Promise.all(
-      Array.from(
-        { length: 60 },
-        async () => (await ask(origin, { method: "GET", path: READ })).status,
-      ),
+      Array.from({ length: 60 }, async () => (await ask(origin, { method: "GET", path: READ })).status),
     );
     expect(new Set(statuses)).toEqual(new Set([200, 503]));
   });
@@ -128,6 +119,18 @@ describe("refuse", () => {
     await spoil({ kind: "refuse" });
     expect(await running).toMatchObject({ status: 200, whole: true, end: "closed" });
     expect(counts()).toMatchObject({ done: 1 });
+  });
+
+  it("resets who has begun a request and comes with the rest of it too late", async () => {
+    const socket = connect(Number(new URL(origin).port), "127.0.0.1");
+    const ended = new Promise<string | undefined>((resolve) =>
+      socket.on("error", (error: NodeJS.ErrnoException) => resolve(error.code)),
+    );
+    socket.write(`GET ${READ} HTTP/1.1\r\n`);
+    await pause(60);
+    await spoil({ kind: "refuse" });
+    socket.write("host: x\r\n\r\n");
+    expect(await ended).toBe("ECONNRESET");
   });
 
   it("with kill cuts what runs, as a process that dies", async () => {
@@ -216,9 +219,7 @@ describe("an answer that is slow or broken", () => {
     const reply = await paint();
     expect(reply).toMatchObject({ status: 200, whole: true });
     expect(reply.arrivals.length).toBeGreaterThan(5);
-    expect(must(reply.arrivals.at(-1)) - must(reply.arrivals[0])).toBeGreaterThan(
-      (reply.body.length / 12_000) * 700,
-    );
+    expect(must(reply.arrivals.at(-1)) - must(reply.arrivals[0])).toBeGreaterThan((reply.body.length / 12_000) * 700);
   });
 
   it("truncate by length: fewer bytes than were promised, then FIN", async () => {
@@ -233,10 +234,7 @@ describe("an answer that is slow or broken", () => {
   it("truncate by chunk: the last chunk never comes", async () => {
     await spoil({ kind: "truncate", how: "chunked", fraction: 0.3 });
     for (const reply of [await paint(), await speak()]) {
-      expect([header(reply, "transfer-encoding"), header(reply, "content-length")]).toEqual([
-        "chunked",
-        null,
-      ]);
+      expect([header(reply, "transfer-encoding"), header(reply, "content-length")]).toEqual(["chunked", null]);
       expect(reply).toMatchObject({ end: "closed", whole: false });
     }
   });
@@ -246,9 +244,7 @@ describe("an answer that is slow or broken", () => {
     const reply = await paint();
     expect(reply).toMatchObject({ status: 200, whole: true });
     expect(() => JSON.parse(reply.body.toString()) as unknown).toThrow();
-    expect(
-      (await ask(origin, { path: SPEAK, json: { text: "hello" } })).body.readUInt32LE(40),
-    ).toBeGreaterThan(10_000);
+    expect((await ask(origin, { path: SPEAK, json: { text: "hello" } })).body.readUInt32LE(40)).toBeGreaterThan(10_000);
     expect(await speak()).toMatchObject({ whole: true });
   });
 
@@ -277,10 +273,7 @@ describe("an answer that is slow or broken", () => {
   it("not_json: HTML with status 200", async () => {
     await spoil({ kind: "not_json" });
     const reply = await paint();
-    expect([reply.status, header(reply, "content-type")]).toEqual([
-      200,
-      "text/html; charset=utf-8",
-    ]);
+    expect([reply.status, header(reply, "content-type")]).toEqual([200, "text/html; charset=utf-8"]);
     expect(reply.body.toString()).toContain("<html>");
     expect(counts()).toMatchObject({ starts: 1, failed: 1 });
   });
@@ -295,17 +288,14 @@ describe("an answer that is slow or broken", () => {
         how === "none" ? [0, false] : [1, how === "cut" || how === "base64"],
       );
       if (how === "base64") expect(images[0]).toMatch(/[^A-Za-z0-9+/=]/);
-      if (how === "cut")
-        expect(Buffer.from(must(images[0]), "base64").includes("IEND")).toBe(false);
+      if (how === "cut") expect(Buffer.from(must(images[0]), "base64").includes("IEND")).toBe(false);
       expect(counts()).toMatchObject({ failed: 1 });
     },
   );
 
   it("bad_image: a sound that is none", async () => {
     await spoil({ kind: "bad_image" });
-    expect((await ask(origin, { path: SPEAK, json: { text: "x" } })).body.toString()).toBe(
-      "not a sound",
-    );
+    expect((await ask(origin, { path: SPEAK, json: { text: "x" } })).body.toString()).toBe("not a sound");
   });
 
   it("huge_header: a head of 70 KB, which a common client cannot take", async () => {
@@ -322,12 +312,7 @@ describe("an answer that is slow or broken", () => {
 describe("what never reaches the card", () => {
   it.each([
     ["tunnel_down", { kind: "tunnel_down" }, 530, null],
-    [
-      "access_denied",
-      { kind: "access_denied" },
-      302,
-      "https://access.example/cdn-cgi/access/login/card",
-    ],
+    ["access_denied", { kind: "access_denied" }, 302, "https://access.example/cdn-cgi/access/login/card"],
     ["access_denied, strictly", { kind: "access_denied", strict: true }, 403, null],
     ["access_denied with 401", { kind: "access_denied", strict: true, status: 401 }, 401, null],
     ["redirect", { kind: "redirect", status: 308, location: "/there" }, 308, "/there"],
@@ -358,10 +343,7 @@ describe("a connection", () => {
     );
     await new Promise((resolve) => socket.once("close", resolve));
     const text = Buffer.concat(parts).toString("latin1");
-    expect([...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual([
-      "500",
-      "200",
-    ]);
+    expect([...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual(["500", "200"]);
   });
 
   it("refuses a body beyond 128 MiB before it is sent", async () => {

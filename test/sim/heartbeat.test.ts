@@ -69,15 +69,9 @@ describe("heartbeats", () => {
     const own = beats.filter((beat) => beat.url === "/admin/v1/cards/gpu-01-0/heartbeat");
     expect(own.length).toBeGreaterThanOrEqual(3);
     expect(own.length).toBeLessThanOrEqual(5);
+    expect(own.every((beat) => beat.method === "POST" && beat.authorization === "Bearer tok-a")).toBe(true);
     expect(
-      own.every((beat) => beat.method === "POST" && beat.authorization === "Bearer tok-a"),
-    ).toBe(true);
-    expect(
-      beats.some(
-        (beat) =>
-          beat.url === "/admin/v1/cards/gpu-01-1/heartbeat" &&
-          beat.authorization === "Bearer tok-b",
-      ),
+      beats.some((beat) => beat.url === "/admin/v1/cards/gpu-01-1/heartbeat" && beat.authorization === "Bearer tok-b"),
     ).toBe(true);
     const { body } = must(own[0]);
     expect(body.running).toBe(0);
@@ -134,9 +128,7 @@ describe("heartbeats", () => {
     expect(must(park.reports()[0]).heartbeats.failed).toBeGreaterThan(1);
     park.heartbeat({ url: `${nobody}/x/{card}`, tokens: { "gpu-01-0": "tok" }, every_ms: 40 });
     await until(() => /ECONNREFUSED/.test(must(park.reports()[0]).heartbeats.last_error ?? ""));
-    expect(
-      (await ask(must(park.cards[0]).origin, { method: "GET", path: "/sdapi/v1/samplers" })).status,
-    ).toBe(200);
+    expect((await ask(must(park.cards[0]).origin, { method: "GET", path: "/sdapi/v1/samplers" })).status).toBe(200);
   });
 
   it("wait for the last one's answer and never pile up", async () => {
@@ -153,9 +145,7 @@ describe("heartbeats", () => {
     await pause(60);
     beats = [];
     await pause(120);
-    expect(new Set(beats.map((beat) => beat.url))).toEqual(
-      new Set(["/admin/v1/cards/gpu-01-0/heartbeat"]),
-    );
+    expect(new Set(beats.map((beat) => beat.url))).toEqual(new Set(["/admin/v1/cards/gpu-01-0/heartbeat"]));
     expect(park.reports().map((card) => card.heartbeats.on)).toEqual([true, false]);
   });
 });

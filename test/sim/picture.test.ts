@@ -107,25 +107,15 @@ describe("an image file that a caller sends", () => {
 
   it.each([
     ["PNG", draw("sea", 1, 40, 30), { width: 40, height: 30 }],
-    [
-      "GIF",
-      Buffer.from("474946383961280032000000000000000000000000000000", "hex"),
-      { width: 40, height: 50 },
-    ],
+    ["GIF", Buffer.from("474946383961280032000000000000000000000000000000", "hex"), { width: 40, height: 50 }],
     [
       "JPEG",
-      Buffer.from(
-        `ffd8ffe000104a46494600010100000100010000ffc000110800320028${"00".repeat(12)}`,
-        "hex",
-      ),
+      Buffer.from(`ffd8ffe000104a46494600010100000100010000ffc000110800320028${"00".repeat(12)}`, "hex"),
       { width: 40, height: 50 },
     ],
     [
       "WebP",
-      Buffer.from(
-        `52494646000000005745425056503858${"00".repeat(8)}270000310000${"00".repeat(4)}`,
-        "hex",
-      ),
+      Buffer.from(`52494646000000005745425056503858${"00".repeat(8)}270000310000${"00".repeat(4)}`, "hex"),
       { width: 40, height: 50 },
     ],
     ["text", Buffer.from("certainly not an image at all"), null],

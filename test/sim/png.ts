@@ -20,13 +20,10 @@ export function readPng(file: Buffer): Png {
   if (file.toString("hex", 0, 8) !== SIGNATURE) throw new Error("no PNG signature");
   const chunks = chunksOf(file);
   const [first] = chunks;
-  if (first?.type !== "IHDR" || chunks.at(-1)?.type !== "IEND")
-    throw new Error("IHDR must come first and IEND last");
+  if (first?.type !== "IHDR" || chunks.at(-1)?.type !== "IEND") throw new Error("IHDR must come first and IEND last");
   const [width, height] = [first.data.readUInt32BE(0), first.data.readUInt32BE(4)];
   if (first.data.toString("hex", 8) !== "0802000000") throw new Error("not eight-bit truecolour");
-  const packed = Buffer.concat(
-    chunks.filter(({ type }) => type === "IDAT").map(({ data }) => data),
-  );
+  const packed = Buffer.concat(chunks.filter(({ type }) => type === "IDAT").map(({ data }) => data));
   return {
     width,
     height,
@@ -86,7 +83,5 @@ function guess(kind: number, a: number, b: number, c: number): number {
   if (kind === 3) return Math.floor((a + b) / 2);
   if (kind !== 4) throw new Error("unknown filter");
   const estimate = a + b - c;
-  return [a, b, c].reduce((best, each) =>
-    Math.abs(estimate - each) < Math.abs(estimate - best) ? each : best,
-  );
+  return [a, b, c].reduce((best, each) => (Math.abs(estimate - each) < Math.abs(estimate - best) ? each : best));
 }

@@ -37,6 +37,19 @@ function hangUp(card: number, afterMs: number, how: "reset" | "close" = "reset")
   });
 }
 
+/** A user who asks again the moment an answer is there. */
+async function comeBack(times: number): Promise<void> {
+  for (let i = 0; i < times; i++) await paint(0, i % 5);
+}
+
+/** A user who goes from card to card and hangs up on every fourth. */
+async function useImpatiently(n: number): Promise<void> {
+  for (let i = 0; i < 12; i++) {
+    if ((n + i) % 4 === 0) await hangUp((n * 7 + i) % 6, 15);
+    else await paint((n * 7 + i) % 6, n * 100 + i);
+  }
+}
+
 /** The most runs that overlap, from their own starts and ends: a second opinion on `highest`. */
 function overlap(card?: string): number {
   const runs = park.runs(card);
@@ -45,9 +58,7 @@ function overlap(card?: string): number {
     { at: run.ended_at ?? Infinity, by: -1 },
   ]);
   let now = 0;
-  return marks
-    .toSorted((a, b) => a.at - b.at || a.by - b.by)
-    .reduce((most, { by }) => Math.max(most, (now += by)), 0);
+  return marks.toSorted((a, b) => a.at - b.at || a.by - b.by).reduce((most, { by }) => Math.max(most, (now += by)), 0);
 }
 
 describe("a card", () => {
@@ -60,10 +71,7 @@ describe("a card", () => {
 
   it("has freed its slot before the answer's last byte, so that a caller who comes back at once is never over", async () => {
     park.setService({ service_ms: 5 });
-    const user = async (): Promise<void> => {
-      for (let i = 0; i < 60; i++) await paint(0, i % 5);
-    };
-    await Promise.all([user(), user()]);
+    await Promise.all([comeBack(60), comeBack(60)]);
     expect(park.counts()).toMatchObject({ starts: 120, done: 120, over: 0 });
     expect(must(park.counts().cards["gpu-01-0"]).highest).toBe(2);
   });
@@ -88,9 +96,7 @@ describe("a card", () => {
       const took = must(run.ended_at) - run.started_at;
       expect(took).toBeGreaterThan(198);
       expect(took).toBeLessThan(400);
-      expect(
-        Math.abs(must(run.left_at) + park.counts().ghost_ms - must(run.ended_at)),
-      ).toBeLessThan(2);
+      expect(Math.abs(must(run.left_at) + park.counts().ghost_ms - must(run.ended_at))).toBeLessThan(2);
     },
   );
 
@@ -160,13 +166,7 @@ describe("the park", () => {
 
   it("counts under load what its own list of runs says, hang-ups among them", async () => {
     park.setService({ service_ms: 40, jitter: 0.3 });
-    const user = async (n: number): Promise<void> => {
-      for (let i = 0; i < 12; i++) {
-        if ((n + i) % 4 === 0) await hangUp((n * 7 + i) % 6, 15);
-        else await paint((n * 7 + i) % 6, n * 100 + i);
-      }
-    };
-    await Promise.all(Array.from({ length: 20 }, (_, n) => user(n)));
+    await Promise.all(Array.from({ length: 20 }, (_, n) => useImpatiently(n)));
     await until(() => park.counts().running === 0);
     const counts = park.counts();
     expect(counts.starts).toBe(240);

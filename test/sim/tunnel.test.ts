@@ -25,17 +25,11 @@ describe("a card behind a service token", () => {
     ["none", {}],
     ["only the id", { "cf-access-client-id": "id.access" }],
     ["a wrong secret", { "cf-access-client-id": "id.access", "cf-access-client-secret": "secre7" }],
-    [
-      "a longer secret",
-      { "cf-access-client-id": "id.access", "cf-access-client-secret": "secret7" },
-    ],
+    ["a longer secret", { "cf-access-client-id": "id.access", "cf-access-client-secret": "secret7" }],
   ])("turns away who has %s, before any work", async (_, headers) => {
     park.setToken(TOKEN);
     const reply = await ask(origin, { path: PATH, headers, json: SMALL });
-    expect([reply.status, header(reply, "content-type")]).toEqual([
-      403,
-      "text/html; charset=utf-8",
-    ]);
+    expect([reply.status, header(reply, "content-type")]).toEqual([403, "text/html; charset=utf-8"]);
     expect(park.counts()).toMatchObject({ starts: 0, refused: 1 });
   });
 
@@ -80,9 +74,7 @@ describe("the recorded heads", () => {
 
   it("are the last ones, up to a limit, refused requests among them", async () => {
     for (let i = 0; i < HEADS_KEPT_MAX + 5; i += 5) {
-      await Promise.all(
-        [0, 1, 2, 3, 4].map((k) => ask(origin, { method: "GET", path: `/nowhere/${i + k}` })),
-      );
+      await Promise.all([0, 1, 2, 3, 4].map((k) => ask(origin, { method: "GET", path: `/nowhere/${i + k}` })));
     }
     const heads = park.heads("gpu-01-0");
     expect(heads).toHaveLength(HEADS_KEPT_MAX);

@@ -14,8 +14,7 @@ function loudness(samples: Int16Array, from: number, to: number): number {
 }
 
 describe("speech", () => {
-  const english =
-    "The ferry leaves at nine and comes back before dark, so bring a warm coat and something to read.";
+  const english = "The ferry leaves at nine and comes back before dark, so bring a warm coat and something to read.";
   const chinese = "渡船九点出发，天黑之前回来，请带上暖和的外套和一本书。";
 
   it("takes about as long as a person would", () => {
@@ -53,18 +52,13 @@ describe("a WAV", () => {
     expect(wav.length).toBe(1_044);
     expect(wav.toString("latin1", 0, 4) + wav.toString("latin1", 8, 16)).toBe("RIFFWAVEfmt ");
     expect([wav.readUInt32LE(4), wav.readUInt32LE(40)]).toEqual([1_036, 1_000]);
-    expect([
-      wav.readUInt16LE(20),
-      wav.readUInt16LE(22),
-      wav.readUInt32LE(24),
-      wav.readUInt32LE(28),
-    ]).toEqual([1, 1, 24_000, 48_000]);
+    expect([wav.readUInt16LE(20), wav.readUInt16LE(22), wav.readUInt32LE(24), wav.readUInt32LE(28)]).toEqual([
+      1, 1, 24_000, 48_000,
+    ]);
     expect([wav.readUInt16LE(32), wav.readUInt16LE(34)]).toEqual([2, 16]);
   });
 
   it("says that it does not know when it is a stream", () => {
-    expect([wavHeader(null).readUInt32LE(4), wavHeader(null).readUInt32LE(40)]).toEqual([
-      0xffffffff, 0xffffffff,
-    ]);
+    expect([wavHeader(null).readUInt32LE(4), wavHeader(null).readUInt32LE(40)]).toEqual([0xffffffff, 0xffffffff]);
   });
 });

@@ -27,13 +27,9 @@ export interface Ask {
 const LONGEST_MS = 8_000;
 
 /** Opens a connection, writes one request and leaves the rest to the caller. */
-export function write(
-  origin: string,
-  { method = "POST", path, headers = {}, json, body }: Ask,
-): Socket {
+export function write(origin: string, { method = "POST", path, headers = {}, json, body }: Ask): Socket {
   const url = new URL(origin);
-  const payload =
-    body ?? (json === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(json)));
+  const payload = body ?? (json === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(json)));
   const all = {
     host: url.host,
     connection: "close",
@@ -65,9 +61,7 @@ export function ask(origin: string, request: Ask): Promise<Reply> {
       arrivals.push(performance.now() - started);
     });
     socket.on("end", () => stop("closed"));
-    socket.on("error", (error: NodeJS.ErrnoException) =>
-      stop(error.code === "ECONNREFUSED" ? "refused" : "reset"),
-    );
+    socket.on("error", (error: NodeJS.ErrnoException) => stop(error.code === "ECONNREFUSED" ? "refused" : "reset"));
   });
 }
 

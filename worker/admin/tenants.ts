@@ -1,13 +1,14 @@
 /** Tenants: who pays, and how much they may ask for. */
 import { z } from "zod";
 import { forgetCallers } from "../auth.ts";
-import { closeTenant, createTenant, deleteTenant, forgetResultsOf, patchTenant } from "../db/caller-queries.ts";
+import { closeTenant, createTenant, deleteTenant, forgetResultsOf, patchTenant, resultIdsOf } from "../db/caller-queries.ts";
 import { answerKeysOf, pageOfTenants, tenantById } from "../db/list-queries.ts";
 import type { TenantRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { DEFAULT_LIMITS, Limits, TenantCreate, TenantPatch } from "../service.ts";
+import { resultKey } from "../store.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { listOf, page, PageQuery, positionOf } from "./page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
@@ -139,15 +140,14 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
 /** Removes a tenant's results and the answers it made; true when none is left. */
 async function removeResults(env: Env, tenantId: string): Promise<boolean> {
   for (let round = 0; round < ROUNDS_MAX; round++) {
-    const [stored, answers] = await Promise.all([
-      env.RESULTS.list({ prefix: `${tenantId}/`, limit: REMOVED_AT_ONCE }),
+    const [results, answers] = await Promise.all([
+      resultIdsOf(env, tenantId, REMOVED_AT_ONCE),
       answerKeysOf(env, tenantId, REMOVED_AT_ONCE),
     ]);
     // Objects first: their rows are what finds them again should this end half-way.
-    const keys = stored.objects.map((object) => object.key);
-    for (const some of [keys, answers]) if (some.length > 0) await env.RESULTS.delete(some);
-    const left = await forgetResultsOf(env, tenantId, REMOVED_AT_ONCE, answers.at(-1) ?? "");
-    if (!stored.truncated && !left && answers.length < REMOVED_AT_ONCE) return true;
+    for (const some of [results.map(resultKey), answers]) if (some.length > 0) await env.RESULTS.delete(some);
+    await forgetResultsOf(env, tenantId, { result: results.at(-1) ?? "", answer: answers.at(-1) ?? "" });
+    if (results.length < REMOVED_AT_ONCE && answers.length < REMOVED_AT_ONCE) return true;
   }
   return false;
 }

@@ -1,5 +1,5 @@
 /** What operators change of tenants and their keys. */
-import { and, eq, inArray, lte, sql } from "drizzle-orm";
+import { and, asc, eq, lte, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
 import type { Limits, Scope } from "../service.ts";
 import { type Change, commit, db, type Outcome } from "./commit.ts";
@@ -37,15 +37,19 @@ export function closeTenant(env: Env, before: TenantRow, change: Change): Promis
   ]);
 }
 
-/** Forgets up to `limit` of a tenant's results, and its stored answers up to this key; whether results are left. */
-export async function forgetResultsOf(env: Env, tenantId: string, limit: number, lastAnswer: string): Promise<boolean> {
+/** Ids of a tenant's results, the lowest first. */
+export async function resultIdsOf(env: Env, tenantId: string, limit: number): Promise<string[]> {
+  const some = db(env).select({ id: results.id }).from(results).where(eq(results.tenantId, tenantId));
+  return (await some.orderBy(asc(results.id)).limit(limit)).map((row) => row.id);
+}
+
+/** Forgets a tenant's results and its stored answers up to these, as far as there are any. */
+export async function forgetResultsOf(env: Env, tenantId: string, upTo: { result: string; answer: string }): Promise<void> {
   const base = db(env);
-  const some = base.select({ id: results.id }).from(results).where(eq(results.tenantId, tenantId)).limit(limit);
-  const [forgotten] = await base.batch([
-    base.delete(results).where(inArray(results.id, some)),
-    base.delete(answers).where(and(eq(answers.tenantId, tenantId), lte(answers.key, lastAnswer))),
+  await base.batch([
+    base.delete(results).where(and(eq(results.tenantId, tenantId), lte(results.id, upTo.result))),
+    base.delete(answers).where(and(eq(answers.tenantId, tenantId), lte(answers.key, upTo.answer))),
   ]);
-  return forgotten.meta.changes === limit;
 }
 
 /** The last step: the tenant itself, and keys that were made meanwhile. */

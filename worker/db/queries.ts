@@ -1,5 +1,5 @@
 /**
- * Named questions to D1 that a request's way asks. Together with admin-queries.ts the only place with query verbs.
+ * Named questions to D1 that a request's way asks. Nothing outside this folder holds query verbs.
  */
 import { and, eq, inArray } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/d1";

@@ -1,0 +1,156 @@
+/** Section 2: what a key may do, and when it stops. */
+import { describe, expect, test } from "vitest";
+import { doorway, errorOf, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
+
+const door = doorway();
+const READ = "/sdapi/v1/sd-models";
+const REVOKED_MS_MAX = 10_000;
+const POLL_MS = 200;
+const SCOPE = "403 forbidden permission_error scope";
+const SERVICE = "403 forbidden permission_error service";
+const FINGERPRINT = { service: "portrait", path: "txt2img", input: { seed: 1 } };
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A key's id and itself. */
+async function newKey(tenant: string, body: object = {}): Promise<{ id: string; key: string }> {
+  return door.portico.admin("POST", `/tenants/${tenant}/keys`, body);
+}
+
+async function until(reason: string, key: string, msMax: number): Promise<void> {
+  const start = performance.now();
+  for (;;) {
+    const answer = await door.ask(READ, { key });
+    if (answer.status !== 200) {
+      expect(refusalOf(answer)).toBe(`401 invalid_api_key authentication_error ${reason}`);
+      return;
+    }
+    expect(performance.now() - start, `still works, not ${reason}`).toBeLessThan(msMax);
+    await sleep(POLL_MS);
+  }
+}
+
+test("an expired key is 401 expired, and works until then", async () => {
+  const key = await door.key({ expires_at: new Date(Date.now() + 2_000).toISOString() });
+  expectOk(await door.ask(READ, { key }));
+  await until("expired", key, 4_000);
+});
+
+test("a revoked key is 401 revoked everywhere within 10 s, and no other key of its tenant is", async () => {
+  const tenant = await door.tenant();
+  const { id, key } = await newKey(tenant);
+  const other = await newKey(tenant);
+  expectOk(await door.ask(READ, { key }));
+  const [url = ""] = linksOf(expectOk(await door.paint({}, { key })));
+  await door.portico.admin("DELETE", `/keys/${id}`);
+  await until("revoked", key, REVOKED_MS_MAX);
+  const calls = [
+    door.paint({}, { key }),
+    door.speak({ text: "revoked" }, { key }),
+    door.ask("/v1/fingerprint", { key, json: FINGERPRINT }),
+    door.ask("/v1/requests/any", { key }),
+    door.ask(new URL(url).pathname, { key }),
+    door.ask(new URL(url).pathname, { key, method: "DELETE" }),
+  ];
+  for (const answer of await Promise.all(calls)) {
+    expect(refusalOf(answer)).toBe("401 invalid_api_key authentication_error revoked");
+  }
+  expectOk(await door.ask(READ, { key: other.key }));
+});
+
+test("a revoked key opens no stored answer", async () => {
+  const tenant = await door.tenant();
+  const { id, key } = await newKey(tenant);
+  const json = picture();
+  expectOk(await door.paint(json, { key }));
+  expect((await door.paint(json, { key })).header("cache-status")).toContain("hit");
+  await door.portico.admin("DELETE", `/keys/${id}`);
+  await until("revoked", key, REVOKED_MS_MAX);
+  expect((await door.paint(json, { key })).status).toBe(401);
+});
+
+test("a disabled tenant's keys are 403 tenant_disabled within 10 s", async () => {
+  const tenant = await door.tenant();
+  const { key } = await newKey(tenant);
+  expectOk(await door.ask(READ, { key }));
+  await door.portico.admin("PATCH", `/tenants/${tenant}`, { state: "disabled" });
+  const start = performance.now();
+  let answer = await door.ask(READ, { key });
+  while (answer.status === 200 && performance.now() - start < REVOKED_MS_MAX) {
+    await sleep(POLL_MS);
+    answer = await door.ask(READ, { key });
+  }
+  expect(refusalOf(answer)).toBe("403 forbidden permission_error tenant_disabled");
+});
+
+describe("scopes:", () => {
+  /** A result of a tenant and calls of every scope that exists without jobs. */
+  async function scoped(scopes: string[]) {
+    const tenant = await door.tenant();
+    const { key: full } = await newKey(tenant);
+    const { key } = await newKey(tenant, { scopes });
+    const painted = expectOk(await door.paint({}, { key: full }));
+    const [url = ""] = linksOf(painted);
+    const ask = (target: string, sent: object = {}) => door.ask(target, { key, ...sent });
+    return { key, ask, url, path: new URL(url).pathname, id: painted.header("x-request-id") ?? "" };
+  }
+
+  test("infer opens service routes, fingerprint, requests and deleting a result, but not reading one", async () => {
+    const { key, ask, path, id } = await scoped(["infer"]);
+    expectOk(await door.paint({}, { key }));
+    expectOk(await ask(READ));
+    expectOk(await ask("/v1/fingerprint", { json: FINGERPRINT }));
+    expectOk(await ask(`/v1/requests/${id}`));
+    expect(refusalOf(await ask(path))).toBe(SCOPE);
+    expect((await ask(path, { method: "HEAD" })).status).toBe(403);
+    expect((await ask(path, { method: "DELETE" })).status).toBeLessThan(300);
+  });
+
+  test("results opens reading results and nothing else", async () => {
+    const { key, ask, path, id } = await scoped(["results"]);
+    expectOk(await ask(path));
+    expect((await ask(path, { method: "HEAD" })).status).toBe(200);
+    expect(refusalOf(await door.paint({}, { key }))).toBe(SCOPE);
+    expect(refusalOf(await door.speak({ text: "scope" }, { key }))).toBe(SCOPE);
+    expect(refusalOf(await ask(READ))).toBe(SCOPE);
+    expect(refusalOf(await ask("/v1/fingerprint", { json: FINGERPRINT }))).toBe(SCOPE);
+    expect(refusalOf(await ask(`/v1/requests/${id}`))).toBe(SCOPE);
+    expect(refusalOf(await ask(path, { method: "DELETE" }))).toBe(SCOPE);
+  });
+
+  for (const scope of ["jobs", "usage"]) {
+    test(`${scope} opens neither service routes nor results`, async () => {
+      const { key, ask, path, id } = await scoped([scope]);
+      const calls = [door.paint({}, { key }), ask(READ), ask(`/v1/requests/${id}`), ask(path), ask(path, { method: "DELETE" })];
+      for (const answer of await Promise.all(calls)) expect(refusalOf(answer)).toBe(SCOPE);
+    });
+  }
+
+  test("a signed URL needs no scope, because it needs no key", async () => {
+    const { url } = await scoped(["usage"]);
+    expectOk(await door.ask(targetOf(url), { key: null }));
+  });
+});
+
+describe("a key with a list of services", () => {
+  test("opens those", async () => {
+    const key = await door.key({ services: ["portrait"] });
+    expectOk(await door.paint({}, { key }));
+    expectOk(await door.ask("/v1/fingerprint", { key, json: FINGERPRINT }));
+  });
+
+  test("is 403 service at every other, before anything runs", async () => {
+    const key = await door.key({ services: ["cosyvoice2"] });
+    const before = door.starts();
+    expect(refusalOf(await door.paint({}, { key }))).toBe(SERVICE);
+    expect(refusalOf(await door.ask(READ, { key }))).toBe(SERVICE);
+    expect(refusalOf(await door.ask("/v1/fingerprint", { key, json: FINGERPRINT }))).toBe(SERVICE);
+    expect(door.starts()).toBe(before);
+  });
+
+  test("is not opened by another tenant's key in the body or a header of ours", async () => {
+    const key = await door.key({ services: ["cosyvoice2"] });
+    const headers = { "x-tenant": "admin", "x-portico-tenant": "admin", "x-portico-service": "cosyvoice2" };
+    expect(errorOf(await door.paint({ key: door.ownKey, tenant: "x" }, { key, headers })).reason).toBe("service");
+  });
+});
