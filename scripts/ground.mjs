@@ -9,9 +9,13 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 
 const NODE_MAJOR_MIN = 20;
-/** The holder of the install lock touches it this often; one untouched for LOCK_STALE_MS has lost its holder. */
+/**
+ * The holder of the install lock touches it this often. Whether a process of another machine (a shared folder) still
+ * holds it can only be told from that; on this machine its process counts, and the age only in the end.
+ */
 const LOCK_TOUCH_MS = 5_000;
 const LOCK_STALE_MS = 30_000;
+const LOCK_STALE_HERE_MS = 10 * 60_000;
 const LOCK_POLL_MS = 500;
 const LOCK_WAIT_MS_MAX = 15 * 60_000;
 const STILL_INSTALLING_MS = 20_000;
@@ -26,7 +30,7 @@ export async function ground(root, say = console.log) {
   if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR_MIN) {
     throw new GroundError(`Portico needs Node ${NODE_MAJOR_MIN} or newer; this is ${process.versions.node}.`);
   }
-  if (!isStamped(root)) await withInstallLock(root, say, () => install(root, say));
+  if (!isStamped(root)) await withInstallLock(root, say, (holder) => install(root, say, holder));
   return nodeOf(root);
 }
 
@@ -67,29 +71,32 @@ export function nodeOf(root) {
   return Number(process.versions.node.split(".")[0]) >= Number(version.split(".")[0]) ? process.execPath : null;
 }
 
-async function install(root, say) {
+async function install(root, say, holder) {
   // Another start may have done it while this one waited for the lock.
   if (isStamped(root)) return;
-  if (!isInstalled(root)) await npmCi(root, say);
+  if (!isInstalled(root)) await npmCi(root, say, holder);
   if (nodeOf(root) === null) repairNode(root, say);
   checkNode(root);
   writeFileSync(stampPath(root), stampOf(root));
 }
 
-async function npmCi(root, say) {
+async function npmCi(root, say, holder) {
   const from = Date.now();
   const seconds = () => Math.round((Date.now() - from) / 1000);
   say("Installing dependencies (npm ci); this happens once, and again when package-lock.json changes.");
   const still = setInterval(() => say(`  still installing, ${seconds()} s`), STILL_INSTALLING_MS);
   // A production setting of the machine must not leave out the tools that local mode is made of.
-  const { code, lines } = await runNpm(root, ["ci", "--include=dev", "--no-audit", "--no-fund"]);
+  const { code, lines, stopped } = await runNpm(root, ["ci", "--include=dev", "--no-audit", "--no-fund"], holder);
   clearInterval(still);
+  if (stopped) throw new GroundError("The installation was ended; the next start begins it anew.");
   if (code !== 0) {
-    const last = lines.slice(-TOLD_LINES_MAX).map((line) => `  ${line}`);
+    // npm says what is wrong first and how it is used last.
+    const errors = lines.filter((line) => !line.startsWith("npm warn"));
+    const told = errors.length <= TOLD_LINES_MAX ? errors : [...errors.slice(0, 7), "...", ...errors.slice(-7)];
     throw new GroundError(
       [
-        `npm ci failed (exit code ${code}). Its last lines:`,
-        ...last,
+        `npm ci failed (exit code ${code}):`,
+        ...told.map((line) => `  ${line}`),
         "Check that this machine reaches the npm registry (npm ping), that the disk has 1 GB free and that the folder",
         "is writable; then start again. To begin anew, remove node_modules first.",
       ].join("\n"),
@@ -98,10 +105,10 @@ async function npmCi(root, say) {
   say(`Dependencies installed in ${seconds()} s.`);
 }
 
-function runNpm(root, args) {
+function runNpm(root, args, holder) {
   // Under npm the running npm is the one to use; otherwise the one on the PATH.
-  const cli = process.env.npm_execpath;
-  const [command, first] = cli?.endsWith(".js") ? [process.execPath, [cli]] : ["npm", []];
+  const { npm_execpath: cli, npm_node_execpath: node = process.execPath } = process.env;
+  const [command, first] = cli?.endsWith(".js") ? [node, [cli]] : ["npm", []];
   const lines = [];
   return new Promise((resolve) => {
     const child = spawn(command, [...first, ...args], {
@@ -109,6 +116,8 @@ function runNpm(root, args) {
       stdio: ["ignore", "pipe", "pipe"],
       shell: process.platform === "win32" && first.length === 0,
     });
+    // If this process is killed, npm goes on: the lock is npm's until it ends.
+    if (child.pid !== undefined) holder(child.pid);
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk) => {
         lines.push(
@@ -119,13 +128,17 @@ function runNpm(root, args) {
         lines.splice(0, lines.length - KEPT_LINES_MAX);
       });
     }
-    // An npm that outlives this process would go on writing into a folder that the next start takes for free.
-    const stop = (signal) => child.kill(signal);
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, stop);
+    // Waits for npm to end, however often it is asked.
+    let stopped = null;
+    const stop = (signal) => {
+      stopped = signal;
+      child.kill(signal);
+    };
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, stop);
     child.on("error", (error) => resolve({ code: 127, lines: [error.message] }));
     child.on("close", (code, signal) => {
       for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.removeListener(name, stop);
-      resolve({ code: code ?? signal, lines });
+      resolve({ code: code ?? signal, lines, stopped });
     });
   });
 }
@@ -157,9 +170,9 @@ function checkNode(root) {
 /** Two starts at the same time in one clone must not install into the same folder. */
 async function withInstallLock(root, say, work) {
   const path = join(root, ".portico-install.lock");
-  const mine = JSON.stringify({ pid: process.pid, host: hostname(), at: Date.now() });
+  const mine = (pid) => JSON.stringify({ pid, host: hostname() });
   const until = Date.now() + LOCK_WAIT_MS_MAX;
-  for (let waiting = false; !tryLock(path, mine); waiting = true) {
+  for (let waiting = false; !tryLock(path, mine(process.pid)); waiting = true) {
     if (!waiting) say("Another start is installing dependencies here; waiting for it.");
     if (Date.now() > until) throw new GroundError(`Waited too long for ${path}; remove it if no npm ci is running.`);
     removeIfStale(path);
@@ -167,7 +180,7 @@ async function withInstallLock(root, say, work) {
   }
   const touch = setInterval(() => utimesSync(path, new Date(), new Date()), LOCK_TOUCH_MS);
   try {
-    return await work();
+    return await work((pid) => writeFileSync(path, mine(pid)));
   } finally {
     clearInterval(touch);
     rmSync(path, { force: true });
@@ -200,15 +213,15 @@ function removeIfStale(path) {
 
 function isStale(path, text) {
   const untouchedMs = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-  if (untouchedMs > LOCK_STALE_MS) return true;
+  if (untouchedMs > LOCK_STALE_HERE_MS) return true;
   let holder;
   try {
     holder = JSON.parse(text);
   } catch {
-    // Half written: its writer is at it now, or it goes stale by age.
-    return false;
+    // Half written: its writer is at it now, or died at it.
+    return untouchedMs > LOCK_STALE_MS;
   }
-  return holder.host === hostname() && !isAlive(holder.pid);
+  return holder.host === hostname() ? !isAlive(holder.pid) : untouchedMs > LOCK_STALE_MS;
 }
 
 function isAlive(pid) {

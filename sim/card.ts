@@ -199,5 +199,6 @@ export class Card implements Reception {
   async #flapUp(fault: Extract<Fault, { kind: "flap" }>): Promise<void> {
     await this.#listener.listen();
     if (this.#faults.fault === fault) this.#flap = setTimeout(() => this.#flapDown(fault), fault.up_ms);
+    else if (this.#faults.fault?.kind === "refuse") this.#listener.refuse(); // set while the socket was opening
   }
 }

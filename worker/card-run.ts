@@ -14,6 +14,8 @@ import { take, type TakenStream, type TakenWhole } from "./take.ts";
 
 /** How long a run goes on for a caller who is gone: the platform ends everything 30 s after him. */
 const ABANDONED_MS = 25_000;
+/** An origin sees the end of a cancelled call a moment after us; only then its slot is free. */
+const CANCEL_SEEN_MS = 100;
 /** An origin's own error up to this is handed to those who asked for the same. */
 const SHARED_BYTES_MAX = 64 * 1024;
 
@@ -124,6 +126,7 @@ class CardRun {
   async #failed(seen: Failure): Promise<Failure> {
     const failed = this.#silence.lapsed ? failure("origin_timeout", "unknown", false, { read_s: this.#readMs / 1000 }) : seen;
     const ours = failed.reason === "client_gone" || failed.reason === "body_too_large";
+    if (this.#cancelled && !failed.clean) await scheduler.wait(CANCEL_SEEN_MS);
     await this.#lease.release({ clean: failed.clean || this.#cancelled, health: ours ? null : "failed", reason: failed.reason });
     return failed;
   }
@@ -192,6 +195,7 @@ class CardRun {
     const ours = this.#controller.signal.aborted && !lapsed;
     const health = complete ? "ok" : ours ? null : "failed";
     const reason = complete ? null : lapsed ? "origin_timeout" : ours ? "client_gone" : "origin_reset";
+    if (this.#cancelled && !complete) await scheduler.wait(CANCEL_SEEN_MS);
     await this.#lease.release({ clean: complete || this.#cancelled, health, reason });
   }
 }

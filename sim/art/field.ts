@@ -10,9 +10,12 @@ export interface Field {
   readonly samples: Float32Array;
 }
 
-/** Samples `f` (in pixels) over an area; `step` follows the size, so that small pictures stay cheap too. */
+/** No finer than this many pixels, so that small pictures are as much cheaper as they are smaller. */
+const STEP_LEAST = 2.5;
+
+/** Samples `f` (in pixels) over an area; `step` follows the size, so that large ones stay cheap too. */
 export function fieldOf(width: number, height: number, step: number, f: (x: number, y: number) => number): Field {
-  const pace = Math.max(1, step);
+  const pace = Math.max(STEP_LEAST, step);
   const cols = Math.ceil(width / pace) + 2;
   const rows = Math.ceil(height / pace) + 2;
   const samples = new Float32Array(cols * rows);

@@ -14,41 +14,55 @@ export interface Paint {
 /** Horizontal coverage is exact; vertically each row is met this often. */
 const SCANS_PER_ROW = 4;
 
+/** One side of a path, from its upper end down. */
+interface Edge {
+  readonly top: number;
+  readonly bottom: number;
+  readonly x: number;
+  readonly slope: number;
+}
+
 export function fillPath(canvas: Canvas, points: readonly Point[], paint: Paint): void {
-  const { width, height } = canvas;
-  let low = Infinity;
-  let high = -Infinity;
-  let left = width;
-  let right = 0;
-  for (const [x, y] of points) {
-    low = Math.min(low, y);
-    high = Math.max(high, y);
-    left = Math.min(left, x);
-    right = Math.max(right, x);
-  }
-  const y0 = Math.max(0, Math.floor(low));
-  const y1 = Math.min(height, Math.ceil(high));
-  const x0 = Math.max(0, Math.floor(left));
-  const x1 = Math.min(width, Math.ceil(right) + 1);
+  const edges = edgesOf(points);
+  const xs = points.map(([x]) => x);
+  const x0 = Math.max(0, Math.floor(Math.min(...xs)));
+  const x1 = Math.min(canvas.width, Math.ceil(Math.max(...xs)) + 1);
+  const low = edges[0]?.top ?? 0;
+  const high = edges.reduce((most, { bottom }) => Math.max(most, bottom), low);
   if (x1 <= x0) return;
   const cover = new Float32Array(x1 - x0);
-  for (let y = y0; y < y1; y++) {
+  let active: Edge[] = [];
+  let next = 0;
+  const y1 = Math.min(canvas.height, Math.ceil(high));
+  for (let y = Math.max(0, Math.floor(low)); y < y1; y++) {
+    active = active.filter(({ bottom }) => bottom > y);
+    for (let edge = edges[next]; edge && edge.top < y + 1; edge = edges[++next]) active.push(edge);
     cover.fill(0);
-    for (let s = 0; s < SCANS_PER_ROW; s++) coverRow(points, y + (s + 0.5) / SCANS_PER_ROW, x0, cover);
+    for (let s = 0; s < SCANS_PER_ROW; s++) coverRow(active, y + (s + 0.5) / SCANS_PER_ROW, x0, cover);
     const t = high - low < 1 ? 0 : (y - low) / (high - low);
     const colour = paint.bottom ? mix(paint.top, paint.bottom, t) : paint.top;
     paintRow(canvas, y, x0, cover, colour, paint.alpha ?? 1);
   }
 }
 
+/** The sides that are not level, topmost first. */
+function edgesOf(points: readonly Point[]): Edge[] {
+  const edges: Edge[] = [];
+  let from = points[points.length - 1] ?? [0, 0];
+  for (const to of points) {
+    const [upper, lower] = from[1] < to[1] ? [from, to] : [to, from];
+    const tall = lower[1] - upper[1];
+    if (tall > 0) edges.push({ top: upper[1], bottom: lower[1], x: upper[0], slope: (lower[0] - upper[0]) / tall });
+    from = to;
+  }
+  return edges.sort((a, b) => a.top - b.top);
+}
+
 /** Adds one scan line's coverage: even-odd, with fractions at both ends of each span. */
-function coverRow(points: readonly Point[], y: number, x0: number, cover: Float32Array): void {
+function coverRow(edges: readonly Edge[], y: number, x0: number, cover: Float32Array): void {
   const crossings: number[] = [];
-  let [px, py] = points[points.length - 1] ?? [0, 0];
-  for (const [x, yy] of points) {
-    if (py <= y !== yy <= y) crossings.push(px - x0 + ((y - py) / (yy - py)) * (x - px));
-    px = x;
-    py = yy;
+  for (const { top, bottom, x, slope } of edges) {
+    if (top <= y && y < bottom) crossings.push(x - x0 + (y - top) * slope);
   }
   crossings.sort((a, b) => a - b);
   for (let i = 0; i + 1 < crossings.length; i += 2) {

@@ -2,6 +2,7 @@
 import { blend } from "./canvas.ts";
 import type { Canvas, Rgb } from "./canvas.ts";
 import { fieldOf, readRow } from "./field.ts";
+import type { Field } from "./field.ts";
 import { crests, fbm } from "./noise.ts";
 import type { Noise, Random } from "./noise.ts";
 
@@ -37,36 +38,49 @@ export function skyline(
 }
 
 export function paintRidge(canvas: Canvas, noise: Noise, crest: Float32Array, bottom: number, paint: RidgePaint): void {
-  const { width, height, data, unit } = canvas;
+  const { width, height, unit } = canvas;
   const top = Math.max(0, Math.floor(crest.reduce((a, b) => Math.min(a, b), height)));
   const to = Math.min(height, Math.ceil(bottom));
-  const relief = reliefOf(canvas, noise, top, to, paint);
-  const row = new Float32Array(width);
+  const reach = Math.ceil(unit * SLOPE_REACH);
+  const creases = paint.relief > 0 ? creasesOf(canvas, noise, to - top, reach, paint.lean) : null;
+  const row = new Float32Array(width + 2 * reach);
+  const light = new Float32Array(width);
+  const across = reach + Math.round(reach * paint.lean);
   for (let y = top; y < to; y++) {
-    if (paint.relief > 0) readRow(relief, y - top, row);
-    for (let x = 0, i = y * width * 3; x < width; x++, i += 3) {
-      const under = y + 1 - crest[x]!;
-      if (under <= 0) continue;
-      const t = Math.min(1, under / paint.depth);
-      const light = 1 + paint.relief * row[x]! * (1 - t * 0.7);
-      let r = (paint.crest[0] + (paint.foot[0] - paint.crest[0]) * t) * light;
-      let g = (paint.crest[1] + (paint.foot[1] - paint.crest[1]) * t) * light;
-      let b = (paint.crest[2] + (paint.foot[2] - paint.crest[2]) * t) * light;
-      if (paint.snow) {
-        const cap = (paint.snow.line - y) / (unit * 0.05) + row[x]! * 2.2;
-        if (cap > 0) {
-          const k = Math.min(1, cap) * 0.9;
-          const bright = 0.86 + row[x]! * 0.3;
-          r += (paint.snow.colour[0] * bright - r) * k;
-          g += (paint.snow.colour[1] * bright - g) * k;
-          b += (paint.snow.colour[2] * bright - b) * k;
-        }
-      }
-      const cover = Math.min(1, under);
-      data[i] = clamp(data[i]! + (r - data[i]!) * cover);
-      data[i + 1] = clamp(data[i + 1]! + (g - data[i + 1]!) * cover);
-      data[i + 2] = clamp(data[i + 2]! + (b - data[i + 2]!) * cover);
+    if (creases) readRow(creases, y - top, row);
+    for (let x = 0; x < width; x++) light[x] = row[x + reach]! - row[x + across]!;
+    paintRidgeRow(canvas, y, crest, light, paint);
+  }
+}
+
+function paintRidgeRow(
+  { width, data, unit }: Canvas,
+  y: number,
+  crest: Float32Array,
+  lit: Float32Array,
+  paint: RidgePaint,
+): void {
+  const { crest: high, foot: low, snow } = paint;
+  for (let x = 0, i = y * width * 3; x < width; x++, i += 3) {
+    const under = y + 1 - crest[x]!;
+    if (under <= 0) continue;
+    const t = Math.min(1, under / paint.depth);
+    const light = 1 + paint.relief * lit[x]! * (1 - t * 0.7);
+    let r = (high[0] + (low[0] - high[0]) * t) * light;
+    let g = (high[1] + (low[1] - high[1]) * t) * light;
+    let b = (high[2] + (low[2] - high[2]) * t) * light;
+    const cap = snow ? (snow.line - y) / (unit * 0.05) + lit[x]! * 2.2 : 0;
+    if (snow && cap > 0) {
+      const k = Math.min(1, cap) * 0.9;
+      const bright = 0.86 + lit[x]! * 0.3;
+      r += (snow.colour[0] * bright - r) * k;
+      g += (snow.colour[1] * bright - g) * k;
+      b += (snow.colour[2] * bright - b) * k;
     }
+    const cover = Math.min(1, under);
+    data[i] = clamp(data[i]! + (r - data[i]!) * cover);
+    data[i + 1] = clamp(data[i + 1]! + (g - data[i + 1]!) * cover);
+    data[i + 2] = clamp(data[i + 2]! + (b - data[i + 2]!) * cover);
   }
 }
 
@@ -74,20 +88,15 @@ function clamp(value: number): number {
   return value < 0 ? 0 : value > 255 ? 255 : value;
 }
 
-/** Light on the slopes: how noise rises towards the light, stretched downhill. */
-function reliefOf(
-  canvas: Canvas,
-  noise: Noise,
-  top: number,
-  bottom: number,
-  paint: RidgePaint,
-): ReturnType<typeof fieldOf> {
+/** How far apart two points of a slope are compared for their light. */
+const SLOPE_REACH = 0.017;
+
+/** The crests whose rise towards the light is the light on the slopes; stretched downhill, `reach` wider on both sides. */
+function creasesOf(canvas: Canvas, noise: Noise, rows: number, reach: number, lean: number): Field {
   const { unit, width } = canvas;
-  const near = 0.02 * paint.lean;
-  return fieldOf(width, paint.relief > 0 ? bottom - top : 1, unit / 260, (x, y) => {
-    const u = (x / unit) * 7 + (y / unit) * 2.2 * paint.lean;
-    const v = (y / unit) * 4.2;
-    return (crests(noise, u, v, 4) - crests(noise, u + near * 6, v, 4)) * 1.9;
+  return fieldOf(width + 2 * reach, rows, unit / 240, (x, y) => {
+    const u = (x / unit) * 7 + (y / unit) * 2.2 * lean;
+    return crests(noise, u, (y / unit) * 4.2, 4) * 1.9;
   });
 }
 

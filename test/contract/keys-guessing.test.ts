@@ -24,36 +24,40 @@ async function guessMany(from: number, count: number, headers: Record<string, st
   return answers;
 }
 
-test("more than 100 wrong checksums in 10 s from one address are 429 address, and no good key is", { timeout: 40_000 }, async () => {
-  const before = door.starts();
-  const start = performance.now();
-  const first = await guessMany(0, FREE_GUESSES);
-  expect(new Set(first.map((answer) => answer.status))).toEqual(new Set([401]));
-  expectOk(await door.ask(READ));
+test(
+  "more than 100 wrong checksums in 10 s from one address are 429 address, and no good key is",
+  { timeout: 40_000 },
+  async () => {
+    const before = door.starts();
+    const start = performance.now();
+    const first = await guessMany(0, FREE_GUESSES);
+    expect(new Set(first.map((answer) => answer.status))).toEqual(new Set([401]));
+    expectOk(await door.ask(READ));
 
-  const more = await guessMany(FREE_GUESSES, 20);
-  expect(performance.now() - start, "the machine is too slow for this test").toBeLessThan(WINDOW_MS);
-  for (const answer of more) expect(refusalOf(answer)).toBe("429 rate_limited rate_limit_error address");
+    const more = await guessMany(FREE_GUESSES, 20);
+    expect(performance.now() - start, "the machine is too slow for this test").toBeLessThan(WINDOW_MS);
+    for (const answer of more) expect(refusalOf(answer)).toBe("429 rate_limited rate_limit_error address");
 
-  // A good key is never refused for it, presented in whichever way.
-  expectOk(await door.ask(READ));
-  expectOk(await door.ask(READ, { key: null, headers: { "x-api-key": door.ownKey } }));
-  expectOk(await door.paint());
-  // Nor is who shows no key taken for one who guesses.
-  expect(refusalOf(await door.ask(READ, { key: null }))).toBe("401 invalid_api_key authentication_error missing");
+    // A good key is never refused for it, presented in whichever way.
+    expectOk(await door.ask(READ));
+    expectOk(await door.ask(READ, { key: null, headers: { "x-api-key": door.ownKey } }));
+    expectOk(await door.paint());
+    // Nor is who shows no key taken for one who guesses.
+    expect(refusalOf(await door.ask(READ, { key: null }))).toBe("401 invalid_api_key authentication_error missing");
 
-  // What a caller says of its own address changes nothing.
-  for (const name of ["x-forwarded-for", "x-real-ip", "true-client-ip", "cf-connecting-ip", "forwarded"]) {
-    const [spoofed] = await guessMany(1_000, 1, { [name]: name === "forwarded" ? "for=203.0.113.7" : "203.0.113.7" });
-    expect(spoofed?.status, name).toBe(429);
-  }
+    // What a caller says of its own address changes nothing.
+    for (const name of ["x-forwarded-for", "x-real-ip", "true-client-ip", "cf-connecting-ip", "forwarded"]) {
+      const [spoofed] = await guessMany(1_000, 1, { [name]: name === "forwarded" ? "for=203.0.113.7" : "203.0.113.7" });
+      expect(spoofed?.status, name).toBe(429);
+    }
 
-  // Never before it can succeed: after that many seconds a guess is a mere 401 again.
-  const [last] = await guessMany(2_000, 1);
-  const seconds = last?.header("retry-after") ?? "";
-  expect(seconds).toMatch(/^[1-9][0-9]?$/);
-  await new Promise((resolve) => setTimeout(resolve, Number(seconds) * 1_000));
-  const [after] = await guessMany(3_000, 1);
-  expect(after?.status).toBe(401);
-  expect(door.starts()).toBe(before + 1);
-});
+    // Never before it can succeed: after that many seconds a guess is a mere 401 again.
+    const [last] = await guessMany(2_000, 1);
+    const seconds = last?.header("retry-after") ?? "";
+    expect(seconds).toMatch(/^[1-9][0-9]?$/);
+    await new Promise((resolve) => setTimeout(resolve, Number(seconds) * 1_000));
+    const [after] = await guessMany(3_000, 1);
+    expect(after?.status).toBe(401);
+    expect(door.starts()).toBe(before + 1);
+  },
+);

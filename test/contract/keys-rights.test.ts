@@ -30,6 +30,17 @@ async function until(reason: string, key: string, msMax: number): Promise<void> 
   }
 }
 
+/** A result of a tenant and calls of every scope that exists without jobs. */
+async function scoped(scopes: string[]) {
+  const tenant = await door.tenant();
+  const { key: full } = await newKey(tenant);
+  const { key } = await newKey(tenant, { scopes });
+  const painted = expectOk(await door.paint({}, { key: full }));
+  const [url = ""] = linksOf(painted);
+  const ask = (target: string, sent: object = {}) => door.ask(target, { key, ...sent });
+  return { key, ask, url, path: new URL(url).pathname, id: painted.header("x-request-id") ?? "" };
+}
+
 test("an expired key is 401 expired, and works until then", async () => {
   const key = await door.key({ expires_at: new Date(Date.now() + 2_000).toISOString() });
   expectOk(await door.ask(READ, { key }));
@@ -84,17 +95,6 @@ test("a disabled tenant's keys are 403 tenant_disabled within 10 s", async () =>
 });
 
 describe("scopes:", () => {
-  /** A result of a tenant and calls of every scope that exists without jobs. */
-  async function scoped(scopes: string[]) {
-    const tenant = await door.tenant();
-    const { key: full } = await newKey(tenant);
-    const { key } = await newKey(tenant, { scopes });
-    const painted = expectOk(await door.paint({}, { key: full }));
-    const [url = ""] = linksOf(painted);
-    const ask = (target: string, sent: object = {}) => door.ask(target, { key, ...sent });
-    return { key, ask, url, path: new URL(url).pathname, id: painted.header("x-request-id") ?? "" };
-  }
-
   test("infer opens service routes, fingerprint, requests and deleting a result, but not reading one", async () => {
     const { key, ask, path, id } = await scoped(["infer"]);
     expectOk(await door.paint({}, { key }));
@@ -121,7 +121,13 @@ describe("scopes:", () => {
   for (const scope of ["jobs", "usage"]) {
     test(`${scope} opens neither service routes nor results`, async () => {
       const { key, ask, path, id } = await scoped([scope]);
-      const calls = [door.paint({}, { key }), ask(READ), ask(`/v1/requests/${id}`), ask(path), ask(path, { method: "DELETE" })];
+      const calls = [
+        door.paint({}, { key }),
+        ask(READ),
+        ask(`/v1/requests/${id}`),
+        ask(path),
+        ask(path, { method: "DELETE" }),
+      ];
       for (const answer of await Promise.all(calls)) expect(refusalOf(answer)).toBe(SCOPE);
     });
   }

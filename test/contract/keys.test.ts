@@ -112,17 +112,34 @@ test("what is no key of ours is refused, whatever its shape", async () => {
     "null",
   ];
   for (const key of foreign) {
-    for (const headers of [{ authorization: `Bearer ${key}` }, { "x-api-key": key }, { authorization: basic("u", key) }]) {
+    for (const headers of [
+      { authorization: `Bearer ${key}` },
+      { "x-api-key": key },
+      { authorization: basic("u", key) },
+    ]) {
       const refused = await withHeaders(headers);
-      expect(refusalOf(refused), key.slice(0, 40)).toMatch(/^401 invalid_api_key authentication_error (malformed|unknown)$/);
+      expect(refusalOf(refused), key.slice(0, 40)).toMatch(
+        /^401 invalid_api_key authentication_error (malformed|unknown)$/,
+      );
     }
   }
 });
 
 test("an Authorization header that holds no credential is 401, never a fault of ours", async () => {
-  for (const authorization of ["Bearer", "Bearer ", "Basic", "Basic !!!", `Basic ${btoa("no colon")}`, "Digest x=y", ",", door.ownKey]) {
+  for (const authorization of [
+    "Bearer",
+    "Bearer ",
+    "Basic",
+    "Basic !!!",
+    `Basic ${btoa("no colon")}`,
+    "Digest x=y",
+    ",",
+    door.ownKey,
+  ]) {
     const refused = await withHeaders({ authorization });
-    expect(refusalOf(refused), authorization).toMatch(/^401 invalid_api_key authentication_error (missing|malformed|unknown)$/);
+    expect(refusalOf(refused), authorization).toMatch(
+      /^401 invalid_api_key authentication_error (missing|malformed|unknown)$/,
+    );
   }
 });
 

@@ -132,6 +132,19 @@ test("the lock of a start that died holds nobody up", async () => {
   expect(runs(root)).toBe(1);
 });
 
+test("an npm that outlives its start is waited for", async () => {
+  const root = clone();
+  const start = `
+    import { ground } from ${JSON.stringify(join(ROOT, "scripts/ground.mjs"))};
+    await ground(${JSON.stringify(root)}, () => {});`;
+  const killed = spawn(process.execPath, ["--input-type=module", "-e", start], { stdio: "ignore" });
+  while (runs(root) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  killed.kill("SIGKILL");
+  await ground(root, silent);
+  expect(runs(root)).toBe(1);
+  expect(isStamped(root)).toBe(true);
+});
+
 test("a lock that nobody has touched for long holds nobody up", async () => {
   const root = clone();
   const lock = join(root, ".portico-install.lock");

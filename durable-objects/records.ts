@@ -1,0 +1,89 @@
+/**
+ * What became of a tenant's requests, for a day. Changes are written together, some of them later than told: reads
+ * see them at once, a crash loses the last WRITE_SOON_MS.
+ */
+import type { RequestRecord, RunState } from "./protocol.ts";
+
+/** How long a request's record is kept. */
+export const RECORD_MS = 86_400_000;
+/** Old records that one sweep removes at most. */
+const SWEPT_AT_ONCE = 5_000;
+
+export interface Row extends RequestRecord {
+  /** What its token costs the bucket, ms; 0 once given back. */
+  cost: number;
+}
+
+type Stored = {
+  id: string;
+  client_id: string | null;
+  service: string;
+  state: string;
+  status: number | null;
+  results: string;
+  at: number;
+  cost: number;
+};
+
+export class Records {
+  readonly #sql: SqlStorage;
+  /** Rows that changed since the last write. */
+  readonly #unwritten = new Map<string, Row>();
+
+  constructor(sql: SqlStorage) {
+    this.#sql = sql;
+    sql.exec(`
+      CREATE TABLE IF NOT EXISTS requests (
+        id TEXT PRIMARY KEY, client_id TEXT, service TEXT NOT NULL, state TEXT NOT NULL, status INTEGER,
+        results TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL
+      );
+      CREATE INDEX IF NOT EXISTS requests_client ON requests (client_id, at);
+      CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
+    `);
+  }
+
+  get(id: string): Row | null {
+    return this.#unwritten.get(id) ?? this.#read("SELECT * FROM requests WHERE id = ?", id);
+  }
+
+  /** The latest of a caller's own name. */
+  latestOf(clientId: string): Row | null {
+    const unwritten = [...this.#unwritten.values()].filter((row) => row.clientId === clientId);
+    const newest = unwritten.reduce<Row | null>((best, row) => (best === null || row.at >= best.at ? row : best), null);
+    const stored = this.#read("SELECT * FROM requests WHERE client_id = ? ORDER BY at DESC, rowid DESC LIMIT 1", clientId);
+    return newest !== null && (stored === null || newest.at >= stored.at) ? newest : stored;
+  }
+
+  put(row: Row): void {
+    this.#unwritten.set(row.id, row);
+  }
+
+  write(): void {
+    for (const { id, clientId, service, state, status, results, at, cost } of this.#unwritten.values()) {
+      const values = [id, clientId, service, state, status, JSON.stringify(results), at, cost];
+      this.#sql.exec(
+        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET state = excluded.state, status = excluded.status, results = excluded.results,
+         cost = excluded.cost`,
+        ...values,
+      );
+    }
+    this.#unwritten.clear();
+  }
+
+  /** Removes what is older than a day, a bounded number at a time; says when the next look is worth it. */
+  sweep(now: number): { left: boolean; more: boolean } {
+    const old = now - RECORD_MS;
+    const few = "SELECT id FROM requests WHERE at < ? ORDER BY at LIMIT ?";
+    this.#sql.exec(`DELETE FROM requests WHERE id IN (${few})`, old, SWEPT_AT_ONCE);
+    const oldest = this.#sql.exec<{ at: number | null }>("SELECT min(at) AS at FROM requests").one().at;
+    return { left: oldest !== null, more: oldest !== null && oldest < old };
+  }
+
+  #read(query: string, value: string): Row | null {
+    const row = this.#sql.exec<Stored>(query, value).toArray()[0];
+    if (row === undefined) return null;
+    const { id, client_id: clientId, service, status, at, cost } = row;
+    return { id, clientId, service, state: row.state as RunState, status, results: JSON.parse(row.results) as string[], at, cost };
+  }
+}

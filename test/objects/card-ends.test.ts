@@ -1,0 +1,182 @@
+import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { LEASE_MS } from "../../durable-objects/protocol.ts";
+import {
+  attemptAt,
+  type CardStub,
+  claim,
+  CLEAN,
+  expectSlots,
+  listing,
+  makeCard,
+  passTime,
+  slotsOf,
+  UNCLEAN,
+} from "./objects.ts";
+
+const DRAIN_MS = 60_000;
+
+test("Every lease ends: released, disposed, or reaped. Within one lease life of any accident every slot is free, leased, or draining because its GPU may still work; draining ends as said above.", async () => {
+  const { stub } = await makeCard("s", { slots: 3 });
+  const [released, disposed] = [await claim(stub, attemptAt("s")), await claim(stub, attemptAt("s"))];
+  await claim(stub, attemptAt("s"));
+  await released.lease.release(CLEAN);
+  disposed.lease[Symbol.dispose]();
+  await expectSlots(stub, { leased: 1, draining: 1 });
+  passTime(LEASE_MS + 1);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 2 });
+  expect((await stub.status()).counters).toMatchObject({ released: 1, reaped: 1, drained: 0 });
+  passTime(DRAIN_MS - LEASE_MS);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
+  expect((await stub.status()).counters).toMatchObject({ reaped: 1, drained: 2 });
+  expect(await runDurableObjectAlarm(stub)).toBe(false);
+});
+
+test("a stub disposed without a release leaves its slot draining, and a renewal by number brings it back", async () => {
+  const { stub } = await makeCard("s");
+  const attempt = attemptAt("s");
+  const { number, lease } = await claim(stub, attempt);
+  lease[Symbol.dispose]();
+  await expectSlots(stub, { leased: 0, draining: 1 });
+  expect(await stub.renew(number, attempt.attempt)).toMatchObject({ renewed: true });
+  expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
+  expect(await stub.release(number, attempt.attempt, CLEAN)).toEqual({ released: true });
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
+});
+
+test("a stub disposed after its release changes nothing", async () => {
+  const { stub } = await makeCard("s");
+  const { lease } = await claim(stub, attemptAt("s"));
+  await lease.release(CLEAN);
+  lease[Symbol.dispose]();
+  await stub.report();
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
+});
+
+test("a holder who released uncleanly cannot renew, and its seen end frees the slot after all", async () => {
+  const { stub } = await makeCard("s");
+  const attempt = attemptAt("s");
+  const { number, lease } = await claim(stub, attempt);
+  await lease.release(UNCLEAN);
+  expect(await lease.renew()).toEqual({ renewed: false, why: "stale" });
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 1 });
+  expect(await stub.release(number, attempt.attempt, CLEAN)).toEqual({ released: true });
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
+});
+
+test("a lease survives its Card's eviction: numbers grow on, the stub is broken, the number works", async () => {
+  const { stub } = await makeCard("s");
+  const attempt = attemptAt("s");
+  const { number, lease } = await claim(stub, attempt);
+  await evictDurableObject(stub);
+  expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
+  await expect(lease.renew()).rejects.toThrow();
+  const next = await claim(stub, attemptAt("s"));
+  expect(next.number).toBeGreaterThan(number);
+  expect(await stub.claim(attemptAt("s"))).toEqual({ no: "full" });
+  expect((await claim(stub, attempt)).number).toBe(number);
+  expect(await stub.renew(number, attempt.attempt)).toMatchObject({ renewed: true });
+  expect(await stub.release(number, attempt.attempt, CLEAN)).toEqual({ released: true });
+  expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
+});
+
+test("numbers grow on and ended attempts stay ended over an eviction with every slot free", async () => {
+  const { stub } = await makeCard("s");
+  const attempt = attemptAt("s");
+  const { number, lease } = await claim(stub, attempt);
+  await lease.release(CLEAN);
+  await evictDurableObject(stub);
+  expect(await stub.claim(attempt)).toEqual({ no: "ended" });
+  expect((await claim(stub, attemptAt("s"))).number).toBeGreaterThan(number);
+});
+
+test("an evicted Card still reaps: its alarm was stored", async () => {
+  const { stub } = await makeCard("s");
+  await claim(stub, attemptAt("s"));
+  await stub.report();
+  await evictDurableObject(stub);
+  passTime(LEASE_MS + 1);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 1 });
+});
+
+test("a reaped lease comes back with its holder's renewal while it drains, and is late after that", async () => {
+  const { stub } = await makeCard("s");
+  const attempt = attemptAt("s");
+  const { number } = await claim(stub, attempt);
+  passTime(LEASE_MS + 1);
+  await runDurableObjectAlarm(stub);
+  expect(await stub.renew(number, attempt.attempt)).toMatchObject({ renewed: true });
+  expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
+  passTime(LEASE_MS + 1);
+  await runDurableObjectAlarm(stub);
+  passTime(DRAIN_MS);
+  await runDurableObjectAlarm(stub);
+  expect(await stub.renew(number, attempt.attempt)).toEqual({ renewed: false, why: "unknown" });
+  expect(await stub.release(number, attempt.attempt, CLEAN)).toEqual({ released: false, why: "late" });
+  expect((await stub.status()).counters).toMatchObject({ late: 1 });
+});
+
+test("a lease found long past its expiry gets one renewal interval more, once", async () => {
+  const { stub } = await makeCard("s");
+  await claim(stub, attemptAt("s"));
+  passTime(LEASE_MS + 20_000);
+  await runDurableObjectAlarm(stub);
+  expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
+  passTime(10_001);
+  await runDurableObjectAlarm(stub);
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 1 });
+});
+
+/** Two slots, both left by holders who went uncleanly. */
+async function twoDraining(): Promise<CardStub> {
+  const probe = { path: "/running", busy: "/running" };
+  const { stub } = await makeCard("s", { listings: [listing("s", { drain: { probe, maxMs: DRAIN_MS } }), listing("t")] });
+  for (let i = 0; i < 2; i++) await (await claim(stub, attemptAt("s"))).lease.release(UNCLEAN);
+  return stub;
+}
+
+const beat = (running: number | null) => ({ gpuMemoryRatio: 0.5, gpuUtilization: 1, running });
+
+test("from the second heartbeat on, draining slots never outnumber what the card runs", async () => {
+  runsAtOrigin(2);
+  const stub = await twoDraining();
+  await stub.heartbeat(beat(0));
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 2 });
+  await stub.heartbeat(beat(null));
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 2 });
+  await stub.heartbeat(beat(1));
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 1 });
+  await stub.heartbeat(beat(1));
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 1 });
+  await stub.heartbeat(beat(0));
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
+  expect(await stub.status()).toMatchObject({ heartbeat: { running: 0 }, counters: { drained: 2 } });
+});
+
+test("heartbeats never free a leased slot", async () => {
+  const { stub } = await makeCard("s");
+  await claim(stub, attemptAt("s"));
+  for (let i = 0; i < 5; i++) await stub.heartbeat(beat(0));
+  expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
+});
+
+/** From now on every origin says that it runs so many requests. */
+function runsAtOrigin(running: number) {
+  const asked = vi.spyOn(globalThis, "fetch").mockImplementation(async () => Response.json({ running }));
+  onTestFinished(() => asked.mockRestore());
+  return asked;
+}
+
+test("an origin's probe ends draining, and goes on after the Card's eviction", async () => {
+  const asked = runsAtOrigin(2);
+  const stub = await twoDraining();
+  await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(2), 4_000);
+  expect(asked.mock.calls[0]?.[0]).toBe("http://127.0.0.1:9/s/running");
+  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 2 });
+  await evictDurableObject(stub);
+  asked.mockImplementation(async () => Response.json({ running: 0 }));
+  await expectSlots(stub, { leased: 0, draining: 0 });
+});

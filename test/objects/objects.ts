@@ -1,0 +1,107 @@
+/**
+ * What the tests of the objects share: cards of a name of their own, configured in one line, a clock that can be moved,
+ * and waiting for what is told in the background.
+ */
+import { env } from "cloudflare:workers";
+import { expect, onTestFinished, vi } from "vitest";
+import type { Attempt, CardConfig, Ending, Listing } from "../../durable-objects/protocol.ts";
+
+/** Generous: the machine may be busy, and what is told in the background takes its time. */
+const EVENTUALLY_MS_MAX = 4_000;
+const POLL_MS = 5;
+
+export const CLEAN: Ending = { clean: true, health: "ok", reason: null };
+export const UNCLEAN: Ending = { clean: false, health: null, reason: null };
+export const FAILED: Ending = { clean: true, health: "failed", reason: "origin_status" };
+
+let made = 0;
+export const fresh = (kind: string) => `${kind}-${++made}`;
+
+export const sleep = (ms: number) => scheduler.wait(ms);
+
+/** Waits until `holds` no longer throws. */
+export async function eventually(holds: () => Promise<void>): Promise<void> {
+  const until = performance.now() + EVENTUALLY_MS_MAX;
+  for (;;) {
+    try {
+      await holds();
+      return;
+    } catch (error) {
+      if (performance.now() > until) throw error;
+      await sleep(POLL_MS);
+    }
+  }
+}
+
+/** Moves the clock that the objects read, for the rest of the test. Their alarms and timers stay on real time. */
+export function passTime(ms: number): void {
+  const now = Date.now();
+  if (!vi.isFakeTimers()) {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    onTestFinished(() => void vi.useRealTimers());
+  }
+  vi.setSystemTime(now + ms);
+}
+
+export type CardStub = ReturnType<typeof env.CARD.getByName>;
+
+export interface CardUnderTest {
+  id: string;
+  stub: CardStub;
+  config: CardConfig;
+}
+
+export function listing(service: string, more: Partial<Listing> = {}): Listing {
+  return {
+    service,
+    origin: `http://127.0.0.1:9/${service}`,
+    transport: "direct",
+    breaker: { maxFails: 3, failTimeoutMs: 30_000 },
+    drain: { probe: null, maxMs: 60_000 },
+    abandon: "finish",
+    ...more,
+  };
+}
+
+/** A card that is listed in `service`, with two slots unless told otherwise. */
+export async function makeCard(service: string, more: Partial<CardConfig> = {}): Promise<CardUnderTest> {
+  const id = fresh("card");
+  const stub = env.CARD.getByName(id);
+  const config: CardConfig = { version: 1, card: id, slots: 2, state: "active", listings: [listing(service)], ...more };
+  await stub.configure(config);
+  return { id, stub, config };
+}
+
+/** The same card with something changed, one version later. */
+export async function reconfigure(card: CardUnderTest, more: Partial<CardConfig>): Promise<void> {
+  card.config = { ...card.config, version: card.config.version + 1, ...more };
+  await card.stub.configure(card.config);
+}
+
+export function attemptAt(service: string, more: Partial<Attempt> = {}): Attempt {
+  const attempt = fresh("att");
+  return { attempt, request: `req-of-${attempt}`, tenant: "acme", service, fingerprint: null, ...more };
+}
+
+/** A claim that must be granted. */
+export async function claim(stub: CardStub, attempt: Attempt) {
+  const reply = await stub.claim(attempt);
+  if ("no" in reply) throw new Error(`the card said no: ${reply.no}`);
+  return reply;
+}
+
+/** How many of a card's slots are leased, and how many drain. */
+export async function slotsOf(stub: CardStub) {
+  const { leases } = await stub.status();
+  const draining = leases.filter((lease) => lease.state === "draining").length;
+  return { leased: leases.length - draining, draining };
+}
+
+export async function expectSlots(stub: CardStub, slots: { leased: number; draining: number }): Promise<void> {
+  await eventually(async () => expect(await slotsOf(stub)).toEqual(slots));
+}
+
+/** Whether a card takes work for a service. */
+export async function gateOf(stub: CardStub, service: string) {
+  return (await stub.report()).gates[service];
+}
