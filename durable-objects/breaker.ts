@@ -22,6 +22,7 @@ export interface BreakerLimits {
 export interface Health {
   /** Times of failures within the last `failTimeoutMs`, oldest first; at most maxFails. */
   fails: number[];
+  openedAt: number;
   /** 0: closed. */
   openUntil: number;
   /** How often it went from closed to open without a long healthy time between. */
@@ -32,11 +33,13 @@ export interface Health {
   reason: string | null;
 }
 
-export const HEALTHY: Health = { fails: [], openUntil: 0, ejections: 0, closedAt: 0, trial: null, reason: null };
+export const HEALTHY: Health = { fails: [], openedAt: 0, openUntil: 0, ejections: 0, closedAt: 0, trial: null, reason: null };
 
 export function gate(health: Health, now: number): Gate {
   if (health.openUntil === 0) return { state: "closed", untilAt: 0, reason: null };
-  const state = health.trial !== null ? "trial" : now < health.openUntil ? "open" : "half_open";
+  // A clock that stepped back to before it opened would hold it open for as long as it stepped: it may be tried.
+  const isOut = now < health.openUntil && now >= health.openedAt;
+  const state = health.trial !== null ? "trial" : isOut ? "open" : "half_open";
   return { state, untilAt: health.openUntil, reason: health.reason };
 }
 
@@ -49,7 +52,7 @@ export function failed(health: Health, limits: BreakerLimits, attempt: string, r
   if (health.openUntil !== 0) {
     // Runs that began before the gate opened say nothing new.
     if (health.trial !== attempt) return health;
-    return { ...health, trial: null, reason, openUntil: now + outMs(health.ejections, limits) };
+    return { ...health, trial: null, reason, openedAt: now, openUntil: now + outMs(health.ejections, limits) };
   }
   // A clock that stepped back leaves times in the future: they count as now.
   const recent = health.fails.map((at) => Math.min(at, now)).filter((at) => at > now - limits.failTimeoutMs);
@@ -57,7 +60,7 @@ export function failed(health: Health, limits: BreakerLimits, attempt: string, r
   if (fails.length < limits.maxFails) return { ...health, fails, reason };
   const rested = health.closedAt > 0 && now - health.closedAt > limits.failTimeoutMs * (health.ejections + 1);
   const ejections = Math.min((rested ? 0 : health.ejections) + 1, OUT_TIMES_MAX);
-  return { ...health, fails: [], trial: null, reason, ejections, openUntil: now + outMs(ejections, limits) };
+  return { ...health, fails: [], trial: null, reason, ejections, openedAt: now, openUntil: now + outMs(ejections, limits) };
 }
 
 export function succeeded(health: Health, attempt: string, now: number): Health {

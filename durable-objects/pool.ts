@@ -172,7 +172,8 @@ export class Pool extends DurableObject<PoolEnv> {
 
   /**
    * A newcomer: (1) an older configuration than the asker's; (2) somebody runs the same: follow; (3) nothing takes
-   * work; (4) in line; (5) offered at once, or (6) no room, or (7) no time.
+   * work; (4) it cannot make its deadline even if it starts at once; (5) in line; (6) offered at once, or (7) no room,
+   * or (8) no time.
    */
   #admit(ticket: TicketState): void {
     const { entry } = ticket;
@@ -196,22 +197,28 @@ export class Pool extends DurableObject<PoolEnv> {
       return;
     }
     // (4)
+    const hopeless = entry.again ? null : this.#hopeless(entry, now);
+    if (hopeless !== null) {
+      this.#refuse(ticket, hopeless);
+      return;
+    }
+    // (5)
     this.#room.enter(entry);
     this.#recap(entry.tenant);
     if (entry.fingerprint !== null) this.#runs.lead(entry.fingerprint, entry.attempt, ticket);
-    // (5)
+    // (6)
     this.#pump();
     if (ticket.phase !== "waiting" || entry.again) {
       this.#watch(ticket, now);
       return;
     }
-    // (6)
+    // (7)
     const crowded = this.#crowded(ticket, config);
     if (crowded !== null) {
       this.#refuse(ticket, crowded);
       return;
     }
-    // (7)
+    // (8)
     const late = this.#late(entry, now);
     if (late !== null) this.#refuse(ticket, late);
     else this.#watch(ticket, now);
@@ -265,6 +272,13 @@ export class Pool extends DurableObject<PoolEnv> {
     if (victim === undefined) return full;
     this.#refuse(victim, full);
     return null;
+  }
+
+  /** The caller's own deadline, against the time to the first byte alone: a start that comes too late is none. */
+  #hopeless({ deadlineAt }: Entry, now: number): PoolRefusal | null {
+    if (deadlineAt === null || this.#times === null) return null;
+    const estimateMs = this.#times.firstByteMs;
+    return now + estimateMs <= deadlineAt ? null : { reason: "deadline_unmeetable", estimateMs, retryAfterMs: RETRY_UNKNOWN_MS };
   }
 
   /** The caller's own deadline, against the estimate; without an estimate it is let in. */

@@ -7,9 +7,9 @@
  *   ended      forgotten but for its number, so that a repeated claim or release is recognised
  *
  * Always: leased + draining never grow beyond the slots by a claim; numbers only grow; an attempt gets one number in
- * its life. claim: -> leased. release: leased -> ended | draining. vanish and reap: leased -> draining. renew: brings
- * a draining lease back whose holder turns out to live, as its slot was never given away. hear and reap: draining ->
- * ended. Methods return the leases they changed, for the shell to keep.
+ * its life. claim: -> leased. release: leased -> ended | draining. vanish and reap: leased -> draining. renew, and a
+ * repeated claim: bring a draining lease back whose holder turns out to live, as its slot was never given away. hear
+ * and reap: draining -> ended. Methods return the leases they changed, for the shell to keep.
  */
 import { LEASE_MS, LEASE_RENEW_MS, type Attempt, type Ending, type LeaseRecord, type ReleaseReply, type RenewReply } from "./protocol.ts";
 
@@ -32,7 +32,7 @@ export interface Lease extends Omit<LeaseRecord, "card" | "state"> {
   graced: boolean;
 }
 
-export type ClaimOutcome = { lease: Lease; fresh: boolean } | { no: "full" | "ended" };
+export type ClaimOutcome = { lease: Lease; fresh: boolean; changed: Lease[] } | { no: "full" | "ended" };
 
 export class Slots {
   /** Leased and draining, by number, oldest first. */
@@ -61,7 +61,11 @@ export class Slots {
   /** A slot for this attempt, or no. The same attempt gets the same lease again. */
   claim(attempt: Attempt, slots: number, drainMaxMs: number, now: number): ClaimOutcome {
     const before = this.#ofAttempt(attempt.attempt);
-    if (before !== undefined) return before.state === "leased" ? { lease: before, fresh: false } : { no: "ended" };
+    if (before?.state === "leased") return { lease: before, fresh: false, changed: [] };
+    if (before !== undefined) {
+      const { reply, changed } = this.renew(before.number, before.attempt, now);
+      return reply.renewed ? { lease: before, fresh: false, changed } : { no: "ended" };
+    }
     if (this.#ended.has(attempt.attempt)) return { no: "ended" };
     if (this.#held.size >= slots) return { no: "full" };
     const { attempt: id, request, tenant, service, fingerprint } = attempt;
@@ -84,7 +88,7 @@ export class Slots {
       graced: false,
     };
     this.#held.set(lease.number, lease);
-    return { lease, fresh: true };
+    return { lease, fresh: true, changed: [lease] };
   }
 
   /** One more lease life, for the holder alone. */

@@ -4,26 +4,18 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { hostname } from "node:os";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { GroundError } from "./ground-error.mjs";
+import { withInstallLock } from "./install-lock.mjs";
+import { readOr } from "./read-or.mjs";
 
 const NODE_MAJOR_MIN = 20;
-/**
- * The holder of the install lock touches it this often. Whether a process of another machine (a shared folder) still
- * holds it can only be told from that; on this machine its process counts, and the age only in the end.
- */
-const LOCK_TOUCH_MS = 5_000;
-const LOCK_STALE_MS = 30_000;
-const LOCK_STALE_HERE_MS = 10 * 60_000;
-const LOCK_POLL_MS = 500;
-const LOCK_WAIT_MS_MAX = 15 * 60_000;
 const STILL_INSTALLING_MS = 20_000;
+/** npm finishes what it is at when it is asked to end, which may be long. */
+const NPM_ENDS_MS_MAX = 3_000;
 const TOLD_LINES_MAX = 15;
 const KEPT_LINES_MAX = 200;
-
-/** An expected failure: its message is all that the reader needs. */
-export class GroundError extends Error {}
 
 /** Installs when needed and returns the path of the Node that runs the project. */
 export async function ground(root, say = console.log) {
@@ -88,6 +80,7 @@ async function npmCi(root, say, holder) {
   // A production setting of the machine must not leave out the tools that local mode is made of.
   const { code, lines, stopped } = await runNpm(root, ["ci", "--include=dev", "--no-audit", "--no-fund"], holder);
   clearInterval(still);
+  holder(process.pid);
   if (stopped) throw new GroundError("The installation was ended; the next start begins it anew.");
   if (code !== 0) {
     // npm says what is wrong first and how it is used last.
@@ -114,6 +107,8 @@ function runNpm(root, args, holder) {
     const child = spawn(command, [...first, ...args], {
       cwd: root,
       stdio: ["ignore", "pipe", "pipe"],
+      // A group of its own, so that its install scripts end with it.
+      detached: process.platform !== "win32",
       shell: process.platform === "win32" && first.length === 0,
     });
     // If this process is killed, npm goes on: the lock is npm's until it ends.
@@ -128,11 +123,11 @@ function runNpm(root, args, holder) {
         lines.splice(0, lines.length - KEPT_LINES_MAX);
       });
     }
-    // Waits for npm to end, however often it is asked.
-    let stopped = null;
+    let stopped = false;
     const stop = (signal) => {
-      stopped = signal;
-      child.kill(signal);
+      if (!stopped) setTimeout(() => killGroup(child, "SIGKILL"), NPM_ENDS_MS_MAX).unref();
+      stopped = true;
+      killGroup(child, signal);
     };
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, stop);
     child.on("error", (error) => resolve({ code: 127, lines: [error.message] }));
@@ -141,6 +136,15 @@ function runNpm(root, args, holder) {
       resolve({ code: code ?? signal, lines, stopped });
     });
   });
+}
+
+function killGroup(child, signal) {
+  try {
+    if (process.platform === "win32") child.kill(signal);
+    else process.kill(-child.pid, signal);
+  } catch (error) {
+    if (error.code !== "ESRCH") throw error;
+  }
 }
 
 /** npm may have been told to run no install scripts; the package `node` fetches its binary in one. */
@@ -165,79 +169,4 @@ function checkNode(root) {
     `The Node that came with the dependencies does not run here (${done.error?.message ?? done.stderr?.trim()}).\n` +
       "Portico runs on Linux with glibc (Debian, Ubuntu, Fedora ...) and macOS, on x64 and arm64.",
   );
-}
-
-/** Two starts at the same time in one clone must not install into the same folder. */
-async function withInstallLock(root, say, work) {
-  const path = join(root, ".portico-install.lock");
-  const mine = (pid) => JSON.stringify({ pid, host: hostname() });
-  const until = Date.now() + LOCK_WAIT_MS_MAX;
-  for (let waiting = false; !tryLock(path, mine(process.pid)); waiting = true) {
-    if (!waiting) say("Another start is installing dependencies here; waiting for it.");
-    if (Date.now() > until) throw new GroundError(`Waited too long for ${path}; remove it if no npm ci is running.`);
-    removeIfStale(path);
-    await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
-  }
-  const touch = setInterval(() => utimesSync(path, new Date(), new Date()), LOCK_TOUCH_MS);
-  try {
-    return await work((pid) => writeFileSync(path, mine(pid)));
-  } finally {
-    clearInterval(touch);
-    rmSync(path, { force: true });
-  }
-}
-
-function tryLock(path, text) {
-  try {
-    writeFileSync(path, text, { flag: "wx" });
-    return true;
-  } catch (error) {
-    if (error.code === "EEXIST") return false;
-    throw error;
-  }
-}
-
-function removeIfStale(path) {
-  const seen = readOr(path, null);
-  if (seen === null || !isStale(path, seen)) return;
-  // Renamed first, so that of two who saw it stale only one removes it, and never a new one.
-  const aside = `${path}.${process.pid}`;
-  try {
-    renameSync(path, aside);
-    if (readOr(aside, null) !== seen) renameSync(aside, path);
-    else rmSync(aside);
-  } catch (error) {
-    if (error.code !== "ENOENT") throw error;
-  }
-}
-
-function isStale(path, text) {
-  const untouchedMs = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-  if (untouchedMs > LOCK_STALE_HERE_MS) return true;
-  let holder;
-  try {
-    holder = JSON.parse(text);
-  } catch {
-    // Half written: its writer is at it now, or died at it.
-    return untouchedMs > LOCK_STALE_MS;
-  }
-  return holder.host === hostname() ? !isAlive(holder.pid) : untouchedMs > LOCK_STALE_MS;
-}
-
-function isAlive(pid) {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error.code === "EPERM";
-  }
-}
-
-function readOr(path, otherwise) {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if (error.code === "ENOENT" || error.code === "ENOTDIR") return otherwise;
-    throw error;
-  }
 }

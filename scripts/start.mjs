@@ -1,7 +1,8 @@
 /** `npm start`: makes sure of the ground, then runs local/start.ts. */
 import { fileURLToPath } from "node:url";
 import { runNode } from "./child.mjs";
-import { ground, GroundError } from "./ground.mjs";
+import { GroundError } from "./ground-error.mjs";
+import { ground } from "./ground.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 

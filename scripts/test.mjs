@@ -1,7 +1,8 @@
 /** `npm test`: makes sure of the ground, runs every test, and ends with the line `N passed, N failed`. */
 import { fileURLToPath } from "node:url";
 import { runNode } from "./child.mjs";
-import { ground, GroundError } from "./ground.mjs";
+import { GroundError } from "./ground-error.mjs";
+import { ground } from "./ground.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 /** Until the runner has told otherwise: a runner that crashed is a failure, not an empty success. */

@@ -7,13 +7,13 @@ import { Fields, jsonObject } from "./fields.ts";
 import { readForm } from "./form.ts";
 import type { Form } from "./form.ts";
 import { perform } from "./perform.ts";
-import { planSpeech } from "./speech.ts";
+import { speechSamples } from "./speech.ts";
 import { performStream } from "./stream.ts";
 import { speechMs } from "./timing.ts";
 import { BYTES_PER_SAMPLE, BYTES_PER_SECOND, wavHeader, wavOf } from "./wav.ts";
 
-/** Half an hour of speech; beyond it a card would be busy with one caller for good. */
-const TEXT_CHARS_MAX = 20_000;
+/** About half an hour of Chinese. */
+const TEXT_CHARS_MAX = 6_000;
 
 interface Utterance {
   readonly text: string;
@@ -119,7 +119,7 @@ function lengthOf(bench: Bench, { text, speed }: Utterance): number {
   const { speech_s } = bench.service;
   return (
     BYTES_PER_SAMPLE *
-    (speech_s === null ? planSpeech(text, speed).samples : Math.round((speech_s * BYTES_PER_SECOND) / BYTES_PER_SAMPLE))
+    (speech_s === null ? speechSamples(text, speed) : Math.round((speech_s * BYTES_PER_SECOND) / BYTES_PER_SAMPLE))
   );
 }
 

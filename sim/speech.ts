@@ -1,12 +1,12 @@
 /**
- * Speech: what a text sounds like, as a list of sounds with lengths. Pure, and cheap enough to
- * ask for the length alone; `voice.ts` turns the list into samples.
+ * Speech: what a text sounds like, as a list of sounds with lengths; `voice.ts` turns it into
+ * samples. The same text always gives the same list.
  *
  * Latin letters become English-like sounds, digits their English names, every other letter a
  * syllable of its own with one of four tones, as in Chinese.
  */
 import { CLOSURE, digitToPhones, letterToSyllable, lettersToPhones } from "./phones.ts";
-import type { Formants, Phone, Tone } from "./phones.ts";
+import type { Formants, Phone, Syllable, Tone } from "./phones.ts";
 import { SAMPLE_RATE_HZ } from "./wav.ts";
 
 export interface Sound {
@@ -46,18 +46,22 @@ const RISING_SOUNDS = 5;
 const RISE_PER_SOUND = 0.09;
 const LEVEL: Tone = [1, 1];
 
+/** Words whose phones are remembered: texts repeat themselves, and a length must be cheap to ask for. */
+const WORDS_KEPT_MAX = 20_000;
+const words = new Map<string, Syllable>();
+
 /** Lists the sounds of a text; `speed` above 1 shortens them all. */
 export function planSpeech(text: string, speed: number): Speech {
   const sounds: Sound[] = [];
   let pitch = FIRST_PITCH;
-  for (const word of text.toLowerCase().match(/[a-z']+|\d|\p{L}|\s+|[^\s]/gu) ?? []) {
-    const pause = PAUSES_MS.find(([pattern]) => pattern.test(word))?.[1];
-    if (pause !== undefined) {
+  for (const word of wordsOf(text)) {
+    const pause = pauseMs(word);
+    if (pause !== null) {
       if (/[?？]/.test(word)) riseAtEnd(sounds);
       if (pause >= SENTENCE_PAUSE_MS) pitch = FIRST_PITCH;
       sounds.push(soundOf({ ...CLOSURE, ms: pause }, speed, pitch, pitch));
     } else {
-      sounds.push(...soundsOf(word, speed, pitch));
+      sounds.push(...sung(syllableOf(word), speed, pitch));
       pitch = Math.max(LOWEST_PITCH, pitch - DECLINE_PER_WORD);
     }
   }
@@ -65,25 +69,63 @@ export function planSpeech(text: string, speed: number): Speech {
   return { sounds, samples: sounds.reduce((sum, sound) => sum + sound.samples, 0) };
 }
 
-/** The sounds of one word, digit or letter; of anything else, none. */
-function soundsOf(word: string, speed: number, pitch: number): Sound[] {
-  if (/^[a-z']/.test(word)) return sung(lettersToPhones(word), LEVEL, speed, pitch);
-  if (/^\d/.test(word)) return sung(digitToPhones(Number(word)), LEVEL, speed, pitch);
-  if (!/^\p{L}/u.test(word)) return [];
-  const { phones, tone } = letterToSyllable(word);
-  return sung(phones, tone, speed, pitch);
+/** The beginning of a speech, up to `samples`. */
+export function openingOf(speech: Speech, samples: number): Speech {
+  let sum = 0;
+  const sounds = speech.sounds.filter((sound) => (sum += sound.samples) <= samples);
+  return { sounds, samples: sounds.reduce((total, sound) => total + sound.samples, 0) };
+}
+
+/** The length of what `planSpeech` would list, without the list. */
+export function speechSamples(text: string, speed: number): number {
+  let samples = samplesOf(SHORTEST_MS, speed);
+  for (const word of wordsOf(text)) {
+    const pause = pauseMs(word);
+    if (pause !== null) samples += samplesOf(pause, speed);
+    else for (const { ms } of syllableOf(word).phones) samples += samplesOf(ms, speed);
+  }
+  return samples;
+}
+
+function wordsOf(text: string): readonly string[] {
+  return text.toLowerCase().match(/[a-z']+|\d|\p{L}|\s+|[^\s]/gu) ?? [];
+}
+
+function pauseMs(word: string): number | null {
+  if (/^[\p{L}\d']/u.test(word)) return null;
+  return PAUSES_MS.find(([pattern]) => pattern.test(word))?.[1] ?? null;
+}
+
+/** What a word, digit or letter sounds like; anything else is silent. */
+function syllableOf(word: string): Syllable {
+  const kept = words.get(word);
+  if (kept) return kept;
+  if (words.size >= WORDS_KEPT_MAX) words.clear();
+  const made = spell(word);
+  words.set(word, made);
+  return made;
+}
+
+function spell(word: string): Syllable {
+  if (/^[a-z']/.test(word)) return { phones: lettersToPhones(word), tone: LEVEL };
+  if (/^\d/.test(word)) return { phones: digitToPhones(Number(word)), tone: LEVEL };
+  return /^\p{L}/u.test(word) ? letterToSyllable(word) : { phones: [], tone: LEVEL };
 }
 
 /** Lays a tone over phones. */
-function sung(phones: readonly Phone[], [start, end]: Tone, speed: number, pitch: number): Sound[] {
+function sung({ phones, tone: [start, end] }: Syllable, speed: number, pitch: number): Sound[] {
   const at = (i: number): number => pitch * (start + ((end - start) * i) / phones.length);
   return phones.map((phone, i) => soundOf(phone, speed, at(i), at(i + 1)));
 }
 
 function soundOf(phone: Phone, speed: number, from: number, to: number): Sound {
-  const samples = Math.max(1, Math.round((phone.ms * SAMPLE_RATE_HZ) / 1000 / speed));
+  const samples = samplesOf(phone.ms, speed);
   const { formants, voiced, hiss = 0, hissHz = 1000 } = phone;
   return { samples, formants, voiced, hiss, hissHz, from, to };
+}
+
+function samplesOf(ms: number, speed: number): number {
+  return Math.max(1, Math.round((ms * SAMPLE_RATE_HZ) / 1000 / speed));
 }
 
 function riseAtEnd(sounds: Sound[]): void {

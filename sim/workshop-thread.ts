@@ -3,9 +3,13 @@ import { parentPort } from "node:worker_threads";
 import { decodePng } from "./image-file.ts";
 import { drawPicture } from "./picture.ts";
 import { encodePng } from "./png.ts";
-import { planSpeech } from "./speech.ts";
+import { openingOf, planSpeech } from "./speech.ts";
 import { speak } from "./voice.ts";
+import { SAMPLE_RATE_HZ } from "./wav.ts";
 import type { Job, Made, PictureJob } from "./workshop.ts";
+
+/** Ten minutes are spoken; a longer sound begins again from there. */
+const SPOKEN_SAMPLES_MAX = 600 * SAMPLE_RATE_HZ;
 
 parentPort?.on("message", (job: Job) => {
   const made = make(job);
@@ -15,7 +19,8 @@ parentPort?.on("message", (job: Job) => {
 function make(job: Job): Made {
   try {
     if (job.kind === "picture") return { bytes: owned(drawFile(job)) };
-    const samples = speak(planSpeech(job.text, job.speed), job.voice);
+    const speech = openingOf(planSpeech(job.text, job.speed), SPOKEN_SAMPLES_MAX);
+    const samples = speak(speech, job.voice);
     return { bytes: owned(new Uint8Array(samples.buffer)) };
   } catch (error) {
     return { error: error instanceof Error ? error.message : String(error) };

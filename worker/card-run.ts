@@ -40,6 +40,8 @@ class CardRun {
   readonly #sentAt = Date.now();
   /** Timers and listeners to take down at the end. */
   readonly #watches: (() => void)[] = [];
+  /** The first byte is there: what comes after it has no deadline. */
+  #metDeadline: () => void = () => undefined;
   /** The call was aborted for good, at an origin that stops then. */
   #cancelled = false;
 
@@ -108,7 +110,10 @@ class CardRun {
     };
     gone.addEventListener("abort", leave, { once: true });
     this.#watches.push(() => gone.removeEventListener("abort", leave));
-    if (ask.deadlineAt !== null) after(Math.max(0, ask.deadlineAt - Date.now()), leave);
+    if (ask.deadlineAt === null) return;
+    const deadline = setTimeout(leave, Math.max(0, ask.deadlineAt - Date.now()));
+    this.#metDeadline = () => clearTimeout(deadline);
+    this.#watches.push(this.#metDeadline);
   }
 
   #unwatch(): void {
@@ -168,6 +173,7 @@ class CardRun {
   #stream(taken: TakenStream, firstByteMs: number): Answer {
     const { ctx, print } = this.#running;
     const { status, headers, reader, first, length, endKnown } = taken;
+    this.#metDeadline();
     const flow = pump(reader, first, length, this.#silence);
     const after = async (): Promise<void> => {
       const { complete, bytes } = await flow.ended;

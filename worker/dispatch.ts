@@ -35,6 +35,8 @@ export class Line {
   #entry: Entry;
   #ticket: TicketStub | null = null;
   #entries = 0;
+  /** What was said last without waiting for it. */
+  #told: Promise<void> = Promise.resolve();
 
   constructor(env: Env, service: string, entry: Entry, provision: () => Promise<void>) {
     this.#env = env;
@@ -93,7 +95,8 @@ export class Line {
         }
         const { number, origin, transport } = reply;
         const lease = new Lease(this.#env, { card, number, attempt: this.attempt, origin, transport }, reply.lease);
-        await this.#tell((ticket) => ticket.claimed(number));
+        // The run need not wait until the Pool knows; later words to it come after this one.
+        this.#told = this.#tell((ticket) => ticket.claimed(number));
         return lease;
       } catch (error) {
         // The reply may be lost while the claim stands: the same attempt gets the same lease.
@@ -122,6 +125,7 @@ export class Line {
 
   /** The run is over; those who asked for the same are told how. */
   async finished(finish: Finish, observed: Observed | null): Promise<void> {
+    await this.#told;
     try {
       if (this.#ticket === null) throw new Error("the ticket is lost");
       await this.#ticket.finished(finish, observed);

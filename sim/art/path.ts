@@ -55,7 +55,7 @@ function edgesOf(points: readonly Point[]): Edge[] {
     if (tall > 0) edges.push({ top: upper[1], bottom: lower[1], x: upper[0], slope: (lower[0] - upper[0]) / tall });
     from = to;
   }
-  return edges.sort((a, b) => a.top - b.top);
+  return edges.toSorted((a, b) => a.top - b.top);
 }
 
 /** Adds one scan line's coverage: even-odd, with fractions at both ends of each span. */

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { openLine, tally } from "./line.ts";
+import { tally } from "./caller.ts";
+import { openLine } from "./line.ts";
 
 const line = openLine({ services: { portrait: { drain: { max_s: 2 } } } });
 const SLOTS = 12;

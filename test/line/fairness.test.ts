@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { type Caller, eventually, openLine, type Service, tally } from "./line.ts";
+import { type Caller, eventually, tally } from "./caller.ts";
+import { openLine, type Service } from "./line.ts";
 
 const SLOTS = 4;
 const line = openLine({ park: { servers: 1, gpus: 2 } });
@@ -11,11 +12,8 @@ interface Crowd {
 
 /** All of them wait behind runs of somebody else's; then the cards are theirs. Who started, in order. */
 async function order(service: Service, asked: { name: string; count: number; key: string }[]): Promise<string[]> {
-  const holding = await line.service({ abandon: "cancel" });
-  line.park.setService({ service_ms: 60_000, ghost: false });
-  const holders = await line.calls(SLOTS, { service: holding, key: await line.key() });
-  await line.running(holders);
   line.park.setService({ service_ms: 60 });
+  const letGo = await line.takeAll();
   const crowds: Crowd[] = [];
   let waiting = 0;
   for (const { name, count, key } of asked) {
@@ -23,7 +21,7 @@ async function order(service: Service, asked: { name: string; count: number; key
     waiting += count;
     await eventually(`${waiting} wait`, async () => (await line.queued(service)) === waiting);
   }
-  for (const caller of holders) caller.hangUp();
+  letGo();
   const answers = await Promise.all(crowds.flatMap(({ callers }) => callers.map((caller) => caller.answered)));
   expect(tally(answers)).toEqual({ 200: answers.length });
   const nameOf = new Map(crowds.flatMap(({ name, callers }) => callers.map(({ prompt }) => [prompt, name] as const)));

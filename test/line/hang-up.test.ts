@@ -1,31 +1,25 @@
 import { expect, test } from "vitest";
-import { type Caller, eventually, expectSound, openLine, sleep } from "./line.ts";
+import { eventually, sleep } from "./caller.ts";
+import { expectSound, openLine, type Service } from "./line.ts";
 
 const line = openLine();
 const SLOTS = 12;
 
-/** Takes every slot, so that who comes now has to wait. */
-async function takeAll(service: Parameters<typeof line.calls>[1]["service"], key: string): Promise<Caller[]> {
-  const holders = await line.calls(SLOTS, { service, key });
-  await line.running(holders);
-  return holders;
-}
-
 test("a caller who hangs up in line leaves it at once and never starts", async () => {
   const service = await line.service();
   const key = await line.key();
-  line.park.setService({ service_ms: 6_000 });
-  const holders = await takeAll(service, key);
+  line.park.setService({ service_ms: 100 });
+  const letGo = await line.takeAll();
   const waiting = await line.calls(40, { service, key, headers: { "x-request-id": "left-the-line" } });
   await eventually("they stand in line", async () => (await line.queued(service)) === 40);
   for (const caller of waiting) caller.hangUp();
   await eventually("nobody stands in line", async () => (await line.queued(service)) === 0);
   expect(line.park.counts()).toMatchObject({ running: SLOTS, starts: SLOTS });
-  const after = await line.ask({ service, key });
-  expect(after.status).toBe(200);
-  await Promise.all(holders.map((caller) => caller.answered));
+  const after = await line.call({ service, key });
+  letGo();
+  expect((await after.answered).status).toBe(200);
   expect(waiting.filter((caller) => line.starts(caller) > 0)).toEqual([]);
-  expect(line.park.counts()).toMatchObject({ starts: SLOTS + 1, done: SLOTS + 1 });
+  expect(line.park.counts()).toMatchObject({ starts: SLOTS + 1, stopped: SLOTS, done: 1 });
   expect(await line.became("left-the-line", key)).toMatchObject({ state: "canceled", results: [] });
 });
 
@@ -82,7 +76,7 @@ const USERS = 40;
 const LOAD_MS = 4_000;
 
 /** Users who ask again and again; three in ten hang up after `leaveMs`. */
-async function load(service: Parameters<typeof line.call>[0]["service"], key: string, leaveMs: number) {
+async function load(service: Service, key: string, leaveMs: number) {
   const counted = { ok: 0, left: 0, other: new Array<number>() };
   const until = performance.now() + LOAD_MS;
   const user = async (number: number) => {
@@ -119,5 +113,5 @@ test.each([
   expectSound(line.park.counts());
   // Nobody reads on in vain: who is gone while running is read to the end, or stopped; none is left to its own.
   expect(line.park.counts()).toMatchObject({ over: 0, ghosts: 0 });
-  await line.fillsUp(key);
+  await line.fillsUp();
 });

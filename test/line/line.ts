@@ -7,16 +7,16 @@ import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { Park, ParkCounts } from "../../sim/park.ts";
 import { SERVICE_DEFAULTS } from "../../sim/timing.ts";
 import { type KeyOptions, type Portico, type PorticoOptions, startPortico } from "../support/portico.ts";
-import { type Answer, bytesOf, type Head, raw, RawCall } from "../support/raw.ts";
+import { type Answer, bytesOf, raw, RawCall } from "../support/raw.ts";
+import { Caller, eventually } from "./caller.ts";
 
-/** Generous: a loaded machine may be slow, but never wrong. */
-export const EVENTUALLY_MS_MAX = 15_000;
-const POLL_MS = 20;
 /** How long a slot may drain after an unclean end, unless a test says otherwise. */
 const DRAIN_S = 2;
 /** Small, so that drawing takes no time worth speaking of; `service_ms` says how long a run lasts. */
 const PICTURE = { width: 32, height: 32, steps: 1 };
 const SPEECH = { format: "wav" };
+/** Longer than any test. */
+const TAKEN_MS = 60_000;
 
 const KINDS = {
   image: { tail: "sdapi/v1/", run: "txt2img" },
@@ -61,38 +61,6 @@ export interface Became {
   state: string;
   status: number | null;
   results: { id: string; url: string }[];
-}
-
-/** A caller on a socket of its own, whose request is sent. */
-export class Caller {
-  readonly prompt: string;
-  readonly answered: Promise<Answer>;
-  readonly #call: RawCall;
-
-  constructor(prompt: string, call: RawCall) {
-    this.prompt = prompt;
-    this.#call = call;
-    this.answered = call.answer();
-    // Who hangs up gets no answer, and nobody asks for it then.
-    this.answered.catch(() => {});
-  }
-
-  head(): Promise<Head> {
-    return this.#call.head();
-  }
-
-  /** As a client that dies: the runtime notices a TCP reset at once. */
-  hangUp(): void {
-    this.#call.reset();
-  }
-
-  pause(): void {
-    this.#call.pause();
-  }
-
-  resume(): void {
-    this.#call.resume();
-  }
 }
 
 export class Line {
@@ -199,17 +167,24 @@ export class Line {
     return this.park.runs().filter((run) => run.prompt === prompt).length;
   }
 
-  /** Every slot of every card can still be taken, all at the same time. */
-  async fillsUp(key: string): Promise<void> {
-    const service = await this.service({ abandon: "cancel" });
+  /** Takes every slot of every card until what it gives is called; runs that start meanwhile last as long as before. */
+  async takeAll(): Promise<() => void> {
     const { service_ms, ghost } = this.park.service;
-    this.park.setService({ service_ms: 60_000, ghost: false });
+    const service = await this.service({ abandon: "cancel" });
     const slots = this.park.cards.reduce((sum, card) => sum + card.slots, 0);
-    const callers = await this.calls(slots, { service, key });
-    await eventually("every slot is in use again", () => this.park.counts().running === slots);
-    for (const caller of callers) caller.hangUp();
-    await eventually("they are stopped", () => this.park.counts().running === 0);
+    this.park.setService({ service_ms: TAKEN_MS, ghost: false });
+    const callers = await this.calls(slots, { service, key: await this.key() });
+    await eventually("every slot is taken", () => this.park.counts().running === slots);
     this.park.setService({ service_ms, ghost });
+    return () => {
+      for (const caller of callers) caller.hangUp();
+    };
+  }
+
+  /** Every slot of every card can still be taken, all at the same time. */
+  async fillsUp(): Promise<void> {
+    (await this.takeAll())();
+    await this.conserved();
   }
 
   /** Nothing is held, nothing waits: what every accident has to come to. */
@@ -235,7 +210,7 @@ export function expectSound(counts: ParkCounts): void {
 /** One line for a test file. */
 export function openLine(options: PorticoOptions = {}): Line {
   const line = new Line();
-  beforeAll(() => line.start({ ...options, services: { ...options.services } }));
+  beforeAll(() => line.start(options));
   afterEach(async () => {
     try {
       await line.park.heal();
@@ -248,31 +223,4 @@ export function openLine(options: PorticoOptions = {}): Line {
   });
   afterAll(() => line.stop());
   return line;
-}
-
-/** Waits for what must come; how fast is not the point. */
-export async function eventually(what: string, holds: () => boolean | Promise<boolean>, limitMs = EVENTUALLY_MS_MAX): Promise<void> {
-  for (const until = performance.now() + limitMs; performance.now() < until; await sleep(POLL_MS)) {
-    if (await holds()) return;
-  }
-  throw new Error(`not within ${limitMs} ms: ${what}`);
-}
-
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms);
-  });
-}
-
-/** A refusal in one line: status and reason. */
-export function refusal(answer: Answer): string {
-  const { error }: { error?: { reason?: string } } = JSON.parse(answer.text);
-  return `${answer.status} ${error?.reason}`;
-}
-
-/** How many answers there are of each status. */
-export function tally(answers: Answer[]): Record<string, number> {
-  const tallied: Record<string, number> = {};
-  for (const { status } of answers) tallied[status] = (tallied[status] ?? 0) + 1;
-  return tallied;
 }

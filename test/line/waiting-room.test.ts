@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from "vitest";
-import { type Caller, eventually, openLine, refusal, type Service, sleep, tally } from "./line.ts";
+import { type Caller, eventually, refusal, sleep, tally } from "./caller.ts";
+import { openLine, type Service } from "./line.ts";
 
 const CARDS = 2;
 const SLOTS = 4;
@@ -7,23 +8,15 @@ const line = openLine({ park: { servers: 1, gpus: CARDS } });
 /** Between two callers whose order matters: they come to the line in the order of their sending. */
 const APART_MS = 150;
 
-let holders: Caller[] = [];
+let letGo = () => {};
 
 /** Takes every slot until `letGo`. */
 async function takeAll(): Promise<void> {
-  const holding = await line.service({ abandon: "cancel" });
-  line.park.setService({ service_ms: 60_000, ghost: false });
-  holders = await line.calls(SLOTS, { service: holding, key: await line.key() });
-  await line.running(holders);
   line.park.setService({ service_ms: 100 });
+  letGo = await line.takeAll();
 }
 
-function letGo(): void {
-  for (const caller of holders) caller.hangUp();
-  holders = [];
-}
-
-afterEach(letGo);
+afterEach(() => letGo());
 
 /** In line one after the other. */
 async function inTurn(count: number, service: Service, key: string): Promise<Caller[]> {

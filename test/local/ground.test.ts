@@ -4,7 +4,8 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
 import { ROOT } from "../../local/root.ts";
-import { ground, GroundError, isStamped, nodeOf } from "../../scripts/ground.mjs";
+import { GroundError } from "../../scripts/ground-error.mjs";
+import { ground, isStamped, nodeOf } from "../../scripts/ground.mjs";
 import { temporaryFolders } from "../support/folders.ts";
 
 const newFolder = temporaryFolders();

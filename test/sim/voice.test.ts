@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { planSpeech } from "../../sim/speech.ts";
+import { openingOf, planSpeech, speechSamples } from "../../sim/speech.ts";
 import { speak } from "../../sim/voice.ts";
 import { SAMPLE_RATE_HZ, wavHeader, wavOf } from "../../sim/wav.ts";
 
@@ -30,6 +30,16 @@ describe("speech", () => {
     expect(seconds("")).toBeGreaterThan(0.05);
   });
 
+  it("has a length that is known without speaking, to the sample", () => {
+    for (const text of [english, chinese, "", "3.14?! (ok)\n\n--- don't 你 7", "\u0301 ~ 'é"]) {
+      for (const speed of [0.25, 1, 1.7, 4]) {
+        const { sounds, samples } = planSpeech(text, speed);
+        expect(speechSamples(text, speed)).toBe(samples);
+        expect(speak({ sounds, samples }, "anna")).toHaveLength(samples);
+      }
+    }
+  });
+
   it("is the same for the same text and voice, and another for another voice", () => {
     const plan = planSpeech(english, 1);
     expect(speak(plan, "anna")).toEqual(speak(plan, "anna"));
@@ -42,6 +52,17 @@ describe("speech", () => {
     expect(samples.every((value) => Math.abs(value) < 32_767)).toBe(true);
     const windows = Array.from({ length: 40 }, (_, i) => loudness(samples, i / 40, (i + 1) / 40));
     expect(Math.min(...windows.slice(2, 36))).toBeLessThan(120);
+  });
+});
+
+describe("the opening of a speech", () => {
+  it("is as much of it as fits, and all of it where all fits", () => {
+    const plan = planSpeech("one two three four five", 1);
+    const opening = openingOf(plan, 10_000);
+    expect(opening.samples).toBeLessThanOrEqual(10_000);
+    expect(opening.samples).toBeGreaterThan(6_000);
+    expect(opening.sounds).toEqual(plan.sounds.slice(0, opening.sounds.length));
+    expect(openingOf(plan, plan.samples)).toEqual(plan);
   });
 });
 

@@ -1,0 +1,2 @@
+/** An expected failure: its message is all that the reader needs. */
+export class GroundError extends Error {}

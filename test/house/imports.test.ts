@@ -1,0 +1,74 @@
+/** The house rules that a reader of DESIGN.md relies on: who may import whom, and who may touch which binding. */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join, relative } from "node:path";
+import { expect, test } from "vitest";
+
+const ROOT = join(import.meta.dirname, "../..");
+
+function sources(folder: string): string[] {
+  return readdirSync(join(ROOT, folder)).flatMap((name) => {
+    const path = `${folder}/${name}`;
+    if (statSync(join(ROOT, path)).isDirectory()) return sources(path);
+    return name.endsWith(".ts") ? [path] : [];
+  });
+}
+
+const text = (path: string): string => readFileSync(join(ROOT, path), "utf8");
+
+/** Relative imports as paths from the root; type-only ones told apart. */
+function imports(path: string): { to: string; typeOnly: boolean }[] {
+  return [...text(path).matchAll(/^(import|export) (type )?[^;]*?from "(\.[^"]+)";/gm)].map(([, , type, to = ""]) => ({
+    to: relative(ROOT, join(ROOT, path, "..", to)),
+    typeOnly: type !== undefined,
+  }));
+}
+
+const worker = sources("worker");
+const objects = sources("durable-objects");
+
+/** The stages of a request, in its order. */
+const STAGES = ["auth", "ask", "fingerprint", "cache", "limits", "dispatch", "origin", "store"].map((name) => `worker/${name}.ts`);
+/** Values that stages share. */
+const SHARED = /worker\/(ask|origin|fingerprint|cache)\.ts$/;
+
+test("objects never import the Worker", () => {
+  const wrong = objects.flatMap((path) => imports(path).filter(({ to }) => !to.startsWith("durable-objects/")));
+  expect(wrong).toEqual([]);
+});
+
+test("of the objects the Worker imports the protocol alone, but for the classes that index and env name", () => {
+  const wrong = worker
+    .filter((path) => path !== "worker/index.ts" && path !== "worker/env.ts")
+    .flatMap((path) => imports(path).filter(({ to }) => to.startsWith("durable-objects/") && to !== "durable-objects/protocol.ts"));
+  expect(wrong).toEqual([]);
+});
+
+test("a stage imports no other stage's work", () => {
+  const wrong = STAGES.flatMap((path) =>
+    imports(path)
+      .filter(({ to, typeOnly }) => STAGES.includes(to) && !typeOnly && !SHARED.test(to))
+      .map(({ to }) => `${path} -> ${to}`),
+  );
+  expect(wrong).toEqual([]);
+});
+
+test("pure files of the objects import no runtime", () => {
+  const pure = ["slots", "breaker", "waiting-room", "choose-card", "runs", "estimate", "rate"].map((name) => `durable-objects/${name}.ts`);
+  expect(pure.filter((path) => /from "(cloudflare|node):/.test(text(path)))).toEqual([]);
+});
+
+test("query verbs stand in worker/db alone", () => {
+  const outside = worker.filter((path) => !path.startsWith("worker/db/"));
+  expect(outside.filter((path) => /\benv\.DB\b|drizzle-orm/.test(text(path)))).toEqual([]);
+});
+
+test("variables and secrets are read in env.ts alone", () => {
+  const wrong = worker.filter((path) => path !== "worker/env.ts").filter((path) => /env\.(LOCAL_MODE|PUBLIC_URL|KEY_SECRET|ADMIN_TOKEN|URL_KEYS|ACCESS_)/.test(text(path)));
+  expect(wrong).toEqual([]);
+});
+
+test("the README's commands exist", () => {
+  const { scripts } = JSON.parse(text("package.json")) as { scripts: Record<string, string> };
+  const named = [...text("README.md").matchAll(/npm (?:run )?(start|test|[a-z]+:[a-z]+|check)\b/g)].map(([, name = ""]) => name);
+  expect(named.filter((name) => scripts[name] === undefined)).toEqual([]);
+});

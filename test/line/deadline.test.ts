@@ -1,0 +1,93 @@
+import { expect, test } from "vitest";
+import { eventually, refusal } from "./caller.ts";
+import { openLine } from "./line.ts";
+
+const line = openLine({ park: { servers: 1, gpus: 1 } });
+const SLOTS = 2;
+const ONE_SECOND = { "x-timeout-s": "1" };
+/** Above the deadline of one second by what a loaded machine may take. */
+const SOON_MS = 8_000;
+
+async function timed<T>(work: Promise<T>): Promise<{ value: T; ms: number }> {
+  const from = performance.now();
+  return { value: await work, ms: performance.now() - from };
+}
+
+test("with no estimate yet a deadline is let in; lapsed on a card it is 504 origin_timeout, and finish keeps the result", async () => {
+  const service = await line.service({ abandon: "finish" });
+  const key = await line.key();
+  line.park.setService({ service_ms: 3_000 });
+  const headers = { ...ONE_SECOND, "x-request-id": "too-slow-for-me" };
+  const { value: answer, ms } = await timed(line.ask({ service, key, headers }));
+  expect(refusal(answer)).toBe("504 origin_timeout");
+  expect(ms).toBeGreaterThanOrEqual(1_000);
+  await eventually("the run is done", () => line.park.counts().done === 1);
+  await eventually("its result is kept", async () => (await line.became("too-slow-for-me", key))?.state === "succeeded");
+  expect((await line.became("too-slow-for-me", key))?.results).toHaveLength(1);
+  expect(line.park.counts()).toMatchObject({ starts: 1, left: 0 });
+});
+
+test("a deadline that lapses on a card frees the slot at once where the service cancels", async () => {
+  const service = await line.service({ abandon: "cancel" });
+  const key = await line.key();
+  line.park.setService({ service_ms: 60_000, ghost: false });
+  expect(refusal(await line.ask({ service, key, headers: ONE_SECOND }))).toBe("504 origin_timeout");
+  await line.conserved();
+  expect(line.park.counts()).toMatchObject({ starts: 1, stopped: 1 });
+});
+
+test("a deadline that lapses in line is 503 queue_timeout, and the request never starts", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  const letGo = await line.takeAll();
+  const { value: answer, ms } = await timed(line.ask({ service, key, headers: ONE_SECOND }));
+  expect(refusal(answer)).toBe("503 queue_timeout");
+  expect(ms).toBeGreaterThanOrEqual(1_000);
+  expect(ms).toBeLessThan(SOON_MS);
+  letGo();
+  await line.conserved();
+  expect(line.park.counts().starts).toBe(SLOTS);
+});
+
+test("what cannot make its deadline by the estimate is refused at once, whether it would wait or not", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 2_500 });
+  expect((await line.ask({ service, key })).status).toBe(200);
+  // A free card would start it, and it would still be too late.
+  expect(refusal(await line.ask({ service, key, headers: ONE_SECOND }))).toBe("503 deadline_unmeetable");
+  const letGo = await line.takeAll();
+  expect(refusal(await line.ask({ service, key, headers: { "x-timeout-s": "3" } }))).toBe("503 deadline_unmeetable");
+  letGo();
+  await line.conserved();
+  expect(line.park.counts().starts).toBe(1 + SLOTS);
+  // Who has the time is let in.
+  expect((await line.ask({ service, key, headers: { "x-timeout-s": "60" } })).status).toBe(200);
+});
+
+test("the estimate counts those ahead in line", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 1_000 });
+  expect((await line.ask({ service, key })).status).toBe(200);
+  const letGo = await line.takeAll();
+  const waiting = await line.calls(10, { service, key });
+  await eventually("ten wait", async () => (await line.queued(service)) === 10);
+  // Ten runs of a second on two slots, and its own: five seconds are not enough.
+  expect(refusal(await line.ask({ service, key, headers: { "x-timeout-s": "4" } }))).toBe("503 deadline_unmeetable");
+  for (const caller of waiting) caller.hangUp();
+  await eventually("nobody waits", async () => (await line.queued(service)) === 0);
+  letGo();
+});
+
+test("the deadline is for the first byte: a stream that began in time is not cut by it", async () => {
+  for (const abandon of ["finish", "cancel"]) {
+    const service = await line.service({ abandon }, { kind: "tts" });
+    const key = await line.key();
+    line.park.setService({ service_ms: 3_000, speech_s: 3, chunk_ms: 100 });
+    const answer = await line.ask({ service, key, body: { stream: true }, headers: ONE_SECOND });
+    expect(answer, abandon).toMatchObject({ status: 200, whole: true });
+    expect(answer.body.length, abandon).toBeGreaterThan(3 * 24_000 * 2);
+  }
+  expect(line.park.counts()).toMatchObject({ starts: 2, done: 2, left: 0 });
+});
