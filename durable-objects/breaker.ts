@@ -40,7 +40,7 @@ export function gate(health: Health, now: number): Gate {
   // A clock that stepped back to before it opened would hold it open for as long as it stepped: it may be tried.
   const isOut = now < health.openUntil && now >= health.openedAt;
   const state = health.trial !== null ? "trial" : isOut ? "open" : "half_open";
-  return { state, untilAt: health.openUntil, reason: health.reason };
+  return { state, untilAt: isOut ? health.openUntil : Math.min(now, health.openUntil), reason: health.reason };
 }
 
 /** The attempt that was let through a half-open gate. */

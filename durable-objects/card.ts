@@ -48,6 +48,8 @@ export class Card extends DurableObject<CardEnv> {
   readonly #counters: CardCounters;
   readonly #incarnation: number;
   readonly #tellers = new Map<string, Teller>();
+  /** Stubs that are out, by lease number: a repeated claim makes another. */
+  readonly #lessees = new Map<number, number>();
   #config: CardConfig | null;
   #heartbeat: CardStatus["heartbeat"] = null;
   #seq = 0;
@@ -65,6 +67,7 @@ export class Card extends DurableObject<CardEnv> {
     this.#slots = new Slots(this.#store.leases());
     this.#health = this.#store.health();
     this.#counters = this.#store.counters();
+    if (this.#slots.held.some((lease) => lease.state === "draining")) ctx.waitUntil(this.#probe());
   }
 
   /** Takes over a newer configuration; an older or equal one changes nothing. */
@@ -87,17 +90,18 @@ export class Card extends DurableObject<CardEnv> {
     if (shut !== null) return this.#no(shut);
     const outcome = this.#slots.claim(attempt, this.#config.slots, listing.drain.maxMs, now);
     if ("no" in outcome) return this.#no(outcome);
-    const { lease, fresh } = outcome;
+    const { lease, fresh, changed } = outcome;
     if (fresh) {
       this.#counters.claims++;
       if (this.#gate(attempt.service, now).state === "half_open") {
         this.#setHealth(attempt.service, tried(this.#healthOf(attempt.service), attempt.attempt));
       }
-      this.#keep([lease]);
-      // A yes must stand before it is said.
-      this.#write();
     }
+    this.#keep(changed);
+    // A yes must stand before it is said.
+    if (changed.length > 0) this.#write();
     const { number, expiresAt } = lease;
+    this.#lessees.set(number, (this.#lessees.get(number) ?? 0) + 1);
     const { origin, transport } = listing;
     const lessee = new Lessee({
       renew: () => this.renew(number, attempt.attempt),
@@ -118,11 +122,13 @@ export class Card extends DurableObject<CardEnv> {
   async release(number: number, attempt: string, ending: Ending): Promise<ReleaseReply> {
     const now = Date.now();
     const lease = this.#slots.held.find((l) => l.number === number && l.attempt === attempt);
+    // The first word counts: after an unclean end another may still free the slot, and says no more than that.
+    const first = lease !== undefined && (lease.state === "leased" || lease.vanished);
     const { reply, changed } = this.#slots.release(number, attempt, ending, now);
-    if (reply.released) this.#counters.released++;
-    else if (reply.why === "late") this.#counters.late++;
-    else this.#counters.stale++;
-    if (lease !== undefined) this.#judge(lease.service, attempt, ending, now);
+    if (first) this.#counters.released++;
+    else if (!reply.released && reply.why === "late") this.#counters.late++;
+    else if (!reply.released) this.#counters.stale++;
+    if (first) this.#judge(lease.service, attempt, ending, now);
     this.#keep(changed);
     return reply;
   }
@@ -197,9 +203,8 @@ export class Card extends DurableObject<CardEnv> {
   #judge(service: string, attempt: string, ending: Ending, now: number): void {
     const before = this.#healthOf(service);
     const limits = this.#listing(service)?.breaker;
-    if (limits === undefined) return;
     if (ending.health === "ok") this.#setHealth(service, succeeded(before, attempt, now));
-    else if (ending.health === "failed") this.#setHealth(service, failed(before, limits, attempt, ending.reason ?? "failed", now));
+    else if (ending.health === "failed" && limits !== undefined) this.#setHealth(service, failed(before, limits, attempt, ending.reason ?? "failed", now));
     else this.#setHealth(service, abandoned(before, attempt));
   }
 
@@ -209,8 +214,14 @@ export class Card extends DurableObject<CardEnv> {
     this.#store.keepHealth(service, health);
   }
 
-  /** The holder's stub is gone: it went without a word. */
+  /** The holder's last stub is gone: it went without a word. */
   #vanish(number: number): void {
+    const left = (this.#lessees.get(number) ?? 1) - 1;
+    if (left > 0) {
+      this.#lessees.set(number, left);
+      return;
+    }
+    this.#lessees.delete(number);
     const changed = this.#slots.vanish(number, Date.now());
     for (const lease of changed) this.#setHealth(lease.service, abandoned(this.#healthOf(lease.service), lease.attempt));
     this.#keep(changed);

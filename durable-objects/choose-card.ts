@@ -1,30 +1,15 @@
 /**
- * Which card is offered next: the one with the most free share of its slots by weight, then the longest unused. A
- * Pool's own counts: advice, mended by every report. Pure; `now` is an argument. Logarithmic in the cards.
+ * Which card is offered next (card-order.ts), and how many slots each tenant holds: a Pool's own counts of its cards.
+ * They are advice, mended by every report. Pure; `now` is an argument. Offers are logarithmic in the cards; what is
+ * asked about all of them (health, capacity) is linear.
  */
-import { SortedMap } from "./sorted-map.ts";
-import type { CardReport, Gate, PoolCard } from "./protocol.ts";
-
-type Rank = [share: number, usedSeq: number, card: string];
-
-const byRank = (a: Rank, b: Rank) => a[0] - b[0] || a[1] - b[1] || (a[2] < b[2] ? -1 : a[2] > b[2] ? 1 : 0);
-const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
-
-interface Seat {
-  card: string;
-  weight: number;
-  report: CardReport | null;
-  gate: Gate;
-  /** Attempts that this pool has offered the card to, or that claimed it, and that its report does not show yet. */
-  pending: Map<string, { number: number | null; tenant: string }>;
-  usedSeq: number;
-  rank: Rank | null;
-}
+import { CardOrder, newSeat, type Seat, takesWork } from "./card-order.ts";
+import type { CardReport, PoolCard } from "./protocol.ts";
 
 export class Cards {
   readonly #service: string;
   readonly #seats = new Map<string, Seat>();
-  readonly #free = new SortedMap<Rank, Seat>(undefined, byRank);
+  readonly #order = new CardOrder();
   /** Slots that each tenant holds for this service: leased, draining, or about to be claimed. */
   readonly #holding = new Map<string, number>();
   #seq = 0;
@@ -38,16 +23,17 @@ export class Cards {
     const listed = new Map(cards.map((card) => [card.card, card.weight]));
     for (const seat of this.#seats.values()) {
       if (listed.has(seat.card)) continue;
-      this.#unrank(seat);
+      this.#order.remove(seat);
       this.#count(seat, -1);
       this.#seats.delete(seat.card);
     }
     for (const [card, weight] of listed) {
-      const seat = this.#seats.get(card) ?? { card, weight, report: null, gate: CLOSED, pending: new Map(), usedSeq: 0, rank: null };
+      const seat = this.#seats.get(card) ?? newSeat(card, weight);
       seat.weight = weight;
       this.#seats.set(card, seat);
-      this.#rank(seat, now);
+      this.#order.file(seat);
     }
+    this.#order.pass(now);
   }
 
   /** Takes over a report if it is newer than what is known. */
@@ -55,32 +41,33 @@ export class Cards {
     const seat = this.#seats.get(report.card);
     if (seat === undefined) return false;
     const known = seat.report;
-    if (known !== null && (report.incarnation < known.incarnation || (report.incarnation === known.incarnation && report.seq <= known.seq))) {
+    if (
+      known !== null &&
+      (report.incarnation < known.incarnation || (report.incarnation === known.incarnation && report.seq <= known.seq))
+    ) {
       return false;
     }
     this.#count(seat, -1);
     seat.report = report;
+    seat.refused = false;
     seat.gate = report.gates[this.#service] ?? { state: "open", untilAt: Number.POSITIVE_INFINITY, reason: "unlisted" };
     for (const [attempt, { number }] of seat.pending) {
       const shown = report.held.some((held) => held.attempt === attempt);
       if (shown || (number !== null && number <= report.lastNumber)) seat.pending.delete(attempt);
     }
     this.#count(seat, 1);
-    this.#rank(seat, now);
+    this.#order.file(seat);
+    this.#order.pass(now);
     return true;
   }
 
   /** The best card that is free and not among those to avoid, unless no other takes work at all. */
   best(tried: string[], now: number): string | null {
+    this.#order.pass(now);
     // A card to avoid is one the request has tried: there are at most as many as a service allows tries.
-    const avoid = tried.length > 0 && this.#othersTakeWork(tried, now) ? tried : [];
-    for (const seat of this.#free.values()) {
+    const avoid = tried.length > 0 && this.#othersTakeWork(tried) ? tried : [];
+    for (const seat of this.#order.free()) {
       if (!avoid.includes(seat.card)) return seat.card;
-    }
-    // Gates that open by time are ranked when somebody asks.
-    for (const seat of this.#due(now)) {
-      this.#rank(seat, now);
-      if (seat.rank !== null && !avoid.includes(seat.card)) return seat.card;
     }
     return null;
   }
@@ -88,10 +75,12 @@ export class Cards {
   offered(card: string, attempt: string, tenant: string, now: number): void {
     const seat = this.#seats.get(card);
     if (seat === undefined) return;
+    this.#drop(seat, attempt);
     seat.pending.set(attempt, { number: null, tenant });
     this.#add(tenant, 1);
     seat.usedSeq = ++this.#seq;
-    this.#rank(seat, now);
+    this.#order.file(seat);
+    this.#order.pass(now);
   }
 
   claimed(card: string, attempt: string, number: number, now: number): void {
@@ -100,37 +89,43 @@ export class Cards {
     if (seat === undefined || pending === undefined) return;
     if (number <= (seat.report?.lastNumber ?? 0)) this.#drop(seat, attempt);
     else pending.number = number;
-    this.#rank(seat, now);
+    this.#order.file(seat);
+    this.#order.pass(now);
   }
 
   /** The offer came to nothing. */
   withdrawn(card: string, attempt: string, now: number): void {
     const seat = this.#seats.get(card);
     if (seat === undefined || !this.#drop(seat, attempt)) return;
-    this.#rank(seat, now);
+    this.#order.file(seat);
+    this.#order.pass(now);
   }
 
   /** The card said no although it looked free: not offered again before its next report. */
   refused(card: string): void {
     const seat = this.#seats.get(card);
-    if (seat !== undefined) this.#unrank(seat);
+    if (seat === undefined) return;
+    seat.refused = true;
+    this.#order.file(seat);
   }
 
   /** Whether some card takes work, or may when tried; while a card has not reported yet nobody knows. */
   health(now: number): "healthy" | "unknown" | "none" {
+    this.#order.pass(now);
     let unknown = false;
     for (const seat of this.#seats.values()) {
       if (seat.report === null) unknown = true;
-      else if (this.#takesWork(seat, now)) return "healthy";
+      else if (takesWork(seat)) return "healthy";
     }
     return unknown ? "unknown" : "none";
   }
 
   /** Some card that takes work, whether or not it has a free slot: the longest unused. */
   working(avoid: string[], now: number): string | null {
+    this.#order.pass(now);
     let best: Seat | null = null;
     for (const seat of this.#seats.values()) {
-      if (avoid.includes(seat.card) || !this.#takesWork(seat, now) || seat.gate.state !== "closed") continue;
+      if (avoid.includes(seat.card) || !takesWork(seat) || seat.gate.state !== "closed") continue;
       if (best === null || seat.usedSeq < best.usedSeq) best = seat;
     }
     return best?.card ?? null;
@@ -138,21 +133,20 @@ export class Cards {
 
   /** The earliest time to come that a shut card may be tried, and why it was shut. */
   nextTrial(now: number): { at: number | null; cause: string | null } {
-    let at: number | null = null;
-    let cause: string | null = null;
+    this.#order.pass(now);
+    const next = this.#order.nextShut()?.gate;
+    if (next !== undefined) return { at: next.untilAt, cause: next.reason };
     for (const { gate } of this.#seats.values()) {
-      if (gate.state === "closed" || !Number.isFinite(gate.untilAt)) continue;
-      cause ??= gate.reason;
-      if (gate.untilAt <= now) continue;
-      if (at === null || gate.untilAt < at) [at, cause] = [gate.untilAt, gate.reason];
+      if (gate.state !== "closed" && Number.isFinite(gate.untilAt)) return { at: null, cause: gate.reason };
     }
-    return { at, cause };
+    return { at: null, cause: null };
   }
 
   /** Slots of the cards that take work. */
   capacity(now: number): number {
+    this.#order.pass(now);
     let slots = 0;
-    for (const seat of this.#seats.values()) if (this.#takesWork(seat, now)) slots += seat.report?.slots ?? 0;
+    for (const seat of this.#seats.values()) if (takesWork(seat)) slots += seat.report?.slots ?? 0;
     return slots;
   }
 
@@ -163,7 +157,9 @@ export class Cards {
   /** The attempt that runs this fingerprint, when a card shows one. */
   running(fingerprint: string): string | null {
     for (const seat of this.#seats.values()) {
-      const held = seat.report?.held.find((h) => h.fingerprint === fingerprint && h.service === this.#service && h.state === "leased");
+      const held = seat.report?.held.find(
+        (h) => h.fingerprint === fingerprint && h.service === this.#service && h.state === "leased",
+      );
       if (held !== undefined) return held.attempt;
     }
     return null;
@@ -187,21 +183,9 @@ export class Cards {
       .map((seat) => seat.card);
   }
 
-  #takesWork(seat: Seat, now: number): boolean {
-    if (seat.report?.state !== "active") return false;
-    const { state, untilAt } = seat.gate;
-    return state === "closed" || state === "half_open" || (state === "open" && untilAt <= now);
-  }
-
-  #othersTakeWork(tried: string[], now: number): boolean {
-    for (const seat of this.#seats.values()) if (!tried.includes(seat.card) && this.#takesWork(seat, now)) return true;
+  #othersTakeWork(tried: string[]): boolean {
+    for (const seat of this.#seats.values()) if (!tried.includes(seat.card) && takesWork(seat)) return true;
     return false;
-  }
-
-  *#due(now: number): Iterable<Seat> {
-    for (const seat of this.#seats.values()) {
-      if (seat.rank === null && seat.gate.state === "open" && seat.gate.untilAt <= now) yield seat;
-    }
   }
 
   #add(tenant: string, slots: number): void {
@@ -222,22 +206,5 @@ export class Cards {
     seat.pending.delete(attempt);
     this.#add(pending.tenant, -1);
     return true;
-  }
-
-  #unrank(seat: Seat): void {
-    if (seat.rank !== null) this.#free.delete(seat.rank);
-    seat.rank = null;
-  }
-
-  #rank(seat: Seat, now: number): void {
-    this.#unrank(seat);
-    const { report } = seat;
-    if (report === null || !this.#takesWork(seat, now)) return;
-    const busy = report.held.length + seat.pending.size;
-    // A gate that is not closed lets one request through.
-    const slots = seat.gate.state === "closed" ? report.slots : Math.min(report.slots, report.held.length + 1);
-    if (busy >= slots) return;
-    seat.rank = [busy / (report.slots * seat.weight), seat.usedSeq, seat.card];
-    this.#free.set(seat.rank, seat);
   }
 }

@@ -5,6 +5,7 @@
  * A ticket is
  *   waiting    in the line (waiting-room.ts), or following a leader that asked for the same
  *   offered    a card is held for it for OFFER_MS, pending in the counts (choose-card.ts)
+ *   missed     it did not claim in time: out of line until it speaks again
  *   running    it said that the Card said yes
  *   over       told, refused, finished, left
  *
@@ -35,6 +36,8 @@ import { WaitingRoom } from "./waiting-room.ts";
 const OFFER_MS = 5_000;
 /** While requests wait and nothing is free, cards are asked anew this often: a lost report costs no longer. */
 const ASK_AGAIN_MS = 5_000;
+/** A Pool that starts hears its cards before it offers anything, unless they take longer than this. */
+const HEAR_MS_MAX = 1_000;
 /** Cards asked at the same time. */
 const ASKED_AT_ONCE = 50;
 /** A run whose ticket was lost with a restart is given this long after its slot is free to say how it ended. */
@@ -70,14 +73,16 @@ export class Pool extends DurableObject<PoolEnv> {
     super(ctx, env);
     this.#config = ctx.storage.kv.get<PoolConfig>("config") ?? null;
     this.#times = ctx.storage.kv.get<Times>("times") ?? null;
-    if (this.#config !== null) this.#adopt(this.#config);
+    const config = this.#config;
+    // What ran before the start counts against its tenant, and may be what a newcomer asks for.
+    if (config !== null) void ctx.blockConcurrencyWhile(() => Promise.race([this.#adopt(config), scheduler.wait(HEAR_MS_MAX)]));
   }
 
   /** Takes over a newer configuration; an older or equal one changes nothing. */
   async configure(config: PoolConfig): Promise<void> {
     if (this.#config !== null && config.version <= this.#config.version) return;
     this.ctx.storage.kv.put("config", config);
-    this.#adopt(config);
+    this.ctx.waitUntil(this.#adopt(config));
     this.#pump();
   }
 
@@ -95,8 +100,8 @@ export class Pool extends DurableObject<PoolEnv> {
   async report(report: CardReport): Promise<void> {
     const before = this.#cards.reportOf(report.card)?.held ?? [];
     if (!this.#cards.report(report, Date.now())) return;
-    const still = new Set(report.held.map((held) => held.attempt));
-    for (const { attempt } of before) if (!still.has(attempt)) this.#orphanEnded(attempt);
+    const runs = new Set(report.held.filter((held) => held.state === "leased").map((held) => held.attempt));
+    for (const { attempt } of before) if (!runs.has(attempt)) this.#orphanEnded(attempt);
     for (const { tenant } of [...before, ...report.held]) this.#recap(tenant);
     this.#pump();
   }
@@ -137,6 +142,7 @@ export class Pool extends DurableObject<PoolEnv> {
   /** What a ticket's holder may do; closures, so that nothing else can be called from outside. */
   readonly #rights = {
     waitingOn: (ticket: TicketState) => this.#waitingOn(ticket),
+    asked: (ticket: TicketState) => this.#askedAgain(ticket),
     claimed: (ticket: TicketState, number: number) => this.#claimed(ticket, number),
     declined: (ticket: TicketState, card: string, no: ClaimNo["no"]) => this.#declined(ticket, card, no),
     retry: (ticket: TicketState, attempt: string, avoid: string[]) => this.#retry(ticket, attempt, avoid),
@@ -144,21 +150,21 @@ export class Pool extends DurableObject<PoolEnv> {
     left: (ticket: TicketState) => this.#left(ticket),
   };
 
-  #adopt(config: PoolConfig): void {
+  /** Ends when every card that it knows nothing of was asked. */
+  #adopt(config: PoolConfig): Promise<void> {
     if (this.#config?.service !== config.service || this.#cards.names().length === 0) this.#cards = new Cards(config.service);
     this.#config = config;
     this.#cards.configure(config.cards, Date.now());
-    this.#ask(this.#cards.silent());
+    // A card that is gone from here no longer counts against a tenant's cap.
+    for (const tenant of new Set(this.#room.entries().map((entry) => entry.tenant))) this.#recap(tenant);
+    return this.#ask(this.#cards.silent());
   }
 
   /** Asks cards for their reports; what they answer comes in as if they had told. */
-  #ask(cards: string[]): void {
-    const asking = async () => {
-      for (let i = 0; i < cards.length; i += ASKED_AT_ONCE) {
-        await Promise.all(cards.slice(i, i + ASKED_AT_ONCE).map((card) => this.#askOne(card)));
-      }
-    };
-    this.ctx.waitUntil(asking());
+  async #ask(cards: string[]): Promise<void> {
+    for (let i = 0; i < cards.length; i += ASKED_AT_ONCE) {
+      await Promise.all(cards.slice(i, i + ASKED_AT_ONCE).map((card) => this.#askOne(card)));
+    }
   }
 
   async #askOne(card: string): Promise<void> {
@@ -268,6 +274,7 @@ export class Pool extends DurableObject<PoolEnv> {
     this.#room.leave(entry.attempt);
     const displaced = this.#room.displaced(entry.tenant, config.queue.max);
     this.#room.enter(entry);
+    this.#recap(entry.tenant);
     const victim = displaced === null ? undefined : this.#tickets.get(displaced);
     if (victim === undefined) return full;
     this.#refuse(victim, full);
@@ -335,14 +342,23 @@ export class Pool extends DurableObject<PoolEnv> {
     ticket.timer = setTimeout(() => {
       if (ticket.phase !== "offered") return;
       this.#withdraw(ticket);
-      this.#backInLine(ticket);
+      ticket.phase = "missed";
+      ticket.reply = null;
       this.#pump();
     }, OFFER_MS);
     this.#reply(ticket, { kind: "offer", card });
   }
 
+  /** Who missed its offer has its place back when it asks for another. */
+  #askedAgain(ticket: TicketState): void {
+    if (ticket.phase !== "missed") return;
+    this.#backInLine(ticket);
+    this.#pump();
+  }
+
+  /** Late or not: the Card said yes. */
   #claimed(ticket: TicketState, number: number): void {
-    if (ticket.phase !== "offered" || ticket.card === null) return;
+    if ((ticket.phase !== "offered" && ticket.phase !== "missed") || ticket.card === null) return;
     this.#stopTimer(ticket);
     ticket.phase = "running";
     this.#admitted++;
@@ -350,10 +366,10 @@ export class Pool extends DurableObject<PoolEnv> {
   }
 
   #declined(ticket: TicketState, card: string, no: ClaimNo["no"]): void {
-    if (ticket.phase !== "offered" || ticket.card !== card) return;
-    this.#withdraw(ticket);
+    if ((ticket.phase !== "offered" && ticket.phase !== "missed") || ticket.card !== card) return;
+    if (ticket.phase === "offered") this.#withdraw(ticket);
     this.#cards.refused(card);
-    if (no !== "unlisted") this.#ask([card]);
+    if (no !== "unlisted") this.ctx.waitUntil(this.#askOne(card));
     this.#backInLine(ticket);
     this.#pump();
   }
@@ -393,7 +409,10 @@ export class Pool extends DurableObject<PoolEnv> {
   #ticketFinished(ticket: TicketState, finish: Finish, observed: Observed | null): void {
     if (ticket.phase === "over") return;
     if (observed !== null) this.#learn(observed);
+    const offered = ticket.phase === "offered";
+    if (offered) this.#withdraw(ticket);
     this.#over(ticket);
+    if (offered) this.#pump();
     const run = this.#runs.ofLeader(ticket.entry.attempt);
     if (run !== undefined) this.#runEnded(run, finish);
   }
@@ -531,7 +550,7 @@ export class Pool extends DurableObject<PoolEnv> {
     const handle = setTimeout(() => {
       this.#timer = null;
       if (this.#room.length === 0) return;
-      this.#ask(this.#someCards());
+      this.ctx.waitUntil(this.#ask(this.#someCards()));
       this.#pump();
     }, Math.max(0, at - Date.now()));
     this.#timer = { at, handle };

@@ -10,7 +10,7 @@ export const RECORD_MS = 86_400_000;
 const SWEPT_AT_ONCE = 5_000;
 
 export interface Row extends RequestRecord {
-  /** What its token costs the bucket, ms; 0 once given back. */
+  /** Drops that its token put into the bucket (rate.ts); 0 once given back. */
   cost: number;
 }
 

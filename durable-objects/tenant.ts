@@ -6,7 +6,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import type { RateLimit, RateReply, RequestRecord, RunState } from "./protocol.ts";
-import { type Bucket, costOf, EMPTY, giveBack, take } from "./rate.ts";
+import { type Bucket, EMPTY, giveBack, REQUEST_DROPS, resetMs, take } from "./rate.ts";
 import { RECORD_MS, Records } from "./records.ts";
 
 /** Changes of so long a time are written in one commit; a crash forgets at most that much. */
@@ -32,11 +32,11 @@ export class Tenant extends DurableObject {
   async admit(request: { id: string; clientId: string | null; service: string }, limit: RateLimit): Promise<RateReply> {
     const now = Date.now();
     const { id, clientId, service } = request;
-    if (this.#records.get(id) !== null) return { ok: true, limit: limit.burst, remaining: 0, resetMs: this.#bucket.level };
+    if (this.#records.get(id) !== null) return { ok: true, limit: limit.burst, remaining: 0, resetMs: resetMs(this.#bucket, limit) };
     const { bucket, reply } = take(this.#bucket, limit, now);
-    if (!reply.ok) return reply;
     this.#bucket = bucket;
-    this.#records.put({ id, clientId, service, state: "queued", status: null, results: [], at: now, cost: costOf(limit) });
+    if (!reply.ok) return reply;
+    this.#records.put({ id, clientId, service, state: "queued", status: null, results: [], at: now, cost: REQUEST_DROPS });
     this.#writeSoon();
     return reply;
   }

@@ -7,7 +7,7 @@ const OFFER_SLICE_MS = 20_000;
 
 export interface TicketState {
   entry: Entry;
-  phase: "waiting" | "offered" | "running" | "over";
+  phase: "waiting" | "offered" | "missed" | "running" | "over";
   /** The card offered or claimed. */
   card: string | null;
   /** What the next `offer` call answers; null while there is nothing to say. */
@@ -22,6 +22,7 @@ export interface TicketState {
 
 interface PoolSide {
   waitingOn(ticket: TicketState): { on: WaitingOn; position: number };
+  asked(ticket: TicketState): void;
   claimed(ticket: TicketState, number: number): void;
   declined(ticket: TicketState, card: string, no: ClaimNo["no"]): void;
   retry(ticket: TicketState, attempt: string, avoid: string[]): void;
@@ -42,6 +43,7 @@ export class Ticket extends RpcTarget implements TicketRights {
 
   async offer(): Promise<OfferReply> {
     const state = this.#state;
+    this.#pool.asked(state);
     if (state.reply === null) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, OFFER_SLICE_MS);

@@ -11,7 +11,7 @@ const SIZE = 512;
 export const PICTURE = {
   path: "/sdapi/v1/txt2img",
   body: {
-    prompt: "a lighthouse on a cliff at dusk, long waves, oil painting",
+    prompt: "a sailing boat on a calm sea at sunset, oil painting",
     seed: 8787,
     width: SIZE,
     height: SIZE,

@@ -8,6 +8,7 @@ import type { Lease, Line } from "./dispatch.ts";
 import { type Call, callOrigin, failure, type Failure, isFailure, Silence } from "./origin.ts";
 import { pump } from "./pump.ts";
 import { record } from "./record.ts";
+import type { Reason } from "./refusal.ts";
 import type { Answer, Running } from "./run.ts";
 import { keep, type Kept, pieces, type Piece, type Whole } from "./store.ts";
 import { take, type TakenStream, type TakenWhole } from "./take.ts";
@@ -44,13 +45,18 @@ class CardRun {
   #metDeadline: () => void = () => undefined;
   /** The call was aborted for good, at an origin that stops then. */
   #cancelled = false;
+  /** The Card gave the slot up for ours. */
+  #leaseLost = false;
 
   constructor(running: Running, line: Line, lease: Lease) {
     this.#running = running;
     this.#line = line;
     this.#lease = lease;
     this.#silence = new Silence(this.#readMs, this.#controller);
-    lease.lost = () => this.#controller.abort(new Error("the lease is lost"));
+    lease.lost = () => {
+      this.#leaseLost = true;
+      this.#controller.abort(new Error("the lease is lost"));
+    };
     this.#watchCaller();
   }
 
@@ -129,11 +135,24 @@ class CardRun {
   }
 
   async #failed(seen: Failure): Promise<Failure> {
-    const failed = this.#silence.lapsed ? failure("origin_timeout", "unknown", false, { read_s: this.#readMs / 1000 }) : seen;
-    const ours = failed.reason === "client_gone" || failed.reason === "body_too_large";
+    const failed = this.#brokenOff(seen);
+    const ours = this.#brokeOff || failed.reason === "body_too_large";
     if (this.#cancelled && !failed.clean) await scheduler.wait(CANCEL_SEEN_MS);
     await this.#lease.release({ clean: failed.clean || this.#cancelled, health: ours ? null : "failed", reason: failed.reason });
     return failed;
+  }
+
+  /** We ended the call ourselves, and not for the origin's silence: that says nothing of the card. */
+  get #brokeOff(): boolean {
+    return this.#controller.signal.aborted && !this.#silence.lapsed;
+  }
+
+  /** A call that we broke off ourselves fails as such, wherever the break was noticed. */
+  #brokenOff(seen: Failure): Failure {
+    if (seen.clean) return seen;
+    if (this.#silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: this.#readMs / 1000 });
+    if (!this.#brokeOff) return seen;
+    return failure(this.#leaseLost ? "origin_reset" : "client_gone", "unknown", false);
   }
 
   /** A complete answer: checked, its slot given back, kept, answered. */
@@ -179,11 +198,13 @@ class CardRun {
       const { complete, bytes } = await flow.ended;
       const totalMs = Date.now() - this.#sentAt;
       this.#unwatch();
-      await this.#releaseStream(complete);
+      const lost = complete ? null : this.#brokenOff(failure("origin_reset", "yes", false)).reason;
+      await this.#releaseStream(lost);
       const kept = bytes === null ? NOTHING_KEPT : await this.#keepStream({ status, headers, bytes, endKnown });
-      const finish: Finish = complete ? (kept.answer === null ? { kind: "alone" } : { kind: "stored" }) : { kind: "failed", reason: "origin_reset" };
+      const finish: Finish = lost !== null ? { kind: "failed", reason: lost } : kept.answer === null ? { kind: "alone" } : { kind: "stored" };
       await this.#line.finished(finish, complete ? { firstByteMs, totalMs } : null);
-      record(this.#running, complete ? "succeeded" : "failed", status, kept.results.map((row) => row.id));
+      const state = complete ? "succeeded" : lost === "client_gone" ? "canceled" : "failed";
+      record(this.#running, state, status, kept.results.map((row) => row.id));
       await flow.drained;
     };
     ctx.waitUntil(after());
@@ -195,14 +216,11 @@ class CardRun {
     return "problem" in found ? NOTHING_KEPT : this.#keep(whole, found);
   }
 
-  /** A stream that we broke off for a caller who went says nothing of the card. */
-  async #releaseStream(complete: boolean): Promise<void> {
-    const { lapsed } = this.#silence;
-    const ours = this.#controller.signal.aborted && !lapsed;
-    const health = complete ? "ok" : ours ? null : "failed";
-    const reason = complete ? null : lapsed ? "origin_timeout" : ours ? "client_gone" : "origin_reset";
-    if (this.#cancelled && !complete) await scheduler.wait(CANCEL_SEEN_MS);
-    await this.#lease.release({ clean: complete || this.#cancelled, health, reason });
+  /** Null: it came to its end. */
+  async #releaseStream(lost: Reason | null): Promise<void> {
+    const health = lost === null ? "ok" : this.#brokeOff ? null : "failed";
+    if (this.#cancelled && lost !== null) await scheduler.wait(CANCEL_SEEN_MS);
+    await this.#lease.release({ clean: lost === null || this.#cancelled, health, reason: lost });
   }
 }
 

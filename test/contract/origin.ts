@@ -24,6 +24,8 @@ export class Origin {
   readonly seen: Seen[] = [];
   readonly #close: () => void;
   answering: Answering = answerImage;
+  /** Bytes of bodies that have come so far. */
+  received = 0;
 
   static async open(): Promise<Origin> {
     const server = createServer((req, res) => void origin.#take(req, res));
@@ -56,7 +58,10 @@ export class Origin {
 
   async #take(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const pieces: Buffer[] = [];
-    for await (const piece of req as AsyncIterable<Buffer>) pieces.push(piece);
+    for await (const piece of req as AsyncIterable<Buffer>) {
+      this.received += piece.length;
+      pieces.push(piece);
+    }
     const headers: [string, string][] = [];
     for (let i = 0; i < req.rawHeaders.length; i += 2)
       headers.push([req.rawHeaders[i] ?? "", req.rawHeaders[i + 1] ?? ""]);

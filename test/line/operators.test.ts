@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { type Caller, eventually, refusal, sleep, tally } from "./caller.ts";
 import { openLine } from "./line.ts";
 
@@ -9,6 +9,8 @@ const WITHIN_A_SECOND_MS = 3_000;
 
 const setState = (card: string, state: string) => line.portico.admin("PATCH", `/cards/${card}`, { state });
 const setAll = (state: string) => Promise.all(CARDS.map((card) => setState(card, state)));
+afterEach(() => setAll("active"));
+
 const answers = (callers: Caller[]) => Promise.all(callers.map((caller) => caller.answered));
 
 test("paused: nothing new comes in, what runs ends, and those in line start when it resumes", async () => {
@@ -83,7 +85,7 @@ test("all cards disabled: new requests get 503 at once and those in line within 
   expect(refused.map(refusal)).toEqual(refused.map(() => "503 no_healthy_card"));
   expect(refused.every((answer) => Number(answer.header("retry-after")) >= 1)).toBe(true);
   expect(refusal(await line.ask({ service, key }))).toBe("503 no_healthy_card");
-  expect((await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards).toBe(0);
+  await eventually("the status says it", async () => (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards === 0);
   expect(tally(await answers(running))).toEqual({ 200: 12 });
   expect(line.park.counts()).toMatchObject({ starts: 12, done: 12 });
   await setAll("active");

@@ -1,7 +1,7 @@
+import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
 import { LEASE_RENEW_MS } from "../../durable-objects/protocol.ts";
 import { Lease } from "../../worker/dispatch.ts";
-import { env } from "cloudflare:workers";
 import {
   attemptAt,
   claim,
@@ -38,6 +38,7 @@ test("a draining slot is not given away", async () => {
 
 test("a lease is renewed and released by its holder's stub", async () => {
   const { stub } = await makeCard("s");
+  passTime(0);
   const granted = await claim(stub, attemptAt("s"));
   expect(granted).toMatchObject({ number: 1, origin: "http://127.0.0.1:9/s", transport: "direct" });
   passTime(10_000);
@@ -50,6 +51,7 @@ test("a lease is renewed and released by its holder's stub", async () => {
 test("a lease is renewed and released by number and attempt, with no stub at hand", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
+  passTime(0);
   const { number, expiresAt } = await claim(stub, attempt);
   passTime(10_000);
   expect(await stub.renew(number, attempt.attempt)).toEqual({ renewed: true, expiresAt: expiresAt + 10_000 });

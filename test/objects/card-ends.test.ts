@@ -1,15 +1,19 @@
-import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
+import { runDurableObjectAlarm } from "cloudflare:test";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { LEASE_MS } from "../../durable-objects/protocol.ts";
 import {
   attemptAt,
-  type CardStub,
+  type CardUnderTest,
   claim,
   CLEAN,
+  crash,
+  evict,
   expectSlots,
+  failureOf,
   listing,
   makeCard,
   passTime,
+  run,
   slotsOf,
   UNCLEAN,
 } from "./objects.ts";
@@ -67,12 +71,13 @@ test("a holder who released uncleanly cannot renew, and its seen end frees the s
 });
 
 test("a lease survives its Card's eviction: numbers grow on, the stub is broken, the number works", async () => {
-  const { stub } = await makeCard("s");
+  const card = await makeCard("s");
   const attempt = attemptAt("s");
-  const { number, lease } = await claim(stub, attempt);
-  await evictDurableObject(stub);
+  const { number, lease } = await claim(card.stub, attempt);
+  await crash(card);
+  const { stub } = card;
   expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
-  await expect(lease.renew()).rejects.toThrow();
+  expect(await failureOf(() => lease.renew())).toContain("no longer running");
   const next = await claim(stub, attemptAt("s"));
   expect(next.number).toBeGreaterThan(number);
   expect(await stub.claim(attemptAt("s"))).toEqual({ no: "full" });
@@ -85,21 +90,32 @@ test("a lease survives its Card's eviction: numbers grow on, the stub is broken,
 test("numbers grow on and ended attempts stay ended over an eviction with every slot free", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
-  const { number, lease } = await claim(stub, attempt);
-  await lease.release(CLEAN);
-  await evictDurableObject(stub);
+  const number = await run(stub, attempt, CLEAN);
+  await evict(stub);
   expect(await stub.claim(attempt)).toEqual({ no: "ended" });
   expect((await claim(stub, attemptAt("s"))).number).toBeGreaterThan(number);
 });
 
 test("an evicted Card still reaps: its alarm was stored", async () => {
-  const { stub } = await makeCard("s");
-  await claim(stub, attemptAt("s"));
-  await stub.report();
-  await evictDurableObject(stub);
+  const card = await makeCard("s");
+  await claim(card.stub, attemptAt("s"));
+  await crash(card);
   passTime(LEASE_MS + 1);
-  expect(await runDurableObjectAlarm(stub)).toBe(true);
-  expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 1 });
+  expect(await runDurableObjectAlarm(card.stub)).toBe(true);
+  expect(await slotsOf(card.stub)).toEqual({ leased: 0, draining: 1 });
+});
+
+test("an end that a crash forgets is reaped like any other, and its release is still good", async () => {
+  const card = await makeCard("s");
+  const [forgotten, repeated] = [attemptAt("s"), attemptAt("s")];
+  const leases = [await claim(card.stub, forgotten), await claim(card.stub, repeated)];
+  await Promise.all(leases.map(({ lease }) => lease.release(CLEAN)));
+  await crash(card);
+  expect(await slotsOf(card.stub)).toEqual({ leased: 2, draining: 0 });
+  expect(await card.stub.release(leases[1]?.number ?? 0, repeated.attempt, CLEAN)).toEqual({ released: true });
+  passTime(LEASE_MS + 1);
+  await runDurableObjectAlarm(card.stub);
+  expect(await slotsOf(card.stub)).toEqual({ leased: 0, draining: 1 });
 });
 
 test("a reaped lease comes back with its holder's renewal while it drains, and is late after that", async () => {
@@ -120,7 +136,8 @@ test("a reaped lease comes back with its holder's renewal while it drains, and i
 });
 
 test("a lease found long past its expiry gets one renewal interval more, once", async () => {
-  const { stub } = await makeCard("s");
+  const drain = { probe: null, maxMs: 300_000 };
+  const { stub } = await makeCard("s", { listings: [listing("s", { drain })] });
   await claim(stub, attemptAt("s"));
   passTime(LEASE_MS + 20_000);
   await runDurableObjectAlarm(stub);
@@ -131,18 +148,18 @@ test("a lease found long past its expiry gets one renewal interval more, once", 
 });
 
 /** Two slots, both left by holders who went uncleanly. */
-async function twoDraining(): Promise<CardStub> {
+async function twoDraining(): Promise<CardUnderTest> {
   const probe = { path: "/running", busy: "/running" };
-  const { stub } = await makeCard("s", { listings: [listing("s", { drain: { probe, maxMs: DRAIN_MS } }), listing("t")] });
-  for (let i = 0; i < 2; i++) await (await claim(stub, attemptAt("s"))).lease.release(UNCLEAN);
-  return stub;
+  const card = await makeCard("s", { listings: [listing("s", { drain: { probe, maxMs: DRAIN_MS } }), listing("t")] });
+  for (let i = 0; i < 2; i++) await run(card.stub, attemptAt("s"), UNCLEAN);
+  return card;
 }
 
 const beat = (running: number | null) => ({ gpuMemoryRatio: 0.5, gpuUtilization: 1, running });
 
 test("from the second heartbeat on, draining slots never outnumber what the card runs", async () => {
   runsAtOrigin(2);
-  const stub = await twoDraining();
+  const { stub } = await twoDraining();
   await stub.heartbeat(beat(0));
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 2 });
   await stub.heartbeat(beat(null));
@@ -172,11 +189,12 @@ function runsAtOrigin(running: number) {
 
 test("an origin's probe ends draining, and goes on after the Card's eviction", async () => {
   const asked = runsAtOrigin(2);
-  const stub = await twoDraining();
+  const card = await twoDraining();
+  const { stub } = card;
   await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(2), 4_000);
   expect(asked.mock.calls[0]?.[0]).toBe("http://127.0.0.1:9/s/running");
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 2 });
-  await evictDurableObject(stub);
+  await crash(card);
   asked.mockImplementation(async () => Response.json({ running: 0 }));
-  await expectSlots(stub, { leased: 0, draining: 0 });
+  await expectSlots(card.stub, { leased: 0, draining: 0 });
 });

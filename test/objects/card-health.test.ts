@@ -1,12 +1,14 @@
-import { evictDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import {
   attemptAt,
   type CardStub,
+  type CardUnderTest,
   claim,
   CLEAN,
+  crash,
   eventually,
+  evict,
   FAILED,
   fresh,
   gateOf,
@@ -14,12 +16,13 @@ import {
   makeCard,
   passTime,
   reconfigure,
+  run,
 } from "./objects.ts";
 
 const OUT_MS = 30_000;
 
 async function failTimes(stub: CardStub, service: string, times: number): Promise<void> {
-  for (let i = 0; i < times; i++) await (await claim(stub, attemptAt(service))).lease.release(FAILED);
+  for (let i = 0; i < times; i++) await run(stub, attemptAt(service), FAILED);
 }
 
 test("failures within the time window shut the card for that service alone", async () => {
@@ -44,25 +47,25 @@ test("runs that say nothing of health, or of success, never shut a card", async 
 test("health survives eviction: failures still count, an open gate stays open", async () => {
   const { stub } = await makeCard("s");
   await failTimes(stub, "s", 2);
-  await evictDurableObject(stub);
+  await evict(stub);
   await failTimes(stub, "s", 1);
   const open = await gateOf(stub, "s");
   expect(open).toMatchObject({ state: "open" });
-  await evictDurableObject(stub);
+  await evict(stub);
   expect(await gateOf(stub, "s")).toEqual(open);
 });
 
 /** A card whose time out is over. */
-async function halfOpen(): Promise<CardStub> {
-  const { stub } = await makeCard("s");
-  await failTimes(stub, "s", 3);
+async function halfOpen(): Promise<CardUnderTest> {
+  const card = await makeCard("s");
+  await failTimes(card.stub, "s", 3);
   passTime(OUT_MS + 1);
-  expect(await gateOf(stub, "s")).toMatchObject({ state: "half_open" });
-  return stub;
+  expect(await gateOf(card.stub, "s")).toMatchObject({ state: "half_open" });
+  return card;
 }
 
 test("a half-open card is tried by one request at a time; its success closes the gate", async () => {
-  const stub = await halfOpen();
+  const { stub } = await halfOpen();
   const replies = await Promise.all(Array.from({ length: 10 }, () => stub.claim(attemptAt("s"))));
   const [trial, ...others] = replies.filter((reply) => !("no" in reply));
   expect(others).toEqual([]);
@@ -75,14 +78,14 @@ test("a half-open card is tried by one request at a time; its success closes the
 });
 
 test("a trial that is claimed twice is one trial", async () => {
-  const stub = await halfOpen();
+  const { stub } = await halfOpen();
   const attempt = attemptAt("s");
   const first = await claim(stub, attempt);
   expect((await claim(stub, attempt)).number).toBe(first.number);
 });
 
 test("a failed trial shuts the card for as long again", async () => {
-  const stub = await halfOpen();
+  const { stub } = await halfOpen();
   await failTimes(stub, "s", 1);
   const gate = await gateOf(stub, "s");
   expect(gate).toMatchObject({ state: "open" });
@@ -90,7 +93,7 @@ test("a failed trial shuts the card for as long again", async () => {
 });
 
 test("a trial whose holder vanishes, or that says nothing of health, lets the next one try", async () => {
-  const stub = await halfOpen();
+  const { stub } = await halfOpen();
   const vanished = await claim(stub, attemptAt("s"));
   vanished.lease[Symbol.dispose]();
   await eventually(async () => expect(await gateOf(stub, "s")).toMatchObject({ state: "half_open" }));
@@ -102,10 +105,11 @@ test("a trial whose holder vanishes, or that says nothing of health, lets the ne
 });
 
 test("a trial survives eviction, and ends with its release by number", async () => {
-  const stub = await halfOpen();
+  const card = await halfOpen();
   const attempt = attemptAt("s");
-  const { number } = await claim(stub, attempt);
-  await evictDurableObject(stub);
+  const { number } = await claim(card.stub, attempt);
+  await crash(card);
+  const { stub } = card;
   expect(await stub.claim(attemptAt("s"))).toMatchObject({ no: "ejected" });
   await stub.release(number, attempt.attempt, CLEAN);
   expect(await gateOf(stub, "s")).toMatchObject({ state: "closed" });
@@ -117,7 +121,7 @@ test("a service taken off the card during its trial can be tried again when it i
   passTime(OUT_MS + 1);
   const { lease } = await claim(card.stub, attemptAt("s"));
   await reconfigure(card, { listings: [] });
-  await lease.release(CLEAN);
+  await lease.release(FAILED);
   await reconfigure(card, { listings: [listing("s")] });
   expect(await gateOf(card.stub, "s")).toMatchObject({ state: "half_open" });
   await claim(card.stub, attemptAt("s"));
@@ -170,6 +174,6 @@ test("a report after an eviction is newer than any before", async () => {
   for (let i = 0; i < 20; i++) await stub.report();
   const before = await stub.report();
   expect((await stub.report()).seq).toBeGreaterThan(before.seq);
-  await evictDurableObject(stub);
+  await evict(stub);
   expect((await stub.report()).incarnation).toBeGreaterThan(before.incarnation);
 });

@@ -2,6 +2,7 @@
  * What the tests of the objects share: cards of a name of their own, configured in one line, a clock that can be moved,
  * and waiting for what is told in the background.
  */
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished, vi } from "vitest";
 import type { Attempt, CardConfig, Ending, Listing } from "../../durable-objects/protocol.ts";
@@ -9,6 +10,8 @@ import type { Attempt, CardConfig, Ending, Listing } from "../../durable-objects
 /** Generous: the machine may be busy, and what is told in the background takes its time. */
 const EVENTUALLY_MS_MAX = 4_000;
 const POLL_MS = 5;
+/** Objects write what can wait after at most this time. */
+const WRITTEN_MS = 150;
 
 export const CLEAN: Ending = { clean: true, health: "ok", reason: null };
 export const UNCLEAN: Ending = { clean: false, health: null, reason: null };
@@ -87,7 +90,38 @@ export function attemptAt(service: string, more: Partial<Attempt> = {}): Attempt
 export async function claim(stub: CardStub, attempt: Attempt) {
   const reply = await stub.claim(attempt);
   if ("no" in reply) throw new Error(`the card said no: ${reply.no}`);
+  onTestFinished(() => reply.lease[Symbol.dispose]());
   return reply;
+}
+
+/** The message that a call fails with. */
+export async function failureOf(call: () => Promise<unknown>): Promise<string> {
+  try {
+    await call();
+  } catch (error) {
+    return String(error);
+  }
+  throw new Error("it did not fail");
+}
+
+/** A claim that is released at once. */
+export async function run(stub: CardStub, attempt: Attempt, ending: Ending): Promise<number> {
+  const { number, lease } = await claim(stub, attempt);
+  await lease.release(ending);
+  lease[Symbol.dispose]();
+  return number;
+}
+
+/** Ends an idle object as the platform does. Its stubs must be disposed: it waits for them. */
+export async function evict(stub: DurableObjectStub): Promise<void> {
+  await sleep(WRITTEN_MS);
+  await evictDurableObject(stub);
+}
+
+/** Ends the Card as an accident does, with its stubs still out and what is not yet written lost. */
+export async function crash(card: CardUnderTest): Promise<void> {
+  await expect(runInDurableObject(card.stub, (_, state) => state.abort("crash"))).rejects.toThrow("crash");
+  card.stub = env.CARD.getByName(card.id);
 }
 
 /** How many of a card's slots are leased, and how many drain. */

@@ -1,0 +1,99 @@
+/**
+ * The order in which a Pool offers its cards: the most free share of slots by weight first, then the longest unused.
+ * Cards whose gate opens by time stand apart until then. Pure; `now` is an argument.
+ *
+ * Always: `free` holds just the seats that take work, have a slot that is neither held nor pending, and have not said
+ * no since their last report; `shut` those whose gate has a time. Every step is logarithmic in the cards.
+ */
+import { SortedMap } from "./sorted-map.ts";
+import type { CardReport, Gate } from "./protocol.ts";
+
+type Rank = [share: number, usedSeq: number, card: string];
+type Opening = [untilAt: number, card: string];
+
+/** A clock that goes back by more than this was set back. */
+const SET_BACK_MS = 1_000;
+
+const byName = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+const byRank = (a: Rank, b: Rank) => a[0] - b[0] || a[1] - b[1] || byName(a[2], b[2]);
+const byOpening = (a: Opening, b: Opening) => a[0] - b[0] || byName(a[1], b[1]);
+const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
+
+/** What a Pool knows of one card. */
+export interface Seat {
+  card: string;
+  weight: number;
+  report: CardReport | null;
+  gate: Gate;
+  /** Attempts that this pool has offered the card to, or that claimed it, and that its report does not show yet. */
+  pending: Map<string, { number: number | null; tenant: string }>;
+  usedSeq: number;
+  /** Said no although it looked free, and has not reported since. */
+  refused: boolean;
+  rank: Rank | null;
+  opening: Opening | null;
+}
+
+export function newSeat(card: string, weight: number): Seat {
+  const known = { report: null, gate: CLOSED, pending: new Map(), usedSeq: 0, refused: false };
+  return { card, weight, ...known, rank: null, opening: null };
+}
+
+/** Whether the card takes new work, with a free slot or without. */
+export function takesWork({ report, gate }: Seat): boolean {
+  return report?.state === "active" && (gate.state === "closed" || gate.state === "half_open");
+}
+
+export class CardOrder {
+  readonly #free = new SortedMap<Rank, Seat>(undefined, byRank);
+  readonly #shut = new SortedMap<Opening, Seat>(undefined, byOpening);
+  #now = 0;
+
+  /** Seats with a free slot, the best first. */
+  free(): Iterable<Seat> {
+    return this.#free.values();
+  }
+
+  /** The seat whose gate opens next; undefined when none does by time. */
+  nextShut(): Seat | undefined {
+    const key = this.#shut.minKey();
+    return key === undefined ? undefined : this.#shut.get(key);
+  }
+
+  /** Time passes: a gate whose time has come lets one request try its card. */
+  pass(now: number): void {
+    // Else a clock that was set back would keep them shut for as much longer; the Card knows better and may say no.
+    const isSetBack = now < this.#now - SET_BACK_MS;
+    this.#now = isSetBack ? now : Math.max(now, this.#now);
+    for (let seat = this.nextShut(); seat !== undefined; seat = this.nextShut()) {
+      const { untilAt } = seat.gate;
+      if (untilAt > now && !isSetBack) return;
+      seat.gate = { ...seat.gate, state: "half_open", untilAt: Math.min(untilAt, now) };
+      this.file(seat);
+    }
+  }
+
+  /** Puts a seat where it belongs: among the free, among the shut, or neither. */
+  file(seat: Seat): void {
+    this.remove(seat);
+    const { report, gate } = seat;
+    if (gate.state === "open" && Number.isFinite(gate.untilAt)) {
+      seat.opening = [gate.untilAt, seat.card];
+      this.#shut.set(seat.opening, seat);
+    }
+    if (report === null || seat.refused || !takesWork(seat)) return;
+    const busy = report.held.length + seat.pending.size;
+    // A gate that is not closed lets one request through.
+    const slots = gate.state === "closed" ? report.slots : Math.min(report.slots, report.held.length + 1);
+    if (busy >= slots) return;
+    seat.rank = [busy / (report.slots * seat.weight), seat.usedSeq, seat.card];
+    this.#free.set(seat.rank, seat);
+  }
+
+  remove(seat: Seat): void {
+    if (seat.rank !== null) this.#free.delete(seat.rank);
+    if (seat.opening !== null) this.#shut.delete(seat.opening);
+    seat.rank = null;
+    seat.opening = null;
+  }
+}

@@ -1,0 +1,116 @@
+import { expect, test } from "vitest";
+import { type Caller, eventually, refusal, sleep, tally } from "./caller.ts";
+import { openLine, type Service } from "./line.ts";
+
+const line = openLine();
+const BAD = "gpu-02-1";
+const FAIL_TIMEOUT_S = 3;
+const BREAKER = { max_fails: 3, fail_timeout_s: FAIL_TIMEOUT_S };
+
+const startsOnBad = () => line.park.counts().cards[BAD]?.starts ?? 0;
+const answers = (callers: Caller[]) => Promise.all(callers.map((caller) => caller.answered));
+
+/** Load on all cards, all of it answered. */
+async function askMany(service: Service, key: string, count: number): Promise<void> {
+  expect(tally(await answers(await line.calls(count, { service, key })))).toEqual({ 200: count });
+}
+
+const healthy = async (service: Service) => (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards;
+
+test("max_fails failures eject a card; half-open lets one request through; a success brings it back", async () => {
+  const service = await line.service({ breaker: BREAKER });
+  const key = await line.key();
+  line.park.setService({ service_ms: 40 });
+  await line.park.setFault(BAD, { kind: "status", status: 500 });
+  await askMany(service, key, 60);
+  // Two may have been on their way when the third failed.
+  expect(startsOnBad()).toBeGreaterThanOrEqual(3);
+  expect(startsOnBad()).toBeLessThanOrEqual(4);
+  const ejected = startsOnBad();
+  await eventually("the status says it", async () => (await healthy(service)) === 5);
+  await askMany(service, key, 30);
+  expect(startsOnBad()).toBeLessThanOrEqual(ejected + 1);
+  await sleep(FAIL_TIMEOUT_S * 1_000);
+  const before = startsOnBad();
+  await askMany(service, key, 40);
+  // One trial, and it failed: out again.
+  expect(startsOnBad() - before).toBeLessThanOrEqual(1);
+  await line.park.heal(BAD);
+  await eventually("it takes work again", async () => {
+    await askMany(service, key, 12);
+    return (await healthy(service)) === 6;
+  });
+  const back = startsOnBad();
+  await askMany(service, key, 36);
+  expect(startsOnBad() - back).toBeGreaterThanOrEqual(3);
+});
+
+test("health is the listing's: a card that fails one service goes on working for another", async () => {
+  const [failing, other] = [await line.service({ breaker: BREAKER }), await line.service({ breaker: BREAKER }, { kind: "tts" })];
+  const key = await line.key();
+  line.park.setService({ service_ms: 40 });
+  await line.park.setFault(BAD, { kind: "status", status: 500, paths: ["txt2img"] });
+  await askMany(failing, key, 40);
+  await eventually("it is ejected from the one", async () => (await healthy(failing)) === 5);
+  expect(await healthy(other)).toBe(6);
+  const before = startsOnBad();
+  await askMany(other, key, 36);
+  expect(startsOnBad() - before).toBeGreaterThanOrEqual(3);
+});
+
+test("a card that refuses connections costs no caller an error and is back after it heals", async () => {
+  const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 1 } });
+  const key = await line.key();
+  line.park.setService({ service_ms: 40 });
+  await line.park.setFault(BAD, { kind: "refuse" });
+  await askMany(service, key, 40);
+  await eventually("it is ejected", async () => (await healthy(service)) === 5);
+  await line.park.heal(BAD);
+  await eventually("it takes work again", async () => {
+    await askMany(service, key, 12);
+    return startsOnBad() > 0;
+  });
+});
+
+test("a caller who hangs up is no failure of the card", async () => {
+  const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 60 }, abandon: "cancel" }, { cards: [BAD] });
+  const key = await line.key();
+  // Before the answer's head, and in the midst of its body.
+  line.park.setService({ service_ms: 2_000, ghost: false });
+  const before = await line.calls(2, { service, key });
+  await line.running(before);
+  for (const caller of before) caller.hangUp();
+  await line.conserved();
+  line.park.setService({ service_ms: 20 });
+  await line.park.setFault(BAD, { kind: "stall", fraction: 0.5 });
+  const within = await line.calls(2, { service, key });
+  await line.running(within);
+  await sleep(500);
+  for (const caller of within) caller.hangUp();
+  await line.conserved();
+  await line.park.heal(BAD);
+  expect((await line.ask({ service, key })).status).toBe(200);
+});
+
+test("a slow card is no sick card", async () => {
+  const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 60 } });
+  const key = await line.key();
+  line.park.setService({ service_ms: 60 });
+  await line.park.setFault(BAD, { kind: "slow", factor: 10 });
+  await askMany(service, key, 60);
+  expect(await healthy(service)).toBe(6);
+  expect(startsOnBad()).toBeGreaterThanOrEqual(2);
+});
+
+test("while every card is out those in line are told at once, and the first that heals is found", async () => {
+  const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 2 }, retry: { tries: 1 } });
+  const key = await line.key();
+  line.park.setService({ service_ms: 20 });
+  for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "status", status: 500 });
+  const failed = await answers(await line.calls(40, { service, key }));
+  const told = new Set(failed.map(refusal));
+  expect([...told].toSorted()).toEqual(["502 origin_status", "503 no_healthy_card"]);
+  expect(line.park.counts().starts).toBeLessThanOrEqual(12);
+  await line.park.heal("gpu-03-0");
+  await eventually("it is served again", async () => (await line.ask({ service, key })).status === 200);
+});

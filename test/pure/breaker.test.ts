@@ -1,0 +1,228 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import {
+  abandoned,
+  type BreakerLimits,
+  failed,
+  gate,
+  type Health,
+  HEALTHY,
+  succeeded,
+  tried,
+} from "../../durable-objects/breaker.ts";
+
+const HOUR_MS = 3_600_000;
+const TIMEOUT_MS = 30_000;
+const LIMITS: BreakerLimits = { maxFails: 3, failTimeoutMs: TIMEOUT_MS };
+const NOW = 1_000_000_000;
+/** Times that a card's time out may grow to. */
+const GROWN_MAX = 10;
+
+/** A card and those who run on it, as its shell asks the breaker. */
+class Watched {
+  now = NOW;
+  health: Health = HEALTHY;
+  readonly limits: BreakerLimits;
+  /** Attempts under way. */
+  readonly running: string[] = [];
+  #attempts = 0;
+
+  constructor(limits = LIMITS) {
+    this.limits = limits;
+  }
+
+  get state(): string {
+    return gate(this.health, this.now).state;
+  }
+
+  /** Starts a run if the gate lets it; gives its name. */
+  start(): string | null {
+    const { state } = this;
+    if (state === "open" || state === "trial") return null;
+    const name = `attempt ${++this.#attempts}`;
+    if (state === "half_open") this.health = tried(this.health, name);
+    this.running.push(name);
+    return name;
+  }
+
+  end(name: string, how: "ok" | "failed" | "nothing"): void {
+    this.running.splice(this.running.indexOf(name), 1);
+    if (how === "ok") this.health = succeeded(this.health, name, this.now);
+    else if (how === "failed") this.health = failed(this.health, this.limits, name, "origin_reset", this.now);
+    else this.health = abandoned(this.health, name);
+  }
+
+  run(how: "ok" | "failed" | "nothing"): boolean {
+    const name = this.start();
+    if (name !== null) this.end(name, how);
+    return name !== null;
+  }
+
+  /** Fails until it is out; gives for how long. */
+  knockOut(): number {
+    while (this.state === "closed") this.run("failed");
+    return gate(this.health, this.now).untilAt - this.now;
+  }
+
+  heal(): void {
+    this.now = Math.max(this.now, gate(this.health, this.now).untilAt);
+    this.run("ok");
+  }
+}
+
+const ends = fc.constantFrom<"ok" | "failed" | "nothing">("ok", "failed", "failed", "nothing");
+type Step = { start: true } | { end: number; how: "ok" | "failed" | "nothing" } | { ms: number };
+const forward = fc.oneof(fc.integer({ min: 0, max: 20_000 }), fc.constantFrom(TIMEOUT_MS, 10 * TIMEOUT_MS));
+const stepWith = (ms: fc.Arbitrary<number>): fc.Arbitrary<Step> =>
+  fc.oneof(fc.constant<Step>({ start: true }), fc.record({ end: fc.nat({ max: 20 }), how: ends }), fc.record({ ms }));
+const limits = fc.record({ maxFails: fc.integer({ min: 1, max: 6 }), failTimeoutMs: fc.constantFrom(1_000, 10_000, TIMEOUT_MS) });
+
+function take(card: Watched, step: Step): void {
+  if ("ms" in step) card.now += step.ms;
+  else if ("start" in step) card.start();
+  else if (card.running.length > 0) card.end(card.running[step.end % card.running.length] ?? "", step.how);
+}
+
+test("a gate opens at max_fails failures within fail_timeout, and not one earlier", () => {
+  const property = fc.property(limits, fc.array(stepWith(forward), { maxLength: 60 }), (some, list) => {
+    const card = new Watched(some);
+    /** When runs failed since the gate was last shut or closed. */
+    let fails: number[] = [];
+    for (const step of list) {
+      const before = card.state;
+      const runs = card.running.length;
+      take(card, step);
+      if (before !== "closed") {
+        fails = [];
+        continue;
+      }
+      if ("how" in step && step.how === "failed" && card.running.length < runs) fails.push(card.now);
+      const within = fails.filter((at) => at > card.now - some.failTimeoutMs).length;
+      if ("how" in step) expect(card.state).toBe(within >= some.maxFails ? "open" : "closed");
+    }
+  });
+  fc.assert(property, { numRuns: 3_000 });
+});
+
+test("an open gate lets nobody through before its time, and then exactly one until that one has ended", () => {
+  const property = fc.property(limits, fc.array(stepWith(forward), { maxLength: 80 }), (some, list) => {
+    const card = new Watched(some);
+    let trial: string | null = null;
+    for (const step of list) {
+      const { state, untilAt } = gate(card.health, card.now);
+      const before = [...card.running];
+      take(card, step);
+      const started = card.running.find((name) => !before.includes(name)) ?? null;
+      if (state === "open") expect([started, card.now < untilAt || card.state !== "open"]).toEqual([null, true]);
+      if (state === "trial") expect(started).toBeNull();
+      if (state === "half_open" && started !== null) trial = started;
+      if (card.state === "trial") expect(card.running).toContain(trial);
+    }
+  });
+  fc.assert(property, { numRuns: 3_000 });
+});
+
+test("whatever happens, a card that has healed is back within its longest time out", () => {
+  const jumps = fc.oneof(forward, fc.integer({ min: -HOUR_MS, max: HOUR_MS }));
+  const property = fc.property(limits, fc.array(stepWith(jumps), { maxLength: 60 }), (some, list) => {
+    const card = new Watched(some);
+    for (const step of list) take(card, step);
+    for (const name of [...card.running]) card.end(name, "nothing");
+    const { state, untilAt } = gate(card.health, card.now);
+    if (state === "open") expect(untilAt - card.now).toBeLessThanOrEqual(GROWN_MAX * some.failTimeoutMs);
+    card.heal();
+    expect(card.state).toBe("closed");
+  });
+  fc.assert(property, { numRuns: 2_000 });
+});
+
+test("success of the trial closes the gate, failure opens it again for as long", () => {
+  const card = new Watched();
+  const out = card.knockOut();
+  expect(out).toBe(TIMEOUT_MS);
+  for (let again = 0; again < 5; again++) {
+    card.now += out - 1;
+    expect(card.run("failed")).toBe(false);
+    card.now += 1;
+    expect(card.state).toBe("half_open");
+    expect(card.run("failed")).toBe(true);
+    expect(gate(card.health, card.now)).toMatchObject({ state: "open", untilAt: card.now + out });
+  }
+  card.now += out;
+  card.run("ok");
+  expect(gate(card.health, card.now)).toEqual({ state: "closed", untilAt: 0, reason: null });
+});
+
+test("a trial without a verdict lets the next one try", () => {
+  const card = new Watched();
+  card.now += card.knockOut();
+  for (let again = 0; again < 3; again++) {
+    expect(card.run("nothing")).toBe(true);
+    expect(card.state).toBe("half_open");
+  }
+});
+
+test("a run that began before the gate opened neither closes it nor prolongs it", () => {
+  const card = new Watched();
+  const [slow, slower, slowest] = [card.start() ?? "", card.start() ?? "", card.start() ?? ""];
+  card.knockOut();
+  const opened = gate(card.health, card.now);
+  card.now += 10_000;
+  card.end(slow, "ok");
+  card.end(slower, "failed");
+  expect(gate(card.health, card.now)).toEqual(opened);
+  card.now += TIMEOUT_MS;
+  const trial = card.start() ?? "";
+  card.end(slowest, "failed");
+  expect(card.state).toBe("trial");
+  card.end(trial, "ok");
+  expect(card.state).toBe("closed");
+});
+
+test("a flapping card stays out longer each time, up to a bound, and is forgiven after a long healthy time", () => {
+  const card = new Watched();
+  const outs = Array.from({ length: GROWN_MAX + 5 }, () => {
+    const out = card.knockOut();
+    card.heal();
+    card.now += 5_000;
+    return out;
+  });
+  const grown = outs.map((_, i) => Math.min(i + 1, GROWN_MAX) * TIMEOUT_MS);
+  expect(outs).toEqual(grown);
+  card.now += HOUR_MS;
+  expect(card.knockOut()).toBe(TIMEOUT_MS);
+});
+
+test("a card that is simply down is tried every fail_timeout, however long it is down", () => {
+  const card = new Watched();
+  card.knockOut();
+  let tries = 0;
+  for (const until = card.now + HOUR_MS; card.now <= until; card.now += 1_000) if (card.run("failed")) tries++;
+  expect(tries).toBe(HOUR_MS / TIMEOUT_MS);
+});
+
+test("a clock that goes back by an hour holds no card out for that hour", () => {
+  const card = new Watched();
+  card.knockOut();
+  card.now -= HOUR_MS;
+  expect(gate(card.health, card.now)).toMatchObject({ state: "half_open", untilAt: card.now });
+  card.run("failed");
+  expect(gate(card.health, card.now)).toMatchObject({ state: "open", untilAt: card.now + TIMEOUT_MS });
+});
+
+test("failures of before a clock went back are no older than now", () => {
+  const card = new Watched();
+  card.run("failed");
+  card.run("failed");
+  card.now -= HOUR_MS;
+  card.run("failed");
+  expect(card.state).toBe("open");
+});
+
+test("slow is not broken: successes, and failures that lie apart, never open a gate", () => {
+  const card = new Watched();
+  for (let i = 0; i < 1_000; i++) {
+    card.now += TIMEOUT_MS / 2;
+    expect(card.run(i % 2 === 0 ? "failed" : "ok")).toBe(true);
+  }
+});

@@ -1,0 +1,166 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { RateLimit, RateReply } from "../../durable-objects/protocol.ts";
+import { type Bucket, EMPTY, giveBack, REQUEST_DROPS, resetMs, take } from "../../durable-objects/rate.ts";
+
+const NOW = 1_790_000_000_000;
+const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+const MOST = 1_000_000;
+
+/** All that is legal, with the ends and the usual ones coming up often. */
+const limits = fc.record({
+  requestsPerMinute: fc.oneof(fc.constantFrom(1, 7, 60, 600, MOST), fc.integer({ min: 1, max: MOST })),
+  burst: fc.oneof(fc.constantFrom(1, 2, 60), fc.integer({ min: 1, max: 100 })),
+});
+const pauses = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 50 }), fc.integer({ min: 0, max: 2 * MINUTE_MS }));
+const arrivals = fc.array(pauses, { minLength: 1, maxLength: 150 });
+
+/** A tenant's bucket as its shell keeps it. */
+class Tap {
+  bucket: Bucket = EMPTY;
+  now = NOW;
+  readonly limit: RateLimit;
+  readonly passedAt: number[] = [];
+
+  constructor(limit: RateLimit) {
+    this.limit = limit;
+  }
+
+  ask(afterMs = 0): RateReply {
+    this.now += afterMs;
+    const { bucket, reply } = take(this.bucket, this.limit, this.now);
+    this.bucket = bucket;
+    if (reply.ok) this.passedAt.push(this.now);
+    return reply;
+  }
+
+  /** Whether a request would pass at that time. */
+  passes(at: number): boolean {
+    return take(this.bucket, this.limit, at).reply.ok;
+  }
+
+  /** Asks until it is refused; gives how many passed. */
+  burst(): number {
+    let passed = 0;
+    while (this.ask().ok) passed++;
+    return passed;
+  }
+}
+
+test("in no window of time pass more requests than the burst and the rate allow", () => {
+  const property = fc.property(limits, arrivals, (limit, pausesMs) => {
+    const tap = new Tap(limit);
+    for (const ms of pausesMs) tap.ask(ms);
+    for (const [i, from] of tap.passedAt.entries()) {
+      for (const [j, to] of tap.passedAt.slice(i).entries()) {
+        expect(j + 1).toBeLessThanOrEqual(limit.burst + ((to - from) * limit.requestsPerMinute) / MINUTE_MS);
+      }
+    }
+  });
+  fc.assert(property, { numRuns: 400 });
+});
+
+test("over a long time no fewer pass than the rate allows, for whoever asks again when told", () => {
+  const property = fc.property(limits, fc.integer({ min: 1, max: 400 }), (limit, asks) => {
+    const tap = new Tap(limit);
+    for (let i = 0; i < asks; i++) {
+      const reply = tap.ask();
+      if (!reply.ok) expect(tap.ask(reply.retryAfterMs).ok).toBe(true);
+    }
+    const allowed = limit.burst + ((tap.now - NOW) * limit.requestsPerMinute) / MINUTE_MS;
+    // Nobody can use between two milliseconds what a burst does not hold.
+    fc.pre(limit.burst > limit.requestsPerMinute / MINUTE_MS);
+    if (tap.passedAt.length > limit.burst) expect(tap.passedAt.length).toBeGreaterThan(allowed - 1 - limit.requestsPerMinute / MINUTE_MS);
+  });
+  fc.assert(property, { numRuns: 500 });
+});
+
+test("a request passes at the time it is told to come again, and not one millisecond before", () => {
+  const property = fc.property(limits, arrivals, (limit, pausesMs) => {
+    const tap = new Tap(limit);
+    for (const ms of pausesMs) {
+      const reply = tap.ask(ms);
+      if (reply.ok) continue;
+      expect(tap.passes(tap.now + reply.retryAfterMs)).toBe(true);
+      expect(tap.passes(tap.now + reply.retryAfterMs - 1)).toBe(false);
+    }
+  });
+  fc.assert(property, { numRuns: 2_000 });
+});
+
+test("as many pass at once as were said to remain, and a full burst after the reset", () => {
+  const property = fc.property(limits, arrivals, (limit, pausesMs) => {
+    const tap = new Tap(limit);
+    let said = limit.burst;
+    for (const ms of pausesMs) said = tap.ask(ms).remaining;
+    const again = new Tap(limit);
+    Object.assign(again, { bucket: tap.bucket, now: tap.now });
+    expect(tap.burst()).toBe(said);
+    again.now += resetMs(again.bucket, limit);
+    expect(again.burst()).toBe(limit.burst);
+  });
+  fc.assert(property, { numRuns: 1_000 });
+});
+
+test("a million requests at once are counted one by one, at any rate", () => {
+  for (const requestsPerMinute of [7, 70_000, 999_999, MOST]) {
+    const limit = { requestsPerMinute, burst: MOST };
+    let bucket = EMPTY;
+    let wrong = 0;
+    for (let left = MOST - 1; left >= 0; left--) {
+      const taken = take(bucket, limit, NOW);
+      if (taken.reply.remaining !== left || !taken.reply.ok) wrong++;
+      bucket = taken.bucket;
+    }
+    expect(wrong, `${requestsPerMinute} a minute`).toBe(0);
+    expect(take(bucket, limit, NOW).reply.ok).toBe(false);
+  }
+});
+
+test("a clock that goes back neither gives tokens nor locks anybody out", () => {
+  const property = fc.property(limits, fc.integer({ min: 1, max: 24 * HOUR_MS }), (limit, backMs) => {
+    const tap = new Tap(limit);
+    tap.burst();
+    tap.now -= backMs;
+    const refused = tap.ask();
+    if (refused.ok) throw new Error("it passed");
+    expect(refused.retryAfterMs).toBeLessThanOrEqual(Math.ceil(MINUTE_MS / limit.requestsPerMinute));
+    expect(tap.ask(refused.retryAfterMs).ok).toBe(true);
+  });
+  fc.assert(property, { numRuns: 500 });
+});
+
+test("a lowered limit locks nobody out for longer than its own full burst takes", () => {
+  const property = fc.property(limits, limits, (before, after) => {
+    const tap = new Tap(before);
+    tap.burst();
+    const { reply } = take(tap.bucket, after, tap.now);
+    const fullMs = (after.burst * MINUTE_MS) / after.requestsPerMinute;
+    expect(reply.resetMs).toBeLessThanOrEqual(Math.ceil(fullMs));
+    if (!reply.ok) expect(reply.retryAfterMs).toBeLessThanOrEqual(Math.ceil(MINUTE_MS / after.requestsPerMinute));
+  });
+  fc.assert(property, { numRuns: 500 });
+});
+
+test("a token given back at once is as if it was never taken", () => {
+  const property = fc.property(limits, arrivals, (limit, pausesMs) => {
+    const tap = new Tap(limit);
+    for (const ms of pausesMs) tap.ask(ms);
+    const { bucket, reply } = take(tap.bucket, limit, tap.now);
+    if (reply.ok) expect(resetMs(giveBack(bucket, REQUEST_DROPS), limit)).toBe(resetMs({ ...tap.bucket, at: tap.now }, limit));
+  });
+  fc.assert(property, { numRuns: 500 });
+});
+
+test("however many tokens are given back, no more than a full burst passes at once", () => {
+  const property = fc.property(limits, fc.array(fc.oneof(pauses, fc.constant("back")), { maxLength: 100 }), (limit, list) => {
+    const tap = new Tap(limit);
+    for (const one of list) {
+      if (one === "back") tap.bucket = giveBack(tap.bucket, REQUEST_DROPS);
+      else tap.ask(Number(one));
+    }
+    expect(tap.burst()).toBeLessThanOrEqual(limit.burst);
+  });
+  fc.assert(property, { numRuns: 500 });
+});
