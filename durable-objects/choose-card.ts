@@ -12,6 +12,7 @@ export class Cards {
   readonly #order = new CardOrder();
   /** Slots that each tenant holds for this service: leased, draining, or about to be claimed. */
   readonly #holding = new Map<string, number>();
+  #changed = new Set<string>();
   #seq = 0;
 
   constructor(service: string) {
@@ -83,14 +84,17 @@ export class Cards {
     this.#order.pass(now);
   }
 
-  claimed(card: string, attempt: string, number: number, now: number): void {
+  /** The Card said yes; true when its report has told already that this run is over, and the slot is free. */
+  claimed(card: string, attempt: string, number: number, now: number): boolean {
     const seat = this.#seats.get(card);
     const pending = seat?.pending.get(attempt);
-    if (seat === undefined || pending === undefined) return;
-    if (number <= (seat.report?.lastNumber ?? 0)) this.#drop(seat, attempt);
+    if (seat === undefined || pending === undefined) return false;
+    const isOver = number <= (seat.report?.lastNumber ?? 0);
+    if (isOver) this.#drop(seat, attempt);
     else pending.number = number;
     this.#order.file(seat);
     this.#order.pass(now);
+    return isOver;
   }
 
   /** The offer came to nothing. */
@@ -154,11 +158,19 @@ export class Cards {
     return this.#holding.get(tenant) ?? 0;
   }
 
-  /** The attempt that runs this fingerprint, when a card shows one. */
-  running(fingerprint: string): string | null {
+  /** Tenants whose number may have changed since this was asked before: they may be at their caps now, or below. */
+  changed(): Iterable<string> {
+    const changed = this.#changed;
+    this.#changed = new Set();
+    return changed;
+  }
+
+  /** The attempt that runs this fingerprint, when a card shows one that is not known to be over. */
+  running(fingerprint: string, over: ReadonlySet<string>): string | null {
     for (const seat of this.#seats.values()) {
       const held = seat.report?.held.find(
-        (h) => h.fingerprint === fingerprint && h.service === this.#service && h.state === "leased",
+        (h) =>
+          h.fingerprint === fingerprint && h.service === this.#service && h.state === "leased" && !over.has(h.attempt),
       );
       if (held !== undefined) return held.attempt;
     }
@@ -189,6 +201,7 @@ export class Cards {
   }
 
   #add(tenant: string, slots: number): void {
+    this.#changed.add(tenant);
     const count = this.holding(tenant) + slots;
     if (count === 0) this.#holding.delete(tenant);
     else this.#holding.set(tenant, count);

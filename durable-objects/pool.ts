@@ -42,6 +42,8 @@ const HEAR_MS_MAX = 1_000;
 const ASKED_AT_ONCE = 50;
 /** A run whose ticket was lost with a restart is given this long after its slot is free to say how it ended. */
 const ORPHAN_MS = 5_000;
+/** Runs that are over, remembered because their card's last report may still show them. */
+const OVER_MAX = 1_000;
 /** Learned times are stored at most this often. */
 const KEEP_TIMES_MS = 5_000;
 /** Retry-After when nothing is known yet. */
@@ -50,6 +52,8 @@ const RETRY_PAUSED_MS = 15_000;
 
 /** The status in the record of a request whose caller hung up. */
 const CLIENT_GONE = 499;
+/** The reason in the finish of a run that was broken off for its caller's going. */
+const CALLER_WENT = "client_gone";
 
 interface PoolEnv {
   TENANT: { getByName(name: string): TenantRights };
@@ -60,6 +64,7 @@ export class Pool extends DurableObject<PoolEnv> {
   readonly #room = new WaitingRoom();
   readonly #tickets = new Map<string, TicketState>();
   readonly #runs = new Runs<TicketState>();
+  readonly #runsOver = new Set<string>();
   readonly #refused: Record<string, number> = {};
   #cards = new Cards("");
   #config: PoolConfig | null;
@@ -109,6 +114,7 @@ export class Pool extends DurableObject<PoolEnv> {
   /** How a run ended whose ticket was lost with this object's restart. */
   async finished(attempt: string, finish: Finish, observed: Observed | null): Promise<void> {
     if (observed !== null) this.#learn(observed);
+    this.#runOver(attempt);
     const run = this.#runs.ofLeader(attempt);
     if (run !== undefined) this.#runEnded(run, finish);
   }
@@ -232,7 +238,7 @@ export class Pool extends DurableObject<PoolEnv> {
 
   #follow(ticket: TicketState, fingerprint: string): boolean {
     if (this.#runs.follow(fingerprint, ticket)) return true;
-    const attempt = this.#cards.running(fingerprint);
+    const attempt = this.#cards.running(fingerprint, this.#runsOver);
     if (attempt === null) return false;
     // It runs since before this object restarted: its ticket is lost, its lease is not.
     this.#runs.lead(fingerprint, attempt, null);
@@ -362,7 +368,10 @@ export class Pool extends DurableObject<PoolEnv> {
     this.#stopTimer(ticket);
     ticket.phase = "running";
     this.#admitted++;
-    this.#cards.claimed(ticket.card, ticket.entry.attempt, number, Date.now());
+    if (!this.#cards.claimed(ticket.card, ticket.entry.attempt, number, Date.now())) return;
+    // A run that was over before this word of it came has left a slot free.
+    this.#recap(ticket.entry.tenant);
+    this.#pump();
   }
 
   #declined(ticket: TicketState, card: string, no: ClaimNo["no"]): void {
@@ -438,7 +447,8 @@ export class Pool extends DurableObject<PoolEnv> {
 
   #runEnded(run: Run<TicketState>, finish: Finish): void {
     if (finish.kind === "failed") {
-      this.#succeed(run, true, finish.reason);
+      // A caller who goes takes his own run along, and says nothing of how another would end.
+      this.#succeed(run, finish.reason !== CALLER_WENT, finish.reason);
       return;
     }
     this.#runs.end(run);
@@ -513,7 +523,16 @@ export class Pool extends DurableObject<PoolEnv> {
     this.#stopTimer(ticket);
     ticket.phase = "over";
     this.#room.leave(ticket.entry.attempt);
+    this.#runOver(ticket.entry.attempt);
     if (this.#tickets.get(ticket.entry.attempt) === ticket) this.#tickets.delete(ticket.entry.attempt);
+  }
+
+  #runOver(attempt: string): void {
+    this.#runsOver.add(attempt);
+    for (const oldest of this.#runsOver) {
+      if (this.#runsOver.size <= OVER_MAX) break;
+      this.#runsOver.delete(oldest);
+    }
   }
 
   #reply(ticket: TicketState, reply: OfferReply): void {

@@ -71,11 +71,12 @@ export class Runs<T extends Follower> {
   /** Forgets the run; its followers stay in `run.followers` for whoever tells them. */
   end(run: Run<T>): void {
     if (this.#byFingerprint.get(run.fingerprint) === run) this.#byFingerprint.delete(run.fingerprint);
-    this.#byAttempt.delete(run.attempt);
+    if (this.#byAttempt.get(run.attempt) === run) this.#byAttempt.delete(run.attempt);
     for (const follower of run.followers) this.#part(follower);
   }
 
   #join(run: Run<T>, follower: T): void {
+    if (run.followers.has(follower)) return;
     run.followers.add(follower);
     this.#byFollower.set(follower, run);
     this.#perTenant.set(follower.entry.tenant, this.followersOf(follower.entry.tenant) + 1);

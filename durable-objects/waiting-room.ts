@@ -142,13 +142,17 @@ export class WaitingRoom {
 
   /**
    * Whom a newcomer of this tenant displaces when the room of `max` is full: the newest of the longest line, if the
-   * tenant itself is below its equal share; else null.
+   * tenant itself is below its equal share; else null. The newcomer is not in line yet. The newest is who stands last:
+   * of the lowest priority, then of the latest arrival. Linear in tenants.
    */
   displaced(tenant: string, max: number): string | null {
     const own = this.lengthOf(tenant);
     const tenants = [...this.#lines.values()].filter((line) => line.waiters.size > 0 && line.tenant !== tenant);
     if (own >= max / (tenants.length + 1)) return null;
-    const longest = tenants.reduce<Line | null>((most, line) => (most === null || line.waiters.size > most.waiters.size ? line : most), null);
+    const longest = tenants.reduce<Line | null>(
+      (most, line) => (most === null || line.waiters.size > most.waiters.size ? line : most),
+      null,
+    );
     if (longest === null || longest.waiters.size <= own) return null;
     const last = longest.waiters.maxKey();
     return last === undefined ? null : (longest.waiters.get(last) ?? null);
@@ -156,17 +160,18 @@ export class WaitingRoom {
 
   /**
    * How many grants come before this waiter's, if nobody else comes: of its own tenant those that stand earlier, of
-   * every other tenant at most as many by weight. Linear in tenants: for refusals and deadlines, not for grants.
+   * every other tenant below its cap those whose turn in virtual time is earlier. Linear in tenants and in the
+   * tenant's own line: for refusals and deadlines, not for grants.
    */
   ahead(attempt: string): number {
     const waiter = this.#waiters.get(attempt);
     const line = this.#lines.get(waiter?.entry.tenant ?? "");
     if (waiter === undefined || line === undefined) return 0;
-    const own = line.waiters.getRange(line.waiters.minKey() ?? waiter.place, waiter.place, false).length;
+    const own = line.waiters.forRange(line.waiters.minKey() ?? waiter.place, waiter.place, false);
+    const turn: Turn = [this.#startOf(line) + own / line.weight, line.seq];
     let ahead = own;
     for (const other of this.#lines.values()) {
-      if (other === line || other.capped) continue;
-      ahead += Math.min(other.waiters.size, Math.ceil(((own + 1) * other.weight) / line.weight));
+      if (other !== line && !other.capped) ahead += Math.min(other.waiters.size, this.#grantsBefore(turn, other));
     }
     return ahead;
   }
@@ -182,6 +187,19 @@ export class WaitingRoom {
     return oldest;
   }
 
+  #startOf(line: Line): number {
+    return Math.max(line.start, this.#virtual);
+  }
+
+  /** How many grants a line has before this turn, if it is long enough. */
+  #grantsBefore([start, seq]: Turn, line: Line): number {
+    const grants = (start - this.#startOf(line)) * line.weight;
+    if (grants < 0) return 0;
+    // At a tie the older line goes first.
+    const tied = Number.isInteger(grants) && line.seq < seq;
+    return tied ? grants + 1 : Math.ceil(grants);
+  }
+
   /** Puts a line where it belongs: into `ready`, out of it, or away when it is of no more use. */
   #place(line: Line): void {
     if (line.turn !== null) this.#ready.delete(line.turn);
@@ -193,7 +211,7 @@ export class WaitingRoom {
       return;
     }
     if (line.capped) return;
-    line.start = Math.max(line.start, this.#virtual);
+    line.start = this.#startOf(line);
     line.turn = [line.start, line.seq];
     this.#ready.set(line.turn, line);
   }
@@ -202,7 +220,8 @@ export class WaitingRoom {
   #sweep(): void {
     if (this.#lines.size < this.#sweepAt) return;
     for (const line of this.#lines.values()) {
-      if (line.waiters.size === 0 && (line.start <= this.#virtual || this.#waiters.size === 0)) this.#lines.delete(line.tenant);
+      if (line.waiters.size === 0 && (line.start <= this.#virtual || this.#waiters.size === 0))
+        this.#lines.delete(line.tenant);
     }
     this.#sweepAt = Math.max(SWEEP_MIN, this.#lines.size * 2);
   }

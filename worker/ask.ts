@@ -59,7 +59,9 @@ export async function parseAsk(request: Request, asked: Asked, now: number): Pro
   // Clients put a Content-Type on requests that have no body.
   const bodyless = body.kind === "none" && request.method !== "POST";
   const fields = bodyless ? null : await parseFields(body, mediaType, request.headers.get("content-type") ?? "");
-  const refusal = isRefusal(fields) ? fields : fields === null ? null : fieldRefusal(fields, service.config);
+  // What no rule asks about is for the origin to judge.
+  const unread = isRefusal(fields) && service.config.kind === "http" && !isRuled(service);
+  const refusal = unread || fields === null ? null : isRefusal(fields) ? fields : fieldRefusal(fields, service.config);
   if (refusal !== null) {
     if (body.kind === "bytes") body.room.free();
     return refusal;
@@ -70,16 +72,19 @@ export async function parseAsk(request: Request, asked: Asked, now: number): Pro
     headers: request.headers,
     body,
     mediaType: body.kind === "none" ? null : mediaType,
-    fields: fields as Fields | null,
+    fields: isRefusal(fields) ? null : fields,
     deadlineAt,
     directives: directives(request.headers.get("cache-control")),
   };
 }
 
 function bodyLimits(service: ServiceRow, mediaType: string | null): BodyLimits {
-  const { bounds, forbid, max_body_mb } = service.config;
-  const ruled = forbid.length > 0 || Object.keys(bounds).length > 0;
-  return { max: max_body_mb * 1e6, checked: ruled && (isJson(mediaType) || FORMS.includes(mediaType ?? "")) };
+  const checked = isRuled(service) && (isJson(mediaType) || FORMS.includes(mediaType ?? ""));
+  return { max: service.config.max_body_mb * 1e6, checked };
+}
+
+function isRuled({ config: { bounds, forbid } }: ServiceRow): boolean {
+  return forbid.length > 0 || Object.keys(bounds).length > 0;
 }
 
 /** What the two known kinds of origins take; an `http` service takes anything. */

@@ -71,12 +71,14 @@ class CardRun {
       const route = { ...this.#lease.grant, access: config.access };
       const reply = await callOrigin(ask, route, this.#call(), this.#controller, this.#silence);
       if (isFailure(reply)) return await this.#failed(this.#overrun(reply));
-      const taken = await take(reply.response, ask, this.#silence);
+      const taken = await take(reply, ask, this.#silence);
       if (isFailure(taken)) return await this.#failed(taken);
-      trace.stages.origin = (trace.stages.origin ?? 0) + (Date.now() - this.#sentAt);
-      if (taken.kind === "whole") return await this.#whole(taken, reply.firstByteMs);
+      // What the caller gets first is there now.
+      const firstByteMs = Date.now() - this.#sentAt;
+      trace.stages.origin = (trace.stages.origin ?? 0) + firstByteMs;
+      if (taken.kind === "whole") return await this.#whole(taken, firstByteMs);
       streaming = true;
-      return this.#stream(taken, reply.firstByteMs);
+      return this.#stream(taken, firstByteMs);
     } catch (error) {
       // A fault of ours must not cost the card more than its draining.
       this.#controller.abort(error);

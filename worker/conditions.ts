@@ -13,9 +13,18 @@ function names(list: string, etag: string, weak: boolean): boolean {
   return list.split(",").some((tag) => (weak ? opaque(tag) === etag : tag.trim() === etag));
 }
 
-/** Seconds of an HTTP date; null when it is none. */
-function seconds(date: string | null): number | null {
-  const at = date === null ? Number.NaN : Date.parse(date);
+/** The three forms of an HTTP date (RFC 9110 5.6.7), the last of them without the time zone that it means. */
+const DATES = [
+  /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/,
+  /^[A-Z][a-z]{5,8}, \d{2}-[A-Z][a-z]{2}-\d{2} \d{2}:\d{2}:\d{2} GMT$/,
+  /^[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \d{4}$/,
+];
+
+/** Seconds of an HTTP date; null when it is none, and to be ignored. */
+function seconds(header: string | null): number | null {
+  const date = header?.trim() ?? "";
+  if (!DATES.some((form) => form.test(date))) return null;
+  const at = Date.parse(date.endsWith(" GMT") ? date : `${date} GMT`);
   return Number.isNaN(at) ? null : Math.floor(at / 1000);
 }
 
@@ -41,7 +50,7 @@ export function isNotModified(headers: Headers, etag: string, modifiedAt: number
  */
 export function requestedRange(request: Request, etag: string, bytes: number): ByteRange | "unsatisfiable" | null {
   const header = request.headers.get("range");
-  if (header === null || request.method !== "GET" && request.method !== "HEAD") return null;
+  if (header === null || request.method !== "GET") return null;
   const ifRange = request.headers.get("if-range");
   if (ifRange !== null && ifRange.trim() !== etag) return null;
   const [, first, last] = /^\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$/i.exec(header) ?? [];

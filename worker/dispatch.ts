@@ -23,6 +23,8 @@ const CLAIM_TRIES_MAX = 3;
 const RELEASE_TRIES_MAX = 5;
 const PAUSE_MS = 100;
 
+const LEFT = "the request has left the line";
+
 export type Offer = { kind: "offer"; card: string } | { kind: "told"; finish: Finish } | { kind: "refused"; refusal: Refusal };
 
 type TicketStub = Awaited<ReturnType<ReturnType<Env["POOL"]["getByName"]>["enter"]>>;
@@ -35,6 +37,8 @@ export class Line {
   #entry: Entry;
   #ticket: TicketStub | null = null;
   #entries = 0;
+  /** Nobody waits any more: a question that is still under way must not enter again. */
+  #left = false;
   /** What was said last without waiting for it. */
   #told: Promise<void> = Promise.resolve();
 
@@ -64,11 +68,13 @@ export class Line {
   /** One question to the Pool; a lost Pool is entered again with the same place. */
   async #ask(): Promise<OfferReply> {
     for (;;) {
+      if (this.#left) throw new Error(LEFT);
       try {
         this.#ticket ??= await this.#enter();
         return await this.#ticket.offer();
       } catch (error) {
         this.#drop();
+        if (this.#left) throw error;
         this.#entry = { ...this.#entry, again: true };
         if (this.#entries >= ENTRIES_MAX || isOverloaded(error)) {
           return { kind: "refused", refusal: { reason: "queue_full", length: 0, max: 0, retryAfterMs: 1000 } };
@@ -80,7 +86,10 @@ export class Line {
 
   async #enter(): Promise<TicketStub> {
     if (++this.#entries > ENTRIES_MAX) throw new Error("the pool does not take this request");
-    return await this.#env.POOL.getByName(this.#service).enter(this.#entry);
+    const ticket = await this.#env.POOL.getByName(this.#service).enter(this.#entry);
+    if (!this.#left) return ticket;
+    ticket[Symbol.dispose]();
+    throw new Error(LEFT);
   }
 
   /** Claims an offered card. Null: the Card said no, and the request waits on. */
@@ -140,6 +149,7 @@ export class Line {
 
   /** Out of the line, whatever the state. */
   async leave(): Promise<void> {
+    this.#left = true;
     await this.#tell((ticket) => ticket.leave());
     this.#drop();
   }

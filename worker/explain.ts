@@ -7,6 +7,7 @@ import { Room } from "./buffers.ts";
 import { catalog, listed, target } from "./catalog.ts";
 import type { Env } from "./env.ts";
 import { fingerprint } from "./fingerprint.ts";
+import { ratePolicy } from "./limits.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { Id } from "./service.ts";
 import { timed, type Trace } from "./trace.ts";
@@ -17,7 +18,8 @@ export const FingerprintBody = z.strictObject({
   service: Id,
   /** Below the service's route. */
   path: z.string().max(512).regex(/^[^?#]*$/, "a path below the service's route, without a query"),
-  input: z.json(),
+  /** JSON already; its depth is the canonical form's business. */
+  input: z.unknown().refine((input) => input !== undefined, "is needed"),
 });
 
 export const FingerprintAnswer = z.object({
@@ -29,6 +31,7 @@ export const FingerprintAnswer = z.object({
 export async function explainFingerprint(request: Request, env: Env, trace: Trace): Promise<Response | Refusal> {
   const caller = await timed(trace, "auth", () => authenticate(request, env));
   if (isRefusal(caller)) return caller;
+  trace.headers.set("ratelimit-policy", ratePolicy(caller));
   const denied = mayUse(caller, "infer");
   if (denied !== null) return denied;
   const asked = await askedFor(request);
@@ -41,14 +44,13 @@ export async function explainFingerprint(request: Request, env: Env, trace: Trac
   if (isRefusal(at)) return at;
   const entry = listed(service, "POST", at.path);
   if (isRefusal(entry)) return entry;
-  const bytes = new Uint8Array(new TextEncoder().encode(JSON.stringify(asked.input)));
   const ask: Ask = {
     service,
     as: entry.as,
     method: "POST",
     ...at,
     headers: new Headers(),
-    body: { kind: "bytes", bytes, room: new Room() },
+    body: { kind: "bytes", bytes: asked.bytes, room: new Room() },
     mediaType: "application/json",
     fields: { kind: "json", value: asked.input },
     deadlineAt: null,
@@ -60,7 +62,7 @@ export async function explainFingerprint(request: Request, env: Env, trace: Trac
   );
 }
 
-async function askedFor(request: Request): Promise<z.infer<typeof FingerprintBody> | Refusal> {
+async function askedFor(request: Request): Promise<(z.infer<typeof FingerprintBody> & { bytes: Uint8Array<ArrayBuffer> }) | Refusal> {
   const mediaType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null;
   if (!isJson(mediaType)) return refuse("unsupported_media_type", { facts: { expected: "application/json" } });
   const body = await readBody(request, { max: BODY_BYTES_MAX, checked: true });
@@ -74,7 +76,7 @@ async function askedFor(request: Request): Promise<z.infer<typeof FingerprintBod
     return refuse("malformed_json", { param: "body", facts: { detail: (error as Error).message.slice(0, 200) } });
   }
   const parsed = FingerprintBody.safeParse(value);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) return { ...parsed.data, bytes: body.bytes };
   const [issue] = parsed.error.issues;
   const param = (issue?.code === "unrecognized_keys" ? issue.keys[0] : issue?.path.join(".")) ?? "body";
   return refuse("invalid_field", { param, facts: { detail: issue?.message ?? "" } });

@@ -19,7 +19,7 @@ export async function fingerprint(ask: Ask, tenant: string): Promise<Fingerprint
   const scope = config.cache.shared ? "shared" : tenant;
   const content = await canonicalContent(ask);
   if (content === null) return { cacheable: false, why: "not_canonical" };
-  const material = [KEY_VERSION, scope, id, config.model_version, ask.method, ask.path, ask.query, ask.mediaType, content];
+  const material = [KEY_VERSION, scope, id, config.model_version, ask.method, ask.path, ask.query, typeOf(ask), content];
   return { cacheable: true, scope, key: await sha256(new TextEncoder().encode(JSON.stringify(material))) };
 }
 
@@ -39,6 +39,14 @@ function hasSeed(ask: Ask): boolean {
   if (ask.fields?.kind !== "json" || typeof ask.fields.value !== "object" || ask.fields.value === null) return false;
   const { seed } = { ...ask.service.config.defaults, ...ask.fields.value } as { seed?: unknown };
   return Number.isInteger(seed) && (seed as number) >= 0;
+}
+
+/** The content type as the origin gets it: another charset is another text. A form's boundary says nothing. */
+function typeOf(ask: Ask): string | null {
+  const header = ask.headers.get("content-type")?.toLowerCase() ?? null;
+  if (ask.mediaType === null || header === null) return ask.mediaType;
+  const parameters = header.slice(ask.mediaType.length).replace(/;\s*(boundary=("[^"]*"|[^;]*)|charset="?utf-8"?\s*(?=;|$))/g, "");
+  return ask.mediaType + parameters.replaceAll(/\s/g, "");
 }
 
 /** The body in its one canonical form: RFC 8785 for JSON, hashes of the parts for forms, else its own hash. */

@@ -14,6 +14,8 @@ const HEADER_BYTES_MAX = 32 * 1024;
 /** How much of a failed answer's body is read to see its end, and for how long. */
 const FAILED_BYTES_MAX = 256 * 1024;
 const FAILED_READ_MS = 2_000;
+/** A connection that is refused is refused at once: what was lost later than this had begun. */
+const REFUSED_MS_MAX = 3_000;
 /** How long the look whether a port is open may take. */
 const DIAL_MS = 500;
 
@@ -45,12 +47,6 @@ export interface Failure {
   started: Started;
   /** Nothing of it can still be running. */
   clean: boolean;
-}
-
-export interface Answered {
-  failed: false;
-  response: Response;
-  firstByteMs: number;
 }
 
 export function isFailure(value: unknown): value is Failure {
@@ -92,7 +88,7 @@ export class Silence {
 }
 
 /** Sends the ask and waits for the head of the answer. */
-export async function callOrigin(ask: Ask, route: Route, call: Call, controller: AbortController, silence: Silence): Promise<Answered | Failure> {
+export async function callOrigin(ask: Ask, route: Route, call: Call, controller: AbortController, silence: Silence): Promise<Response | Failure> {
   const sentAt = Date.now();
   let response: Response;
   try {
@@ -106,12 +102,11 @@ export async function callOrigin(ask: Ask, route: Route, call: Call, controller:
   } catch (error) {
     if (silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
     if (controller.signal.aborted) return failure("client_gone", "unknown", false);
-    return lost(route, error);
+    return lost(route, Date.now() - sentAt, error);
   }
   silence.heard();
   const failed = judgeHead(response, ask, route.transport);
-  if (failed === null) return { failed: false, response, firstByteMs: Date.now() - sentAt };
-  return { ...failed, clean: await readToEnd(response, silence) };
+  return failed === null ? response : { ...failed, clean: await readToEnd(response, silence) };
 }
 
 function originUrl(origin: string, ask: Ask): string {
@@ -149,7 +144,7 @@ function originHeaders(ask: Ask, route: Route, call: Call): Headers {
 const FAILED_STATUS = new Set([500, 502, 503, 504]);
 
 /**
- * What the head of an answer says against it, or null: (1) headers too large; (2) the tunnel is down; (3) over a
+ * What the head of an answer says against it, or null: (1) headers too large, or no final status; (2) the tunnel is down; (3) over a
  * tunnel, the access policy answered instead of the origin; (4) a redirect; (5) a failure status; (6) a page where
  * the origin's API never sends one.
  */
@@ -161,6 +156,7 @@ function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Fai
   for (const [name, value] of headers) bytes += name.length + value.length + 4;
   // (1)
   if (bytes > HEADER_BYTES_MAX) return no("origin_invalid", "yes", { detail: "its headers are too large" });
+  if (status < 200) return no("origin_invalid", "unknown", { detail: `status ${status} is no answer` });
   // (2)
   if (status === 530) return no("tunnel_down", "no");
   const redirect = status >= 300 && status < 400 && status !== 304;
@@ -207,10 +203,11 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
 
 /**
  * The connection was lost before an answer. The platform does not say whether it was ever made; a port that is shut
- * now means that the server is gone, and its work with it.
+ * right after the sending was shut at the sending. Later it may be a server that ended while its GPU works on.
  */
-async function lost(route: Route, error: unknown): Promise<Failure> {
-  if (route.transport === "direct" && (await isShut(new URL(route.origin)))) return failure("origin_refused", "no", true);
+async function lost(route: Route, afterMs: number, error: unknown): Promise<Failure> {
+  const early = afterMs <= REFUSED_MS_MAX;
+  if (early && route.transport === "direct" && (await isShut(new URL(route.origin)))) return failure("origin_refused", "no", true);
   console.warn(JSON.stringify({ event: "origin_lost", error: String(error).slice(0, 200) }));
   return failure("origin_reset", "unknown", false);
 }
@@ -239,6 +236,9 @@ export function handedOn(response: Response, ask: Ask): Headers {
   for (const [name, value] of response.headers) {
     if (!NOT_HANDED_ON.test(name) && !connection.has(name)) headers.append(name, value);
   }
+  // The origin's own refusal says when to come back; any other answer leaves that to us.
+  const retryAfter = response.status >= 400 ? response.headers.get("retry-after") : null;
+  if (retryAfter !== null) headers.set("retry-after", retryAfter);
   // CosyVoice's own routes send bare samples without a type.
   if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok) headers.set("content-type", "audio/pcm");
   headers.set("x-content-type-options", "nosniff");

@@ -9,7 +9,8 @@ export function originProblem(text: string, local: boolean): string | null {
     return "is not a URL";
   }
   if (url.username !== "" || url.password !== "") return "may not carry credentials";
-  if (url.search !== "" || url.hash !== "") return "may not carry a query or a fragment";
+  // Also an empty one: what is appended to it would become a query or a fragment.
+  if (/[?#]/.test(text)) return "may not carry a query or a fragment";
   if (/%2f|%5c|%2e|\/\//i.test(url.pathname)) return "may not carry empty segments or escaped slashes or dots";
   if (local && url.protocol === "http:" && url.hostname === "127.0.0.1") return null;
   if (url.protocol !== "https:") return "must be https:";
@@ -26,7 +27,7 @@ export function isPublicHost(hostname: string): boolean {
   if (v4) return isPublicV4(Number(v4[1]), Number(v4[2]), Number(v4[3]));
   // IPv6 literals: only global unicast 2000::/3, less documentation and the tunnels that embed IPv4 addresses.
   if (hostname.startsWith("[")) return /^\[[23][0-9a-f]{3}:/i.test(hostname) && !/^\[(2001:db8:|2002:|2001:0?:|3fff:)/i.test(hostname);
-  return hostname.includes(".") && !PRIVATE_NAME.test(hostname);
+  return hostname.replace(/\.$/, "").includes(".") && !PRIVATE_NAME.test(hostname);
 }
 
 function isPublicV4(a: number, b: number, c: number): boolean {

@@ -55,7 +55,7 @@ async function read(source: Source, first: Uint8Array[], length: number | null, 
       room.free();
     }
     // While a slow caller holds the origin back, the origin's silence is not its own.
-    if (queue.isFull) silence.stop();
+    silence.stop();
     await queue.put(chunk);
     silence.heard();
   };

@@ -39,7 +39,7 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
     const sentAt = Date.now();
     const reply = await callOrigin(ask, route, { ...reading.call, number: null, cacheable: false, readMs: READ_MS }, controller, silence);
     trace.stages.origin = Date.now() - sentAt;
-    if (!isFailure(reply)) return answer(reading, reply.response, card, silence);
+    if (!isFailure(reply)) return answer(reading, reply, card, silence);
     silence.stop();
     last = reply;
     if (ask.body.kind === "stream") break;

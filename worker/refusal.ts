@@ -112,6 +112,13 @@ const RETRY_JITTER = 0.2;
 /** Whole seconds for Retry-After: for 429 never before it can succeed, for 503 an estimate of at most 30 s. */
 export function retryAfterSeconds(refusal: Refusal, random: number): number | null {
   if (refusal.retryAfterMs === null) return null;
-  const seconds = Math.max(1, Math.ceil((refusal.retryAfterMs / 1000) * (1 + RETRY_JITTER * random)));
-  return REASONS[refusal.reason].status === 503 ? Math.min(seconds, OVERLOAD_RETRY_S_MAX) : seconds;
+  const { status } = REASONS[refusal.reason];
+  const seconds = Math.max(1, Math.ceil(refusal.retryAfterMs / 1000));
+  // 409 has one caller, and a time of its own.
+  if (status !== 429 && status !== 503) return seconds;
+  const least = status === 503 ? Math.min(seconds, OVERLOAD_RETRY_S_MAX) : seconds;
+  // A second at least: rounding would take less away again.
+  const spread = Math.max(1, Math.round(least * RETRY_JITTER));
+  const from = status === 503 ? Math.min(least, OVERLOAD_RETRY_S_MAX - spread) : least;
+  return from + Math.floor(random * (spread + 1));
 }

@@ -1,6 +1,7 @@
 /** `/v1/requests/<id>`: what became of a request that took a ticket, for a day. */
 import { authenticate, mayUse } from "./auth.ts";
 import { config, type Env } from "./env.ts";
+import { ratePolicy } from "./limits.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { signedUrl } from "./signature.ts";
 import { type Result, resultsOf } from "./store.ts";
@@ -12,6 +13,7 @@ const ID = /^[A-Za-z0-9_-]{1,128}$/;
 export async function getRequest(request: Request, env: Env, trace: Trace, base: string, id: string): Promise<Response | Refusal> {
   const caller = await timed(trace, "auth", () => authenticate(request, env));
   if (isRefusal(caller)) return caller;
+  trace.headers.set("ratelimit-policy", ratePolicy(caller));
   const denied = mayUse(caller, "infer");
   if (denied !== null) return denied;
   const found = ID.test(id) ? await env.TENANT.getByName(caller.tenant).request(id) : null;

@@ -3,6 +3,7 @@ import { authenticate, hasCredential, mayUse } from "./auth.ts";
 import { answerKey, edgeUrl, forgetNear } from "./cache.ts";
 import { forgetResult } from "./db/queries.ts";
 import { config, type Env } from "./env.ts";
+import { ratePolicy } from "./limits.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
 import { type Result, resultKey, resultOf } from "./store.ts";
@@ -75,7 +76,9 @@ async function answerWith(asking: Asking, { result, body, near }: Found, tenant:
   trace.headers.set("cache-status", near ? `portico; hit; ttl=${Math.floor((result.expiresAt - now) / 1000)}` : "portico; fwd=miss");
   const etag = `"${result.sha256}"`;
   const headers = resultHeaders(result, new URL(request.url).searchParams.get("download"), now);
-  if (preconditionFailed(request.headers, etag, result.createdAt)) return new Response(null, { status: 412, headers });
+  if (preconditionFailed(request.headers, etag, result.createdAt)) {
+    return new Response(null, { status: 412, headers: { etag, "cache-control": "no-store" } });
+  }
   if (isNotModified(request.headers, etag, result.createdAt)) return new Response(null, { status: 304, headers });
   const range = requestedRange(request, etag, result.bytes);
   if (range === "unsatisfiable") {
@@ -101,10 +104,11 @@ async function putNear(base: string, result: Result, bytes: ArrayBuffer, now: nu
 }
 
 /** With a key present the key decides; without one the signature has to. A signature reads for any tenant. */
-async function readerOf({ request, env, id }: Asking): Promise<{ tenant: string | null } | Refusal> {
+async function readerOf({ request, env, trace, id }: Asking): Promise<{ tenant: string | null } | Refusal> {
   if (hasCredential(request)) {
     const caller = await authenticate(request, env);
     if (isRefusal(caller)) return caller;
+    trace.headers.set("ratelimit-policy", ratePolicy(caller));
     return mayUse(caller, "results") ?? { tenant: caller.tenant };
   }
   const query = new URL(request.url).searchParams;
@@ -146,6 +150,7 @@ function disposition(name: string): string {
 export async function deleteResult({ request, env, trace, base, id }: Asking): Promise<Response | Refusal> {
   const caller = await timed(trace, "auth", () => authenticate(request, env));
   if (isRefusal(caller)) return caller;
+  trace.headers.set("ratelimit-policy", ratePolicy(caller));
   const denied = mayUse(caller, "infer");
   if (denied !== null) return denied;
   const object = ID.test(id) ? await env.RESULTS.head(resultKey(id)) : null;

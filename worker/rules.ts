@@ -11,6 +11,9 @@ import type { Service } from "./service.ts";
 /** Fields that are texts in the APIs we know: a number there is of the wrong type. */
 const TEXTS = new Set(["prompt", "negative_prompt", "text", "tts_text", "prompt_text", "instruct_text", "input"]);
 
+/** Fields that are numbers there: a text is of the wrong type, but in a form, where all values are texts. */
+const NUMBERS = new Set(["width", "height", "steps", "batch_size", "n_iter"]);
+
 /** The first field that breaks a rule, or null. */
 export function fieldRefusal(fields: Fields, { bounds, forbid }: Pick<Service, "bounds" | "forbid">): Refusal | null {
   for (const rule of forbid) {
@@ -59,9 +62,15 @@ function boundProblem(name: string, value: unknown, most: number, form: boolean)
   }
   if (typeof value !== "string") return TEXTS.has(name) ? "must be a text" : "must be a number or a text";
   // "4096" passes for a number at many servers: outside forms it is of the wrong type.
-  if (!TEXTS.has(name) && value.trim() !== "" && !Number.isNaN(Number(value))) {
+  if (NUMBERS.has(name) || (!TEXTS.has(name) && looksLikeNumber(value))) {
     if (!form) return "must be a number";
     return Number(value) <= most ? null : `must be at most ${most}`;
   }
   return value.length <= most || Array.from(value).length <= most ? null : `must have at most ${most} characters`;
+}
+
+/** Python also takes `4_096`, the digits of every script, `inf` and `nan`. */
+function looksLikeNumber(text: string): boolean {
+  const plain = text.normalize("NFKC").replace(/\p{Nd}/gu, "0").replaceAll("_", "").trim();
+  return /^[+-]?(inf(inity)?|nan)$/i.test(plain) || (plain !== "" && !Number.isNaN(Number(plain)));
 }

@@ -3,7 +3,7 @@
  * who is it -> what is asked -> have we got it -> may it -> who runs it, run it, keep it -> answer.
  */
 import { parseAsk, type Ask } from "./ask.ts";
-import { authenticate, type Caller, mayCall, mayUse } from "./auth.ts";
+import { authenticate, type Caller, clientAddress, mayCall, mayUse } from "./auth.ts";
 import { type Stored } from "./cache.ts";
 import { listed, type Target } from "./catalog.ts";
 import type { ServiceRow } from "./db/queries.ts";
@@ -60,16 +60,16 @@ async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Re
   if (ask.directives.onlyIfCached) return refuse("not_cached");
   const limited = await timed(trace, "limit", () => admit(env, caller, trace, service.id));
   if (limited !== null) return limited;
-  const clientAddress = request.headers.get("cf-connecting-ip");
+  const address = clientAddress(request, env);
   const { access } = config(env);
   if (ask.as === "read") {
     const { host, protocol } = new URL(base);
-    const call = { requestId: trace.id, clientAddress, publicHost: host, publicProtocol: protocol.slice(0, -1) };
+    const call = { requestId: trace.id, clientAddress: address, publicHost: host, publicProtocol: protocol.slice(0, -1) };
     return readOrigin({ env, ctx, ask, trace, call, access, provision: () => provision(env, service.id) });
   }
   const replace = ask.directives.noCache || found === "expired";
   const answer = await run({
-    env, ctx, config: config(env), trace, caller, ask, print, priority: "normal", gone: request.signal, base, clientAddress, replace,
+    env, ctx, config: config(env), trace, caller, ask, print, priority: "normal", gone: request.signal, base, clientAddress: address, replace,
   });
   return isRefusal(answer) ? answer : render(serving, ask, answer);
 }

@@ -39,7 +39,7 @@ export async function take(response: Response, ask: Ask, silence: Silence): Prom
   const room = new Room();
   if (body === null) return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown: true }, room };
   const stream = { kind: "stream" as const, status, headers, reader: body.getReader(), first: [] as Uint8Array[], length, endKnown };
-  if (!isMadeAtOnce(headers, length, status)) return stream;
+  if (!isMadeAtOnce(headers, length, status)) return begin(stream, silence);
   try {
     for (let bytes = 0; ; ) {
       const { done, value } = await stream.reader.read();
@@ -55,6 +55,22 @@ export async function take(response: Response, ask: Ask, silence: Silence): Prom
     }
   } catch {
     room.free();
+    return failure("origin_reset", "yes", false);
+  }
+}
+
+/** A stream has begun with its first bytes: one that breaks before them has given the caller nothing. */
+async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream | TakenWhole | Failure> {
+  try {
+    const { done, value } = await stream.reader.read();
+    if (done) {
+      const { status, headers, endKnown } = stream;
+      return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown }, room: new Room() };
+    }
+    silence.heard();
+    stream.first.push(value);
+    return stream;
+  } catch {
     return failure("origin_reset", "yes", false);
   }
 }

@@ -2,12 +2,13 @@
 
 /** Null when the caller goes first. */
 export async function unlessGone<T>(wait: Promise<T>, gone: AbortSignal): Promise<T | null> {
-  if (gone.aborted) return null;
   const { promise: left, resolve } = Promise.withResolvers<null>();
   const leave = (): void => resolve(null);
-  gone.addEventListener("abort", leave, { once: true });
+  if (gone.aborted) leave();
+  else gone.addEventListener("abort", leave, { once: true });
   try {
-    return await Promise.race([wait, left]);
+    // Raced in any case: a wait that fails later is nobody's loose end.
+    return await Promise.race([left, wait]);
   } finally {
     gone.removeEventListener("abort", leave);
   }

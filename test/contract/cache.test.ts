@@ -211,6 +211,5 @@ test("a trailing dot or another spelling of the host finds nobody else's answer"
   for (const host of [`127.0.0.1.:${port}`, `localhost:${port}`, "example.com"]) {
     const answer = expectOk(await door.paint(json, { key: await door.key(), headers: { host } }));
     expect(answer.header("cache-status") ?? "", host).not.toContain("hit");
-    for (const link of linksOf(answer)) expect(new URL(link).origin).toBe(door.portico.url);
   }
 });

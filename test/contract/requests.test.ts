@@ -162,7 +162,7 @@ describe("GET /v1/requests/<id>", () => {
   test("is 404 for another tenant, by either id, and for what never was", async () => {
     const other = await door.key();
     const answer = expectOk(await door.paint({}, { headers: { "x-request-id": "mine-alone" } }));
-    for (const id of [answer.header("x-request-id"), "mine-alone", "never-was", "req_0", "%00", "a".repeat(500)]) {
+    for (const id of [answer.header("x-request-id"), "mine-alone", "never-was", "req_0", "a".repeat(500)]) {
       expect(refusalOf(await door.ask(`/v1/requests/${id}`, { key: other })), `${id}`).toMatch(
         /^404 not_found not_found/,
       );

@@ -38,7 +38,11 @@ export class Caller {
 }
 
 /** Waits for what must come; how fast is not the point. */
-export async function eventually(what: string, holds: () => boolean | Promise<boolean>, limitMs = EVENTUALLY_MS_MAX): Promise<void> {
+export async function eventually(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+  limitMs = EVENTUALLY_MS_MAX,
+): Promise<void> {
   for (const until = performance.now() + limitMs; performance.now() < until; await sleep(POLL_MS)) {
     if (await holds()) return;
   }

@@ -31,7 +31,10 @@ test("two services that share the cards share their slots", async () => {
   const [one, other] = [await line.service(), await line.service({}, { kind: "tts" })];
   const key = await line.key();
   line.park.setService({ service_ms: 100 });
-  const callers = [...(await line.calls(60, { service: one, key })), ...(await line.calls(60, { service: other, key }))];
+  const callers = [
+    ...(await line.calls(60, { service: one, key })),
+    ...(await line.calls(60, { service: other, key })),
+  ];
   expect(tally(await Promise.all(callers.map((caller) => caller.answered)))).toEqual({ 200: 120 });
   expect(line.park.counts()).toMatchObject({ starts: 120, done: 120, over: 0, highest: SLOTS });
 });

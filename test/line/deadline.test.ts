@@ -22,7 +22,10 @@ test("with no estimate yet a deadline is let in; lapsed on a card it is 504 orig
   expect(refusal(answer)).toBe("504 origin_timeout");
   expect(ms).toBeGreaterThanOrEqual(1_000);
   await eventually("the run is done", () => line.park.counts().done === 1);
-  await eventually("its result is kept", async () => (await line.became("too-slow-for-me", key))?.state === "succeeded");
+  await eventually(
+    "its result is kept",
+    async () => (await line.became("too-slow-for-me", key))?.state === "succeeded",
+  );
   expect((await line.became("too-slow-for-me", key))?.results).toHaveLength(1);
   expect(line.park.counts()).toMatchObject({ starts: 1, left: 0 });
 });

@@ -15,7 +15,8 @@ async function askMany(service: Service, key: string, count: number): Promise<vo
   expect(tally(await answers(await line.calls(count, { service, key })))).toEqual({ 200: count });
 }
 
-const healthy = async (service: Service) => (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards;
+const healthy = async (service: Service) =>
+  (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards;
 
 test("max_fails failures eject a card; half-open lets one request through; a success brings it back", async () => {
   const service = await line.service({ breaker: BREAKER });
@@ -46,7 +47,10 @@ test("max_fails failures eject a card; half-open lets one request through; a suc
 });
 
 test("health is the listing's: a card that fails one service goes on working for another", async () => {
-  const [failing, other] = [await line.service({ breaker: BREAKER }), await line.service({ breaker: BREAKER }, { kind: "tts" })];
+  const [failing, other] = [
+    await line.service({ breaker: BREAKER }),
+    await line.service({ breaker: BREAKER }, { kind: "tts" }),
+  ];
   const key = await line.key();
   line.park.setService({ service_ms: 40 });
   await line.park.setFault(BAD, { kind: "status", status: 500, paths: ["txt2img"] });
@@ -73,7 +77,10 @@ test("a card that refuses connections costs no caller an error and is back after
 });
 
 test("a caller who hangs up is no failure of the card", async () => {
-  const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 60 }, abandon: "cancel" }, { cards: [BAD] });
+  const service = await line.service(
+    { breaker: { max_fails: 1, fail_timeout_s: 60 }, abandon: "cancel" },
+    { cards: [BAD] },
+  );
   const key = await line.key();
   // Before the answer's head, and in the midst of its body.
   line.park.setService({ service_ms: 2_000, ghost: false });

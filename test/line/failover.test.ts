@@ -89,7 +89,8 @@ test("an origin's own 4xx is its answer: it passes through untouched and costs n
   const answer = await line.ask({ service, key, body: { width: "wide" } });
   expect(answer.status).toBe(422);
   expect(JSON.parse(answer.text)).toHaveProperty("detail");
-  for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "status", status: 418, body: '{"detail":"teapot"}' });
+  for (const { card } of line.park.cards)
+    await line.park.setFault(card, { kind: "status", status: 418, body: '{"detail":"teapot"}' });
   const teapot = await line.ask({ service, key });
   expect([teapot.status, teapot.text]).toEqual([418, '{"detail":"teapot"}']);
   expect(line.park.counts().starts).toBe(1);
@@ -104,7 +105,8 @@ test("retry.tries bounds the starts of one request, and each try is at another c
     const answer = await line.ask({ service, key });
     expect(refusal(answer)).toBe("502 origin_status");
     const starts = Object.values(line.park.counts().cards).map((card) => card.starts);
-    expect(starts.toSorted()).toEqual([...Array.from({ length: CARDS - tries }, () => 0), ...Array.from({ length: tries }, () => 1)]);
+    expect(Math.max(...starts)).toBe(1);
+    expect(starts.filter((count) => count === 1)).toHaveLength(tries);
   }
 });
 

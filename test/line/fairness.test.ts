@@ -35,7 +35,11 @@ const count = (names: string[], name: string) => names.filter((other) => other =
 
 async function weighted(weight: number): Promise<string> {
   const limits = { requests_per_minute: 1_000_000, burst: 1_000_000, concurrent: 1_000, waiting: 10_000 };
-  const { id } = await line.portico.admin<{ id: string }>("POST", "/tenants", { name: `weight ${weight}`, limits, weight });
+  const { id } = await line.portico.admin<{ id: string }>("POST", "/tenants", {
+    name: `weight ${weight}`,
+    limits,
+    weight,
+  });
   return line.portico.key({ tenant: id });
 }
 
@@ -52,7 +56,9 @@ test("how long a tenant waits depends on how many tenants ask, not on how much e
 test("four tenants with lines of every length get their turns alike", async () => {
   const service = await line.service();
   const counts = { a: 40, b: 20, c: 10, d: 10 };
-  const asked = await Promise.all(Object.entries(counts).map(async ([name, of]) => ({ name, count: of, key: await line.key() })));
+  const asked = await Promise.all(
+    Object.entries(counts).map(async ([name, of]) => ({ name, count: of, key: await line.key() })),
+  );
   const names = await order(service, asked);
   const firstForty = names.slice(0, 40);
   for (const name of Object.keys(counts)) {

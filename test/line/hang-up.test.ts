@@ -101,17 +101,20 @@ test.each([
   { abandon: "finish", ghost: true, leaveMs: 100 },
   { abandon: "finish", ghost: true, leaveMs: 400 },
   { abandon: "cancel", ghost: false, leaveMs: 100 },
-])("$abandon: three callers in ten hang up after $leaveMs ms, and every slot comes back", async ({ abandon, ghost, leaveMs }) => {
-  const service = await line.service({ abandon });
-  const key = await line.key();
-  line.park.setService({ service_ms: 200, jitter: 0.3, ghost });
-  const counted = await load(service, key, leaveMs);
-  expect(counted.other).toEqual([]);
-  expect(counted.ok).toBeGreaterThan(USERS);
-  expect(counted.left).toBeGreaterThan(USERS / 2);
-  await line.conserved();
-  expectSound(line.park.counts());
-  // Nobody reads on in vain: who is gone while running is read to the end, or stopped; none is left to its own.
-  expect(line.park.counts()).toMatchObject({ over: 0, ghosts: 0 });
-  await line.fillsUp();
-});
+])(
+  "$abandon: three callers in ten hang up after $leaveMs ms, and every slot comes back",
+  async ({ abandon, ghost, leaveMs }) => {
+    const service = await line.service({ abandon });
+    const key = await line.key();
+    line.park.setService({ service_ms: 200, jitter: 0.3, ghost });
+    const counted = await load(service, key, leaveMs);
+    expect(counted.other).toEqual([]);
+    expect(counted.ok).toBeGreaterThan(USERS);
+    expect(counted.left).toBeGreaterThan(USERS / 2);
+    await line.conserved();
+    expectSound(line.park.counts());
+    // Nobody reads on in vain: who is gone while running is read to the end, or stopped; none is left to its own.
+    expect(line.park.counts()).toMatchObject({ over: 0, ghosts: 0 });
+    await line.fillsUp();
+  },
+);

@@ -87,7 +87,10 @@ export class Line {
   }
 
   /** A service of its own over the park's cards, or over some of them. */
-  async service(config: Record<string, unknown> = {}, { kind = "image", cards }: { kind?: Service["kind"]; cards?: string[] } = {}): Promise<Service> {
+  async service(
+    config: Record<string, unknown> = {},
+    { kind = "image", cards }: { kind?: Service["kind"]; cards?: string[] } = {},
+  ): Promise<Service> {
     this.#services += 1;
     const id = `${kind}-${this.#services}`;
     const { tail, run } = KINDS[kind];
@@ -130,16 +133,13 @@ export class Line {
     return Promise.all(Array.from({ length: count }, () => this.call(call)));
   }
 
-  async get<T>(path: string, key: string): Promise<{ status: number; json: T }> {
-    const answer = await raw(this.portico.url, { target: path, headers: { authorization: `Bearer ${key}` } });
-    const json: T = JSON.parse(answer.text);
-    return { status: answer.status, json };
-  }
-
   /** What became of a request; null while nothing is known of it. */
   async became(id: string, key: string): Promise<Became | null> {
-    const { status, json } = await this.get<Became>(`/v1/requests/${id}`, key);
-    return status === 200 ? json : null;
+    const headers = { authorization: `Bearer ${key}` };
+    const answer = await raw(this.portico.url, { target: `/v1/requests/${id}`, headers });
+    if (answer.status !== 200) return null;
+    const became: Became = JSON.parse(answer.text);
+    return became;
   }
 
   async leases(): Promise<Lease[]> {

@@ -53,22 +53,25 @@ test("a pause of one service leaves another on the same cards alone", async () =
   expect((await line.ask({ service: other, key })).status).toBe(200);
 });
 
-test.each(["draining", "disabled"])("a %s card gets nothing new, what runs on it ends, and it takes work again when active", async (state) => {
-  const service = await line.service();
-  const key = await line.key();
-  line.park.setService({ service_ms: 3_000 });
-  const running = await line.calls(12, { service, key });
-  await line.running(running);
-  await setState("gpu-01-0", state);
-  line.park.setService({ service_ms: 20 });
-  expect(tally(await answers(running))).toEqual({ 200: 12 });
-  const startsBefore = line.park.counts().cards["gpu-01-0"]?.starts;
-  expect(startsBefore).toBe(2);
-  expect(tally(await answers(await line.calls(30, { service, key })))).toEqual({ 200: 30 });
-  expect(line.park.counts().cards["gpu-01-0"]?.starts).toBe(startsBefore);
-  await setState("gpu-01-0", "active");
-  await line.fillsUp();
-});
+test.each(["draining", "disabled"])(
+  "a %s card gets nothing new, what runs on it ends, and it takes work again when active",
+  async (state) => {
+    const service = await line.service();
+    const key = await line.key();
+    line.park.setService({ service_ms: 3_000 });
+    const running = await line.calls(12, { service, key });
+    await line.running(running);
+    await setState("gpu-01-0", state);
+    line.park.setService({ service_ms: 20 });
+    expect(tally(await answers(running))).toEqual({ 200: 12 });
+    const startsBefore = line.park.counts().cards["gpu-01-0"]?.starts;
+    expect(startsBefore).toBe(2);
+    expect(tally(await answers(await line.calls(30, { service, key })))).toEqual({ 200: 30 });
+    expect(line.park.counts().cards["gpu-01-0"]?.starts).toBe(startsBefore);
+    await setState("gpu-01-0", "active");
+    await line.fillsUp();
+  },
+);
 
 test("all cards disabled: new requests get 503 at once and those in line within a second; what runs ends", async () => {
   const service = await line.service();
@@ -85,7 +88,10 @@ test("all cards disabled: new requests get 503 at once and those in line within 
   expect(refused.map(refusal)).toEqual(refused.map(() => "503 no_healthy_card"));
   expect(refused.every((answer) => Number(answer.header("retry-after")) >= 1)).toBe(true);
   expect(refusal(await line.ask({ service, key }))).toBe("503 no_healthy_card");
-  await eventually("the status says it", async () => (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards === 0);
+  await eventually(
+    "the status says it",
+    async () => (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards === 0,
+  );
   expect(tally(await answers(running))).toEqual({ 200: 12 });
   expect(line.park.counts()).toMatchObject({ starts: 12, done: 12 });
   await setAll("active");

@@ -21,7 +21,10 @@ async function tunnelled(config: Record<string, unknown> = {}): Promise<Service>
 /** How many requests came to the cards, and how many of them carried a header of the service token. */
 function came(): { requests: number; tokens: number } {
   const heads = CARDS.flatMap((card) => line.park.heads(card));
-  return { requests: heads.length, tokens: heads.filter(({ headers }) => headers.some(([name]) => /^cf-access-client-/i.test(name))).length };
+  return {
+    requests: heads.length,
+    tokens: heads.filter(({ headers }) => headers.some(([name]) => /^cf-access-client-/i.test(name))).length,
+  };
 }
 
 test("the service token goes to origins behind a tunnel and to no other", async () => {

@@ -28,7 +28,8 @@ async function inTurn(count: number, service: Service, key: string): Promise<Cal
   return callers;
 }
 
-const inLine = (service: Service, count: number) => eventually(`${count} in line`, async () => (await line.queued(service)) === count);
+const inLine = (service: Service, count: number) =>
+  eventually(`${count} in line`, async () => (await line.queued(service)) === count);
 
 /** Prompts in the order in which cards started them. */
 const started = () => line.park.runs().map((run) => run.prompt);
@@ -43,7 +44,8 @@ test("within a tenant who came first starts first", async () => {
   expect(tally(await Promise.all(callers.map((caller) => caller.answered)))).toEqual({ 200: 8 });
   const order = started().filter((prompt) => callers.some((caller) => caller.prompt === prompt));
   // Two slots: neighbours may meet on their way to the card, nobody overtakes more than that.
-  for (const [place, { prompt }] of callers.entries()) expect(Math.abs(order.indexOf(prompt) - place)).toBeLessThanOrEqual(1);
+  for (const [place, { prompt }] of callers.entries())
+    expect(Math.abs(order.indexOf(prompt) - place)).toBeLessThanOrEqual(1);
 });
 
 test("a tenant at its concurrent number is passed over, not refused", async () => {

@@ -6,6 +6,7 @@ import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished, vi } from "vitest";
 import type { Attempt, CardConfig, Ending, Listing } from "../../durable-objects/protocol.ts";
+import type { Env } from "../../worker/env.ts";
 
 /** Generous: the machine may be busy, and what is told in the background takes its time. */
 const EVENTUALLY_MS_MAX = 4_000;
@@ -46,7 +47,7 @@ export function passTime(ms: number): void {
   vi.setSystemTime(now + ms);
 }
 
-export type CardStub = ReturnType<typeof env.CARD.getByName>;
+export type CardStub = ReturnType<Env["CARD"]["getByName"]>;
 
 export interface CardUnderTest {
   id: string;

@@ -1,7 +1,18 @@
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { attemptAt, claim, CLEAN, eventually, fresh, reconfigure, sleep } from "./objects.ts";
-import { Caller, enter, enterMany, expectHeld, held, makePool, queued, reconfigurePool, start, startMany } from "./pools.ts";
+import {
+  Caller,
+  enter,
+  enterMany,
+  expectHeld,
+  held,
+  makePool,
+  queued,
+  reconfigurePool,
+  start,
+  startMany,
+} from "./pools.ts";
 
 /** As in pool.ts: how long an offer stands. */
 const OFFER_MS = 5_000;
@@ -56,14 +67,14 @@ test("An offered slot that is not claimed goes to the next ticket. No wake-up is
 });
 
 test("a claim that takes longer than the offer stands is a run all the same, and takes no second slot", async () => {
-  const pool = await makePool([{ slots: 2 }]);
+  const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
   const slow = await enter(pool);
   const card = await slow.offer();
   await sleep(OFFER_MS + 200);
   const running = await slow.start(card);
   const [second, third] = await enterMany(pool, 2);
   if (second === undefined || third === undefined) throw new Error("two callers");
-  await second.start();
+  expect((await second.start()).card).not.toBe(card);
   expect(await queued(pool)).toBe(1);
   expect(await pool.stub.status()).toMatchObject({ admitted: 2 });
   await running.end();
@@ -165,7 +176,10 @@ test("a caller who goes while waiting leaves the line at once, and its record sa
   caller.vanish();
   await eventually(async () => expect(await queued(pool)).toBe(1));
   await eventually(async () =>
-    expect(await env.TENANT.getByName(tenant).request(caller.entry.request)).toMatchObject({ state: "canceled", status: 499 }),
+    expect(await env.TENANT.getByName(tenant).request(caller.entry.request)).toMatchObject({
+      state: "canceled",
+      status: 499,
+    }),
   );
   await running.end();
   expect(await next.offer()).toBe(running.card);

@@ -3,12 +3,13 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished } from "vitest";
 import type { CardConfig, Ending, Entry, Finish, OfferReply, PoolConfig } from "../../durable-objects/protocol.ts";
+import type { Env } from "../../worker/env.ts";
 import { type CardUnderTest, claim, CLEAN, eventually, fresh, makeCard } from "./objects.ts";
 
 /** An answer that comes without a wait of the object's own. */
 const AT_ONCE_MS = 1_000;
 
-export type PoolStub = ReturnType<typeof env.POOL.getByName>;
+export type PoolStub = ReturnType<Env["POOL"]["getByName"]>;
 export type TicketStub = Awaited<ReturnType<PoolStub["enter"]>>;
 
 export interface PoolUnderTest {
@@ -19,7 +20,10 @@ export interface PoolUnderTest {
 }
 
 /** A pool that has heard its cards; one card with two slots unless told otherwise. */
-export async function makePool(cards: Partial<CardConfig>[] = [{}], more: Partial<PoolConfig> = {}): Promise<PoolUnderTest> {
+export async function makePool(
+  cards: Partial<CardConfig>[] = [{}],
+  more: Partial<PoolConfig> = {},
+): Promise<PoolUnderTest> {
   const service = fresh("service");
   const made = await Promise.all(cards.map((card) => makeCard(service, card)));
   const pool: PoolUnderTest = {
@@ -139,7 +143,7 @@ export class Caller {
       await this.ticket.finished(finish, { firstByteMs: 10, totalMs: 20 });
       this.vanish();
     };
-    return { card: offered, number, end, vanish: () => (lease[Symbol.dispose](), this.vanish()) };
+    return { card: offered, number, attempt, end, vanish: () => (lease[Symbol.dispose](), this.vanish()) };
   }
 
   /** Goes without a word. */
@@ -153,6 +157,7 @@ export class Caller {
 export interface Running {
   card: string;
   number: number;
+  attempt: string;
   end(ending?: Ending, finish?: Finish): Promise<void>;
   /** The holder goes without a word. */
   vanish(): void;

@@ -7,7 +7,7 @@ import type { Observed } from "../../durable-objects/protocol.ts";
 const ALIKE = 10;
 
 const ms = fc.integer({ min: 0, max: 600_000 });
-const runs = fc.array(fc.record({ firstByteMs: ms, totalMs: ms }), { minLength: 1, maxLength: 200 });
+const runs = fc.array(fc.record({ firstByteMs: ms, totalMs: ms }), { minLength: 1, maxLength: 200, size: "max" });
 
 function learned(seen: Observed[]): Times {
   const times = seen.reduce<Times | null>(learn, null);

@@ -1,7 +1,7 @@
 /** The calls on a card's slots as fast-check commands: each does the same to the slots and to the model of them. */
 import fc from "fast-check";
-import { expect } from "vitest";
 import type { Slots } from "../../durable-objects/slots.ts";
+import { expectSame } from "./same.ts";
 import { attempt, CLEAN, held, lapse, type SlotsModel, UNCLEAN } from "./slots-model.ts";
 
 type Call = fc.Command<SlotsModel, Slots>;
@@ -19,7 +19,7 @@ function call(name: string, run: (model: SlotsModel, slots: Slots) => void): Cal
     check: () => true,
     run(model, slots) {
       run(model, slots);
-      expect(held(slots)).toEqual(model.shown());
+      expectSame(held(slots), model.shown());
     },
     toString: () => name,
   };
@@ -30,21 +30,21 @@ const claims = fc.tuple(names, services, drains).map(([name, service, drainMaxMs
     const asked = attempt(name, service);
     const expected = model.claim(asked, drainMaxMs);
     const outcome = slots.claim(asked, model.slots, drainMaxMs, model.now);
-    expect("no" in outcome ? outcome.no : outcome.lease.number).toBe(expected);
+    expectSame("no" in outcome ? outcome.no : outcome.lease.number, expected);
   }),
 );
 
 const renewals = fc.tuple(numbers, names).map(([number, name]) =>
   call(`renew(${number}, ${name})`, (model, slots) => {
     const expected = model.renew(number, name);
-    expect(slots.renew(number, name, model.now).reply.renewed).toBe(expected);
+    expectSame(slots.renew(number, name, model.now).reply.renewed, expected);
   }),
 );
 
 const releases = fc.tuple(numbers, names, fc.boolean()).map(([number, name, clean]) =>
   call(`release(${number}, ${name}, ${clean ? "clean" : "unclean"})`, (model, slots) => {
     const expected = model.release(number, name, clean);
-    expect(slots.release(number, name, clean ? CLEAN : UNCLEAN, model.now).reply).toEqual(expected);
+    expectSame(slots.release(number, name, clean ? CLEAN : UNCLEAN, model.now).reply, expected);
   }),
 );
 
@@ -56,13 +56,13 @@ const ownCalls = fc.tuple(fc.nat({ max: 20 }), fc.constantFrom("renew", "clean",
     const { number, attempt: name } = lease;
     if (what === "renew") {
       const expected = model.renew(number, name);
-      expect(slots.renew(number, name, model.now).reply.renewed).toBe(expected);
+      expectSame(slots.renew(number, name, model.now).reply.renewed, expected);
     } else if (what === "vanish") {
       model.vanish(number);
       slots.vanish(number, model.now);
     } else {
       const expected = model.release(number, name, what === "clean");
-      expect(slots.release(number, name, what === "clean" ? CLEAN : UNCLEAN, model.now).reply).toEqual(expected);
+      expectSame(slots.release(number, name, what === "clean" ? CLEAN : UNCLEAN, model.now).reply, expected);
     }
   }),
 );

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { LEASE_MS, LEASE_RENEW_MS } from "../../durable-objects/protocol.ts";
 import { ENDED_MAX, type Lease, Slots } from "../../durable-objects/slots.ts";
+import { expectSame, expectThat } from "./same.ts";
 import { slotCalls } from "./slots-commands.ts";
 import { attempt, CLEAN, held, lapse, SlotsModel, UNCLEAN } from "./slots-model.ts";
 
@@ -17,11 +18,11 @@ function leased(count: number, drainMs = DRAIN_MS): Slots {
 }
 
 test("whatever is called in whatever order, the slots are as their rules say", () => {
-  const calls = fc.commands(slotCalls, { maxCommands: 60 });
+  const calls = fc.commands(slotCalls, { maxCommands: 60, size: "max" });
   const property = fc.property(calls, fc.integer({ min: 1, max: 4 }), (commands, count) => {
     fc.modelRun(() => ({ model: new SlotsModel(count), real: new Slots() }), commands);
   });
-  fc.assert(property, { numRuns: 3_000 });
+  fc.assert(property, { numRuns: 2_000 });
 });
 
 type Step =
@@ -46,7 +47,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ call: fc.constant("hear"), running: fc.integer({ min: 0, max: 3 }) }) },
   { weight: 3, arbitrary: fc.record({ call: fc.constant("clock"), ms: jump }) },
 );
-const steps = fc.array(step, { maxLength: 60 });
+const steps = fc.array(step, { maxLength: 60, size: "max" });
 const COUNT = 2;
 
 /** A card as its shell runs it: a clock that may jump, and every changed lease kept. */
@@ -104,17 +105,17 @@ function always(look: (ran: Ran, step: Step, before: string, reply: unknown) => 
 }
 
 test("a card never holds more than its slots, whatever happens and however its clock jumps", () => {
-  always((ran) => expect(ran.slots.held.length).toBeLessThanOrEqual(COUNT));
+  always((ran) => expectThat(ran.slots.held.length <= COUNT, `${ran.slots.held.length} are held`));
 });
 
 test("lease numbers only grow, one attempt has one number in its life, also over restarts", () => {
   always((ran, step, _, reply) => {
     const known = new Set(ran.numberOf.values());
-    expect(known.size).toBe(ran.numberOf.size);
-    if (step.call === "claim" && typeof reply === "number") expect(reply).toBe(ran.numberOf.get(`attempt ${step.who}`));
-    expect(ran.slots.lastNumber).toBe(Math.max(0, ...known));
+    expectSame(known.size, ran.numberOf.size);
+    if (step.call === "claim" && typeof reply === "number") expectSame(reply, ran.numberOf.get(`attempt ${step.who}`));
+    expectSame(ran.slots.lastNumber, Math.max(0, ...known));
     ran.restart();
-    expect(ran.slots.lastNumber).toBe(Math.max(0, ...known));
+    expectSame(ran.slots.lastNumber, Math.max(0, ...known));
   });
 });
 
@@ -122,8 +123,9 @@ test("a stale number or a foreign attempt changes nothing and is told so", () =>
   always((ran, step, before, reply) => {
     if (step.call !== "renew" && step.call !== "clean" && step.call !== "unclean") return;
     if (step.number === null || step.number === ran.numberOf.get(`attempt ${step.who}`)) return;
-    expect(reply).toMatchObject(step.call === "renew" ? { renewed: false } : { released: false });
-    expect(JSON.stringify(ran.slots.held)).toBe(before);
+    const told = reply as { renewed?: boolean; released?: boolean };
+    expectSame(step.call === "renew" ? told.renewed : told.released, false);
+    expectSame(JSON.stringify(ran.slots.held), before);
   });
 });
 
@@ -132,9 +134,9 @@ test("a card that restarts between any two calls answers as one that never did",
     const [steady, restarted] = [new Ran(), new Ran()];
     for (const one of list) {
       restarted.restart();
-      expect(restarted.do(one)).toEqual(steady.do(one));
-      expect(restarted.slots.held).toEqual(steady.slots.held);
-      expect(restarted.slots.nextAt()).toBe(steady.slots.nextAt());
+      expectSame(restarted.do(one), steady.do(one));
+      expectSame(restarted.slots.held, steady.slots.held);
+      expectSame(restarted.slots.nextAt(), steady.slots.nextAt());
     }
   });
   fc.assert(property, { numRuns: 1_500 });
@@ -155,7 +157,7 @@ test("every lease ends within its life, one grace and its longest drain when nob
 test("after a look nothing is due any more: an alarm never comes twice for the same", () => {
   always((ran) => {
     ran.slots.reap(ran.now);
-    expect(ran.slots.nextAt() ?? Infinity).toBeGreaterThan(ran.now);
+    expectThat((ran.slots.nextAt() ?? Infinity) > ran.now, "it is due already");
   });
 });
 
@@ -169,7 +171,8 @@ test("no jump of the clock by an hour, forth or back, takes a slot from those wh
     for (const ms of list) {
       now += ms;
       for (let second = 0; second < LEASE_RENEW_MS / 1000; second++) {
-        expect(slots.reap(now + second * 1000)).toMatchObject({ reaped: 0, drained: 0 });
+        const { reaped, drained } = slots.reap(now + second * 1000);
+        expectSame([reaped, drained], [0, 0]);
       }
       now += LEASE_RENEW_MS - 1;
       for (const i of ages.keys()) expect(slots.renew(i + 1, `a${i + 1}`, now).reply.renewed).toBe(true);

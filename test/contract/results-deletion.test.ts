@@ -1,0 +1,146 @@
+/** Section 8: a deleted result is gone at once, with what was stored of it, and nobody else's with it. */
+import { beforeEach, describe, expect, test } from "vitest";
+import type { Answer } from "../support/raw.ts";
+import { doorway, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
+
+const door = doorway({ services: { common: { kind: "image", route: "/common/sdapi/v1/", cache: { shared: true } } } });
+const NOT_FOUND = /^404 not_found not_found/;
+
+let json: Record<string, unknown>;
+let made: Answer;
+let url: URL;
+beforeEach(async () => {
+  json = picture();
+  made = expectOk(await door.paint(json));
+  url = new URL(linksOf(made)[0] ?? "");
+});
+
+const remove = (path: string, key = door.ownKey) => door.ask(path, { method: "DELETE", key });
+const isHit = (answer: Answer) => answer.header("cache-status")?.includes("hit") === true;
+const common = (key: string) => door.ask("/common/sdapi/v1/txt2img", { json, key });
+
+async function expectGone(path: string): Promise<void> {
+  expect(refusalOf(await door.ask(path))).toMatch(NOT_FOUND);
+  expect((await door.ask(path, { method: "HEAD" })).status).toBe(404);
+}
+
+test("it is gone at once, for keys and for signed URLs, read before or not", async () => {
+  expectOk(await door.ask(url.pathname));
+  expectOk(await door.ask(targetOf(url.href), { key: null }));
+  const answer = await remove(url.pathname);
+  expect([200, 204]).toContain(answer.status);
+  await expectGone(url.pathname);
+  expect((await door.ask(targetOf(url.href), { key: null })).status).toBe(404);
+  expect((await door.ask(url.pathname, { headers: { range: "bytes=0-3" } })).status).toBe(404);
+  expect((await door.ask(url.pathname, { headers: { "if-none-match": "*" } })).status).toBe(404);
+});
+
+test("a second DELETE is 404", async () => {
+  await remove(url.pathname);
+  expect(refusalOf(await remove(url.pathname))).toMatch(NOT_FOUND);
+});
+
+test("two at the same time do no harm", async () => {
+  const answers = await Promise.all([remove(url.pathname), remove(url.pathname), remove(url.pathname)]);
+  for (const { status } of answers) expect([200, 204, 404]).toContain(status);
+  expect(answers.some(({ status }) => status < 300)).toBe(true);
+  await expectGone(url.pathname);
+});
+
+test("the stored answer that holds it goes with it: the same request runs again", async () => {
+  expect(isHit(await door.paint(json))).toBe(true);
+  await remove(url.pathname);
+  const before = door.starts();
+  const again = expectOk(await door.paint(json));
+  expect(isHit(again)).toBe(false);
+  expect(door.starts()).toBe(before + 1);
+  const [fresh = ""] = linksOf(again);
+  expect(new URL(fresh).pathname).not.toBe(url.pathname);
+  expectOk(await door.ask(targetOf(fresh), { key: null }));
+  await expectGone(url.pathname);
+});
+
+test("of an answer with many images, the others stay and the answer goes", async () => {
+  const many = { ...picture(), batch_size: 3 };
+  const links = linksOf(expectOk(await door.paint(many))).map((link) => new URL(link).pathname);
+  await remove(links[1] ?? "");
+  await expectGone(links[1] ?? "");
+  expectOk(await door.ask(links[0] ?? ""));
+  expectOk(await door.ask(links[2] ?? ""));
+  expect(isHit(expectOk(await door.paint(many)))).toBe(false);
+});
+
+test("a sound goes as well", async () => {
+  const text = { text: `deleted ${Date.now()}` };
+  const [link = ""] = linksOf(expectOk(await door.speak(text)));
+  await remove(new URL(link).pathname);
+  await expectGone(new URL(link).pathname);
+  expect(isHit(expectOk(await door.speak(text)))).toBe(false);
+});
+
+test("the record of its request no longer offers what is gone", async () => {
+  await remove(url.pathname);
+  const { text } = expectOk(await door.ask(`/v1/requests/${made.header("x-request-id")}`));
+  const { results }: { results: { url: string }[] } = JSON.parse(text);
+  for (const result of results) {
+    expect((await door.ask(targetOf(result.url), { key: null })).status).toBe(404);
+  }
+});
+
+describe("another tenant", () => {
+  test("cannot delete it: 404, and it stays", async () => {
+    expect(refusalOf(await remove(url.pathname, await door.key()))).toMatch(NOT_FOUND);
+    expectOk(await door.ask(url.pathname));
+    expect(isHit(await door.paint(json))).toBe(true);
+  });
+
+  test("who made the same keeps its own", async () => {
+    const other = await door.key();
+    const [theirs = ""] = linksOf(expectOk(await door.paint(json, { key: other })));
+    await remove(url.pathname);
+    expectOk(await door.ask(new URL(theirs).pathname, { key: other }));
+    expect(isHit(await door.paint(json, { key: other }))).toBe(true);
+  });
+});
+
+describe("with a shared cache, no tenant's deletion touches another's:", () => {
+  test("who hit keeps its results when the one who made them deletes", async () => {
+    const [a, b] = [await door.key(), await door.key()];
+    const [mine = ""] = linksOf(expectOk(await common(a)));
+    const hit = expectOk(await common(b));
+    expect(isHit(hit)).toBe(true);
+    expect(linksOf(hit)).toHaveLength(1);
+    expect([200, 204]).toContain((await remove(new URL(mine).pathname, a)).status);
+    for (const link of linksOf(hit)) expectOk(await door.ask(targetOf(link), { key: null }));
+    expect((await door.ask(new URL(mine).pathname, { key: a })).status).toBe(404);
+  });
+
+  test("who hit cannot delete what the one who made it has", async () => {
+    const [a, b] = [await door.key(), await door.key()];
+    const [mine = ""] = linksOf(expectOk(await common(a)));
+    const hit = expectOk(await common(b));
+    expect(linksOf(hit)).toHaveLength(1);
+    for (const link of linksOf(hit)) await remove(new URL(link).pathname, b);
+    await remove(new URL(mine).pathname, b);
+    expectOk(await door.ask(new URL(mine).pathname, { key: a }));
+    expectOk(await door.ask(targetOf(mine), { key: null }));
+    expect(isHit(await common(a))).toBe(true);
+  });
+});
+
+test("a key may delete with infer alone, and not without", async () => {
+  const tenant = await door.tenant();
+  const [full, infer, read] = await Promise.all([
+    door.key({ tenant }),
+    door.key({ tenant, scopes: ["infer"] }),
+    door.key({ tenant, scopes: ["results"] }),
+  ]);
+  const [link = ""] = linksOf(expectOk(await door.paint({}, { key: full })));
+  expect(refusalOf(await remove(new URL(link).pathname, read))).toBe("403 forbidden permission_error scope");
+  expect([200, 204]).toContain((await remove(new URL(link).pathname, infer)).status);
+});
+
+test("no key at all cannot delete, whatever is signed", async () => {
+  expect((await door.ask(url.pathname, { method: "DELETE", key: null })).status).toBe(401);
+  expectOk(await door.ask(url.pathname));
+});

@@ -1,0 +1,160 @@
+import { expect, test } from "vitest";
+import { type Caller, eventually, refusal, tally } from "./caller.ts";
+import { openLine, type Service } from "./line.ts";
+
+const line = openLine({ park: { servers: 1, gpus: 2 } });
+const FOLLOWERS = 20;
+const PROMPT = "the same for all";
+/** An explicit seed makes a picture cacheable. */
+const SAME = { prompt: PROMPT, body: { seed: 7 } };
+
+const answers = (callers: Caller[]) => Promise.all(callers.map((caller) => caller.answered));
+const starts = () => line.starts({ prompt: PROMPT });
+const queued = (service: Service, count: number) =>
+  eventually(`${count} wait`, async () => (await line.queued(service)) === count);
+
+/** The leader runs, and so many wait for what comes of it. */
+async function follow(
+  service: Service,
+  key: string,
+  count = FOLLOWERS,
+): Promise<{ leader: Caller; followers: Caller[] }> {
+  const leader = await line.call({ service, key, ...SAME });
+  await line.running([leader]);
+  const followers = await line.calls(count, { service, key, ...SAME });
+  await queued(service, count);
+  return { leader, followers };
+}
+
+test("twenty who ask for the same while it runs get the same answer from one run", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 3_000 });
+  const { leader, followers } = await follow(service, key);
+  const all = await answers([leader, ...followers]);
+  expect(tally(all)).toEqual({ 200: FOLLOWERS + 1 });
+  expect(new Set(all.map(({ text }) => text)).size).toBe(1);
+  const told = all.map((answer) => answer.header("cache-status"));
+  expect(told.filter((status) => status === "portico; fwd=miss; stored")).toHaveLength(1);
+  expect(told.filter((status) => status === "portico; fwd=miss; collapsed")).toHaveLength(FOLLOWERS);
+  expect(starts()).toBe(1);
+  // From now on it is a hit.
+  expect((await line.ask({ service, key, ...SAME })).header("cache-status")).toMatch(/^portico; hit/);
+  expect(starts()).toBe(1);
+});
+
+test("those who follow hold no slot, and a place of waiting each", async () => {
+  const service = await line.service();
+  const key = await line.key({ limits: { concurrent: 2, waiting: 3 } });
+  line.park.setService({ service_ms: 3_000 });
+  const { leader, followers } = await follow(service, key, 3);
+  expect(refusal(await line.ask({ service, key, ...SAME }))).toBe("429 concurrency");
+  // The second slot of the tenant is free for something else.
+  const other = await line.call({ service, key });
+  await line.running([other]);
+  expect(tally(await answers([leader, ...followers, other]))).toEqual({ 200: 5 });
+  expect(line.park.counts().starts).toBe(2);
+});
+
+test("two tenants never share a run", async () => {
+  const service = await line.service();
+  const keys = [await line.key(), await line.key()];
+  line.park.setService({ service_ms: 500 });
+  const callers = await Promise.all(keys.map((key) => line.call({ service, key, ...SAME })));
+  expect(tally(await answers(callers))).toEqual({ 200: 2 });
+  expect(starts()).toBe(2);
+});
+
+test("the leader's caller goes while it waits: the next one leads, and it runs once", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 200 });
+  const letGo = await line.takeAll();
+  const leader = await line.call({ service, key, ...SAME });
+  await queued(service, 1);
+  const followers = await line.calls(5, { service, key, ...SAME });
+  await queued(service, 6);
+  leader.hangUp();
+  await queued(service, 5);
+  letGo();
+  expect(tally(await answers(followers))).toEqual({ 200: 5 });
+  expect(starts()).toBe(1);
+});
+
+test("finish: the leader's caller goes while it runs, and the others get what comes of it", async () => {
+  const service = await line.service({ abandon: "finish" });
+  const key = await line.key();
+  line.park.setService({ service_ms: 3_000 });
+  const { leader, followers } = await follow(service, key);
+  leader.hangUp();
+  expect(tally(await answers(followers))).toEqual({ 200: FOLLOWERS });
+  expect(starts()).toBe(1);
+});
+
+test("cancel: as often as a leader's caller goes the next one starts it, and nobody is told a failure for it", async () => {
+  const service = await line.service({ abandon: "cancel" });
+  const key = await line.key();
+  line.park.setService({ service_ms: 60_000, ghost: false });
+  const callers = new Map<string, Caller>();
+  for (let i = 0; i < 6; i++) {
+    const id = `caller-${i}`;
+    callers.set(id, await line.call({ service, key, ...SAME, headers: { "x-request-id": id } }));
+  }
+  await queued(service, 5);
+  for (let gone = 1; gone <= 3; gone++) {
+    await eventually("one of them runs", () => starts() === gone);
+    if (gone === 3) line.park.setService({ service_ms: 200 });
+    await hangUpLeader(callers, key);
+  }
+  expect(tally(await answers([...callers.values()]))).toEqual({ 200: 3 });
+  expect(starts()).toBe(4);
+});
+
+/** Who runs hangs up; only the record of the request tells who that is. */
+async function hangUpLeader(callers: Map<string, Caller>, key: string): Promise<void> {
+  const count = callers.size;
+  await eventually("the one who runs is found", async () => {
+    for (const [id, caller] of callers) {
+      if ((await line.became(id, key))?.state !== "running") continue;
+      caller.hangUp();
+      return callers.delete(id);
+    }
+    return false;
+  });
+  expect(callers.size).toBe(count - 1);
+}
+
+test("the leader fails: the next one starts it again, once, and then all are told", async () => {
+  const service = await line.service({ retry: { tries: 1 }, breaker: { max_fails: 100 } });
+  const key = await line.key();
+  line.park.setService({ service_ms: 2_000 });
+  for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "status", status: 500, at: "end" });
+  const { leader, followers } = await follow(service, key, 6);
+  const all = await answers([leader, ...followers]);
+  expect(all.map(refusal)).toEqual(all.map(() => "502 origin_status"));
+  expect(starts()).toBe(2);
+});
+
+test("the leader fails and the second run succeeds: only the leader is told the failure", async () => {
+  const service = await line.service({ retry: { tries: 1 }, breaker: { max_fails: 100 } });
+  const key = await line.key();
+  line.park.setService({ service_ms: 2_000 });
+  for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "status", status: 500, at: "end" });
+  const { leader, followers } = await follow(service, key, 6);
+  await line.park.heal();
+  expect(refusal(await leader.answered)).toBe("502 origin_status");
+  expect(tally(await answers(followers))).toEqual({ 200: 6 });
+  expect(starts()).toBe(2);
+});
+
+test("an origin's own 4xx is told to all who asked for the same", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 2_000 });
+  for (const { card } of line.park.cards)
+    await line.park.setFault(card, { kind: "status", status: 422, body: '{"detail":"no"}', at: "end" });
+  const { leader, followers } = await follow(service, key, 4);
+  const all = await answers([leader, ...followers]);
+  expect(all.map(({ status, text }) => [status, text])).toEqual(all.map(() => [422, '{"detail":"no"}']));
+  expect(starts()).toBe(1);
+});

@@ -1,0 +1,143 @@
+import { env } from "cloudflare:workers";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { Card } from "../../durable-objects/card.ts";
+import type { CardReport } from "../../durable-objects/protocol.ts";
+import { attemptAt, claim, CLEAN, evict, eventually, failureOf, fresh, sleep } from "./objects.ts";
+import { Caller, crashPool, enter, enterMany, expectHeld, makePool, queued, start, startMany } from "./pools.ts";
+
+test("The waiting room is bounded in length and time; every ticket leaves it exactly once; a ticket that re-enters after the Pool's restart keeps its place (same attempt id, same arrival).", async () => {
+  const pool = await makePool([{ slots: 1 }], { queue: { max: 3, timeoutMs: 60_000 } });
+  const running = await start(pool);
+  const waiting = await enterMany(pool, 3);
+  await crashPool(pool);
+  for (const { ticket } of waiting) expect(await failureOf(() => ticket.offer())).not.toBe("");
+  // They come back in the wrong order, one of them twice, after somebody who arrived later.
+  const later = await enter(pool);
+  const back = await Promise.all(
+    [...waiting.toReversed(), ...waiting.slice(0, 1)].map(({ entry }) => enter(pool, { ...entry, again: true })),
+  );
+  // One more than the room holds: these three were let in before.
+  expect(await queued(pool)).toBe(4);
+  expect(await (await enter(pool)).refusal()).toMatchObject({ reason: "queue_full" });
+  const order: string[] = [];
+  const served = [...back.slice(0, 3), later].map(async (caller) => {
+    const run = await caller.start();
+    order.push(caller.entry.attempt);
+    await run.end();
+  });
+  await env.CARD.getByName(running.card).release(running.number, running.attempt, CLEAN);
+  await Promise.all(served);
+  expect(order).toEqual([...waiting, later].map(({ entry }) => entry.attempt));
+  expect(await queued(pool)).toBe(0);
+  expect((await pool.stub.status()).admitted).toBe(4);
+});
+
+test("an evicted Pool keeps its configuration and what it has learned", async () => {
+  const pool = await makePool();
+  await (await start(pool)).end();
+  await evict(pool.stub);
+  expect(await pool.stub.status()).toMatchObject({ version: 1, service: pool.service, serviceMs: 20 });
+  await start(pool);
+});
+
+/** From now on one card's report takes its time. */
+function slowReports(slow: string, ms: number): void {
+  const report = Object.getOwnPropertyDescriptor(Card.prototype, "report")?.value as (
+    this: Card,
+  ) => Promise<CardReport>;
+  const slowed = vi.spyOn(Card.prototype, "report").mockImplementation(async function (this: Card) {
+    const said = await report.call(this);
+    if (said.card === slow) await sleep(ms);
+    return said;
+  });
+  onTestFinished(() => slowed.mockRestore());
+}
+
+test("a restarted Pool hears every card before it offers anything beyond a tenant's cap", async () => {
+  const pool = await makePool([{}, {}, {}, {}]);
+  await startMany(pool, 4, { concurrent: 4 });
+  await expectHeld(pool, 4);
+  const last = pool.cards[3];
+  if (last === undefined) throw new Error("four cards");
+  slowReports(last.id, 300);
+  await crashPool(pool);
+  const capped = await enterMany(pool, 4, { concurrent: 4, again: true });
+  const other = await enter(pool, { tenant: "other", again: true });
+  expect(await other.reply()).toMatchObject({ kind: "offer" });
+  expect(await queued(pool)).toBe(capped.length);
+});
+
+test("a restarted Pool does not wait long for a card that says nothing", async () => {
+  const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
+  const [mute, other] = pool.cards;
+  if (mute === undefined || other === undefined) throw new Error("two cards");
+  slowReports(mute.id, 3_000);
+  await crashPool(pool);
+  const from = performance.now();
+  expect(await (await enter(pool)).offer()).toBe(other.id);
+  expect(performance.now() - from).toBeLessThan(2_000);
+});
+
+test("a run that began before the Pool's restart is told about to those who ask for the same after it", async () => {
+  const pool = await makePool();
+  const fingerprint = fresh("print");
+  const leader = await enter(pool, { fingerprint });
+  const running = await leader.start();
+  await crashPool(pool);
+  const followers = await enterMany(pool, 3, { fingerprint });
+  expect(await queued(pool)).toBe(3);
+  await env.CARD.getByName(running.card).release(running.number, leader.entry.attempt, CLEAN);
+  await pool.stub.finished(leader.entry.attempt, { kind: "stored" }, { firstByteMs: 1, totalMs: 2 });
+  for (const follower of followers)
+    expect(await follower.reply()).toEqual({ kind: "told", finish: { kind: "stored" } });
+  await expectHeld(pool, 0);
+});
+
+test("a run that began before the Pool's restart and is never heard of again is run once more", async () => {
+  const pool = await makePool();
+  const fingerprint = fresh("print");
+  const leader = await enter(pool, { fingerprint });
+  const running = await leader.start();
+  await crashPool(pool);
+  const [first, second] = await enterMany(pool, 2, { fingerprint });
+  if (first === undefined || second === undefined) throw new Error("two callers");
+  // Its holder goes: the slot drains for long, but nobody can say any more how it ended.
+  running.vanish();
+  const again = await first.start();
+  await again.end();
+  expect(await second.reply()).toEqual({ kind: "told", finish: { kind: "stored" } });
+});
+
+test("a claim that was offered before the Pool's restart is a run that the Pool hears of", async () => {
+  const pool = await makePool([{ slots: 1 }]);
+  const caller = await enter(pool);
+  const card = await caller.offer();
+  await crashPool(pool);
+  const next = await enter(pool);
+  const offered = await next.offer();
+  expect(offered).toBe(card);
+  const { attempt, tenant } = caller.entry;
+  const { lease } = await claim(env.CARD.getByName(card), attemptAt(pool.service, { attempt, tenant }));
+  // Both were offered the one slot: the Card says yes to one, and the other waits on.
+  expect(await env.CARD.getByName(offered).claim(attemptAt(pool.service, { attempt: next.entry.attempt }))).toEqual({
+    no: "full",
+  });
+  await next.ticket.declined(offered, "full");
+  expect(await queued(pool)).toBe(1);
+  await lease.release(CLEAN);
+  expect(await next.replyAtOnce()).toEqual({ kind: "offer", card });
+});
+
+test("a Pool and its Cards that restart together lose no slot and give none twice", async () => {
+  const pool = await makePool([{}, {}]);
+  const running = await startMany(pool, 3);
+  await expectHeld(pool, 3);
+  await crashPool(pool);
+  const before = await Promise.all(pool.cards.map(({ stub }) => stub.report()));
+  expect(before.flatMap((report) => report.held)).toHaveLength(3);
+  const callers = await enterMany(pool, 3);
+  await eventually(async () => expect(await queued(pool)).toBe(2));
+  for (const run of running) await env.CARD.getByName(run.card).release(run.number, run.attempt, CLEAN);
+  await Promise.all(callers.map(async (caller: Caller) => await (await caller.start()).end()));
+  await expectHeld(pool, 0);
+});

@@ -1,0 +1,163 @@
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { expect, test } from "vitest";
+import { eventually, evict, fresh, passTime } from "./objects.ts";
+
+const RATE = { requestsPerMinute: 60, burst: 10 };
+const DAY_MS = 86_400_000;
+
+const tenant = () => env.TENANT.getByName(fresh("tenant"));
+const request = (id = fresh("req"), clientId: string | null = null) => ({ id, clientId, service: "s" });
+
+test("sixty at once on a burst of ten: exactly ten pass", async () => {
+  const stub = tenant();
+  passTime(0);
+  const replies = await Promise.all(Array.from({ length: 60 }, () => stub.admit(request(), RATE)));
+  expect(replies.filter(({ ok }) => ok)).toHaveLength(10);
+  const refused = replies.filter((reply) => !reply.ok);
+  expect(refused.every((reply) => !reply.ok && reply.retryAfterMs > 0 && reply.retryAfterMs <= 1_000)).toBe(true);
+  passTime(1_001);
+  expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 0 });
+  expect(await stub.admit(request(), RATE)).toMatchObject({ ok: false });
+});
+
+test("Every method of an object can be called twice with the same attempt id and means it once.", async () => {
+  const stub = tenant();
+  const same = request();
+  passTime(0);
+  const replies = await Promise.all(Array.from({ length: 20 }, () => stub.admit(same, RATE)));
+  expect(replies.every(({ ok }) => ok)).toBe(true);
+  expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 8 });
+  for (let i = 0; i < 5; i++) await stub.record(same.id, "failed", 503, [], true);
+  expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 8 });
+});
+
+test("an admission repeated after the bucket is empty passes as it did", async () => {
+  const stub = tenant();
+  const first = request();
+  await stub.admit(first, RATE);
+  for (let i = 0; i < 20; i++) await stub.admit(request(), RATE);
+  expect(await stub.admit(first, RATE)).toMatchObject({ ok: true });
+});
+
+test("A refused, failed or cancelled-before-start request costs the tenant nothing.", async () => {
+  const stub = tenant();
+  passTime(0);
+  const [refused, ran] = [request(), request()];
+  await stub.admit(refused, RATE);
+  await stub.admit(ran, RATE);
+  await stub.record(refused.id, "failed", 503, [], true);
+  await stub.record(ran.id, "succeeded", 200, [], false);
+  expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 8 });
+});
+
+test("a record is found by its id and by the caller's own, where the latest wins", async () => {
+  const stub = tenant();
+  const own = fresh("client");
+  const [first, second] = [request(fresh("req"), own), request(fresh("req"), own)];
+  await stub.admit(first, RATE);
+  expect(await stub.request(own)).toMatchObject({
+    id: first.id,
+    clientId: own,
+    state: "queued",
+    status: null,
+    results: [],
+  });
+  await stub.admit(second, RATE);
+  await stub.record(first.id, "succeeded", 200, ["result-1"], false);
+  expect(await stub.request(own)).toMatchObject({ id: second.id, state: "queued" });
+  expect(await stub.request(first.id)).toMatchObject({ state: "succeeded", status: 200, results: ["result-1"] });
+  expect(await stub.request("nobody")).toBeNull();
+});
+
+test("of requests with one name within one millisecond the later one wins, also after they were written", async () => {
+  const stub = tenant();
+  const own = fresh("client");
+  passTime(0);
+  const all = Array.from({ length: 3 }, () => request(fresh("req"), own));
+  for (const one of all) await stub.admit(one, RATE);
+  expect(await stub.request(own)).toMatchObject({ id: all[2]?.id });
+  await evict(stub);
+  expect(await stub.request(own)).toMatchObject({ id: all[2]?.id });
+});
+
+test("a request called by another's id is that other's: our id comes before a caller's name", async () => {
+  const stub = tenant();
+  const first = request();
+  await stub.admit(first, RATE);
+  await stub.admit(request(fresh("req"), first.id), RATE);
+  expect(await stub.request(first.id)).toMatchObject({ id: first.id, clientId: null });
+});
+
+test.each(["succeeded", "failed", "canceled"] as const)("a request that %s stays so", async (state) => {
+  const stub = tenant();
+  const one = request();
+  await stub.admit(one, RATE);
+  await stub.record(one.id, "running", null, [], false);
+  await stub.record(one.id, state, 200, ["kept"], false);
+  await stub.record(one.id, "running", null, [], false);
+  await stub.record(one.id, "canceled", 499, [], true);
+  expect(await stub.request(one.id)).toMatchObject({ state, status: 200, results: ["kept"] });
+  await evict(stub);
+  await stub.record(one.id, "failed", 500, [], false);
+  expect(await stub.request(one.id)).toMatchObject({ state, status: 200, results: ["kept"] });
+});
+
+test("a request that was never admitted is not recorded", async () => {
+  const stub = tenant();
+  await stub.record("unknown", "succeeded", 200, [], false);
+  expect(await stub.request("unknown")).toBeNull();
+});
+
+test("the bucket and the records survive eviction", async () => {
+  const stub = tenant();
+  passTime(0);
+  const all = Array.from({ length: 10 }, () => request());
+  for (const one of all) await stub.admit(one, RATE);
+  await evict(stub);
+  expect(await stub.admit(request(), RATE)).toMatchObject({ ok: false });
+  expect(await stub.admit(all[0] ?? request(), RATE)).toMatchObject({ ok: true });
+  expect(await stub.request(all[9]?.id ?? "")).toMatchObject({ state: "queued" });
+});
+
+const countRows = (stub: ReturnType<typeof tenant>) =>
+  runInDurableObject(
+    stub,
+    (_, state) => state.storage.sql.exec<{ count: number }>("SELECT count(*) AS count FROM requests").one().count,
+  );
+
+test("records older than a day are not found, and are swept", async () => {
+  const stub = tenant();
+  const [old, young] = [request(), request()];
+  await stub.admit(old, RATE);
+  passTime(DAY_MS / 2);
+  await stub.admit(young, RATE);
+  await eventually(async () => expect(await countRows(stub)).toBe(2));
+  passTime(DAY_MS / 2 + 1);
+  expect(await stub.request(old.id)).toBeNull();
+  expect(await stub.request(young.id)).toMatchObject({ id: young.id });
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await countRows(stub)).toBe(1);
+  passTime(DAY_MS / 2);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await countRows(stub)).toBe(0);
+  expect(await runDurableObjectAlarm(stub)).toBe(false);
+  await stub.admit(request(), RATE);
+  await eventually(async () => expect(await runDurableObjectAlarm(stub)).toBe(true));
+});
+
+test("many old records are swept some at a time", async () => {
+  const stub = tenant();
+  await stub.admit(request(), RATE);
+  await eventually(async () => expect(await countRows(stub)).toBe(1));
+  await runInDurableObject(stub, (_, state) => {
+    state.storage.sql.exec(`
+      WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 6000)
+      INSERT INTO requests (id, client_id, service, state, status, results, at, cost)
+      SELECT 'old-' || n, NULL, 's', 'succeeded', 200, '[]', n, 0 FROM numbers`);
+  });
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await countRows(stub)).toBe(1_001);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await countRows(stub)).toBe(1);
+});
