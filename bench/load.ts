@@ -26,7 +26,8 @@ interface Counts {
   cards: { counts: { highest: number } }[];
 }
 
-const picture = (user: number, turn: number) => JSON.stringify({ prompt: `user ${user} turn ${turn}`, width: 64, height: 64, steps: 1 });
+const picture = (user: number, turn: number) =>
+  JSON.stringify({ prompt: `user ${user} turn ${turn}`, width: 64, height: 64, steps: 1 });
 const headersOf = (stand: Stand) => ({ authorization: `Bearer ${stand.key}`, "content-type": "application/json" });
 
 async function counts(stand: Stand): Promise<Counts> {
@@ -67,7 +68,11 @@ async function crowd(stand: Stand, users: number): Promise<Record<string, number
 
 /** One caller: the same request straight to a card and through the front door, in turns. */
 async function added(stand: Stand): Promise<Record<string, number | string>[]> {
-  await fetch(`${stand.control}/service`, { method: "POST", headers: { "content-type": "application/json" }, body: '{"service_ms":20,"jitter":0}' });
+  await fetch(`${stand.control}/service`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: '{"service_ms":20,"jitter":0}',
+  });
   const agent = new Agent({ keepAlive: true });
   const path = "/sdapi/v1/txt2img";
   const headers = headersOf(stand);
@@ -99,7 +104,10 @@ function stages(samples: Sample[]): Record<string, number | string>[] {
       times.set(name, [...(times.get(name) ?? []), Number(ms)]);
     }
   }
-  return [...times].map(([name, values]) => ({ "one caller, ms": `  ${name}`, through: round(values.reduce((a, b) => a + b, 0) / values.length, 2) }));
+  return [...times].map(([name, values]) => ({
+    "one caller, ms": `  ${name}`,
+    through: round(values.reduce((a, b) => a + b, 0) / values.length, 2),
+  }));
 }
 
 function round(value: number, digits = 0): number {

@@ -31,7 +31,16 @@ export interface StandOptions {
 export async function startStand({ serviceMs, jitter, servers = 3, gpus = 2 }: StandOptions): Promise<Stand> {
   const stateDir = await mkdtemp(join(tmpdir(), "portico-bench-"));
   const built = await bundle();
-  const simulator = await child("sim/main.ts", ["--service-ms", `${serviceMs}`, "--jitter", `${jitter}`, "--servers", `${servers}`, "--gpus", `${gpus}`]);
+  const simulator = await child("sim/main.ts", [
+    "--service-ms",
+    `${serviceMs}`,
+    "--jitter",
+    `${jitter}`,
+    "--servers",
+    `${servers}`,
+    "--gpus",
+    `${gpus}`,
+  ]);
   const door = await child("local/serve.ts", [stateDir, "0", built.path]);
   const secrets = await loadSecrets(stateDir);
   const { control, cards } = simulator.ready as Pick<Stand, "control" | "cards">;
@@ -58,7 +67,10 @@ interface Child {
 
 /** Starts one of the project's programs and reads the line of JSON that it says when it is ready. */
 async function child(main: string, args: string[]): Promise<Child> {
-  const process_: ChildProcess = spawn(process.execPath, [join(ROOT, main), ...args], { cwd: ROOT, stdio: ["pipe", "pipe", "inherit"] });
+  const process_: ChildProcess = spawn(process.execPath, [join(ROOT, main), ...args], {
+    cwd: ROOT,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   const ended = new Promise<void>((resolve) => process_.once("close", () => resolve()));
   const stop = async (): Promise<void> => {
     process_.kill("SIGTERM");

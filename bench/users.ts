@@ -39,7 +39,8 @@ export async function runLoad(load: Load): Promise<Sample[]> {
       const startedAt = performance.now();
       const { status, serverTiming } = await send(load, agent, load.body(id, turn));
       const endedAt = performance.now();
-      if (endedAt >= from && endedAt <= until) samples.push({ user: id, startedAt, ms: endedAt - startedAt, status, serverTiming });
+      if (endedAt >= from && endedAt <= until)
+        samples.push({ user: id, startedAt, ms: endedAt - startedAt, status, serverTiming });
       if (load.thinkMs !== undefined) await new Promise((resolve) => setTimeout(resolve, load.thinkMs?.(id)));
     }
   };
@@ -49,22 +50,34 @@ export async function runLoad(load: Load): Promise<Sample[]> {
 }
 
 /** One request on a connection that is kept for the next. */
-export async function sendOnce(load: Pick<Load, "url" | "path" | "headers">, agent: Agent, body: string): Promise<Sample> {
+export async function sendOnce(
+  load: Pick<Load, "url" | "path" | "headers">,
+  agent: Agent,
+  body: string,
+): Promise<Sample> {
   const startedAt = performance.now();
   const { status, serverTiming } = await send(load, agent, body);
   return { user: 0, startedAt, ms: performance.now() - startedAt, status, serverTiming };
 }
 
 /** Status 0 stands for a connection that failed. */
-function send(load: Pick<Load, "url" | "path" | "headers">, agent: Agent, body: string): Promise<{ status: number; serverTiming: string }> {
+function send(
+  load: Pick<Load, "url" | "path" | "headers">,
+  agent: Agent,
+  body: string,
+): Promise<{ status: number; serverTiming: string }> {
   return new Promise((resolve) => {
     const headers = { ...load.headers, "content-length": Buffer.byteLength(body) };
-    const sent = request(load.url + load.path, { method: "POST", agent, headers, timeout: REQUEST_MS_MAX }, (answer) => {
-      const serverTiming = String(answer.headers["server-timing"] ?? "");
-      answer.on("error", () => resolve({ status: 0, serverTiming }));
-      answer.on("end", () => resolve({ status: answer.statusCode ?? 0, serverTiming }));
-      answer.resume();
-    });
+    const sent = request(
+      load.url + load.path,
+      { method: "POST", agent, headers, timeout: REQUEST_MS_MAX },
+      (answer) => {
+        const serverTiming = String(answer.headers["server-timing"] ?? "");
+        answer.on("error", () => resolve({ status: 0, serverTiming }));
+        answer.on("end", () => resolve({ status: answer.statusCode ?? 0, serverTiming }));
+        answer.resume();
+      },
+    );
     sent.on("timeout", () => sent.destroy(new Error("timeout")));
     sent.on("error", () => resolve({ status: 0, serverTiming: "" }));
     sent.end(body);

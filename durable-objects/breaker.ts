@@ -33,7 +33,15 @@ export interface Health {
   reason: string | null;
 }
 
-export const HEALTHY: Health = { fails: [], openedAt: 0, openUntil: 0, ejections: 0, closedAt: 0, trial: null, reason: null };
+export const HEALTHY: Health = {
+  fails: [],
+  openedAt: 0,
+  openUntil: 0,
+  ejections: 0,
+  closedAt: 0,
+  trial: null,
+  reason: null,
+};
 
 export function gate(health: Health, now: number): Gate {
   if (health.openUntil === 0) return { state: "closed", untilAt: 0, reason: null };
@@ -60,7 +68,15 @@ export function failed(health: Health, limits: BreakerLimits, attempt: string, r
   if (fails.length < limits.maxFails) return { ...health, fails, reason };
   const rested = health.closedAt > 0 && now - health.closedAt > limits.failTimeoutMs * (health.ejections + 1);
   const ejections = Math.min((rested ? 0 : health.ejections) + 1, OUT_TIMES_MAX);
-  return { ...health, fails: [], trial: null, reason, ejections, openedAt: now, openUntil: now + outMs(ejections, limits) };
+  return {
+    ...health,
+    fails: [],
+    trial: null,
+    reason,
+    ejections,
+    openedAt: now,
+    openUntil: now + outMs(ejections, limits),
+  };
 }
 
 export function succeeded(health: Health, attempt: string, now: number): Health {

@@ -32,7 +32,9 @@ export class CardStore {
   }
 
   health(): Map<string, Health> {
-    const rows = this.#storage.sql.exec<{ name: string; value: string }>("SELECT name, value FROM kept WHERE name LIKE 'health:%'");
+    const rows = this.#storage.sql.exec<{ name: string; value: string }>(
+      "SELECT name, value FROM kept WHERE name LIKE 'health:%'",
+    );
     return new Map([...rows].map((row) => [row.name.slice("health:".length), JSON.parse(row.value) as Health]));
   }
 
@@ -51,7 +53,11 @@ export class CardStore {
 
   keepLeases(changed: Lease[], forgotten: number[], counters: CardCounters): void {
     for (const lease of changed) {
-      this.#storage.sql.exec("INSERT OR REPLACE INTO leases (number, lease) VALUES (?, ?)", lease.number, JSON.stringify(lease));
+      this.#storage.sql.exec(
+        "INSERT OR REPLACE INTO leases (number, lease) VALUES (?, ?)",
+        lease.number,
+        JSON.stringify(lease),
+      );
     }
     for (const number of forgotten) this.#storage.sql.exec("DELETE FROM leases WHERE number = ?", number);
     this.#put("counters", counters);

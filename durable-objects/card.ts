@@ -204,7 +204,8 @@ export class Card extends DurableObject<CardEnv> {
     const before = this.#healthOf(service);
     const limits = this.#listing(service)?.breaker;
     if (ending.health === "ok") this.#setHealth(service, succeeded(before, attempt, now));
-    else if (ending.health === "failed" && limits !== undefined) this.#setHealth(service, failed(before, limits, attempt, ending.reason ?? "failed", now));
+    else if (ending.health === "failed" && limits !== undefined)
+      this.#setHealth(service, failed(before, limits, attempt, ending.reason ?? "failed", now));
     else this.#setHealth(service, abandoned(before, attempt));
   }
 
@@ -223,7 +224,8 @@ export class Card extends DurableObject<CardEnv> {
     }
     this.#lessees.delete(number);
     const changed = this.#slots.vanish(number, Date.now());
-    for (const lease of changed) this.#setHealth(lease.service, abandoned(this.#healthOf(lease.service), lease.attempt));
+    for (const lease of changed)
+      this.#setHealth(lease.service, abandoned(this.#healthOf(lease.service), lease.attempt));
     this.#keep(changed);
   }
 
@@ -232,7 +234,8 @@ export class Card extends DurableObject<CardEnv> {
     this.#counters.reaped += reaped;
     this.#counters.drained += drained;
     for (const lease of changed) {
-      if (lease.state !== "leased") this.#setHealth(lease.service, abandoned(this.#healthOf(lease.service), lease.attempt));
+      if (lease.state !== "leased")
+        this.#setHealth(lease.service, abandoned(this.#healthOf(lease.service), lease.attempt));
     }
     this.#keep(changed);
   }
@@ -304,7 +307,9 @@ export class Card extends DurableObject<CardEnv> {
       // Ends by itself: every draining slot ends after its service's drain.max_s at the latest.
       for (;;) {
         const services = new Set(this.#slots.held.filter((l) => l.state === "draining").map((l) => l.service));
-        const listings = [...services].map((s) => this.#listing(s)).filter((l) => l !== undefined && l.drain.probe !== null);
+        const listings = [...services]
+          .map((s) => this.#listing(s))
+          .filter((l) => l !== undefined && l.drain.probe !== null);
         if (listings.length === 0) return;
         await scheduler.wait(PROBE_EVERY_MS);
         for (const listing of listings as Listing[]) {

@@ -80,7 +80,8 @@ export class Pool extends DurableObject<PoolEnv> {
     this.#times = ctx.storage.kv.get<Times>("times") ?? null;
     const config = this.#config;
     // What ran before the start counts against its tenant, and may be what a newcomer asks for.
-    if (config !== null) void ctx.blockConcurrencyWhile(() => Promise.race([this.#adopt(config), scheduler.wait(HEAR_MS_MAX)]));
+    if (config !== null)
+      void ctx.blockConcurrencyWhile(() => Promise.race([this.#adopt(config), scheduler.wait(HEAR_MS_MAX)]));
   }
 
   /** Takes over a newer configuration; an older or equal one changes nothing. */
@@ -95,7 +96,16 @@ export class Pool extends DurableObject<PoolEnv> {
   async enter(entry: Entry): Promise<Ticket> {
     const known = this.#tickets.get(entry.attempt);
     if (known !== undefined) return new Ticket(known, this.#rights);
-    const ticket: TicketState = { entry, reply: null, wake: null, phase: "waiting", card: null, enteredAt: Date.now(), timer: null, holders: 0 };
+    const ticket: TicketState = {
+      entry,
+      reply: null,
+      wake: null,
+      phase: "waiting",
+      card: null,
+      enteredAt: Date.now(),
+      timer: null,
+      holders: 0,
+    };
     this.#tickets.set(entry.attempt, ticket);
     this.#admit(ticket);
     return new Ticket(ticket, this.#rights);
@@ -124,7 +134,13 @@ export class Pool extends DurableObject<PoolEnv> {
     if (this.#config === null || this.#config.version < version) return { card: null, behind: true };
     const now = Date.now();
     // Just started: ask now, for nobody waits in line for the answer.
-    if (this.#cards.health(now) === "unknown") await Promise.all(this.#cards.silent().slice(0, ASKED_AT_ONCE).map((card) => this.#askOne(card)));
+    if (this.#cards.health(now) === "unknown")
+      await Promise.all(
+        this.#cards
+          .silent()
+          .slice(0, ASKED_AT_ONCE)
+          .map((card) => this.#askOne(card)),
+      );
     return { card: this.#cards.working(avoid, now), behind: false };
   }
 
@@ -152,13 +168,15 @@ export class Pool extends DurableObject<PoolEnv> {
     claimed: (ticket: TicketState, number: number) => this.#claimed(ticket, number),
     declined: (ticket: TicketState, card: string, no: ClaimNo["no"]) => this.#declined(ticket, card, no),
     retry: (ticket: TicketState, attempt: string, avoid: string[]) => this.#retry(ticket, attempt, avoid),
-    finished: (ticket: TicketState, finish: Finish, observed: Observed | null) => this.#ticketFinished(ticket, finish, observed),
+    finished: (ticket: TicketState, finish: Finish, observed: Observed | null) =>
+      this.#ticketFinished(ticket, finish, observed),
     left: (ticket: TicketState) => this.#left(ticket),
   };
 
   /** Ends when every card that it knows nothing of was asked. */
   #adopt(config: PoolConfig): Promise<void> {
-    if (this.#config?.service !== config.service || this.#cards.names().length === 0) this.#cards = new Cards(config.service);
+    if (this.#config?.service !== config.service || this.#cards.names().length === 0)
+      this.#cards = new Cards(config.service);
     this.#config = config;
     this.#cards.configure(config.cards, Date.now());
     // A card that is gone from here no longer counts against a tenant's cap.
@@ -275,7 +293,12 @@ export class Pool extends DurableObject<PoolEnv> {
     if (this.#waitingOf(entry.tenant) > entry.waiting) return this.#crowd(entry);
     const length = this.#room.length - 1 + this.#runs.followers;
     if (length < config.queue.max) return null;
-    const full: PoolRefusal = { reason: "queue_full", length, max: config.queue.max, retryAfterMs: this.#drainMs(length) };
+    const full: PoolRefusal = {
+      reason: "queue_full",
+      length,
+      max: config.queue.max,
+      retryAfterMs: this.#drainMs(length),
+    };
     // The newcomer stands in line already; its share is counted without it.
     this.#room.leave(entry.attempt);
     const displaced = this.#room.displaced(entry.tenant, config.queue.max);
@@ -291,7 +314,9 @@ export class Pool extends DurableObject<PoolEnv> {
   #hopeless({ deadlineAt }: Entry, now: number): PoolRefusal | null {
     if (deadlineAt === null || this.#times === null) return null;
     const estimateMs = this.#times.firstByteMs;
-    return now + estimateMs <= deadlineAt ? null : { reason: "deadline_unmeetable", estimateMs, retryAfterMs: RETRY_UNKNOWN_MS };
+    return now + estimateMs <= deadlineAt
+      ? null
+      : { reason: "deadline_unmeetable", estimateMs, retryAfterMs: RETRY_UNKNOWN_MS };
   }
 
   /** The caller's own deadline, against the estimate; without an estimate it is let in. */
@@ -308,12 +333,18 @@ export class Pool extends DurableObject<PoolEnv> {
   /** Sees to it that a waiting ticket leaves in time. */
   #watch(ticket: TicketState, now: number): void {
     if (ticket.phase !== "waiting" || this.#config === null) return;
-    const until = Math.min(ticket.enteredAt + this.#config.queue.timeoutMs, ticket.entry.deadlineAt ?? Number.POSITIVE_INFINITY);
-    ticket.timer = setTimeout(() => {
-      if (ticket.phase !== "waiting") return;
-      const waitedMs = Date.now() - ticket.entry.arrivedAt;
-      this.#refuse(ticket, { reason: "queue_timeout", waitedMs, retryAfterMs: this.#drainMs(this.#room.length) });
-    }, Math.max(0, until - now));
+    const until = Math.min(
+      ticket.enteredAt + this.#config.queue.timeoutMs,
+      ticket.entry.deadlineAt ?? Number.POSITIVE_INFINITY,
+    );
+    ticket.timer = setTimeout(
+      () => {
+        if (ticket.phase !== "waiting") return;
+        const waitedMs = Date.now() - ticket.entry.arrivedAt;
+        this.#refuse(ticket, { reason: "queue_timeout", waitedMs, retryAfterMs: this.#drainMs(this.#room.length) });
+      },
+      Math.max(0, until - now),
+    );
     this.#schedule(now + ASK_AGAIN_MS);
   }
 
@@ -442,7 +473,11 @@ export class Pool extends DurableObject<PoolEnv> {
   /** A caller who leaves the line takes its Worker along: nobody else can say what became of the request. */
   #recordLeft({ tenant, request }: Entry): void {
     const recorded = this.env.TENANT.getByName(tenant).record(request, "canceled", CLIENT_GONE, [], true);
-    this.ctx.waitUntil(recorded.catch((error: unknown) => console.warn(JSON.stringify({ event: "record_lost", request, error: String(error) }))));
+    this.ctx.waitUntil(
+      recorded.catch((error: unknown) =>
+        console.warn(JSON.stringify({ event: "record_lost", request, error: String(error) })),
+      ),
+    );
   }
 
   #runEnded(run: Run<TicketState>, finish: Finish): void {
@@ -566,12 +601,15 @@ export class Pool extends DurableObject<PoolEnv> {
   #schedule(at: number): void {
     if (this.#timer !== null && this.#timer.at <= at) return;
     if (this.#timer !== null) clearTimeout(this.#timer.handle);
-    const handle = setTimeout(() => {
-      this.#timer = null;
-      if (this.#room.length === 0) return;
-      this.ctx.waitUntil(this.#ask(this.#someCards()));
-      this.#pump();
-    }, Math.max(0, at - Date.now()));
+    const handle = setTimeout(
+      () => {
+        this.#timer = null;
+        if (this.#room.length === 0) return;
+        this.ctx.waitUntil(this.#ask(this.#someCards()));
+        this.#pump();
+      },
+      Math.max(0, at - Date.now()),
+    );
     this.#timer = { at, handle };
   }
 }

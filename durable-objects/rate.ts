@@ -37,7 +37,10 @@ export function take(bucket: Bucket, limit: RateLimit, now: number): { bucket: B
   if (next > full) {
     const kept = { at: now, level };
     const retryAfterMs = Math.ceil((next - full) / requestsPerMinute);
-    return { bucket: kept, reply: { ok: false, limit: burst, remaining: 0, resetMs: resetMs(kept, limit), retryAfterMs } };
+    return {
+      bucket: kept,
+      reply: { ok: false, limit: burst, remaining: 0, resetMs: resetMs(kept, limit), retryAfterMs },
+    };
   }
   const taken = { at: now, level: next };
   const remaining = Math.floor((full - next) / REQUEST_DROPS);

@@ -50,7 +50,10 @@ export class Records {
   latestOf(clientId: string): Row | null {
     const unwritten = [...this.#unwritten.values()].filter((row) => row.clientId === clientId);
     const newest = unwritten.reduce<Row | null>((best, row) => (best === null || row.at >= best.at ? row : best), null);
-    const stored = this.#read("SELECT * FROM requests WHERE client_id = ? ORDER BY at DESC, rowid DESC LIMIT 1", clientId);
+    const stored = this.#read(
+      "SELECT * FROM requests WHERE client_id = ? ORDER BY at DESC, rowid DESC LIMIT 1",
+      clientId,
+    );
     return newest !== null && (stored === null || newest.at >= stored.at) ? newest : stored;
   }
 
@@ -84,6 +87,15 @@ export class Records {
     const row = this.#sql.exec<Stored>(query, value).toArray()[0];
     if (row === undefined) return null;
     const { id, client_id: clientId, service, status, at, cost } = row;
-    return { id, clientId, service, state: row.state as RunState, status, results: JSON.parse(row.results) as string[], at, cost };
+    return {
+      id,
+      clientId,
+      service,
+      state: row.state as RunState,
+      status,
+      results: JSON.parse(row.results) as string[],
+      at,
+      cost,
+    };
   }
 }

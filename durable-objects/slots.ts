@@ -11,7 +11,15 @@
  * repeated claim: bring a draining lease back whose holder turns out to live, as its slot was never given away. hear
  * and reap: draining -> ended. Methods return the leases they changed, for the shell to keep.
  */
-import { LEASE_MS, LEASE_RENEW_MS, type Attempt, type Ending, type LeaseRecord, type ReleaseReply, type RenewReply } from "./protocol.ts";
+import {
+  LEASE_MS,
+  LEASE_RENEW_MS,
+  type Attempt,
+  type Ending,
+  type LeaseRecord,
+  type ReleaseReply,
+  type RenewReply,
+} from "./protocol.ts";
 
 /** A lease found this long past its expiry points to a stopped clock or process, not to a dead holder. */
 const STOPPED_MS = 15_000;
@@ -139,7 +147,8 @@ export class Slots {
     for (const lease of this.held) {
       if (lease.state === "leased") {
         // A clock that stepped back must not make a lease longer than its life.
-        if (lease.expiresAt > now + LEASE_MS) changed.add(Object.assign(lease, { expiresAt: now + LEASE_MS, renewedAt: now }));
+        if (lease.expiresAt > now + LEASE_MS)
+          changed.add(Object.assign(lease, { expiresAt: now + LEASE_MS, renewedAt: now }));
         if (lease.expiresAt > now) continue;
         if (now - lease.expiresAt > STOPPED_MS && !lease.graced) {
           changed.add(Object.assign(lease, { expiresAt: now + LEASE_RENEW_MS, graced: true }));

@@ -21,7 +21,7 @@ export class Teller {
     if (this.#sending) return;
     this.#sending = true;
     try {
-      for (let failures = 0; this.#again && failures < TRIES_MAX; ) {
+      for (let failures = 0; this.#again && failures < TRIES_MAX;) {
         this.#again = false;
         try {
           await this.#send();

@@ -32,11 +32,21 @@ export class Tenant extends DurableObject {
   async admit(request: { id: string; clientId: string | null; service: string }, limit: RateLimit): Promise<RateReply> {
     const now = Date.now();
     const { id, clientId, service } = request;
-    if (this.#records.get(id) !== null) return { ok: true, limit: limit.burst, remaining: 0, resetMs: resetMs(this.#bucket, limit) };
+    if (this.#records.get(id) !== null)
+      return { ok: true, limit: limit.burst, remaining: 0, resetMs: resetMs(this.#bucket, limit) };
     const { bucket, reply } = take(this.#bucket, limit, now);
     this.#bucket = bucket;
     if (!reply.ok) return reply;
-    this.#records.put({ id, clientId, service, state: "queued", status: null, results: [], at: now, cost: REQUEST_DROPS });
+    this.#records.put({
+      id,
+      clientId,
+      service,
+      state: "queued",
+      status: null,
+      results: [],
+      at: now,
+      cost: REQUEST_DROPS,
+    });
     this.#writeSoon();
     return reply;
   }

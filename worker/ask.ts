@@ -99,7 +99,11 @@ export function isJson(mediaType: string | null): boolean {
   return mediaType !== null && /^application\/(json|[\w.-]+\+json)$/.test(mediaType);
 }
 
-async function parseFields(body: Body, mediaType: string | null, contentType: string): Promise<Fields | null | Refusal> {
+async function parseFields(
+  body: Body,
+  mediaType: string | null,
+  contentType: string,
+): Promise<Fields | null | Refusal> {
   if (body.kind !== "bytes") return isJson(mediaType) && body.kind === "none" ? malformed("it is empty") : null;
   if (isJson(mediaType)) return parseJson(body.bytes);
   if (!FORMS.includes(mediaType ?? "")) return null;
@@ -107,9 +111,11 @@ async function parseFields(body: Body, mediaType: string | null, contentType: st
     const form = await new Response(body.bytes, { headers: { "content-type": contentType } }).formData();
     const parts: FormPart[] = [];
     for (const [name, value] of form) {
-      if (parts.length === PARTS_MAX) return refuse("invalid_field", { param: name, facts: { detail: `more than ${PARTS_MAX} parts` } });
+      if (parts.length === PARTS_MAX)
+        return refuse("invalid_field", { param: name, facts: { detail: `more than ${PARTS_MAX} parts` } });
       if (typeof value === "string") parts.push({ name, filename: null, type: "", value });
-      else parts.push({ name, filename: value.name, type: value.type, value: new Uint8Array(await value.arrayBuffer()) });
+      else
+        parts.push({ name, filename: value.name, type: value.type, value: new Uint8Array(await value.arrayBuffer()) });
     }
     return { kind: "form", parts };
   } catch {
@@ -136,7 +142,10 @@ function deadline(headers: Headers, now: number): number | null | Refusal {
   if (own !== null) {
     const seconds = /^\d{1,4}(\.\d{1,3})?$/.test(own.trim()) ? Number(own) : Number.NaN;
     if (!(seconds >= 1 && seconds <= TIMEOUT_S_MAX)) {
-      return refuse("invalid_field", { param: "X-Timeout-S", facts: { detail: `must be 1 to ${TIMEOUT_S_MAX} seconds` } });
+      return refuse("invalid_field", {
+        param: "X-Timeout-S",
+        facts: { detail: `must be 1 to ${TIMEOUT_S_MAX} seconds` },
+      });
     }
     return now + seconds * 1000;
   }
@@ -145,6 +154,11 @@ function deadline(headers: Headers, now: number): number | null | Refusal {
 }
 
 function directives(header: string | null): Ask["directives"] {
-  const names = new Set((header ?? "").toLowerCase().split(",").map((part) => part.split("=")[0]?.trim()));
+  const names = new Set(
+    (header ?? "")
+      .toLowerCase()
+      .split(",")
+      .map((part) => part.split("=")[0]?.trim()),
+  );
   return { noStore: names.has("no-store"), noCache: names.has("no-cache"), onlyIfCached: names.has("only-if-cached") };
 }

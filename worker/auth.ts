@@ -47,7 +47,9 @@ export async function authenticate(request: Request, env: Env): Promise<Caller |
     const { keySecret } = config(env);
     const read = await readKey(keySecret, key);
     if (!read.ok) {
-      return read.why === "shape" ? refuse("malformed", { facts: { detail: "not a key of this API" } }) : guess(request, env);
+      return read.why === "shape"
+        ? refuse("malformed", { facts: { detail: "not a key of this API" } })
+        : guess(request, env);
     }
     entry = await lookUp(env, keySecret, read.id, key);
     known.set(key, entry);
@@ -64,7 +66,8 @@ function credential(request: Request): string | Refusal {
   if (authorization !== null) {
     const [, scheme = "", rest = ""] = /^\s*([A-Za-z]+)[ ]+(.*?)\s*$/s.exec(authorization) ?? [];
     const key = /^(bearer|key|token)$/i.test(scheme) ? rest : /^basic$/i.test(scheme) ? passwordOf(rest) : "";
-    if (key === "") return refuse("malformed", { facts: { detail: "Authorization is not Bearer, Key, Token or Basic with a key" } });
+    if (key === "")
+      return refuse("malformed", { facts: { detail: "Authorization is not Bearer, Key, Token or Basic with a key" } });
     found.add(key);
   }
   const header = request.headers.get("x-api-key")?.trim();
@@ -121,5 +124,7 @@ export function mayUse(caller: Caller, scope: Scope): Refusal | null {
 }
 
 export function mayCall(caller: Caller, service: string): Refusal | null {
-  return caller.services === null || caller.services.includes(service) ? null : refuse("service", { facts: { service } });
+  return caller.services === null || caller.services.includes(service)
+    ? null
+    : refuse("service", { facts: { service } });
 }

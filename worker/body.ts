@@ -13,8 +13,18 @@ const SILENCE_MS = 30_000;
 export type Body =
   | { kind: "none" }
   | { kind: "bytes"; bytes: Uint8Array<ArrayBuffer>; room: Room }
-  /** Goes through once: no repeat, no fingerprint. `overrun` is set when it turns out longer than the service takes. */
-  | { kind: "stream"; stream: ReadableStream<Uint8Array>; length: number | null; overrun: { refusal: Refusal | null } };
+  /** Goes through once: no repeat, no fingerprint. */
+  | { kind: "stream"; stream: ReadableStream<Uint8Array>; length: number | null; upload: Upload };
+
+/** How far a body has come that goes through. */
+export interface Upload {
+  /** It turned out longer than the service takes. */
+  refusal: Refusal | null;
+  /** Whose turn it is: the caller's to send more, or the origin's to take or answer it. */
+  turn: "caller" | "origin";
+  /** Called when the turn goes to the other. */
+  turned: () => void;
+}
 
 export interface BodyLimits {
   /** Most bytes the service takes. */
@@ -70,11 +80,14 @@ export async function readBody(request: Request, limits: BodyLimits): Promise<Bo
 function contentLength(request: Request): number | null | Refusal {
   const header = request.headers.get("content-length");
   if (header === null) return null;
-  if (!/^\d{1,15}$/.test(header)) return refuse("invalid_field", { param: "Content-Length", facts: { detail: "is not a number" } });
+  if (!/^\d{1,15}$/.test(header))
+    return refuse("invalid_field", { param: "Content-Length", facts: { detail: "is not a number" } });
   return Number(header);
 }
 
-async function silent(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<ReadableStreamReadResult<Uint8Array> | Refusal> {
+async function silent(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+): Promise<ReadableStreamReadResult<Uint8Array> | Refusal> {
   let timer: number | null = null;
   const silence = new Promise<Refusal>((resolve) => {
     const facts = { detail: `did not arrive: ${SILENCE_MS / 1000} s without a byte` };
@@ -90,23 +103,41 @@ async function silent(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<
 }
 
 /** The rest of a body after what was read of it, cut with an error where it grows beyond `max`. */
-function passThrough(body: ReadableStream, read: Uint8Array[], bytes: number, length: number | null, max: number): Body {
-  const overrun: { refusal: Refusal | null } = { refusal: null };
+function passThrough(
+  body: ReadableStream,
+  read: Uint8Array[],
+  bytes: number,
+  length: number | null,
+  max: number,
+): Body {
+  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  const upload: Upload = { refusal: null, turn: "origin", turned: () => undefined };
+  const turn = (whose: Upload["turn"]): void => {
+    upload.turn = whose;
+    upload.turned();
+  };
   let total = bytes;
-  const counted = new TransformStream<Uint8Array, Uint8Array>({
-    start(controller) {
-      for (const chunk of read) controller.enqueue(chunk);
-    },
-    transform(chunk, controller) {
-      total += chunk.byteLength;
-      if (total <= max) controller.enqueue(chunk);
-      else {
-        overrun.refusal = refuse("body_too_large", { facts: { max_mb: max / 1e6 } });
-        controller.error(new RangeError("body too large"));
-      }
-    },
-  });
-  return { kind: "stream", stream: body.pipeThrough(counted), length, overrun };
+  const more = async (): Promise<Uint8Array | null> => {
+    turn("caller");
+    const { done, value } = await reader.read();
+    turn("origin");
+    if (done) return null;
+    total += value.byteLength;
+    return value;
+  };
+  const pull = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
+    const chunk = read.shift() ?? (await more());
+    if (chunk === null) controller.close();
+    else if (total <= max) controller.enqueue(chunk);
+    else {
+      upload.refusal = refuse("body_too_large", { facts: { max_mb: max / 1e6 } });
+      controller.error(new RangeError("body too large"));
+    }
+  };
+  const cancel = (reason: unknown): Promise<void> => reader.cancel(reason);
+  // Nothing is read ahead: whose turn it is tells who is slow.
+  const stream = new ReadableStream<Uint8Array>({ pull, cancel }, { highWaterMark: 0 });
+  return { kind: "stream", stream, length, upload };
 }
 
 export function concat(chunks: Uint8Array[], bytes: number): Uint8Array<ArrayBuffer> {

@@ -71,7 +71,13 @@ function stored(meta: AnswerMeta, body: ReadableStream | null, bytes: number): S
 }
 
 /** Puts a copy of an answer into this edge location's cache. */
-export async function keepNear(base: string, key: string, bytes: Uint8Array, meta: AnswerMeta, now: number): Promise<void> {
+export async function keepNear(
+  base: string,
+  key: string,
+  bytes: Uint8Array,
+  meta: AnswerMeta,
+  now: number,
+): Promise<void> {
   const life = Math.min(EDGE_S_MAX, Math.floor((Number(meta.expiresAt) - now) / 1000));
   if (life < 1) return;
   const headers = {

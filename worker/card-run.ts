@@ -5,20 +5,23 @@
 import type { Finish, Observed } from "../durable-objects/protocol.ts";
 import { keepNear } from "./cache.ts";
 import type { Lease, Line } from "./dispatch.ts";
-import { type Call, callOrigin, failure, type Failure, isFailure, Silence } from "./origin.ts";
+import { finishOf } from "./finish.ts";
+import { type Call, callOrigin, failure, type Failure, isFailure } from "./origin.ts";
 import { pump } from "./pump.ts";
 import { record } from "./record.ts";
 import type { Reason } from "./refusal.ts";
 import type { Answer, Running } from "./run.ts";
 import { keep, type Kept, pieces, type Piece, type Whole } from "./store.ts";
 import { take, type TakenStream, type TakenWhole } from "./take.ts";
+import { Silence } from "./silence.ts";
 
 /** How long a run goes on for a caller who is gone: the platform ends everything 30 s after him. */
 const ABANDONED_MS = 25_000;
 /** An origin sees the end of a cancelled call a moment after us; only then its slot is free. */
 const CANCEL_SEEN_MS = 100;
-/** An origin's own error up to this is handed to those who asked for the same. */
-const SHARED_BYTES_MAX = 64 * 1024;
+/** A caller whose body goes through to the origin may be silent so long, and take so long in all. */
+const UPLOAD_SILENCE_MS = 30_000;
+const UPLOAD_MS_MAX = 600_000;
 
 export async function runOnCard(running: Running, line: Line, lease: Lease): Promise<Answer | Failure> {
   if (running.gone.aborted) {
@@ -58,6 +61,7 @@ class CardRun {
       this.#controller.abort(new Error("the lease is lost"));
     };
     this.#watchCaller();
+    this.#watchUpload();
   }
 
   get #readMs(): number {
@@ -70,7 +74,7 @@ class CardRun {
     try {
       const route = { ...this.#lease.grant, access: config.access };
       const reply = await callOrigin(ask, route, this.#call(), this.#controller, this.#silence);
-      if (isFailure(reply)) return await this.#failed(this.#overrun(reply));
+      if (isFailure(reply)) return await this.#failed(this.#callersFault() ?? reply);
       const taken = await take(reply, ask, this.#silence);
       if (isFailure(taken)) return await this.#failed(taken);
       // What the caller gets first is there now.
@@ -129,18 +133,35 @@ class CardRun {
     for (const stop of this.#watches) stop();
   }
 
-  /** A body that turned out too long is the caller's fault, not the card's. */
-  #overrun(failed: Failure): Failure {
+  /** A body that goes through keeps a slot: its caller may not be silent as long as an origin, nor send for ever. */
+  #watchUpload(): void {
     const { body } = this.#running.ask;
-    const refusal = body.kind === "stream" ? body.overrun.refusal : null;
-    return refusal === null ? failed : failure(refusal.reason, "no", true, refusal.facts);
+    if (body.kind !== "stream") return;
+    body.upload.turned = () => {
+      if (body.upload.turn === "origin") this.#silence.heard();
+      else if (Date.now() - this.#sentAt < UPLOAD_MS_MAX) this.#silence.heard(UPLOAD_SILENCE_MS);
+    };
+  }
+
+  /** A body that turned out too long, or stopped coming, says nothing of the card. */
+  #callersFault(): Failure | null {
+    const { body } = this.#running.ask;
+    if (body.kind !== "stream") return null;
+    const { refusal, turn } = body.upload;
+    if (refusal !== null) return failure(refusal.reason, "no", true, refusal.facts);
+    if (!this.#silence.lapsed || turn === "origin") return null;
+    return { ...failure("invalid_field", "no", true, { detail: "did not arrive in time" }), param: "body" };
   }
 
   async #failed(seen: Failure): Promise<Failure> {
     const failed = this.#brokenOff(seen);
-    const ours = this.#brokeOff || failed.reason === "body_too_large";
+    const ours = this.#brokeOff || failed.reason === "body_too_large" || failed.reason === "invalid_field";
     if (this.#cancelled && !failed.clean) await scheduler.wait(CANCEL_SEEN_MS);
-    await this.#lease.release({ clean: failed.clean || this.#cancelled, health: ours ? null : "failed", reason: failed.reason });
+    await this.#lease.release({
+      clean: failed.clean || this.#cancelled,
+      health: ours ? null : "failed",
+      reason: failed.reason,
+    });
     return failed;
   }
 
@@ -162,7 +183,8 @@ class CardRun {
     const { ask, trace, print, ctx } = this.#running;
     try {
       const found = pieces(ask, whole);
-      if ("problem" in found) return await this.#failed(failure("origin_invalid", "yes", true, { detail: found.problem }));
+      if ("problem" in found)
+        return await this.#failed(failure("origin_invalid", "yes", true, { detail: found.problem }));
       const observed: Observed = { firstByteMs, totalMs: Date.now() - this.#sentAt };
       ctx.waitUntil(this.#lease.release({ clean: true, health: "ok", reason: null }));
       const storedFrom = Date.now();
@@ -203,10 +225,20 @@ class CardRun {
       const lost = complete ? null : this.#brokenOff(failure("origin_reset", "yes", false)).reason;
       await this.#releaseStream(lost);
       const kept = bytes === null ? NOTHING_KEPT : await this.#keepStream({ status, headers, bytes, endKnown });
-      const finish: Finish = lost !== null ? { kind: "failed", reason: lost } : kept.answer === null ? { kind: "alone" } : { kind: "stored" };
+      const finish: Finish =
+        lost !== null
+          ? { kind: "failed", reason: lost }
+          : kept.answer === null
+            ? { kind: "alone" }
+            : { kind: "stored" };
       await this.#line.finished(finish, complete ? { firstByteMs, totalMs } : null);
       const state = complete ? "succeeded" : lost === "client_gone" ? "canceled" : "failed";
-      record(this.#running, state, status, kept.results.map((row) => row.id));
+      record(
+        this.#running,
+        state,
+        status,
+        kept.results.map((row) => row.id),
+      );
       await flow.drained;
     };
     ctx.waitUntil(after());
@@ -227,9 +259,3 @@ class CardRun {
 }
 
 const NOTHING_KEPT: Kept = { results: [], answer: null };
-
-function finishOf(whole: Whole, kept: Kept): Finish {
-  if (kept.answer !== null) return { kind: "stored" };
-  if (whole.status < 400 || whole.bytes.byteLength > SHARED_BYTES_MAX) return { kind: "alone" };
-  return { kind: "answer", status: whole.status, contentType: whole.headers.get("content-type"), body: new TextDecoder().decode(whole.bytes) };
-}

@@ -54,9 +54,12 @@ export function serviceOf(services: ServiceRow[], path: string): ServiceRow | nu
 
 export type Listed = { as: "run" | "read" } | Refusal;
 
-/** Whether the service lists this path below its route for this method. A HEAD is what its GET is. */
+/**
+ * Whether the service lists this path below its route for this method. A HEAD is what its GET is. Paths are told apart
+ * as origins do, who undo every escape: else `a%21b` would pass by what is listed for `a!b`.
+ */
 export function listed(service: ServiceRow, method: string, path: string): Listed {
-  const below = path.slice(service.route.length);
+  const below = unescaped(path.slice(service.route.length));
   const entries = service.config.paths.filter((entry) => matches(entry.path, below));
   const entry =
     entries.find((e) => e.method === method) ??
@@ -66,6 +69,18 @@ export function listed(service: ServiceRow, method: string, path: string): Liste
   if (entries.length === 0) return refuse("not_found");
   const allow = [...new Set(entries.map((e) => e.method))].join(", ");
   return refuse("method_not_allowed", { facts: { method, allow }, headers: { allow } });
+}
+
+/** UTF-8 first, then ASCII, so that nothing is undone twice; what is not UTF-8 stays. */
+function unescaped(path: string): string {
+  const characters = path.replace(/(?:%[89a-f][0-9a-f])+/gi, (run) => {
+    try {
+      return decodeURIComponent(run);
+    } catch {
+      return run;
+    }
+  });
+  return characters.replace(/%[2-7][0-9a-f]/gi, decodeURIComponent);
 }
 
 function matches(pattern: string, below: string): boolean {

@@ -25,7 +25,10 @@ const PAUSE_MS = 100;
 
 const LEFT = "the request has left the line";
 
-export type Offer = { kind: "offer"; card: string } | { kind: "told"; finish: Finish } | { kind: "refused"; refusal: Refusal };
+export type Offer =
+  | { kind: "offer"; card: string }
+  | { kind: "told"; finish: Finish }
+  | { kind: "refused"; refusal: Refusal };
 
 type TicketStub = Awaited<ReturnType<ReturnType<Env["POOL"]["getByName"]>["enter"]>>;
 
@@ -99,7 +102,9 @@ export class Line {
         const reply = await this.#env.CARD.getByName(card).claim({ ...attempt, attempt: this.attempt });
         if ("no" in reply) {
           if (reply.no === "unlisted") await this.#provision();
-          await this.#tell((ticket) => ticket.declined(card, reply.no));
+          // An attempt has one life: what has ended asks again under a new id.
+          if (reply.no === "ended") await this.retry(this.#entry.avoid);
+          else await this.#tell((ticket) => ticket.declined(card, reply.no));
           return null;
         }
         const { number, origin, transport } = reply;
@@ -242,7 +247,8 @@ export class Lease {
         await this.#env.CARD.getByName(card).release(number, attempt, ending);
         return;
       } catch (error) {
-        if (tries === RELEASE_TRIES_MAX) console.error(JSON.stringify({ event: "release_lost", card, number, error: String(error) }));
+        if (tries === RELEASE_TRIES_MAX)
+          console.error(JSON.stringify({ event: "release_lost", card, number, error: String(error) }));
         else await scheduler.wait(PAUSE_MS * 2 ** tries);
       }
     }

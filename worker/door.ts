@@ -46,5 +46,7 @@ function finish(response: Response, trace: Trace): Response {
 function log(trace: Trace, method: string, path: string, status: number): void {
   const { id, clientId, startedAt, stages, fields } = trace;
   const ms = Date.now() - startedAt;
-  console.log(JSON.stringify({ event: "request", id, client_id: clientId, method, path, status, ms, ...stages, ...fields }));
+  console.log(
+    JSON.stringify({ event: "request", id, client_id: clientId, method, path, status, ms, ...stages, ...fields }),
+  );
 }

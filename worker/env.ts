@@ -72,7 +72,8 @@ export function config(env: Env): Config {
     keySecret: v.KEY_SECRET,
     adminToken: v.ADMIN_TOKEN ?? null,
     urlKeys: v.URL_KEYS,
-    access: v.ACCESS_CLIENT_ID && v.ACCESS_CLIENT_SECRET ? { id: v.ACCESS_CLIENT_ID, secret: v.ACCESS_CLIENT_SECRET } : null,
+    access:
+      v.ACCESS_CLIENT_ID && v.ACCESS_CLIENT_SECRET ? { id: v.ACCESS_CLIENT_ID, secret: v.ACCESS_CLIENT_SECRET } : null,
   };
   checked = { env, config: value };
   return value;

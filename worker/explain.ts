@@ -17,7 +17,10 @@ const BODY_BYTES_MAX = 8 * 1024 * 1024;
 export const FingerprintBody = z.strictObject({
   service: Id,
   /** Below the service's route. */
-  path: z.string().max(512).regex(/^[^?#]*$/, "a path below the service's route, without a query"),
+  path: z
+    .string()
+    .max(512)
+    .regex(/^[^?#]*$/, "a path below the service's route, without a query"),
   /** JSON already; its depth is the canonical form's business. */
   input: z.unknown().refine((input) => input !== undefined, "is needed"),
 });
@@ -58,11 +61,15 @@ export async function explainFingerprint(request: Request, env: Env, trace: Trac
   };
   const print = await fingerprint(ask, caller.tenant);
   return Response.json(
-    print.cacheable ? { cacheable: true, key: print.key, why_not: null } : { cacheable: false, key: null, why_not: print.why },
+    print.cacheable
+      ? { cacheable: true, key: print.key, why_not: null }
+      : { cacheable: false, key: null, why_not: print.why },
   );
 }
 
-async function askedFor(request: Request): Promise<(z.infer<typeof FingerprintBody> & { bytes: Uint8Array<ArrayBuffer> }) | Refusal> {
+async function askedFor(
+  request: Request,
+): Promise<(z.infer<typeof FingerprintBody> & { bytes: Uint8Array<ArrayBuffer> }) | Refusal> {
   const mediaType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null;
   if (!isJson(mediaType)) return refuse("unsupported_media_type", { facts: { expected: "application/json" } });
   const body = await readBody(request, { max: BODY_BYTES_MAX, checked: true });

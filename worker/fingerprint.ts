@@ -7,7 +7,14 @@ import { hex } from "./keys.ts";
 const KEY_VERSION = 1;
 
 export type WhyNot =
-  | "cache_disabled" | "not_a_run" | "not_post" | "body_streamed" | "no_body" | "no_seed" | "not_canonical" | "no_store";
+  | "cache_disabled"
+  | "not_a_run"
+  | "not_post"
+  | "body_streamed"
+  | "no_body"
+  | "no_seed"
+  | "not_canonical"
+  | "no_store";
 
 /** `scope` is the tenant, or `shared`; the answer is kept under `<scope>/answers/<key>`. */
 export type Fingerprint = { cacheable: true; key: string; scope: string } | { cacheable: false; why: WhyNot };
@@ -19,7 +26,17 @@ export async function fingerprint(ask: Ask, tenant: string): Promise<Fingerprint
   const scope = config.cache.shared ? "shared" : tenant;
   const content = await canonicalContent(ask);
   if (content === null) return { cacheable: false, why: "not_canonical" };
-  const material = [KEY_VERSION, scope, id, config.model_version, ask.method, ask.path, ask.query, typeOf(ask), content];
+  const material = [
+    KEY_VERSION,
+    scope,
+    id,
+    config.model_version,
+    ask.method,
+    ask.path,
+    ask.query,
+    typeOf(ask),
+    content,
+  ];
   return { cacheable: true, scope, key: await sha256(new TextEncoder().encode(JSON.stringify(material))) };
 }
 
@@ -45,7 +62,9 @@ function hasSeed(ask: Ask): boolean {
 function typeOf(ask: Ask): string | null {
   const header = ask.headers.get("content-type")?.toLowerCase() ?? null;
   if (ask.mediaType === null || header === null) return ask.mediaType;
-  const parameters = header.slice(ask.mediaType.length).replace(/;\s*(boundary=("[^"]*"|[^;]*)|charset="?utf-8"?\s*(?=;|$))/g, "");
+  const parameters = header
+    .slice(ask.mediaType.length)
+    .replace(/;\s*(boundary=("[^"]*"|[^;]*)|charset="?utf-8"?\s*(?=;|$))/g, "");
   return ask.mediaType + parameters.replaceAll(/\s/g, "");
 }
 
@@ -54,9 +73,10 @@ async function canonicalContent(ask: Ask): Promise<string | null> {
   if (ask.fields?.kind === "json") {
     const { value } = ask.fields;
     const { defaults } = ask.service.config;
-    const whole = typeof value === "object" && value !== null && !Array.isArray(value) ? { ...defaults, ...value } : value;
+    const whole =
+      typeof value === "object" && value !== null && !Array.isArray(value) ? { ...defaults, ...value } : value;
     try {
-      return canonicalize(whole) ?? null;
+      return isExact(whole) ? (canonicalize(whole) ?? null) : null;
     } catch {
       // Numbers that JSON cannot say again (1e400), lone surrogates, nesting beyond the stack.
       return null;
@@ -64,6 +84,12 @@ async function canonicalContent(ask: Ask): Promise<string | null> {
   }
   if (ask.fields?.kind === "form") return JSON.stringify(await Promise.all(ask.fields.parts.map(partDigest)));
   return ask.body.kind === "bytes" ? sha256(ask.body.bytes) : null;
+}
+
+/** Integers beyond 2^53 come rounded out of JSON.parse: requests that differ would share an answer. */
+function isExact(value: unknown): boolean {
+  if (typeof value === "number") return Number.isSafeInteger(value) || !Number.isInteger(value);
+  return typeof value !== "object" || value === null || Object.values(value).every(isExact);
 }
 
 async function partDigest(part: FormPart): Promise<unknown[]> {

@@ -39,7 +39,10 @@ app.all("*", async (c) => {
   const service = serviceOf(await catalog(c.env), at.path);
   if (service === null) return renderRefusal(refuse("not_found"), c.var.trace);
   const { trace } = c.var;
-  return reply(c, serve({ request: c.req.raw, env: c.env, ctx: c.executionCtx, trace, service, target: at, base: base(c) }));
+  return reply(
+    c,
+    serve({ request: c.req.raw, env: c.env, ctx: c.executionCtx, trace, service, target: at, base: base(c) }),
+  );
 });
 
 app.onError((error, c) => {
@@ -54,7 +57,10 @@ async function reply(c: Context<App>, work: Promise<Response | Refusal>): Promis
 }
 
 function only(c: Context<App>, allow: string): Response {
-  return renderRefusal(refuse("method_not_allowed", { facts: { method: c.req.method, allow }, headers: { allow } }), c.var.trace);
+  return renderRefusal(
+    refuse("method_not_allowed", { facts: { method: c.req.method, allow }, headers: { allow } }),
+    c.var.trace,
+  );
 }
 
 /** Our public address: as configured, else the one that the request came to. */
@@ -63,7 +69,14 @@ function base(c: Context<App>): string {
 }
 
 function result(c: Context<App, "/v1/results/:id">) {
-  return { request: c.req.raw, env: c.env, ctx: c.executionCtx, trace: c.var.trace, base: base(c), id: c.req.param("id") };
+  return {
+    request: c.req.raw,
+    env: c.env,
+    ctx: c.executionCtx,
+    trace: c.var.trace,
+    base: base(c),
+    id: c.req.param("id"),
+  };
 }
 
 export default app;

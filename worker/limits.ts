@@ -14,7 +14,10 @@ const FLOOD_WINDOW_MS = 10_000;
 export async function admit(env: Env, caller: Caller, trace: Trace, service: string): Promise<Refusal | null> {
   const { requests_per_minute, burst } = caller.limits;
   const request = { id: trace.id, clientId: trace.clientId, service };
-  const reply = await env.TENANT.getByName(caller.tenant).admit(request, { requestsPerMinute: requests_per_minute, burst });
+  const reply = await env.TENANT.getByName(caller.tenant).admit(request, {
+    requestsPerMinute: requests_per_minute,
+    burst,
+  });
   trace.headers.set("ratelimit", rateLimit(reply));
   if (reply.ok) return null;
   const retry_s = Math.ceil(reply.retryAfterMs / 1000);
@@ -45,5 +48,7 @@ function rateLimit(reply: RateReply): string {
 
 /** A structured-field list (RFC 9651) of strings with parameters. */
 function list(items: [name: string, parameters: Record<string, string | number>][]): string {
-  return serializeList(items.map(([name, parameters]): Item => [name, new Map(Object.entries(parameters)) as Parameters]));
+  return serializeList(
+    items.map(([name, parameters]): Item => [name, new Map(Object.entries(parameters)) as Parameters]),
+  );
 }

@@ -11,7 +11,11 @@ export interface Media {
   end: "whole" | "open" | "cut";
 }
 
-const ascii = (bytes: Uint8Array, at: number, length: number) => String.fromCharCode(...bytes.subarray(at, at + length));
+/** No sound is that long: what is said by streams that do not know their length. */
+const UNKNOWN_BYTES_MIN = 0x7fff_0000;
+
+const ascii = (bytes: Uint8Array, at: number, length: number) =>
+  String.fromCharCode(...bytes.subarray(at, at + length));
 
 /** Null for what is none of the known kinds. */
 export function media(bytes: Uint8Array): Media | null {
@@ -25,7 +29,8 @@ export function media(bytes: Uint8Array): Media | null {
   }
   if (ascii(bytes, 0, 4) === "fLaC") return { type: "audio/flac", end: "open" };
   if (ascii(bytes, 0, 4) === "OggS") return { type: "audio/ogg", end: "open" };
-  if (ascii(bytes, 0, 3) === "ID3" || (bytes[0] === 0xff && ((bytes[1] ?? 0) & 0xe6) === 0xe2)) return { type: "audio/mpeg", end: "open" };
+  if (ascii(bytes, 0, 3) === "ID3" || (bytes[0] === 0xff && ((bytes[1] ?? 0) & 0xe6) === 0xe2))
+    return { type: "audio/mpeg", end: "open" };
   return null;
 }
 
@@ -35,7 +40,7 @@ const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset,
 function pngEnd(bytes: Uint8Array): Media["end"] {
   const data = view(bytes);
   let hasData = false;
-  for (let at = 8; at + 12 <= bytes.byteLength; ) {
+  for (let at = 8; at + 12 <= bytes.byteLength;) {
     const length = data.getUint32(at);
     const type = ascii(bytes, at + 4, 4);
     at += 12 + length;
@@ -45,33 +50,58 @@ function pngEnd(bytes: Uint8Array): Media["end"] {
   return "cut";
 }
 
-/** Marker segments up to the scan, entropy-coded data, and EOI as the last marker. */
+/** Marker segments, entropy-coded data after each start of a scan, and EOI as the last thing. */
 function jpegEnd(bytes: Uint8Array): Media["end"] {
   const data = view(bytes);
-  for (let at = 2; at + 4 <= bytes.byteLength; ) {
+  let hasScan = false;
+  for (let at = 2; at + 2 <= bytes.byteLength;) {
     if (bytes[at] !== 0xff) return "cut";
     const marker = bytes[at + 1] ?? 0;
-    if (marker === 0xda) break;
-    at += 2 + data.getUint16(at + 2);
+    if (marker === 0xd9) return hasScan && at + 2 === bytes.byteLength ? "whole" : "cut";
+    if (marker === 0xff) {
+      // A fill byte.
+      at += 1;
+      continue;
+    }
     if (at + 4 > bytes.byteLength) return "cut";
-  }
-  return bytes.at(-2) === 0xff && bytes.at(-1) === 0xd9 ? "whole" : "cut";
-}
-
-/** The RIFF size is the rest of the file; a streamed WAV says 0 or the largest number instead. */
-function riffEnd(bytes: Uint8Array, sound: boolean): Media["end"] {
-  const data = view(bytes);
-  const size = data.getUint32(4, true);
-  if (sound && (size === 0 || size >= 0xffff_ffff - 64)) return "open";
-  const rest = bytes.byteLength - 8;
-  if (rest !== size && rest !== size + (size % 2)) return "cut";
-  if (!sound) return "whole";
-  for (let at = 12; at + 8 <= bytes.byteLength; ) {
-    const length = data.getUint32(at + 4, true);
-    if (ascii(bytes, at, 4) === "data") return at + 8 + length <= bytes.byteLength ? "whole" : "cut";
-    at += 8 + length + (length % 2);
+    at += 2 + data.getUint16(at + 2);
+    if (marker !== 0xda) continue;
+    hasScan = true;
+    at = scanEnd(bytes, at);
   }
   return "cut";
+}
+
+/** Where the next marker stands after entropy-coded data: FF 00 is a byte of it, RST0 to RST7 stand within it. */
+function scanEnd(bytes: Uint8Array, from: number): number {
+  for (let at = bytes.indexOf(0xff, from); at >= 0; at = bytes.indexOf(0xff, at + 1)) {
+    const next = bytes[at + 1] ?? 0;
+    if (next !== 0 && next !== 0xff && (next < 0xd0 || next > 0xd7)) return at;
+  }
+  return bytes.byteLength;
+}
+
+/** The RIFF size is the rest of the file. A streamed WAV says 0 or a very large number, or counts its header alone. */
+function riffEnd(bytes: Uint8Array, sound: boolean): Media["end"] {
+  const size = view(bytes).getUint32(4, true);
+  const rest = bytes.byteLength - 8;
+  if (sound && (size === 0 || size >= UNKNOWN_BYTES_MIN)) return "open";
+  const sounding = sound ? soundBytes(bytes) : null;
+  if (rest > size && sounding?.length === 0) return "open";
+  if (rest !== size && rest !== size + (size % 2)) return "cut";
+  if (!sound) return "whole";
+  return sounding !== null && sounding.from + sounding.length <= bytes.byteLength ? "whole" : "cut";
+}
+
+/** Where the samples stand in a WAV, as its `data` chunk says; null without one. */
+function soundBytes(bytes: Uint8Array): { from: number; length: number } | null {
+  const data = view(bytes);
+  for (let at = 12; at + 8 <= bytes.byteLength;) {
+    const length = data.getUint32(at + 4, true);
+    if (ascii(bytes, at, 4) === "data") return { from: at + 8, length };
+    at += 8 + length + (length % 2);
+  }
+  return null;
 }
 
 /** The bytes of base64 text (a `data:` prefix is allowed), or null. */

@@ -3,50 +3,133 @@ import type { Reason, Refusal } from "./refusal.ts";
 
 const MESSAGES: Record<Reason, { en: string; zh: string }> = {
   malformed_json: { en: "The body is not valid JSON: {detail}", zh: "请求体不是有效的 JSON：{detail}" },
-  invalid_field: { en: "{param}: {detail}", zh: "{param}：{detail}" },
-  bad_path: { en: "The path may not contain empty or dot segments, backslashes, or the escapes %2f, %5c, %2e.", zh: "路径不得包含空段、点段、反斜杠，或转义符 %2f、%5c、%2e。" },
-  missing: { en: "An API key is needed: send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", zh: "需要 API 密钥：请用 “Authorization: Bearer <密钥>” 或 “X-API-Key: <密钥>” 发送。" },
-  malformed: { en: "The API key is malformed, mistyped or given twice: {detail}", zh: "API 密钥格式不对、有误或重复给出：{detail}" },
+  invalid_field: { en: "{param}: {detail}", zh: "字段 {param} 无效：{detail}" },
+  bad_path: {
+    en: "The path may not contain empty or dot segments, backslashes, or the escapes %2f, %5c, %2e.",
+    zh: "路径不得包含空段、点段、反斜杠，或转义符 %2f、%5c、%2e。",
+  },
+  missing: {
+    en: "An API key is needed: send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.",
+    zh: "需要 API 密钥：请用 “Authorization: Bearer <密钥>” 或 “X-API-Key: <密钥>” 发送。",
+  },
+  malformed: {
+    en: "The API key is malformed, mistyped or given twice: {detail}",
+    zh: "API 密钥格式不对、有误或重复给出：{detail}",
+  },
   unknown: { en: "This API key is not known here.", zh: "此处没有该 API 密钥。" },
   expired: { en: "This API key has expired.", zh: "该 API 密钥已过期。" },
   revoked: { en: "This API key was revoked.", zh: "该 API 密钥已被吊销。" },
   scope: { en: "This API key lacks the scope '{scope}'.", zh: "该 API 密钥没有权限范围 “{scope}”。" },
   service: { en: "This API key may not use the service '{service}'.", zh: "该 API 密钥不能使用服务 “{service}”。" },
   tenant_disabled: { en: "This account is disabled.", zh: "该账户已停用。" },
-  bad_signature: { en: "The URL's signature is missing a part, doubled or wrong.", zh: "网址的签名不完整、重复或不正确。" },
+  bad_signature: {
+    en: "The URL's signature is missing a part, doubled or wrong.",
+    zh: "网址的签名不完整、重复或不正确。",
+  },
   role: { en: "Your role does not allow this: it needs '{role}'.", zh: "您的角色不允许此操作：需要 “{role}”。" },
   not_found: { en: "There is nothing here by that name.", zh: "这里没有该名称的内容。" },
-  method_not_allowed: { en: "This path does not take {method}; it takes {allow}.", zh: "此路径不接受 {method}，只接受 {allow}。" },
-  idempotency_in_flight: { en: "The first request with this Idempotency-Key is still being worked on.", zh: "带有此 Idempotency-Key 的第一个请求仍在处理中。" },
+  method_not_allowed: {
+    en: "This path does not take {method}; it takes {allow}.",
+    zh: "此路径不接受 {method}，只接受 {allow}。",
+  },
+  idempotency_in_flight: {
+    en: "The first request with this Idempotency-Key is still being worked on.",
+    zh: "带有此 Idempotency-Key 的第一个请求仍在处理中。",
+  },
   job_finished: { en: "The job has finished already.", zh: "该任务已经结束。" },
-  expired_signature: { en: "This link has expired; ask the API for a fresh one.", zh: "此链接已过期，请向 API 索取新的链接。" },
+  expired_signature: {
+    en: "This link has expired; ask the API for a fresh one.",
+    zh: "此链接已过期，请向 API 索取新的链接。",
+  },
   expired_result: { en: "This result was kept for its time and is gone.", zh: "该结果已过保存期，不复存在。" },
-  body_too_large: { en: "The body is larger than the {max_mb} MB that this service takes.", zh: "请求体超过此服务允许的 {max_mb} MB。" },
+  body_too_large: {
+    en: "The body is larger than the {max_mb} MB that this service takes.",
+    zh: "请求体超过此服务允许的 {max_mb} MB。",
+  },
   unsupported_media_type: { en: "This path takes {expected}.", zh: "此路径只接受 {expected}。" },
-  range_not_satisfiable: { en: "The range lies outside the result's {bytes} bytes.", zh: "所请求的范围超出结果的 {bytes} 字节。" },
-  idempotency_mismatch: { en: "This Idempotency-Key was used with another body.", zh: "此 Idempotency-Key 已用于不同的请求体。" },
-  requests: { en: "Your limit is {limit} requests a minute; the next one is possible in {retry_s} s.", zh: "您的上限为每分钟 {limit} 个请求；{retry_s} 秒后可再试。" },
-  concurrency: { en: "{waiting} of your requests are waiting in line already, the most for this service is {max}.", zh: "您已有 {waiting} 个请求在排队，此服务最多允许 {max} 个。" },
+  range_not_satisfiable: {
+    en: "The range lies outside the result's {bytes} bytes.",
+    zh: "所请求的范围超出结果的 {bytes} 字节。",
+  },
+  idempotency_mismatch: {
+    en: "This Idempotency-Key was used with another body.",
+    zh: "此 Idempotency-Key 已用于不同的请求体。",
+  },
+  requests: {
+    en: "Your limit is {limit} requests a minute; the next one is possible in {retry_s} s.",
+    zh: "您的上限为每分钟 {limit} 个请求；{retry_s} 秒后可再试。",
+  },
+  concurrency: {
+    en: "{waiting} of your requests are waiting in line already, the most for this service is {max}.",
+    zh: "您已有 {waiting} 个请求在排队，此服务最多允许 {max} 个。",
+  },
   quota: { en: "This month's quota of {quota} results is used up.", zh: "本月 {quota} 个结果的配额已用完。" },
-  address: { en: "Too many wrong API keys came from your address; try again in {retry_s} s.", zh: "来自您地址的错误 API 密钥过多；请 {retry_s} 秒后再试。" },
-  internal: { en: "Something went wrong on our side. Quote the request id when you ask about it.", zh: "服务内部出错。询问时请提供请求编号。" },
+  address: {
+    en: "Too many wrong API keys came from your address; try again in {retry_s} s.",
+    zh: "来自您地址的错误 API 密钥过多；请 {retry_s} 秒后再试。",
+  },
+  internal: {
+    en: "Something went wrong on our side. Quote the request id when you ask about it.",
+    zh: "服务内部出错。询问时请提供请求编号。",
+  },
   origin_refused: { en: "The GPU server refused the connection.", zh: "GPU 服务器拒绝连接。" },
   origin_reset: { en: "The GPU server broke the connection off.", zh: "GPU 服务器中断了连接。" },
   origin_invalid: { en: "The GPU server's answer was not valid: {detail}", zh: "GPU 服务器的应答无效：{detail}" },
   origin_status: { en: "The GPU server answered with status {status}.", zh: "GPU 服务器返回状态 {status}。" },
-  origin_config: { en: "The way to the GPU server is set up wrongly (its access policy refused us); the operator has to mend it.", zh: "到 GPU 服务器的通路配置有误（其访问策略拒绝了我们），需要运维人员修复。" },
+  origin_config: {
+    en: "The way to the GPU server is set up wrongly (its access policy refused us); the operator has to mend it.",
+    zh: "到 GPU 服务器的通路配置有误（其访问策略拒绝了我们），需要运维人员修复。",
+  },
   tunnel_down: { en: "The tunnel to the GPU server is down.", zh: "到 GPU 服务器的隧道已断开。" },
   queue_full: { en: "The waiting room is full ({length} of {max}).", zh: "等候队列已满（{length}/{max}）。" },
   queue_timeout: { en: "No GPU slot came free within {waited_s} s.", zh: "{waited_s} 秒内没有空闲的 GPU 槽位。" },
-  deadline_unmeetable: { en: "Your deadline cannot be met: by the present estimate the first byte comes in {estimate_s} s.", zh: "无法满足您的期限：按目前估计，首字节需要 {estimate_s} 秒。" },
+  deadline_unmeetable: {
+    en: "Your deadline cannot be met: by the present estimate the first byte comes in {estimate_s} s.",
+    zh: "无法满足您的期限：按目前估计，首字节需要 {estimate_s} 秒。",
+  },
   no_healthy_card: { en: "No GPU card of this service takes work at the moment.", zh: "此服务目前没有可用的 GPU 卡。" },
   paused: { en: "This service is paused by its operator.", zh: "此服务已被运维人员暂停。" },
-  origin_timeout: { en: "The GPU server was silent for longer than {read_s} s.", zh: "GPU 服务器沉默超过 {read_s} 秒。" },
-  not_cached: { en: "Only a stored answer was asked for, and there is none.", zh: "只请求已存储的应答，但没有存储的应答。" },
+  origin_timeout: {
+    en: "The GPU server was silent for longer than {read_s} s.",
+    zh: "GPU 服务器沉默超过 {read_s} 秒。",
+  },
+  not_cached: {
+    en: "Only a stored answer was asked for, and there is none.",
+    zh: "只请求已存储的应答，但没有存储的应答。",
+  },
   client_gone: { en: "The caller hung up.", zh: "调用方已断开连接。" },
 };
 
+/** Chinese for the details that are ours; those of parsers stay as they are. */
+const DETAILS: [en: RegExp, zh: string][] = [
+  [/^may not be given by URL$/, "不得以网址给出"],
+  [/^may not be given$/, "不得给出"],
+  [/^must be a text$/, "必须是文本"],
+  [/^must be a number$/, "必须是数字"],
+  [/^must be a number or a text$/, "必须是数字或文本"],
+  [/^must be at most (\S+)$/, "最大为 $1"],
+  [/^must have at most (\d+) characters$/, "最多 $1 个字符"],
+  [/^must be 1 to (\d+) seconds$/, "必须为 1 到 $1 秒"],
+  [/^more than (\d+) parts$/, "超过 $1 个部分"],
+  [/^is not a well-formed form$/, "不是格式正确的表单"],
+  [/^is not a number$/, "不是数字"],
+  [/^is needed$/, "必须给出"],
+  [/^did not arrive: (\d+) s without a byte$/, "没有到达：$1 秒内没有数据"],
+  [/^it is empty$/, "内容为空"],
+  [/^it is not UTF-8$/, "不是 UTF-8"],
+  [/^not a key of this API$/, "不是此 API 的密钥"],
+  [/^two different credentials$/, "给出了两个不同的凭据"],
+  [/^too long$/, "过长"],
+  [/^the checksum is wrong$/, "校验和错误"],
+];
+
+function inChinese(detail: string): string {
+  const [en, zh] = DETAILS.find(([pattern]) => pattern.test(detail)) ?? [];
+  return en === undefined || zh === undefined ? detail : detail.replace(en, zh);
+}
+
 export function message(refusal: Refusal, language: "en" | "zh"): string {
   const facts: Record<string, string | number> = { ...refusal.facts, param: refusal.param ?? "" };
+  if (language === "zh" && typeof facts["detail"] === "string") facts["detail"] = inChinese(facts["detail"]);
   return MESSAGES[refusal.reason][language].replace(/\{(\w+)\}/g, (_, name: string) => String(facts[name] ?? ""));
 }

@@ -8,6 +8,7 @@ import type { Ask } from "./ask.ts";
 import { isJson } from "./ask.ts";
 import type { Reason, Refusal, Started } from "./refusal.ts";
 import { refuse } from "./refusal.ts";
+import type { Silence } from "./silence.ts";
 
 /** An answer whose headers are larger is not valid. */
 const HEADER_BYTES_MAX = 32 * 1024;
@@ -44,6 +45,8 @@ export interface Failure {
   failed: true;
   reason: Reason;
   facts: Refusal["facts"];
+  /** The field at fault, where the caller was. */
+  param: string | null;
   started: Started;
   /** Nothing of it can still be running. */
   clean: boolean;
@@ -54,41 +57,21 @@ export function isFailure(value: unknown): value is Failure {
 }
 
 export function failure(reason: Reason, started: Started, clean: boolean, facts: Refusal["facts"] = {}): Failure {
-  return { failed: true, reason, facts, started, clean };
+  return { failed: true, reason, facts, param: null, started, clean };
 }
 
-export function asRefusal(failed: Failure): Refusal {
-  return refuse(failed.reason, { facts: failed.facts, started: failed.started });
-}
-
-/** A timer for silence that aborts the call; every byte sets it anew. */
-export class Silence {
-  readonly #ms: number;
-  readonly #controller: AbortController;
-  #timer: ReturnType<typeof setTimeout> | null = null;
-  lapsed = false;
-
-  constructor(ms: number, controller: AbortController) {
-    this.#ms = ms;
-    this.#controller = controller;
-    this.heard();
-  }
-
-  heard(): void {
-    this.stop();
-    this.#timer = setTimeout(() => {
-      this.lapsed = true;
-      this.#controller.abort(new Error("silence"));
-    }, this.#ms);
-  }
-
-  stop(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer);
-  }
+export function asRefusal({ reason, facts, param, started }: Failure): Refusal {
+  return refuse(reason, { facts, param, started });
 }
 
 /** Sends the ask and waits for the head of the answer. */
-export async function callOrigin(ask: Ask, route: Route, call: Call, controller: AbortController, silence: Silence): Promise<Response | Failure> {
+export async function callOrigin(
+  ask: Ask,
+  route: Route,
+  call: Call,
+  controller: AbortController,
+  silence: Silence,
+): Promise<Response | Failure> {
   const sentAt = Date.now();
   let response: Response;
   try {
@@ -119,9 +102,15 @@ const NOT_SENT =
 
 function originHeaders(ask: Ask, route: Route, call: Call): Headers {
   const headers = new Headers();
-  const connection = new Set((ask.headers.get("connection") ?? "").toLowerCase().split(",").map((name) => name.trim()));
+  const connection = new Set(
+    (ask.headers.get("connection") ?? "")
+      .toLowerCase()
+      .split(",")
+      .map((name) => name.trim()),
+  );
   if (!call.cacheable) {
-    for (const [name, value] of ask.headers) if (!NOT_SENT.test(name) && !connection.has(name)) headers.append(name, value);
+    for (const [name, value] of ask.headers)
+      if (!NOT_SENT.test(name) && !connection.has(name)) headers.append(name, value);
   }
   const contentType = ask.headers.get("content-type");
   if (contentType !== null && ask.body.kind !== "none") headers.set("content-type", contentType);
@@ -178,7 +167,7 @@ function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Fai
 }
 
 function no(reason: Reason, started: Started, facts: Refusal["facts"] = {}): Omit<Failure, "clean"> {
-  return { failed: true, reason, facts, started };
+  return { failed: true, reason, facts, param: null, started };
 }
 
 /** Reads a failed answer to its end, so that its slot is known to be free; false when the end was not seen. */
@@ -187,7 +176,7 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
   const reader = response.body.getReader();
   const until = Date.now() + FAILED_READ_MS;
   try {
-    for (let bytes = 0; bytes <= FAILED_BYTES_MAX && Date.now() <= until; ) {
+    for (let bytes = 0; bytes <= FAILED_BYTES_MAX && Date.now() <= until;) {
       const read = await Promise.race([reader.read(), scheduler.wait(FAILED_READ_MS).then(() => null)]);
       if (read === null) break;
       if (read.done) return true;
@@ -207,7 +196,8 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
  */
 async function lost(route: Route, afterMs: number, error: unknown): Promise<Failure> {
   const early = afterMs <= REFUSED_MS_MAX;
-  if (early && route.transport === "direct" && (await isShut(new URL(route.origin)))) return failure("origin_refused", "no", true);
+  if (early && route.transport === "direct" && (await isShut(new URL(route.origin))))
+    return failure("origin_refused", "no", true);
   console.warn(JSON.stringify({ event: "origin_lost", error: String(error).slice(0, 200) }));
   return failure("origin_reset", "unknown", false);
 }
@@ -232,7 +222,12 @@ const NOT_HANDED_ON =
 /** The origin's headers that the caller gets. */
 export function handedOn(response: Response, ask: Ask): Headers {
   const headers = new Headers();
-  const connection = new Set((response.headers.get("connection") ?? "").toLowerCase().split(",").map((name) => name.trim()));
+  const connection = new Set(
+    (response.headers.get("connection") ?? "")
+      .toLowerCase()
+      .split(",")
+      .map((name) => name.trim()),
+  );
   for (const [name, value] of response.headers) {
     if (!NOT_HANDED_ON.test(name) && !connection.has(name)) headers.append(name, value);
   }
@@ -240,7 +235,8 @@ export function handedOn(response: Response, ask: Ask): Headers {
   const retryAfter = response.status >= 400 ? response.headers.get("retry-after") : null;
   if (retryAfter !== null) headers.set("retry-after", retryAfter);
   // CosyVoice's own routes send bare samples without a type.
-  if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok) headers.set("content-type", "audio/pcm");
+  if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok)
+    headers.set("content-type", "audio/pcm");
   headers.set("x-content-type-options", "nosniff");
   // A page of an origin must not act as a page of this host.
   headers.set("content-security-policy", "sandbox");

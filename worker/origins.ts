@@ -18,7 +18,8 @@ export function originProblem(text: string, local: boolean): string | null {
 }
 
 /** Names that resolve inside private networks, by the special-use registries (RFC 6761, RFC 8375, RFC 9476). */
-const PRIVATE_NAME = /(^|\.)(localhost|local|internal|intranet|lan|home|corp|private|home\.arpa|test|invalid|alt|onion|in-addr\.arpa|ip6\.arpa)\.?$/i;
+const PRIVATE_NAME =
+  /(^|\.)(localhost|local|internal|intranet|lan|home|corp|private|home\.arpa|test|invalid|alt|onion|in-addr\.arpa|ip6\.arpa)\.?$/i;
 
 /** A name with a dot that is not special-use, or an IPv4 address outside the special-purpose registry (RFC 6890). */
 export function isPublicHost(hostname: string): boolean {
@@ -26,7 +27,8 @@ export function isPublicHost(hostname: string): boolean {
   const v4 = /^(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(hostname);
   if (v4) return isPublicV4(Number(v4[1]), Number(v4[2]), Number(v4[3]));
   // IPv6 literals: only global unicast 2000::/3, less documentation and the tunnels that embed IPv4 addresses.
-  if (hostname.startsWith("[")) return /^\[[23][0-9a-f]{3}:/i.test(hostname) && !/^\[(2001:db8:|2002:|2001:0?:|3fff:)/i.test(hostname);
+  if (hostname.startsWith("["))
+    return /^\[[23][0-9a-f]{3}:/i.test(hostname) && !/^\[(2001:db8:|2002:|2001:0?:|3fff:)/i.test(hostname);
   return hostname.replace(/\.$/, "").includes(".") && !PRIVATE_NAME.test(hostname);
 }
 

@@ -3,7 +3,14 @@
  * Called after every change, and again by whoever finds an object that is behind.
  */
 import type { CardConfig, PoolConfig } from "../durable-objects/protocol.ts";
-import { cardsOfService, listingsOfCards, serviceById, type CardRow, type ListingRow, type ServiceRow } from "./db/queries.ts";
+import {
+  cardsOfService,
+  listingsOfCards,
+  serviceById,
+  type CardRow,
+  type ListingRow,
+  type ServiceRow,
+} from "./db/queries.ts";
 import type { Env } from "./env.ts";
 
 /** Cards told at the same time. */
@@ -16,7 +23,10 @@ export async function provision(env: Env, serviceId: string): Promise<void> {
     await retirePool(env, serviceId);
     return;
   }
-  await provisionCards(env, cards.map((c) => c.card));
+  await provisionCards(
+    env,
+    cards.map((c) => c.card),
+  );
   await env.POOL.getByName(serviceId).configure(poolConfig(service, cards));
 }
 
@@ -24,7 +34,10 @@ export async function provision(env: Env, serviceId: string): Promise<void> {
 export async function provisionCards(env: Env, cards: CardRow[]): Promise<void> {
   for (let i = 0; i < cards.length; i += TOLD_AT_ONCE) {
     const some = cards.slice(i, i + TOLD_AT_ONCE);
-    const listings = await listingsOfCards(env, some.map((card) => card.id));
+    const listings = await listingsOfCards(
+      env,
+      some.map((card) => card.id),
+    );
     await Promise.all(
       some.map((card) => {
         const own = listings.filter((l) => l.listing.cardId === card.id);

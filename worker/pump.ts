@@ -6,7 +6,7 @@
  */
 import { Room } from "./buffers.ts";
 import { concat } from "./body.ts";
-import type { Silence } from "./origin.ts";
+import type { Silence } from "./silence.ts";
 
 /** Bytes on the way to one caller; only beyond them a slow caller holds the origin back. */
 const QUEUE_BYTES_MAX = 1024 * 1024;
@@ -43,7 +43,13 @@ export function pump(source: Source, first: Uint8Array[], length: number | null,
   return { readable, ended, drained: queue.drained };
 }
 
-async function read(source: Source, first: Uint8Array[], length: number | null, silence: Silence, queue: Queue): Promise<PumpEnd> {
+async function read(
+  source: Source,
+  first: Uint8Array[],
+  length: number | null,
+  silence: Silence,
+  queue: Queue,
+): Promise<PumpEnd> {
   const room = new Room();
   let kept: Uint8Array[] | null = [];
   let total = 0;

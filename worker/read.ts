@@ -1,10 +1,11 @@
 /** `read` paths: questions to an origin that take no slot. Any card that takes work may answer, in a short time. */
 import type { Env } from "./env.ts";
 import type { Ask } from "./ask.ts";
-import { asRefusal, type Call, callOrigin, type Failure, handedOn, isFailure, Silence } from "./origin.ts";
+import { asRefusal, type Call, callOrigin, type Failure, handedOn, isFailure } from "./origin.ts";
 import { pump } from "./pump.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import type { Trace } from "./trace.ts";
+import { Silence } from "./silence.ts";
 
 /** Longest silence of an origin that is only asked. */
 const READ_MS = 15_000;
@@ -37,7 +38,13 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
     const silence = new Silence(READ_MS, controller);
     const route = { origin: listing.origin, transport: listing.transport, access: reading.access };
     const sentAt = Date.now();
-    const reply = await callOrigin(ask, route, { ...reading.call, number: null, cacheable: false, readMs: READ_MS }, controller, silence);
+    const reply = await callOrigin(
+      ask,
+      route,
+      { ...reading.call, number: null, cacheable: false, readMs: READ_MS },
+      controller,
+      silence,
+    );
     trace.stages.origin = Date.now() - sentAt;
     if (!isFailure(reply)) return answer(reading, reply, card, silence);
     silence.stop();

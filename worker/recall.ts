@@ -7,7 +7,9 @@ import { keep, pieces, type Whole } from "./store.ts";
  * The stored answer of this ask: the tenant's own, else (for a shared cache) the shared one, which becomes the
  * tenant's own on first use, with results of its own.
  */
-export async function findStored(running: Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">): Promise<Stored | "expired" | null> {
+export async function findStored(
+  running: Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">,
+): Promise<Stored | "expired" | null> {
   const { env, ask, print, caller, trace, base, ctx } = running;
   if (!print.cacheable) return null;
   const now = Date.now();
@@ -19,7 +21,13 @@ export async function findStored(running: Pick<Running, "env" | "ask" | "print" 
   const whole: Whole = { status: shared.status, headers: shared.headers, bytes, endKnown: true };
   const found = pieces(ask, whole);
   const later = (work: Promise<unknown>) => ctx.waitUntil(work);
-  const keeping = { ask, tenant: caller.tenant, requestId: trace.id, later, answer: { fingerprint: print.key, shared: false, replace: own === "expired" } };
+  const keeping = {
+    ask,
+    tenant: caller.tenant,
+    requestId: trace.id,
+    later,
+    answer: { fingerprint: print.key, shared: false, replace: own === "expired" },
+  };
   const kept = await keep(env, keeping, whole, "problem" in found ? [] : found, now);
   return { ...shared, body: bytes.buffer, results: kept.results.map((row) => row.id) };
 }

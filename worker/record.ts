@@ -11,7 +11,11 @@ export function record(
   refused = false,
 ): void {
   const kept = env.TENANT.getByName(caller.tenant).record(trace.id, state, status, results, refused);
-  ctx.waitUntil(kept.catch((error: unknown) => console.warn(JSON.stringify({ event: "record_lost", request: trace.id, error: String(error) }))));
+  ctx.waitUntil(
+    kept.catch((error: unknown) =>
+      console.warn(JSON.stringify({ event: "record_lost", request: trace.id, error: String(error) })),
+    ),
+  );
 }
 
 /** The last word on a request that took a ticket and got no answer: its record, its token back, the refusal. */

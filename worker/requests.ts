@@ -10,7 +10,13 @@ import { timed, type Trace } from "./trace.ts";
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
 
 /** By our id, or by the caller's own X-Request-Id (the latest of that name within the tenant). */
-export async function getRequest(request: Request, env: Env, trace: Trace, base: string, id: string): Promise<Response | Refusal> {
+export async function getRequest(
+  request: Request,
+  env: Env,
+  trace: Trace,
+  base: string,
+  id: string,
+): Promise<Response | Refusal> {
   const caller = await timed(trace, "auth", () => authenticate(request, env));
   if (isRefusal(caller)) return caller;
   trace.headers.set("ratelimit-policy", ratePolicy(caller));

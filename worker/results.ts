@@ -35,7 +35,8 @@ export async function getResult(asking: Asking): Promise<Response | Refusal> {
   if (found === null) return refuse("not_found");
   const answer = await answerWith(asking, found, reader.tenant);
   // What was opened and is not sent must be let go.
-  if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range"))) await letGo(found.body);
+  if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range")))
+    await letGo(found.body);
   return answer;
 }
 
@@ -68,12 +69,19 @@ async function find({ request, env, ctx, base, id }: Asking): Promise<Found | nu
   return { result, body: new Response(bytes).body, near: false };
 }
 
-async function answerWith(asking: Asking, { result, body, near }: Found, tenant: string | null): Promise<Response | Refusal> {
+async function answerWith(
+  asking: Asking,
+  { result, body, near }: Found,
+  tenant: string | null,
+): Promise<Response | Refusal> {
   const { request, env, trace, id } = asking;
   const now = Date.now();
   if (tenant !== null && tenant !== result.tenant) return refuse("not_found");
   if (result.expiresAt <= now) return refuse("expired_result");
-  trace.headers.set("cache-status", near ? `portico; hit; ttl=${Math.floor((result.expiresAt - now) / 1000)}` : "portico; fwd=miss");
+  trace.headers.set(
+    "cache-status",
+    near ? `portico; hit; ttl=${Math.floor((result.expiresAt - now) / 1000)}` : "portico; fwd=miss",
+  );
   const etag = `"${result.sha256}"`;
   const headers = resultHeaders(result, new URL(request.url).searchParams.get("download"), now);
   if (preconditionFailed(request.headers, etag, result.createdAt)) {
@@ -82,7 +90,10 @@ async function answerWith(asking: Asking, { result, body, near }: Found, tenant:
   if (isNotModified(request.headers, etag, result.createdAt)) return new Response(null, { status: 304, headers });
   const range = requestedRange(request, etag, result.bytes);
   if (range === "unsatisfiable") {
-    return refuse("range_not_satisfiable", { facts: { bytes: result.bytes }, headers: { "content-range": `bytes */${result.bytes}` } });
+    return refuse("range_not_satisfiable", {
+      facts: { bytes: result.bytes },
+      headers: { "content-range": `bytes */${result.bytes}` },
+    });
   }
   describe(headers, result, range);
   const status = range === null ? 200 : 206;
@@ -95,7 +106,11 @@ async function answerWith(asking: Asking, { result, body, near }: Found, tenant:
 async function putNear(base: string, result: Result, bytes: ArrayBuffer, now: number): Promise<void> {
   const life = Math.min(EDGE_S_MAX, Math.floor((result.expiresAt - now) / 1000));
   if (life < 1) return;
-  const headers = { "cache-control": `max-age=${life}`, "content-length": String(bytes.byteLength), [META]: JSON.stringify(result) };
+  const headers = {
+    "cache-control": `max-age=${life}`,
+    "content-length": String(bytes.byteLength),
+    [META]: JSON.stringify(result),
+  };
   try {
     await caches.default.put(edgeUrl(base, resultKey(result.id)), new Response(bytes, { headers }));
   } catch (error) {
@@ -135,14 +150,21 @@ function resultHeaders(meta: Result, download: string | null, now: number): Head
 
 function describe(headers: Headers, meta: Result, range: ByteRange | null): void {
   headers.set("content-length", String(range === null ? meta.bytes : range.length));
-  if (range !== null) headers.set("content-range", `bytes ${range.offset}-${range.offset + range.length - 1}/${meta.bytes}`);
+  if (range !== null)
+    headers.set("content-range", `bytes ${range.offset}-${range.offset + range.length - 1}/${meta.bytes}`);
 }
+
+/** What a name must not be shown or split by: control characters, and those that turn its direction. */
+const UNFIT = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
 /** RFC 6266: a plain name for old clients, RFC 8187 for the rest; never a path. */
 function disposition(name: string): string {
-  const base = name.split(/[/\\]/).at(-1)?.slice(0, 200) || "result";
+  const base = name.split(/[/\\]/).at(-1)?.replace(UNFIT, "_").slice(0, 200) || "result";
   const plain = base.replace(/[^\w. -]/g, "_");
-  const encodedName = encodeURIComponent(base.toWellFormed()).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+  const encodedName = encodeURIComponent(base.toWellFormed()).replace(
+    /['()*]/g,
+    (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
   return `attachment; filename="${plain}"; filename*=UTF-8''${encodedName}`;
 }
 

@@ -71,6 +71,10 @@ function boundProblem(name: string, value: unknown, most: number, form: boolean)
 
 /** Python also takes `4_096`, the digits of every script, `inf` and `nan`. */
 function looksLikeNumber(text: string): boolean {
-  const plain = text.normalize("NFKC").replace(/\p{Nd}/gu, "0").replaceAll("_", "").trim();
+  const plain = text
+    .normalize("NFKC")
+    .replace(/\p{Nd}/gu, "0")
+    .replaceAll("_", "")
+    .trim();
   return /^[+-]?(inf(inity)?|nan)$/i.test(plain) || (plain !== "" && !Number.isNaN(Number(plain)));
 }

@@ -108,7 +108,10 @@ async function beforeDeadline(work: Promise<Answer | Refusal>, { ask }: Running)
 }
 
 /** What came of the run of somebody who asked for the same; null: it has to be run again. */
-async function sharedAnswer(running: Running, offer: Extract<Offer, { kind: "told" }>): Promise<Answer | Refusal | null> {
+async function sharedAnswer(
+  running: Running,
+  offer: Extract<Offer, { kind: "told" }>,
+): Promise<Answer | Refusal | null> {
   const { finish } = offer;
   if (finish.kind === "failed") {
     const reason = (finish.reason in REASONS ? finish.reason : "origin_reset") as Reason;
@@ -122,5 +125,11 @@ async function sharedAnswer(running: Running, offer: Extract<Offer, { kind: "tol
   const stored = await findStored(running);
   if (stored === null || stored === "expired") return null;
   record(running, "succeeded", stored.status, stored.results);
-  return { status: stored.status, headers: stored.headers, body: stored.body, results: stored.results, cache: "collapsed" };
+  return {
+    status: stored.status,
+    headers: stored.headers,
+    body: stored.body,
+    results: stored.results,
+    cache: "collapsed",
+  };
 }

@@ -64,21 +64,45 @@ async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Re
   const { access } = config(env);
   if (ask.as === "read") {
     const { host, protocol } = new URL(base);
-    const call = { requestId: trace.id, clientAddress: address, publicHost: host, publicProtocol: protocol.slice(0, -1) };
+    const call = {
+      requestId: trace.id,
+      clientAddress: address,
+      publicHost: host,
+      publicProtocol: protocol.slice(0, -1),
+    };
     return readOrigin({ env, ctx, ask, trace, call, access, provision: () => provision(env, service.id) });
   }
   const replace = ask.directives.noCache || found === "expired";
   const answer = await run({
-    env, ctx, config: config(env), trace, caller, ask, print, priority: "normal", gone: request.signal, base, clientAddress: address, replace,
+    env,
+    ctx,
+    config: config(env),
+    trace,
+    caller,
+    ask,
+    print,
+    priority: "normal",
+    gone: request.signal,
+    base,
+    clientAddress: address,
+    replace,
   });
   return isRefusal(answer) ? answer : render(serving, ask, answer);
 }
 
 /** The hit, or why there is none: null, or an answer that is over its time. */
-async function haveWeGotIt(serving: Serving, caller: Caller, ask: Ask, print: Fingerprint): Promise<Response | Refusal | "expired" | null> {
+async function haveWeGotIt(
+  serving: Serving,
+  caller: Caller,
+  ask: Ask,
+  print: Fingerprint,
+): Promise<Response | Refusal | "expired" | null> {
   const { env, trace, base, ctx } = serving;
   const { noCache } = ask.directives;
-  const stored = print.cacheable && !noCache ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base, ctx })) : null;
+  const stored =
+    print.cacheable && !noCache
+      ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base, ctx }))
+      : null;
   if (stored === null || stored === "expired") return stored;
   const flood = await guardHit(env, caller);
   if (flood !== null) {
@@ -104,7 +128,10 @@ async function render(serving: Serving, ask: Ask, answer: Answer): Promise<Respo
   const { trace } = serving;
   const forward = ask.directives.noCache && answer.cache === "stored" ? "request" : "miss";
   const suffix = answer.cache === "stored" || answer.cache === "collapsed" ? `; ${answer.cache}` : "";
-  trace.headers.set("cache-status", answer.cache === "bypass" ? "portico; fwd=bypass" : `portico; fwd=${forward}${suffix}`);
+  trace.headers.set(
+    "cache-status",
+    answer.cache === "bypass" ? "portico; fwd=bypass" : `portico; fwd=${forward}${suffix}`,
+  );
   trace.fields["cache"] = answer.cache;
   const headers = new Headers(answer.headers);
   await link(serving, headers, answer.results);

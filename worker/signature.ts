@@ -18,7 +18,12 @@ export async function signedUrl({ urlKeys }: Config, base: string, id: string, n
 }
 
 /** Null when the query signs this id and has not expired. The signature is looked at before the expiry. */
-export async function signatureRefusal({ urlKeys }: Config, id: string, query: URLSearchParams, now: number): Promise<Refusal | null> {
+export async function signatureRefusal(
+  { urlKeys }: Config,
+  id: string,
+  query: URLSearchParams,
+  now: number,
+): Promise<Refusal | null> {
   const [exp, kid, sig] = ["exp", "kid", "sig"].map((name) => query.getAll(name));
   if (exp?.length !== 1 || kid?.length !== 1 || sig?.length !== 1) return refuse("bad_signature");
   const secret = urlKeys.find(([known]) => known === kid[0])?.[1];

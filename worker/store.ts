@@ -41,7 +41,8 @@ export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
   const type = whole.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null;
   const { kind } = ask.service.config;
   if (isJson(type)) return jsonPieces(kind, whole.bytes);
-  if (kind === "image" && ask.as === "run" && !type?.startsWith("image/")) return { problem: "it is neither JSON nor an image" };
+  if (kind === "image" && ask.as === "run" && !type?.startsWith("image/"))
+    return { problem: "it is neither JSON nor an image" };
   if (type === null || !/^(image|audio)\//.test(type)) return [];
   const found = media(whole.bytes);
   if (found?.end === "cut") return { problem: `its ${found.type} is damaged` };
@@ -100,14 +101,18 @@ export async function keep(env: Env, keeping: Keeping, whole: Whole, found: Piec
     if (stores && own !== null) writes.push(putAnswer(env, own, whole, meta, keeping.answer?.replace === true));
     if (stores && keeping.answer?.shared) {
       const shared = { ...meta, results: "" };
-      writes.push(putAnswer(env, answerKey("shared", keeping.answer.fingerprint), whole, shared, keeping.answer.replace));
+      writes.push(
+        putAnswer(env, answerKey("shared", keeping.answer.fingerprint), whole, shared, keeping.answer.replace),
+      );
     }
     await Promise.all(writes);
     const entries = stores && own !== null ? answerRows(keeping, own, whole, meta, now) : [];
     keeping.later(recordRows(env, rows, entries));
     return { results: rows, answer: stores && own !== null ? { key: own, meta } : null };
   } catch (error) {
-    console.error(JSON.stringify({ event: "store_failed", request: keeping.requestId, service: service.id, error: String(error) }));
+    console.error(
+      JSON.stringify({ event: "store_failed", request: keeping.requestId, service: service.id, error: String(error) }),
+    );
     return { results: [], answer: null };
   }
 }
@@ -147,7 +152,10 @@ function answerMeta(keeping: Keeping, whole: Whole, rows: ResultRow[], now: numb
     storedAt: String(now),
     expiresAt: String(now + keeping.ask.service.config.cache.ttl_s * 1000),
     maker: keeping.tenant,
-    headers: headers.length <= HEADERS_LENGTH_MAX ? headers : JSON.stringify([["content-type", whole.headers.get("content-type") ?? ""]]),
+    headers:
+      headers.length <= HEADERS_LENGTH_MAX
+        ? headers
+        : JSON.stringify([["content-type", whole.headers.get("content-type") ?? ""]]),
   };
 }
 
@@ -192,7 +200,14 @@ export const resultKey = (id: string) => `results/${id}`;
 /** What stands beside a result's bytes, so that a reader needs one look at R2 and nothing else. */
 function resultMeta(row: ResultRow): Record<string, string> {
   const { tenantId, sha256: digest, visibility, answerKey: answer, createdAt, expiresAt } = row;
-  return { tenant: tenantId, sha256: digest, visibility, answer: answer ?? "", createdAt: String(createdAt), expiresAt: String(expiresAt) };
+  return {
+    tenant: tenantId,
+    sha256: digest,
+    visibility,
+    answer: answer ?? "",
+    createdAt: String(createdAt),
+    expiresAt: String(expiresAt),
+  };
 }
 
 /** A result as it lies in R2. */

@@ -2,8 +2,9 @@
 import { type Ask } from "./ask.ts";
 import { concat } from "./body.ts";
 import { Room } from "./buffers.ts";
-import { failure, type Failure, handedOn, type Silence } from "./origin.ts";
+import { failure, type Failure, handedOn } from "./origin.ts";
 import type { Whole } from "./store.ts";
+import type { Silence } from "./silence.ts";
 
 /** Answers up to this are read whole before they are handed on: failover until the last byte, checked, stored. */
 const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
@@ -30,20 +31,34 @@ export interface TakenStream {
  * Whole: what has a length or is of a kind that is made at once, up to a limit. What is longer, and streamed sound and
  * events, goes on as a stream.
  */
-export async function take(response: Response, ask: Ask, silence: Silence): Promise<TakenWhole | TakenStream | Failure> {
+export async function take(
+  response: Response,
+  ask: Ask,
+  silence: Silence,
+): Promise<TakenWhole | TakenStream | Failure> {
   const { status, body } = response;
   const headers = handedOn(response, ask);
   const declared = response.headers.get("content-encoding") === null ? response.headers.get("content-length") : null;
   const length = declared === null ? null : Number(declared);
   const endKnown = length !== null || /\bchunked\b/i.test(response.headers.get("transfer-encoding") ?? "");
   const room = new Room();
-  if (body === null) return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown: true }, room };
-  const stream = { kind: "stream" as const, status, headers, reader: body.getReader(), first: [] as Uint8Array[], length, endKnown };
+  if (body === null)
+    return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown: true }, room };
+  const stream = {
+    kind: "stream" as const,
+    status,
+    headers,
+    reader: body.getReader(),
+    first: [] as Uint8Array[],
+    length,
+    endKnown,
+  };
   if (!isMadeAtOnce(headers, length, status)) return begin(stream, silence);
   try {
-    for (let bytes = 0; ; ) {
+    for (let bytes = 0; ;) {
       const { done, value } = await stream.reader.read();
-      if (done) return { kind: "whole", whole: { status, headers, bytes: concat(stream.first, bytes), endKnown }, room };
+      if (done)
+        return { kind: "whole", whole: { status, headers, bytes: concat(stream.first, bytes), endKnown }, room };
       silence.heard();
       bytes += value.byteLength;
       stream.first.push(value);

@@ -36,7 +36,7 @@ export class Tries {
     let offer: Offer = { kind: "offer", card: firstCard };
     let firstTryAt: number | null = null;
     let last: Failure | null = null;
-    for (let tried = 0; ; ) {
+    for (let tried = 0; ;) {
       if (offer.kind === "refused") return this.#lose(last === null ? offer.refusal : asRefusal(last));
       if (offer.kind === "told") return this.#lose(refuse("origin_reset", { started: "unknown" }));
       const claimedFrom = Date.now();
@@ -50,7 +50,8 @@ export class Tries {
         trace.fields["tries"] = tried;
         last = outcome;
         this.#tried.push(lease.grant.card);
-        const late = Date.now() - firstTryAt > timeout_s * 1000 || Date.now() >= (ask.deadlineAt ?? Number.POSITIVE_INFINITY);
+        const late =
+          Date.now() - firstTryAt > timeout_s * 1000 || Date.now() >= (ask.deadlineAt ?? Number.POSITIVE_INFINITY);
         if (tried >= tries || late || gone.aborted || ask.body.kind === "stream") return this.#lose(asRefusal(outcome));
         await this.#line.retry(this.#tried);
       }
@@ -66,7 +67,12 @@ export class Tries {
 
   #attempt() {
     const { trace, caller, ask, print } = this.#running;
-    return { request: trace.id, tenant: caller.tenant, service: ask.service.id, fingerprint: print.cacheable ? print.key : null };
+    return {
+      request: trace.id,
+      tenant: caller.tenant,
+      service: ask.service.id,
+      fingerprint: print.cacheable ? print.key : null,
+    };
   }
 
   async #lose(refusal: Refusal): Promise<Refusal> {

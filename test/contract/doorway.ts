@@ -106,7 +106,11 @@ export class Doorway {
 export function doorway(options: PorticoOptions = {}): Doorway {
   const door = new Doorway();
   beforeAll(() => door.start(options));
-  afterAll(() => door.portico.stop());
+  afterAll(async () => {
+    const { park } = door.portico;
+    await door.portico.stop();
+    expect(park?.counts().over ?? 0, "runs beyond a card's slots").toBe(0);
+  });
   return door;
 }
 

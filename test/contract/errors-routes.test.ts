@@ -158,3 +158,24 @@ test("a bad path is refused before anybody asks for a key", async () => {
   expect(["bad_path", "missing"]).toContain(errorOf(answer).reason);
   expect([400, 401]).toContain(answer.status);
 });
+
+test("a target in an odd form, or a method that is not taken, is the caller's fault", async () => {
+  const { host } = new URL(door.portico.url);
+  const reached = door.park.cards.flatMap(({ card }) => door.park.heads(card)).length;
+  const odd: [method: string, target: string][] = [
+    ["GET", "http://203.0.113.1/sdapi/v1/nothing"],
+    ["GET", `http://${host}/sdapi/v1/nothing`],
+    ["GET", "/sdapi/v1/sd-models;a=b"],
+    ["GET", "/sdapi/v1/sd-models&a=b"],
+    ["GET", "/sdapi/v1/*"],
+    ["GET", `/${"a".repeat(8_000)}`],
+    ["TRACE", "/sdapi/v1/sd-models"],
+    ["PROPFIND", "/sdapi/v1/sd-models"],
+  ];
+  for (const [method, target] of odd) {
+    const { status } = await door.ask(target, { method });
+    expect(status, `${method} ${target}`).toBeGreaterThanOrEqual(400);
+    expect(status, `${method} ${target}`).toBeLessThan(500);
+  }
+  expect(door.park.cards.flatMap(({ card }) => door.park.heads(card))).toHaveLength(reached);
+});

@@ -209,4 +209,12 @@ describe("only allow-listed headers reach the origin for a cacheable request:", 
       types.push(valuesOf(seen ?? { headers: [] }, "content-type").join());
     }
   });
+
+  test("another JSON type is another request", async () => {
+    const json = picture();
+    for (const type of ["application/json", "application/own+json"]) {
+      const answer = expectOk(await paint({ "content-type": type }, json));
+      expect(answer.header("cache-status"), type).toBe("portico; fwd=miss; stored");
+    }
+  });
 });

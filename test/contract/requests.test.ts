@@ -21,6 +21,9 @@ interface Became {
   results: { id: string; url: string; content_type: string; bytes: number; sha256: string }[];
 }
 
+const askFilled = (json: object) => door.ask("/filled/sdapi/v1/txt2img", { json });
+const pathOf = (url = "") => new URL(url).pathname;
+
 async function print(input: unknown, service = "portrait", path = "txt2img", key?: string): Promise<Print> {
   const sent = { json: { service, path, input }, ...(key === undefined ? {} : { key }) };
   return JSON.parse(expectOk(await door.ask("/v1/fingerprint", sent)).text);
@@ -58,8 +61,7 @@ describe("POST /v1/fingerprint", () => {
   test("agrees with the cache: equal keys hit, others do not", async () => {
     const json: Record<string, unknown> = picture();
     delete json["steps"];
-    const ask = (body: object) => door.ask("/filled/sdapi/v1/txt2img", { json: body });
-    await ask(json);
+    await askFilled(json);
     const { key } = await print(json, "filled");
     for (const other of [
       { ...json, steps: 1 },
@@ -67,7 +69,7 @@ describe("POST /v1/fingerprint", () => {
       { ...json, seed: 3 },
     ]) {
       const same = (await print(other, "filled")).key === key;
-      expect((await ask(other)).header("cache-status")?.includes("hit")).toBe(same);
+      expect((await askFilled(other)).header("cache-status")?.includes("hit")).toBe(same);
     }
   });
 
@@ -104,10 +106,10 @@ describe("POST /v1/fingerprint", () => {
   });
 });
 
-describe("GET /v1/requests/<id>", () => {
-  const became = async (id: string | null, key = door.ownKey): Promise<Became> =>
-    JSON.parse(expectOk(await door.ask(`/v1/requests/${id}`, { key })).text);
+const became = async (id: string | null, key = door.ownKey): Promise<Became> =>
+  JSON.parse(expectOk(await door.ask(`/v1/requests/${id}`, { key })).text);
 
+describe("GET /v1/requests/<id>", () => {
   test("tells by our id what became of a request", async () => {
     const answer = expectOk(await door.paint());
     const told = await became(answer.header("x-request-id"));
@@ -174,9 +176,10 @@ describe("GET /v1/requests/<id>", () => {
     const headers = { "x-request-id": "same-name" };
     const mine = expectOk(await door.paint({}, { headers }));
     const theirs = expectOk(await door.paint({}, { key: other, headers }));
-    const path = (url = "") => new URL(url).pathname;
-    expect((await became("same-name")).results.map(({ url }) => path(url))).toEqual(linksOf(mine).map(path));
-    expect((await became("same-name", other)).results.map(({ url }) => path(url))).toEqual(linksOf(theirs).map(path));
+    expect((await became("same-name")).results.map(({ url }) => pathOf(url))).toEqual(linksOf(mine).map(pathOf));
+    expect((await became("same-name", other)).results.map(({ url }) => pathOf(url))).toEqual(
+      linksOf(theirs).map(pathOf),
+    );
   });
 
   test("a caller's own id that looks like ours finds nobody else's request", async () => {
@@ -184,8 +187,7 @@ describe("GET /v1/requests/<id>", () => {
     const mine = expectOk(await door.paint());
     const id = mine.header("x-request-id") ?? "";
     const theirs = expectOk(await door.paint({}, { key: other, headers: { "x-request-id": id } }));
-    const path = (url = "") => new URL(url).pathname;
-    expect((await became(id)).results.map(({ url }) => path(url))).toEqual(linksOf(mine).map(path));
-    expect((await became(id, other)).results.map(({ url }) => path(url))).toEqual(linksOf(theirs).map(path));
+    expect((await became(id)).results.map(({ url }) => pathOf(url))).toEqual(linksOf(mine).map(pathOf));
+    expect((await became(id, other)).results.map(({ url }) => pathOf(url))).toEqual(linksOf(theirs).map(pathOf));
   });
 });

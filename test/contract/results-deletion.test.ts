@@ -115,6 +115,19 @@ describe("with a shared cache, no tenant's deletion touches another's:", () => {
     expect((await door.ask(new URL(mine).pathname, { key: a })).status).toBe(404);
   });
 
+  test("who deleted is never offered what is gone, whether it runs again or not", async () => {
+    const [a, b] = [await door.key(), await door.key()];
+    for (const key of [a, b]) {
+      const [link = ""] = linksOf(expectOk(await common(key)));
+      expect([200, 204]).toContain((await remove(new URL(link).pathname, key)).status);
+      expect((await door.ask(targetOf(link), { key: null })).status).toBe(404);
+      const [fresh = ""] = linksOf(expectOk(await common(key)));
+      expect(new URL(fresh).pathname).not.toBe(new URL(link).pathname);
+      expectOk(await door.ask(targetOf(fresh), { key: null }));
+      expectOk(await door.ask(new URL(fresh).pathname, { key }));
+    }
+  });
+
   test("who hit cannot delete what the one who made it has", async () => {
     const [a, b] = [await door.key(), await door.key()];
     const [mine = ""] = linksOf(expectOk(await common(a)));

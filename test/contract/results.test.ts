@@ -112,13 +112,13 @@ describe("a result is refused", () => {
   });
 });
 
-describe("a signature is 403 bad_signature", () => {
-  const changed = (name: string, value: (old: string) => string) => {
-    const query = new URLSearchParams(url.search);
-    query.set(name, value(query.get(name) ?? ""));
-    return `?${query}`;
-  };
+const changed = (name: string, value: (old: string) => string) => {
+  const query = new URLSearchParams(url.search);
+  query.set(name, value(query.get(name) ?? ""));
+  return `?${query}`;
+};
 
+describe("a signature is 403 bad_signature", () => {
   test("when any of its parts was changed", async () => {
     const exp = Number(url.searchParams.get("exp"));
     const forged = [

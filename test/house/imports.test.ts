@@ -27,7 +27,9 @@ const worker = sources("worker");
 const objects = sources("durable-objects");
 
 /** The stages of a request, in its order. */
-const STAGES = ["auth", "ask", "fingerprint", "cache", "limits", "dispatch", "origin", "store"].map((name) => `worker/${name}.ts`);
+const STAGES = ["auth", "ask", "fingerprint", "cache", "limits", "dispatch", "origin", "store"].map(
+  (name) => `worker/${name}.ts`,
+);
 /** Values that stages share. */
 const SHARED = /worker\/(ask|origin|fingerprint|cache)\.ts$/;
 
@@ -39,7 +41,9 @@ test("objects never import the Worker", () => {
 test("of the objects the Worker imports the protocol alone, but for the classes that index and env name", () => {
   const wrong = worker
     .filter((path) => path !== "worker/index.ts" && path !== "worker/env.ts")
-    .flatMap((path) => imports(path).filter(({ to }) => to.startsWith("durable-objects/") && to !== "durable-objects/protocol.ts"));
+    .flatMap((path) =>
+      imports(path).filter(({ to }) => to.startsWith("durable-objects/") && to !== "durable-objects/protocol.ts"),
+    );
   expect(wrong).toEqual([]);
 });
 
@@ -53,7 +57,9 @@ test("a stage imports no other stage's work", () => {
 });
 
 test("pure files of the objects import no runtime", () => {
-  const pure = ["slots", "breaker", "waiting-room", "choose-card", "runs", "estimate", "rate"].map((name) => `durable-objects/${name}.ts`);
+  const pure = ["slots", "breaker", "waiting-room", "choose-card", "runs", "estimate", "rate"].map(
+    (name) => `durable-objects/${name}.ts`,
+  );
   expect(pure.filter((path) => /from "(cloudflare|node):/.test(text(path)))).toEqual([]);
 });
 
@@ -63,12 +69,16 @@ test("query verbs stand in worker/db alone", () => {
 });
 
 test("variables and secrets are read in env.ts alone", () => {
-  const wrong = worker.filter((path) => path !== "worker/env.ts").filter((path) => /env\.(LOCAL_MODE|PUBLIC_URL|KEY_SECRET|ADMIN_TOKEN|URL_KEYS|ACCESS_)/.test(text(path)));
+  const wrong = worker
+    .filter((path) => path !== "worker/env.ts")
+    .filter((path) => /env\.(LOCAL_MODE|PUBLIC_URL|KEY_SECRET|ADMIN_TOKEN|URL_KEYS|ACCESS_)/.test(text(path)));
   expect(wrong).toEqual([]);
 });
 
 test("the README's commands exist", () => {
   const { scripts } = JSON.parse(text("package.json")) as { scripts: Record<string, string> };
-  const named = [...text("README.md").matchAll(/npm (?:run )?(start|test|[a-z]+:[a-z]+|check)\b/g)].map(([, name = ""]) => name);
+  const named = [...text("README.md").matchAll(/npm (?:run )?(start|test|[a-z]+:[a-z]+|check)\b/g)].map(
+    ([, name = ""]) => name,
+  );
   expect(named.filter((name) => scripts[name] === undefined)).toEqual([]);
 });

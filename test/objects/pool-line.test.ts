@@ -83,7 +83,7 @@ test("a full room refuses; a tenant below its share displaces the newest of the 
 });
 
 test("a tenant at its cap stays capped when it displaces another's ticket", async () => {
-  const pool = await makePool([{ slots: 2 }], { queue: { max: 2, timeoutMs: 60_000 } });
+  const pool = await makePool([{ slots: 1 }, { slots: 1 }], { queue: { max: 2, timeoutMs: 60_000 } });
   const own = await start(pool, { tenant: "modest", concurrent: 1 });
   for (let i = 0; i < 5; i++) await (await start(pool, { tenant: "z" })).end();
   const other = await start(pool, { tenant: "z" });

@@ -83,7 +83,7 @@ export function entry(more: Partial<Entry> = {}): Entry {
 export class Caller {
   readonly pool: PoolUnderTest;
   readonly entry: Entry;
-  #ticket: TicketStub | null = null;
+  #ticket?: TicketStub;
   #disposed = false;
 
   constructor(pool: PoolUnderTest, more: Partial<Entry> = {}) {
@@ -92,7 +92,7 @@ export class Caller {
   }
 
   get ticket(): TicketStub {
-    if (this.#ticket === null) throw new Error("not in line");
+    if (this.#ticket === undefined) throw new Error("not in line");
     return this.#ticket;
   }
 

@@ -76,7 +76,10 @@ type Step = { start: true } | { end: number; how: "ok" | "failed" | "nothing" } 
 const forward = fc.oneof(fc.integer({ min: 0, max: 20_000 }), fc.constantFrom(TIMEOUT_MS, 10 * TIMEOUT_MS));
 const stepWith = (ms: fc.Arbitrary<number>): fc.Arbitrary<Step> =>
   fc.oneof(fc.constant<Step>({ start: true }), fc.record({ end: fc.nat({ max: 20 }), how: ends }), fc.record({ ms }));
-const limits = fc.record({ maxFails: fc.integer({ min: 1, max: 6 }), failTimeoutMs: fc.constantFrom(1_000, 10_000, TIMEOUT_MS) });
+const limits = fc.record({
+  maxFails: fc.integer({ min: 1, max: 6 }),
+  failTimeoutMs: fc.constantFrom(1_000, 10_000, TIMEOUT_MS),
+});
 
 function take(card: Watched, step: Step): void {
   if ("ms" in step) card.now += step.ms;

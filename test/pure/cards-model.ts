@@ -32,7 +32,9 @@ export class CardsModel {
     const { incarnation, seq } = known.report ?? { incarnation: 0, seq: 0 };
     if (report.incarnation < incarnation || (report.incarnation === incarnation && report.seq <= seq)) return false;
     const shown = new Set(report.held.map((held) => held.attempt));
-    const left = [...known.pending].filter(([name, { number }]) => !shown.has(name) && (number ?? Infinity) > report.lastNumber);
+    const left = [...known.pending].filter(
+      ([name, { number }]) => !shown.has(name) && (number ?? Infinity) > report.lastNumber,
+    );
     Object.assign(known, { report, refused: false, pending: new Map(left) });
     return true;
   }
@@ -109,7 +111,10 @@ export class CardsModel {
   }
 
   capacity(): number {
-    return [...this.cards].reduce((sum, [card, { report }]) => sum + (this.takesWork(card) ? (report?.slots ?? 0) : 0), 0);
+    return [...this.cards].reduce(
+      (sum, [card, { report }]) => sum + (this.takesWork(card) ? (report?.slots ?? 0) : 0),
+      0,
+    );
   }
 
   trialAt(): number | null {

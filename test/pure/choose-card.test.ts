@@ -24,7 +24,10 @@ function reportOf(card: string, more: Partial<CardReport> = {}): CardReport {
 /** A pool of cards that have all reported. */
 function pool(...reports: CardReport[]): Cards {
   const cards = new Cards(SERVICE);
-  cards.configure(reports.map(({ card }) => ({ card, weight: 1 })), NOW);
+  cards.configure(
+    reports.map(({ card }) => ({ card, weight: 1 })),
+    NOW,
+  );
   for (const report of reports) cards.report(report, NOW);
   return cards;
 }
@@ -39,7 +42,9 @@ const gate: fc.Arbitrary<Gate> = fc.record({
   reason: fc.constant("origin_reset"),
 });
 const held = fc.uniqueArray(
-  fc.record({ attempt, tenant, service: fc.constantFrom(SERVICE, SERVICE, "speech") }).map(({ attempt: name, ...more }) => holding(name, more)),
+  fc
+    .record({ attempt, tenant, service: fc.constantFrom(SERVICE, SERVICE, "speech") })
+    .map(({ attempt: name, ...more }) => holding(name, more)),
   { maxLength: 3, selector: (one) => one.attempt },
 );
 const report: fc.Arbitrary<CardReport> = fc
@@ -48,7 +53,13 @@ const report: fc.Arbitrary<CardReport> = fc
     incarnation: fc.integer({ min: 1, max: 3 }),
     seq: fc.integer({ min: 1, max: 20 }),
     slots: fc.integer({ min: 0, max: 3 }),
-    state: fc.constantFrom("active" as const, "active" as const, "active" as const, "draining" as const, "disabled" as const),
+    state: fc.constantFrom(
+      "active" as const,
+      "active" as const,
+      "active" as const,
+      "draining" as const,
+      "disabled" as const,
+    ),
     lastNumber: fc.nat({ max: 8 }),
     held,
     gate: fc.option(gate, { freq: 12 }),
@@ -63,7 +74,11 @@ function call(name: string, run: (model: CardsModel, cards: Cards) => void): Cal
     run(model, cards) {
       run(model, cards);
       const told = TENANTS.map((one) => cards.holding(one));
-      expectSame(told, TENANTS.map((one) => model.holding(one)), "holding");
+      expectSame(
+        told,
+        TENANTS.map((one) => model.holding(one)),
+        "holding",
+      );
       expectSame(cards.best([], model.now), model.best([]), "best");
       expectSame(cards.health(model.now), model.health(), "health");
       expectSame(cards.capacity(model.now), model.capacity(), "capacity");
@@ -144,7 +159,13 @@ test("a card is never offered beyond its slots, less those held for other servic
 
 test("the least share of slots by weight goes first, then the longest unused", () => {
   const cards = new Cards(SERVICE);
-  cards.configure([{ card: "big", weight: 2 }, { card: "small", weight: 1 }], NOW);
+  cards.configure(
+    [
+      { card: "big", weight: 2 },
+      { card: "small", weight: 1 },
+    ],
+    NOW,
+  );
   for (const name of ["big", "small"]) cards.report(reportOf(name, { slots: 4 }), NOW);
   const order = Array.from({ length: 8 }, (_, i) => {
     const best = cards.best([], NOW) ?? "";
@@ -178,7 +199,11 @@ test("a card that failed the request is avoided, unless no other takes work", ()
 
 test("an older report changes nothing: neither an earlier one nor one of an earlier start", () => {
   const cards = pool(reportOf("a", { incarnation: 2, seq: 5, held: [holding("x")] }));
-  for (const [incarnation, seq] of [[2, 5], [2, 4], [1, 99]] as const) {
+  for (const [incarnation, seq] of [
+    [2, 5],
+    [2, 4],
+    [1, 99],
+  ] as const) {
     expect(cards.report(reportOf("a", { incarnation, seq }), NOW)).toBe(false);
     expect(cards.holding("t1")).toBe(1);
   }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
-import { isNotModified, preconditionFailed, requestedRange } from "../../worker/conditions.ts";
+import { expect, test } from "vitest";
+import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "../../worker/conditions.ts";
 
 const ETAG = '"0a1b2c"';
 /** 1994-11-06 08:49:37.5 UTC: the date of the RFC's own examples, and half a second. */
@@ -15,8 +15,13 @@ const unmodified = (headers: Record<string, string>) => isNotModified(new Header
 const range = (headers: Record<string, string>, bytes = BYTES, method = "GET") =>
   requestedRange(new Request("http://portico/", { method, headers }), ETAG, bytes);
 
-describe("If-Match compares strongly, and stands above If-Unmodified-Since (RFC 9110 13.1.1, 13.2.2)", () => {
-  test.each([
+/** What a header's values come to, beside what they have to. */
+function expectTable<T>(table: [header: string, expected: T][], actual: (header: string) => T): void {
+  expect(table.map(([header]) => [header, actual(header)])).toEqual(table);
+}
+
+test("If-Match compares strongly (RFC 9110 13.1.1) and stands above If-Unmodified-Since (13.2.2)", () => {
+  const table: [string, boolean][] = [
     [ETAG, false],
     ["*", false],
     [' "x" , "0a1b2c" ', false],
@@ -24,26 +29,14 @@ describe("If-Match compares strongly, and stands above If-Unmodified-Since (RFC 
     [`W/${ETAG}`, true],
     ["0a1b2c", true],
     ["", true],
-  ])("If-Match: %s fails: %s", (header, failed) => {
-    expect(fails({ "if-match": header })).toBe(failed);
-    expect(fails({ "if-match": header, "if-unmodified-since": failed ? AFTER : BEFORE })).toBe(failed);
-  });
+  ];
+  expectTable(table, (header) => fails({ "if-match": header }));
+  for (const since of [BEFORE, AFTER])
+    expectTable(table, (header) => fails({ "if-match": header, "if-unmodified-since": since }));
 });
 
-describe("If-Unmodified-Since fails for what was modified later, in whole seconds (13.1.4)", () => {
-  test.each([
-    [SAME, false],
-    [AFTER, false],
-    [BEFORE, true],
-    ["Sunday, 06-Nov-94 08:49:36 GMT", true],
-    ["Sun Nov  6 08:49:36 1994", true],
-    ["Sunday, 06-Nov-94 08:49:37 GMT", false],
-    ["Sun Nov  6 08:49:37 1994", false],
-  ])("%s fails: %s", (date, failed) => expect(fails({ "if-unmodified-since": date })).toBe(failed));
-});
-
-describe("If-None-Match compares weakly, and stands above If-Modified-Since (13.1.2, 13.2.2)", () => {
-  test.each([
+test("If-None-Match compares weakly (13.1.2) and stands above If-Modified-Since (13.2.2)", () => {
+  const table: [string, boolean][] = [
     [ETAG, true],
     [`W/${ETAG}`, true],
     ["*", true],
@@ -51,77 +44,97 @@ describe("If-None-Match compares weakly, and stands above If-Modified-Since (13.
     ['"x"', false],
     ['"0A1B2C"', false],
     ['"0a1b2c', false],
-  ])("If-None-Match: %s is not modified: %s", (header, not) => {
-    expect(unmodified({ "if-none-match": header })).toBe(not);
-    expect(unmodified({ "if-none-match": header, "if-modified-since": not ? BEFORE : AFTER })).toBe(not);
-  });
+  ];
+  expectTable(table, (header) => unmodified({ "if-none-match": header }));
+  for (const since of [BEFORE, AFTER])
+    expectTable(table, (header) => unmodified({ "if-none-match": header, "if-modified-since": since }));
 });
 
-describe("If-Modified-Since, in all three forms of a date (13.1.3, 5.6.7)", () => {
-  test.each([
+test("dates compare in whole seconds, in all three forms that HTTP has for them (13.1.3, 13.1.4, 5.6.7)", () => {
+  const table: [string, boolean][] = [
     [SAME, true],
     [AFTER, true],
     [BEFORE, false],
     ["Sunday, 06-Nov-94 08:49:37 GMT", true],
+    ["Sunday, 06-Nov-94 08:49:36 GMT", false],
     ["Sun Nov  6 08:49:37 1994", true],
     ["Sun Nov  6 08:49:36 1994", false],
-  ])("%s is not modified: %s", (date, not) => expect(unmodified({ "if-modified-since": date })).toBe(not));
+  ];
+  expectTable(table, (date) => unmodified({ "if-modified-since": date }));
+  expectTable(table, (date) => !fails({ "if-unmodified-since": date }));
 });
 
-test.each(["2030", "tomorrow", "1", "Sun, 06 Nov 2094 08:49:37", "Sun, 06 Nov 2094 08:49:37 +0100", "2094-11-06T08:49:37Z", "Sun, 99 Nov 2094 08:49:37 GMT", ""])(
-  "what is no date of HTTP is ignored: %s",
-  (date) => {
-    expect(unmodified({ "if-modified-since": date })).toBe(false);
-    expect(fails({ "if-unmodified-since": date })).toBe(false);
-  },
-);
+test("what is no date of HTTP is ignored (13.1.3, 13.1.4)", () => {
+  const future = [
+    "2094",
+    "2094-11-06T08:49:37Z",
+    "Sun, 06 Nov 2094 08:49:37",
+    "Sun, 06 Nov 2094 08:49:37 +0100",
+    "Sun, 99 Nov 2094 08:49:37 GMT",
+  ];
+  for (const date of [...future, "1970", "1", "Thu, 01 Jan 1970 00:00:00", "tomorrow", ""]) {
+    expect([date, unmodified({ "if-modified-since": date }), fails({ "if-unmodified-since": date })]).toEqual([
+      date,
+      false,
+      false,
+    ]);
+  }
+});
 
 test("without a condition nothing fails and everything is sent", () => {
   expect([fails({}), unmodified({}), range({})]).toEqual([false, false, null]);
 });
 
-describe("one range (14.1.2)", () => {
-  test.each([
+test("one range gives its part, or is unsatisfiable (14.1.2)", () => {
+  const table: [string, ByteRange | "unsatisfiable" | null][] = [
     ["bytes=0-0", { offset: 0, length: 1 }],
-    ["bytes=0-499", { offset: 0, length: 500 }],
-    ["bytes=500-999", { offset: 500, length: 500 }],
     ["bytes=500-", { offset: 500, length: 500 }],
     ["bytes=500-99999", { offset: 500, length: 500 }],
     ["bytes=999-", { offset: 999, length: 1 }],
     ["bytes=-1", { offset: 999, length: 1 }],
-    ["bytes=-500", { offset: 500, length: 500 }],
     ["bytes=-99999", { offset: 0, length: 1_000 }],
     ["BYTES=0-0", { offset: 0, length: 1 }],
     ["bytes=1000-", "unsatisfiable"],
     ["bytes=1000-2000", "unsatisfiable"],
     ["bytes=-0", "unsatisfiable"],
     [`bytes=${"9".repeat(400)}-`, "unsatisfiable"],
-  ])("%s", (header, expected) => expect(range({ range: header })).toEqual(expected));
+  ];
+  expectTable(table, (header) => range({ range: header }));
 });
 
-describe("the whole is sent for what is malformed, of another unit, or several", () => {
+test("what is malformed, of another unit, or several ranges gives the whole (14.2)", () => {
   const several = `bytes=${Array.from({ length: 1_000 }, (_, i) => `${i}-${i}`).join(",")}`;
-  test.each(["bytes=5-2", "bytes=-", "bytes=", "bytes", "bytes=a-b", "bytes=1-2-3", "bytes=--1", "bytes=0x1-2", "items=0-1", "0-1", "bytes=0-0,2-3", several])(
-    "%s",
-    (header) => expect(range({ range: header })).toBeNull(),
-  );
+  const malformed = [
+    "bytes=5-2",
+    "bytes=-",
+    "bytes=",
+    "bytes",
+    "bytes=a-b",
+    "bytes=1-2-3",
+    "bytes=--1",
+    "bytes=0x1-2",
+    "items=0-1",
+    "0-1",
+  ];
+  for (const header of [...malformed, "bytes=0-0,2-3", several])
+    expect(range({ range: header }), header.slice(0, 20)).toBeNull();
 });
 
 test("a range is for GET alone (14.2)", () => {
-  for (const method of ["HEAD", "POST", "DELETE", "OPTIONS"]) expect(range({ range: "bytes=0-0" }, BYTES, method), method).toBeNull();
+  for (const method of ["HEAD", "POST", "DELETE"])
+    expect(range({ range: "bytes=0-0" }, BYTES, method), method).toBeNull();
 });
 
-describe("If-Range allows the range only by a strong match (13.1.5)", () => {
-  test.each([
+test("If-Range allows the range by a strong match alone (13.1.5)", () => {
+  const table: [string, boolean][] = [
     [ETAG, true],
     [`W/${ETAG}`, false],
     ['"x"', false],
     ["*", false],
     [SAME, false],
     ["", false],
-  ])("If-Range: %s allows: %s", (header, allows) => {
-    expect(range({ range: "bytes=0-0", "if-range": header }) !== null).toBe(allows);
-  });
+  ];
+  expectTable(table, (header) => range({ range: "bytes=0-0", "if-range": header }) !== null);
 });
 
 test("a range that is given lies within the bytes, and is what was asked", () => {
@@ -129,11 +142,13 @@ test("a range that is given lies within the bytes, and is what was asked", () =>
   const property = fc.property(number, number, fc.nat({ max: 20 }), (first, last, bytes) => {
     const given = range({ range: `bytes=${first ?? ""}-${last ?? ""}` }, bytes);
     const all = Array.from({ length: bytes }, (_, i) => i);
-    const asked = first === null ? all.slice(bytes - Math.min(last ?? 0, bytes)) : all.filter((i) => i >= first && i <= (last ?? bytes));
-    if (first === null && last === null) return expect(given).toBeNull();
-    if (first !== null && last !== null && last < first) return expect(given).toBeNull();
-    if (asked.length === 0) return expect(given).toBe("unsatisfiable");
-    return expect(given).toEqual({ offset: asked[0], length: asked.length });
+    const asked =
+      first === null
+        ? all.slice(bytes - Math.min(last ?? 0, bytes))
+        : all.filter((i) => i >= first && i <= (last ?? bytes));
+    const isInvalid = last === null ? first === null : first !== null && last < first;
+    const part = asked.length === 0 ? "unsatisfiable" : { offset: asked[0], length: asked.length };
+    expect(given).toEqual(isInvalid ? null : part);
   });
   fc.assert(property, { numRuns: 2_000 });
 });

@@ -18,12 +18,15 @@ function learned(seen: Observed[]): Times {
 const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 test("the first runs weigh alike: what is learned of them is their mean", () => {
-  const property = fc.property(fc.array(fc.record({ firstByteMs: ms, totalMs: ms }), { minLength: 1, maxLength: ALIKE }), (seen) => {
-    const { firstByteMs, totalMs, count } = learned(seen);
-    expect(firstByteMs).toBeCloseTo(mean(seen.map((run) => run.firstByteMs)), 3);
-    expect(totalMs).toBeCloseTo(mean(seen.map((run) => run.totalMs)), 3);
-    expect(count).toBe(seen.length);
-  });
+  const property = fc.property(
+    fc.array(fc.record({ firstByteMs: ms, totalMs: ms }), { minLength: 1, maxLength: ALIKE }),
+    (seen) => {
+      const { firstByteMs, totalMs, count } = learned(seen);
+      expect(firstByteMs).toBeCloseTo(mean(seen.map((run) => run.firstByteMs)), 3);
+      expect(totalMs).toBeCloseTo(mean(seen.map((run) => run.totalMs)), 3);
+      expect(count).toBe(seen.length);
+    },
+  );
   fc.assert(property, { numRuns: 500 });
 });
 

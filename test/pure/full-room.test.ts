@@ -70,7 +70,8 @@ test("tenants who came and went leave no lines behind", () => {
   for (let round = 0; round < 20_000; round++) {
     const tenant = `tenant ${round}`;
     seen.push(tenant);
-    for (let i = 0; i < 1 + (round % 3); i++) room.enter(entryOf(`${i} of ${tenant}`, tenant, { weight: 1 + (round % 5) }));
+    for (let i = 0; i < 1 + (round % 3); i++)
+      room.enter(entryOf(`${i} of ${tenant}`, tenant, { weight: 1 + (round % 5) }));
     if (round % 7 === 0) room.leave(`0 of ${tenant}`);
     while (room.length > 20) room.grant(room.next(() => true)?.entry.attempt ?? "");
   }

@@ -38,8 +38,16 @@ export class SmallPool {
   constructor(cards: number, slotsEach: number, concurrent: number) {
     this.slotsEach = slotsEach;
     this.concurrent = concurrent;
-    this.cards = Array.from({ length: cards }, (_, i) => ({ name: `card ${i}`, slots: new Slots(), seq: 0, working: new Set() }));
-    this.counts.configure(this.cards.map(({ name }) => ({ card: name, weight: 1 })), this.now);
+    this.cards = Array.from({ length: cards }, (_, i) => ({
+      name: `card ${i}`,
+      slots: new Slots(),
+      seq: 0,
+      working: new Set(),
+    }));
+    this.counts.configure(
+      this.cards.map(({ name }) => ({ card: name, weight: 1 })),
+      this.now,
+    );
     for (const card of this.cards) this.tell(card);
   }
 
@@ -76,7 +84,10 @@ export class SmallPool {
 
   /** A card's state as it is now, put into the bag. */
   tell(card: SmallCard): void {
-    const held = card.slots.held.map((lease) => ({ ...lease, state: lease.state === "draining" ? ("draining" as const) : ("leased" as const) }));
+    const held = card.slots.held.map((lease) => ({
+      ...lease,
+      state: lease.state === "draining" ? ("draining" as const) : ("leased" as const),
+    }));
     const report: CardReport = {
       card: card.name,
       incarnation: 1,

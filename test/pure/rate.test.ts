@@ -73,7 +73,8 @@ test("over a long time no fewer pass than the rate allows, for whoever asks agai
     const allowed = limit.burst + ((tap.now - NOW) * limit.requestsPerMinute) / MINUTE_MS;
     // What leaks between two milliseconds is lost to a burst that cannot hold it.
     fc.pre(limit.burst > 1 + limit.requestsPerMinute / MINUTE_MS);
-    if (tap.passedAt.length > limit.burst) expect(tap.passedAt.length).toBeGreaterThan(allowed - 1 - limit.requestsPerMinute / MINUTE_MS);
+    if (tap.passedAt.length > limit.burst)
+      expect(tap.passedAt.length).toBeGreaterThan(allowed - 1 - limit.requestsPerMinute / MINUTE_MS);
   });
   fc.assert(property, { numRuns: 500 });
 });
@@ -150,19 +151,24 @@ test("a token given back at once is as if it was never taken", () => {
     const tap = new Tap(limit);
     for (const ms of pausesMs) tap.ask(ms);
     const { bucket, reply } = take(tap.bucket, limit, tap.now);
-    if (reply.ok) expect(resetMs(giveBack(bucket, REQUEST_DROPS), limit)).toBe(resetMs({ ...tap.bucket, at: tap.now }, limit));
+    if (reply.ok)
+      expect(resetMs(giveBack(bucket, REQUEST_DROPS), limit)).toBe(resetMs({ ...tap.bucket, at: tap.now }, limit));
   });
   fc.assert(property, { numRuns: 500 });
 });
 
 test("however many tokens are given back, no more than a full burst passes at once", () => {
-  const property = fc.property(limits, fc.array(fc.oneof(pauses, fc.constant("back")), { maxLength: 100, size: "max" }), (limit, list) => {
-    const tap = new Tap(limit);
-    for (const one of list) {
-      if (one === "back") tap.bucket = giveBack(tap.bucket, REQUEST_DROPS);
-      else tap.ask(Number(one));
-    }
-    expect(tap.burst()).toBeLessThanOrEqual(limit.burst);
-  });
+  const property = fc.property(
+    limits,
+    fc.array(fc.oneof(pauses, fc.constant("back")), { maxLength: 100, size: "max" }),
+    (limit, list) => {
+      const tap = new Tap(limit);
+      for (const one of list) {
+        if (one === "back") tap.bucket = giveBack(tap.bucket, REQUEST_DROPS);
+        else tap.ask(Number(one));
+      }
+      expect(tap.burst()).toBeLessThanOrEqual(limit.burst);
+    },
+  );
   fc.assert(property, { numRuns: 500 });
 });

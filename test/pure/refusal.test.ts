@@ -17,8 +17,18 @@ const TABLE: [status: number, code: string, type: string, reasons: Reason[]][] =
   [422, "idempotency_mismatch", "invalid_request_error", ["idempotency_mismatch"]],
   [429, "rate_limited", "rate_limit_error", ["requests", "concurrency", "quota", "address"]],
   [500, "internal", "internal_error", ["internal"]],
-  [502, "bad_gateway", "origin_error", ["origin_refused", "origin_reset", "origin_invalid", "origin_status", "origin_config", "tunnel_down"]],
-  [503, "service_unavailable", "cluster_overload", ["queue_full", "queue_timeout", "deadline_unmeetable", "no_healthy_card", "paused"]],
+  [
+    502,
+    "bad_gateway",
+    "origin_error",
+    ["origin_refused", "origin_reset", "origin_invalid", "origin_status", "origin_config", "tunnel_down"],
+  ],
+  [
+    503,
+    "service_unavailable",
+    "cluster_overload",
+    ["queue_full", "queue_timeout", "deadline_unmeetable", "no_healthy_card", "paused"],
+  ],
   [504, "gateway_timeout", "origin_error", ["origin_timeout", "not_cached"]],
 ];
 const CAPACITY_S_MAX = 30;
@@ -32,8 +42,12 @@ function said(reason: Reason, retryAfterMs: number): Set<number | null> {
 }
 
 test("every reason has the status, the code and the type of the contract", () => {
-  const actual = TABLE.flatMap(([, , , reasons]) => reasons.map((reason) => [reason, REASONS[reason].status, REASONS[reason].code, REASONS[reason].type]));
-  const expected = TABLE.flatMap(([status, code, type, reasons]) => reasons.map((reason) => [reason, status, code, type]));
+  const actual = TABLE.flatMap(([, , , reasons]) =>
+    reasons.map((reason) => [reason, REASONS[reason].status, REASONS[reason].code, REASONS[reason].type]),
+  );
+  const expected = TABLE.flatMap(([status, code, type, reasons]) =>
+    reasons.map((reason) => [reason, status, code, type]),
+  );
   expect(actual).toEqual(expected);
 });
 
@@ -73,5 +87,6 @@ test("without an estimate there is no Retry-After", () => {
 
 test("a refusal is told apart from everything else", () => {
   expect(isRefusal(refuse("paused", { param: "x" }))).toBe(true);
-  for (const other of [null, undefined, "refused", 1, {}, { refused: "true" }, []]) expect(isRefusal(other)).toBe(false);
+  for (const other of [null, undefined, "refused", 1, {}, { refused: "true" }, []])
+    expect(isRefusal(other)).toBe(false);
 });

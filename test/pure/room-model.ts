@@ -5,7 +5,14 @@ const RANKS: Priority[] = ["high", "normal", "low"];
 
 export function entryOf(attempt: string, tenant: string, more: Partial<Entry> = {}): Entry {
   const limits = { weight: 1, concurrent: 6, waiting: 1_000_000 };
-  const asked = { request: "", priority: "normal" as const, arrivedAt: 0, deadlineAt: null, fingerprint: null, avoid: [] };
+  const asked = {
+    request: "",
+    priority: "normal" as const,
+    arrivedAt: 0,
+    deadlineAt: null,
+    fingerprint: null,
+    avoid: [],
+  };
   return { attempt, tenant, ...limits, ...asked, again: false, version: 1, ...more };
 }
 
@@ -80,6 +87,7 @@ export class RoomModel {
   /** Who has nobody in line or is capped has not been served without a break. */
   #forgetIdle(): void {
     const eligible = new Set(this.eligible());
-    for (const key of this.#served.keys()) if (!key.split(" ").every((tenant) => eligible.has(tenant))) this.#served.delete(key);
+    for (const key of this.#served.keys())
+      if (!key.split(" ").every((tenant) => eligible.has(tenant))) this.#served.delete(key);
   }
 }

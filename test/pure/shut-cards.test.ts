@@ -12,12 +12,18 @@ const open = (untilAt: number, reason = "origin_reset"): Gate => ({ state: "open
 
 function told(cards: Cards, card: string, gate: Gate | null, now: number, more: Partial<CardReport> = {}): void {
   const gates = gate === null ? {} : { [SERVICE]: gate };
-  cards.report({ card, incarnation: 1, seq: now, version: 1, slots: 2, state: "active", lastNumber: 0, held: [], gates, ...more }, now);
+  cards.report(
+    { card, incarnation: 1, seq: now, version: 1, slots: 2, state: "active", lastNumber: 0, held: [], gates, ...more },
+    now,
+  );
 }
 
 function pool(gates: Record<string, Gate | null>): Cards {
   const cards = new Cards(SERVICE);
-  cards.configure(Object.keys(gates).map((card) => ({ card, weight: 1 })), NOW);
+  cards.configure(
+    Object.keys(gates).map((card) => ({ card, weight: 1 })),
+    NOW,
+  );
   for (const [card, gate] of Object.entries(gates)) told(cards, card, gate, NOW);
   return cards;
 }
@@ -44,7 +50,9 @@ test("a card on trial, a card that is withdrawn and a card that does not know th
   told(cards, "b", null, NOW);
   expect(cards.best([], NOW + HOUR_MS)).toBeNull();
   for (const [seq, state] of ["draining", "disabled"].entries()) {
-    told(cards, "a", { state: "closed", untilAt: 0, reason: null }, NOW + 1 + seq, { state: state === "draining" ? "draining" : "disabled" });
+    told(cards, "a", { state: "closed", untilAt: 0, reason: null }, NOW + 1 + seq, {
+      state: state === "draining" ? "draining" : "disabled",
+    });
     expect(cards.best([], NOW + HOUR_MS)).toBeNull();
     expect(cards.health(NOW + HOUR_MS)).toBe("none");
   }
@@ -65,9 +73,12 @@ test("a clock that goes back by an hour keeps no card out of the line for that h
 });
 
 test("a clock that trembles lets nobody through early", () => {
-  const property = fc.property(fc.array(fc.integer({ min: -400, max: 400 }), { maxLength: 50, size: "max" }), (trembles) => {
-    const cards = pool({ a: open(NOW + 30_000) });
-    for (const ms of trembles) expect(cards.best([], NOW + ms)).toBeNull();
-  });
+  const property = fc.property(
+    fc.array(fc.integer({ min: -400, max: 400 }), { maxLength: 50, size: "max" }),
+    (trembles) => {
+      const cards = pool({ a: open(NOW + 30_000) });
+      for (const ms of trembles) expect(cards.best([], NOW + ms)).toBeNull();
+    },
+  );
   fc.assert(property, { numRuns: 200 });
 });

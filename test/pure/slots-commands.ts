@@ -49,23 +49,25 @@ const releases = fc.tuple(numbers, names, fc.boolean()).map(([number, name, clea
 );
 
 /** The holder's own calls, so that they do not depend on guessing its number. */
-const ownCalls = fc.tuple(fc.nat({ max: 20 }), fc.constantFrom("renew", "clean", "unclean", "vanish")).map(([pick, what]) =>
-  call(`${what} of held ${pick}`, (model, slots) => {
-    const lease = model.held[pick % Math.max(1, model.held.length)];
-    if (lease === undefined) return;
-    const { number, attempt: name } = lease;
-    if (what === "renew") {
-      const expected = model.renew(number, name);
-      expectSame(slots.renew(number, name, model.now).reply.renewed, expected);
-    } else if (what === "vanish") {
-      model.vanish(number);
-      slots.vanish(number, model.now);
-    } else {
-      const expected = model.release(number, name, what === "clean");
-      expectSame(slots.release(number, name, what === "clean" ? CLEAN : UNCLEAN, model.now).reply, expected);
-    }
-  }),
-);
+const ownCalls = fc
+  .tuple(fc.nat({ max: 20 }), fc.constantFrom("renew", "clean", "unclean", "vanish"))
+  .map(([pick, what]) =>
+    call(`${what} of held ${pick}`, (model, slots) => {
+      const lease = model.held[pick % Math.max(1, model.held.length)];
+      if (lease === undefined) return;
+      const { number, attempt: name } = lease;
+      if (what === "renew") {
+        const expected = model.renew(number, name);
+        expectSame(slots.renew(number, name, model.now).reply.renewed, expected);
+      } else if (what === "vanish") {
+        model.vanish(number);
+        slots.vanish(number, model.now);
+      } else {
+        const expected = model.release(number, name, what === "clean");
+        expectSame(slots.release(number, name, what === "clean" ? CLEAN : UNCLEAN, model.now).reply, expected);
+      }
+    }),
+  );
 
 const vanishings = numbers.map((number) =>
   call(`vanish(${number})`, (model, slots) => {

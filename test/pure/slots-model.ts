@@ -70,7 +70,17 @@ export class SlotsModel {
     if (this.held.length >= this.slots) return "full";
     const number = this.leases.length + 1;
     const renewedAt = this.now;
-    this.leases.push({ number, attempt: name, service, drainMaxMs, state: "leased", silent: false, renewedAt, freeAt: 0, reports: 0 });
+    this.leases.push({
+      number,
+      attempt: name,
+      service,
+      drainMaxMs,
+      state: "leased",
+      silent: false,
+      renewedAt,
+      freeAt: 0,
+      reports: 0,
+    });
     return number;
   }
 

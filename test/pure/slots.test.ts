@@ -253,17 +253,22 @@ test("the reply of a claim is lost a thousand times: one slot is held, none leak
 });
 
 test("reports free a draining slot from the second on, and never more than the card has too many", () => {
-  const property = fc.property(fc.nat({ max: 4 }), fc.nat({ max: 4 }), fc.array(fc.nat({ max: 8 }), { maxLength: 5 }), (leases, drains, runs) => {
-    const slots = leased(leases + drains);
-    for (let i = 1; i <= drains; i++) slots.release(i, `a${i}`, UNCLEAN, NOW);
-    let left = drains;
-    for (const [i, running] of runs.entries()) {
-      const freed = slots.hear(running, null).filter((lease) => lease.state === "ended").length;
-      expect(freed).toBe(i === 0 ? 0 : Math.max(0, left - running));
-      left -= freed;
-      expect(slots.held).toHaveLength(leases + left);
-    }
-  });
+  const property = fc.property(
+    fc.nat({ max: 4 }),
+    fc.nat({ max: 4 }),
+    fc.array(fc.nat({ max: 8 }), { maxLength: 5 }),
+    (leases, drains, runs) => {
+      const slots = leased(leases + drains);
+      for (let i = 1; i <= drains; i++) slots.release(i, `a${i}`, UNCLEAN, NOW);
+      let left = drains;
+      for (const [i, running] of runs.entries()) {
+        const freed = slots.hear(running, null).filter((lease) => lease.state === "ended").length;
+        expect(freed).toBe(i === 0 ? 0 : Math.max(0, left - running));
+        left -= freed;
+        expect(slots.held).toHaveLength(leases + left);
+      }
+    },
+  );
   fc.assert(property, { numRuns: 1_000 });
 });
 

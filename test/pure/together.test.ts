@@ -3,7 +3,13 @@ import { expect, test } from "vitest";
 import { SmallPool } from "./pool-in-small.ts";
 import { expectThat } from "./same.ts";
 
-type Step = { enter: number } | { leave: number } | { end: number; clean: boolean } | { deliver: number } | { drain: number } | { steal: number };
+type Step =
+  | { enter: number }
+  | { leave: number }
+  | { end: number; clean: boolean }
+  | { deliver: number }
+  | { drain: number }
+  | { steal: number };
 
 const pick = fc.nat({ max: 50 });
 const steps = fc.array(
@@ -17,21 +23,46 @@ const steps = fc.array(
   ) satisfies fc.Arbitrary<Step>,
   { maxLength: 120, size: "max" },
 );
-const sizes = fc.record({ cards: fc.integer({ min: 1, max: 4 }), slots: fc.integer({ min: 1, max: 3 }), concurrent: fc.integer({ min: 1, max: 5 }) });
+const sizes = fc.record({
+  cards: fc.integer({ min: 1, max: 4 }),
+  slots: fc.integer({ min: 1, max: 3 }),
+  concurrent: fc.integer({ min: 1, max: 5 }),
+});
 
 /** The report of a run's end overtakes the report of its start and the word of its claim; then the report alone. */
-const CLAIM_LAST: Step[] = [{ deliver: 0 }, { enter: 0 }, { deliver: 0 }, { end: 0, clean: true }, { deliver: 2 }, { enter: 0 }];
-const START_LAST: Step[] = [{ deliver: 0 }, { enter: 0 }, { deliver: 0 }, { enter: 0 }, { deliver: 1 }, { end: 0, clean: true }, { deliver: 1 }];
+const CLAIM_LAST: Step[] = [
+  { deliver: 0 },
+  { enter: 0 },
+  { deliver: 0 },
+  { end: 0, clean: true },
+  { deliver: 2 },
+  { enter: 0 },
+];
+const START_LAST: Step[] = [
+  { deliver: 0 },
+  { enter: 0 },
+  { deliver: 0 },
+  { enter: 0 },
+  { deliver: 1 },
+  { end: 0, clean: true },
+  { deliver: 1 },
+];
 /** One card with one slot, of which a tenant may hold one. */
 const LEAST = { cards: 1, slots: 1, concurrent: 1 };
-const OVERTAKEN: [typeof LEAST, Step[]][] = [[LEAST, CLAIM_LAST], [LEAST, START_LAST]];
+const OVERTAKEN: [typeof LEAST, Step[]][] = [
+  [LEAST, CLAIM_LAST],
+  [LEAST, START_LAST],
+];
 
 function chosen<T>(list: T[], index: number): T | undefined {
   return list[index % Math.max(1, list.length)];
 }
 
 /** Plays the steps; gives everybody who came, and what the slots are that somebody else's service took meanwhile. */
-function play(pool: SmallPool, list: Step[]): { came: string[]; stolen: { card: number; name: string; number: number }[] } {
+function play(
+  pool: SmallPool,
+  list: Step[],
+): { came: string[]; stolen: { card: number; name: string; number: number }[] } {
   const came: string[] = [];
   const stolen: { card: number; name: string; number: number }[] = [];
   for (const [i, step] of list.entries()) {
@@ -53,7 +84,12 @@ function play(pool: SmallPool, list: Step[]): { came: string[]; stolen: { card: 
 }
 
 /** Another service that shares the card takes a slot; this pool hears of it late. */
-function steal(pool: SmallPool, index: number, name: string, stolen: { card: number; name: string; number: number }[]): void {
+function steal(
+  pool: SmallPool,
+  index: number,
+  name: string,
+  stolen: { card: number; name: string; number: number }[],
+): void {
   const at = index % pool.cards.length;
   const card = pool.cards[at];
   if (card === undefined) return;
@@ -70,7 +106,8 @@ function steal(pool: SmallPool, index: number, name: string, stolen: { card: num
 function idle(pool: SmallPool): { free: number; waiting: string[] } {
   pool.settle();
   const free = pool.cards.reduce((sum, card) => sum + pool.slotsEach - card.slots.held.length, 0);
-  const holding = (tenant: string) => pool.cards.flatMap((card) => card.slots.held).filter((lease) => lease.tenant === tenant).length;
+  const holding = (tenant: string) =>
+    pool.cards.flatMap((card) => card.slots.held).filter((lease) => lease.tenant === tenant).length;
   const waiting = pool.room.entries().filter(({ tenant }) => holding(tenant) < pool.concurrent);
   return { free, waiting: waiting.map(({ attempt }) => attempt) };
 }
@@ -117,18 +154,22 @@ test("everybody who came is served once, or left; in the end all counts are noth
 });
 
 test("a tenant never holds more slots than its concurrent number, as long as the pool knows its cards", () => {
-  const property = fc.property(sizes, fc.array(fc.nat({ max: 2 }), { maxLength: 60, size: "max" }), ({ cards, slots, concurrent }, tenants) => {
-    const pool = new SmallPool(cards, slots, concurrent);
-    pool.settle();
-    for (const [i, tenant] of tenants.entries()) {
-      pool.enter(`request ${i}`, `tenant ${tenant}`);
-      if (i % 3 === 0) pool.deliver(i);
-      for (const who of [0, 1, 2]) {
-        const running = [...pool.running.values()].filter((run) => run.tenant === `tenant ${who}`).length;
-        expectThat(running <= concurrent, `${running} of ${concurrent} run`);
+  const property = fc.property(
+    sizes,
+    fc.array(fc.nat({ max: 2 }), { maxLength: 60, size: "max" }),
+    ({ cards, slots, concurrent }, tenants) => {
+      const pool = new SmallPool(cards, slots, concurrent);
+      pool.settle();
+      for (const [i, tenant] of tenants.entries()) {
+        pool.enter(`request ${i}`, `tenant ${tenant}`);
+        if (i % 3 === 0) pool.deliver(i);
+        for (const who of [0, 1, 2]) {
+          const running = [...pool.running.values()].filter((run) => run.tenant === `tenant ${who}`).length;
+          expectThat(running <= concurrent, `${running} of ${concurrent} run`);
+        }
+        if (i % 5 === 0) pool.end(chosen([...pool.running.keys()], i) ?? "nobody", true);
       }
-      if (i % 5 === 0) pool.end(chosen([...pool.running.keys()], i) ?? "nobody", true);
-    }
-  });
+    },
+  );
   fc.assert(property, { numRuns: 1_000 });
 });

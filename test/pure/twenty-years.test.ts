@@ -19,7 +19,18 @@ const LOOKS_MAX = 64;
 
 function reportOf(card: string, more: Partial<CardReport> = {}): CardReport {
   const gates = { [SERVICE]: { state: "closed" as const, untilAt: 0, reason: null } };
-  return { card, incarnation: 1, seq: 1, version: 1, slots: 2, state: "active", lastNumber: 0, held: [], gates, ...more };
+  return {
+    card,
+    incarnation: 1,
+    seq: 1,
+    version: 1,
+    slots: 2,
+    state: "active",
+    lastNumber: 0,
+    held: [],
+    gates,
+    ...more,
+  };
 }
 
 test("3372a2ea0, served is counted too late: a slot is taken by the claim itself, before anything runs", () => {
@@ -137,7 +148,10 @@ test("87154e301, a waiter goes while it is being woken: its grant is nobody's an
 test("6be02d1c6, the choice turns in circles among full cards: there is none, and it is told at once", () => {
   const cards = new Cards(SERVICE);
   const names = Array.from({ length: 1_000 }, (_, i) => `card ${i}`);
-  cards.configure(names.map((card) => ({ card, weight: 1 })), NOW);
+  cards.configure(
+    names.map((card) => ({ card, weight: 1 })),
+    NOW,
+  );
   for (const card of names) cards.report(reportOf(card, { slots: 0 }), NOW);
   const before = performance.now();
   for (let i = 0; i < 10_000; i++) expect(cards.best([], NOW)).toBeNull();

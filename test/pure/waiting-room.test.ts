@@ -26,7 +26,10 @@ function call(name: string, run: (model: RoomModel, room: WaitingRoom) => void):
       run(model, room);
       const lengths = [room.length, ...TENANTS.map((one) => room.lengthOf(one))];
       expectSame(lengths, [model.waiters.length, ...TENANTS.map((one) => model.line(one).length)]);
-      expectSame(room.entries().map((entry) => entry.attempt), model.waiters.map((entry) => entry.attempt));
+      expectSame(
+        room.entries().map((entry) => entry.attempt),
+        model.waiters.map((entry) => entry.attempt),
+      );
     },
     toString: () => name,
   };
@@ -39,22 +42,26 @@ function enter(model: RoomModel, room: WaitingRoom, entry: Entry): void {
   room.cap(entry.tenant, model.capped.has(entry.tenant));
 }
 
-const enters = fc.record({ attempt, tenant, priority, arrivedAt: fc.integer({ min: 0, max: 20 }) }).map(({ attempt: name, tenant: who, ...more }) =>
-  call(`enter(${name} of ${who}, ${more.priority}, ${more.arrivedAt})`, (model, room) => {
-    // An attempt is one tenant's: its number says whose.
-    const own = entryOf(`${name} of ${who}`, who, { ...more, weight: model.weights[who] ?? 1 });
-    enter(model, room, own);
-  }),
-);
-
-const bursts = fc.record({ tenant, count: fc.integer({ min: 2, max: 30 }), from: fc.integer({ min: 100, max: 10_000 }) }).map(({ tenant: who, count, from }) =>
-  call(`enter(${count} of ${who})`, (model, room) => {
-    for (let i = 0; i < count; i++) {
-      const own = entryOf(`burst ${from + i} of ${who}`, who, { weight: model.weights[who] ?? 1, arrivedAt: 10 });
+const enters = fc
+  .record({ attempt, tenant, priority, arrivedAt: fc.integer({ min: 0, max: 20 }) })
+  .map(({ attempt: name, tenant: who, ...more }) =>
+    call(`enter(${name} of ${who}, ${more.priority}, ${more.arrivedAt})`, (model, room) => {
+      // An attempt is one tenant's: its number says whose.
+      const own = entryOf(`${name} of ${who}`, who, { ...more, weight: model.weights[who] ?? 1 });
       enter(model, room, own);
-    }
-  }),
-);
+    }),
+  );
+
+const bursts = fc
+  .record({ tenant, count: fc.integer({ min: 2, max: 30 }), from: fc.integer({ min: 100, max: 10_000 }) })
+  .map(({ tenant: who, count, from }) =>
+    call(`enter(${count} of ${who})`, (model, room) => {
+      for (let i = 0; i < count; i++) {
+        const own = entryOf(`burst ${from + i} of ${who}`, who, { weight: model.weights[who] ?? 1, arrivedAt: 10 });
+        enter(model, room, own);
+      }
+    }),
+  );
 
 const leaves = fc.nat().map((pick) =>
   call(`leave(${pick})`, (model, room) => {
@@ -164,16 +171,20 @@ test("who may not be served now has nobody of a capped tenant ahead", () => {
 });
 
 test("how long a tenant waits depends on how many tenants ask, not on how much each of them asks", () => {
-  const property = fc.property(fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 10 }), fc.nat({ max: 500 }), (lengths, served) => {
-    const room = new WaitingRoom();
-    for (const [who, length] of lengths.entries()) {
-      for (let i = 0; i < length; i++) room.enter(entryOf(`${i} of ${who}`, `busy ${who}`));
-    }
-    for (let i = 0; i < served; i++) room.grant(room.next(EVERYONE)?.entry.attempt ?? "");
-    room.enter(entryOf("small", "small"));
-    expect(room.ahead("small")).toBeLessThanOrEqual(lengths.length);
-    expect(drain(room).indexOf("small")).toBeLessThanOrEqual(lengths.length);
-  });
+  const property = fc.property(
+    fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 10 }),
+    fc.nat({ max: 500 }),
+    (lengths, served) => {
+      const room = new WaitingRoom();
+      for (const [who, length] of lengths.entries()) {
+        for (let i = 0; i < length; i++) room.enter(entryOf(`${i} of ${who}`, `busy ${who}`));
+      }
+      for (let i = 0; i < served; i++) room.grant(room.next(EVERYONE)?.entry.attempt ?? "");
+      room.enter(entryOf("small", "small"));
+      expect(room.ahead("small")).toBeLessThanOrEqual(lengths.length);
+      expect(drain(room).indexOf("small")).toBeLessThanOrEqual(lengths.length);
+    },
+  );
   fc.assert(property, { numRuns: 300 });
 });
 
@@ -199,7 +210,8 @@ test("a grant that came to nothing is given back: the same waiter is next again"
   const property = fc.property(fc.integer({ min: 2, max: 6 }), exact, fc.nat({ max: 20 }), (length, by, served) => {
     const room = new WaitingRoom();
     for (const who of TENANTS) {
-      for (let i = 0; i < length * 4; i++) room.enter(entryOf(`${i} of ${who}`, who, { weight: by[who] ?? 1, arrivedAt: i }));
+      for (let i = 0; i < length * 4; i++)
+        room.enter(entryOf(`${i} of ${who}`, who, { weight: by[who] ?? 1, arrivedAt: i }));
     }
     for (let i = 0; i < Math.min(served, length * 4 - 2); i++) room.grant(room.next(EVERYONE)?.entry.attempt ?? "");
     for (let again = 0; again < 3; again++) {

@@ -1,7 +1,14 @@
 /** Tenants: who pays, and how much they may ask for. */
 import { z } from "zod";
 import { forgetCallers } from "../auth.ts";
-import { closeTenant, createTenant, deleteTenant, forgetResultsOf, patchTenant, resultIdsOf } from "../db/caller-queries.ts";
+import {
+  closeTenant,
+  createTenant,
+  deleteTenant,
+  forgetResultsOf,
+  patchTenant,
+  resultIdsOf,
+} from "../db/caller-queries.ts";
 import { answerKeysOf, pageOfTenants, tenantById } from "../db/list-queries.ts";
 import type { TenantRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";

@@ -44,7 +44,11 @@ export async function resultIdsOf(env: Env, tenantId: string, limit: number): Pr
 }
 
 /** Forgets a tenant's results and its stored answers up to these, as far as there are any. */
-export async function forgetResultsOf(env: Env, tenantId: string, upTo: { result: string; answer: string }): Promise<void> {
+export async function forgetResultsOf(
+  env: Env,
+  tenantId: string,
+  upTo: { result: string; answer: string },
+): Promise<void> {
   const base = db(env);
   await base.batch([
     base.delete(results).where(and(eq(results.tenantId, tenantId), lte(results.id, upTo.result))),

@@ -44,7 +44,10 @@ export async function cardsOfService(env: Env, serviceId: string): Promise<{ car
   return rows.map((row) => ({ card: row.cards, listing: row.listings }));
 }
 
-export async function listingsOfCards(env: Env, cardIds: string[]): Promise<{ listing: ListingRow; service: ServiceRow }[]> {
+export async function listingsOfCards(
+  env: Env,
+  cardIds: string[],
+): Promise<{ listing: ListingRow; service: ServiceRow }[]> {
   if (cardIds.length > BOUND_MAX) throw new RangeError(`at most ${BOUND_MAX} cards at once`);
   if (cardIds.length === 0) return [];
   const rows = await db(env)
@@ -57,7 +60,12 @@ export async function listingsOfCards(env: Env, cardIds: string[]): Promise<{ li
 
 /** A key with its tenant, by the key's public id. Any replica will do: what is read is kept for seconds anyway. */
 export async function keyWithTenant(env: Env, id: string): Promise<{ key: KeyRow; tenant: TenantRow } | null> {
-  const row = await db(env).select().from(keys).innerJoin(tenants, eq(tenants.id, keys.tenantId)).where(eq(keys.id, id)).get();
+  const row = await db(env)
+    .select()
+    .from(keys)
+    .innerJoin(tenants, eq(tenants.id, keys.tenantId))
+    .where(eq(keys.id, id))
+    .get();
   if (row === undefined) return null;
   return { key: row.keys as KeyRow, tenant: row.tenants as TenantRow };
 }
@@ -82,5 +90,9 @@ export async function forgetResult(env: Env, tenantId: string, id: string, answe
   const base = db(env);
   const dropResult = base.delete(results).where(and(eq(results.id, id), eq(results.tenantId, tenantId)));
   if (answerKeys.length === 0) await dropResult;
-  else await base.batch([dropResult, base.delete(answers).where(and(inArray(answers.key, answerKeys), eq(answers.tenantId, tenantId)))]);
+  else
+    await base.batch([
+      dropResult,
+      base.delete(answers).where(and(inArray(answers.key, answerKeys), eq(answers.tenantId, tenantId))),
+    ]);
 }

@@ -10,7 +10,9 @@ export const tenants = sqliteTable("tenants", {
   name: text("name").notNull(),
   limits: text("limits", { mode: "json" }).notNull(),
   weight: real("weight").notNull().default(1),
-  state: text("state", { enum: ["active", "disabled"] }).notNull().default("active"),
+  state: text("state", { enum: ["active", "disabled"] })
+    .notNull()
+    .default("active"),
   createdAt: integer("created_at").notNull(),
 });
 
@@ -29,7 +31,9 @@ export const keys = sqliteTable(
     scopes: text("scopes", { mode: "json" }).$type<string[]>(),
     /** Null: all services. */
     services: text("services", { mode: "json" }).$type<string[]>(),
-    state: text("state", { enum: ["active", "disabled", "revoked"] }).notNull().default("active"),
+    state: text("state", { enum: ["active", "disabled", "revoked"] })
+      .notNull()
+      .default("active"),
     createdAt: integer("created_at").notNull(),
     createdBy: text("created_by").notNull(),
     expiresAt: integer("expires_at"),
@@ -57,7 +61,9 @@ export const cards = sqliteTable("cards", {
   server: text("server"),
   gpu: integer("gpu"),
   slots: integer("slots").notNull().default(2),
-  state: text("state", { enum: ["active", "draining", "disabled"] }).notNull().default("active"),
+  state: text("state", { enum: ["active", "draining", "disabled"] })
+    .notNull()
+    .default("active"),
   /** HMAC-SHA-256 of the agent's token under the deployment's key secret, hex. */
   tokenHash: text("token_hash").notNull(),
   version: integer("version").notNull(),
@@ -70,7 +76,9 @@ export const listings = sqliteTable(
     serviceId: text("service_id").notNull(),
     cardId: text("card_id").notNull(),
     origin: text("origin").notNull(),
-    transport: text("transport", { enum: ["direct", "tunnel", "vpc"] }).notNull().default("direct"),
+    transport: text("transport", { enum: ["direct", "tunnel", "vpc"] })
+      .notNull()
+      .default("direct"),
     weight: real("weight").notNull().default(1),
   },
   (t) => [primaryKey({ columns: [t.serviceId, t.cardId] }), index("listings_card").on(t.cardId)],
@@ -88,7 +96,9 @@ export const results = sqliteTable(
     bytes: integer("bytes").notNull(),
     /** Hex. */
     sha256: text("sha256").notNull(),
-    visibility: text("visibility", { enum: ["private", "signed", "public"] }).notNull().default("signed"),
+    visibility: text("visibility", { enum: ["private", "signed", "public"] })
+      .notNull()
+      .default("signed"),
     /** R2 key of the stored answer that contains this result; null when the answer was not kept. */
     answerKey: text("answer_key"),
     createdAt: integer("created_at").notNull(),
@@ -121,7 +131,9 @@ export const audit = sqliteTable(
   "audit",
   {
     id: integer("id").primaryKey({ autoIncrement: true }),
-    at: integer("at").notNull().default(sql`(unixepoch() * 1000)`),
+    at: integer("at")
+      .notNull()
+      .default(sql`(unixepoch() * 1000)`),
     /** Who: `admin`, an operator's name. */
     actor: text("actor").notNull(),
     /** What: `service.put`, `key.create`, ... */

@@ -28,7 +28,13 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
   if (status === 401) headers.set("www-authenticate", 'Bearer realm="portico"');
   trace.fields["reason"] = refusal.reason;
   const problem = trace.problem
-    ? { type: `urn:portico:error:${refusal.reason}`, title: code, status, detail: text, instance: `urn:portico:request:${trace.id}` }
+    ? {
+        type: `urn:portico:error:${refusal.reason}`,
+        title: code,
+        status,
+        detail: text,
+        instance: `urn:portico:request:${trace.id}`,
+      }
     : {};
   return new Response(JSON.stringify({ ...problem, error }), { status, headers });
 }

@@ -1,0 +1,111 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { media } from "../../worker/media.ts";
+import { joined, jpeg, png, wav, wavHeader, webp } from "./media-files.ts";
+import { expectSame } from "./same.ts";
+
+const KINDS = [
+  { type: "image/png", files: png },
+  { type: "image/jpeg", files: jpeg },
+  { type: "image/webp", files: webp },
+  { type: "audio/wav", files: wav },
+];
+/** Below this nothing is recognised. */
+const HEAD_BYTES = 12;
+/** What streams say whose length they do not know. */
+const UNKNOWN = [0, 0xffff_ffff, 0xffff_ffff - 8, 0x7fff_ffff, 0x7fff_f024];
+
+test("a PNG, JPEG, WebP or WAV that ends where it says is whole", () => {
+  for (const { type, files } of KINDS) {
+    fc.assert(
+      fc.property(files, (file) => expectSame(media(file), { type, end: "whole" })),
+      { numRuns: 500 },
+    );
+  }
+});
+
+test("a PNG, JPEG, WebP or WAV that is cut at any byte is cut, or not recognised", () => {
+  for (const { type, files } of KINDS) {
+    const property = fc.property(files, (file) => {
+      for (let length = 0; length < file.length; length++) {
+        expectSame(
+          media(file.subarray(0, length)),
+          length < HEAD_BYTES ? null : { type, end: "cut" },
+          `${length} of ${file.length} bytes`,
+        );
+      }
+    });
+    fc.assert(property, { numRuns: 300 });
+  }
+});
+
+test("what goes on after its end is not whole", () => {
+  const after = fc.uint8Array({ minLength: 2, maxLength: 20 });
+  for (const { files } of KINDS) {
+    const property = fc.property(files, after, (file, more) => expectSame(media(joined(file, more))?.end, "cut"));
+    fc.assert(property, { numRuns: 300 });
+  }
+});
+
+test("a cut that ends with the bytes of an end, between two scans, is still a cut", () => {
+  const head = [0xff, 0xd8, 0xff, 0xda, 0, 2, 1, 2, 3, 0xff, 0xc4, 0, 9];
+  expect(media(Uint8Array.from([...head, 0xff, 0xd9]))).toEqual({ type: "image/jpeg", end: "cut" });
+  expect(media(Uint8Array.from([...head, 1, 2, 3, 4, 5, 6, 7, 0xff, 0xd9]))).toEqual({
+    type: "image/jpeg",
+    end: "whole",
+  });
+});
+
+test("an image without image data is not whole", () => {
+  const file = fc.sample(png, { numRuns: 1, seed: 1 })[0] ?? new Uint8Array();
+  expect(media(joined(file.subarray(0, 33), file.subarray(-12)))?.end).toBe("cut");
+  expect(media(Uint8Array.of(0xff, 0xd8, 0xff, 0xe0, 0, 8, 1, 2, 3, 4, 5, 6, 0xff, 0xd9))?.end).toBe("cut");
+});
+
+test("a streamed WAV that does not know its length is open, however much of it has come", () => {
+  const samples = fc.uint8Array({ maxLength: 60 });
+  const property = fc.property(fc.constantFrom(...UNKNOWN), samples, (unknown, sound) => {
+    expectSame(media(joined(wavHeader(unknown, unknown), sound))?.end, "open");
+  });
+  fc.assert(property, { numRuns: 300 });
+});
+
+test("a streamed WAV whose header counts itself alone is open, and whole only without a sound", () => {
+  const header = wavHeader(36, 0);
+  expect(media(header)?.end).toBe("whole");
+  expect(media(joined(header, new Uint8Array(100)))?.end).toBe("open");
+  expect(media(header.subarray(0, 40))?.end).toBe("cut");
+});
+
+test("kinds that do not carry their own end are open, and everything else is nothing we know", () => {
+  const padded = (...start: number[]) => Uint8Array.from([...start, ...new Uint8Array(20)]);
+  const letters = (characters: string) => padded(...Array.from(characters, (character) => character.charCodeAt(0)));
+  expect(media(letters("fLaC"))).toEqual({ type: "audio/flac", end: "open" });
+  expect(media(letters("OggS"))).toEqual({ type: "audio/ogg", end: "open" });
+  expect(media(letters("ID3"))).toEqual({ type: "audio/mpeg", end: "open" });
+  expect(media(padded(0xff, 0xfb))).toEqual({ type: "audio/mpeg", end: "open" });
+  for (const other of [
+    letters("<!doctype html>"),
+    letters("{}"),
+    letters("GIF89a"),
+    letters("RIFF"),
+    padded(0xff, 0xf1),
+    padded(),
+  ]) {
+    expect(media(other)).toBeNull();
+  }
+});
+
+test("no bytes at all make it fail", () => {
+  const starts = fc.constantFrom(
+    [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a],
+    [0xff, 0xd8, 0xff],
+    [0x52, 0x49, 0x46, 0x46, 0, 0, 0, 0, 0x57, 0x41, 0x56, 0x45],
+    [],
+  );
+  const property = fc.property(starts, fc.uint8Array({ maxLength: 100, size: "max" }), (start, rest) => {
+    const found = media(Uint8Array.from([...start, ...rest]));
+    expectSame(found === null || ["whole", "open", "cut"].includes(found.end), true);
+  });
+  fc.assert(property, { numRuns: 3_000 });
+});

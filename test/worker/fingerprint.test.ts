@@ -1,0 +1,221 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Ask, Fields, FormPart } from "../../worker/ask.ts";
+import { Room } from "../../worker/buffers.ts";
+import type { ServiceRow } from "../../worker/db/queries.ts";
+import { fingerprint } from "../../worker/fingerprint.ts";
+import { completeService, type ServicePut } from "../../worker/service.ts";
+
+const KEY = /^[0-9a-f]{64}$/;
+
+interface Asking extends Partial<Omit<Ask, "service">> {
+  put?: ServicePut;
+  id?: string;
+}
+
+/** A speech request: cacheable without a seed. */
+function ask({ put, id = "speech", ...more }: Asking = {}): Ask {
+  const config = completeService({ kind: "tts", route: "/s/", ...put } as Parameters<typeof completeService>[0], null);
+  const bytes = new Uint8Array(3);
+  return {
+    service: { id, route: "/s/", config } as ServiceRow,
+    as: "run",
+    method: "POST",
+    path: "/s/audio-generate",
+    query: "",
+    headers: new Headers(),
+    body: { kind: "bytes", bytes, room: new Room() },
+    mediaType: "application/json",
+    fields: { kind: "json", value: { text: "hello" } },
+    deadlineAt: null,
+    directives: { noStore: false, noCache: false, onlyIfCached: false },
+    ...more,
+  };
+}
+
+async function keyOf(asking: Asking, tenant = "t1"): Promise<string> {
+  const print = await fingerprint(ask(asking), tenant);
+  return print.cacheable ? print.key : print.why;
+}
+
+const json = (value: unknown): Fields => ({ kind: "json", value });
+const ofText = (text: string) => keyOf({ fields: json(JSON.parse(text)) });
+const part = (name: string, value: string, more: Partial<FormPart> = {}): FormPart => ({
+  name,
+  filename: null,
+  type: "",
+  value,
+  ...more,
+});
+const ofForm = (...parts: FormPart[]) => keyOf({ mediaType: "multipart/form-data", fields: { kind: "form", parts } });
+
+/** JSON that says the same, with its members in another order. */
+function turned(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(turned);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .toReversed()
+      .map(([name, member]) => [name, turned(member)]),
+  );
+}
+
+const jsonValue = fc.jsonValue({ maxDepth: 3 }).map((value): unknown => JSON.parse(JSON.stringify(value)));
+
+test("the same JSON has the same key, whatever the order of its members and the way it is written", async () => {
+  const property = fc.asyncProperty(fc.dictionary(fc.string(), jsonValue), async (value) => {
+    const key = await keyOf({ fields: json(value) });
+    expect(await keyOf({ fields: json(turned(value)) })).toBe(key);
+    expect(await ofText(JSON.stringify(value, null, 3))).toBe(key);
+  });
+  await fc.assert(property, { numRuns: 300 });
+  for (const [one, other] of [
+    ["1.0", "1"],
+    ["1e2", "100"],
+    ["-0", "0"],
+    ["0.10", "0.1"],
+    ['"\\u0041"', '"A"'],
+  ]) {
+    expect(await ofText(`{"a":${one}}`), one).toBe(await ofText(`{"a":${other}}`));
+  }
+});
+
+test("different JSON has different keys", async () => {
+  const property = fc.asyncProperty(jsonValue, jsonValue, async (one, other) => {
+    const same = JSON.stringify(sorted(one)) === JSON.stringify(sorted(other));
+    const keys = await Promise.all([one, other].map((value) => keyOf({ fields: json({ value }) })));
+    if (keys.every((key) => KEY.test(key))) expect(keys[0] === keys[1]).toBe(same);
+  });
+  await fc.assert(property, { numRuns: 300 });
+  const texts = [
+    '{"a":1}',
+    '{"a":"1"}',
+    '{"a":[1]}',
+    '{"a":null}',
+    "{}",
+    '{"a":1,"b":1}',
+    '{"A":1}',
+    '{"a":1.5}',
+    '{"a":true}',
+    '{"__proto__":1}',
+    "[]",
+    '"a"',
+    "null",
+  ];
+  expect(new Set(await Promise.all(texts.map(ofText))).size).toBe(texts.length);
+});
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== "object" || value === null) return Object.is(value, -0) ? 0 : value;
+  return Object.entries(value)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, member]) => [name, sorted(member)]);
+}
+
+test("every part of the key tells requests apart: tenant, service, model, path, query, media type", async () => {
+  const keys = await Promise.all([
+    keyOf({}),
+    keyOf({}, "t2"),
+    keyOf({ id: "speech2" }),
+    keyOf({ put: { model_version: "2" } }),
+    keyOf({ path: "/s/inference_sft" }),
+    keyOf({ query: "?a=1" }),
+    keyOf({ query: "?a=1&a=2" }),
+    keyOf({ mediaType: "application/x+json" }),
+    keyOf({ fields: null }),
+    keyOf({ fields: null, body: { kind: "bytes", bytes: new Uint8Array(4), room: new Room() } }),
+  ]);
+  expect(keys.filter((key) => !KEY.test(key))).toEqual([]);
+  expect(new Set(keys).size).toBe(keys.length);
+});
+
+test("a shared cache has one key for all tenants, and no tenant of its own can have that key", async () => {
+  const put = { cache: { shared: true } };
+  expect(await keyOf({ put }, "t1")).toBe(await keyOf({ put }, "t2"));
+  expect(await fingerprint(ask({ put }), "t1")).toMatchObject({ cacheable: true, scope: "shared" });
+  expect(await fingerprint(ask(), "t1")).toMatchObject({ cacheable: true, scope: "t1" });
+});
+
+test("declared defaults are filled in, nothing else is assumed, and what is given stands above them", async () => {
+  const put = { defaults: { speed: 1, voice: "anna" } };
+  const key = await keyOf({ put, fields: json({ text: "x", speed: 1, voice: "anna" }) });
+  expect(await keyOf({ put, fields: json({ text: "x" }) })).toBe(key);
+  expect(await keyOf({ put, fields: json({ text: "x", voice: "anna" }) })).toBe(key);
+  expect(await keyOf({ put, fields: json({ text: "x", speed: 2 }) })).not.toBe(key);
+  expect(await keyOf({ fields: json({ text: "x" }) })).not.toBe(key);
+});
+
+test("what cannot be cached says why", async () => {
+  const stream = {
+    kind: "stream" as const,
+    stream: new ReadableStream<Uint8Array>(),
+    length: null,
+    overrun: { refusal: null },
+  };
+  const reasons = await Promise.all([
+    keyOf({ put: { cache: { enabled: false } } }),
+    keyOf({ as: "read" }),
+    keyOf({ method: "PUT" }),
+    keyOf({ body: stream, fields: null }),
+    keyOf({ body: { kind: "none" }, fields: null }),
+    keyOf({ directives: { noStore: true, noCache: false, onlyIfCached: false } }),
+  ]);
+  expect(reasons).toEqual(["cache_disabled", "not_a_run", "not_post", "body_streamed", "no_body", "no_store"]);
+});
+
+test("an image has a key only with an explicit whole seed that is not negative, given or as declared", async () => {
+  const image = (value: unknown, defaults = {}) => keyOf({ put: { kind: "image", defaults }, fields: json(value) });
+  for (const seed of [0, 1, 2 ** 32]) expect(await image({ seed }), String(seed)).toMatch(KEY);
+  expect(await image({}, { seed: 5 })).toMatch(KEY);
+  for (const value of [
+    {},
+    { seed: -1 },
+    { seed: null },
+    { seed: "1" },
+    { seed: 1.5 },
+    { seed: true },
+    [{ seed: 1 }],
+    null,
+    1,
+  ]) {
+    expect(await image(value), JSON.stringify(value)).toBe("no_seed");
+  }
+  expect(await image({ seed: -1 }, { seed: 5 })).toBe("no_seed");
+});
+
+test("numbers that come rounded out of JSON have no key: requests that differ would share an answer", async () => {
+  for (const number of [
+    "9007199254740993",
+    "9007199254740992",
+    "-9007199254740993",
+    "1e400",
+    "123456789012345678901234567890",
+  ]) {
+    expect(await ofText(`{"text":"x","a":[{"b":${number}}]}`), number).toBe("not_canonical");
+  }
+  expect(await ofText(`{"text":"x","seed":9007199254740991}`)).toMatch(KEY);
+});
+
+test("what has no canonical form has no key, and makes nothing fail", async () => {
+  expect(await ofText('{"a":"\\ud800"}')).toBe("not_canonical");
+  const deep: unknown = JSON.parse("[".repeat(10_000) + "]".repeat(10_000));
+  expect(["not_canonical"]).toContain((await keyOf({ fields: json(deep) })).replace(KEY, "not_canonical"));
+});
+
+test("a form's key is that of its parts in their order: no other cut of the same bytes has it", async () => {
+  const keys = await Promise.all([
+    ofForm(part("a", "1"), part("b", "2")),
+    ofForm(part("b", "2"), part("a", "1")),
+    ofForm(part("a", "1"), part("b", "2"), part("b", "2")),
+    ofForm(part("a", "12")),
+    ofForm(part("a1", "2")),
+    ofForm(part("a", "1", { filename: "x.wav" }), part("b", "2")),
+    ofForm(part("a", "1", { type: "audio/wav" }), part("b", "2")),
+    ofForm(),
+  ]);
+  expect(keys.filter((key) => !KEY.test(key))).toEqual([]);
+  expect(new Set(keys).size).toBe(keys.length);
+  const text = part("a", "é");
+  expect(await ofForm(text)).toBe(await ofForm({ ...text, value: new TextEncoder().encode("é") }));
+});

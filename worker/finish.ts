@@ -1,0 +1,17 @@
+/** What those are told who asked for the same as a run that has ended. */
+import type { Finish } from "../durable-objects/protocol.ts";
+import type { Kept, Whole } from "./store.ts";
+
+/** An origin's own error up to this is handed to them. */
+const SHARED_BYTES_MAX = 64 * 1024;
+
+export function finishOf(whole: Whole, kept: Kept): Finish {
+  if (kept.answer !== null) return { kind: "stored" };
+  if (whole.status < 400 || whole.bytes.byteLength > SHARED_BYTES_MAX) return { kind: "alone" };
+  return {
+    kind: "answer",
+    status: whole.status,
+    contentType: whole.headers.get("content-type"),
+    body: new TextDecoder().decode(whole.bytes),
+  };
+}
