@@ -51,8 +51,8 @@ export async function startStand({ serviceMs, jitter, servers = 3, gpus = 2 }: S
     await admin.call("PUT", `/services/portrait/cards/${card}`, { origin, server, gpu });
   }
   const limits = { requests_per_minute: 1_000_000, burst: 1_000_000, concurrent: 1000, waiting: 10_000 };
-  const tenant = (await admin.call("POST", "/tenants", { name: "bench", limits })) as { id: string };
-  const { key } = (await admin.call("POST", `/tenants/${tenant.id}/keys`, {})) as { key: string };
+  const tenant = await admin.call<{ id: string }>("POST", "/tenants", { name: "bench", limits });
+  const { key } = await admin.call<{ key: string }>("POST", `/tenants/${tenant.id}/keys`, {});
   const stop = async (): Promise<void> => {
     await Promise.all([simulator.stop(), door.stop()]);
     await rm(stateDir, { recursive: true, force: true });
@@ -67,20 +67,20 @@ interface Child {
 
 /** Starts one of the project's programs and reads the line of JSON that it says when it is ready. */
 async function child(main: string, args: string[]): Promise<Child> {
-  const process_: ChildProcess = spawn(process.execPath, [join(ROOT, main), ...args], {
+  const program: ChildProcess = spawn(process.execPath, [join(ROOT, main), ...args], {
     cwd: ROOT,
     stdio: ["pipe", "pipe", "inherit"],
   });
-  const ended = new Promise<void>((resolve) => process_.once("close", () => resolve()));
+  const ended = new Promise<void>((resolve) => program.once("close", () => resolve()));
   const stop = async (): Promise<void> => {
-    process_.kill("SIGTERM");
+    program.kill("SIGTERM");
     await ended;
   };
-  const limit = setTimeout(() => process_.kill("SIGKILL"), READY_MS_MAX);
-  for await (const line of createInterface({ input: process_.stdout ?? process.stdin })) {
+  const limit = setTimeout(() => program.kill("SIGKILL"), READY_MS_MAX);
+  for await (const line of createInterface({ input: program.stdout ?? process.stdin })) {
     if (!line.startsWith("{")) continue;
     clearTimeout(limit);
-    process_.stdout?.resume();
+    program.stdout?.resume();
     return { ready: JSON.parse(line) as unknown, stop };
   }
   throw new Error(`${main} ended before it was ready`);

@@ -47,7 +47,7 @@ async function readText(answer: Response): Promise<string> {
 }
 
 /** The number (or the length of the array) at a JSON pointer (RFC 6901), or null. */
-export function pointed(document: unknown, pointer: string): number | null {
+function pointed(document: unknown, pointer: string): number | null {
   let value = document;
   for (const part of pointer.split("/").slice(1)) {
     const name = part.replaceAll("~1", "/").replaceAll("~0", "~");

@@ -74,7 +74,8 @@ export class Tenant extends DurableObject {
   }
 
   #writeSoon(): void {
-    this.#writeTimer ??= setTimeout(() => {
+    if (this.#writeTimer !== null) return;
+    this.#writeTimer = setTimeout(() => {
       this.#writeTimer = null;
       this.#records.write();
       this.ctx.storage.kv.put("bucket", this.#bucket);

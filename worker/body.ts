@@ -4,7 +4,7 @@ import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 
 const MIB = 1024 * 1024;
 /** Bodies up to this are buffered: for the fingerprint, and so that a try can be repeated. */
-export const BUFFERED_BYTES_MAX = 8 * MIB;
+const BUFFERED_BYTES_MAX = 8 * MIB;
 /** A body whose fields a service bounds must be read before it may pass; it is buffered up to this. */
 const CHECKED_BYTES_MAX = 32 * MIB;
 /** Longest silence of a caller that sends a body. */

@@ -36,6 +36,6 @@ export async function getRequest(
 }
 
 /** A result as jobs and requests show it; its URL is made for this answer. */
-export async function resultView(env: Env, base: string, { id, contentType, bytes, sha256 }: Result) {
+async function resultView(env: Env, base: string, { id, contentType, bytes, sha256 }: Result) {
   return { id, url: await signedUrl(config(env), base, id, Date.now()), content_type: contentType, bytes, sha256 };
 }

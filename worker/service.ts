@@ -14,10 +14,10 @@ export const Id = z
   .string()
   .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "1 to 63 of a-z 0-9 . _ - , starting with a letter or digit");
 
-export const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
+const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
 
 /** One path below the route; `*` at the end matches any rest, `*` as method any method. */
-export const ServicePath = z.strictObject({
+const ServicePath = z.strictObject({
   method: z.enum([...METHODS, "*"]),
   path: z
     .string()

@@ -59,7 +59,7 @@ export async function crashPool(pool: PoolUnderTest): Promise<void> {
 let arrivals = 0;
 
 /** A request of tenant `acme`; those made later arrived later. */
-export function entry(more: Partial<Entry> = {}): Entry {
+function entry(more: Partial<Entry> = {}): Entry {
   const attempt = fresh("att");
   return {
     attempt,

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { learn, startMs, type Times } from "../../durable-objects/estimate.ts";
 import type { Observed } from "../../durable-objects/protocol.ts";

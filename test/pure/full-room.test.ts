@@ -1,5 +1,5 @@
 /** A room at its limits: who is displaced, and what is left of those who were there. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
 import { entryOf } from "./room-model.ts";

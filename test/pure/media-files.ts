@@ -1,5 +1,5 @@
 /** Images and sounds as fast-check makes them: right in their structure, with bytes that look like ends inside. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 
 const text = (characters: string) => Uint8Array.from(characters, (character) => character.charCodeAt(0));
 const u32 = (value: number) => Uint8Array.of(value >>> 24, value >>> 16, value >>> 8, value);

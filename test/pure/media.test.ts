@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { media } from "../../worker/media.ts";
 import { joined, jpeg, png, wav, wavHeader, webp } from "./media-files.ts";

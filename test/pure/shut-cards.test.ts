@@ -1,5 +1,5 @@
 /** Cards whose gate is not closed: when a Pool offers them again. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Cards } from "../../durable-objects/choose-card.ts";
 import type { CardReport, Gate } from "../../durable-objects/protocol.ts";

@@ -1,5 +1,5 @@
 /** The calls on a card's slots as fast-check commands: each does the same to the slots and to the model of them. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import type { Slots } from "../../durable-objects/slots.ts";
 import { expectSame } from "./same.ts";
 import { attempt, CLEAN, held, lapse, type SlotsModel, UNCLEAN } from "./slots-model.ts";

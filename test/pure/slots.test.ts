@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { LEASE_MS, LEASE_RENEW_MS } from "../../durable-objects/protocol.ts";
 import { ENDED_MAX, type Lease, Slots } from "../../durable-objects/slots.ts";

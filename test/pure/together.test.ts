@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { SmallPool } from "./pool-in-small.ts";
 import { expectThat } from "./same.ts";

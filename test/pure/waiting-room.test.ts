@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Entry } from "../../durable-objects/protocol.ts";
 import { WaitingRoom } from "../../durable-objects/waiting-room.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { listed, serviceOf, target } from "../../worker/catalog.ts";
 import type { ServiceRow } from "../../worker/db/queries.ts";
@@ -25,8 +25,8 @@ function decision(own: ServiceRow, method: string, path: string): string {
 }
 
 /** Characters that a segment may have as they are (RFC 3986 pchar), but the dot, which may not be escaped. */
-const UNRESERVED = "abcXYZ019-_~";
-const RESERVED = "!$&'()*+,;=:@";
+const UNRESERVED = Array.from("abcXYZ019-_~");
+const RESERVED = Array.from("!$&'()*+,;=:@");
 const plain = fc.constantFrom(...UNRESERVED, ...RESERVED, "é", "生", " ", "%");
 const segments = fc.array(fc.array(plain, { minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 3 });
 
@@ -132,8 +132,8 @@ test("what two parsers could read differently is refused, wherever it stands", (
     "%0d%0A",
     "%1f",
     "%7f",
-    "%",
-    "%4",
+    "%z",
+    "%4z",
     "%zz",
     " ",
     "\t",

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Ask, Fields, FormPart } from "../../worker/ask.ts";
 import { Room } from "../../worker/buffers.ts";
@@ -15,7 +15,7 @@ interface Asking extends Partial<Omit<Ask, "service">> {
 
 /** A speech request: cacheable without a seed. */
 function ask({ put, id = "speech", ...more }: Asking = {}): Ask {
-  const config = completeService({ kind: "tts", route: "/s/", ...put } as Parameters<typeof completeService>[0], null);
+  const config = completeService({ ...put, kind: put?.kind ?? "tts", route: "/s/" }, null);
   const bytes = new Uint8Array(3);
   return {
     service: { id, route: "/s/", config } as ServiceRow,
@@ -200,7 +200,7 @@ test("numbers that come rounded out of JSON have no key: requests that differ wo
 test("what has no canonical form has no key, and makes nothing fail", async () => {
   expect(await ofText('{"a":"\\ud800"}')).toBe("not_canonical");
   const deep: unknown = JSON.parse("[".repeat(10_000) + "]".repeat(10_000));
-  expect(["not_canonical"]).toContain((await keyOf({ fields: json(deep) })).replace(KEY, "not_canonical"));
+  expect(await keyOf({ fields: json(deep) })).toBe("not_canonical");
 });
 
 test("a form's key is that of its parts in their order: no other cut of the same bytes has it", async () => {
