@@ -352,12 +352,7 @@ export class Pool extends DurableObject<PoolEnv> {
   #pump(): void {
     const now = Date.now();
     if (this.#config === null) return;
-    if (this.#room.length > 0 && this.#cards.health(now) === "none") {
-      for (const { attempt } of this.#room.entries()) {
-        const ticket = this.#tickets.get(attempt);
-        if (ticket !== undefined) this.#refuse(ticket, this.#unhealthy(now));
-      }
-    }
+    if (this.#room.length > 0 && this.#cards.health(now) === "none") this.#refuseAll(this.#unhealthy(now));
     if (this.#config.paused) return;
     for (;;) {
       const match = this.#room.next((entry) => this.#cards.best(entry.avoid, now));
@@ -365,6 +360,15 @@ export class Pool extends DurableObject<PoolEnv> {
       this.#offer(match.entry, match.found, now);
     }
     if (this.#room.length > 0) this.#schedule(Math.min(this.#cards.nextTrial(now).at ?? Infinity, now + ASK_AGAIN_MS));
+  }
+
+  /** Those who follow go before their leader: else each of them in turn would lead only to be refused. */
+  #refuseAll(refusal: PoolRefusal): void {
+    for (const { attempt } of this.#room.entries()) {
+      const ticket = this.#tickets.get(attempt);
+      for (const follower of [...(this.#runs.ofLeader(attempt)?.followers ?? [])]) this.#refuse(follower, refusal);
+      if (ticket !== undefined) this.#refuse(ticket, refusal);
+    }
   }
 
   #offer(entry: Entry, card: string, now: number): void {

@@ -160,12 +160,13 @@ export class Line {
   }
 
   async #tell(say: (ticket: TicketStub) => Promise<void>): Promise<void> {
-    if (this.#ticket === null) return;
+    const ticket = this.#ticket;
+    if (ticket === null) return;
     try {
-      await say(this.#ticket);
+      await say(ticket);
     } catch {
-      // A lost Pool forgot this ticket; the next question enters anew.
-      this.#drop();
+      // A lost Pool forgot this ticket; the next question enters anew, or has done so.
+      if (this.#ticket === ticket) this.#drop();
     }
   }
 

@@ -6,16 +6,30 @@ import { answerBytes, answerImage, type Answering, listOrigin, Origin } from "./
 
 const door = doorway();
 let origin: Origin;
+let hush: Origin;
+let silence: Promise<Answer>;
 let services = 0;
 
 beforeAll(async () => {
   origin = await Origin.open();
+  hush = await Origin.open();
+  hush.answering = () => {};
+  await listOrigin(door, hush, "hush", {
+    kind: "http",
+    route: "/hush/",
+    paths: [{ method: "GET", path: "look", as: "read" }],
+  });
+  // Begun now, because it takes its time.
+  silence = door.ask("/hush/look");
 });
 beforeEach(() => {
   origin.seen.length = 0;
   origin.answering = answerImage;
 });
-afterAll(() => origin.close());
+afterAll(() => {
+  origin.close();
+  hush.close();
+});
 
 /** A call to a service of its own, so that the card's health is nobody else's. */
 async function calling(service: object = {}, card: object = {}): Promise<() => Promise<Answer>> {
@@ -175,4 +189,10 @@ describe("a failure after the first byte cuts the connection:", () => {
       expect(again.status).toBe(504);
     });
   }
+});
+
+test("a read path has a short timeout, not read_s", { timeout: 40_000 }, async () => {
+  const answer = await silence;
+  expect(refusalOf(answer)).toBe("504 gateway_timeout origin_error origin_timeout");
+  expect(Number(/origin;dur=(\d+)/.exec(answer.header("server-timing") ?? "")?.[1])).toBeLessThan(30_000);
 });

@@ -5,7 +5,7 @@ import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
 
 /** Short enough to outlive it, long enough to read before. */
-const BRIEF_S = 4;
+const BRIEF_S = 6;
 const DAY_S = 86_400;
 const door = doorway({
   services: {

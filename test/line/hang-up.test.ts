@@ -72,6 +72,25 @@ test("a caller who hangs up between the answer's first byte and its last costs n
   expect(line.park.counts()).toMatchObject({ starts: SLOTS, done: SLOTS });
 });
 
+test("callers who hang up at any moment of a request's way leave nothing behind", async () => {
+  const services = [await line.service({ abandon: "finish" }), await line.service({ abandon: "cancel" })];
+  const key = await line.key();
+  line.park.setService({ service_ms: 150, ghost: false });
+  const leave = async (moment: number) => {
+    const service = services[moment % services.length];
+    if (service === undefined) throw new Error("no service");
+    const caller = await line.call({ service, key });
+    await sleep(moment * 2);
+    caller.hangUp();
+  };
+  await Promise.all(Array.from({ length: 150 }, (_, moment) => leave(moment)));
+  await line.conserved();
+  // Who was gone while `finish` ran was read to the end, who was gone under `cancel` stopped: nobody was left alone.
+  const { starts, done, stopped, left } = line.park.counts();
+  expect({ ended: done + stopped, left }).toEqual({ ended: starts, left: stopped });
+  await line.fillsUp();
+});
+
 const USERS = 40;
 const LOAD_MS = 4_000;
 

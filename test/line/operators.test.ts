@@ -134,3 +134,21 @@ test("a card taken off a service while it runs for it: the run ends, nothing new
   expect(line.park.counts().cards["gpu-03-0"]?.starts).toBe(2);
   await line.fillsUp();
 });
+
+test("a service deleted while it runs and waits: what runs ends, those in line are told within a second, no slot is lost", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 4_000 });
+  const running = await line.calls(12, { service, key });
+  await line.running(running);
+  const waiting = await line.calls(5, { service, key });
+  await eventually("five wait", async () => (await line.queued(service)) === 5);
+  await line.portico.admin("DELETE", `/services/${service.id}`);
+  const from = performance.now();
+  const refused = await answers(waiting);
+  expect(performance.now() - from).toBeLessThan(WITHIN_A_SECOND_MS);
+  expect(refused.map(({ status }) => status)).toEqual(refused.map(() => 503));
+  expect(tally(await answers(running))).toEqual({ 200: 12 });
+  expect((await line.ask({ service, key })).status).toBe(404);
+  await line.fillsUp();
+});

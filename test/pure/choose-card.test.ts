@@ -6,7 +6,6 @@ import { CardsModel, SERVICE } from "./cards-model.ts";
 import { expectSame } from "./same.ts";
 
 const NOW = 1_000_000;
-const HOUR_MS = 3_600_000;
 const CARDS = ["a", "b", "c", "d"];
 const TENANTS = ["t1", "t2", "t3"];
 const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
@@ -136,14 +135,11 @@ const calls = [
 
 test("counts and choice are those of a look at everything, whatever is told in whatever order", () => {
   const property = fc.property(fc.commands(calls, { maxCommands: 60, size: "max" }), (commands) => {
-    const setup = () => {
-      const [model, real] = [new CardsModel(), new Cards(SERVICE)];
-      const all = CARDS.map((name) => ({ card: name, weight: 1 }));
-      model.configure(all);
-      real.configure(all, NOW);
-      return { model, real };
-    };
-    fc.modelRun(setup, commands);
+    const [model, real] = [new CardsModel(), new Cards(SERVICE)];
+    const all = CARDS.map((name) => ({ card: name, weight: 1 }));
+    model.configure(all);
+    real.configure(all, NOW);
+    fc.modelRun(() => ({ model, real }), commands);
   });
   fc.assert(property, { numRuns: 1_500 });
 });

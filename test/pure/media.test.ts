@@ -15,6 +15,8 @@ const HEAD_BYTES = 12;
 /** What streams say whose length they do not know. */
 const UNKNOWN = [0, 0xffff_ffff, 0xffff_ffff - 8, 0x7fff_ffff, 0x7fff_f024];
 
+const padded = (...start: number[]) => Uint8Array.from([...start, ...new Uint8Array(20)]);
+
 test("a PNG, JPEG, WebP or WAV that ends where it says is whole", () => {
   for (const { type, files } of KINDS) {
     fc.assert(
@@ -78,7 +80,6 @@ test("a streamed WAV whose header counts itself alone is open, and whole only wi
 });
 
 test("kinds that do not carry their own end are open, and everything else is nothing we know", () => {
-  const padded = (...start: number[]) => Uint8Array.from([...start, ...new Uint8Array(20)]);
   const letters = (characters: string) => padded(...Array.from(characters, (character) => character.charCodeAt(0)));
   expect(media(letters("fLaC"))).toEqual({ type: "audio/flac", end: "open" });
   expect(media(letters("OggS"))).toEqual({ type: "audio/ogg", end: "open" });

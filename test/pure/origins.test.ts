@@ -2,6 +2,8 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { isPublicHost, originProblem } from "../../worker/origins.ts";
 
+const host = (address: string) => new URL(`https://[${address}]/`).hostname;
+
 test("an origin is https: at a public host, and in local mode http: at 127.0.0.1 too", () => {
   for (const url of [
     "https://gpu.example.com",
@@ -120,7 +122,6 @@ test("whatever way an IPv4 address is spelled, it is judged as that address", ()
 });
 
 test("IPv6 literals are public only as global unicast, without documentation and embedded IPv4", () => {
-  const host = (address: string) => new URL(`https://[${address}]/`).hostname;
   const isPublic = ["2606:4700:4700::1111", "2a00:1450:4001:81b::200e", "2400:cb00::1", "3000::1"];
   const isPrivate = [
     "::",

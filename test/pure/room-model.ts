@@ -16,6 +16,8 @@ export function entryOf(attempt: string, tenant: string, more: Partial<Entry> = 
   return { attempt, tenant, ...limits, ...asked, again: false, version: 1, ...more };
 }
 
+const rank = ({ priority }: Entry) => RANKS.indexOf(priority);
+
 export class RoomModel {
   /** In the order of their coming. */
   waiters: Entry[] = [];
@@ -48,7 +50,6 @@ export class RoomModel {
   /** A tenant's line: by priority, then arrival, then coming. */
   line(tenant: string): string[] {
     const own = this.waiters.filter((waiter) => waiter.tenant === tenant);
-    const rank = ({ priority }: Entry) => RANKS.indexOf(priority);
     return own.toSorted((a, b) => rank(a) - rank(b) || a.arrivedAt - b.arrivedAt).map(({ attempt }) => attempt);
   }
 

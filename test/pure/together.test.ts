@@ -143,7 +143,7 @@ test("everybody who came is served once, or left; in the end all counts are noth
     for (let round = 0; round <= came.length; round++) {
       for (const card of pool.cards) pool.drain(card);
       pool.settle();
-      for (const name of [...pool.running.keys()]) pool.end(name, true);
+      for (const name of pool.running.keys()) pool.end(name, true);
     }
     pool.settle();
     expect([...pool.served, ...pool.left].toSorted()).toEqual(came.toSorted());

@@ -67,7 +67,7 @@ test("b11495652, the last dequeue is lost: as many are served as slots came free
   pool.settle();
   expect(pool.running.size).toBe(12);
   while (pool.served.length < 100) {
-    for (const name of [...pool.running.keys()]) pool.end(name, true);
+    for (const name of pool.running.keys()) pool.end(name, true);
     pool.settle();
     expect(pool.running.size).toBe(Math.min(12, 112 - pool.served.length));
   }

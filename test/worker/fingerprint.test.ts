@@ -49,6 +49,8 @@ const part = (name: string, value: string, more: Partial<FormPart> = {}): FormPa
 });
 const ofForm = (...parts: FormPart[]) => keyOf({ mediaType: "multipart/form-data", fields: { kind: "form", parts } });
 
+const image = (value: unknown, defaults = {}) => keyOf({ put: { kind: "image", defaults }, fields: json(value) });
+
 /** JSON that says the same, with its members in another order. */
 function turned(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(turned);
@@ -151,7 +153,7 @@ test("what cannot be cached says why", async () => {
     kind: "stream" as const,
     stream: new ReadableStream<Uint8Array>(),
     length: null,
-    overrun: { refusal: null },
+    upload: { refusal: null, turn: "origin" as const, turned: () => undefined },
   };
   const reasons = await Promise.all([
     keyOf({ put: { cache: { enabled: false } } }),
@@ -165,7 +167,6 @@ test("what cannot be cached says why", async () => {
 });
 
 test("an image has a key only with an explicit whole seed that is not negative, given or as declared", async () => {
-  const image = (value: unknown, defaults = {}) => keyOf({ put: { kind: "image", defaults }, fields: json(value) });
   for (const seed of [0, 1, 2 ** 32]) expect(await image({ seed }), String(seed)).toMatch(KEY);
   expect(await image({}, { seed: 5 })).toMatch(KEY);
   for (const value of [
@@ -217,5 +218,5 @@ test("a form's key is that of its parts in their order: no other cut of the same
   expect(keys.filter((key) => !KEY.test(key))).toEqual([]);
   expect(new Set(keys).size).toBe(keys.length);
   const text = part("a", "é");
-  expect(await ofForm(text)).toBe(await ofForm({ ...text, value: new TextEncoder().encode("é") }));
+  expect(await ofForm(text)).toBe(await ofForm({ ...text, value: Uint8Array.from(new TextEncoder().encode("é")) }));
 });
