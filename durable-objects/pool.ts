@@ -476,7 +476,7 @@ export class Pool extends DurableObject<PoolEnv> {
 
   /** A caller who leaves the line takes its Worker along: nobody else can say what became of the request. */
   #recordLeft({ tenant, request }: Entry): void {
-    const recorded = this.env.TENANT.getByName(tenant).record(request, "canceled", CLIENT_GONE, [], true);
+    const recorded = this.env.TENANT.getByName(tenant).record(request, "canceled", CLIENT_GONE, [], "nothing");
     this.ctx.waitUntil(
       recorded.catch((error: unknown) =>
         console.warn(JSON.stringify({ event: "record_lost", request, error: String(error) })),

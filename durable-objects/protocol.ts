@@ -260,7 +260,7 @@ export interface CardRights {
 
 /** What a Pool may tell a Tenant. */
 export interface TenantRights {
-  record(id: string, state: RunState, status: number | null, results: string[], refused: boolean): Promise<void>;
+  record(id: string, state: RunState, status: number | null, results: string[], charge: Charge): Promise<void>;
 }
 
 export interface PoolStatus {
@@ -286,6 +286,25 @@ export interface RateLimit {
 export type RateReply =
   | { ok: true; limit: number; remaining: number; resetMs: number }
   | { ok: false; limit: number; remaining: 0; resetMs: number; retryAfterMs: number };
+
+/** One request at the Tenant's door. */
+export interface Admission {
+  id: string;
+  clientId: string | null;
+  service: string;
+  /** Results that it will make if all goes well; counted against the quota. */
+  results: number;
+}
+
+export interface TenantLimits extends RateLimit {
+  /** Null: no quota. */
+  resultsPerMonth: number | null;
+}
+
+export type AdmitReply = RateReply | { ok: false; quota: number; retryAfterMs: number };
+
+/** What a request costs its tenant in the end: all of it, its token alone (others did the work), or nothing. */
+export type Charge = "all" | "token" | "nothing";
 
 export type RunState = "queued" | "running" | "succeeded" | "failed" | "canceled";
 

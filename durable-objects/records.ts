@@ -12,6 +12,8 @@ const SWEPT_AT_ONCE = 5_000;
 export interface Row extends RequestRecord {
   /** Drops that its token put into the bucket (rate.ts); 0 once given back. */
   cost: number;
+  /** Results that it is charged; 0 once given back. */
+  quota: number;
 }
 
 type Stored = {
@@ -23,6 +25,7 @@ type Stored = {
   results: string;
   at: number;
   cost: number;
+  quota: number;
 };
 
 export class Records {
@@ -35,7 +38,7 @@ export class Records {
     sql.exec(`
       CREATE TABLE IF NOT EXISTS requests (
         id TEXT PRIMARY KEY, client_id TEXT, service TEXT NOT NULL, state TEXT NOT NULL, status INTEGER,
-        results TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL
+        results TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL, quota INTEGER NOT NULL
       );
       CREATE INDEX IF NOT EXISTS requests_client ON requests (client_id, at);
       CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
@@ -62,12 +65,12 @@ export class Records {
   }
 
   write(): void {
-    for (const { id, clientId, service, state, status, results, at, cost } of this.#unwritten.values()) {
-      const values = [id, clientId, service, state, status, JSON.stringify(results), at, cost];
+    for (const { id, clientId, service, state, status, results, at, cost, quota } of this.#unwritten.values()) {
+      const values = [id, clientId, service, state, status, JSON.stringify(results), at, cost, quota];
       this.#sql.exec(
-        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost, quota) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, status = excluded.status, results = excluded.results,
-         cost = excluded.cost`,
+         cost = excluded.cost, quota = excluded.quota`,
         ...values,
       );
     }
@@ -86,7 +89,7 @@ export class Records {
   #read(query: string, value: string): Row | null {
     const row = this.#sql.exec<Stored>(query, value).toArray()[0];
     if (row === undefined) return null;
-    const { id, client_id: clientId, service, status, at, cost } = row;
+    const { id, client_id: clientId, service, status, at, cost, quota } = row;
     return {
       id,
       clientId,
@@ -96,6 +99,7 @@ export class Records {
       results: JSON.parse(row.results) as string[],
       at,
       cost,
+      quota,
     };
   }
 }

@@ -1,11 +1,12 @@
 /**
- * The Tenant: exact request rate across the world, and for a day what became of each request that took a ticket.
+ * The Tenant: exact request rate and quota across the world, and for a day what became of each request that took a ticket.
  *
  * Kept here: invariants 8 and 9 of DESIGN.md: an admission repeated with the same id takes one token, and a refused
  * request gets it back.
  */
 import { DurableObject } from "cloudflare:workers";
-import type { RateLimit, RateReply, RequestRecord, RunState } from "./protocol.ts";
+import type { Admission, AdmitReply, Charge, RequestRecord, RunState, TenantLimits } from "./protocol.ts";
+import { charge, monthEnd, monthOf, restore, UNUSED, type Used } from "./quota.ts";
 import { type Bucket, EMPTY, giveBack, REQUEST_DROPS, resetMs, take } from "./rate.ts";
 import { RECORD_MS, Records } from "./records.ts";
 
@@ -18,6 +19,7 @@ const SWEEP_ON_MS = 1_000;
 export class Tenant extends DurableObject {
   readonly #records: Records;
   #bucket: Bucket;
+  #used: Used;
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
   /** Whether the next sweep of old records is seen to. */
   #sweeping = false;
@@ -26,37 +28,37 @@ export class Tenant extends DurableObject {
     super(ctx, env as never);
     this.#records = new Records(ctx.storage.sql);
     this.#bucket = ctx.storage.kv.get<Bucket>("bucket") ?? EMPTY;
+    this.#used = ctx.storage.kv.get<Used>("used") ?? UNUSED;
   }
 
-  /** One token for this request, or when there is one. The record of a request that passed stands as `queued`. */
-  async admit(request: { id: string; clientId: string | null; service: string }, limit: RateLimit): Promise<RateReply> {
+  /**
+   * One token and the results' place in the quota, or neither. The record of a request that passed stands as `queued`.
+   */
+  async admit({ id, clientId, service, results }: Admission, limits: TenantLimits): Promise<AdmitReply> {
     const now = Date.now();
-    const { id, clientId, service } = request;
     if (this.#records.get(id) !== null)
-      return { ok: true, limit: limit.burst, remaining: 0, resetMs: resetMs(this.#bucket, limit) };
-    const { bucket, reply } = take(this.#bucket, limit, now);
+      return { ok: true, limit: limits.burst, remaining: 0, resetMs: resetMs(this.#bucket, limits) };
+    const used = charge(this.#used, results, limits.resultsPerMonth, now);
+    if (used === null) return { ok: false, quota: limits.resultsPerMonth ?? 0, retryAfterMs: monthEnd(now) - now };
+    const { bucket, reply } = take(this.#bucket, limits, now);
     this.#bucket = bucket;
     if (!reply.ok) return reply;
-    this.#records.put({
-      id,
-      clientId,
-      service,
-      state: "queued",
-      status: null,
-      results: [],
-      at: now,
-      cost: REQUEST_DROPS,
-    });
+    this.#used = used;
+    const fresh = { state: "queued" as const, status: null, results: [], at: now };
+    this.#records.put({ id, clientId, service, ...fresh, cost: REQUEST_DROPS, quota: results });
     this.#writeSoon();
     return reply;
   }
 
-  /** A later state of an admitted request; what has ended stays ended. A refusal of ours gives its token back, once. */
-  async record(id: string, state: RunState, status: number | null, results: string[], refused: boolean): Promise<void> {
+  /** A later state of an admitted request; what has ended stays ended. What it does not cost is given back, once. */
+  async record(id: string, state: RunState, status: number | null, results: string[], charged: Charge): Promise<void> {
     const row = this.#records.get(id);
     if (row === null || (row.state !== "queued" && row.state !== "running")) return;
-    if (refused) this.#bucket = giveBack(this.#bucket, row.cost);
-    this.#records.put({ ...row, state, status, results, cost: refused ? 0 : row.cost });
+    const cost = charged === "nothing" ? 0 : row.cost;
+    const quota = charged === "all" ? row.quota : 0;
+    this.#bucket = giveBack(this.#bucket, row.cost - cost);
+    this.#used = restore(this.#used, row.quota - quota, monthOf(row.at));
+    this.#records.put({ ...row, state, status, results, cost, quota });
     this.#writeSoon();
   }
 
@@ -79,6 +81,7 @@ export class Tenant extends DurableObject {
       this.#writeTimer = null;
       this.#records.write();
       this.ctx.storage.kv.put("bucket", this.#bucket);
+      this.ctx.storage.kv.put("used", this.#used);
       this.ctx.waitUntil(this.#seeToSweep());
     }, WRITE_SOON_MS);
   }

@@ -167,7 +167,10 @@ export class WaitingRoom {
     const waiter = this.#waiters.get(attempt);
     const line = this.#lines.get(waiter?.entry.tenant ?? "");
     if (waiter === undefined || line === undefined) return 0;
-    const own = line.waiters.forRange(line.waiters.minKey() ?? waiter.place, waiter.place, false);
+    // A newcomer mostly stands last: that needs no counting.
+    const isLast = line.waiters.maxKey() === waiter.place;
+    const before = () => line.waiters.forRange(line.waiters.minKey() ?? waiter.place, waiter.place, false);
+    const own = isLast ? line.waiters.size - 1 : before();
     const turn: Turn = [this.#startOf(line) + own / line.weight, line.seq];
     let ahead = own;
     for (const other of this.#lines.values()) {

@@ -54,6 +54,8 @@ export async function parseAsk(request: Request, asked: Asked, now: number): Pro
   const mediaType = (request.headers.get("content-type") ?? "").split(";")[0]?.trim().toLowerCase() || null;
   const unsupported = asked.as === "run" && request.method === "POST" ? mediaTypeRefusal(service, mediaType) : null;
   if (unsupported !== null) return unsupported;
+  const inQuery = asked.as === "run" ? fieldRefusal(queryFields(asked.query), service.config) : null;
+  if (inQuery !== null) return inQuery;
   const body = await readBody(request, bodyLimits(service, mediaType));
   if (isRefusal(body)) return body;
   // Clients put a Content-Type on requests that have no body.
@@ -76,6 +78,12 @@ export async function parseAsk(request: Request, asked: Asked, now: number): Pro
     deadlineAt,
     directives: directives(request.headers.get("cache-control")),
   };
+}
+
+/** Some servers read a form's fields from the query as well. */
+function queryFields(query: string): Fields {
+  const parts = Array.from(new URLSearchParams(query), ([name, value]) => ({ name, filename: null, type: "", value }));
+  return { kind: "form", parts };
 }
 
 function bodyLimits(service: ServiceRow, mediaType: string | null): BodyLimits {

@@ -192,7 +192,8 @@ class CardRun {
       trace.stages.store = Date.now() - storedFrom;
       ctx.waitUntil(this.#line.finished(finishOf(whole, kept), whole.status < 300 ? observed : null));
       const results = kept.results.map((row) => row.id);
-      record(this.#running, whole.status < 400 ? "succeeded" : "failed", whole.status, results);
+      const ok = whole.status < 400;
+      record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token");
       const cache = !print.cacheable ? "bypass" : kept.answer === null ? "miss" : "stored";
       return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
     } finally {
@@ -238,6 +239,7 @@ class CardRun {
         state,
         status,
         kept.results.map((row) => row.id),
+        complete && status < 400 ? "all" : "token",
       );
       await flow.drained;
     };

@@ -1,6 +1,7 @@
 /** Stage 4: may it. The exact request rate lives in the Tenant object; what it says goes into the headers. */
 import { type Item, serializeList, type Parameters } from "structured-headers";
 import type { RateReply } from "../durable-objects/protocol.ts";
+import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import type { Env } from "./env.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -10,18 +11,33 @@ const MINUTE_S = 60;
 /** FLOOD counts over this time. */
 const FLOOD_WINDOW_MS = 10_000;
 
-/** Takes one token of the tenant's rate for this request; the request's record is opened with it. */
-export async function admit(env: Env, caller: Caller, trace: Trace, service: string): Promise<Refusal | null> {
-  const { requests_per_minute, burst } = caller.limits;
-  const request = { id: trace.id, clientId: trace.clientId, service };
+/** Takes one token of the tenant's rate and the results' place in its quota; the request's record is opened with it. */
+export async function admit(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
+  const { requests_per_minute, burst, results_per_month } = caller.limits;
+  const request = { id: trace.id, clientId: trace.clientId, service: ask.service.id, results: resultsAsked(ask) };
   const reply = await env.TENANT.getByName(caller.tenant).admit(request, {
     requestsPerMinute: requests_per_minute,
     burst,
+    resultsPerMonth: results_per_month,
   });
+  if ("quota" in reply) return refuse("quota", { facts: { quota: reply.quota }, retryAfterMs: reply.retryAfterMs });
   trace.headers.set("ratelimit", rateLimit(reply));
   if (reply.ok) return null;
   const retry_s = Math.ceil(reply.retryAfterMs / 1000);
   return refuse("requests", { facts: { limit: requests_per_minute, retry_s }, retryAfterMs: reply.retryAfterMs });
+}
+
+/** Images or sounds that the ask makes if all goes well. */
+function resultsAsked(ask: Ask): number {
+  const { kind, defaults } = ask.service.config;
+  if (ask.as === "read" || kind === "http") return 0;
+  if (kind === "tts" || ask.fields?.kind !== "json") return 1;
+  const fields: Record<string, unknown> = { ...defaults, ...(ask.fields.value as object | null) };
+  const count = (name: string): number => {
+    const value = Number(fields[name] ?? 1);
+    return Number.isInteger(value) && value >= 1 ? value : 1;
+  };
+  return count("batch_size") * count("n_iter");
 }
 
 /** The cheap guard before a hit: a hit costs no object call, so only a flood is stopped here. */

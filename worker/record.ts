@@ -1,5 +1,5 @@
 /** Notes in the Tenant object what became of a request that took a ticket; nobody waits for it. */
-import type { RunState } from "../durable-objects/protocol.ts";
+import type { Charge, RunState } from "../durable-objects/protocol.ts";
 import { REASONS, type Refusal } from "./refusal.ts";
 import type { Running } from "./run.ts";
 
@@ -8,9 +8,9 @@ export function record(
   state: RunState,
   status: number | null,
   results: string[],
-  refused = false,
+  charge: Charge = "all",
 ): void {
-  const kept = env.TENANT.getByName(caller.tenant).record(trace.id, state, status, results, refused);
+  const kept = env.TENANT.getByName(caller.tenant).record(trace.id, state, status, results, charge);
   ctx.waitUntil(
     kept.catch((error: unknown) =>
       console.warn(JSON.stringify({ event: "record_lost", request: trace.id, error: String(error) })),
@@ -21,6 +21,6 @@ export function record(
 /** The last word on a request that took a ticket and got no answer: its record, its token back, the refusal. */
 export function end(running: Running, state: "failed" | "canceled", refusal: Refusal): Refusal {
   if (running.ask.body.kind === "bytes") running.ask.body.room.free();
-  record(running, state, REASONS[refusal.reason].status, [], true);
+  record(running, state, REASONS[refusal.reason].status, [], "nothing");
   return refusal;
 }

@@ -119,12 +119,12 @@ async function sharedAnswer(
   }
   if (finish.kind === "answer") {
     const headers = new Headers(finish.contentType === null ? {} : { "content-type": finish.contentType });
-    record(running, "failed", finish.status, []);
+    record(running, "failed", finish.status, [], "token");
     return { status: finish.status, headers, body: finish.body, results: [], cache: "collapsed" };
   }
   const stored = await findStored(running);
   if (stored === null || stored === "expired") return null;
-  record(running, "succeeded", stored.status, stored.results);
+  record(running, "succeeded", stored.status, stored.results, "token");
   return {
     status: stored.status,
     headers: stored.headers,

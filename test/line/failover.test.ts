@@ -86,7 +86,7 @@ test("no card but silent ones: 504 origin_timeout", async () => {
 test("an origin's own 4xx is its answer: it passes through untouched and costs no other card a try", async () => {
   const service = await line.service();
   const key = await line.key();
-  const answer = await line.ask({ service, key, body: { width: "wide" } });
+  const answer = await line.ask({ service, key, body: { cfg_scale: "much" } });
   expect(answer.status).toBe(422);
   expect(JSON.parse(answer.text)).toHaveProperty("detail");
   for (const { card } of line.park.cards)

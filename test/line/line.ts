@@ -4,14 +4,15 @@
  * After every test nothing may be held or waiting any more, and no card may ever have run more than its slots.
  */
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
-import type { Park, ParkCounts } from "../../sim/park.ts";
+import { RefusedError } from "../../local/admin.ts";
+import type { Park, ParkCard, ParkCounts } from "../../sim/park.ts";
 import { SERVICE_DEFAULTS } from "../../sim/timing.ts";
 import { type KeyOptions, type Portico, type PorticoOptions, startPortico } from "../support/portico.ts";
 import { type Answer, bytesOf, raw, RawCall } from "../support/raw.ts";
 import { Caller, eventually } from "./caller.ts";
 
 /** How long a slot may drain after an unclean end, unless a test says otherwise. */
-const DRAIN_S = 2;
+const DRAIN_S = 1;
 /** Small, so that drawing takes no time worth speaking of; `service_ms` says how long a run lasts. */
 const PICTURE = { width: 32, height: 32, steps: 1 };
 const SPEECH = { format: "wav" };
@@ -66,7 +67,11 @@ export interface Became {
 export class Line {
   #portico: Portico | undefined;
   #services = 0;
+  /** Services of the test that runs. */
+  #made: string[] = [];
   #prompts = 0;
+  /** The service that takes slots for no other reason. */
+  #taker: Promise<{ service: Service; key: string }> | undefined;
 
   get portico(): Portico {
     if (this.#portico === undefined) throw new Error("not started");
@@ -96,10 +101,11 @@ export class Line {
     const { tail, run } = KINDS[kind];
     const route = `/${id}/${tail}`;
     await this.portico.admin("PUT", `/services/${id}`, { kind, route, drain: { max_s: DRAIN_S }, ...config });
-    for (const { card, origin, server, gpu, slots } of this.park.cards) {
-      if (cards !== undefined && !cards.includes(card)) continue;
-      await this.portico.admin("PUT", `/services/${id}/cards/${card}`, { origin, server, gpu, slots });
-    }
+    const listed = this.park.cards.filter(({ card }) => cards === undefined || cards.includes(card));
+    const put = ({ card, origin, server, gpu, slots }: ParkCard) =>
+      this.portico.admin("PUT", `/services/${id}/cards/${card}`, { origin, server, gpu, slots });
+    await Promise.all(listed.map(put));
+    this.#made.push(id);
     return { id, kind, path: route + run };
   }
 
@@ -170,15 +176,31 @@ export class Line {
   /** Takes every slot of every card until what it gives is called; runs that start meanwhile last as long as before. */
   async takeAll(): Promise<() => void> {
     const { service_ms, ghost } = this.park.service;
-    const service = await this.service({ abandon: "cancel" });
+    const { service, key } = await (this.#taker ??= this.#makeTaker());
     const slots = this.park.cards.reduce((sum, card) => sum + card.slots, 0);
     this.park.setService({ service_ms: TAKEN_MS, ghost: false });
-    const callers = await this.calls(slots, { service, key: await this.key() });
+    const callers = await this.calls(slots, { service, key });
     await eventually("every slot is taken", () => this.park.counts().running === slots);
     this.park.setService({ service_ms, ghost });
     return () => {
       for (const caller of callers) caller.hangUp();
     };
+  }
+
+  async #makeTaker(): Promise<{ service: Service; key: string }> {
+    const service = await this.service({ abandon: "cancel" });
+    this.#made = this.#made.filter((id) => id !== service.id);
+    return { service, key: await this.key() };
+  }
+
+  /** A card tells every service that lists it of every change: those of earlier tests would only slow it down. */
+  async forgetServices(): Promise<void> {
+    for (const id of this.#made.splice(0)) {
+      await this.portico.admin("DELETE", `/services/${id}`).catch((error: unknown) => {
+        // The test may have deleted it itself.
+        if (!(error instanceof RefusedError && error.status === 404)) throw error;
+      });
+    }
   }
 
   /** Every slot of every card can still be taken, all at the same time. */
@@ -219,6 +241,7 @@ export function openLine(options: PorticoOptions = {}): Line {
     } finally {
       line.park.setService(SERVICE_DEFAULTS);
       line.park.reset();
+      await line.forgetServices();
     }
   });
   afterAll(() => line.stop());

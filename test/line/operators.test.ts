@@ -58,7 +58,7 @@ test.each(["draining", "disabled"])(
   async (state) => {
     const service = await line.service();
     const key = await line.key();
-    line.park.setService({ service_ms: 3_000 });
+    line.park.setService({ service_ms: 2_000 });
     const running = await line.calls(12, { service, key });
     await line.running(running);
     await setState("gpu-01-0", state);
@@ -76,7 +76,7 @@ test.each(["draining", "disabled"])(
 test("all cards disabled: new requests get 503 at once and those in line within a second; what runs ends", async () => {
   const service = await line.service();
   const key = await line.key();
-  line.park.setService({ service_ms: 5_000 });
+  line.park.setService({ service_ms: 4_000 });
   const running = await line.calls(12, { service, key });
   await line.running(running);
   const waiting = await line.calls(5, { service, key });

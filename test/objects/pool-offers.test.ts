@@ -168,8 +168,11 @@ test("a caller who goes while waiting leaves the line at once, and its record sa
   const tenant = fresh("tenant");
   const running = await start(pool);
   const caller = new Caller(pool, { tenant });
-  const rate = { requestsPerMinute: 60, burst: 10 };
-  await env.TENANT.getByName(tenant).admit({ id: caller.entry.request, clientId: null, service: pool.service }, rate);
+  const rate = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
+  await env.TENANT.getByName(tenant).admit(
+    { id: caller.entry.request, clientId: null, service: pool.service, results: 1 },
+    rate,
+  );
   await caller.enter();
   const next = await enter(pool);
   expect(await queued(pool)).toBe(2);

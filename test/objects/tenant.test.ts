@@ -3,11 +3,11 @@ import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { eventually, evict, fresh, passTime } from "./objects.ts";
 
-const RATE = { requestsPerMinute: 60, burst: 10 };
+const RATE = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
 const DAY_MS = 86_400_000;
 
 const tenant = () => env.TENANT.getByName(fresh("tenant"));
-const request = (id = fresh("req"), clientId: string | null = null) => ({ id, clientId, service: "s" });
+const request = (id = fresh("req"), clientId: string | null = null) => ({ id, clientId, service: "s", results: 1 });
 
 test("sixty at once on a burst of ten: exactly ten pass", async () => {
   const stub = tenant();
@@ -28,7 +28,7 @@ test("Every method of an object can be called twice with the same attempt id and
   const replies = await Promise.all(Array.from({ length: 20 }, () => stub.admit(same, RATE)));
   expect(replies.every(({ ok }) => ok)).toBe(true);
   expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 8 });
-  for (let i = 0; i < 5; i++) await stub.record(same.id, "failed", 503, [], true);
+  for (let i = 0; i < 5; i++) await stub.record(same.id, "failed", 503, [], "nothing");
   expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 8 });
 });
 
@@ -46,8 +46,8 @@ test("A refused, failed or cancelled-before-start request costs the tenant nothi
   const [refused, ran] = [request(), request()];
   await stub.admit(refused, RATE);
   await stub.admit(ran, RATE);
-  await stub.record(refused.id, "failed", 503, [], true);
-  await stub.record(ran.id, "succeeded", 200, [], false);
+  await stub.record(refused.id, "failed", 503, [], "nothing");
+  await stub.record(ran.id, "succeeded", 200, [], "all");
   expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 8 });
 });
 
@@ -64,7 +64,7 @@ test("a record is found by its id and by the caller's own, where the latest wins
     results: [],
   });
   await stub.admit(second, RATE);
-  await stub.record(first.id, "succeeded", 200, ["result-1"], false);
+  await stub.record(first.id, "succeeded", 200, ["result-1"], "all");
   expect(await stub.request(own)).toMatchObject({ id: second.id, state: "queued" });
   expect(await stub.request(first.id)).toMatchObject({ state: "succeeded", status: 200, results: ["result-1"] });
   expect(await stub.request("nobody")).toBeNull();
@@ -93,19 +93,19 @@ test.each(["succeeded", "failed", "canceled"] as const)("a request that %s stays
   const stub = tenant();
   const one = request();
   await stub.admit(one, RATE);
-  await stub.record(one.id, "running", null, [], false);
-  await stub.record(one.id, state, 200, ["kept"], false);
-  await stub.record(one.id, "running", null, [], false);
-  await stub.record(one.id, "canceled", 499, [], true);
+  await stub.record(one.id, "running", null, [], "all");
+  await stub.record(one.id, state, 200, ["kept"], "all");
+  await stub.record(one.id, "running", null, [], "all");
+  await stub.record(one.id, "canceled", 499, [], "nothing");
   expect(await stub.request(one.id)).toMatchObject({ state, status: 200, results: ["kept"] });
   await evict(stub);
-  await stub.record(one.id, "failed", 500, [], false);
+  await stub.record(one.id, "failed", 500, [], "all");
   expect(await stub.request(one.id)).toMatchObject({ state, status: 200, results: ["kept"] });
 });
 
 test("a request that was never admitted is not recorded", async () => {
   const stub = tenant();
-  await stub.record("unknown", "succeeded", 200, [], false);
+  await stub.record("unknown", "succeeded", 200, [], "all");
   expect(await stub.request("unknown")).toBeNull();
 });
 
@@ -153,11 +153,29 @@ test("many old records are swept some at a time", async () => {
   await runInDurableObject(stub, (_, state) => {
     state.storage.sql.exec(`
       WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 6000)
-      INSERT INTO requests (id, client_id, service, state, status, results, at, cost)
-      SELECT 'old-' || n, NULL, 's', 'succeeded', 200, '[]', n, 0 FROM numbers`);
+      INSERT INTO requests (id, client_id, service, state, status, results, at, cost, quota)
+      SELECT 'old-' || n, NULL, 's', 'succeeded', 200, '[]', n, 0, 0 FROM numbers`);
   });
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await countRows(stub)).toBe(1_001);
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await countRows(stub)).toBe(1);
+});
+
+test("a month's quota is never exceeded, and what came to nothing is given back", async () => {
+  const stub = tenant();
+  passTime(0);
+  const limits = { requestsPerMinute: 1e6, burst: 1e6, resultsPerMonth: 5 };
+  const all = Array.from({ length: 8 }, () => request());
+  const replies = await Promise.all(all.map((one) => stub.admit(one, limits)));
+  expect(replies.filter(({ ok }) => ok)).toHaveLength(5);
+  expect(replies.at(-1)).toMatchObject({ ok: false, quota: 5 });
+  const [refused, shared, made] = all;
+  await stub.record(refused?.id ?? "", "failed", 503, [], "nothing");
+  await stub.record(shared?.id ?? "", "succeeded", 200, ["r"], "token");
+  await stub.record(made?.id ?? "", "succeeded", 200, ["r"], "all");
+  for (let twice = 0; twice < 2; twice++) await stub.record(refused?.id ?? "", "failed", 503, [], "nothing");
+  expect(await stub.admit({ ...request(), results: 3 }, limits)).toMatchObject({ ok: false, quota: 5 });
+  expect(await stub.admit({ ...request(), results: 2 }, limits)).toMatchObject({ ok: true });
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false, quota: 5 });
 });

@@ -42,30 +42,30 @@ export const png: fc.Arbitrary<Uint8Array> = fc
 const segment = (marker: number, data: Uint8Array) => joined(Uint8Array.of(0xff, marker), u16(data.length + 2), data);
 /** Entropy-coded data: an FF in it is followed by 00. */
 const coded = bytes(40).map((raw) => Uint8Array.from([...raw].flatMap((byte) => (byte === 0xff ? [0xff, 0] : [byte]))));
+/** Any marker may have FFs before it. */
+const fill = fc.nat({ max: 2 }).map((length) => new Uint8Array(length).fill(0xff));
+const restart = fc.integer({ min: 0xd0, max: 0xd7 }).map((marker) => Uint8Array.of(0xff, marker));
+const intervals = fc.array(fc.tuple(coded, fill, restart), { maxLength: 3 }).map((list) => joined(...list.flat()));
+
+const scan = fc
+  .record({ table: bytes(30), intervals, last: coded, fill })
+  .map(({ table, intervals: before, last, fill: after }) => [
+    segment(0xc4, table),
+    segment(0xda, new Uint8Array(6)),
+    before,
+    last,
+    after,
+  ]);
 
 /** Several scans as in a progressive image, tables between them, and a thumbnail with an end of its own. */
 export const jpeg: fc.Arbitrary<Uint8Array> = fc
-  .record({
-    thumbnail: bytes(60),
-    scans: fc.array(
-      fc.record({ table: bytes(30), parts: fc.array(coded, { minLength: 1, maxLength: 3 }), fill: fc.nat({ max: 2 }) }),
-      {
-        minLength: 1,
-        maxLength: 3,
-      },
-    ),
-  })
+  .record({ thumbnail: bytes(60), scans: fc.array(scan, { minLength: 1, maxLength: 3 }) })
   .map(({ thumbnail, scans }) =>
     joined(
       Uint8Array.of(0xff, 0xd8),
       segment(0xe1, joined(thumbnail, Uint8Array.of(0xff, 0xd9))),
       segment(0xc2, new Uint8Array(9)),
-      ...scans.flatMap(({ table, parts, fill }) => [
-        segment(0xc4, table),
-        segment(0xda, new Uint8Array(6)),
-        ...parts.flatMap((part, i) => [part, Uint8Array.of(0xff, 0xd0 + i)]),
-        new Uint8Array(fill).fill(0xff),
-      ]),
+      ...scans.flat(),
       Uint8Array.of(0xff, 0xd9),
     ),
   );

@@ -135,13 +135,18 @@ test("a clock that goes back neither gives tokens nor locks anybody out", () => 
 });
 
 test("a clock that goes back takes no tokens away either", () => {
-  const property = fc.property(limits, fc.nat({ max: 100 }), fc.integer({ min: 1, max: HOUR_MS }), (limit, asks, backMs) => {
-    const tap = new Tap(limit);
-    let said = limit.burst;
-    for (let i = 0; i < asks; i++) said = tap.ask().remaining;
-    tap.now -= backMs;
-    expect(tap.burst()).toBe(said);
-  });
+  const property = fc.property(
+    limits,
+    fc.nat({ max: 100 }),
+    fc.integer({ min: 1, max: HOUR_MS }),
+    (limit, asks, backMs) => {
+      const tap = new Tap(limit);
+      let said = limit.burst;
+      for (let i = 0; i < asks; i++) said = tap.ask().remaining;
+      tap.now -= backMs;
+      expect(tap.burst()).toBe(said);
+    },
+  );
   fc.assert(property, { numRuns: 300 });
 });
 

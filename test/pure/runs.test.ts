@@ -193,3 +193,15 @@ test("who follows twice is one follower", () => {
   runs.unfollow(who);
   expect([runs.followers, runs.followersOf("t1")]).toEqual([0, 0]);
 });
+
+test("a run that is ended twice takes nothing from the one that came after it", () => {
+  const runs = new Runs<Asker>();
+  runs.lead("same", "leader", asker("leader"));
+  const before = runs.ofLeader("leader");
+  if (before === undefined) throw new Error("there is no run");
+  runs.end(before);
+  runs.lead("same", "leader", asker("leader"));
+  runs.end(before);
+  expect(runs.ofLeader("leader")).toBeDefined();
+  expect(runs.follow("same", asker("follower"))).toBe(true);
+});

@@ -110,9 +110,9 @@ test("different JSON has different keys", async () => {
 function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
   if (typeof value !== "object" || value === null) return Object.is(value, -0) ? 0 : value;
-  return Object.entries(value)
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, member]) => [name, sorted(member)]);
+  const members = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  // Marked, so that an object without members is told from an empty list.
+  return { members: members.map(([name, member]) => [name, sorted(member)]) };
 }
 
 test("every part of the key tells requests apart: tenant, service, model, path, query, media type", async () => {
