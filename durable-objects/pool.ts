@@ -366,7 +366,8 @@ export class Pool extends DurableObject<PoolEnv> {
   #refuseAll(refusal: PoolRefusal): void {
     for (const { attempt } of this.#room.entries()) {
       const ticket = this.#tickets.get(attempt);
-      for (const follower of [...(this.#runs.ofLeader(attempt)?.followers ?? [])]) this.#refuse(follower, refusal);
+      const followers = Array.from(this.#runs.ofLeader(attempt)?.followers ?? []);
+      for (const follower of followers) this.#refuse(follower, refusal);
       if (ticket !== undefined) this.#refuse(ticket, refusal);
     }
   }
