@@ -146,7 +146,9 @@ export class Card extends DurableObject<CardEnv> {
   }
 
   async report(): Promise<CardReport> {
-    return this.#report(Date.now());
+    const now = Date.now();
+    this.#reap(now);
+    return this.#report(now);
   }
 
   async status(): Promise<CardStatus> {

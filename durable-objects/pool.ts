@@ -117,7 +117,6 @@ export class Pool extends DurableObject<PoolEnv> {
     if (!this.#cards.report(report, Date.now())) return;
     const runs = new Set(report.held.filter((held) => held.state === "leased").map((held) => held.attempt));
     for (const { attempt } of before) if (!runs.has(attempt)) this.#orphanEnded(attempt);
-    for (const { tenant } of [...before, ...report.held]) this.#recap(tenant);
     this.#pump();
   }
 
@@ -355,6 +354,8 @@ export class Pool extends DurableObject<PoolEnv> {
     if (this.#room.length > 0 && this.#cards.health(now) === "none") this.#refuseAll(this.#unhealthy(now));
     if (this.#config.paused) return;
     for (;;) {
+      // Whatever moved a tenant's count, its cap is right before it is looked at.
+      for (const tenant of this.#cards.changed()) this.#recap(tenant);
       const match = this.#room.next((entry) => this.#cards.best(entry.avoid, now));
       if (match === null) break;
       this.#offer(match.entry, match.found, now);

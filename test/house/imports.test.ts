@@ -57,7 +57,7 @@ test("a stage imports no other stage's work", () => {
 });
 
 test("pure files of the objects import no runtime", () => {
-  const pure = ["slots", "breaker", "waiting-room", "choose-card", "runs", "estimate", "rate"].map(
+  const pure = ["slots", "breaker", "waiting-room", "choose-card", "card-order", "runs", "estimate", "rate"].map(
     (name) => `durable-objects/${name}.ts`,
   );
   expect(pure.filter((path) => /from "(cloudflare|node):/.test(text(path)))).toEqual([]);
