@@ -152,8 +152,8 @@ test("a probe frees a draining slot when the origin has ended its work, and not 
 test("a run that broke off while its server did not listen is not taken for one that never began", async () => {
   const service = await line.service({ ...ONCE, drain: { max_s: LONG_S } });
   const key = await line.key();
-  line.park.setService({ service_ms: 9_000 });
-  await line.park.setFault(CARD, { kind: "reset", at: "after", after_ms: 6_000, goes_on: true });
+  line.park.setService({ service_ms: 7_000 });
+  await line.park.setFault(CARD, { kind: "reset", at: "after", after_ms: 4_000, goes_on: true });
   const caller = await line.call({ service, key });
   await line.running([caller]);
   // As a server does that is restarted: it listens no more, and what it had begun it still works on.

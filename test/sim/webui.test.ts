@@ -233,13 +233,12 @@ describe("the card's other paths", () => {
 
 describe("the service time", () => {
   it("follows steps and pixels, is jittered by the body alone, and may be fixed", async () => {
-    // Drawn once before, so that nothing but the service time is measured.
+    // Drawn once before, so that nothing but the service time is measured; the least of several, as timers only lag.
     const ms = async (json: unknown): Promise<number> => {
       await paint(json);
       park.reset();
-      await paint(json);
-      const run = must(park.runs()[0]);
-      return must(run.ended_at) - run.started_at;
+      for (let turn = 0; turn < 4; turn++) await paint(json);
+      return Math.min(...park.runs().map((run) => must(run.ended_at) - run.started_at));
     };
     park.setService({ speed: 0.5 });
     const base = await ms({ ...SMALL, width: 512, height: 512, steps: 4 });
