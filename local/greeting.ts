@@ -21,7 +21,7 @@ export function greeting(ready: Ready, cwd = process.cwd()): string {
       ? "failed, see above"
       : `${near(it.file)}  (${it.what}, ${it.hit ? "from the cache" : "new"}, ${it.ms} ms)`;
   const rows: [string, string][] = [
-    ["Front door", `${ready.url}   (/docs, /console, /cluster/status)`],
+    ["Front door", `${ready.url}   (/docs, /cluster/status)`],
     ["Admin token", `ADMIN_TOKEN in ${near(`${ready.stateDir}/secrets.json`)}`],
   ];
   if (ready.key !== null) {
