@@ -5,7 +5,7 @@ import { expectSound, openLine, type Service } from "./line.ts";
 
 const line = openLine();
 const USERS = 40;
-const LOAD_MS = 8_000;
+const LOAD_MS = 6_000;
 const SERVICE_MS = 150;
 /** Longer than any run, and than its stay in a card's hands after its connection broke. */
 const DRAIN = { max_s: 3 };

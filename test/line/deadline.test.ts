@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { eventually, refusal } from "./caller.ts";
-import { openLine } from "./line.ts";
+import { openLine, type Service } from "./line.ts";
 
 const line = openLine({ park: { servers: 1, gpus: 1 } });
 const SLOTS = 2;
@@ -84,13 +84,12 @@ test("the estimate counts those ahead in line", async () => {
 });
 
 test("the deadline is for the first byte: a stream that began in time is not cut by it", async () => {
-  for (const abandon of ["finish", "cancel"]) {
-    const service = await line.service({ abandon }, { kind: "tts" });
-    const key = await line.key();
-    line.park.setService({ service_ms: 3_000, speech_s: 3, chunk_ms: 100 });
-    const answer = await line.ask({ service, key, body: { stream: true }, headers: ONE_SECOND });
-    expect(answer, abandon).toMatchObject({ status: 200, whole: true });
-    expect(answer.body.length, abandon).toBeGreaterThan(3 * 24_000 * 2);
-  }
+  const services = await Promise.all(["finish", "cancel"].map((abandon) => line.service({ abandon }, { kind: "tts" })));
+  const key = await line.key();
+  line.park.setService({ service_ms: 4_500, speech_s: 4, chunk_ms: 100 });
+  const ask = (service: Service) => line.ask({ service, key, body: { stream: true }, headers: { "x-timeout-s": "3" } });
+  const answers = await Promise.all(services.map(ask));
+  expect(answers.map(({ status, whole }) => [status, whole])).toEqual(answers.map(() => [200, true]));
+  for (const { body } of answers) expect(body.length).toBeGreaterThan(4 * 24_000 * 2);
   expect(line.park.counts()).toMatchObject({ starts: 2, done: 2, left: 0 });
 });

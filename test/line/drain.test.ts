@@ -69,9 +69,9 @@ test("the slot of a run that broke off drains for drain.max_s: the GPU may still
 });
 
 test("a card that hangs: the slot drains, and comes back after drain.max_s", async () => {
-  const service = await line.service({ ...ONCE, drain: { max_s: 2 }, timeouts: { read_s: 1 } });
+  const service = await line.service({ ...ONCE, drain: { max_s: 2 }, timeouts: { read_s: 2 } });
   const key = await line.key();
-  await line.park.setFault(CARD, { kind: "hang", busy_ms: 2_000 });
+  await line.park.setFault(CARD, { kind: "hang", busy_ms: 3_000 });
   const hung = await line.calls(2, { service, key });
   expect((await Promise.all(hung.map((caller) => caller.answered))).map(refusal)).toEqual([
     "504 origin_timeout",

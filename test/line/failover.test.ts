@@ -67,7 +67,7 @@ test.each<[string, FaultInput]>([
   ["before its answer", { kind: "hang" }],
   ["in the midst of its answer", { kind: "stall" }],
 ])("a card that is silent for longer than read_s %s: the next card answers", async (_, fault) => {
-  const service = await line.service({ timeouts: { read_s: 1 } });
+  const service = await line.service({ timeouts: { read_s: 2 } });
   const key = await line.key();
   line.park.setService({ service_ms: 60 });
   await line.park.setFault(BAD, fault);
@@ -75,7 +75,7 @@ test.each<[string, FaultInput]>([
 });
 
 test("no card but silent ones: 504 origin_timeout", async () => {
-  const service = await line.service({ timeouts: { read_s: 1 }, retry: { tries: 2 } });
+  const service = await line.service({ timeouts: { read_s: 2 }, retry: { tries: 2 } });
   const key = await line.key();
   for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "hang" });
   const answer = await line.ask({ service, key });

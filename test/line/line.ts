@@ -10,6 +10,7 @@ import { SERVICE_DEFAULTS } from "../../sim/timing.ts";
 import { type KeyOptions, type Portico, type PorticoOptions, startPortico } from "../support/portico.ts";
 import { type Answer, bytesOf, raw, RawCall } from "../support/raw.ts";
 import { Caller, eventually } from "./caller.ts";
+import type { Became, ClusterStatus, Lease } from "./views.ts";
 
 /** How long a slot may drain after an unclean end, unless a test says otherwise. */
 const DRAIN_S = 1;
@@ -39,29 +40,6 @@ export interface Call {
   /** Merged into the body; a seed makes a picture cacheable. */
   body?: object;
   headers?: Record<string, string>;
-}
-
-export interface Lease {
-  card: string;
-  number: number;
-  state: "leased" | "draining";
-  holder: string;
-  drain_until: string | null;
-}
-
-export interface ClusterStatus {
-  status: string;
-  total_capacity: number;
-  in_use: number;
-  queued: number;
-  services: { id: string; in_use: number; queued: number; healthy_cards: number }[];
-}
-
-/** What `/v1/requests/<id>` says. */
-export interface Became {
-  state: string;
-  status: number | null;
-  results: { id: string; url: string }[];
 }
 
 export class Line {
@@ -209,12 +187,12 @@ export class Line {
     await this.conserved();
   }
 
-  /** Nothing is held, nothing waits: what every accident has to come to. */
-  async conserved(): Promise<void> {
+  /** Nothing is held, nothing waits: what every accident has to come to. `since`: as the status said no earlier. */
+  async conserved(since = 0): Promise<void> {
     await eventually("no lease is left", async () => (await this.leases()).length === 0);
     await eventually("the status shows an empty house", async () => {
-      const { in_use, queued } = await this.status();
-      return in_use === 0 && queued === 0;
+      const { in_use, queued, timestamp } = await this.status();
+      return in_use === 0 && queued === 0 && Date.parse(timestamp) >= since;
     });
     await eventually("no card works on", () => this.park.counts().running === 0);
   }
@@ -244,6 +222,13 @@ export function openLine(options: PorticoOptions = {}): Line {
       await line.forgetServices();
     }
   });
-  afterAll(() => line.stop());
+  afterAll(async () => {
+    try {
+      // The status may be a second old: the last one is asked for anew, so that no test's leavings are missed.
+      await line.conserved(Date.now());
+    } finally {
+      await line.stop();
+    }
+  });
   return line;
 }

@@ -101,7 +101,7 @@ test("all cards disabled: new requests get 503 at once and those in line within 
 test("a card whose slots are lowered runs down to them, and one whose slots are raised takes more at once", async () => {
   const service = await line.service({}, { cards: ["gpu-02-0"] });
   const key = await line.key();
-  line.park.setService({ service_ms: 1_000 });
+  line.park.setService({ service_ms: 500 });
   const running = await line.calls(2, { service, key });
   await line.running(running);
   await line.portico.admin("PATCH", "/cards/gpu-02-0", { slots: 1 });
@@ -111,7 +111,7 @@ test("a card whose slots are lowered runs down to them, and one whose slots are 
   for (const [i, run] of runs.entries()) {
     if (i > 0) expect(run.started_at).toBeGreaterThanOrEqual(runs[i - 1]?.ended_at ?? Infinity);
   }
-  line.park.setService({ service_ms: 4_000 });
+  line.park.setService({ service_ms: 3_000 });
   const last = await line.calls(2, { service, key });
   await eventually("one runs", () => line.park.counts().running === 1);
   await eventually("one waits", async () => (await line.queued(service)) === 1);

@@ -59,13 +59,13 @@ test("a caller who stops in the midst of a large body is no failure of the card,
 });
 
 test("a large body that takes longer than read_s to send is no silence of the card's", async () => {
-  const service = await line.service({ ...SENSITIVE, timeouts: { read_s: 2 } });
+  const service = await line.service({ ...SENSITIVE, timeouts: { read_s: 3 } });
   const key = await line.key();
   line.park.setService({ service_ms: 20 });
   const { call, rest } = await halfSent(service, key, 12 * MIB);
   const answered = call.answer();
   for (let at = 0; at < rest.length; at += MIB) {
-    await sleep(600);
+    await sleep(700);
     call.send(rest.subarray(at, at + MIB));
   }
   expect((await answered).status).toBe(200);
