@@ -25,6 +25,10 @@ export interface Seat {
   weight: number;
   report: CardReport | null;
   gate: Gate;
+  /** Its gate is open on suspicion, and too many others are out: one request may try it before the time. */
+  pressed: boolean;
+  /** Requests of this service that run on it, by its report. */
+  running: number;
   /** Attempts that this pool has offered the card to, or that claimed it, and that its report does not show yet. */
   pending: Map<string, { number: number | null; tenant: string }>;
   usedSeq: number;
@@ -35,18 +39,36 @@ export interface Seat {
 }
 
 export function newSeat(card: string, weight: number): Seat {
-  const known = { report: null, gate: CLOSED, pending: new Map(), usedSeq: 0, refused: false };
+  const known = {
+    report: null,
+    gate: CLOSED,
+    pressed: false,
+    running: 0,
+    pending: new Map(),
+    usedSeq: 0,
+    refused: false,
+  };
   return { card, weight, ...known, rank: null, opening: null };
 }
 
 /** Whether the card takes new work, with a free slot or without. */
-export function takesWork({ report, gate }: Seat): boolean {
-  return report?.state === "active" && (gate.state === "closed" || gate.state === "half_open");
+export function takesWork({ report, gate, pressed }: Seat): boolean {
+  return report?.state === "active" && (gate.state === "closed" || gate.state === "half_open" || pressed);
+}
+
+/** How many may be busy on it at once: a gate that is not wide open lets fewer through than there are slots. */
+function room({ report, gate, running }: Seat): number {
+  const { slots, held } = report as CardReport;
+  if (gate.state !== "closed") return Math.min(slots, held.length + 1);
+  return gate.most === undefined ? slots : Math.min(slots, held.length - running + gate.most);
 }
 
 export class CardOrder {
   readonly #free = new SortedMap<Rank, Seat>(undefined, byRank);
   readonly #shut = new SortedMap<Opening, Seat>(undefined, byOpening);
+  /** Seats that nobody took out of work, and those of them whose gate keeps them out. */
+  readonly #active = new Set<Seat>();
+  readonly #out = new Set<Seat>();
   #now = 0;
 
   /** Seats with a free slot, the best first. */
@@ -77,15 +99,15 @@ export class CardOrder {
   file(seat: Seat): void {
     this.remove(seat);
     const { report, gate } = seat;
+    if (report === null || report.state === "active") this.#active.add(seat);
+    this.#judge(seat);
     if (gate.state === "open" && Number.isFinite(gate.untilAt)) {
       seat.opening = [gate.untilAt, seat.card];
       this.#shut.set(seat.opening, seat);
     }
     if (report === null || seat.refused || !takesWork(seat)) return;
     const busy = report.held.length + seat.pending.size;
-    // A gate that is not closed lets one request through.
-    const slots = gate.state === "closed" ? report.slots : Math.min(report.slots, report.held.length + 1);
-    if (busy >= slots) return;
+    if (busy >= room(seat)) return;
     seat.rank = [busy / (report.slots * seat.weight), seat.usedSeq, seat.card];
     this.#free.set(seat.rank, seat);
   }
@@ -93,7 +115,18 @@ export class CardOrder {
   remove(seat: Seat): void {
     if (seat.rank !== null) this.#free.delete(seat.rank);
     if (seat.opening !== null) this.#shut.delete(seat.opening);
+    this.#active.delete(seat);
+    this.#out.delete(seat);
     seat.rank = null;
     seat.opening = null;
+  }
+
+  /** Never more than half are out on suspicion: the one that would be too many is tried at once. */
+  #judge(seat: Seat): void {
+    const { report, gate } = seat;
+    seat.pressed = false;
+    if (report?.state !== "active" || gate.state !== "open" || !Number.isFinite(gate.untilAt)) return;
+    seat.pressed = gate.proven !== true && this.#out.size + 1 > this.#active.size / 2;
+    if (!seat.pressed) this.#out.add(seat);
   }
 }

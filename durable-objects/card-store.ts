@@ -3,7 +3,17 @@ import type { Health } from "./breaker.ts";
 import type { CardConfig, CardCounters } from "./protocol.ts";
 import type { Lease } from "./slots.ts";
 
-const NO_COUNTS: CardCounters = { claims: 0, released: 0, reaped: 0, refused: 0, drained: 0, late: 0, stale: 0 };
+const NO_COUNTS: CardCounters = {
+  claims: 0,
+  done: 0,
+  failed: 0,
+  orphaned: 0,
+  reaped: 0,
+  refused: 0,
+  drained: 0,
+  late: 0,
+  stale: 0,
+};
 
 export class CardStore {
   readonly #storage: DurableObjectStorage;

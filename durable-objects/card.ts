@@ -1,13 +1,14 @@
 /**
- * The Card: the only one who says yes to a request for its GPU. Keeps the leases (slots.ts) and the health per
- * service (breaker.ts) in its own storage, and tells every Pool that lists it what changed.
+ * The Card: the only one who says yes to a request for its GPU. Keeps the leases (slots.ts), its health per service
+ * (card-health.ts) and its counters in its own storage, and tells every Pool that lists it what changed.
  *
  * Kept here: invariants 1, 2, 3 and 8 of DESIGN.md.
  */
-import { DurableObject, RpcTarget } from "cloudflare:workers";
-import { abandoned, failed, gate, type Health, HEALTHY, succeeded, tried } from "./breaker.ts";
+import { DurableObject } from "cloudflare:workers";
+import { CardHealth } from "./card-health.ts";
 import { CardStore } from "./card-store.ts";
-import { countRunning } from "./probe.ts";
+import { Lessee } from "./lessee.ts";
+import { Prober } from "./probe.ts";
 import type {
   Attempt,
   CardConfig,
@@ -17,10 +18,8 @@ import type {
   Claimed,
   ClaimNo,
   Ending,
-  Gate,
   Heartbeat,
   Held,
-  LeaseRights,
   Listing,
   PoolRights,
   ReleaseReply,
@@ -28,9 +27,6 @@ import type {
 } from "./protocol.ts";
 import { type Lease, Slots } from "./slots.ts";
 import { Teller } from "./teller.ts";
-
-/** Pause between two probes of a draining origin. */
-const PROBE_EVERY_MS = 1_000;
 
 /** A release waits so long for the next claim, to be written with it: under load every other commit is saved. */
 const WRITE_SOON_MS = 20;
@@ -44,9 +40,10 @@ interface CardEnv {
 export class Card extends DurableObject<CardEnv> {
   readonly #store: CardStore;
   readonly #slots: Slots;
-  readonly #health: Map<string, Health>;
+  readonly #health: CardHealth;
   readonly #counters: CardCounters;
   readonly #incarnation: number;
+  readonly #prober: Prober;
   readonly #tellers = new Map<string, Teller>();
   /** Stubs that are out, by lease number: a repeated claim makes another. */
   readonly #lessees = new Map<number, number>();
@@ -54,7 +51,6 @@ export class Card extends DurableObject<CardEnv> {
   #heartbeat: CardStatus["heartbeat"] = null;
   #seq = 0;
   #alarmAt: number | null = null;
-  #probing = false;
   /** Leases that changed since the last write. */
   readonly #unwritten = new Map<number, Lease>();
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
@@ -65,9 +61,14 @@ export class Card extends DurableObject<CardEnv> {
     this.#incarnation = this.#store.nextIncarnation();
     this.#config = this.#store.config();
     this.#slots = new Slots(this.#store.leases());
-    this.#health = this.#store.health();
+    this.#health = new CardHealth(this.#store, (service) => this.#listing(service)?.breaker);
     this.#counters = this.#store.counters();
-    if (this.#slots.held.some((lease) => lease.state === "draining")) ctx.waitUntil(this.#probe());
+    this.#prober = new Prober(
+      env,
+      () => this.#drainingListings(),
+      (running, service) => this.#heard(running, service),
+    );
+    ctx.waitUntil(this.#prober.run());
   }
 
   /** Takes over a newer configuration; an older or equal one changes nothing. */
@@ -85,36 +86,30 @@ export class Card extends DurableObject<CardEnv> {
     this.#reap(now);
     const listing = this.#listing(attempt.service);
     if (this.#config === null || listing === undefined) return this.#no({ no: "unlisted" });
-    const held = this.#slots.held.find((lease) => lease.attempt === attempt.attempt);
-    const shut = held === undefined ? this.#shut(attempt.service, now) : null;
-    if (shut !== null) return this.#no(shut);
+    const held = this.#ofAttempt(attempt.attempt);
+    const no = held === undefined ? this.#shut(attempt, now) : null;
+    if (no !== null) return this.#no(no);
+    const wasVanished = held?.vanished === true;
     const outcome = this.#slots.claim(attempt, this.#config.slots, listing.drain.maxMs, now);
     if ("no" in outcome) return this.#no(outcome);
     const { lease, fresh, changed } = outcome;
     if (fresh) {
       this.#counters.claims++;
-      if (this.#gate(attempt.service, now).state === "half_open") {
-        this.#setHealth(attempt.service, tried(this.#healthOf(attempt.service), attempt.attempt));
-      }
-    }
-    this.#keep(changed);
+      this.#health.begun(attempt, now);
+    } else if (wasVanished) this.#counters.orphaned--;
+    // The Pool that offered this card hears of it from the holder.
+    this.#keep(changed, attempt.service);
     // A yes must stand before it is said.
     if (changed.length > 0) this.#write();
-    const { number, expiresAt } = lease;
-    this.#lessees.set(number, (this.#lessees.get(number) ?? 0) + 1);
     const { origin, transport } = listing;
-    const lessee = new Lessee({
-      renew: () => this.renew(number, attempt.attempt),
-      release: (ending) => this.release(number, attempt.attempt, ending),
-      vanish: () => this.#vanish(number),
-    });
-    return { number, expiresAt, origin, transport, lease: lessee };
+    return { number: lease.number, expiresAt: lease.expiresAt, origin, transport, lease: this.#lessee(lease) };
   }
 
   async renew(number: number, attempt: string): Promise<RenewReply> {
-    const now = Date.now();
-    const { reply, changed } = this.#slots.renew(number, attempt, now);
+    const wasVanished = this.#ofAttempt(attempt)?.vanished === true;
+    const { reply, changed } = this.#slots.renew(number, attempt, Date.now());
     if (!reply.renewed) this.#counters.stale++;
+    else if (wasVanished) this.#counters.orphaned--;
     this.#keep(changed);
     return reply;
   }
@@ -123,14 +118,29 @@ export class Card extends DurableObject<CardEnv> {
     const now = Date.now();
     const lease = this.#slots.held.find((l) => l.number === number && l.attempt === attempt);
     // The first word counts: after an unclean end another may still free the slot, and says no more than that.
-    const first = lease !== undefined && (lease.state === "leased" || lease.vanished);
+    const isFirst = lease !== undefined && (lease.state === "leased" || lease.vanished);
+    const wasVanished = lease?.vanished === true;
     const { reply, changed } = this.#slots.release(number, attempt, ending, now);
-    if (first) this.#counters.released++;
-    else if (!reply.released && reply.why === "late") this.#counters.late++;
-    else if (!reply.released) this.#counters.stale++;
-    if (first) this.#judge(lease.service, attempt, ending, now);
+    if (isFirst) {
+      this.#counters[ending.health === "ok" ? "done" : "failed"]++;
+      if (wasVanished) this.#counters.orphaned--;
+      this.#health.judge(lease.service, attempt, ending, now);
+    } else if (!reply.released) this.#counters[reply.why === "late" ? "late" : "stale"]++;
     this.#keep(changed);
     return reply;
+  }
+
+  /** The reply to this attempt's claim was lost, and its holder gave it up before anything was sent. */
+  async unclaim(attempt: string): Promise<void> {
+    const before = this.#ofAttempt(attempt);
+    const wasVanished = before?.vanished === true;
+    const changed = this.#slots.unclaim(attempt);
+    if (before !== undefined) {
+      this.#counters.failed++;
+      if (wasVanished) this.#counters.orphaned--;
+      this.#health.abandoned(before);
+    }
+    this.#keep(changed);
   }
 
   /** What the card's agent says of it. Order is by arrival. */
@@ -145,9 +155,10 @@ export class Card extends DurableObject<CardEnv> {
     return listing === undefined ? null : { origin: listing.origin, transport: listing.transport };
   }
 
-  async report(): Promise<CardReport> {
+  async report(listener?: string): Promise<CardReport> {
     const now = Date.now();
     this.#reap(now);
+    if (listener !== undefined && this.#listing(listener) !== undefined) this.#teller(listener).listen();
     return this.#report(now);
   }
 
@@ -182,19 +193,15 @@ export class Card extends DurableObject<CardEnv> {
     return this.#config?.listings.find((listing) => listing.service === service);
   }
 
-  #healthOf(service: string): Health {
-    return this.#health.get(service) ?? HEALTHY;
-  }
-
-  #gate(service: string, now: number): Gate {
-    return gate(this.#healthOf(service), now);
+  #ofAttempt(attempt: string): Lease | undefined {
+    return this.#slots.held.find((lease) => lease.attempt === attempt);
   }
 
   /** Why this card takes nothing new for the service, or null. */
-  #shut(service: string, now: number): ClaimNo | null {
+  #shut(attempt: Attempt, now: number): ClaimNo | null {
     if (this.#config?.state !== "active") return { no: "withdrawn" };
-    const { state, untilAt } = this.#gate(service, now);
-    return state === "open" || state === "trial" ? { no: "ejected", untilAt } : null;
+    const running = this.#slots.held.filter((l) => l.service === attempt.service && l.state === "leased").length;
+    return this.#health.shut(attempt, running, now);
   }
 
   #no(no: ClaimNo): ClaimNo {
@@ -202,19 +209,13 @@ export class Card extends DurableObject<CardEnv> {
     return no;
   }
 
-  #judge(service: string, attempt: string, ending: Ending, now: number): void {
-    const before = this.#healthOf(service);
-    const limits = this.#listing(service)?.breaker;
-    if (ending.health === "ok") this.#setHealth(service, succeeded(before, attempt, now));
-    else if (ending.health === "failed" && limits !== undefined)
-      this.#setHealth(service, failed(before, limits, attempt, ending.reason ?? "failed", now));
-    else this.#setHealth(service, abandoned(before, attempt));
-  }
-
-  #setHealth(service: string, health: Health): void {
-    if (health === this.#healthOf(service)) return;
-    this.#health.set(service, health);
-    this.#store.keepHealth(service, health);
+  #lessee({ number, attempt }: Lease): Lessee {
+    this.#lessees.set(number, (this.#lessees.get(number) ?? 0) + 1);
+    return new Lessee({
+      renew: () => this.renew(number, attempt),
+      release: (ending) => this.release(number, attempt, ending),
+      vanish: () => this.#vanish(number),
+    });
   }
 
   /** The holder's last stub is gone: it went without a word. */
@@ -226,19 +227,17 @@ export class Card extends DurableObject<CardEnv> {
     }
     this.#lessees.delete(number);
     const changed = this.#slots.vanish(number, Date.now());
-    for (const lease of changed)
-      this.#setHealth(lease.service, abandoned(this.#healthOf(lease.service), lease.attempt));
+    this.#counters.orphaned += changed.length;
+    for (const lease of changed) this.#health.abandoned(lease);
     this.#keep(changed);
   }
 
   #reap(now: number): void {
     const { changed, reaped, drained } = this.#slots.reap(now);
     this.#counters.reaped += reaped;
+    this.#counters.orphaned += reaped;
     this.#counters.drained += drained;
-    for (const lease of changed) {
-      if (lease.state !== "leased")
-        this.#setHealth(lease.service, abandoned(this.#healthOf(lease.service), lease.attempt));
-    }
+    for (const lease of changed) if (lease.state !== "leased") this.#health.abandoned(lease);
     this.#keep(changed);
   }
 
@@ -248,13 +247,19 @@ export class Card extends DurableObject<CardEnv> {
     this.#keep(changed);
   }
 
+  #drainingListings(): Listing[] {
+    this.#reap(Date.now());
+    const services = new Set(this.#slots.held.filter((l) => l.state === "draining").map((l) => l.service));
+    return (this.#config?.listings ?? []).filter((listing) => services.has(listing.service));
+  }
+
   /** Tells the pools of changed leases and stores them soon: what a crash forgets of an end costs a slot some time. */
-  #keep(changed: Lease[]): void {
+  #keep(changed: Lease[], knowing: string | null = null): void {
     if (changed.length === 0) return;
     for (const lease of changed) this.#unwritten.set(lease.number, lease);
     this.#writeTimer ??= setTimeout(() => this.#write(), WRITE_SOON_MS);
-    this.#tell([]);
-    if (changed.some((lease) => lease.state === "draining")) this.ctx.waitUntil(this.#probe());
+    this.#tell([], knowing);
+    if (changed.some((lease) => lease.state === "draining")) this.ctx.waitUntil(this.#prober.run());
   }
 
   /** Stores what changed since the last time, in one commit, and sees to the alarm. */
@@ -275,6 +280,7 @@ export class Card extends DurableObject<CardEnv> {
 
   #report(now: number): CardReport {
     const config = this.#config;
+    const services = (config?.listings ?? []).map((listing) => listing.service);
     return {
       card: config?.card ?? "",
       incarnation: this.#incarnation,
@@ -284,45 +290,22 @@ export class Card extends DurableObject<CardEnv> {
       state: config?.state ?? "disabled",
       lastNumber: this.#slots.lastNumber,
       held: this.#slots.held.map(shown),
-      gates: Object.fromEntries((config?.listings ?? []).map(({ service }) => [service, this.#gate(service, now)])),
+      gates: Object.fromEntries(services.map((service) => [service, this.#health.gate(service, now)])),
     };
   }
 
-  /** Tells every pool that lists this card, and those that did until now. */
-  #tell(alsoServices: string[]): void {
+  /** Tells every pool that lists this card, and those that did until now; one that knows already need not hurry. */
+  #tell(alsoServices: string[], knowing: string | null = null): void {
     const services = [...(this.#config?.listings ?? []).map((listing) => listing.service), ...alsoServices];
-    for (const service of services) {
-      let teller = this.#tellers.get(service);
-      if (teller === undefined) {
-        teller = new Teller(() => this.env.POOL.getByName(service).report(this.#report(Date.now())));
-        this.#tellers.set(service, teller);
-      }
-      this.ctx.waitUntil(teller.tell());
-    }
+    for (const service of services) this.ctx.waitUntil(this.#teller(service).tell(service === knowing));
   }
 
-  /** While slots drain whose service has a probe, asks the origin how many requests it runs. */
-  async #probe(): Promise<void> {
-    if (this.#probing) return;
-    this.#probing = true;
-    try {
-      // Ends by itself: every draining slot ends after its service's drain.max_s at the latest.
-      for (;;) {
-        const services = new Set(this.#slots.held.filter((l) => l.state === "draining").map((l) => l.service));
-        const listings = [...services]
-          .map((s) => this.#listing(s))
-          .filter((l) => l !== undefined && l.drain.probe !== null);
-        if (listings.length === 0) return;
-        await scheduler.wait(PROBE_EVERY_MS);
-        for (const listing of listings as Listing[]) {
-          const running = await countRunning(listing, this.env);
-          if (running !== null) this.#heard(running, listing.service);
-        }
-        this.#reap(Date.now());
-      }
-    } finally {
-      this.#probing = false;
-    }
+  #teller(service: string): Teller {
+    const known = this.#tellers.get(service);
+    if (known !== undefined) return known;
+    const teller = new Teller(() => this.env.POOL.getByName(service).report(this.#report(Date.now())));
+    this.#tellers.set(service, teller);
+    return teller;
   }
 }
 
@@ -330,26 +313,4 @@ export class Card extends DurableObject<CardEnv> {
 function shown({ number, attempt, request, tenant, service, fingerprint, state, claimedAt }: Lease): Held {
   const seen = state === "draining" ? "draining" : "leased";
   return { number, attempt, request, tenant, service, fingerprint, state: seen, claimedAt };
-}
-
-/** The holder's end of a lease: a hint when it is disposed, a word when it is released. */
-class Lessee extends RpcTarget implements LeaseRights {
-  readonly #rights: LeaseRights & { vanish(): void };
-
-  constructor(rights: LeaseRights & { vanish(): void }) {
-    super();
-    this.#rights = rights;
-  }
-
-  renew(): Promise<RenewReply> {
-    return this.#rights.renew();
-  }
-
-  release(ending: Ending): Promise<ReleaseReply> {
-    return this.#rights.release(ending);
-  }
-
-  [Symbol.dispose](): void {
-    this.#rights.vanish();
-  }
 }

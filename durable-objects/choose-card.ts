@@ -51,6 +51,7 @@ export class Cards {
     this.#count(seat, -1);
     seat.report = report;
     seat.refused = false;
+    seat.running = report.held.filter((held) => held.service === this.#service && held.state === "leased").length;
     seat.gate = report.gates[this.#service] ?? { state: "open", untilAt: Number.POSITIVE_INFINITY, reason: "unlisted" };
     for (const [attempt, { number }] of seat.pending) {
       const shown = report.held.some((held) => held.attempt === attempt);
@@ -71,6 +72,11 @@ export class Cards {
       if (!avoid.includes(seat.card)) return seat.card;
     }
     return null;
+  }
+
+  /** It is to be tried although it is out on suspicion. */
+  isPressed(card: string): boolean {
+    return this.#seats.get(card)?.pressed ?? false;
   }
 
   offered(card: string, attempt: string, tenant: string, now: number): void {

@@ -1,6 +1,8 @@
-/** Asks an origin how many requests it runs, by the path and JSON pointer that the service names. */
+/** Asks origins how many requests they run, by the path and JSON pointer that the service names. */
 import type { Listing } from "./protocol.ts";
 
+/** Pause between two probes of a draining origin. */
+const PROBE_EVERY_MS = 1_000;
 /** A probe that takes longer says nothing. */
 const PROBE_MS_MAX = 3_000;
 /** Longest probe answer that is read. */
@@ -11,8 +13,41 @@ interface AccessToken {
   ACCESS_CLIENT_SECRET?: string;
 }
 
+/** While slots drain whose service has a probe, asks and tells. */
+export class Prober {
+  readonly #access: AccessToken;
+  readonly #draining: () => Listing[];
+  readonly #heard: (running: number, service: string) => void;
+  #running = false;
+
+  constructor(access: AccessToken, draining: () => Listing[], heard: (running: number, service: string) => void) {
+    this.#access = access;
+    this.#draining = draining;
+    this.#heard = heard;
+  }
+
+  /** Ends by itself: every draining slot ends after its service's drain.max_s at the latest. */
+  async run(): Promise<void> {
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      for (;;) {
+        const listings = this.#draining().filter((listing) => listing.drain.probe !== null);
+        if (listings.length === 0) return;
+        await scheduler.wait(PROBE_EVERY_MS);
+        for (const listing of listings) {
+          const running = await countRunning(listing, this.#access);
+          if (running !== null) this.#heard(running, listing.service);
+        }
+      }
+    } finally {
+      this.#running = false;
+    }
+  }
+}
+
 /** The count, or null when the origin gave none. */
-export async function countRunning(listing: Listing, access: AccessToken): Promise<number | null> {
+async function countRunning(listing: Listing, access: AccessToken): Promise<number | null> {
   const { probe } = listing.drain;
   if (probe === null) return null;
   const headers = new Headers({ accept: "application/json" });

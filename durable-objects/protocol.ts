@@ -46,6 +46,8 @@ export interface Attempt {
   tenant: string;
   service: string;
   fingerprint: string | null;
+  /** The Pool has too many cards out: this one is to be tried although it is out on suspicion. */
+  pressed?: boolean;
 }
 
 /** Why a Card says no to a claim. */
@@ -106,6 +108,10 @@ export interface Gate {
   untilAt: number;
   /** The last failure's reason while not closed. */
   reason: string | null;
+  /** Closed, but its last runs failed: so many may run at once. Without it, as many as it has slots. */
+  most?: number;
+  /** Open, and a trial has failed since it opened; else it is out on suspicion, and may be pressed for a trial. */
+  proven?: boolean;
 }
 
 /** A Card's whole truth, told to every pool that lists it. Later means a higher (incarnation, seq). */
@@ -128,11 +134,19 @@ export interface Heartbeat {
   running: number | null;
 }
 
+/** Always: claims = done + failed + orphaned + the leases held now. */
 export interface CardCounters {
+  /** Requests that got a slot. */
   claims: number;
-  released: number;
+  /** Runs that ended with an answer. */
+  done: number;
+  /** Runs that ended without one. */
+  failed: number;
+  /** Runs whose holder vanished, or was reaped, and did not come back. */
+  orphaned: number;
+  /** Leases that nobody renewed in time. */
   reaped: number;
-  /** Claims refused, by reason. */
+  /** Claims refused. */
   refused: number;
   /** Draining slots that became free. */
   drained: number;
@@ -218,7 +232,7 @@ export type Finish =
   | { kind: "failed"; reason: string };
 
 export type OfferReply =
-  | { kind: "offer"; card: string }
+  | { kind: "offer"; card: string; pressed: boolean }
   /** The same request ran for somebody else. */
   | { kind: "told"; finish: Finish }
   | { kind: "refused"; refusal: PoolRefusal }
@@ -241,8 +255,8 @@ export interface TicketRights {
   claimed(number: number): Promise<void>;
   /** The Card said no (`no` as in ClaimNo): back to the line, same place. */
   declined(card: string, no: ClaimNo["no"]): Promise<void>;
-  /** The try failed and the request may try elsewhere: back to the line with the same place. */
-  retry(attempt: string, avoid: string[]): Promise<void>;
+  /** The try failed and the request may try elsewhere: back to the line with the same place. False: no more retries. */
+  retry(attempt: string, avoid: string[]): Promise<boolean>;
   /** The run is over. */
   finished(finish: Finish, observed: Observed | null): Promise<void>;
   leave(): Promise<void>;
@@ -250,12 +264,25 @@ export interface TicketRights {
 
 /** What a Card may say to a Pool. */
 export interface PoolRights {
-  report(report: CardReport): Promise<void>;
+  /** True while somebody waits, or did a moment ago: then news is wanted at once. */
+  report(report: CardReport): Promise<boolean>;
+}
+
+/** What a Tenant may ask of a Pool. */
+export interface PresenceRights {
+  present(requests: string[]): Promise<Presence>;
+}
+
+/** Which of some requests a Pool has in line or on a card; `sure` when it has been up long enough to know all. */
+export interface Presence {
+  sure: boolean;
+  requests: Record<string, { state: "queued" | "running"; on: WaitingOn | null; position: number | null }>;
 }
 
 /** What a Pool may ask of a Card. */
 export interface CardRights {
-  report(): Promise<CardReport>;
+  /** `listener`: the service whose Pool wants news at once from now on. */
+  report(listener?: string): Promise<CardReport>;
 }
 
 /** What a Pool may tell a Tenant. */
@@ -269,6 +296,8 @@ export interface PoolStatus {
   paused: boolean;
   queued: number;
   oldestWaitMs: number;
+  /** How many wait for what. */
+  waitingFor: Partial<Record<WaitingOn, number>>;
   reports: CardReport[];
   /** Learned mean time of a run, ms; null before the first. */
   serviceMs: number | null;
@@ -317,4 +346,11 @@ export interface RequestRecord {
   status: number | null;
   results: string[];
   at: number;
+}
+
+/** The same as of now, with what it waits for while it is queued. */
+export interface RequestState extends RequestRecord {
+  on: WaitingOn | null;
+  /** 1: next. */
+  position: number | null;
 }

@@ -8,6 +8,8 @@ import type { RequestRecord, RunState } from "./protocol.ts";
 export const RECORD_MS = 86_400_000;
 /** Old records that one sweep removes at most. */
 const SWEPT_AT_ONCE = 5_000;
+/** Requests under way that are looked at in one go. */
+const OPEN_AT_ONCE = 500;
 
 export interface Row extends RequestRecord {
   /** Drops that its token put into the bucket (rate.ts); 0 once given back. */
@@ -42,6 +44,7 @@ export class Records {
       );
       CREATE INDEX IF NOT EXISTS requests_client ON requests (client_id, at);
       CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
+      CREATE INDEX IF NOT EXISTS requests_open ON requests (at) WHERE state IN ('queued', 'running');
     `);
   }
 
@@ -77,6 +80,13 @@ export class Records {
     this.#unwritten.clear();
   }
 
+  /** Requests that have not ended and were admitted before `until`, the oldest first; at most OPEN_AT_ONCE. */
+  open(until: number): Row[] {
+    this.write();
+    const query = "SELECT * FROM requests WHERE state IN ('queued', 'running') AND at < ? ORDER BY at LIMIT ?";
+    return [...this.#sql.exec<Stored>(query, until, OPEN_AT_ONCE)].map(rowOf);
+  }
+
   /** Removes what is older than a day, a bounded number at a time; says when the next look is worth it. */
   sweep(now: number): { left: boolean; more: boolean } {
     const old = now - RECORD_MS;
@@ -88,18 +98,10 @@ export class Records {
 
   #read(query: string, value: string): Row | null {
     const row = this.#sql.exec<Stored>(query, value).toArray()[0];
-    if (row === undefined) return null;
-    const { id, client_id: clientId, service, status, at, cost, quota } = row;
-    return {
-      id,
-      clientId,
-      service,
-      state: row.state as RunState,
-      status,
-      results: JSON.parse(row.results) as string[],
-      at,
-      cost,
-      quota,
-    };
+    return row === undefined ? null : rowOf(row);
   }
+}
+
+function rowOf({ client_id: clientId, state, results, ...rest }: Stored): Row {
+  return { ...rest, clientId, state: state as RunState, results: JSON.parse(results) as string[] };
 }

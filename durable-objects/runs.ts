@@ -5,6 +5,9 @@
  * its leader's end is known; a lost leader is succeeded by the first follower.
  */
 
+/** Lost runs after which nobody starts it again. */
+const LOST_MAX = 1;
+
 interface Follower {
   entry: { tenant: string; attempt: string };
 }
@@ -66,6 +69,17 @@ export class Runs<T extends Follower> {
     this.#byAttempt.delete(before);
     run.attempt = attempt;
     this.#byAttempt.set(attempt, run);
+  }
+
+  /** The run is lost: the next follower starts it again, once; after that all are told. */
+  succeed(run: Run<T>, ran: boolean): { next: T | null; told: T[] } {
+    const [next, ...rest] = run.followers;
+    const lost = run.lost + (ran ? 1 : 0);
+    this.end(run);
+    if (next === undefined) return { next: null, told: [] };
+    if (lost > LOST_MAX) return { next: null, told: [next, ...rest] };
+    this.lead(run.fingerprint, next.entry.attempt, next, lost, new Set(rest));
+    return { next, told: [] };
   }
 
   /** Forgets the run; its followers stay in `run.followers` for whoever tells them. */

@@ -27,6 +27,8 @@ const STOPPED_MS = 15_000;
 const REPORTS_MIN = 2;
 /** Ended attempts remembered, so that a repeated call is recognised. */
 export const ENDED_MAX = 500;
+/** Stands for the number of an attempt that never gets one. */
+const NEVER = 0;
 
 export interface Lease extends Omit<LeaseRecord, "card" | "state"> {
   state: "leased" | "draining" | "ended";
@@ -130,6 +132,15 @@ export class Slots {
     if (ending.clean) return { reply: { released: true }, changed: [this.#end(lease)] };
     if (lease.state === "draining" && !lease.vanished) return { reply: { released: true }, changed: [] };
     return { reply: { released: true }, changed: [this.#drain(lease, now, now, false)] };
+  }
+
+  /** The holder never heard a yes, and gives the attempt up: nothing was sent for it, and it never gets a slot again. */
+  unclaim(attempt: string): Lease[] {
+    const lease = this.#ofAttempt(attempt);
+    if (lease !== undefined) return [this.#end(lease)];
+    // The claim may come after this.
+    if (!this.#ended.has(attempt)) this.#ended.set(attempt, NEVER);
+    return [];
   }
 
   /** The holder is gone without a word: what it started may still run, at the longest from its last renewal. */

@@ -1,31 +1,51 @@
 /**
  * The Tenant: exact request rate and quota across the world, and for a day what became of each request that took a ticket.
+ * What a request does until it has ended is asked of its Pool; one that its Pool does not know any more was lost with
+ * whoever ran it, and has failed.
  *
  * Kept here: invariants 8 and 9 of DESIGN.md: an admission repeated with the same id takes one token, and a refused
- * request gets it back.
+ * or lost request gets it back.
  */
 import { DurableObject } from "cloudflare:workers";
-import type { Admission, AdmitReply, Charge, RequestRecord, RunState, TenantLimits } from "./protocol.ts";
+import type {
+  Admission,
+  AdmitReply,
+  Charge,
+  Presence,
+  PresenceRights,
+  RequestState,
+  RunState,
+  TenantLimits,
+} from "./protocol.ts";
 import { charge, monthEnd, monthOf, restore, UNUSED, type Used } from "./quota.ts";
 import { type Bucket, EMPTY, giveBack, REQUEST_DROPS, resetMs, take } from "./rate.ts";
-import { RECORD_MS, Records } from "./records.ts";
+import { RECORD_MS, Records, type Row } from "./records.ts";
 
 /** Changes of so long a time are written in one commit; a crash forgets at most that much. */
 const WRITE_SOON_MS = 100;
 /** Old records go at most this often. */
 const SWEEP_EVERY_MS = 3_600_000;
 const SWEEP_ON_MS = 1_000;
+/** Requests that have been under way for so long are looked after, this often. */
+const LOOK_EVERY_MS = 60_000;
+/** A request that its Pool has not known for so long is lost: its end would have been told by now. */
+const LOST_MS = 30_000;
 
-export class Tenant extends DurableObject {
+interface TenantEnv {
+  POOL: { getByName(name: string): PresenceRights };
+}
+
+export class Tenant extends DurableObject<TenantEnv> {
   readonly #records: Records;
   #bucket: Bucket;
   #used: Used;
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
-  /** Whether the next sweep of old records is seen to. */
-  #sweeping = false;
+  #alarmAt: number | null = null;
+  /** Requests that their Pool did not know, and since when. */
+  readonly #missed = new Map<string, number>();
 
-  constructor(ctx: DurableObjectState, env: unknown) {
-    super(ctx, env as never);
+  constructor(ctx: DurableObjectState, env: TenantEnv) {
+    super(ctx, env);
     this.#records = new Records(ctx.storage.sql);
     this.#bucket = ctx.storage.kv.get<Bucket>("bucket") ?? EMPTY;
     this.#used = ctx.storage.kv.get<Used>("used") ?? UNUSED;
@@ -53,7 +73,8 @@ export class Tenant extends DurableObject {
   /** A later state of an admitted request; what has ended stays ended. What it does not cost is given back, once. */
   async record(id: string, state: RunState, status: number | null, results: string[], charged: Charge): Promise<void> {
     const row = this.#records.get(id);
-    if (row === null || (row.state !== "queued" && row.state !== "running")) return;
+    if (row === null || !isOpen(row)) return;
+    this.#missed.delete(id);
     const cost = charged === "nothing" ? 0 : row.cost;
     const quota = charged === "all" ? row.quota : 0;
     this.#bucket = giveBack(this.#bucket, row.cost - cost);
@@ -63,16 +84,56 @@ export class Tenant extends DurableObject {
   }
 
   /** By our id, else by the caller's own: the latest of that name. */
-  async request(id: string): Promise<RequestRecord | null> {
+  async request(id: string): Promise<RequestState | null> {
     const row = this.#records.get(id) ?? this.#records.latestOf(id);
-    return row === null || Date.now() - row.at > RECORD_MS ? null : row;
+    if (row === null || Date.now() - row.at > RECORD_MS) return null;
+    const waiting = { on: null, position: null };
+    if (!isOpen(row)) return { ...row, ...waiting };
+    const presence = await this.#lookAfter(row.service, [row]);
+    const record = this.#records.get(row.id) ?? row;
+    if (!isOpen(record)) return { ...record, ...waiting };
+    const here = presence?.requests[row.id];
+    if (here !== undefined) return { ...record, ...here };
+    // Out of its Pool's hands and not ended: how it ended is on its way.
+    return { ...record, ...waiting, state: presence?.sure ? "running" : record.state };
   }
 
   override async alarm(): Promise<void> {
+    this.#alarmAt = null;
     const now = Date.now();
+    for (const [service, rows] of Map.groupBy(this.#records.open(now - LOOK_EVERY_MS), (row) => row.service))
+      await this.#lookAfter(service, rows);
     const { left, more } = this.#records.sweep(now);
-    this.#sweeping = left;
-    if (left) await this.ctx.storage.setAlarm(now + (more ? SWEEP_ON_MS : SWEEP_EVERY_MS));
+    const isBusy = this.#records.open(now).length > 0;
+    if (left) await this.#wakeAt(now + (more ? SWEEP_ON_MS : isBusy ? LOOK_EVERY_MS : SWEEP_EVERY_MS));
+  }
+
+  // Private
+
+  /** Asks the Pool for requests that have not ended; one that it has not known for a while is lost. */
+  async #lookAfter(service: string, rows: Row[]): Promise<Presence | null> {
+    const presence = await this.#present(
+      service,
+      rows.map((row) => row.id),
+    );
+    if (presence === null) return null;
+    const now = Date.now();
+    for (const { id } of rows) {
+      if (presence.requests[id] !== undefined || !presence.sure) this.#missed.delete(id);
+      else if (now - (this.#missed.get(id) ?? now) < LOST_MS) this.#missed.set(id, this.#missed.get(id) ?? now);
+      else await this.record(id, "failed", null, [], "nothing");
+    }
+    return presence;
+  }
+
+  async #present(service: string, ids: string[]): Promise<Presence | null> {
+    try {
+      return await this.env.POOL.getByName(service).present(ids);
+    } catch (error) {
+      // Asked again at the next look.
+      console.warn(JSON.stringify({ event: "pool_silent", service, error: String(error) }));
+      return null;
+    }
   }
 
   #writeSoon(): void {
@@ -82,13 +143,19 @@ export class Tenant extends DurableObject {
       this.#records.write();
       this.ctx.storage.kv.put("bucket", this.#bucket);
       this.ctx.storage.kv.put("used", this.#used);
-      this.ctx.waitUntil(this.#seeToSweep());
+      this.ctx.waitUntil(this.#wakeAt(Date.now() + LOOK_EVERY_MS));
     }, WRITE_SOON_MS);
   }
 
-  async #seeToSweep(): Promise<void> {
-    if (this.#sweeping) return;
-    this.#sweeping = true;
-    if ((await this.ctx.storage.getAlarm()) === null) await this.ctx.storage.setAlarm(Date.now() + SWEEP_EVERY_MS);
+  /** An alarm at this time, or before. */
+  async #wakeAt(at: number): Promise<void> {
+    if (this.#alarmAt !== null && this.#alarmAt <= at) return;
+    this.#alarmAt = at;
+    const set = await this.ctx.storage.getAlarm();
+    if (set === null || set > at) await this.ctx.storage.setAlarm(at);
   }
+}
+
+function isOpen({ state }: { state: RunState }): boolean {
+  return state === "queued" || state === "running";
 }

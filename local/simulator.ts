@@ -23,9 +23,10 @@ export interface Simulator {
   stop(): Promise<void>;
 }
 
-/** `onEnd` is told when the cards end without having been stopped. */
-export async function startSimulator(onEnd: (why: string) => void): Promise<Simulator> {
-  const child = spawn(process.execPath, [join(ROOT, "sim/main.ts")], { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"] });
+/** `onEnd` is told when the cards end without having been stopped; `args` are those of sim/main.ts. */
+export async function startSimulator(onEnd: (why: string) => void, args: string[] = []): Promise<Simulator> {
+  const command = [join(ROOT, "sim/main.ts"), ...args];
+  const child = spawn(process.execPath, command, { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"] });
   let stopping = false;
   const said: string[] = [];
   child.stderr.on("data", (chunk: Buffer) => {

@@ -1,6 +1,6 @@
 /** The CosyVoice server of a card: the product's own JSON route, and the five of its FastAPI. */
 import { createHash } from "node:crypto";
-import { sendJson } from "./delivery.ts";
+import { turnAway } from "./delivery.ts";
 import { loadOf } from "./exchange.ts";
 import type { Bench, Exchange, Route, Upload } from "./exchange.ts";
 import { Fields, jsonObject } from "./fields.ts";
@@ -57,54 +57,29 @@ async function generate(bench: Bench, exchange: Exchange, upload: Upload): Promi
       `ensure this value has at most ${TEXT_CHARS_MAX} characters`,
       "value_error.any_str.max_length",
     );
-  if (!parsed.ok || fields.details.length > 0) {
-    bench.refuse();
-    return sendJson(exchange, 422, { detail: parsed.ok ? fields.details : [parsed.detail] });
-  }
+  if (!parsed.ok) return turnAway(bench, exchange, 422, [parsed.detail]);
+  if (fields.details.length > 0) return turnAway(bench, exchange, 422, fields.details);
   if (streamed) return stream(bench, exchange, upload, utterance, format);
   await whole(bench, exchange, upload, utterance, format);
 }
 
+/** A field at fault as FastAPI's own validation words it. */
+const wrong = (field: string, type: string, msg: string) => ({ type, loc: ["body", field], msg, input: null });
+
 async function infer(bench: Bench, exchange: Exchange, upload: Upload, name: string): Promise<void> {
   const form = await readForm(exchange, upload.body);
-  if (form === null) {
-    bench.refuse();
-    return sendJson(exchange, 400, { detail: "There was an error parsing the body" });
-  }
+  if (form === null) return turnAway(bench, exchange, 400, "There was an error parsing the body");
   const { texts, wav } = INFERENCE[name] ?? { texts: [], wav: false };
   const missing = [
     ...texts.filter((field) => !form.texts.get(field)),
     ...(wav && !form.files.has("prompt_wav") ? ["prompt_wav"] : []),
   ];
-  if (missing.length > 0 || (form.texts.get("tts_text") ?? "").length > TEXT_CHARS_MAX) {
-    bench.refuse();
-    const detail = missing.map((field) => ({
-      type: "missing",
-      loc: ["body", field],
-      msg: "Field required",
-      input: null,
-    }));
-    return sendJson(exchange, 422, {
-      detail:
-        detail.length > 0
-          ? detail
-          : [
-              {
-                type: "string_too_long",
-                loc: ["body", "tts_text"],
-                msg: `String should have at most ${TEXT_CHARS_MAX} characters`,
-                input: null,
-              },
-            ],
-    });
-  }
-  await stream(
-    bench,
-    exchange,
-    upload,
-    { text: form.texts.get("tts_text") ?? "", voice: voiceOf(form), speed: 1 },
-    null,
-  );
+  const details = missing.map((field) => wrong(field, "missing", "Field required"));
+  const text = form.texts.get("tts_text") ?? "";
+  if (details.length === 0 && text.length > TEXT_CHARS_MAX)
+    details.push(wrong("tts_text", "string_too_long", `String should have at most ${TEXT_CHARS_MAX} characters`));
+  if (details.length > 0) return turnAway(bench, exchange, 422, details);
+  await stream(bench, exchange, upload, { text, voice: voiceOf(form), speed: 1 }, null);
 }
 
 /** A speaker is named, or sounds like the recording that came along; instructions colour both. */

@@ -31,23 +31,35 @@ export interface Run {
   ended: Ended | null;
 }
 
-export interface Counts {
+/** What can be added up, over time and over cards; all of it is nothing at first. */
+const NOTHING = {
+  over: 0,
+  starts: 0,
+  done: 0,
+  failed: 0,
+  stopped: 0,
+  ghosts: 0,
+  /** Time that GPUs worked for callers who had left. */
+  ghost_ms: 0,
+  /** Callers who went while their run was running. */
+  left: 0,
+  /** Requests that never became a run: bad input, unknown path, turned away before the card. */
+  refused: 0,
+  /** The integral of `running` over time: two runs for one second are 2,000. */
+  busy_ms: 0,
+};
+export type Sums = Readonly<typeof NOTHING>;
+const NAMES = Object.keys(NOTHING) as (keyof Sums)[];
+
+export function sumOf(all: readonly Sums[]): Sums {
+  const sums = { ...NOTHING };
+  for (const each of all) for (const name of NAMES) sums[name] += each[name];
+  return sums;
+}
+
+export interface Counts extends Sums {
   readonly running: number;
   readonly highest: number;
-  readonly over: number;
-  readonly starts: number;
-  readonly done: number;
-  readonly failed: number;
-  readonly stopped: number;
-  readonly ghosts: number;
-  /** Time that GPUs worked for callers who had left. */
-  readonly ghost_ms: number;
-  /** Callers who went while their run was running. */
-  readonly left: number;
-  /** Requests that never became a run: bad input, unknown path, turned away before the card. */
-  readonly refused: number;
-  /** The integral of `running` over time: two runs for one second are 2,000. */
-  readonly busy_ms: number;
   readonly starts_by_route: Readonly<Record<string, number>>;
 }
 
@@ -81,16 +93,7 @@ export class Ledger {
   #runs: Run[] = [];
   #since = 0;
   #highest = 0;
-  #over = 0;
-  #starts = 0;
-  #done = 0;
-  #failed = 0;
-  #stopped = 0;
-  #ghosts = 0;
-  #ghostMs = 0;
-  #left = 0;
-  #refused = 0;
-  #busyMs = 0;
+  #sums = { ...NOTHING };
   #byRoute = new Map<string, number>();
 
   constructor(slots: number, park: ParkTally) {
@@ -117,8 +120,8 @@ export class Ledger {
     };
     this.#active.add(run);
     this.#park.change(1);
-    this.#starts += 1;
-    if (run.over) this.#over += 1;
+    this.#sums.starts += 1;
+    if (run.over) this.#sums.over += 1;
     this.#highest = Math.max(this.#highest, this.#active.size);
     this.#byRoute.set(route, (this.#byRoute.get(route) ?? 0) + 1);
     this.#runs.push(run);
@@ -130,7 +133,7 @@ export class Ledger {
   leave(run: Run, now: number): void {
     if (!this.#active.has(run) || run.left_at !== null) return;
     run.left_at = now;
-    this.#left += 1;
+    this.#sums.left += 1;
   }
 
   /** The run has ended; whether that makes it a ghost, its caller's leaving decides. */
@@ -141,17 +144,17 @@ export class Ledger {
     this.#park.change(-1);
     run.ended_at = now;
     run.ended = how === "done" && run.left_at !== null ? "ghost" : how;
-    if (run.ended === "done") this.#done += 1;
-    else if (run.ended === "stopped") this.#stopped += 1;
-    else if (run.ended === "fault") this.#failed += 1;
+    if (run.ended === "done") this.#sums.done += 1;
+    else if (run.ended === "stopped") this.#sums.stopped += 1;
+    else if (run.ended === "fault") this.#sums.failed += 1;
     else {
-      this.#ghosts += 1;
-      this.#ghostMs += now - (run.left_at ?? now);
+      this.#sums.ghosts += 1;
+      this.#sums.ghost_ms += now - (run.left_at ?? now);
     }
   }
 
   refuse(): void {
-    this.#refused += 1;
+    this.#sums.refused += 1;
   }
 
   counts(now: number): Counts {
@@ -159,16 +162,9 @@ export class Ledger {
     return {
       running: this.#active.size,
       highest: this.#highest,
-      over: this.#over,
-      starts: this.#starts,
-      done: this.#done,
-      failed: this.#failed,
-      stopped: this.#stopped,
-      ghosts: this.#ghosts,
-      ghost_ms: Math.round(this.#ghostMs),
-      left: this.#left,
-      refused: this.#refused,
-      busy_ms: Math.round(this.#busyMs),
+      ...this.#sums,
+      ghost_ms: Math.round(this.#sums.ghost_ms),
+      busy_ms: Math.round(this.#sums.busy_ms),
       starts_by_route: Object.fromEntries(this.#byRoute),
     };
   }
@@ -182,16 +178,14 @@ export class Ledger {
   reset(now: number): void {
     this.#since = now;
     this.#runs = [...this.#active];
-    this.#starts = this.#active.size;
     this.#highest = this.#active.size;
-    this.#left = this.#runs.filter((run) => run.left_at !== null).length;
-    this.#over = this.#done = this.#failed = this.#stopped = this.#ghosts = this.#refused = 0;
-    this.#ghostMs = this.#busyMs = 0;
+    const left = this.#runs.filter((run) => run.left_at !== null).length;
+    this.#sums = { ...NOTHING, starts: this.#active.size, left };
     this.#byRoute = new Map();
   }
 
   #advance(now: number): void {
-    if (this.#since > 0) this.#busyMs += this.#active.size * Math.max(0, now - this.#since);
+    if (this.#since > 0) this.#sums.busy_ms += this.#active.size * Math.max(0, now - this.#since);
     this.#since = now;
   }
 }

@@ -3,9 +3,9 @@
  * An answer is written once through one Sender, whether it is whole or comes chunk by chunk.
  */
 import type { ServerResponse } from "node:http";
-import type { Exchange } from "./exchange.ts";
+import type { Bench, Exchange } from "./exchange.ts";
 import type { Fault } from "./faults.ts";
-import { sleep } from "./work.ts";
+import { sleep } from "./clock.ts";
 
 type Headers = Record<string, string | number>;
 
@@ -13,6 +13,7 @@ type Headers = Record<string, string | number>;
 const BEFORE_RESET_MS = 20;
 const TRICKLE_STEP_MS = 50;
 const SERVER = "uvicorn";
+export const JSON_TYPE = { "content-type": "application/json" } as const;
 
 export class Sender {
   readonly #exchange: Exchange;
@@ -146,7 +147,18 @@ export async function send(exchange: Exchange, status: number, headers: Headers,
 }
 
 export function sendJson(exchange: Exchange, status: number, value: unknown): Promise<void> {
-  return send(exchange, status, { "content-type": "application/json" }, Buffer.from(JSON.stringify(value)));
+  return send(exchange, status, JSON_TYPE, Buffer.from(JSON.stringify(value)));
+}
+
+/** Answers a request that does not become a run, as FastAPI words it. */
+export function turnAway(bench: Bench, exchange: Exchange, status: number, detail: unknown): Promise<void> {
+  bench.refuse();
+  return sendJson(exchange, status, { detail });
+}
+
+/** What a run answers that a fault makes fail at its end. */
+export function sendFailure(exchange: Exchange, { status, body }: Extract<Fault, { kind: "status" }>): void {
+  sendPage(exchange, status, JSON_TYPE, body ?? JSON.stringify({ detail: "the GPU gave up" }));
 }
 
 /** Sends a page as it is: what faults and the tunnel put in a card's place. No fault bends it further. */

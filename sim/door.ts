@@ -2,7 +2,7 @@
  * A card's door: faults that strike before a request's body is read. On the path of a run each
  * of them is a run that failed, for the request did reach the card.
  */
-import { sendPage } from "./delivery.ts";
+import { JSON_TYPE, sendPage } from "./delivery.ts";
 import type { Bench, Exchange, Route } from "./exchange.ts";
 import type { Fault } from "./faults.ts";
 import type { Work } from "./work.ts";
@@ -21,7 +21,7 @@ export async function failAtDoor(
   const begin = (ms: number): Work | null => (route?.as === "run" ? bench.begin(exchange, { ms }) : null);
   if (fault.kind === "status" && (fault.at === "start" || route?.as !== "run")) {
     begin(0)?.end("fault");
-    sendPage(exchange, fault.status, { "content-type": "application/json" }, fault.body ?? BROKEN);
+    sendPage(exchange, fault.status, JSON_TYPE, fault.body ?? BROKEN);
   } else if (fault.kind === "not_json") {
     begin(0)?.end("fault");
     sendPage(exchange, 200, {}, fault.body ?? WELCOME_PAGE);

@@ -1,6 +1,6 @@
 /** Image files that callers send: their size, and for plain PNGs their pixels. Pure. */
 import { inflateSync } from "node:zlib";
-import { PNG_SIGNATURE } from "./png.ts";
+import { predictPaeth, PNG_SIGNATURE } from "./png.ts";
 import type { Pixels } from "./png.ts";
 
 export interface Size {
@@ -101,11 +101,7 @@ function predicted(kind: number, a: number, b: number, c: number): number {
   if (kind === 1) return a;
   if (kind === 2) return b;
   if (kind === 3) return (a + b) >> 1;
-  if (kind !== 4) return 0;
-  const p = a + b - c;
-  const [pa, pb, pc] = [Math.abs(p - a), Math.abs(p - b), Math.abs(p - c)];
-  if (pa <= pb && pa <= pc) return a;
-  return pb <= pc ? b : c;
+  return kind === 4 ? predictPaeth(a, b, c) : 0;
 }
 
 /** Grey and palette become RGB; transparency is dropped. */

@@ -5,7 +5,7 @@
 import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { sleep } from "./work.ts";
+import { sleep } from "./clock.ts";
 
 /** Longer than any proxy keeps an idle connection, so that the card is never the first to close. */
 const KEEP_ALIVE_MS = 75_000;
@@ -46,10 +46,6 @@ export class Listener {
 
   get port(): number {
     return this.#port;
-  }
-
-  get open(): boolean {
-    return this.#server.listening;
   }
 
   /** Listens on the first port it was given, whenever it opens. */

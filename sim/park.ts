@@ -5,8 +5,8 @@
 import { Card, UnknownCard } from "./card.ts";
 import { nowMs } from "./clock.ts";
 import { openControl } from "./control.ts";
-import { ParkTally } from "./counts.ts";
-import type { Counts, Run } from "./counts.ts";
+import { ParkTally, sumOf } from "./counts.ts";
+import type { Counts, Run, Sums } from "./counts.ts";
 import { faultSchema } from "./faults.ts";
 import type { Fault, FaultInput } from "./faults.ts";
 import type { Sensors } from "./gpu.ts";
@@ -43,20 +43,10 @@ export interface CardReport extends ParkCard, Sensors {
   readonly heartbeats: Beats;
 }
 
-export interface ParkCounts {
+export interface ParkCounts extends Sums {
   readonly running: number;
   /** The most that ever ran at one instant on all cards together. */
   readonly highest: number;
-  readonly over: number;
-  readonly starts: number;
-  readonly done: number;
-  readonly failed: number;
-  readonly stopped: number;
-  readonly ghosts: number;
-  readonly ghost_ms: number;
-  readonly left: number;
-  readonly refused: number;
-  readonly busy_ms: number;
   readonly cards: Readonly<Record<string, Counts>>;
 }
 
@@ -128,23 +118,8 @@ export class Park {
   counts(): ParkCounts {
     const now = nowMs();
     const cards = Object.fromEntries([...this.#cards].map(([name, card]) => [name, card.ledger.counts(now)]));
-    const sum = (of: (counts: Counts) => number): number =>
-      Object.values(cards).reduce((total, counts) => total + of(counts), 0);
-    return {
-      running: this.#tally.running,
-      highest: this.#tally.highest,
-      over: sum((c) => c.over),
-      starts: sum((c) => c.starts),
-      done: sum((c) => c.done),
-      failed: sum((c) => c.failed),
-      stopped: sum((c) => c.stopped),
-      ghosts: sum((c) => c.ghosts),
-      ghost_ms: sum((c) => c.ghost_ms),
-      left: sum((c) => c.left),
-      refused: sum((c) => c.refused),
-      busy_ms: sum((c) => c.busy_ms),
-      cards,
-    };
+    const { running, highest } = this.#tally;
+    return { running, highest, ...sumOf(Object.values(cards)), cards };
   }
 
   runs(card?: string): readonly (Readonly<Run> & { readonly card: string })[] {

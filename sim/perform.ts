@@ -5,7 +5,7 @@
  * holds the slot, because there the GPU is what hangs.
  */
 import type { Bench, Exchange, Plan } from "./exchange.ts";
-import { send, sendPage } from "./delivery.ts";
+import { JSON_TYPE, send, sendFailure, sendPage } from "./delivery.ts";
 import { spoils } from "./faults.ts";
 import type { Work } from "./work.ts";
 
@@ -37,12 +37,7 @@ export async function perform<T>(
   const answer = shape(outcome.made, work);
   if (fault?.kind === "status") {
     work.end("fault");
-    sendPage(
-      exchange,
-      fault.status,
-      { "content-type": "application/json" },
-      fault.body ?? JSON.stringify({ detail: "the GPU gave up" }),
-    );
+    sendFailure(exchange, fault);
     return;
   }
   if (fault?.kind !== "stall") work.end(spoils(fault) ? "fault" : "done"); // (3)
@@ -54,10 +49,6 @@ export async function perform<T>(
 function fail(exchange: Exchange, work: Work, error: unknown): void {
   work.end("fault");
   const message = error instanceof Error ? error.message : String(error);
-  sendPage(
-    exchange,
-    500,
-    { "content-type": "application/json" },
-    JSON.stringify({ error: "RuntimeError", detail: "", body: "", errors: message }),
-  );
+  const said = { error: "RuntimeError", detail: "", body: "", errors: message };
+  sendPage(exchange, 500, JSON_TYPE, JSON.stringify(said));
 }

@@ -79,7 +79,7 @@ function bestFilter(row: Uint8Array, above: Uint8Array): number {
       sub += Math.abs(value - a);
       up += Math.abs(value - b);
       average += Math.abs(value - ((a + b) >> 1));
-      paeth += Math.abs(value - predict(a, b, above[c - CHANNELS]!));
+      paeth += Math.abs(value - predictPaeth(a, b, above[c - CHANNELS]!));
     }
   }
   const least = Math.min(sub, up, average, paeth);
@@ -101,11 +101,11 @@ function filterRow(kind: number, row: Uint8Array, above: Uint8Array, target: Uin
     for (let i = CHANNELS; i < end; i++) target[i + 1] = row[i]! - ((row[i - CHANNELS]! + above[i]!) >> 1);
   else
     for (let i = CHANNELS; i < end; i++)
-      target[i + 1] = row[i]! - predict(row[i - CHANNELS]!, above[i]!, above[i - CHANNELS]!);
+      target[i + 1] = row[i]! - predictPaeth(row[i - CHANNELS]!, above[i]!, above[i - CHANNELS]!);
 }
 
 /** The Paeth predictor of the PNG specification, section 9.4. */
-function predict(a: number, b: number, c: number): number {
+export function predictPaeth(a: number, b: number, c: number): number {
   const p = a + b - c;
   const pa = Math.abs(p - a);
   const pb = Math.abs(p - b);

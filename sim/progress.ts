@@ -1,5 +1,5 @@
 /** What the WebUI says of work under way: the whole card's, or one task's. */
-import { sendJson } from "./delivery.ts";
+import { sendJson, turnAway } from "./delivery.ts";
 import type { Bench, Exchange, Upload } from "./exchange.ts";
 import { Fields, jsonObject } from "./fields.ts";
 import { jobTimestamp } from "./generation.ts";
@@ -37,10 +37,8 @@ export async function readTask(bench: Bench, exchange: Exchange, upload: Upload)
   const parsed = jsonObject(upload.body, exchange.req.headers["content-type"]);
   const fields = new Fields(parsed.ok ? parsed.value : {});
   const id = fields.required("id_task");
-  if (!parsed.ok || fields.details.length > 0) {
-    bench.refuse();
-    return sendJson(exchange, 422, { detail: parsed.ok ? fields.details : [parsed.detail] });
-  }
+  if (!parsed.ok) return turnAway(bench, exchange, 422, [parsed.detail]);
+  if (fields.details.length > 0) return turnAway(bench, exchange, 422, fields.details);
   const work = bench.works.find(({ task }) => task === id);
   const preview = work && fields.flag("live_preview", true) ? await previewOf(bench, work) : null;
   await sendJson(exchange, 200, {

@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { COSYVOICE_ROUTES } from "./cosyvoice.ts";
-import { sendJson, sendPage } from "./delivery.ts";
+import { JSON_TYPE, sendPage, turnAway } from "./delivery.ts";
 import { failAtDoor } from "./door.ts";
 import { readUpload } from "./exchange.ts";
 import type { Bench, Exchange, Route } from "./exchange.ts";
@@ -17,7 +17,6 @@ import { WEBUI_ROUTES } from "./webui.ts";
 const ROUTES: readonly Route[] = [...WEBUI_ROUTES, ...COSYVOICE_ROUTES];
 /** What may stand before a route: plain segments, none of them a way upwards. */
 const PREFIX = /^(\/(?!\.\.?(\/|$))[\w.~-]+)*$/;
-const JSON_TYPE = { "content-type": "application/json" } as const;
 
 export interface Reception extends Bench {
   readonly token: ServiceToken | null;
@@ -54,14 +53,10 @@ async function answer(card: Reception, exchange: Exchange): Promise<void> {
   const route = routeOf(path); // (4), looked up first: a fault at the door of a run is a failed run
   if (fault && answerOnTheWay(exchange, fault)) return card.refuse(); // (3)
   if (fault && (await failAtDoor(card, exchange, fault, route))) return;
-  if (!route) {
-    card.refuse();
-    return sendJson(exchange, 404, { detail: "Not Found" });
-  }
+  if (!route) return turnAway(card, exchange, 404, "Not Found");
   if (!route.methods.includes(req.method ?? "")) {
-    card.refuse();
     res.setHeader("allow", route.methods.join(", "));
-    return sendJson(exchange, 405, { detail: "Method Not Allowed" });
+    return turnAway(card, exchange, 405, "Method Not Allowed");
   }
   const upload = await readUpload(req); // (5)
   if (upload === "large") {

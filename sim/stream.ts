@@ -2,7 +2,7 @@
  * Performing a run whose answer is streamed: chunks go out as the GPU makes them, a slow caller
  * holds the GPU back, and one who leaves leaves a ghost that goes on at the same pace.
  */
-import { Sender, sendPage } from "./delivery.ts";
+import { Sender, sendFailure } from "./delivery.ts";
 import type { Bench, Exchange, Plan } from "./exchange.ts";
 import { spoils } from "./faults.ts";
 import { chunkDueMs } from "./timing.ts";
@@ -25,13 +25,7 @@ export async function performStream(bench: Bench, exchange: Exchange, plan: Plan
   if (fault?.kind === "status") {
     await work.until(plan.ms);
     work.end("fault");
-    if (!work.gone.aborted)
-      sendPage(
-        exchange,
-        fault.status,
-        { "content-type": "application/json" },
-        fault.body ?? JSON.stringify({ detail: "the GPU gave up" }),
-      );
+    if (!work.gone.aborted) sendFailure(exchange, fault);
     return;
   }
   const sender = new Sender(exchange, stream.header.length + stream.bytes, "chunked");

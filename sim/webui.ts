@@ -1,7 +1,7 @@
 /** The Stable Diffusion WebUI of a card: its paths, and the runs behind them. */
 import { infoOf, parametersOf, parseSketch } from "./generation.ts";
 import type { Generation } from "./generation.ts";
-import { sendJson } from "./delivery.ts";
+import { sendJson, turnAway } from "./delivery.ts";
 import { loadOf } from "./exchange.ts";
 import type { Bench, Exchange, Route, Upload } from "./exchange.ts";
 import { jsonObject } from "./fields.ts";
@@ -13,66 +13,42 @@ import { pictureMs } from "./timing.ts";
 const POST = ["POST"] as const;
 const GET = ["GET"] as const;
 
+const painting = (tail: string, fromImage: boolean): Route => ({
+  methods: POST,
+  tail,
+  as: "run",
+  handle: (bench, exchange, upload) => paint(bench, exchange, upload, fromImage),
+});
+
+const listing = (tail: string, list: (bench: Bench) => unknown): Route => ({
+  methods: GET,
+  tail,
+  as: "read",
+  handle: (bench, exchange) => sendJson(exchange, 200, list(bench)),
+});
+
 export const WEBUI_ROUTES: readonly Route[] = [
-  {
-    methods: POST,
-    tail: "/sdapi/v1/txt2img",
-    as: "run",
-    handle: (bench, exchange, upload) => paint(bench, exchange, upload, false),
-  },
-  {
-    methods: POST,
-    tail: "/sdapi/v1/img2img",
-    as: "run",
-    handle: (bench, exchange, upload) => paint(bench, exchange, upload, true),
-  },
+  painting("/sdapi/v1/txt2img", false),
+  painting("/sdapi/v1/img2img", true),
   { methods: GET, tail: "/sdapi/v1/progress", as: "read", handle: readProgress },
   { methods: POST, tail: "/internal/progress", as: "read", handle: readTask },
   { methods: POST, tail: "/sdapi/v1/interrupt", as: "read", handle: interrupt },
   { methods: POST, tail: "/sdapi/v1/skip", as: "read", handle: interrupt },
-  {
-    methods: GET,
-    tail: "/sdapi/v1/memory",
-    as: "read",
-    handle: (bench, exchange) => sendJson(exchange, 200, memoryOf(bench.sensors(), bench.works.length)),
-  },
-  {
-    methods: GET,
-    tail: "/sdapi/v1/sd-models",
-    as: "read",
-    handle: (_, exchange) => sendJson(exchange, 200, MODELS),
-  },
-  {
-    methods: GET,
-    tail: "/sdapi/v1/samplers",
-    as: "read",
-    handle: (_, exchange) => sendJson(exchange, 200, SAMPLERS),
-  },
-  {
-    methods: GET,
-    tail: "/sdapi/v1/loras",
-    as: "read",
-    handle: (_, exchange) => sendJson(exchange, 200, LORAS),
-  },
-  {
-    methods: GET,
-    tail: "/sdapi/v1/upscalers",
-    as: "read",
-    handle: (_, exchange) => sendJson(exchange, 200, UPSCALERS),
-  },
+  listing("/sdapi/v1/memory", (bench) => memoryOf(bench.sensors(), bench.works.length)),
+  listing("/sdapi/v1/sd-models", () => MODELS),
+  listing("/sdapi/v1/samplers", () => SAMPLERS),
+  listing("/sdapi/v1/loras", () => LORAS),
+  listing("/sdapi/v1/upscalers", () => UPSCALERS),
   { methods: ["GET", "POST"], tail: "/sdapi/v1/options", as: "read", handle: options },
 ];
 
 async function paint(bench: Bench, exchange: Exchange, upload: Upload, fromImage: boolean): Promise<void> {
   const parsed = jsonObject(upload.body, exchange.req.headers["content-type"]);
   const outcome = parsed.ok ? parseSketch(parsed.value, fromImage) : { details: [parsed.detail] };
-  if ("details" in outcome || !SAMPLERS.some(({ name }) => name === outcome.generation.sampler)) {
-    bench.refuse();
-    return "details" in outcome
-      ? sendJson(exchange, 422, { detail: outcome.details })
-      : sendJson(exchange, 400, { detail: "Sampler not found" });
-  }
+  if ("details" in outcome) return turnAway(bench, exchange, 422, outcome.details);
   const { generation } = outcome;
+  if (!SAMPLERS.some(({ name }) => name === generation.sampler))
+    return turnAway(bench, exchange, 400, "Sampler not found");
   const { sketch, seeds, task } = generation;
   const pixels = sketch.width * sketch.height * seeds.length;
   const ms = pictureMs(bench.service, sketch.steps, pixels, loadOf(exchange, upload));
@@ -145,7 +121,5 @@ function options(bench: Bench, exchange: Exchange, upload: Upload): Promise<void
     });
   }
   const parsed = jsonObject(upload.body, exchange.req.headers["content-type"]);
-  if (parsed.ok) return sendJson(exchange, 200, null);
-  bench.refuse();
-  return sendJson(exchange, 422, { detail: [parsed.detail] });
+  return parsed.ok ? sendJson(exchange, 200, null) : turnAway(bench, exchange, 422, [parsed.detail]);
 }

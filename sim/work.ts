@@ -3,8 +3,7 @@
  * stays or not, and may be cut short: interrupted (it gives what it has), stopped (its caller
  * left and nobody goes on for ghosts), killed (the card died under it).
  */
-import { setTimeout as delay } from "node:timers/promises";
-import { nowMs } from "./clock.ts";
+import { nowMs, sleep } from "./clock.ts";
 import type { Ledger, Run } from "./counts.ts";
 import type { Sketch } from "./picture.ts";
 
@@ -95,15 +94,4 @@ export class Work {
     this.#cut = cut;
     this.#woken.abort();
   }
-}
-
-/** Node's timers hold 2^31 - 1 ms at most. */
-const SLEEP_MAX_MS = 2_147_483_647;
-
-/** Sleeps; the signal ends it early and is no error. */
-export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  if (signal?.aborted) return;
-  await delay(Math.min(ms, SLEEP_MAX_MS), undefined, signal ? { signal } : {}).catch((error: unknown) => {
-    if (!signal?.aborted) throw error;
-  });
 }

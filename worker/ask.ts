@@ -2,10 +2,13 @@
  * Stage 2: what is asked. Turns an HTTP request to a service route into an Ask: one parsed request with its body
  * bounded and its fields checked against what the service allows. Dialects and jobs make Asks of their own.
  */
-import { type Body, type BodyLimits, readBody } from "./body.ts";
+import { type Body, letGo, readBody } from "./body.ts";
 import type { ServiceRow } from "./db/queries.ts";
+import { type Fields, isForm, isJson, malformedJson, MULTIPART, parseFields, URLENCODED } from "./fields.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { fieldRefusal } from "./rules.ts";
+import { fieldRefusal, rulesOf } from "./rules.ts";
+import { scanOf } from "./scan/scan.ts";
+import { type Place, spool } from "./spool.ts";
 
 export interface Ask {
   service: ServiceRow;
@@ -19,7 +22,7 @@ export interface Ask {
   body: Body;
   /** Lower case, without parameters; null without a body. */
   mediaType: string | null;
-  /** The body's fields, when it is JSON or a form and was buffered. */
+  /** The body's fields, when it is JSON or a form and was buffered; of spooled JSON those that count results alone. */
   fields: Fields | null;
   /** The caller's own deadline for the first byte, ms of the epoch. */
   deadlineAt: number | null;
@@ -27,18 +30,9 @@ export interface Ask {
   directives: { noStore: boolean; noCache: boolean; onlyIfCached: boolean };
 }
 
-export type Fields = { kind: "json"; value: unknown } | { kind: "form"; parts: FormPart[] };
-export interface FormPart {
-  name: string;
-  filename: string | null;
-  type: string;
-  value: string | Uint8Array<ArrayBuffer>;
-}
-
 const TIMEOUT_S_MAX = 3600;
-/** Parts that a form may have. */
-const PARTS_MAX = 1000;
-const FORMS = ["multipart/form-data", "application/x-www-form-urlencoded"];
+/** Members of the body that say how many results are asked for. */
+const COUNTS = ["batch_size", "n_iter"];
 
 export interface Asked {
   service: ServiceRow;
@@ -47,7 +41,7 @@ export interface Asked {
   query: string;
 }
 
-export async function parseAsk(request: Request, asked: Asked, now: number): Promise<Ask | Refusal> {
+export async function parseAsk(request: Request, asked: Asked, place: Place, now: number): Promise<Ask | Refusal> {
   const { service } = asked;
   const deadlineAt = deadline(request.headers, now);
   if (isRefusal(deadlineAt)) return deadlineAt;
@@ -56,17 +50,19 @@ export async function parseAsk(request: Request, asked: Asked, now: number): Pro
   if (unsupported !== null) return unsupported;
   const inQuery = asked.as === "run" ? fieldRefusal(queryFields(asked.query), service.config) : null;
   if (inQuery !== null) return inQuery;
-  const body = await readBody(request, bodyLimits(service, mediaType));
+  const contentType = request.headers.get("content-type") ?? "";
+  const scan = isRuled(service) ? scanOf(mediaType, contentType, rulesOf(service.config), COUNTS) : null;
+  const body = await readBody(request, {
+    max: service.config.max_body_mb * 1e6,
+    spool: scan === null ? null : (incoming) => spool(incoming, scan, place),
+  });
   if (isRefusal(body)) return body;
-  // Clients put a Content-Type on requests that have no body.
-  const bodyless = body.kind === "none" && request.method !== "POST";
-  const fields = bodyless ? null : await parseFields(body, mediaType, request.headers.get("content-type") ?? "");
-  // What no rule asks about is for the origin to judge.
-  const unread = isRefusal(fields) && service.config.kind === "http" && !isRuled(service);
-  const refusal = unread || fields === null ? null : isRefusal(fields) ? fields : fieldRefusal(fields, service.config);
-  if (refusal !== null) {
-    if (body.kind === "bytes") body.room.free();
-    return refusal;
+  // What was spooled was checked while it passed.
+  const counts: Fields | null = scan !== null && isJson(mediaType) ? { kind: "json", value: scan.kept } : null;
+  const fields = body.kind === "spooled" ? counts : await checkedFields(body, request, mediaType, service);
+  if (isRefusal(fields)) {
+    letGo(body);
+    return fields;
   }
   return {
     ...asked,
@@ -74,21 +70,34 @@ export async function parseAsk(request: Request, asked: Asked, now: number): Pro
     headers: request.headers,
     body,
     mediaType: body.kind === "none" ? null : mediaType,
-    fields: isRefusal(fields) ? null : fields,
+    fields,
     deadlineAt,
     directives: directives(request.headers.get("cache-control")),
   };
+}
+
+async function checkedFields(
+  body: Body,
+  request: Request,
+  mediaType: string | null,
+  service: ServiceRow,
+): Promise<Fields | null | Refusal> {
+  let fields: Fields | null | Refusal = null;
+  if (body.kind === "bytes") {
+    fields = await parseFields(body.bytes, mediaType, request.headers.get("content-type") ?? "");
+  } else if (body.kind === "none" && request.method === "POST" && isJson(mediaType)) {
+    // Clients put a Content-Type on requests that have no body.
+    fields = malformedJson("it is empty");
+  }
+  // What no rule asks about is for the origin to judge.
+  if (isRefusal(fields)) return service.config.kind === "http" && !isRuled(service) ? null : fields;
+  return fields === null ? null : (fieldRefusal(fields, service.config) ?? fields);
 }
 
 /** Some servers read a form's fields from the query as well. */
 function queryFields(query: string): Fields {
   const parts = Array.from(new URLSearchParams(query), ([name, value]) => ({ name, filename: null, type: "", value }));
   return { kind: "form", parts };
-}
-
-function bodyLimits(service: ServiceRow, mediaType: string | null): BodyLimits {
-  const checked = isRuled(service) && (isJson(mediaType) || FORMS.includes(mediaType ?? ""));
-  return { max: service.config.max_body_mb * 1e6, checked };
 }
 
 function isRuled({ config: { bounds, forbid } }: ServiceRow): boolean {
@@ -98,50 +107,9 @@ function isRuled({ config: { bounds, forbid } }: ServiceRow): boolean {
 /** What the two known kinds of origins take; an `http` service takes anything. */
 function mediaTypeRefusal({ config }: ServiceRow, mediaType: string | null): Refusal | null {
   if (config.kind === "http" || isJson(mediaType)) return null;
-  if (config.kind === "tts" && mediaType !== null && FORMS.includes(mediaType)) return null;
-  const expected = config.kind === "image" ? "application/json" : `application/json, ${FORMS.join(", ")}`;
+  if (config.kind === "tts" && isForm(mediaType)) return null;
+  const expected = config.kind === "image" ? "application/json" : `application/json, ${MULTIPART}, ${URLENCODED}`;
   return refuse("unsupported_media_type", { facts: { expected } });
-}
-
-export function isJson(mediaType: string | null): boolean {
-  return mediaType !== null && /^application\/(json|[\w.-]+\+json)$/.test(mediaType);
-}
-
-async function parseFields(
-  body: Body,
-  mediaType: string | null,
-  contentType: string,
-): Promise<Fields | null | Refusal> {
-  if (body.kind !== "bytes") return isJson(mediaType) && body.kind === "none" ? malformed("it is empty") : null;
-  if (isJson(mediaType)) return parseJson(body.bytes);
-  if (!FORMS.includes(mediaType ?? "")) return null;
-  try {
-    const form = await new Response(body.bytes, { headers: { "content-type": contentType } }).formData();
-    const parts: FormPart[] = [];
-    for (const [name, value] of form) {
-      if (parts.length === PARTS_MAX)
-        return refuse("invalid_field", { param: name, facts: { detail: `more than ${PARTS_MAX} parts` } });
-      if (typeof value === "string") parts.push({ name, filename: null, type: "", value });
-      else
-        parts.push({ name, filename: value.name, type: value.type, value: new Uint8Array(await value.arrayBuffer()) });
-    }
-    return { kind: "form", parts };
-  } catch {
-    return refuse("invalid_field", { param: "body", facts: { detail: "is not a well-formed form" } });
-  }
-}
-
-function parseJson(bytes: Uint8Array): Fields | Refusal {
-  try {
-    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
-    return { kind: "json", value: JSON.parse(text) as unknown };
-  } catch (error) {
-    return malformed(error instanceof SyntaxError ? error.message.slice(0, 200) : "it is not UTF-8");
-  }
-}
-
-function malformed(detail: string): Refusal {
-  return refuse("malformed_json", { param: "body", facts: { detail } });
 }
 
 /** `X-Timeout-S`, else what the `openai` client sends when it is given a timeout. */

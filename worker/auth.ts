@@ -4,7 +4,7 @@ import { keyWithTenant } from "./db/queries.ts";
 import { config, type Env } from "./env.ts";
 import { CREDENTIAL_LENGTH_MAX, keyedHash, readKey, sameText } from "./keys.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { DEFAULT_LIMITS, type Limits, type Scope } from "./service.ts";
+import { DEFAULT_LIMITS, type Limits, type Scope } from "./tenant.ts";
 
 /** How long an isolate believes what D1 said of a key: with replication a revoked key stops within 10 s. */
 const CALLER_MS = 5_000;

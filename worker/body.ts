@@ -1,18 +1,19 @@
-/** Reads the caller's body within bounds: buffered up to a limit, beyond it one pass through. */
+/** Reads the caller's body within bounds: kept up to a limit; beyond it, it goes its way without being kept. */
 import { Room } from "./buffers.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
+import type { Spooled } from "./spool.ts";
 
 const MIB = 1024 * 1024;
-/** Bodies up to this are buffered: for the fingerprint, and so that a try can be repeated. */
-const BUFFERED_BYTES_MAX = 8 * MIB;
-/** A body whose fields a service bounds must be read before it may pass; it is buffered up to this. */
-const CHECKED_BYTES_MAX = 32 * MIB;
+/** Bodies up to this are kept in memory: for the fingerprint, and so that a try can be repeated. */
+export const BUFFERED_BYTES_MAX = 8 * MIB;
 /** Longest silence of a caller that sends a body. */
 const SILENCE_MS = 30_000;
 
 export type Body =
   | { kind: "none" }
   | { kind: "bytes"; bytes: Uint8Array<ArrayBuffer>; room: Room }
+  /** Lies in R2 while the request lasts: can be sent again, has no fingerprint. */
+  | Spooled
   /** Goes through once: no repeat, no fingerprint. */
   | { kind: "stream"; stream: ReadableStream<Uint8Array>; length: number | null; upload: Upload };
 
@@ -27,54 +28,44 @@ export interface Upload {
 }
 
 export interface BodyLimits {
-  /** Most bytes the service takes. */
+  /** Most bytes that are taken. */
   max: number;
-  /** Fields are bounded or forbidden: the body must be seen whole before it may pass. */
-  checked: boolean;
+  /** Where a body goes that is larger than what is kept; without it such a one goes through. */
+  spool?: ((incoming: Incoming) => Promise<Body | Refusal>) | null;
 }
 
-export async function readBody(request: Request, limits: BodyLimits): Promise<Body | Refusal> {
+/** What a request has of a body is no longer needed by whoever calls this. */
+export function letGo(body: Body): void {
+  if (body.kind === "bytes") body.room.free();
+  if (body.kind === "spooled") body.letGo();
+}
+
+export async function readBody(request: Request, { max, spool = null }: BodyLimits): Promise<Body | Refusal> {
   const length = contentLength(request);
   if (isRefusal(length)) return length;
-  const tooLarge = refuse("body_too_large", { facts: { max_mb: limits.max / 1e6 } });
-  if (length !== null && length > limits.max) return tooLarge;
+  if (length !== null && length > max) return tooLarge(max);
   if (request.body === null || length === 0) return { kind: "none" };
-  const most = Math.min(limits.max, limits.checked ? CHECKED_BYTES_MAX : BUFFERED_BYTES_MAX);
-  if (length !== null && length > most) {
-    return limits.checked ? tooLarge : passThrough(request.body, [], 0, length, limits.max);
-  }
-  const room = new Room();
-  const reader = (request.body as ReadableStream<Uint8Array>).getReader();
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
+  const incoming = new Incoming(request.body as ReadableStream<Uint8Array>, length, max);
+  const onward = (): Body | Promise<Body | Refusal> => (spool === null ? passThrough(incoming) : spool(incoming));
+  if (length !== null && length > BUFFERED_BYTES_MAX) return onward();
   for (;;) {
-    const read = await silent(reader);
-    if (isRefusal(read)) {
-      room.free();
-      return read;
-    }
-    if (read.done) break;
-    bytes += read.value.byteLength;
-    chunks.push(read.value);
-    if (bytes > limits.max || (bytes > most && limits.checked)) {
-      room.free();
-      await reader.cancel().catch(() => undefined);
-      return tooLarge;
-    }
-    if (bytes > most) {
-      room.free();
-      reader.releaseLock();
-      return passThrough(request.body, chunks, bytes, length, limits.max);
-    }
-    // Bytes now, text and parsed JSON later.
-    if (!room.grow(3 * bytes) && !(await room.growSoon(3 * bytes))) {
-      room.free();
-      await reader.cancel().catch(() => undefined);
-      return refuse("queue_full", { facts: { length: "", max: "" }, retryAfterMs: 1000 });
-    }
+    const chunk = await incoming.read();
+    if (isRefusal(chunk)) return incoming.stop(chunk);
+    if (chunk === null) break;
+    if (!(await incoming.keep(chunk))) return incoming.stop(noRoom());
+    if (incoming.bytes > BUFFERED_BYTES_MAX) return onward();
   }
+  const { bytes, room } = incoming;
   if (bytes === 0) return { kind: "none" };
-  return { kind: "bytes", bytes: concat(chunks, bytes), room };
+  return { kind: "bytes", bytes: concat(incoming.kept, bytes), room };
+}
+
+export function noRoom(): Refusal {
+  return refuse("queue_full", { facts: { length: "", max: "" }, retryAfterMs: 1000 });
+}
+
+function tooLarge(max: number): Refusal {
+  return refuse("body_too_large", { facts: { max_mb: max / 1e6 } });
 }
 
 function contentLength(request: Request): number | null | Refusal {
@@ -85,32 +76,70 @@ function contentLength(request: Request): number | null | Refusal {
   return Number(header);
 }
 
-async function silent(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-): Promise<ReadableStreamReadResult<Uint8Array> | Refusal> {
-  let timer: number | null = null;
-  const silence = new Promise<Refusal>((resolve) => {
-    const facts = { detail: `did not arrive: ${SILENCE_MS / 1000} s without a byte` };
-    timer = setTimeout(() => resolve(refuse("invalid_field", { param: "body", facts })), SILENCE_MS);
-  });
-  try {
-    return await Promise.race([reader.read(), silence]);
-  } catch {
-    return refuse("client_gone");
-  } finally {
-    clearTimeout(timer);
+/** A body as it comes from the caller. */
+export class Incoming {
+  readonly length: number | null;
+  readonly max: number;
+  readonly reader: ReadableStreamDefaultReader<Uint8Array>;
+  /** What was read before it was known where the body goes, and its share of the buffers. */
+  readonly kept: Uint8Array[] = [];
+  readonly room = new Room();
+  #bytes = 0;
+
+  constructor(body: ReadableStream<Uint8Array>, length: number | null, max: number) {
+    this.reader = body.getReader();
+    this.length = length;
+    this.max = max;
+  }
+
+  /** That have come so far. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The next bytes; null at the end. */
+  async read(): Promise<Uint8Array | null | Refusal> {
+    const read = await this.#next();
+    if (isRefusal(read)) return read;
+    if (read.done) return null;
+    this.#bytes += read.value.byteLength;
+    return this.#bytes > this.max ? tooLarge(this.max) : read.value;
+  }
+
+  /** Keeps a piece; false when the buffers are full. */
+  async keep(chunk: Uint8Array): Promise<boolean> {
+    this.kept.push(chunk);
+    // Bytes now, text and parsed JSON later.
+    return this.room.growSoon(3 * this.#bytes);
+  }
+
+  /** Reads no more of it. */
+  async stop(refusal: Refusal): Promise<Refusal> {
+    this.room.free();
+    // The refusal is the answer, whatever the stream says to its end.
+    await this.reader.cancel().catch(() => undefined);
+    return refusal;
+  }
+
+  async #next(): Promise<ReadableStreamReadResult<Uint8Array> | Refusal> {
+    let timer: number | null = null;
+    const silence = new Promise<Refusal>((resolve) => {
+      const facts = { detail: `did not arrive: ${SILENCE_MS / 1000} s without a byte` };
+      timer = setTimeout(() => resolve(refuse("invalid_field", { param: "body", facts })), SILENCE_MS);
+    });
+    try {
+      return await Promise.race([this.reader.read(), silence]);
+    } catch {
+      return refuse("client_gone");
+    } finally {
+      clearTimeout(timer);
+    }
   }
 }
 
-/** The rest of a body after what was read of it, cut with an error where it grows beyond `max`. */
-function passThrough(
-  body: ReadableStream,
-  read: Uint8Array[],
-  bytes: number,
-  length: number | null,
-  max: number,
-): Body {
-  const reader = (body as ReadableStream<Uint8Array>).getReader();
+/** The rest of a body after what was read of it, cut with an error where it grows beyond what is taken. */
+function passThrough({ reader, kept, bytes, length, max, room }: Incoming): Body {
+  room.free();
   const upload: Upload = { refusal: null, turn: "origin", turned: () => undefined };
   const turn = (whose: Upload["turn"]): void => {
     upload.turn = whose;
@@ -126,11 +155,11 @@ function passThrough(
     return value;
   };
   const pull = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
-    const chunk = read.shift() ?? (await more());
+    const chunk = kept.shift() ?? (await more());
     if (chunk === null) controller.close();
     else if (total <= max) controller.enqueue(chunk);
     else {
-      upload.refusal = refuse("body_too_large", { facts: { max_mb: max / 1e6 } });
+      upload.refusal = tooLarge(max);
       controller.error(new RangeError("body too large"));
     }
   };
@@ -140,7 +169,11 @@ function passThrough(
   return { kind: "stream", stream, length, upload };
 }
 
-export function concat(chunks: Uint8Array[], bytes: number): Uint8Array<ArrayBuffer> {
+/** `bytes`: of all pieces together. */
+export function concat(
+  chunks: Uint8Array[],
+  bytes = chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0),
+): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(bytes);
   let at = 0;
   for (const chunk of chunks) {

@@ -38,8 +38,14 @@ export class Room {
     return true;
   }
 
+  /** Gives back what is beyond `bytes`. */
+  shrink(bytes: number): void {
+    if (bytes >= this.#bytes) return;
+    held -= this.#bytes - bytes;
+    this.#bytes = bytes;
+  }
+
   free(): void {
-    held -= this.#bytes;
-    this.#bytes = 0;
+    this.shrink(0);
   }
 }

@@ -3,35 +3,35 @@
  * the origin's answer has ended, or by whoever finds that it did not.
  */
 import type { Finish, Observed } from "../durable-objects/protocol.ts";
-import { keepNear } from "./cache.ts";
-import type { Lease, Line } from "./dispatch.ts";
+import type { Line } from "./dispatch.ts";
+import { keepNear } from "./edge.ts";
 import { finishOf } from "./finish.ts";
+import type { Lease } from "./lease.ts";
 import { type Call, callOrigin, failure, type Failure, isFailure } from "./origin.ts";
 import { pump } from "./pump.ts";
 import { record } from "./record.ts";
-import type { Reason } from "./refusal.ts";
 import type { Answer, Running } from "./run.ts";
-import { keep, type Kept, pieces, type Piece, type Whole } from "./store.ts";
+import { pieces, type Piece, type Whole } from "./pieces.ts";
+import { keep, type Kept, plan, type Plan } from "./store.ts";
 import { take, type TakenStream, type TakenWhole } from "./take.ts";
-import { Silence } from "./silence.ts";
+import { Watch } from "./watch.ts";
 
-/** How long a run goes on for a caller who is gone: the platform ends everything 30 s after him. */
-const ABANDONED_MS = 25_000;
 /** An origin sees the end of a cancelled call a moment after us; only then its slot is free. */
 const CANCEL_SEEN_MS = 100;
-/** A caller whose body goes through to the origin may be silent so long, and take so long in all. */
-const UPLOAD_SILENCE_MS = 30_000;
-const UPLOAD_MS_MAX = 600_000;
+const NOTHING_KEPT: Kept = { results: [], answer: null };
 
 export async function runOnCard(running: Running, line: Line, lease: Lease): Promise<Answer | Failure> {
   if (running.gone.aborted) {
     await lease.release({ clean: true, health: null, reason: null });
     return failure("client_gone", "no", true);
   }
+  if (Date.now() >= (running.ask.deadlineAt ?? Number.POSITIVE_INFINITY)) {
+    await lease.release({ clean: true, health: null, reason: null });
+    return failure("queue_timeout", "no", true, { waited_s: Math.round((running.trace.stages.queue ?? 0) / 1000) });
+  }
   const { trace } = running;
   trace.headers.set("x-portico-card", lease.grant.card);
   Object.assign(trace.fields, { card: lease.grant.card, lease: lease.grant.number });
-  record(running, "running", null, []);
   return new CardRun(running, line, lease).go();
 }
 
@@ -39,33 +39,14 @@ class CardRun {
   readonly #running: Running;
   readonly #line: Line;
   readonly #lease: Lease;
-  readonly #controller = new AbortController();
-  readonly #silence: Silence;
+  readonly #watch: Watch;
   readonly #sentAt = Date.now();
-  /** Timers and listeners to take down at the end. */
-  readonly #watches: (() => void)[] = [];
-  /** The first byte is there: what comes after it has no deadline. */
-  #metDeadline: () => void = () => undefined;
-  /** The call was aborted for good, at an origin that stops then. */
-  #cancelled = false;
-  /** The Card gave the slot up for ours. */
-  #leaseLost = false;
 
   constructor(running: Running, line: Line, lease: Lease) {
     this.#running = running;
     this.#line = line;
     this.#lease = lease;
-    this.#silence = new Silence(this.#readMs, this.#controller);
-    lease.lost = () => {
-      this.#leaseLost = true;
-      this.#controller.abort(new Error("the lease is lost"));
-    };
-    this.#watchCaller();
-    this.#watchUpload();
-  }
-
-  get #readMs(): number {
-    return this.#running.ask.service.config.timeouts.read_s * 1000;
+    this.#watch = new Watch(running, lease);
   }
 
   async go(): Promise<Answer | Failure> {
@@ -73,9 +54,10 @@ class CardRun {
     let streaming = false;
     try {
       const route = { ...this.#lease.grant, access: config.access };
-      const reply = await callOrigin(ask, route, this.#call(), this.#controller, this.#silence);
-      if (isFailure(reply)) return await this.#failed(this.#callersFault() ?? reply);
-      const taken = await take(reply, ask, this.#silence);
+      const { controller, silence } = this.#watch;
+      const reply = await callOrigin(ask, route, this.#call(), controller, silence);
+      if (isFailure(reply)) return await this.#failed(this.#watch.callersFault() ?? reply);
+      const taken = await take(reply, ask, silence);
       if (isFailure(taken)) return await this.#failed(taken);
       // What the caller gets first is there now.
       const firstByteMs = Date.now() - this.#sentAt;
@@ -85,155 +67,108 @@ class CardRun {
       return this.#stream(taken, firstByteMs);
     } catch (error) {
       // A fault of ours must not cost the card more than its draining.
-      this.#controller.abort(error);
+      this.#watch.controller.abort(error);
       await this.#lease.release({ clean: false, health: null, reason: "internal" });
       throw error;
     } finally {
-      if (!streaming) this.#unwatch();
+      if (!streaming) this.#watch.end();
     }
   }
 
   #call(): Call {
     const { trace, print, clientAddress, base } = this.#running;
-    const { host, protocol } = new URL(base);
     return {
       requestId: trace.id,
       number: this.#lease.grant.number,
       clientAddress,
-      publicHost: host,
-      publicProtocol: protocol.slice(0, -1),
+      base,
       cacheable: print.cacheable,
-      readMs: this.#readMs,
+      readMs: this.#watch.readMs,
     };
-  }
-
-  /** What happens to the run when its caller goes, or the caller's deadline lapses. */
-  #watchCaller(): void {
-    const { ask, gone } = this.#running;
-    const after = (ms: number, then: () => void): void => {
-      const timer = setTimeout(then, ms);
-      this.#watches.push(() => clearTimeout(timer));
-    };
-    const leave = (): void => {
-      if (ask.service.config.abandon === "cancel") {
-        this.#cancelled = true;
-        this.#controller.abort(new Error("the caller is gone"));
-      } else after(ABANDONED_MS, () => this.#controller.abort(new Error("abandoned")));
-    };
-    gone.addEventListener("abort", leave, { once: true });
-    this.#watches.push(() => gone.removeEventListener("abort", leave));
-    if (ask.deadlineAt === null) return;
-    const deadline = setTimeout(leave, Math.max(0, ask.deadlineAt - Date.now()));
-    this.#metDeadline = () => clearTimeout(deadline);
-    this.#watches.push(this.#metDeadline);
-  }
-
-  #unwatch(): void {
-    this.#silence.stop();
-    for (const stop of this.#watches) stop();
-  }
-
-  /** A body that goes through keeps a slot: its caller may not be silent as long as an origin, nor send for ever. */
-  #watchUpload(): void {
-    const { body } = this.#running.ask;
-    if (body.kind !== "stream") return;
-    body.upload.turned = () => {
-      if (body.upload.turn === "origin") this.#silence.heard();
-      else if (Date.now() - this.#sentAt < UPLOAD_MS_MAX) this.#silence.heard(UPLOAD_SILENCE_MS);
-    };
-  }
-
-  /** A body that turned out too long, or stopped coming, says nothing of the card. */
-  #callersFault(): Failure | null {
-    const { body } = this.#running.ask;
-    if (body.kind !== "stream") return null;
-    const { refusal, turn } = body.upload;
-    if (refusal !== null) return failure(refusal.reason, "no", true, refusal.facts);
-    if (!this.#silence.lapsed || turn === "origin") return null;
-    return { ...failure("invalid_field", "no", true, { detail: "did not arrive in time" }), param: "body" };
   }
 
   async #failed(seen: Failure): Promise<Failure> {
-    const failed = this.#brokenOff(seen);
-    const ours = this.#brokeOff || failed.reason === "body_too_large" || failed.reason === "invalid_field";
-    if (this.#cancelled && !failed.clean) await scheduler.wait(CANCEL_SEEN_MS);
-    await this.#lease.release({
-      clean: failed.clean || this.#cancelled,
-      health: ours ? null : "failed",
-      reason: failed.reason,
-    });
+    const failed = this.#watch.told(seen);
+    await this.#release(failed);
     return failed;
   }
 
-  /** We ended the call ourselves, and not for the origin's silence: that says nothing of the card. */
-  get #brokeOff(): boolean {
-    return this.#controller.signal.aborted && !this.#silence.lapsed;
+  /** Gives the slot back; null: the answer came to its end. */
+  async #release(failed: Failure | null): Promise<void> {
+    if (failed === null) return this.#lease.release({ clean: true, health: "ok", reason: null });
+    const { clean, reason } = failed;
+    const { cancelled, brokeOff } = this.#watch;
+    const ours = brokeOff || reason === "body_too_large" || reason === "invalid_field" || reason === "internal";
+    if (cancelled && !clean) await scheduler.wait(CANCEL_SEEN_MS);
+    await this.#lease.release({ clean: clean || cancelled, health: ours ? null : "failed", reason });
   }
 
-  /** A call that we broke off ourselves fails as such, wherever the break was noticed. */
-  #brokenOff(seen: Failure): Failure {
-    if (seen.clean) return seen;
-    if (this.#silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: this.#readMs / 1000 });
-    if (!this.#brokeOff) return seen;
-    return failure(this.#leaseLost ? "origin_reset" : "client_gone", "unknown", false);
-  }
-
-  /** A complete answer: checked, its slot given back, kept, answered. */
+  /** A complete answer: checked, its slot given back, answered; what is kept of it is kept meanwhile. */
   async #whole({ whole, room }: TakenWhole, firstByteMs: number): Promise<Answer | Failure> {
-    const { ask, trace, print, ctx } = this.#running;
-    try {
-      const found = pieces(ask, whole);
-      if ("problem" in found)
-        return await this.#failed(failure("origin_invalid", "yes", true, { detail: found.problem }));
-      const observed: Observed = { firstByteMs, totalMs: Date.now() - this.#sentAt };
-      ctx.waitUntil(this.#lease.release({ clean: true, health: "ok", reason: null }));
-      const storedFrom = Date.now();
-      const kept = await this.#keep(whole, found);
-      trace.stages.store = Date.now() - storedFrom;
-      ctx.waitUntil(this.#line.finished(finishOf(whole, kept), whole.status < 300 ? observed : null));
-      const results = kept.results.map((row) => row.id);
-      const ok = whole.status < 400;
-      record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token");
-      const cache = !print.cacheable ? "bypass" : kept.answer === null ? "miss" : "stored";
-      return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
-    } finally {
+    const { trace, print, ctx } = this.#running;
+    const found = pieces(this.#running.ask, whole);
+    if ("problem" in found) {
       room.free();
+      return this.#failed(failure("origin_invalid", "yes", true, { detail: found.problem }));
     }
+    const observed: Observed = { firstByteMs, totalMs: Date.now() - this.#sentAt };
+    ctx.waitUntil(this.#release(null));
+    const storedFrom = Date.now();
+    const { planned, kept } = this.#keep(whole, found);
+    trace.stages.store = Date.now() - storedFrom;
+    const after = async (): Promise<void> => {
+      const finish = finishOf(whole, await kept);
+      room.free();
+      await this.#line.finished(finish, whole.status < 300 ? observed : null);
+    };
+    ctx.waitUntil(after());
+    const { results } = planned;
+    const ok = whole.status < 400;
+    record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token");
+    const cache = !print.cacheable ? "bypass" : planned.answer === null ? "miss" : "stored";
+    return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
   }
 
-  async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
+  /** What is kept of an answer, and the keeping of it. */
+  #keep(whole: Whole, found: Piece[]): { planned: Plan; kept: Promise<Kept> } {
     const { env, ctx, ask, caller, trace, print, base, replace } = this.#running;
     const nothing = found.length === 0 && !(print.cacheable && whole.status === 200);
-    if (ask.directives.noStore || nothing || whole.status >= 300) return { results: [], answer: null };
+    if (ask.directives.noStore || nothing || whole.status >= 300)
+      return { planned: { results: [], answer: null }, kept: Promise.resolve(NOTHING_KEPT) };
     const answer = print.cacheable ? { fingerprint: print.key, shared: print.scope === "shared", replace } : null;
-    const now = Date.now();
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
-    const kept = await keep(env, { ask, tenant: caller.tenant, requestId: trace.id, later, answer }, whole, found, now);
-    if (kept.answer !== null) later(keepNear(base, kept.answer.key, whole.bytes, kept.answer.meta, now));
-    return kept;
+    const keeping = { ask, tenant: caller.tenant, requestId: trace.id, later, answer };
+    const planned = plan(keeping, whole, found);
+    const work = keep(env, keeping, planned, whole, found);
+    const copy = async (): Promise<void> => {
+      const kept = await work;
+      if (kept.answer !== null) await keepNear(base, kept.answer.key, whole.bytes, kept.answer.meta, Date.now());
+    };
+    later(copy());
+    return { planned, kept: work };
   }
 
   /** Handed on as it comes; the slot is free at the origin's end, the result is kept after it. */
   #stream(taken: TakenStream, firstByteMs: number): Answer {
     const { ctx, print } = this.#running;
     const { status, headers, reader, first, length, endKnown } = taken;
-    this.#metDeadline();
-    const flow = pump(reader, first, length, this.#silence);
+    this.#watch.metDeadline();
+    const flow = pump(reader, first, length, this.#watch.silence);
     const after = async (): Promise<void> => {
       const { complete, bytes } = await flow.ended;
       const totalMs = Date.now() - this.#sentAt;
-      this.#unwatch();
-      const lost = complete ? null : this.#brokenOff(failure("origin_reset", "yes", false)).reason;
-      await this.#releaseStream(lost);
+      this.#watch.end();
+      const failed = complete ? null : this.#watch.told(failure("origin_reset", "yes", false));
+      await this.#release(failed);
       const kept = bytes === null ? NOTHING_KEPT : await this.#keepStream({ status, headers, bytes, endKnown });
       const finish: Finish =
-        lost !== null
-          ? { kind: "failed", reason: lost }
+        failed !== null
+          ? { kind: "failed", reason: failed.reason }
           : kept.answer === null
             ? { kind: "alone" }
             : { kind: "stored" };
       await this.#line.finished(finish, complete ? { firstByteMs, totalMs } : null);
-      const state = complete ? "succeeded" : lost === "client_gone" ? "canceled" : "failed";
+      const state = complete ? "succeeded" : failed?.reason === "client_gone" ? "canceled" : "failed";
       record(
         this.#running,
         state,
@@ -249,15 +184,6 @@ class CardRun {
 
   async #keepStream(whole: Whole): Promise<Kept> {
     const found = pieces(this.#running.ask, whole);
-    return "problem" in found ? NOTHING_KEPT : this.#keep(whole, found);
-  }
-
-  /** Null: it came to its end. */
-  async #releaseStream(lost: Reason | null): Promise<void> {
-    const health = lost === null ? "ok" : this.#brokeOff ? null : "failed";
-    if (this.#cancelled && lost !== null) await scheduler.wait(CANCEL_SEEN_MS);
-    await this.#lease.release({ clean: lost === null || this.#cancelled, health, reason: lost });
+    return "problem" in found ? NOTHING_KEPT : await this.#keep(whole, found).kept;
   }
 }
-
-const NOTHING_KEPT: Kept = { results: [], answer: null };

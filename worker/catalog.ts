@@ -1,7 +1,7 @@
 /** The services as configured, remembered by the isolate for some seconds, and which of them a path belongs to. */
 import { allServices, type ServiceRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
-import { type Refusal, refuse } from "./refusal.ts";
+import { notAllowed, type Refusal, refuse } from "./refusal.ts";
 
 /** How long an isolate believes its list of services. */
 const CATALOG_MS = 5_000;
@@ -67,8 +67,7 @@ export function listed(service: ServiceRow, method: string, path: string): Liste
     (method === "HEAD" ? entries.find((e) => e.method === "GET") : undefined);
   if (entry !== undefined) return { as: entry.as };
   if (entries.length === 0) return refuse("not_found");
-  const allow = [...new Set(entries.map((e) => e.method))].join(", ");
-  return refuse("method_not_allowed", { facts: { method, allow }, headers: { allow } });
+  return notAllowed(method, [...new Set(entries.map((e) => e.method))].join(", "));
 }
 
 /** UTF-8 first, then ASCII, so that nothing is undone twice; what is not UTF-8 stays. */

@@ -1,34 +1,24 @@
-/**
- * Stage 5: who runs it. A request's way through the line to a lease: enter the Pool, wait for an offer, claim at the
- * Card, renew while it runs, release when the origin's answer has ended.
- */
-import {
-  type Attempt,
-  type Ending,
-  type Entry,
-  type Finish,
-  LEASE_RENEW_MS,
-  type Observed,
-  type OfferReply,
-  type PoolRefusal,
-  type Transport,
-} from "../durable-objects/protocol.ts";
+/** Stage 5: who runs it. A request's way through the line to a lease: enter the Pool, wait for an offer, claim. */
+import type { Attempt, Entry, Finish, Observed, OfferReply, PoolRefusal } from "../durable-objects/protocol.ts";
 import type { Env } from "./env.ts";
+import { Lease, unclaim } from "./lease.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /** Times that a request enters a Pool: for a Pool that is behind or restarts. */
 const ENTRIES_MAX = 6;
 /** Times that one offer's claim is tried, when the Card's reply is lost. */
 const CLAIM_TRIES_MAX = 3;
-const RELEASE_TRIES_MAX = 5;
+/** Longest random pause before the first repeat; it grows with the repeats. */
 const PAUSE_MS = 100;
 
 const LEFT = "the request has left the line";
 
 export type Offer =
-  | { kind: "offer"; card: string }
+  | { kind: "offer"; card: string; pressed: boolean }
   | { kind: "told"; finish: Finish }
   | { kind: "refused"; refusal: Refusal };
+
+export type Offered = Extract<Offer, { kind: "offer" }>;
 
 type TicketStub = Awaited<ReturnType<ReturnType<Env["POOL"]["getByName"]>["enter"]>>;
 
@@ -96,10 +86,10 @@ export class Line {
   }
 
   /** Claims an offered card. Null: the Card said no, and the request waits on. */
-  async claim(card: string, attempt: Omit<Attempt, "attempt">): Promise<Lease | null> {
+  async claim({ card, pressed }: Offered, attempt: Omit<Attempt, "attempt">): Promise<Lease | null> {
     for (let tries = 1; ; tries++) {
       try {
-        const reply = await this.#env.CARD.getByName(card).claim({ ...attempt, attempt: this.attempt });
+        const reply = await this.#env.CARD.getByName(card).claim({ ...attempt, attempt: this.attempt, pressed });
         if ("no" in reply) {
           if (reply.no === "unlisted") await this.#provision();
           // An attempt has one life: what has ended asks again under a new id.
@@ -115,7 +105,9 @@ export class Line {
       } catch (error) {
         // The reply may be lost while the claim stands: the same attempt gets the same lease.
         if (tries === CLAIM_TRIES_MAX || isOverloaded(error)) {
+          void unclaim(this.#env, card, this.attempt);
           await this.#tell((ticket) => ticket.declined(card, "full"));
+          await this.retry(this.#entry.avoid);
           return null;
         }
         await scheduler.wait(PAUSE_MS * tries * Math.random());
@@ -123,12 +115,18 @@ export class Line {
     }
   }
 
-  /** Back to the line for another try at another card, with the place of its arrival. */
-  async retry(avoid: string[]): Promise<void> {
+  /**
+   * Back to the line under a new attempt, with the place of its arrival; `avoid`: the cards tried. False: the pool is
+   * sick, and allows no more retries for now.
+   */
+  async retry(avoid: string[]): Promise<boolean> {
     const attempt = newAttempt();
-    const before = this.#entry;
-    this.#entry = { ...before, attempt, avoid, again: true };
-    await this.#tell((ticket) => ticket.retry(attempt, avoid));
+    let allowed = true;
+    await this.#tell(async (ticket) => {
+      allowed = await ticket.retry(attempt, avoid);
+    });
+    if (allowed) this.#entry = { ...this.#entry, attempt, avoid, again: true };
+    return allowed;
   }
 
   /** Enters anew after a last word: what somebody else ran is not to be had. */
@@ -173,86 +171,6 @@ export class Line {
   #drop(): void {
     this.#ticket?.[Symbol.dispose]();
     this.#ticket = null;
-  }
-}
-
-interface LeaseHandle extends Disposable {
-  renew(): Promise<{ renewed: boolean }>;
-  release(ending: Ending): Promise<unknown>;
-}
-
-export interface Grant {
-  card: string;
-  number: number;
-  attempt: string;
-  origin: string;
-  transport: Transport;
-}
-
-/** A held slot. Renewed until released; when a renewal is refused the run must stop: `lost` is called. */
-export class Lease {
-  readonly grant: Grant;
-  readonly #env: Env;
-  readonly #handle: LeaseHandle;
-  #timer: ReturnType<typeof setInterval>;
-  #released = false;
-  lost: () => void = () => undefined;
-
-  constructor(env: Env, grant: Grant, handle: LeaseHandle) {
-    this.#env = env;
-    this.grant = grant;
-    this.#handle = handle;
-    this.#timer = setInterval(() => void this.#renew(), LEASE_RENEW_MS);
-  }
-
-  async #renew(): Promise<void> {
-    const { card, number, attempt } = this.grant;
-    try {
-      const reply = await this.#askRenewal(card, number, attempt);
-      if (!reply.renewed && !this.#released) {
-        clearInterval(this.#timer);
-        this.lost();
-      }
-    } catch (error) {
-      // The next renewal is due before the lease ends.
-      console.warn(JSON.stringify({ event: "renewal_missed", card, number, error: String(error) }));
-    }
-  }
-
-  /** A Card that restarted breaks the handle, not the lease. */
-  async #askRenewal(card: string, number: number, attempt: string): Promise<{ renewed: boolean }> {
-    try {
-      return await this.#handle.renew();
-    } catch {
-      return await this.#env.CARD.getByName(card).renew(number, attempt);
-    }
-  }
-
-  /** The holder's last word; the first one counts. */
-  async release(ending: Ending): Promise<void> {
-    if (this.#released) return;
-    this.#released = true;
-    clearInterval(this.#timer);
-    const { card, number, attempt } = this.grant;
-    try {
-      await this.#handle.release(ending);
-    } catch {
-      await this.#releaseByNumber(ending, card, number, attempt);
-    }
-    this.#handle[Symbol.dispose]();
-  }
-
-  async #releaseByNumber(ending: Ending, card: string, number: number, attempt: string): Promise<void> {
-    for (let tries = 1; tries <= RELEASE_TRIES_MAX; tries++) {
-      try {
-        await this.#env.CARD.getByName(card).release(number, attempt, ending);
-        return;
-      } catch (error) {
-        if (tries === RELEASE_TRIES_MAX)
-          console.error(JSON.stringify({ event: "release_lost", card, number, error: String(error) }));
-        else await scheduler.wait(PAUSE_MS * 2 ** tries);
-      }
-    }
   }
 }
 

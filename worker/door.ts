@@ -2,7 +2,7 @@
 import type { MiddlewareHandler } from "hono";
 import { target } from "./catalog.ts";
 import { renderRefusal } from "./dialects/native.ts";
-import { isRefusal } from "./refusal.ts";
+import { isRefusal, refuse } from "./refusal.ts";
 import { type App, openTrace, serverTiming, type Trace } from "./trace.ts";
 
 export const door: MiddlewareHandler<App> = async (c, next) => {
@@ -14,21 +14,11 @@ export const door: MiddlewareHandler<App> = async (c, next) => {
   // A caller who goes before the answer takes this context along: the line is written at once.
   const gone = (): void => line(499);
   signal.addEventListener("abort", gone, { once: true });
-  if (isRefusal(at) || !URL.canParse(url)) c.res = renderRefusal(isRefusal(at) ? at : { ...badUrl }, trace);
+  if (isRefusal(at) || !URL.canParse(url)) c.res = renderRefusal(isRefusal(at) ? at : refuse("bad_path"), trace);
   else await next();
   signal.removeEventListener("abort", gone);
   c.res = finish(c.res, trace);
   if (!signal.aborted) line(c.res.status);
-};
-
-const badUrl = {
-  refused: true as const,
-  reason: "bad_path" as const,
-  facts: {},
-  param: null,
-  retryAfterMs: null,
-  started: "no" as const,
-  headers: {},
 };
 
 /** The contract's headers on every answer. Everything that is not a result says `no-store`. */

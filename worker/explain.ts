@@ -1,18 +1,18 @@
 /** `POST /v1/fingerprint`: the cache key of a request, and whether and why not it can be cached. Runs nothing. */
 import { z } from "zod";
-import { type Ask, isJson } from "./ask.ts";
-import { authenticate, mayCall, mayUse } from "./auth.ts";
-import { readBody } from "./body.ts";
+import type { Ask } from "./ask.ts";
+import { isJson } from "./fields.ts";
+import { mayCall } from "./auth.ts";
+import { BUFFERED_BYTES_MAX, readBody } from "./body.ts";
 import { Room } from "./buffers.ts";
+import { callerWith } from "./caller.ts";
 import { catalog, listed, target } from "./catalog.ts";
 import type { Env } from "./env.ts";
 import { fingerprint } from "./fingerprint.ts";
-import { ratePolicy } from "./limits.ts";
+import { mediaTypeOf } from "./media.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { Id } from "./service.ts";
-import { timed, type Trace } from "./trace.ts";
-
-const BODY_BYTES_MAX = 8 * 1024 * 1024;
+import { Id } from "./schema-parts.ts";
+import type { Trace } from "./trace.ts";
 
 export const FingerprintBody = z.strictObject({
   service: Id,
@@ -32,11 +32,8 @@ export const FingerprintAnswer = z.object({
 });
 
 export async function explainFingerprint(request: Request, env: Env, trace: Trace): Promise<Response | Refusal> {
-  const caller = await timed(trace, "auth", () => authenticate(request, env));
+  const caller = await callerWith("infer", { request, env, trace });
   if (isRefusal(caller)) return caller;
-  trace.headers.set("ratelimit-policy", ratePolicy(caller));
-  const denied = mayUse(caller, "infer");
-  if (denied !== null) return denied;
   const asked = await askedFor(request);
   if (isRefusal(asked)) return asked;
   const service = (await catalog(env)).find((row) => row.id === asked.service);
@@ -70,9 +67,9 @@ export async function explainFingerprint(request: Request, env: Env, trace: Trac
 async function askedFor(
   request: Request,
 ): Promise<(z.infer<typeof FingerprintBody> & { bytes: Uint8Array<ArrayBuffer> }) | Refusal> {
-  const mediaType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null;
-  if (!isJson(mediaType)) return refuse("unsupported_media_type", { facts: { expected: "application/json" } });
-  const body = await readBody(request, { max: BODY_BYTES_MAX, checked: true });
+  if (!isJson(mediaTypeOf(request.headers)))
+    return refuse("unsupported_media_type", { facts: { expected: "application/json" } });
+  const body = await readBody(request, { max: BUFFERED_BYTES_MAX });
   if (isRefusal(body)) return body;
   if (body.kind !== "bytes") return refuse("malformed_json", { param: "body", facts: { detail: "it is empty" } });
   body.room.free();

@@ -1,7 +1,7 @@
 /** Stage 2, second half: what makes two asks the same. The key of the result cache, or why there is none. */
 import canonicalize from "canonicalize";
-import type { Ask, FormPart } from "./ask.ts";
-import { hex } from "./keys.ts";
+import type { Ask } from "./ask.ts";
+import type { FormPart } from "./fields.ts";
 
 /** Grows when the meaning of a key changes, so that no old answer is found under a new meaning. */
 const KEY_VERSION = 1;
@@ -11,6 +11,7 @@ export type WhyNot =
   | "not_a_run"
   | "not_post"
   | "body_streamed"
+  | "body_spooled"
   | "no_body"
   | "no_seed"
   | "not_canonical"
@@ -47,6 +48,7 @@ function reason(ask: Ask): WhyNot | null {
   if (ask.method !== "POST") return "not_post";
   if (ask.directives.noStore) return "no_store";
   if (ask.body.kind === "stream") return "body_streamed";
+  if (ask.body.kind === "spooled") return "body_spooled";
   if (ask.body.kind === "none") return "no_body";
   return config.kind === "image" && !hasSeed(ask) ? "no_seed" : null;
 }
@@ -98,5 +100,5 @@ async function partDigest(part: FormPart): Promise<unknown[]> {
 }
 
 export async function sha256(bytes: Uint8Array): Promise<string> {
-  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }

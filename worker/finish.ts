@@ -1,6 +1,7 @@
 /** What those are told who asked for the same as a run that has ended. */
 import type { Finish } from "../durable-objects/protocol.ts";
-import type { Kept, Whole } from "./store.ts";
+import type { Whole } from "./pieces.ts";
+import type { Kept } from "./store.ts";
 
 /** An origin's own error up to this is handed to them. */
 const SHARED_BYTES_MAX = 64 * 1024;

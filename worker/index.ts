@@ -1,13 +1,14 @@
 /** The front door: which path goes where. What each does stands in the file it names. */
 import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
+import { sweepInputs } from "./ageing.ts";
 import { catalog, serviceOf, target } from "./catalog.ts";
 import { renderRefusal } from "./dialects/native.ts";
-import { config } from "./env.ts";
+import { config, type Env } from "./env.ts";
 import { explainFingerprint } from "./explain.ts";
 import { door } from "./door.ts";
 import { operateApp } from "./operate/index.ts";
-import { type Refusal, isRefusal, refuse } from "./refusal.ts";
+import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
 import { getRequest } from "./requests.ts";
 import { deleteResult, getResult } from "./results.ts";
 import { serve } from "./serve.ts";
@@ -24,8 +25,8 @@ app.use(door);
 app.route("/", operateApp);
 app.route("/admin", adminApp);
 
-app.on(["GET", "HEAD"], "/v1/results/:id", (c) => reply(c, getResult(result(c))));
-app.delete("/v1/results/:id", (c) => reply(c, deleteResult(result(c))));
+app.on(["GET", "HEAD"], "/v1/results/:id", (c) => reply(c, getResult(askingOf(c))));
+app.delete("/v1/results/:id", (c) => reply(c, deleteResult(askingOf(c))));
 app.all("/v1/results/:id", (c) => only(c, "GET, HEAD, DELETE"));
 app.get("/v1/requests/:id", (c) => reply(c, getRequest(c.req.raw, c.env, c.var.trace, base(c), c.req.param("id"))));
 app.all("/v1/requests/:id", (c) => only(c, "GET, HEAD"));
@@ -57,10 +58,7 @@ async function reply(c: Context<App>, work: Promise<Response | Refusal>): Promis
 }
 
 function only(c: Context<App>, allow: string): Response {
-  return renderRefusal(
-    refuse("method_not_allowed", { facts: { method: c.req.method, allow }, headers: { allow } }),
-    c.var.trace,
-  );
+  return renderRefusal(notAllowed(c.req.method, allow), c.var.trace);
 }
 
 /** Our public address: as configured, else the one that the request came to. */
@@ -68,7 +66,7 @@ function base(c: Context<App>): string {
   return config(c.env).publicUrl ?? new URL(c.req.url).origin;
 }
 
-function result(c: Context<App, "/v1/results/:id">) {
+function askingOf(c: Context<App, "/v1/results/:id">) {
   return {
     request: c.req.raw,
     env: c.env,
@@ -79,4 +77,9 @@ function result(c: Context<App, "/v1/results/:id">) {
   };
 }
 
-export default app;
+/** As often as `triggers.crons` of wrangler.toml says. */
+function scheduled({ scheduledTime }: ScheduledController, env: Env): Promise<void> {
+  return sweepInputs(env.RESULTS, scheduledTime);
+}
+
+export default Object.assign(app, { scheduled }) satisfies ExportedHandler<Env>;

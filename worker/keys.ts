@@ -51,10 +51,6 @@ export async function hmacMatches(secret: string, purpose: string, text: string,
   return crypto.subtle.verify("HMAC", key, mac, new TextEncoder().encode(`${purpose}\n${text}`));
 }
 
-export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 /** Equal in time that does not tell where the texts differ. */
 export function sameText(a: string, b: string): boolean {
   const [x, y] = [new TextEncoder().encode(a), new TextEncoder().encode(b)];
@@ -93,5 +89,5 @@ export async function readKey(
 
 /** What is stored of a key or token, hex. */
 export async function keyedHash(keySecret: string, key: string): Promise<string> {
-  return hex(await hmac(keySecret, "key-hash", key));
+  return (await hmac(keySecret, "key-hash", key)).toHex();
 }

@@ -11,6 +11,11 @@ export interface Media {
   end: "whole" | "open" | "cut";
 }
 
+/** What a Content-Type says (RFC 9110 8.3.1): lower case, without parameters; null where it says nothing. */
+export function mediaTypeOf(headers: Headers): string | null {
+  return headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() || null;
+}
+
 /** No sound is that long: what is said by streams that do not know their length. */
 const UNKNOWN_BYTES_MIN = 0x7fff_0000;
 

@@ -115,6 +115,8 @@ const DETAILS: [en: RegExp, zh: string][] = [
   [/^is not a number$/, "不是数字"],
   [/^is needed$/, "必须给出"],
   [/^did not arrive: (\d+) s without a byte$/, "没有到达：$1 秒内没有数据"],
+  [/^did not arrive: it took longer than (\d+) s$/, "没有到达：用时超过 $1 秒"],
+  [/^it is deeper than (\d+) levels$/, "嵌套超过 $1 层"],
   [/^it is empty$/, "内容为空"],
   [/^it is not UTF-8$/, "不是 UTF-8"],
   [/^not a key of this API$/, "不是此 API 的密钥"],

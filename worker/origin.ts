@@ -5,7 +5,8 @@
 import { connect } from "cloudflare:sockets";
 import type { Transport } from "../durable-objects/protocol.ts";
 import type { Ask } from "./ask.ts";
-import { isJson } from "./ask.ts";
+import { isJson } from "./fields.ts";
+import { mediaTypeOf } from "./media.ts";
 import type { Reason, Refusal, Started } from "./refusal.ts";
 import { refuse } from "./refusal.ts";
 import type { Silence } from "./silence.ts";
@@ -32,8 +33,8 @@ export interface Call {
   /** Lease number: an origin can refuse work of a lower one. Null without a slot. */
   number: number | null;
   clientAddress: string | null;
-  publicHost: string;
-  publicProtocol: string;
+  /** Our public address. */
+  base: string;
   /** Only what the key depends on may reach the origin. */
   cacheable: boolean;
   /** Longest silence before or between bytes, ms. */
@@ -73,19 +74,29 @@ export async function callOrigin(
   silence: Silence,
 ): Promise<Response | Failure> {
   const sentAt = Date.now();
+  const { body } = ask;
+  const sending = body.kind === "spooled" ? await body.send(() => silence.heard()) : null;
+  if (body.kind === "spooled" && sending === null) return failure("internal", "no", true);
   let response: Response;
   try {
     response = await fetch(originUrl(route.origin, ask), {
       method: ask.method,
       headers: originHeaders(ask, route, call),
-      body: ask.body.kind === "bytes" ? ask.body.bytes : ask.body.kind === "stream" ? ask.body.stream : null,
+      body: body.kind === "bytes" ? body.bytes : body.kind === "stream" ? body.stream : (sending?.stream ?? null),
       redirect: "manual",
       signal: controller.signal,
     });
   } catch (error) {
+    sending?.stop();
+    // An origin cannot begin what it has not got.
+    if (sending?.broken()) return failure("internal", "no", true);
     if (silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
     if (controller.signal.aborted) return failure("client_gone", "unknown", false);
     return lost(route, Date.now() - sentAt, error);
+  }
+  if (sending?.broken()) {
+    await response.body?.cancel();
+    return failure("internal", "no", true);
   }
   silence.heard();
   const failed = judgeHead(response, ask, route.transport);
@@ -100,17 +111,17 @@ function originUrl(origin: string, ask: Ask): string {
 const NOT_SENT =
   /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
 
+/** What `Connection` names concerns one hop alone (RFC 9110 7.6.1). */
+function ofOneHop(headers: Headers): Set<string> {
+  const names = (headers.get("connection") ?? "").toLowerCase().split(",");
+  return new Set(names.map((name) => name.trim()));
+}
+
 function originHeaders(ask: Ask, route: Route, call: Call): Headers {
   const headers = new Headers();
-  const connection = new Set(
-    (ask.headers.get("connection") ?? "")
-      .toLowerCase()
-      .split(",")
-      .map((name) => name.trim()),
-  );
+  const hop = ofOneHop(ask.headers);
   if (!call.cacheable) {
-    for (const [name, value] of ask.headers)
-      if (!NOT_SENT.test(name) && !connection.has(name)) headers.append(name, value);
+    for (const [name, value] of ask.headers) if (!NOT_SENT.test(name) && !hop.has(name)) headers.append(name, value);
   }
   const contentType = ask.headers.get("content-type");
   if (contentType !== null && ask.body.kind !== "none") headers.set("content-type", contentType);
@@ -120,8 +131,9 @@ function originHeaders(ask: Ask, route: Route, call: Call): Headers {
   headers.set("x-request-id", call.requestId);
   if (call.number !== null) headers.set("x-portico-lease", String(call.number));
   if (call.clientAddress !== null) headers.set("x-forwarded-for", call.clientAddress);
-  headers.set("x-forwarded-host", call.publicHost);
-  headers.set("x-forwarded-proto", call.publicProtocol);
+  const { host, protocol } = new URL(call.base);
+  headers.set("x-forwarded-host", host);
+  headers.set("x-forwarded-proto", protocol.slice(0, -1));
   if (route.transport === "tunnel" && route.access !== null) {
     headers.set("cf-access-client-id", route.access.id);
     headers.set("cf-access-client-secret", route.access.secret);
@@ -139,7 +151,7 @@ const FAILED_STATUS = new Set([500, 502, 503, 504]);
  */
 function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Failure, "clean"> | null {
   const { status, headers } = response;
-  const mediaType = headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null;
+  const mediaType = mediaTypeOf(headers);
   const html = mediaType === "text/html" || mediaType === "application/xhtml+xml";
   let bytes = 0;
   for (const [name, value] of headers) bytes += name.length + value.length + 4;
@@ -222,14 +234,9 @@ const NOT_HANDED_ON =
 /** The origin's headers that the caller gets. */
 export function handedOn(response: Response, ask: Ask): Headers {
   const headers = new Headers();
-  const connection = new Set(
-    (response.headers.get("connection") ?? "")
-      .toLowerCase()
-      .split(",")
-      .map((name) => name.trim()),
-  );
+  const hop = ofOneHop(response.headers);
   for (const [name, value] of response.headers) {
-    if (!NOT_HANDED_ON.test(name) && !connection.has(name)) headers.append(name, value);
+    if (!NOT_HANDED_ON.test(name) && !hop.has(name)) headers.append(name, value);
   }
   // The origin's own refusal says when to come back; any other answer leaves that to us.
   const retryAfter = response.status >= 400 ? response.headers.get("retry-after") : null;

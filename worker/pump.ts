@@ -20,9 +20,6 @@ export interface PumpEnd {
   complete: boolean;
   /** All of it, when it was small enough to keep. */
   bytes: Uint8Array<ArrayBuffer> | null;
-  /** The caller got every byte. */
-  delivered: boolean;
-  total: number;
 }
 
 export interface Pump {
@@ -74,11 +71,10 @@ async function read(
     }
     if (length !== null && total !== length) throw new Error("shorter than its length");
     queue.end();
-    const bytes = kept === null ? null : concat(kept, total);
-    return { complete: true, bytes, delivered: !queue.isBroken, total };
+    return { complete: true, bytes: kept === null ? null : concat(kept, total) };
   } catch (error) {
     queue.cut(error);
-    return { complete: false, bytes: null, delivered: false, total };
+    return { complete: false, bytes: null };
   } finally {
     silence.stop();
     room.free();
@@ -98,10 +94,6 @@ class Queue {
   constructor(writer: WritableStreamDefaultWriter<Uint8Array>) {
     this.#writer = writer;
     this.drained = this.#write();
-  }
-
-  get isBroken(): boolean {
-    return this.#over === "broken";
   }
 
   get isFull(): boolean {

@@ -4,8 +4,9 @@ import type { Ask } from "./ask.ts";
 import { asRefusal, type Call, callOrigin, type Failure, handedOn, isFailure } from "./origin.ts";
 import { pump } from "./pump.ts";
 import { type Refusal, refuse } from "./refusal.ts";
-import type { Trace } from "./trace.ts";
 import { Silence } from "./silence.ts";
+import { saidLength } from "./take.ts";
+import type { Trace } from "./trace.ts";
 
 /** Longest silence of an origin that is only asked. */
 const READ_MS = 15_000;
@@ -56,15 +57,14 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
 
 function answer({ ask, ctx, trace }: Reading, response: Response, card: string, silence: Silence): Response {
   trace.headers.set("x-portico-card", card);
-  trace.fields["card"] = card;
+  trace.headers.set("cache-status", "portico; fwd=bypass");
+  Object.assign(trace.fields, { card, cache: "bypass" });
   const headers = handedOn(response, ask);
   if (response.body === null || ask.method === "HEAD") {
     silence.stop();
     return new Response(null, { status: response.status, headers });
   }
-  const encoded = response.headers.has("content-encoding");
-  const length = encoded ? null : response.headers.get("content-length");
-  const flow = pump(response.body.getReader(), [], length === null ? null : Number(length), silence);
+  const flow = pump(response.body.getReader(), [], saidLength(response), silence);
   ctx.waitUntil(flow.drained);
   return new Response(flow.readable, { status: response.status, headers });
 }

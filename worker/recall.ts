@@ -1,7 +1,8 @@
 /** Finds the stored answer of an ask, and makes a shared one the tenant's own. */
 import { answerKey, lookUp, type Stored } from "./cache.ts";
+import { pieces, type Whole } from "./pieces.ts";
 import type { Running } from "./run.ts";
-import { keep, pieces, type Whole } from "./store.ts";
+import { keep, plan } from "./store.ts";
 
 /**
  * The stored answer of this ask: the tenant's own, else (for a shared cache) the shared one, which becomes the
@@ -19,7 +20,8 @@ export async function findStored(
   if (shared === null || shared === "expired" || shared.body === null) return shared ?? own;
   const bytes = new Uint8Array(await new Response(shared.body).arrayBuffer());
   const whole: Whole = { status: shared.status, headers: shared.headers, bytes, endKnown: true };
-  const found = pieces(ask, whole);
+  const pieced = pieces(ask, whole);
+  const found = "problem" in pieced ? [] : pieced;
   const later = (work: Promise<unknown>) => ctx.waitUntil(work);
   const keeping = {
     ask,
@@ -28,6 +30,6 @@ export async function findStored(
     later,
     answer: { fingerprint: print.key, shared: false, replace: own === "expired" },
   };
-  const kept = await keep(env, keeping, whole, "problem" in found ? [] : found, now);
+  const kept = await keep(env, keeping, plan(keeping, whole, found), whole, found);
   return { ...shared, body: bytes.buffer, results: kept.results.map((row) => row.id) };
 }

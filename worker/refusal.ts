@@ -69,6 +69,11 @@ export function refuse(reason: Reason, more: Partial<Omit<Refusal, "refused" | "
   return { refused: true, reason, facts: {}, param: null, retryAfterMs: null, started: "no", headers: {}, ...more };
 }
 
+/** 405 with what is allowed instead, as `Allow` has it. */
+export function notAllowed(method: string, allow: string): Refusal {
+  return refuse("method_not_allowed", { facts: { method, allow }, headers: { allow } });
+}
+
 export function isRefusal(value: unknown): value is Refusal {
   return typeof value === "object" && value !== null && (value as { refused?: unknown }).refused === true;
 }

@@ -1,11 +1,10 @@
 /** `/v1/requests/<id>`: what became of a request that took a ticket, for a day. */
-import { authenticate, mayUse } from "./auth.ts";
+import { callerWith } from "./caller.ts";
 import { config, type Env } from "./env.ts";
-import { ratePolicy } from "./limits.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { signedUrl } from "./signature.ts";
 import { type Result, resultsOf } from "./store.ts";
-import { timed, type Trace } from "./trace.ts";
+import type { Trace } from "./trace.ts";
 
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
 
@@ -17,11 +16,8 @@ export async function getRequest(
   base: string,
   id: string,
 ): Promise<Response | Refusal> {
-  const caller = await timed(trace, "auth", () => authenticate(request, env));
+  const caller = await callerWith("infer", { request, env, trace });
   if (isRefusal(caller)) return caller;
-  trace.headers.set("ratelimit-policy", ratePolicy(caller));
-  const denied = mayUse(caller, "infer");
-  if (denied !== null) return denied;
   const found = ID.test(id) ? await env.TENANT.getByName(caller.tenant).request(id) : null;
   if (found === null) return refuse("not_found");
   const results = await resultsOf(env, caller.tenant, found.results);
@@ -30,6 +26,8 @@ export async function getRequest(
     service: found.service,
     state: found.state,
     status: found.status,
+    waiting_on: found.on,
+    queue_position: found.position,
     results: await Promise.all(results.map((result) => resultView(env, base, result))),
     created_at: new Date(found.at).toISOString(),
   });

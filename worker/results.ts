@@ -1,19 +1,20 @@
 /** `/v1/results/<id>`: finished images and sounds, with a key of their tenant or a signature, by the rules of HTTP. */
-import { authenticate, hasCredential, mayUse } from "./auth.ts";
-import { answerKey, edgeUrl, forgetNear } from "./cache.ts";
+import { hasCredential } from "./auth.ts";
+import { answerKey } from "./cache.ts";
+import { callerWith } from "./caller.ts";
 import { forgetResult } from "./db/queries.ts";
+import { findNear, forgetNear, keepNear } from "./edge.ts";
 import { config, type Env } from "./env.ts";
-import { ratePolicy } from "./limits.ts";
+import { settled } from "./pending.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
 import { type Result, resultKey, resultOf } from "./store.ts";
 import { timed, type Trace } from "./trace.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
-/** Longest life of an edge copy, seconds: a deletion reaches every location within a minute. */
-const EDGE_S_MAX = 55;
 const ID = /^[0-9A-Za-z]{8,64}$/;
-const META = "x-portico-result";
+/** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for again after these pauses. */
+const LOOK_AGAIN_MS = [100, 300];
 /** Larger results are streamed from R2 without an edge copy. */
 const EDGE_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -29,11 +30,11 @@ export interface Asking {
 /** GET and HEAD. */
 export async function getResult(asking: Asking): Promise<Response | Refusal> {
   const { request, trace, id } = asking;
-  const reader = await timed(trace, "auth", () => readerOf(asking));
+  const reader = await readerOf(asking);
   if (isRefusal(reader)) return reader;
-  const found = ID.test(id) ? await timed(trace, "cache", () => find(asking)) : null;
+  const found = ID.test(id) ? await timed(trace, "cache", () => find(asking, reader.tenant)) : null;
   if (found === null) return refuse("not_found");
-  const answer = await answerWith(asking, found, reader.tenant);
+  const answer = await answerWith(asking, found);
   // What was opened and is not sent must be let go.
   if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range")))
     await letGo(found.body);
@@ -51,11 +52,21 @@ interface Found {
   near: boolean;
 }
 
-async function find({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
-  const near = await caches.default.match(edgeUrl(base, resultKey(id)));
-  if (near !== undefined) {
-    return { result: JSON.parse(near.headers.get(META) ?? "{}") as Result, body: near.body, near: true };
+/** Null: not there, or another tenant's; the two take the same time. */
+async function find(asking: Asking, tenant: string | null): Promise<Found | null> {
+  await settled(resultKey(asking.id));
+  for (const pause of [...LOOK_AGAIN_MS, null]) {
+    const found = await findNow(asking);
+    if (found !== null && (tenant === null || tenant === found.result.tenant)) return found;
+    await found?.body?.cancel();
+    if (pause !== null) await scheduler.wait(pause);
   }
+  return null;
+}
+
+async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
+  const near = await findNear<Result>(base, resultKey(id));
+  if (near !== null) return { result: near.beside, body: near.body, near: true };
   if (request.method === "HEAD" || request.headers.has("range")) {
     const head = await env.RESULTS.head(resultKey(id));
     return head === null ? null : { result: resultOf(id, head), body: null, near: false };
@@ -65,18 +76,13 @@ async function find({ request, env, ctx, base, id }: Asking): Promise<Found | nu
   const result = resultOf(id, object);
   if (object.size > EDGE_BYTES_MAX) return { result, body: object.body, near: false };
   const bytes = await object.arrayBuffer();
-  ctx.waitUntil(putNear(base, result, bytes, Date.now()));
+  ctx.waitUntil(keepNear(base, resultKey(id), bytes, result, Date.now()));
   return { result, body: new Response(bytes).body, near: false };
 }
 
-async function answerWith(
-  asking: Asking,
-  { result, body, near }: Found,
-  tenant: string | null,
-): Promise<Response | Refusal> {
+async function answerWith(asking: Asking, { result, body, near }: Found): Promise<Response | Refusal> {
   const { request, env, trace, id } = asking;
   const now = Date.now();
-  if (tenant !== null && tenant !== result.tenant) return refuse("not_found");
   if (result.expiresAt <= now) return refuse("expired_result");
   trace.headers.set(
     "cache-status",
@@ -103,32 +109,17 @@ async function answerWith(
   return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
 }
 
-async function putNear(base: string, result: Result, bytes: ArrayBuffer, now: number): Promise<void> {
-  const life = Math.min(EDGE_S_MAX, Math.floor((result.expiresAt - now) / 1000));
-  if (life < 1) return;
-  const headers = {
-    "cache-control": `max-age=${life}`,
-    "content-length": String(bytes.byteLength),
-    [META]: JSON.stringify(result),
-  };
-  try {
-    await caches.default.put(edgeUrl(base, resultKey(result.id)), new Response(bytes, { headers }));
-  } catch (error) {
-    console.warn(JSON.stringify({ event: "edge_put_failed", error: String(error) }));
-  }
-}
-
 /** With a key present the key decides; without one the signature has to. A signature reads for any tenant. */
-async function readerOf({ request, env, trace, id }: Asking): Promise<{ tenant: string | null } | Refusal> {
+async function readerOf(asking: Asking): Promise<{ tenant: string | null } | Refusal> {
+  const { request, env, trace, id } = asking;
   if (hasCredential(request)) {
-    const caller = await authenticate(request, env);
-    if (isRefusal(caller)) return caller;
-    trace.headers.set("ratelimit-policy", ratePolicy(caller));
-    return mayUse(caller, "results") ?? { tenant: caller.tenant };
+    const caller = await callerWith("results", asking);
+    return isRefusal(caller) ? caller : { tenant: caller.tenant };
   }
   const query = new URL(request.url).searchParams;
   if (!isSigned(query)) return refuse("missing");
-  return (await signatureRefusal(config(env), id, query, Date.now())) ?? { tenant: null };
+  const refused = await timed(trace, "auth", () => signatureRefusal(config(env), id, query, Date.now()));
+  return refused ?? { tenant: null };
 }
 
 function resultHeaders(meta: Result, download: string | null, now: number): Headers {
@@ -169,12 +160,11 @@ function disposition(name: string): string {
 }
 
 /** DELETE: out of R2, D1 and this edge location at once, with the tenant's answers that contain it. */
-export async function deleteResult({ request, env, trace, base, id }: Asking): Promise<Response | Refusal> {
-  const caller = await timed(trace, "auth", () => authenticate(request, env));
+export async function deleteResult(asking: Asking): Promise<Response | Refusal> {
+  const { env, base, id } = asking;
+  const caller = await callerWith("infer", asking);
   if (isRefusal(caller)) return caller;
-  trace.headers.set("ratelimit-policy", ratePolicy(caller));
-  const denied = mayUse(caller, "infer");
-  if (denied !== null) return denied;
+  await settled(resultKey(id));
   const object = ID.test(id) ? await env.RESULTS.head(resultKey(id)) : null;
   const result = object === null ? null : resultOf(id, object);
   if (result === null || result.tenant !== caller.tenant) return refuse("not_found");

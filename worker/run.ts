@@ -8,7 +8,7 @@
 import type { Priority } from "../durable-objects/protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
-import { Line, newAttempt, type Offer } from "./dispatch.ts";
+import { Line, newAttempt, type Offer, type Offered } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import { provision } from "./provision.ts";
@@ -17,7 +17,7 @@ import { findStored } from "./recall.ts";
 import { type Reason, REASONS, type Refusal, refuse } from "./refusal.ts";
 import type { Trace } from "./trace.ts";
 import { Tries } from "./tries.ts";
-import { unlessGone } from "./until.ts";
+import { unlessGone, unlessLate } from "./until.ts";
 
 export interface Running {
   env: Env;
@@ -60,9 +60,7 @@ export async function run(running: Running): Promise<Answer | Refusal> {
     trace.stages.queue = Date.now() - queuedAt;
     if (offer.kind === "refused") return end(running, "failed", offer.refusal);
     if (offer.kind === "offer") {
-      const work = new Tries(running, line).go(offer.card);
-      running.ctx.waitUntil(work);
-      return await beforeDeadline(work, running);
+      return await beforeDeadline(new Tries(running, line), offer, running);
     }
     // Somebody else ran the same.
     const shared = await sharedAnswer(running, offer);
@@ -92,19 +90,15 @@ function entryOf({ trace, caller, ask, print, priority }: Running, arrivedAt: nu
 }
 
 /** The caller's own deadline for the first byte: past it 504, and the run goes on as if the caller were gone. */
-async function beforeDeadline(work: Promise<Answer | Refusal>, { ask }: Running): Promise<Answer | Refusal> {
-  if (ask.deadlineAt === null) return work;
-  let timer: number | null = null;
-  const late = new Promise<Refusal>((resolve) => {
-    const read_s = Math.round(((ask.deadlineAt ?? 0) - Date.now()) / 1000);
-    const timeUp = () => resolve(refuse("origin_timeout", { started: "yes", facts: { read_s } }));
-    timer = setTimeout(timeUp, Math.max(0, (ask.deadlineAt ?? 0) - Date.now()));
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+async function beforeDeadline(tries: Tries, first: Offered, { ask, ctx }: Running): Promise<Answer | Refusal> {
+  const leftMs = (ask.deadlineAt ?? 0) - Date.now();
+  const facts = { read_s: Math.round(leftMs / 1000) };
+  const work = tries.go(first);
+  ctx.waitUntil(work);
+  const inTime = await unlessLate(work, ask.deadlineAt);
+  if (inTime !== null) return inTime;
+  // In line, the Pool says so.
+  return tries.onCard ? refuse("origin_timeout", { started: "yes", facts }) : work;
 }
 
 /** What came of the run of somebody who asked for the same; null: it has to be run again. */

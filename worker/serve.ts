@@ -3,13 +3,15 @@
  * who is it -> what is asked -> have we got it -> may it -> who runs it, run it, keep it -> answer.
  */
 import { parseAsk, type Ask } from "./ask.ts";
-import { authenticate, type Caller, clientAddress, mayCall, mayUse } from "./auth.ts";
-import { type Stored } from "./cache.ts";
+import { type Caller, clientAddress, mayCall } from "./auth.ts";
+import { letGo } from "./body.ts";
+import type { Stored } from "./cache.ts";
+import { callerWith } from "./caller.ts";
 import { listed, type Target } from "./catalog.ts";
 import type { ServiceRow } from "./db/queries.ts";
 import { config, type Env } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
-import { admit, guardHit, ratePolicy } from "./limits.ts";
+import { admit, guardHit } from "./limits.ts";
 import { provision } from "./provision.ts";
 import { readOrigin } from "./read.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
@@ -29,27 +31,22 @@ export interface Serving {
 }
 
 export async function serve(serving: Serving): Promise<Response | Refusal> {
-  const { request, env, trace, service, target } = serving;
-  const caller = await timed(trace, "auth", () => authenticate(request, env));
+  const { request, env, ctx, trace, service, target } = serving;
+  trace.fields["service"] = service.id;
+  const caller = await callerWith("infer", serving);
   if (isRefusal(caller)) return caller;
-  const denied = permit(caller, service, trace);
+  const denied = mayCall(caller, service.id);
   if (denied !== null) return denied;
   const entry = listed(service, request.method, target.path);
   if (isRefusal(entry)) return entry;
-  const ask = await parseAsk(request, { service, as: entry.as, ...target }, Date.now());
+  const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  const ask = await parseAsk(request, { service, as: entry.as, ...target }, place, Date.now());
   if (isRefusal(ask)) return ask;
   try {
     return await answerAsk(serving, caller, ask);
   } finally {
-    // The run frees it too: whoever comes first.
-    if (ask.body.kind === "bytes") ask.body.room.free();
+    letGo(ask.body);
   }
-}
-
-function permit(caller: Caller, service: ServiceRow, trace: Trace): Refusal | null {
-  trace.headers.set("ratelimit-policy", ratePolicy(caller));
-  Object.assign(trace.fields, { tenant: caller.tenant, key: caller.key, service: service.id });
-  return mayUse(caller, "infer") ?? mayCall(caller, service.id);
 }
 
 async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Response | Refusal> {
@@ -63,13 +60,7 @@ async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Re
   const address = clientAddress(request, env);
   const { access } = config(env);
   if (ask.as === "read") {
-    const { host, protocol } = new URL(base);
-    const call = {
-      requestId: trace.id,
-      clientAddress: address,
-      publicHost: host,
-      publicProtocol: protocol.slice(0, -1),
-    };
+    const call = { requestId: trace.id, clientAddress: address, base };
     return readOrigin({ env, ctx, ask, trace, call, access, provision: () => provision(env, service.id) });
   }
   const replace = ask.directives.noCache || found === "expired";

@@ -1,18 +1,12 @@
 /**
- * What a service, a card, a listing, a tenant and a key are: the zod schemas that validate the admin API, that the
- * OpenAPI document is made from, and whose types the stages use. No I/O.
+ * What a service, a card and a listing are: the zod schemas that validate the admin API, that the OpenAPI document is
+ * made from, and whose types the stages use. What is left out of a service stands in kinds.ts; tenants and keys stand
+ * in tenant.ts. No I/O.
  */
 import { z } from "zod";
+import { count, Id, says } from "./schema-parts.ts";
 
 const seconds = (max: number) => z.number().positive().max(max);
-const count = (max: number) => z.int().min(1).max(max);
-/** What a field means, for the OpenAPI document. */
-const says = (description: string) => ({ description });
-
-/** Ids that people choose for services and cards. */
-export const Id = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "1 to 63 of a-z 0-9 . _ - , starting with a letter or digit");
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
 
@@ -129,63 +123,6 @@ export const ServicePut = z
   .meta({ id: "ServicePut" });
 export type ServicePut = z.infer<typeof ServicePut>;
 
-const run = (...paths: string[]) => paths.map((path) => ({ method: "POST" as const, path, as: "run" as const }));
-const read = (...paths: string[]) => paths.map((path) => ({ method: "GET" as const, path, as: "read" as const }));
-
-const BY_KIND: Record<Kind, Pick<Service, "paths" | "bounds" | "forbid"> & { cached: boolean }> = {
-  image: {
-    paths: [...run("txt2img", "img2img"), ...read("sd-models", "samplers", "loras", "upscalers")],
-    bounds: { width: 2048, height: 2048, steps: 150, batch_size: 8, n_iter: 4 },
-    // `init_images:url` forbids images given by URL: an origin would fetch them from inside its own network.
-    forbid: ["override_settings*", "script_name", "alwayson_scripts*", "init_images:url"],
-    cached: true,
-  },
-  tts: {
-    paths: run(
-      "audio-generate",
-      "inference_sft",
-      "inference_zero_shot",
-      "inference_cross_lingual",
-      "inference_instruct",
-      "inference_instruct2",
-    ),
-    bounds: { text: 5000, tts_text: 5000 },
-    forbid: [],
-    cached: true,
-  },
-  http: { paths: [{ method: "*", path: "*", as: "run" }], bounds: {}, forbid: [], cached: false },
-};
-
-/** A whole service from what was put on top of what was set before; defaults fill only what was never set. */
-export function completeService(put: ServicePut & { kind: Kind; route: string }, before: Service | null): Service {
-  const kind = BY_KIND[put.kind];
-  return {
-    kind: put.kind,
-    route: put.route,
-    paths: put.paths ?? before?.paths ?? kind.paths,
-    model_version: put.model_version !== undefined ? put.model_version : (before?.model_version ?? null),
-    queue: { max: 200, timeout_s: 60, ...before?.queue, ...given(put.queue) },
-    timeouts: { read_s: 300, ...before?.timeouts, ...given(put.timeouts) },
-    retry: { tries: 3, timeout_s: 30, ...before?.retry, ...given(put.retry) },
-    breaker: { max_fails: 3, fail_timeout_s: 30, ...before?.breaker, ...given(put.breaker) },
-    drain: { probe: null, max_s: 60, ...before?.drain, ...given(put.drain) },
-    max_body_mb: put.max_body_mb ?? before?.max_body_mb ?? 100,
-    cache: { enabled: kind.cached, ttl_s: 86_400, shared: false, ...before?.cache, ...given(put.cache) },
-    defaults: put.defaults ?? before?.defaults ?? {},
-    bounds: put.bounds ?? before?.bounds ?? kind.bounds,
-    forbid: put.forbid ?? before?.forbid ?? kind.forbid,
-    results: { keep_days: 30, ...before?.results, ...given(put.results) },
-    abandon: put.abandon ?? before?.abandon ?? "finish",
-  };
-}
-
-/** A partial object without its undefined members, so that spreading it keeps what stands below. */
-function given<T extends object>(part: T | undefined): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(part ?? {}).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]?: Exclude<T[K], undefined>;
-  };
-}
-
 export const CardStateName = z.enum(["active", "draining", "disabled"]);
 
 export const CardPatch = z
@@ -217,69 +154,3 @@ export const HeartbeatBody = z
     at: z.iso.datetime({ offset: true }).optional(),
   })
   .meta({ id: "HeartbeatBody" });
-
-const MILLION = 1_000_000;
-
-export const Limits = z.strictObject({
-  requests_per_minute: count(MILLION).meta(says("Default 600.")),
-  burst: count(MILLION).meta(says("Requests at once above that pace. Default 60.")),
-  concurrent: count(MILLION).meta(says("Slots held at once, per service; more requests wait. Default 6.")),
-  waiting: z.int().min(0).max(MILLION).meta(says("Requests in line, per service; more are refused. Default 100.")),
-  jobs_waiting: z.int().min(0).max(MILLION).meta(says("Default 1000.")),
-  results_per_month: z.int().min(0).max(MILLION).nullable().meta(says("Images or sounds a month; null is no limit.")),
-});
-export type Limits = z.infer<typeof Limits>;
-
-export const DEFAULT_LIMITS: Limits = {
-  requests_per_minute: 600,
-  burst: 60,
-  concurrent: 6,
-  waiting: 100,
-  jobs_waiting: 1000,
-  results_per_month: null,
-};
-
-const tenantName = z.string().trim().min(1).max(200);
-const weight = z
-  .number()
-  .min(0.01)
-  .max(1000)
-  .meta(says("Share of the slots when there are not enough for everybody. Default 1."));
-
-export const TenantCreate = z
-  .strictObject({ name: tenantName, limits: Limits.partial().optional(), weight: weight.optional() })
-  .meta({ id: "TenantCreate" });
-export const TenantPatch = z
-  .strictObject({
-    name: tenantName.optional(),
-    limits: Limits.partial().optional(),
-    weight: weight.optional(),
-    state: z.enum(["active", "disabled"]).optional(),
-  })
-  .meta({ id: "TenantPatch" });
-
-export const Scope = z.enum(["infer", "jobs", "results", "usage"]);
-export type Scope = z.infer<typeof Scope>;
-
-export const KeyCreate = z
-  .strictObject({
-    name: z.string().max(200).optional(),
-    scopes: z.array(Scope).min(1).optional(),
-    services: z.array(Id).min(1).max(1000).optional(),
-    expires_at: z.iso.datetime({ offset: true }).optional(),
-  })
-  .meta({ id: "KeyCreate" });
-export const KeyPatch = z
-  .strictObject({
-    name: z.string().max(200).nullable().optional(),
-    scopes: z.array(Scope).min(1).nullable().optional(),
-    services: z.array(Id).min(1).max(1000).nullable().optional(),
-    expires_at: z.iso.datetime({ offset: true }).nullable().optional(),
-    state: z.enum(["active", "disabled"]).optional(),
-  })
-  .meta({ id: "KeyPatch" });
-export const KeyRotate = z
-  .strictObject({
-    overlap_s: z.int().min(0).max(31_536_000).optional().meta(says("How long the old key works on. Default 0.")),
-  })
-  .meta({ id: "KeyRotate" });

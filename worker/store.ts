@@ -1,15 +1,15 @@
 /**
- * Stage 7: keep it. Takes the finished images and sounds out of a complete answer and keeps them in R2, with a row
- * in D1 for each; the answer of a cacheable request beside them. Nothing incomplete is ever kept.
+ * Stage 7: keep it. The finished images and sounds of a complete answer go to R2, with a row in D1 for each; the answer
+ * of a cacheable request beside them. Nothing incomplete is ever kept.
  */
 import type { Ask } from "./ask.ts";
-import { isJson } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./cache.ts";
 import { type AnswerRow, recordResults, type ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
 import { sha256 } from "./fingerprint.ts";
 import { randomText } from "./keys.ts";
-import { fromBase64, media } from "./media.ts";
+import { pend, settled } from "./pending.ts";
+import type { Piece, Whole } from "./pieces.ts";
 
 /** Tries of one write, and the pause between them. */
 const WRITE_TRIES = 3;
@@ -20,57 +20,6 @@ const DAY_MS = 86_400_000;
 const RESULTS_MAX = 64;
 /** Handed-on headers of an answer are kept up to this length; R2 metadata holds 8 KB in all. */
 const HEADERS_LENGTH_MAX = 4_000;
-
-/** A complete answer of an origin. */
-export interface Whole {
-  status: number;
-  headers: Headers;
-  bytes: Uint8Array<ArrayBuffer>;
-  /** The transport said where the body ends (a length or chunks). */
-  endKnown: boolean;
-}
-
-export interface Piece {
-  type: string;
-  bytes: Uint8Array<ArrayBuffer>;
-}
-
-/** The finished images and sounds in an answer, or why the answer is not valid. */
-export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
-  if (whole.status < 200 || whole.status >= 300) return [];
-  const type = whole.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null;
-  const { kind } = ask.service.config;
-  if (isJson(type)) return jsonPieces(kind, whole.bytes);
-  if (kind === "image" && ask.as === "run" && !type?.startsWith("image/"))
-    return { problem: "it is neither JSON nor an image" };
-  if (type === null || !/^(image|audio)\//.test(type)) return [];
-  const found = media(whole.bytes);
-  if (found?.end === "cut") return { problem: `its ${found.type} is damaged` };
-  if (found === null && kind === "image" && ask.as === "run") return { problem: "it is not an image" };
-  // Its own structure or the transport must say that this is all of it.
-  if (found?.end !== "whole" && !whole.endKnown) return [];
-  return [{ type: found?.type ?? type, bytes: whole.bytes }];
-}
-
-/** A WebUI answers JSON with its images in base64. */
-function jsonPieces(kind: string, bytes: Uint8Array): Piece[] | { problem: string } {
-  let answer: unknown;
-  try {
-    answer = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
-  } catch {
-    return { problem: "its JSON is damaged" };
-  }
-  const images = (answer as { images?: unknown } | null)?.images;
-  if (kind !== "image" || !Array.isArray(images)) return [];
-  const found: Piece[] = [];
-  for (const image of images) {
-    const decoded = typeof image === "string" ? fromBase64(image) : null;
-    const kindOf = decoded === null ? null : media(decoded);
-    if (decoded === null || kindOf === null || kindOf.end !== "whole") return { problem: "an image in it is damaged" };
-    found.push({ type: kindOf.type, bytes: decoded });
-  }
-  return found;
-}
 
 export interface Keeping {
   ask: Ask;
@@ -88,27 +37,57 @@ export interface Kept {
   answer: { key: string; meta: AnswerMeta } | null;
 }
 
-/** Keeps results and answer. A store that fails costs the answer's caller nothing: what could not be kept is left out. */
-export async function keep(env: Env, keeping: Keeping, whole: Whole, found: Piece[], now: number): Promise<Kept> {
+/** What is going to be kept: said with the answer, before it lies in R2. */
+export interface Plan {
+  /** Ids of the results, one for each piece. */
+  results: string[];
+  /** R2 keys of the answer: the tenant's own, and the shared one. */
+  answer: { own: string; shared: string | null } | null;
+}
+
+export function plan({ tenant, answer }: Keeping, whole: Whole, found: Piece[]): Plan {
+  // Any complete success is an answer; what stands in it may be none of the pieces we know.
+  const stores = answer !== null && whole.status === 200 && (whole.endKnown || found.length > 0);
+  const keys = (of: NonNullable<Keeping["answer"]>) => ({
+    own: answerKey(tenant, of.fingerprint),
+    shared: of.shared ? answerKey("shared", of.fingerprint) : null,
+  });
+  return { results: found.map(() => randomText(RESULT_ID_LENGTH)), answer: stores ? keys(answer) : null };
+}
+
+/** Keeps what is planned, and lets readers of this isolate know. What could not be kept is left out. */
+export function keep(env: Env, keeping: Keeping, planned: Plan, whole: Whole, found: Piece[]): Promise<Kept> {
+  const work = write(env, keeping, planned, whole, found, Date.now());
+  const { answer, results } = planned;
+  const keys = answer === null ? [] : answer.shared === null ? [answer.own] : [answer.own, answer.shared];
+  pend([...results.map(resultKey), ...keys], work);
+  return work;
+}
+
+/** A store that fails costs the answer's caller nothing. */
+async function write(
+  env: Env,
+  keeping: Keeping,
+  { results, answer }: Plan,
+  whole: Whole,
+  found: Piece[],
+  now: number,
+): Promise<Kept> {
   const { service } = keeping.ask;
-  const own = keeping.answer === null ? null : answerKey(keeping.tenant, keeping.answer.fingerprint);
-  const rows = await Promise.all(found.map((piece) => resultRow(keeping, piece, own, now)));
   try {
-    const meta = answerMeta(keeping, whole, rows, now);
+    const rows = await Promise.all(
+      found.map((piece, i) => resultRow(keeping, results[i] as string, piece, answer?.own ?? null, now)),
+    );
+    const meta = answerMeta(keeping, whole, results, now);
     const writes: Promise<unknown>[] = rows.map((row, i) => putResult(env, row, found[i] as Piece));
-    // Any complete success is an answer; what stands in it may be none of the pieces we know.
-    const stores = own !== null && whole.status === 200 && (whole.endKnown || found.length > 0);
-    if (stores && own !== null) writes.push(putAnswer(env, own, whole, meta, keeping.answer?.replace === true));
-    if (stores && keeping.answer?.shared) {
-      const shared = { ...meta, results: "" };
-      writes.push(
-        putAnswer(env, answerKey("shared", keeping.answer.fingerprint), whole, shared, keeping.answer.replace),
-      );
-    }
+    const replace = keeping.answer?.replace === true;
+    if (answer !== null) writes.push(putAnswer(env, answer.own, whole, meta, replace));
+    // A shared answer names nobody's results: who uses it first makes his own of it.
+    if (answer !== null && answer.shared !== null)
+      writes.push(putAnswer(env, answer.shared, whole, { ...meta, results: "" }, replace));
     await Promise.all(writes);
-    const entries = stores && own !== null ? answerRows(keeping, own, whole, meta, now) : [];
-    keeping.later(recordRows(env, rows, entries));
-    return { results: rows, answer: stores && own !== null ? { key: own, meta } : null };
+    keeping.later(recordRows(env, rows, answer === null ? [] : answerRows(keeping, answer, whole, meta, now)));
+    return { results: rows, answer: answer === null ? null : { key: answer.own, meta } };
   } catch (error) {
     console.error(
       JSON.stringify({ event: "store_failed", request: keeping.requestId, service: service.id, error: String(error) }),
@@ -126,10 +105,16 @@ async function recordRows(env: Env, rows: ResultRow[], kept: AnswerRow[]): Promi
   }
 }
 
-async function resultRow(keeping: Keeping, piece: Piece, answer: string | null, now: number): Promise<ResultRow> {
+async function resultRow(
+  keeping: Keeping,
+  id: string,
+  piece: Piece,
+  answer: string | null,
+  now: number,
+): Promise<ResultRow> {
   const { service } = keeping.ask;
   return {
-    id: randomText(RESULT_ID_LENGTH),
+    id,
     tenantId: keeping.tenant,
     serviceId: service.id,
     requestId: keeping.requestId,
@@ -144,11 +129,11 @@ async function resultRow(keeping: Keeping, piece: Piece, answer: string | null, 
   };
 }
 
-function answerMeta(keeping: Keeping, whole: Whole, rows: ResultRow[], now: number): AnswerMeta {
+function answerMeta(keeping: Keeping, whole: Whole, results: string[], now: number): AnswerMeta {
   const headers = JSON.stringify([...whole.headers]);
   return {
     status: String(whole.status),
-    results: rows.map((row) => row.id).join(","),
+    results: results.join(","),
     storedAt: String(now),
     expiresAt: String(now + keeping.ask.service.config.cache.ttl_s * 1000),
     maker: keeping.tenant,
@@ -159,19 +144,23 @@ function answerMeta(keeping: Keeping, whole: Whole, rows: ResultRow[], now: numb
   };
 }
 
-function answerRows(keeping: Keeping, own: string, whole: Whole, meta: AnswerMeta, now: number): AnswerRow[] {
-  const { service } = keeping.ask;
+function answerRows(
+  { ask: { service }, tenant }: Keeping,
+  { own, shared }: NonNullable<Plan["answer"]>,
+  whole: Whole,
+  meta: AnswerMeta,
+  now: number,
+): AnswerRow[] {
   const row: AnswerRow = {
     key: own,
-    tenantId: keeping.tenant,
+    tenantId: tenant,
     serviceId: service.id,
     modelVersion: service.config.model_version,
     bytes: whole.bytes.byteLength,
     createdAt: now,
     expiresAt: Number(meta.expiresAt),
   };
-  if (!keeping.answer?.shared) return [row];
-  return [row, { ...row, key: answerKey("shared", keeping.answer.fingerprint) }];
+  return shared === null ? [row] : [row, { ...row, key: shared }];
 }
 
 async function putResult(env: Env, row: ResultRow, piece: Piece): Promise<void> {
@@ -242,16 +231,21 @@ export function resultOf(id: string, object: R2Object): Result {
 
 /** Those of a tenant's results that are there, in the order asked. */
 export async function resultsOf(env: Env, tenant: string, ids: string[]): Promise<Result[]> {
-  const objects = await Promise.all(ids.slice(0, RESULTS_MAX).map((id) => env.RESULTS.head(resultKey(id))));
+  const objects = await Promise.all(
+    ids.slice(0, RESULTS_MAX).map(async (id) => {
+      await settled(resultKey(id));
+      return env.RESULTS.head(resultKey(id));
+    }),
+  );
   const found = objects.map((object, i) => (object === null ? null : resultOf(ids[i] ?? "", object)));
   return found.filter((result) => result !== null && result.tenant === tenant) as Result[];
 }
 
 /** A write with its repeats; the last failure is the caller's. */
-async function repeated<T>(write: () => Promise<T>): Promise<T> {
+async function repeated<T>(put: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
-      return await write();
+      return await put();
     } catch (error) {
       if (tries === WRITE_TRIES) throw error;
       await scheduler.wait(WRITE_PAUSE_MS * tries);

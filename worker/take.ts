@@ -1,9 +1,10 @@
 /** Takes an origin's answer: whole when it is made at once and small enough, else as a stream. */
-import { type Ask } from "./ask.ts";
+import type { Ask } from "./ask.ts";
 import { concat } from "./body.ts";
 import { Room } from "./buffers.ts";
+import { mediaTypeOf } from "./media.ts";
 import { failure, type Failure, handedOn } from "./origin.ts";
-import type { Whole } from "./store.ts";
+import type { Whole } from "./pieces.ts";
 import type { Silence } from "./silence.ts";
 
 /** Answers up to this are read whole before they are handed on: failover until the last byte, checked, stored. */
@@ -38,8 +39,7 @@ export async function take(
 ): Promise<TakenWhole | TakenStream | Failure> {
   const { status, body } = response;
   const headers = handedOn(response, ask);
-  const declared = response.headers.get("content-encoding") === null ? response.headers.get("content-length") : null;
-  const length = declared === null ? null : Number(declared);
+  const length = saidLength(response);
   const endKnown = length !== null || /\bchunked\b/i.test(response.headers.get("transfer-encoding") ?? "");
   const room = new Room();
   if (body === null)
@@ -74,6 +74,12 @@ export async function take(
   }
 }
 
+/** The body's length as the origin said it; null where it said none, or that of an encoding which the runtime undoes. */
+export function saidLength({ headers }: Response): number | null {
+  const length = headers.has("content-encoding") ? null : headers.get("content-length");
+  return length === null ? null : Number(length);
+}
+
 /** A stream has begun with its first bytes: one that breaks before them has given the caller nothing. */
 async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream | TakenWhole | Failure> {
   try {
@@ -91,7 +97,7 @@ async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream
 }
 
 function isMadeAtOnce(headers: Headers, length: number | null, status: number): boolean {
-  const type = headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? "";
+  const type = mediaTypeOf(headers) ?? "";
   if (type === "text/event-stream") return false;
   if (length !== null) return length <= BUFFERED_BYTES_MAX;
   return /json$|^image\//.test(type) || status >= 400;

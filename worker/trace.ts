@@ -1,7 +1,8 @@
 /**
  * What one request tells about itself: ids, times of its stages, and the fields of its one log line. Made at the
- * door, carried along, written out once by index.ts. Never holds a secret, a body or a query.
+ * door, carried along, written out once by door.ts. Never holds a secret, a body or a query.
  */
+import { parseAccept } from "hono/utils/accept";
 import type { Env } from "./env.ts";
 
 /** Bindings and variables of the Hono app. */
@@ -14,6 +15,8 @@ export const STAGES = ["auth", "limit", "cache", "queue", "origin", "store"] as 
 export type Stage = (typeof STAGES)[number];
 
 const CLIENT_ID = /^[A-Za-z0-9_-]{1,128}$/;
+/** What stands beyond this in a header of preferences is not read, characters. */
+const PREFERENCES_LENGTH_MAX = 500;
 
 export interface Trace {
   id: string;
@@ -36,7 +39,7 @@ export function openTrace(request: Request, now: number): Trace {
     id: `req_${crypto.randomUUID().replaceAll("-", "")}`,
     clientId: given !== null && CLIENT_ID.test(given) ? given : null,
     language: language(request.headers.get("accept-language")),
-    problem: /\bapplication\/problem\+json\b/i.test(request.headers.get("accept") ?? ""),
+    problem: wanted(request.headers.get("accept")).includes("application/problem+json"),
     startedAt: now,
     stages: {},
     fields: {},
@@ -44,16 +47,16 @@ export function openTrace(request: Request, now: number): Trace {
   };
 }
 
+/** What the caller takes, lower case, the dearest first (RFC 9110 12.4.2): what weighs nothing is refused by it. */
+function wanted(header: string | null): string[] {
+  const preferences = parseAccept((header ?? "").slice(0, PREFERENCES_LENGTH_MAX));
+  return preferences.filter(({ q }) => q > 0).map(({ type }) => type.toLowerCase());
+}
+
 /** English unless Chinese stands earlier or weighs more in Accept-Language (RFC 9110 12.5.4). */
 function language(header: string | null): "en" | "zh" {
-  let best: { tag: "en" | "zh"; q: number } = { tag: "en", q: 0 };
-  for (const part of (header ?? "").slice(0, 500).split(",")) {
-    const [tag = "", ...parameters] = part.trim().toLowerCase().split(";");
-    const q = Number(parameters.map((p) => /^\s*q=([\d.]+)$/.exec(p)?.[1]).find(Boolean) ?? 1);
-    const known = /^zh\b/.test(tag) ? "zh" : /^(en\b|\*)/.test(tag) ? "en" : null;
-    if (known !== null && q > best.q) best = { tag: known, q };
-  }
-  return best.tag;
+  const known = wanted(header).find((tag) => /^(zh\b|en\b|\*)/.test(tag)) ?? "en";
+  return known.startsWith("zh") ? "zh" : "en";
 }
 
 /** Runs one stage and adds its time to the trace, whatever comes of it. */

@@ -1,6 +1,7 @@
 /** From the first offer to the end of a run: claims, tries, the next card when one failed. */
+import { letGo } from "./body.ts";
 import { runOnCard } from "./card-run.ts";
-import type { Line, Offer } from "./dispatch.ts";
+import type { Line, Offer, Offered } from "./dispatch.ts";
 import { asRefusal, type Failure, isFailure } from "./origin.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { end } from "./record.ts";
@@ -11,41 +12,47 @@ export class Tries {
   readonly #running: Running;
   readonly #line: Line;
   readonly #tried: string[] = [];
+  /** A card runs it now. */
+  onCard = false;
 
   constructor(running: Running, line: Line) {
     this.#running = running;
     this.#line = line;
   }
 
-  async go(firstCard: string): Promise<Answer | Refusal> {
+  async go(first: Offered): Promise<Answer | Refusal> {
+    const { body } = this.#running.ask;
+    // The run may outlive its caller.
+    if (body.kind === "spooled") body.hold();
     try {
-      return await this.#tries(firstCard);
+      return await this.#tries(first);
     } catch (error) {
       // A fault of ours: nobody may wait for this run.
       await this.#line.finished({ kind: "failed", reason: "internal" }, null);
       throw error;
     } finally {
-      const { body } = this.#running.ask;
-      if (body.kind === "bytes") body.room.free();
+      letGo(body);
     }
   }
 
-  async #tries(firstCard: string): Promise<Answer | Refusal> {
+  async #tries(first: Offered): Promise<Answer | Refusal> {
     const { ask, gone, trace } = this.#running;
     const { tries, timeout_s } = ask.service.config.retry;
-    let offer: Offer = { kind: "offer", card: firstCard };
+    let offer: Offer = first;
     let firstTryAt: number | null = null;
     let last: Failure | null = null;
     for (let tried = 0; ;) {
       if (offer.kind === "refused") return this.#lose(last === null ? offer.refusal : asRefusal(last));
       if (offer.kind === "told") return this.#lose(refuse("origin_reset", { started: "unknown" }));
       const claimedFrom = Date.now();
-      const lease = await this.#line.claim(offer.card, this.#attempt());
+      const lease = await this.#line.claim(offer, this.#attempt());
       trace.stages.queue = (trace.stages.queue ?? 0) + (Date.now() - claimedFrom);
       if (lease !== null) {
         firstTryAt ??= Date.now();
         tried++;
+        this.onCard = true;
         const outcome = await runOnCard(this.#running, this.#line, lease);
+        this.onCard = false;
         if (!isFailure(outcome)) return outcome;
         trace.fields["tries"] = tried;
         last = outcome;
@@ -53,7 +60,7 @@ export class Tries {
         const late =
           Date.now() - firstTryAt > timeout_s * 1000 || Date.now() >= (ask.deadlineAt ?? Number.POSITIVE_INFINITY);
         if (tried >= tries || late || gone.aborted || ask.body.kind === "stream") return this.#lose(asRefusal(outcome));
-        await this.#line.retry(this.#tried);
+        if (!(await this.#line.retry(this.#tried))) return this.#lose(asRefusal(outcome));
       }
       const until: number | null = firstTryAt === null ? null : firstTryAt + timeout_s * 1000;
       const again: Offer | null = await unlessGone(unlessLate(this.#line.offer(), until), gone);

@@ -89,6 +89,12 @@ describe("the message follows Accept-Language:", () => {
   });
 });
 
+async function expectPlain(accept: string): Promise<void> {
+  const answer = await refuse("not_found", { accept });
+  expect(answer.header("content-type"), accept).toMatch(/^application\/json/);
+  expect(Object.keys(JSON.parse(answer.text) as object), accept).toEqual(["error"]);
+}
+
 describe("problem details", () => {
   test("are added beside the error when they are asked for", async () => {
     for (const name of Object.keys(REFUSALS)) {
@@ -108,10 +114,19 @@ describe("problem details", () => {
   });
 
   test("are not sent to who accepts anything", async () => {
-    for (const accept of ["*/*", "application/json", "image/png"]) {
-      const answer = await refuse("not_found", { accept });
-      expect(answer.header("content-type"), accept).toMatch(/^application\/json/);
+    for (const accept of ["*/*", "application/json", "image/png"]) await expectPlain(accept);
+  });
+
+  test("are not sent to who refuses them by q=0, in whatever spelling", async () => {
+    for (const q of ["q=0", "Q=0", " q=0.000", "profile=x; q=0"]) {
+      await expectPlain(`application/problem+json;${q}`);
+      await expectPlain(`application/problem+json;${q}, application/json`);
     }
+  });
+
+  test("are sent to who weighs them, however little", async () => {
+    const answer = await refuse("not_found", { accept: "application/json, Application/Problem+JSON;q=0.001" });
+    expect(answer.header("content-type")).toMatch(/^application\/problem\+json/);
   });
 });
 

@@ -94,6 +94,7 @@ describe("Cache-Status", () => {
       bypass: /^portico; fwd=bypass$/,
       "no-store": /^portico; fwd=bypass$/,
       sound: /^portico; fwd=miss; stored$/,
+      read: /^portico; fwd=bypass$/,
     };
     for (const [name, form] of Object.entries(forms))
       expect(authenticated[name]?.header("cache-status"), name).toMatch(form);

@@ -1,6 +1,7 @@
 /** Section 8: reading results: by key, by signed URL, and what every answer says of the bytes. */
-import { createHash } from "node:crypto";
+import { createHash, createHmac } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
+import { loadSecrets } from "../../local/secrets.ts";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
 
@@ -16,6 +17,8 @@ const door = doorway({
 const MISSING = "401 invalid_api_key authentication_error missing";
 const BAD = "403 forbidden permission_error bad_signature";
 const NOT_FOUND = /^404 not_found not_found/;
+
+const GONE = "410 gone not_found";
 
 /** One result of the own tenant. */
 let url: URL;
@@ -35,6 +38,16 @@ beforeAll(async () => {
 
 const signed = (query: string, path = url.pathname) => door.ask(`${path}${query}`, { key: null });
 const digest = (algorithm: string, encoding: "hex" | "base64") => createHash(algorithm).update(bytes).digest(encoding);
+
+const nowS = () => Math.floor(Date.now() / 1_000);
+
+/** A query that signs a result under the deployment's own key, as the Worker does, until `exp` (seconds of the epoch). */
+async function signatureUntil(exp: number, path = url.pathname): Promise<string> {
+  const [kid = "", secret = ""] = (await loadSecrets(door.portico.stateDir)).URL_KEYS.split(":");
+  const id = path.split("/").at(-1);
+  const sig = createHmac("sha256", secret).update(`result-url\n${id}\n${exp}`).digest("base64url");
+  return `?exp=${exp}&kid=${kid}&sig=${sig}`;
+}
 
 function expectWhole(answer: Answer): void {
   expectOk(answer);
@@ -233,11 +246,36 @@ describe("the headers of a result", () => {
   });
 });
 
+describe("a signature whose time is over is 410 expired_signature", () => {
+  test("from the second that it names; until then it reads", async () => {
+    expectWhole(await signed(await signatureUntil(nowS() + 60)));
+    for (const ago of [1, 60, DAY_S]) {
+      const answer = await signed(await signatureUntil(nowS() - ago));
+      expect(refusalOf(answer), `${ago} s ago`).toBe(`${GONE} expired_signature`);
+      expect(answer.header("cache-control")).toBe("no-store");
+    }
+  });
+
+  test("for HEAD too", async () => {
+    const target = url.pathname + (await signatureUntil(nowS() - 1));
+    expect((await door.ask(target, { key: null, method: "HEAD" })).status).toBe(410);
+  });
+
+  test("before any look-up: a result that never was is no exception", async () => {
+    const never = "/v1/results/AAAAAAAAAAAAAAAAAAAAAAAA";
+    expect(refusalOf(await signed(await signatureUntil(nowS() - 1, never), never))).toBe(`${GONE} expired_signature`);
+    expect(refusalOf(await signed(await signatureUntil(nowS() + 60, never), never))).toMatch(NOT_FOUND);
+  });
+
+  test("but a key of its tenant reads all the same", async () => {
+    expectWhole(await door.ask(url.pathname + (await signatureUntil(nowS() - 1))));
+  });
+});
+
 test("a result is kept for its time; then it is 410 to its tenant and to a valid signature, and 404 to others", async () => {
   await new Promise((resolve) => setTimeout(resolve, Math.max(0, brief.at + BRIEF_S * 1_000 + 500 - Date.now())));
-  const gone = "410 gone not_found expired_result";
-  expect(refusalOf(await door.ask(brief.url.pathname))).toBe(gone);
-  expect(refusalOf(await signed(brief.url.search, brief.url.pathname))).toBe(gone);
+  expect(refusalOf(await door.ask(brief.url.pathname))).toBe(`${GONE} expired_result`);
+  expect(refusalOf(await signed(brief.url.search, brief.url.pathname))).toBe(`${GONE} expired_result`);
   expect(refusalOf(await door.ask(brief.url.pathname, { key: await door.key() }))).toMatch(NOT_FOUND);
   expect(refusalOf(await signed(url.search, brief.url.pathname))).toBe(BAD);
 });

@@ -6,7 +6,7 @@ const line = openLine({ child: true });
 const SLOTS = 12;
 /** One lease life, the drain, and what a loaded machine may take. */
 const OVER_MS_MAX = 90_000;
-const TEST_MS_MAX = 120_000;
+const TEST_MS_MAX = 180_000;
 /** How long a run goes on for a caller who is gone. */
 const ABANDONED_S = 25;
 
@@ -36,8 +36,10 @@ test(
     expect(before).toMatchObject({ status: 200, cache: "portico; fwd=miss; stored" });
     // Longer than a start takes: what ran when the runtime died is still at work when it is back.
     line.park.setService({ service_ms: 15_000 });
-    const running = await line.calls(SLOTS, { service, key });
+    const lost = await line.call({ service, key, headers: { "x-request-id": "lost" } });
+    const running = [lost, ...(await line.calls(SLOTS - 1, { service, key }))];
     await line.running(running);
+    expect((await line.became("lost", key))?.state).toBe("running");
     const waiting = await line.calls(8, { service, key });
     await eventually("eight wait", async () => (await line.queued(service)) === 8);
     const diedAt = Date.now();
@@ -59,6 +61,8 @@ test(
     // Who was in line when it died has gone for good.
     expect(waiting.filter((caller) => line.starts(caller) > 0)).toEqual([]);
     await line.fillsUp();
+    const failed = async () => (await line.became("lost", key))?.state === "failed";
+    await eventually("what was lost is told as failed", failed, OVER_MS_MAX);
   },
   TEST_MS_MAX,
 );

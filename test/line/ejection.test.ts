@@ -135,7 +135,8 @@ test("while every card is out those in line are told at once, and the first that
   const failed = await answers(await line.calls(40, { service, key }));
   const told = new Set(failed.map(refusal));
   expect([...told].toSorted()).toEqual(["502 origin_status", "503 no_healthy_card"]);
-  expect(line.park.counts().starts).toBeLessThanOrEqual(12);
+  // Twelve at once, and one trial of each card that would be out beyond half of them.
+  expect(line.park.counts().starts).toBeLessThanOrEqual(12 + 3);
   await line.park.heal("gpu-03-0");
   await eventually("it is served again", async () => (await line.ask({ service, key })).status === 200);
 });

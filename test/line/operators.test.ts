@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from "vitest";
 import { type Caller, eventually, refusal, sleep, tally } from "./caller.ts";
+import type { Answer } from "../support/raw.ts";
 import { openLine } from "./line.ts";
 
 const line = openLine();
@@ -12,6 +13,25 @@ const setAll = (state: string) => Promise.all(CARDS.map((card) => setState(card,
 afterEach(() => setAll("active"));
 
 const answers = (callers: Caller[]) => Promise.all(callers.map((caller) => caller.answered));
+
+/** A service whose callers run on every slot, and five more who wait. */
+async function fullHouse() {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 4_000 });
+  const running = await line.calls(12, { service, key });
+  await line.running(running);
+  const waiting = await line.calls(5, { service, key });
+  await eventually("five wait", async () => (await line.queued(service)) === 5);
+  return { service, key, running, waiting };
+}
+
+async function withinASecond(callers: Caller[]): Promise<Answer[]> {
+  const from = performance.now();
+  const answered = await answers(callers);
+  expect(performance.now() - from).toBeLessThan(WITHIN_A_SECOND_MS);
+  return answered;
+}
 
 test("paused: nothing new comes in, what runs ends, and those in line start when it resumes", async () => {
   const service = await line.service();
@@ -74,17 +94,9 @@ test.each(["draining", "disabled"])(
 );
 
 test("all cards disabled: new requests get 503 at once and those in line within a second; what runs ends", async () => {
-  const service = await line.service();
-  const key = await line.key();
-  line.park.setService({ service_ms: 4_000 });
-  const running = await line.calls(12, { service, key });
-  await line.running(running);
-  const waiting = await line.calls(5, { service, key });
-  await eventually("five wait", async () => (await line.queued(service)) === 5);
+  const { service, key, running, waiting } = await fullHouse();
   await setAll("disabled");
-  const from = performance.now();
-  const refused = await answers(waiting);
-  expect(performance.now() - from).toBeLessThan(WITHIN_A_SECOND_MS);
+  const refused = await withinASecond(waiting);
   expect(refused.map(refusal)).toEqual(refused.map(() => "503 no_healthy_card"));
   expect(refused.every((answer) => Number(answer.header("retry-after")) >= 1)).toBe(true);
   expect(refusal(await line.ask({ service, key }))).toBe("503 no_healthy_card");
@@ -136,17 +148,9 @@ test("a card taken off a service while it runs for it: the run ends, nothing new
 });
 
 test("a service deleted while it runs and waits: what runs ends, those in line are told within a second, no slot is lost", async () => {
-  const service = await line.service();
-  const key = await line.key();
-  line.park.setService({ service_ms: 4_000 });
-  const running = await line.calls(12, { service, key });
-  await line.running(running);
-  const waiting = await line.calls(5, { service, key });
-  await eventually("five wait", async () => (await line.queued(service)) === 5);
+  const { service, key, running, waiting } = await fullHouse();
   await line.portico.admin("DELETE", `/services/${service.id}`);
-  const from = performance.now();
-  const refused = await answers(waiting);
-  expect(performance.now() - from).toBeLessThan(WITHIN_A_SECOND_MS);
+  const refused = await withinASecond(waiting);
   expect(refused.map(({ status }) => status)).toEqual(refused.map(() => 503));
   expect(tally(await answers(running))).toEqual({ 200: 12 });
   expect((await line.ask({ service, key })).status).toBe(404);

@@ -1,7 +1,7 @@
 import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
 import { LEASE_RENEW_MS } from "../../durable-objects/protocol.ts";
-import { Lease } from "../../worker/dispatch.ts";
+import { Lease } from "../../worker/lease.ts";
 import {
   attemptAt,
   claim,
@@ -70,7 +70,7 @@ test("Every method of an object can be called twice with the same attempt id and
   expect(await first.lease.release(failed)).toEqual({ released: true });
   expect(await second.lease.release(failed)).toEqual({ released: true });
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 1 });
-  expect((await stub.status()).counters.released).toBe(1);
+  expect((await stub.status()).counters).toMatchObject({ claims: 1, done: 0, failed: 1, orphaned: 0 });
   expect(await stub.release(first.number, attempt.attempt, CLEAN)).toEqual({ released: true });
   expect(await stub.release(first.number, attempt.attempt, CLEAN)).toEqual({ released: false, why: "late" });
   expect(await stub.claim(attempt)).toEqual({ no: "ended" });
@@ -167,7 +167,7 @@ test.each([-1, 0, 0.5, 2 ** 53, Number.MAX_VALUE, Number.NaN])(
     expect(await stub.renew(forged, attempt.attempt)).toEqual({ renewed: false, why: "unknown" });
     expect(await stub.release(forged, attempt.attempt, CLEAN)).toEqual({ released: false, why: "unknown" });
     expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
-    expect((await stub.status()).counters).toMatchObject({ stale: 2, released: 0 });
+    expect((await stub.status()).counters).toMatchObject({ stale: 2, done: 0, failed: 0 });
     expect(await stub.release(number, attempt.attempt, CLEAN)).toEqual({ released: true });
   },
 );

@@ -30,7 +30,7 @@ test("Every lease ends: released, disposed, or reaped. Within one lease life of 
   passTime(LEASE_MS + 1);
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 2 });
-  expect((await stub.status()).counters).toMatchObject({ released: 1, reaped: 1, drained: 0 });
+  expect((await stub.status()).counters).toMatchObject({ done: 1, orphaned: 2, reaped: 1, drained: 0 });
   passTime(DRAIN_MS - LEASE_MS);
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });

@@ -156,6 +156,8 @@ test("a card that is out is tried again by one request when its time is over", a
   if (card === undefined) throw new Error("one card");
   await reconfigure(card, { listings: [listing(pool.service, { breaker })] });
   await run(card.stub, attemptAt(pool.service), FAILED);
+  // The only card is never out on suspicion alone: the next request tries it, and proves it.
+  await run(card.stub, { ...attemptAt(pool.service), pressed: true }, FAILED);
   await eventually(async () => {
     const early = await enter(pool);
     const reply = await early.reply();

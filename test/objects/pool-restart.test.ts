@@ -125,7 +125,7 @@ test("a claim that was offered before the Pool's restart is a run that the Pool 
   await next.ticket.declined(offered, "full");
   expect(await queued(pool)).toBe(1);
   await lease.release(CLEAN);
-  expect(await next.replyAtOnce()).toEqual({ kind: "offer", card });
+  expect(await next.replyAtOnce()).toMatchObject({ kind: "offer", card });
 });
 
 test("a Pool and its Cards that restart together lose no slot and give none twice", async () => {

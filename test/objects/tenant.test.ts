@@ -2,6 +2,7 @@ import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { eventually, evict, fresh, passTime } from "./objects.ts";
+import { Caller, makePool } from "./pools.ts";
 
 const RATE = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
 const DAY_MS = 86_400_000;
@@ -178,4 +179,50 @@ test("a month's quota is never exceeded, and what came to nothing is given back"
   expect(await stub.admit({ ...request(), results: 3 }, limits)).toMatchObject({ ok: false, quota: 5 });
   expect(await stub.admit({ ...request(), results: 2 }, limits)).toMatchObject({ ok: true });
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false, quota: 5 });
+});
+
+test("a request that has not ended is where its Pool has it, with what it waits for", async () => {
+  const pool = await makePool([{ slots: 1 }]);
+  const stub = tenant();
+  const [first, second] = [new Caller(pool), new Caller(pool)];
+  for (const { entry } of [first, second])
+    await stub.admit({ ...request(entry.request), service: pool.service }, { ...RATE });
+  await first.enter();
+  await first.start();
+  await second.enter();
+  expect(await stub.request(first.entry.request)).toMatchObject({ state: "running", on: null, position: null });
+  const waiting = { state: "queued", on: "slots_busy", position: 1 };
+  expect(await stub.request(second.entry.request)).toMatchObject(waiting);
+});
+
+test("a request that its Pool has not known for 30 s is lost: it has failed, and costs nothing", async () => {
+  const pool = await makePool();
+  const stub = tenant();
+  passTime(0);
+  const lost = { ...request(), service: pool.service };
+  await stub.admit(lost, RATE);
+  passTime(60_001);
+  expect(await stub.request(lost.id)).toMatchObject({ state: "running" });
+  passTime(29_999);
+  expect(await stub.request(lost.id)).toMatchObject({ state: "running" });
+  passTime(1);
+  expect(await stub.request(lost.id)).toMatchObject({ state: "failed", status: null });
+  await stub.record(lost.id, "succeeded", 200, [], "all");
+  expect(await stub.request(lost.id)).toMatchObject({ state: "failed" });
+});
+
+test("lost requests are found by the Tenant's own alarm, and their quota is given back", async () => {
+  const pool = await makePool();
+  const stub = tenant();
+  const limits = { requestsPerMinute: 1e6, burst: 1e6, resultsPerMonth: 2 };
+  passTime(0);
+  await stub.admit({ ...request(), service: pool.service, results: 2 }, limits);
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
+  await eventually(async () => expect(await countRows(stub)).toBe(1));
+  passTime(60_001);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
+  passTime(60_000);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await stub.admit({ ...request(), results: 2 }, limits)).toMatchObject({ ok: true });
 });

@@ -33,7 +33,7 @@ class Watched {
   }
 
   get state(): string {
-    return gate(this.health, this.now).state;
+    return gate(this.health, this.limits, this.now).state;
   }
 
   /** Starts a run if the gate lets it; gives its name. */
@@ -62,11 +62,11 @@ class Watched {
   /** Fails until it is out; gives for how long. */
   knockOut(): number {
     while (this.state === "closed") this.run("failed");
-    return gate(this.health, this.now).untilAt - this.now;
+    return gate(this.health, this.limits, this.now).untilAt - this.now;
   }
 
   heal(): void {
-    this.now = Math.max(this.now, gate(this.health, this.now).untilAt);
+    this.now = Math.max(this.now, gate(this.health, this.limits, this.now).untilAt);
     this.run("ok");
   }
 }
@@ -113,7 +113,7 @@ test("an open gate lets nobody through before its time, and then exactly one unt
     const card = new Watched(some);
     let trial: string | null = null;
     for (const step of list) {
-      const { state, untilAt } = gate(card.health, card.now);
+      const { state, untilAt } = gate(card.health, card.limits, card.now);
       const before = [...card.running];
       take(card, step);
       const started = card.running.find((name) => !before.includes(name)) ?? null;
@@ -132,7 +132,7 @@ test("whatever happens, a card that has healed is back within its longest time o
     const card = new Watched(some);
     for (const step of list) take(card, step);
     while (card.running.length > 0) card.end(card.running[0] ?? "", "nothing");
-    const { state, untilAt } = gate(card.health, card.now);
+    const { state, untilAt } = gate(card.health, card.limits, card.now);
     if (state === "open") expect(untilAt - card.now).toBeLessThanOrEqual(GROWN_MAX * some.failTimeoutMs);
     card.heal();
     expect(card.state).toBe("closed");
@@ -150,11 +150,11 @@ test("success of the trial closes the gate, failure opens it again for as long",
     card.now += 1;
     expect(card.state).toBe("half_open");
     expect(card.run("failed")).toBe(true);
-    expect(gate(card.health, card.now)).toMatchObject({ state: "open", untilAt: card.now + out });
+    expect(gate(card.health, card.limits, card.now)).toMatchObject({ state: "open", untilAt: card.now + out });
   }
   card.now += out;
   card.run("ok");
-  expect(gate(card.health, card.now)).toEqual({ state: "closed", untilAt: 0, reason: null });
+  expect(gate(card.health, card.limits, card.now)).toEqual({ state: "closed", untilAt: 0, reason: null });
 });
 
 test("a trial without a verdict lets the next one try", () => {
@@ -170,11 +170,11 @@ test("a run that began before the gate opened neither closes it nor prolongs it"
   const card = new Watched();
   const [slow, slower, slowest] = [card.start() ?? "", card.start() ?? "", card.start() ?? ""];
   card.knockOut();
-  const opened = gate(card.health, card.now);
+  const opened = gate(card.health, card.limits, card.now);
   card.now += 10_000;
   card.end(slow, "ok");
   card.end(slower, "failed");
-  expect(gate(card.health, card.now)).toEqual(opened);
+  expect(gate(card.health, card.limits, card.now)).toEqual(opened);
   card.now += TIMEOUT_MS;
   const trial = card.start() ?? "";
   card.end(slowest, "failed");
@@ -209,9 +209,9 @@ test("a clock that goes back by an hour holds no card out for that hour", () => 
   const card = new Watched();
   card.knockOut();
   card.now -= HOUR_MS;
-  expect(gate(card.health, card.now)).toMatchObject({ state: "half_open", untilAt: card.now });
+  expect(gate(card.health, card.limits, card.now)).toMatchObject({ state: "half_open", untilAt: card.now });
   card.run("failed");
-  expect(gate(card.health, card.now)).toMatchObject({ state: "open", untilAt: card.now + TIMEOUT_MS });
+  expect(gate(card.health, card.limits, card.now)).toMatchObject({ state: "open", untilAt: card.now + TIMEOUT_MS });
 });
 
 test("failures of before a clock went back are no older than now", () => {
@@ -229,4 +229,39 @@ test("slow is not broken: successes, and failures that lie apart, never open a g
     card.now += TIMEOUT_MS / 2;
     expect(card.run(i % 2 === 0 ? "failed" : "ok")).toBe(true);
   }
+});
+
+test("a card whose last runs failed runs no more at once than it may still fail, until one succeeds", () => {
+  const card = new Watched();
+  const most = () => gate(card.health, card.limits, card.now).most;
+  expect(most()).toBeUndefined();
+  card.run("failed");
+  expect(most()).toBe(2);
+  card.run("failed");
+  expect(most()).toBe(1);
+  card.run("ok");
+  expect(most()).toBeUndefined();
+  card.run("failed");
+  expect(card.state).toBe("open");
+});
+
+test("caution ends with the failures it rests on", () => {
+  const card = new Watched();
+  card.run("failed");
+  card.run("failed");
+  card.now += TIMEOUT_MS;
+  expect(gate(card.health, card.limits, card.now).most).toBeUndefined();
+});
+
+test("a card is out on suspicion until its trial has failed, and then it is proven", () => {
+  const card = new Watched();
+  card.knockOut();
+  const isProven = () => gate(card.health, card.limits, card.now).proven;
+  expect(isProven()).toBe(false);
+  card.now += TIMEOUT_MS;
+  card.run("failed");
+  expect(isProven()).toBe(true);
+  card.heal();
+  card.knockOut();
+  expect(isProven()).toBe(false);
 });

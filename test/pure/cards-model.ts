@@ -79,7 +79,10 @@ export class CardsModel {
     const known = this.cards.get(card);
     if (known?.report == null || known.refused || !this.takesWork(card)) return 0;
     const free = known.report.slots - known.report.held.length - known.pending.size;
-    return this.gate(card) === "closed" ? free : Math.min(free, 1 - known.pending.size);
+    if (this.gate(card) !== "closed") return Math.min(free, 1 - known.pending.size);
+    const running = known.report.held.filter((held) => held.service === SERVICE && held.state === "leased").length;
+    const most = known.report.gates[SERVICE]?.most ?? known.report.slots;
+    return Math.min(free, most - running - known.pending.size);
   }
 
   best(tried: string[]): string | null {

@@ -39,6 +39,9 @@ const gate: fc.Arbitrary<Gate> = fc.record({
   state: fc.constantFrom("closed", "closed", "closed", "open", "half_open", "trial"),
   untilAt: fc.integer({ min: NOW - 1_000, max: NOW + 100_000 }),
   reason: fc.constant("origin_reset"),
+  // Pressing is tested apart (shut-cards.test.ts).
+  proven: fc.constant(true),
+  most: fc.integer({ min: 1, max: 3 }),
 });
 const held = fc.uniqueArray(
   fc

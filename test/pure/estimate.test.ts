@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { learn, startMs, type Times } from "../../durable-objects/estimate.ts";
+import { known, learn, startMs, type Times } from "../../durable-objects/estimate.ts";
 import type { Observed } from "../../durable-objects/protocol.ts";
 
 /** Runs that weigh alike before the mean begins to forget. */
@@ -10,7 +10,7 @@ const ms = fc.integer({ min: 0, max: 600_000 });
 const runs = fc.array(fc.record({ firstByteMs: ms, totalMs: ms }), { minLength: 1, maxLength: 200, size: "max" });
 
 function learned(seen: Observed[]): Times {
-  const times = seen.reduce<Times | null>(learn, null);
+  const times = seen.reduce<Times | null>((before, one, at) => learn(before, one, at), null);
   if (times === null) throw new Error("nothing was seen");
   return times;
 }
@@ -50,7 +50,7 @@ test("whatever was learned before, a hundred runs of one length are believed to 
 });
 
 test("the wait grows with those ahead and shrinks with the slots; the next in line waits for one slot of many", () => {
-  const times: Times = { firstByteMs: 100, totalMs: 1_200, count: 1 };
+  const times: Times = { firstByteMs: 100, totalMs: 1_200, count: 1, at: 0 };
   expect(startMs(times, 0, 12)).toBe(100);
   expect(startMs(times, 11, 12)).toBe(1_200);
   expect(startMs(times, 0, 1)).toBe(1_200);
@@ -64,5 +64,13 @@ test("the wait grows with those ahead and shrinks with the slots; the next in li
 
 test("with nothing learned, or without a slot, nothing is estimated", () => {
   expect(startMs(null, 3, 12)).toBeNull();
-  expect(startMs({ firstByteMs: 1, totalMs: 1, count: 1 }, 3, 0)).toBeNull();
+  expect(startMs({ firstByteMs: 1, totalMs: 1, count: 1, at: 0 }, 3, 0)).toBeNull();
+});
+
+test("nobody is refused by an estimate that ten minutes have not confirmed, so that it can move again", () => {
+  const times = learn(null, { firstByteMs: 5_000, totalMs: 5_000 }, 1_000);
+  expect(known(times, 601_000)).toBe(times);
+  expect(known(times, 601_001)).toBeNull();
+  expect(known(learn(times, { firstByteMs: 10, totalMs: 10 }, 601_001), 601_001)).not.toBeNull();
+  expect(known(null, 0)).toBeNull();
 });

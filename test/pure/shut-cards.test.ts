@@ -8,7 +8,7 @@ const NOW = 1_000_000_000;
 const HOUR_MS = 3_600_000;
 const SERVICE = "portrait";
 
-const open = (untilAt: number, reason = "origin_reset"): Gate => ({ state: "open", untilAt, reason });
+const open = (untilAt: number, reason = "origin_reset"): Gate => ({ state: "open", untilAt, reason, proven: true });
 
 function told(cards: Cards, card: string, gate: Gate | null, now: number, more: Partial<CardReport> = {}): void {
   const gates = gate === null ? {} : { [SERVICE]: gate };
@@ -81,4 +81,46 @@ test("a clock that trembles lets nobody through early", () => {
     },
   );
   fc.assert(property, { numRuns: 200 });
+});
+
+/** Out because runs failed; no trial has failed yet. */
+const suspected = (untilAt = NOW + 30_000): Gate => ({ ...open(untilAt), proven: false });
+
+test("never more than half of a pool is out on suspicion: the one that would be too many is tried at once, by one", () => {
+  const closed: Gate = { state: "closed", untilAt: 0, reason: null };
+  const cards = pool({ a: suspected(), b: suspected(), c: closed, d: closed });
+  expect(["a", "b"].map((card) => cards.isPressed(card))).toEqual([false, false]);
+  told(cards, "c", suspected(), NOW + 1);
+  expect(cards.isPressed("c")).toBe(true);
+  cards.offered("d", "one", "t1", NOW);
+  expect(cards.best([], NOW)).toBe("c");
+  cards.offered("c", "two", "t1", NOW);
+  expect(cards.best([], NOW)).toBe("d");
+  // It truly fails: then it is out, however many are.
+  told(cards, "c", open(NOW + 30_000), NOW + 2);
+  expect(cards.isPressed("c")).toBe(false);
+  told(cards, "d", open(NOW + 30_000), NOW + 2);
+  expect(cards.health(NOW)).toBe("none");
+});
+
+test("whatever fails in whatever order, not more than half are out on suspicion alone", () => {
+  const step = fc.record({
+    card: fc.constantFrom("a", "b", "c", "d", "e"),
+    how: fc.constantFrom("sick", "bad", "well"),
+  });
+  const property = fc.property(fc.array(step, { maxLength: 40, size: "max" }), (steps) => {
+    const closed: Gate = { state: "closed", untilAt: 0, reason: null };
+    const cards = pool({ a: closed, b: closed, c: closed, d: closed, e: closed });
+    const gates = new Map(["a", "b", "c", "d", "e"].map((card) => [card, closed]));
+    for (const [seq, { card, how }] of steps.entries()) {
+      const gate = how === "well" ? closed : how === "bad" ? open(NOW + 60_000) : suspected();
+      gates.set(card, gate);
+      told(cards, card, gate, NOW + 1 + seq);
+      const out = [...gates].filter(([name, { state }]) => state === "open" && !cards.isPressed(name));
+      const suspects = out.filter(([name]) => gates.get(name)?.proven === false);
+      expect(suspects.length).toBeLessThanOrEqual(2);
+      if (gate.proven === false && out.length > 2) expect(cards.isPressed(card)).toBe(true);
+    }
+  });
+  fc.assert(property, { numRuns: 500 });
 });

@@ -9,16 +9,14 @@
  *
  * With `child: true` the runtime is a process of its own that `kill9` kills; `mf` is null then.
  */
-import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import type { Miniflare } from "miniflare";
 import { inject } from "vitest";
 import { Admin } from "../../local/admin.ts";
-import { ROOT } from "../../local/root.ts";
+import { startDoorProcess } from "../../local/door-process.ts";
 import { startRuntime } from "../../local/runtime.ts";
 import { loadSecrets } from "../../local/secrets.ts";
 import { SERVICES } from "../../local/seed.ts";
@@ -26,7 +24,6 @@ import { takeStateDir } from "../../local/state.ts";
 import { type Park, type ParkOptions, startPark } from "../../sim/park.ts";
 import { descendantsOf, ended } from "./processes.ts";
 
-const READY_MS_MAX = 30_000;
 const KILLED_MS_MAX = 3_000;
 /** Short enough that a test does not wait for a picture, long enough that requests meet. */
 const SPEED = 0.1;
@@ -182,15 +179,7 @@ function cannotKill(): Promise<void> {
 }
 
 async function startChild(stateDir: string, port: number, { vars = {} }: PorticoOptions): Promise<Run> {
-  const args = [join(ROOT, "local/serve.ts"), stateDir, String(port), inject("bundle")];
-  const child = spawn(process.execPath, args, {
-    cwd: ROOT,
-    env: { ...process.env, PORTICO_VARS: JSON.stringify(vars) },
-    // The channel's end tells the child that the tests are gone.
-    stdio: ["ignore", "pipe", "inherit", "ipc"],
-  });
-  const ready = await readReady(child);
-  child.stdout?.resume();
+  const { child, port: own } = await startDoorProcess(stateDir, port, inject("bundle"), vars);
   const end = async (signal: NodeJS.Signals) => {
     const below = descendantsOf(child.pid ?? 0);
     const gone = once(child, "exit");
@@ -200,20 +189,5 @@ async function startChild(stateDir: string, port: number, { vars = {} }: Portico
       if (!(await ended(pid, KILLED_MS_MAX))) throw new Error(`process ${pid} outlived the runtime that started it`);
     }
   };
-  return { port: ready.port, mf: null, stop: () => end("SIGTERM"), kill9: () => end("SIGKILL") };
-}
-
-async function readReady(child: ChildProcess): Promise<{ port: number }> {
-  if (child.stdout === null) throw new Error("no output to read");
-  const lines = createInterface({ input: child.stdout });
-  const timer = setTimeout(() => child.kill("SIGKILL"), READY_MS_MAX);
-  try {
-    for await (const line of lines) {
-      const ready: { port: number } = JSON.parse(line);
-      return ready;
-    }
-  } finally {
-    clearTimeout(timer);
-  }
-  throw new Error("the runtime ended before it was ready");
+  return { port: own, mf: null, stop: () => end("SIGTERM"), kill9: () => end("SIGKILL") };
 }

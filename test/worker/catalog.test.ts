@@ -3,7 +3,8 @@ import { expect, test } from "vitest";
 import { listed, serviceOf, target } from "../../worker/catalog.ts";
 import type { ServiceRow } from "../../worker/db/queries.ts";
 import { isRefusal } from "../../worker/refusal.ts";
-import { completeService, type Service } from "../../worker/service.ts";
+import { completeService } from "../../worker/kinds.ts";
+import type { Service } from "../../worker/service.ts";
 
 const ORIGIN = "https://portico.example";
 

@@ -1,10 +1,12 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Ask, Fields, FormPart } from "../../worker/ask.ts";
+import type { Ask } from "../../worker/ask.ts";
+import type { Fields, FormPart } from "../../worker/fields.ts";
 import { Room } from "../../worker/buffers.ts";
 import type { ServiceRow } from "../../worker/db/queries.ts";
 import { fingerprint } from "../../worker/fingerprint.ts";
-import { completeService, type ServicePut } from "../../worker/service.ts";
+import { completeService } from "../../worker/kinds.ts";
+import type { ServicePut } from "../../worker/service.ts";
 
 const KEY = /^[0-9a-f]{64}$/;
 

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Fields, FormPart } from "../../worker/ask.ts";
+import type { Fields, FormPart } from "../../worker/fields.ts";
 import { fieldRefusal } from "../../worker/rules.ts";
 
 const BOUNDS = { width: 2048, text: 5, "nested.count": 3, note: 4 };

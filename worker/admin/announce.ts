@@ -25,8 +25,6 @@ async function tell(who: string, work: () => Promise<void>, untold: string[]): P
     await work();
   } catch (error) {
     untold.push(who);
-    console.error(
-      JSON.stringify({ event: "provision_failed", who, error: error instanceof Error ? error.message : String(error) }),
-    );
+    console.error(JSON.stringify({ event: "provision_failed", who, error: String(error) }));
   }
 }

@@ -14,7 +14,7 @@ export async function checkedBody<S extends z.ZodType>(
   schema: S,
   emptyIsObject: boolean,
 ): Promise<{ ok: true; body: z.output<S> } | Refusal> {
-  const body = await readBody(request, { max: ADMIN_BODY_BYTES_MAX, checked: true });
+  const body = await readBody(request, { max: ADMIN_BODY_BYTES_MAX });
   if (isRefusal(body)) {
     return body.reason === "body_too_large" ? { ...body, facts: { max_mb: ADMIN_BODY_BYTES_MAX / MIB } } : body;
   }

@@ -17,7 +17,7 @@ export async function attempt<T>(change: () => Promise<Changed<T>>): Promise<T |
     const outcome = await change();
     if (outcome === "taken") return invalid("route", "is another service's route");
     if (outcome !== "stale") return outcome;
-    await new Promise((resolve) => setTimeout(resolve, Math.random() * PAUSE_MS_MAX));
+    await scheduler.wait(Math.random() * PAUSE_MS_MAX);
   }
   // The nearest reason for "somebody else is changing this": worth trying again at once.
   return refuse("idempotency_in_flight", { retryAfterMs: 1000 });

@@ -1,7 +1,7 @@
 /** The admin API: its table of calls, mounted at /admin. Whoever is no operator learns nothing here, not even a 404. */
 import { type Context, Hono } from "hono";
 import { renderRefusal } from "../dialects/native.ts";
-import { isRefusal, refuse } from "../refusal.ts";
+import { isRefusal, notAllowed, refuse } from "../refusal.ts";
 import type { App } from "../trace.ts";
 import { cardRoutes } from "./cards.ts";
 import { keyRoutes } from "./keys.ts";
@@ -39,6 +39,5 @@ async function nothing(c: Context<App>, allow: string[] | null): Promise<Respons
   if (isRefusal(operator)) return renderRefusal(operator, c.get("trace"));
   if (allow === null) return renderRefusal(refuse("not_found"), c.get("trace"));
   const methods = allow.includes("GET") ? [...allow, "HEAD"].join(", ") : allow.join(", ");
-  const facts = { method: c.req.method, allow: methods };
-  return renderRefusal(refuse("method_not_allowed", { facts, headers: { allow: methods } }), c.get("trace"));
+  return renderRefusal(notAllowed(c.req.method, methods), c.get("trace"));
 }

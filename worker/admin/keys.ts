@@ -7,7 +7,7 @@ import type { KeyRow } from "../db/queries.ts";
 import { config, type Env } from "../env.ts";
 import { makeKey } from "../keys.ts";
 import { isRefusal, refuse } from "../refusal.ts";
-import { KeyCreate, KeyPatch, KeyRotate } from "../service.ts";
+import { KeyCreate, KeyPatch, KeyRotate } from "../tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { invalid } from "./body.ts";
 import { listOf, page, PageQuery, positionOf } from "./page.ts";

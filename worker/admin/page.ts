@@ -33,7 +33,7 @@ export function positionOf<P extends Position>(
   if (cursor === undefined) return { at: null };
   let value: unknown;
   try {
-    value = JSON.parse(atob(cursor.replaceAll("-", "+").replaceAll("_", "/")));
+    value = JSON.parse(new TextDecoder().decode(Uint8Array.fromBase64(cursor, { alphabet: "base64url" })));
   } catch {
     return invalid("cursor", "is not one of ours");
   }
@@ -55,5 +55,6 @@ export function page<Row>(
 }
 
 function cursorOf(position: Position): string {
-  return btoa(JSON.stringify(position)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  const text = new TextEncoder().encode(JSON.stringify(position));
+  return text.toBase64({ alphabet: "base64url", omitPadding: true });
 }

@@ -67,10 +67,8 @@ export async function serve(c: Context<App>, row: Route): Promise<Response> {
   const trace = c.get("trace");
   const answer = await answerTo(c, row);
   if (isRefusal(answer)) return renderRefusal(answer, trace);
-  const headers = new Headers({ "cache-control": "no-store" });
-  if (answer.body === null) return new Response(null, { status: answer.status, headers });
-  headers.set("content-type", "application/json");
-  return new Response(JSON.stringify(answer.body), { status: answer.status, headers });
+  const { status, body } = answer;
+  return body === null ? new Response(null, { status }) : Response.json(body, { status });
 }
 
 async function answerTo(c: Context<App>, row: Route): Promise<Answer | Refusal> {

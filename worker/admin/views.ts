@@ -2,7 +2,9 @@
 import { z } from "zod";
 import type { AuditRow } from "../db/list-queries.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "../db/queries.ts";
-import { CardStateName, DEFAULT_LIMITS, Id, Limits, Scope, Service } from "../service.ts";
+import { Id } from "../schema-parts.ts";
+import { CardStateName, Service } from "../service.ts";
+import { DEFAULT_LIMITS, Limits, Scope } from "../tenant.ts";
 
 export const Time = z.string().meta({ format: "date-time", description: "ISO 8601, UTC." });
 

@@ -7,7 +7,8 @@
 import { eq, inArray, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
 import type { Service } from "../service.ts";
-import { type Base, type Change, commit, type Outcome } from "./commit.ts";
+import type { Base } from "./base.ts";
+import { type Change, commit, type Outcome } from "./commit.ts";
 import type { CardRow, ListingRow, ServiceRow } from "./queries.ts";
 import { cards, listings, services } from "./schema.ts";
 

@@ -1,8 +1,9 @@
 /** What operators change of tenants and their keys. */
 import { and, asc, eq, lte, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
-import type { Limits, Scope } from "../service.ts";
-import { type Change, commit, db, type Outcome } from "./commit.ts";
+import type { Limits, Scope } from "../tenant.ts";
+import { db } from "./base.ts";
+import { type Change, commit, type Outcome } from "./commit.ts";
 import type { KeyRow, TenantRow } from "./queries.ts";
 import { answers, keys, results, tenants } from "./schema.ts";
 

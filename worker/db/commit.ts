@@ -5,8 +5,8 @@
  */
 import { type SQL, sql } from "drizzle-orm";
 import type { BatchItem } from "drizzle-orm/batch";
-import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
 import type { Env } from "../env.ts";
+import { type Base, db } from "./base.ts";
 import { audit } from "./schema.ts";
 
 /** What the audit log keeps of a change. */
@@ -23,10 +23,7 @@ export interface Change {
 /** `stale`: what the change was computed from has changed meanwhile; read again. `taken`: another service has the route. */
 export type Outcome = "done" | "stale" | "taken";
 
-export type Base = DrizzleD1Database & { $client: D1Database };
 type Write = BatchItem<"sqlite">;
-
-export const db = (env: Env): Base => drizzle(env.DB);
 
 export async function commit(
   env: Env,

@@ -3,9 +3,9 @@
  * more than asked for, which tells that there is a next one.
  */
 import { and, asc, count, desc, eq, gt, gte, inArray, lt, type SQL, sql } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/d1";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import type { Env } from "../env.ts";
+import { BOUND_MAX, db } from "./base.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "./queries.ts";
 import { answers, audit, cards, keys, listings, services, tenants } from "./schema.ts";
 
@@ -14,25 +14,18 @@ export type AuditRow = typeof audit.$inferSelect;
 /** Most cards that one deployment carries: the cluster's status asks every one of them. */
 export const CARDS_MAX = 2000;
 
-/** D1 takes at most 100 bound parameters a query. */
-const BOUND_MAX = 90;
-
-const db = (env: Env) => drizzle(env.DB);
-
 export async function cardById(env: Env, id: string): Promise<CardRow | null> {
   return (await db(env).select().from(cards).where(eq(cards.id, id)).get()) ?? null;
 }
 
 export async function cardsByIds(env: Env, ids: string[]): Promise<CardRow[]> {
-  const rows: CardRow[] = [];
-  for (let i = 0; i < ids.length; i += BOUND_MAX) {
-    rows.push(
-      ...(await db(env)
-        .select()
-        .from(cards)
-        .where(inArray(cards.id, ids.slice(i, i + BOUND_MAX)))),
-    );
-  }
+  return inTurns(ids, (some) => db(env).select().from(cards).where(inArray(cards.id, some)));
+}
+
+/** The rows for many ids, as many ids at once as D1 takes. */
+async function inTurns<Row>(ids: string[], rowsOf: (some: string[]) => Promise<Row[]>): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (let i = 0; i < ids.length; i += BOUND_MAX) rows.push(...(await rowsOf(ids.slice(i, i + BOUND_MAX))));
   return rows;
 }
 
@@ -61,14 +54,14 @@ export async function countCards(env: Env): Promise<number> {
 /** Listings of these cards, or of these services. */
 export async function listingsOf(env: Env, by: "card" | "service", ids: string[]): Promise<ListingRow[]> {
   const column = by === "card" ? listings.cardId : listings.serviceId;
-  const rows: ListingRow[] = [];
-  for (let i = 0; i < ids.length; i += BOUND_MAX) {
-    const some = inArray(column, ids.slice(i, i + BOUND_MAX));
-    rows.push(
-      ...(await db(env).select().from(listings).where(some).orderBy(asc(listings.serviceId), asc(listings.cardId))),
-    );
-  }
-  return rows;
+  const order = [asc(listings.serviceId), asc(listings.cardId)];
+  return inTurns(ids, (some) =>
+    db(env)
+      .select()
+      .from(listings)
+      .where(inArray(column, some))
+      .orderBy(...order),
+  );
 }
 
 /** Everything that the cluster's status is computed from: services, and the cards they list. */

@@ -2,9 +2,10 @@
  * Named questions to D1 that a request's way asks. Nothing outside this folder holds query verbs.
  */
 import { and, eq, inArray } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/d1";
 import type { Env } from "../env.ts";
-import type { Limits, Scope, Service } from "../service.ts";
+import type { Service } from "../service.ts";
+import type { Limits, Scope } from "../tenant.ts";
+import { BOUND_MAX, db } from "./base.ts";
 import { answers, cards, keys, listings, results, services, tenants } from "./schema.ts";
 
 export type CardRow = typeof cards.$inferSelect;
@@ -17,11 +18,6 @@ export type KeyRow = Omit<typeof keys.$inferSelect, "scopes"> & { scopes: Scope[
 
 /** Most services that one deployment carries: the whole list is held by every isolate. */
 export const SERVICES_MAX = 1000;
-
-/** D1 takes at most 100 bound parameters a query. */
-const BOUND_MAX = 90;
-
-const db = (env: Env) => drizzle(env.DB);
 
 const asService = (row: typeof services.$inferSelect) => row as ServiceRow;
 

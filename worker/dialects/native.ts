@@ -21,7 +21,6 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
   const headers = new Headers(refusal.headers);
   headers.set("content-type", trace.problem ? "application/problem+json" : "application/json");
   headers.set("content-language", trace.language);
-  headers.set("cache-control", "no-store");
   const retryAfter = retryAfterSeconds(refusal, Math.random());
   if (retryAfter !== null) headers.set("retry-after", String(retryAfter));
   if (refusal.reason === "quota") headers.set("x-should-retry", "false");

@@ -35,6 +35,8 @@ const RequestState = z
     id: z.string(),
     service: z.string(),
     state: z.enum(["queued", "running", "succeeded", "failed", "canceled"]),
+    waiting_on: z.enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"]).nullable(),
+    queue_position: z.int().nullable().meta({ description: "1: next." }),
     status: z.int().nullable().meta({ description: "The answer's status." }),
     results: z.array(
       z.object({ id: z.string(), url: z.string(), content_type: z.string(), bytes: z.int(), sha256: z.string() }),

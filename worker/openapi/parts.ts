@@ -59,7 +59,7 @@ export const RUN_HEADERS: Headers = {
   "X-Portico-Card": header("The card that ran it."),
   "RateLimit-Policy": header("The tenant's limits."),
   RateLimit: header("What is left of them."),
-  Link: header('URL of each finished image, `rel="enclosure"`.'),
+  Link: header('URL of each finished image or sound, `rel="enclosure"`.'),
 };
 
 const errorOf = new Map<number, ZodOpenApiResponseObject>();

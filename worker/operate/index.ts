@@ -4,7 +4,7 @@ import { park } from "../db/list-queries.ts";
 import { renderRefusal } from "../dialects/native.ts";
 import type { Env } from "../env.ts";
 import { openApiDocument } from "../openapi.ts";
-import { refuse } from "../refusal.ts";
+import { notAllowed } from "../refusal.ts";
 import type { App } from "../trace.ts";
 import { clusterStatus } from "./cluster.ts";
 import { docsPage } from "./docs.ts";
@@ -28,16 +28,13 @@ async function gatherStatus(env: Env) {
 
 const CALLS: Record<string, (c: Context<App>) => Response | Promise<Response>> = {
   // Touches nothing: it says that the Worker answers, and nothing else.
-  "/health": () =>
-    new Response("healthy\n", {
-      headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" },
-    }),
+  "/health": () => new Response("healthy\n", { headers: { "content-type": "text/plain; charset=utf-8" } }),
   "/ready": async (c) => {
     const ready = await recentReadiness(c.env);
-    return json(ready, ready.status === "ready" ? 200 : 503);
+    return Response.json(ready, { status: ready.status === "ready" ? 200 : 503 });
   },
-  "/cluster/status": async (c) => json(await recentStatus(c.env), 200),
-  "/openapi.json": () => json(openApiDocument(), 200),
+  "/cluster/status": async (c) => Response.json(await recentStatus(c.env)),
+  "/openapi.json": () => Response.json(openApiDocument()),
   "/docs": () => docsPage(),
 };
 
@@ -45,15 +42,5 @@ export const operateApp = new Hono<App>();
 
 for (const [path, answer] of Object.entries(CALLS)) {
   operateApp.get(path, answer);
-  operateApp.all(path, (c) => {
-    const facts = { method: c.req.method, allow: "GET, HEAD" };
-    return renderRefusal(refuse("method_not_allowed", { facts, headers: { allow: "GET, HEAD" } }), c.get("trace"));
-  });
-}
-
-function json(value: object, status: number): Response {
-  return new Response(JSON.stringify(value), {
-    status,
-    headers: { "content-type": "application/json", "cache-control": "no-store" },
-  });
+  operateApp.all(path, (c) => renderRefusal(notAllowed(c.req.method, "GET, HEAD"), c.get("trace")));
 }

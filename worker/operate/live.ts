@@ -1,6 +1,7 @@
 /** What the objects say this moment: many asked at once, bounded in number and time. Who does not answer is left out. */
 import type { CardStatus, PoolStatus } from "../../durable-objects/protocol.ts";
 import type { Env } from "../env.ts";
+import { unlessLate } from "../until.ts";
 
 /** Objects asked at the same time. */
 const ASKED_AT_ONCE = 20;
@@ -38,17 +39,9 @@ export async function within<T>(
   ms: number,
   work: () => Promise<T>,
 ): Promise<{ ok: true; value: T } | { ok: false; why: string }> {
-  let timer: ReturnType<typeof setTimeout> | null = null;
-  const late = new Promise<{ ok: false; why: string }>((resolve) => {
-    timer = setTimeout(resolve, ms, { ok: false, why: `no answer in ${ms} ms` });
-  });
   const answered = (async () => ({ ok: true as const, value: await work() }))().catch((error: unknown) => ({
     ok: false as const,
     why: error instanceof Error ? error.message : String(error),
   }));
-  try {
-    return await Promise.race([answered, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return (await unlessLate(answered, Date.now() + ms)) ?? { ok: false, why: `no answer in ${ms} ms` };
 }

@@ -49,12 +49,21 @@ function everywhere(services: string[], cards: CardRow[]): Park {
 }
 
 function cardsSay(...reports: CardReport[]): Map<string, CardStatus> {
-  const counters = { claims: 0, released: 0, reaped: 0, refused: 0, drained: 0, late: 0, stale: 0 };
+  const counters = { claims: 0, done: 0, failed: 0, orphaned: 0, reaped: 0, refused: 0, drained: 0, late: 0, stale: 0 };
   return new Map(reports.map((one) => [one.card, { report: one, heartbeat: null, counters, leases: [] }]));
 }
 
 function poolsSay(queued: Record<string, number>, reports: CardReport[] = []): Map<string, PoolStatus> {
-  const rest = { version: 1, paused: false, oldestWaitMs: 0, reports, serviceMs: null, refused: {}, admitted: 0 };
+  const rest = {
+    version: 1,
+    waitingFor: {},
+    paused: false,
+    oldestWaitMs: 0,
+    reports,
+    serviceMs: null,
+    refused: {},
+    admitted: 0,
+  };
   return new Map(Object.entries(queued).map(([service, n]) => [service, { service, queued: n, ...rest }]));
 }
 

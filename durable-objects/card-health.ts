@@ -1,0 +1,61 @@
+/** A card's health, service by service (breaker.ts), kept in its storage. */
+import { abandoned, failed, gate, type Health, HEALTHY, succeeded, tried } from "./breaker.ts";
+import type { CardStore } from "./card-store.ts";
+import type { Attempt, ClaimNo, Ending, Gate, Listing } from "./protocol.ts";
+
+type Breaker = Listing["breaker"];
+
+export class CardHealth {
+  readonly #store: CardStore;
+  /** The limits of a service that lists the card. */
+  readonly #limits: (service: string) => Breaker | undefined;
+  readonly #health: Map<string, Health>;
+
+  constructor(store: CardStore, limits: (service: string) => Breaker | undefined) {
+    this.#store = store;
+    this.#limits = limits;
+    this.#health = store.health();
+  }
+
+  gate(service: string, now: number): Gate {
+    const limits = this.#limits(service) ?? { maxFails: 1, failTimeoutMs: 0 };
+    return gate(this.#of(service), limits, now);
+  }
+
+  /** Why the service gets no slot here now, with so many of its requests running; or null. */
+  shut({ service, pressed }: Attempt, running: number, now: number): ClaimNo | null {
+    const { state, untilAt, most, proven } = this.gate(service, now);
+    if (state === "open" && pressed && !proven) return null;
+    if (state === "open" || state === "trial") return { no: "ejected", untilAt };
+    return most !== undefined && running >= most ? { no: "full" } : null;
+  }
+
+  /** A run begins; behind a gate that is not closed it is the one that tries the card. */
+  begun({ service, attempt }: Attempt, now: number): void {
+    if (this.gate(service, now).state !== "closed") this.#set(service, tried(this.#of(service), attempt));
+  }
+
+  judge(service: string, attempt: string, ending: Ending, now: number): void {
+    const before = this.#of(service);
+    const limits = this.#limits(service);
+    if (ending.health === "ok") this.#set(service, succeeded(before, attempt, now));
+    else if (ending.health === "failed" && limits !== undefined)
+      this.#set(service, failed(before, limits, attempt, ending.reason ?? "failed", now));
+    else this.#set(service, abandoned(before, attempt));
+  }
+
+  /** A run ended without a verdict. */
+  abandoned({ service, attempt }: { service: string; attempt: string }): void {
+    this.#set(service, abandoned(this.#of(service), attempt));
+  }
+
+  #of(service: string): Health {
+    return this.#health.get(service) ?? HEALTHY;
+  }
+
+  #set(service: string, health: Health): void {
+    if (health === this.#of(service)) return;
+    this.#health.set(service, health);
+    this.#store.keepHealth(service, health);
+  }
+}

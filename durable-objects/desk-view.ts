@@ -1,0 +1,28 @@
+/** What a Pool's desk shows of its tickets. */
+import type { Desk } from "./desk.ts";
+import type { PoolStatus, Presence } from "./protocol.ts";
+
+/** How many wait, and for what. */
+export function waitingFor(desk: Desk): PoolStatus["waitingFor"] {
+  const counts: PoolStatus["waitingFor"] = {};
+  for (const ticket of desk.tickets) {
+    if (ticket.phase !== "waiting") continue;
+    const reason = desk.reasonOf(ticket);
+    counts[reason] = (counts[reason] ?? 0) + 1;
+  }
+  return counts;
+}
+
+/** Which of these requests are here: in line, or on a card. */
+export function present(desk: Desk, requests: ReadonlySet<string>): Presence["requests"] {
+  const found: Presence["requests"] = {};
+  const running = { state: "running", on: null, position: null } as const;
+  for (const { held } of desk.cards.reports())
+    for (const { request, state } of held) if (state === "leased" && requests.has(request)) found[request] = running;
+  for (const ticket of desk.tickets) {
+    const { request } = ticket.entry;
+    if (!requests.has(request)) continue;
+    found[request] = ticket.phase === "running" ? running : { state: "queued", ...desk.waitingOn(ticket) };
+  }
+  return found;
+}

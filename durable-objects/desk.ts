@@ -1,0 +1,409 @@
+/**
+ * The Pool's desk: the life of its tickets. What happens outside (time, cards that are asked, records) is handed in.
+ *
+ * A ticket is
+ *   waiting    in the line (waiting-room.ts), or following a leader that asked for the same (runs.ts)
+ *   offered    a card is held for it for OFFER_MS, pending in the counts (choose-card.ts)
+ *   missed     it did not claim in time: out of line until it speaks again
+ *   running    it said that the Card said yes
+ *   over       told, refused, finished, left
+ *
+ * Kept here: invariants 4, 5, 6 and 8 of DESIGN.md.
+ */
+import * as admission from "./admission.ts";
+import { type Budget, earn, newBudget, spend } from "./budget.ts";
+import { Cards } from "./choose-card.ts";
+import type { Clock } from "./clock.ts";
+import { learn, type Times } from "./estimate.ts";
+import { Following } from "./following.ts";
+import { Lookout } from "./lookout.ts";
+import type {
+  CardReport,
+  ClaimNo,
+  Entry,
+  Finish,
+  Observed,
+  OfferReply,
+  PoolConfig,
+  PoolRefusal,
+  WaitingOn,
+} from "./protocol.ts";
+import { calm, say, type TicketState } from "./ticket-state.ts";
+import { WaitingRoom } from "./waiting-room.ts";
+import { reasonToWait, type Waiting } from "./waiting-on.ts";
+
+/** An offer that is not claimed in this time goes to the next. */
+const OFFER_MS = 5_000;
+
+/** What a desk has done outside. */
+export interface Errands {
+  /** These cards are asked for their reports. */
+  ask(cards: string[]): void;
+  /** A caller left before its run began. */
+  departed(entry: Entry): void;
+  /** How long runs take is known better now. */
+  learned(times: Times): void;
+}
+
+export class Desk {
+  readonly #clock: Clock;
+  readonly #errands: Errands;
+  readonly #room = new WaitingRoom();
+  readonly #tickets = new Map<string, TicketState>();
+  readonly #following: Following;
+  readonly refused: Record<string, number> = {};
+  admitted = 0;
+  cards = new Cards("");
+  times: Times | null;
+  #config: PoolConfig | null = null;
+  #budget: Budget;
+  readonly #lookout: Lookout;
+
+  constructor(clock: Clock, errands: Errands, times: Times | null) {
+    this.#clock = clock;
+    this.#errands = errands;
+    this.times = times;
+    this.#budget = newBudget(clock.now());
+    const someoneWaits = (): boolean => this.#room.length > 0;
+    this.#following = new Following(clock, {
+      settle: (ticket, finish) => this.#settle(ticket, { kind: "told", finish }),
+      line: (ticket) => this.#backInLine(ticket),
+      pump: () => this.pump(),
+    });
+    this.#lookout = new Lookout(clock, someoneWaits, () => {
+      errands.ask(this.#lookout.some(this.cards.names()));
+      this.pump();
+    });
+  }
+
+  configure(config: PoolConfig): void {
+    if (this.#config?.service !== config.service || this.cards.names().length === 0)
+      this.cards = new Cards(config.service);
+    this.#config = config;
+    this.cards.configure(config.cards, this.#clock.now());
+    // A card that is gone from here no longer counts against a tenant's cap.
+    for (const tenant of new Set(this.#room.entries().map((entry) => entry.tenant))) this.#recap(tenant);
+    this.pump();
+  }
+
+  /** A place in line. Twice with one attempt is one place. */
+  enter(entry: Entry): TicketState {
+    const before = this.#tickets.get(entry.attempt);
+    if (before !== undefined) return before;
+    const ticket: TicketState = {
+      entry,
+      reply: null,
+      wake: null,
+      phase: "waiting",
+      card: null,
+      enteredAt: this.#clock.now(),
+      stop: null,
+      holders: 0,
+    };
+    this.#tickets.set(entry.attempt, ticket);
+    this.#admit(ticket);
+    return ticket;
+  }
+
+  /** A Card tells what became of its slots. */
+  report(report: CardReport): void {
+    const before = this.cards.reportOf(report.card)?.held ?? [];
+    if (!this.cards.report(report, this.#clock.now())) return;
+    const runs = new Set(report.held.filter((held) => held.state === "leased").map((held) => held.attempt));
+    for (const { attempt } of before) if (!runs.has(attempt)) this.#following.slotFreed(attempt);
+    this.pump();
+  }
+
+  /** Somebody waits, or did a moment ago. */
+  get attentive(): boolean {
+    return this.#lookout.attentive;
+  }
+
+  get queued(): number {
+    return this.#room.length + this.#following.count;
+  }
+
+  get oldestAt(): number | null {
+    return this.#room.oldestAt();
+  }
+
+  /** Who missed its offer has its place back when it asks for another. */
+  asked(ticket: TicketState): void {
+    if (ticket.phase !== "missed") return;
+    this.#backInLine(ticket);
+    this.pump();
+  }
+
+  /** Late or not: the Card said yes. */
+  claimed(ticket: TicketState, number: number): void {
+    if ((ticket.phase !== "offered" && ticket.phase !== "missed") || ticket.card === null) return;
+    calm(ticket);
+    const now = this.#clock.now();
+    // Its offer was taken back, yet the slot is its own.
+    if (ticket.phase === "missed") this.cards.offered(ticket.card, ticket.entry.attempt, ticket.entry.tenant, now);
+    ticket.phase = "running";
+    this.admitted++;
+    if (ticket.entry.avoid.length === 0) this.#budget = earn(this.#budget, now);
+    if (!this.cards.claimed(ticket.card, ticket.entry.attempt, number, now)) return;
+    // A run that was over before this word of it came has left a slot free.
+    this.#recap(ticket.entry.tenant);
+    this.pump();
+  }
+
+  declined(ticket: TicketState, card: string, no: ClaimNo["no"]): void {
+    if ((ticket.phase !== "offered" && ticket.phase !== "missed") || ticket.card !== card) return;
+    if (ticket.phase === "offered") this.#withdraw(ticket);
+    this.cards.refused(card);
+    if (no !== "unlisted") this.#errands.ask([card]);
+    this.#backInLine(ticket);
+    this.pump();
+    // The counts were wrong that let it in: now it is a newcomer who has to wait.
+    if (this.#room.has(ticket.entry.attempt) && !ticket.entry.again) this.#refuseUnlessRoom(ticket);
+  }
+
+  /** The same request under a new attempt: its place is that of its arrival. False: no more retries for now. */
+  retry(ticket: TicketState, attempt: string, avoid: string[]): boolean {
+    if (ticket.phase === "over") return true;
+    if (ticket.entry.attempt === attempt) return true;
+    // A claim that came to nothing has tried no card: it costs no retry.
+    if (avoid.length > ticket.entry.avoid.length) {
+      const { ok, budget } = spend(this.#budget, this.#clock.now());
+      this.#budget = budget;
+      if (!ok) return false;
+    }
+    if (ticket.phase === "offered") this.#withdraw(ticket);
+    this.#room.leave(ticket.entry.attempt);
+    this.#tickets.delete(ticket.entry.attempt);
+    const before = ticket.entry.attempt;
+    ticket.entry = { ...ticket.entry, attempt, avoid, again: true };
+    this.#tickets.set(attempt, ticket);
+    this.#following.rename(before, attempt);
+    this.#backInLine(ticket);
+    this.pump();
+    return true;
+  }
+
+  finished(ticket: TicketState, finish: Finish, observed: Observed | null): void {
+    if (ticket.phase === "over") return;
+    this.#learn(observed);
+    const wasOffered = ticket.phase === "offered";
+    if (wasOffered) this.#withdraw(ticket);
+    this.#over(ticket);
+    if (wasOffered) this.pump();
+    this.#following.ended(ticket.entry.attempt, finish);
+  }
+
+  /** How a run ended whose ticket was lost with a restart. */
+  orphanFinished(attempt: string, finish: Finish, observed: Observed | null): void {
+    this.#learn(observed);
+    this.#following.over(attempt);
+    this.#following.ended(attempt, finish);
+  }
+
+  /** The holder is gone, or says that it goes. */
+  left(ticket: TicketState): void {
+    if (ticket.phase === "over") return;
+    const wasRunning = ticket.phase === "running";
+    if (!wasRunning) this.#errands.departed(ticket.entry);
+    if (ticket.phase === "offered") this.#withdraw(ticket);
+    this.#over(ticket);
+    this.#following.left(ticket, wasRunning);
+    this.pump();
+  }
+
+  reasonOf({ entry }: TicketState): WaitingOn {
+    return reasonToWait(this.#config, this.cards, entry, this.#clock.now());
+  }
+
+  waitingOn(ticket: TicketState): Waiting {
+    const { attempt } = ticket.entry;
+    const position = this.#room.has(attempt) ? this.#room.ahead(attempt) + 1 : 1;
+    return { on: this.reasonOf(ticket), position };
+  }
+
+  /** All that are in line or on a card. */
+  get tickets(): Iterable<TicketState> {
+    return this.#tickets.values();
+  }
+
+  /** Gives out what is free, in the order of the line, until nothing is free or nobody suits. */
+  pump(): void {
+    const now = this.#clock.now();
+    if (this.#config === null) return;
+    if (this.#room.length > 0 && this.cards.health(now) === "none")
+      this.#refuseAll(admission.unhealthy(this.#hall(this.#config, now)));
+    if (this.#config.paused) return;
+    for (;;) {
+      // Whatever moved a tenant's count, its cap is right before it is looked at.
+      for (const tenant of this.cards.changed()) this.#recap(tenant);
+      const match = this.#room.next((entry) => this.cards.best(entry.avoid, now));
+      if (match === null) break;
+      this.#offer(match.entry, match.found, now);
+    }
+    if (this.#room.length > 0) this.#lookout.wakeAt(this.cards.nextTrial(now).at);
+  }
+
+  // Private
+
+  #hall(config: PoolConfig, now: number): admission.Hall {
+    return { config, room: this.#room, followers: this.#following, cards: this.cards, times: this.times, now };
+  }
+
+  /**
+   * A newcomer: (1) an older configuration than the asker's; (2) somebody runs the same: follow; (3) nothing takes
+   * work, or it cannot make its deadline; (4) in line; (5) offered at once, or (6) no room or no time.
+   */
+  #admit(ticket: TicketState): void {
+    const { entry } = ticket;
+    const config = this.#config;
+    const now = this.#clock.now();
+    // (1)
+    if (config === null || config.version < entry.version) {
+      this.#settle(ticket, { kind: "behind", version: config?.version ?? 0 });
+      return;
+    }
+    const hall = this.#hall(config, now);
+    // (2)
+    if (entry.fingerprint !== null && this.#following.join(ticket, entry.fingerprint, this.cards)) {
+      this.#refuseOrWatch(ticket, entry.again ? null : admission.crowd(this.#hall(config, now), entry));
+      return;
+    }
+    // (3)
+    const shut = entry.again ? null : (admission.shut(hall) ?? admission.hopeless(hall, entry));
+    if (shut !== null) {
+      this.#refuse(ticket, shut);
+      return;
+    }
+    // (4)
+    this.#room.enter(entry);
+    this.#recap(entry.tenant);
+    if (entry.fingerprint !== null) this.#following.lead(ticket, entry.fingerprint);
+    // (5)
+    this.pump();
+    if (ticket.phase !== "waiting") return;
+    // (6)
+    this.#watch(ticket);
+    if (!entry.again) this.#refuseUnlessRoom(ticket);
+  }
+
+  /** Who waits must find room, and have the time. */
+  #refuseUnlessRoom(ticket: TicketState): void {
+    if (this.#config === null) return;
+    const hall = this.#hall(this.#config, this.#clock.now());
+    const refusal = this.#crowded(ticket, hall) ?? admission.late(hall, ticket.entry);
+    if (refusal !== null) this.#refuse(ticket, refusal);
+  }
+
+  #refuseOrWatch(ticket: TicketState, refusal: PoolRefusal | null): void {
+    if (refusal === null) this.#watch(ticket);
+    else this.#refuse(ticket, refusal);
+  }
+
+  /** Too many, and nobody stands behind whose place it may take. */
+  #crowded({ entry }: TicketState, hall: admission.Hall): PoolRefusal | null {
+    const crowd = admission.crowd(hall, entry);
+    if (crowd !== null) return crowd;
+    const full = admission.full(hall);
+    if (full === null) return null;
+    // The newcomer stands in line already; its share is counted without it.
+    this.#room.leave(entry.attempt);
+    const displaced = this.#room.displaced(entry.tenant, hall.config.queue.max);
+    this.#room.enter(entry);
+    this.#recap(entry.tenant);
+    const victim = displaced === null ? undefined : this.#tickets.get(displaced);
+    if (victim === undefined) return full;
+    this.#refuse(victim, full);
+    return null;
+  }
+
+  /** Sees to it that a waiting ticket leaves in time. */
+  #watch(ticket: TicketState): void {
+    if (ticket.phase !== "waiting" || this.#config === null) return;
+    const now = this.#clock.now();
+    const until = Math.min(ticket.enteredAt + this.#config.queue.timeoutMs, ticket.entry.deadlineAt ?? Infinity);
+    ticket.stop = this.#clock.after(Math.max(0, until - now), () => {
+      if (ticket.phase !== "waiting" || this.#config === null) return;
+      this.#refuse(ticket, admission.waitedOut(this.#hall(this.#config, this.#clock.now()), ticket.entry));
+    });
+    // Until now some cards took their time to tell.
+    if (this.#lookout.watch()) this.#errands.ask(this.#lookout.some(this.cards.names()));
+  }
+
+  /** Those who follow go before their leader: else each of them in turn would lead only to be refused. */
+  #refuseAll(refusal: PoolRefusal): void {
+    for (const { attempt } of this.#room.entries()) {
+      const ticket = this.#tickets.get(attempt);
+      for (const follower of this.#following.of(attempt)) this.#refuse(follower, refusal);
+      if (ticket !== undefined) this.#refuse(ticket, refusal);
+    }
+  }
+
+  #offer(entry: Entry, card: string, now: number): void {
+    const ticket = this.#tickets.get(entry.attempt);
+    this.#room.grant(entry.attempt);
+    if (ticket === undefined) return;
+    const pressed = this.cards.isPressed(card);
+    this.cards.offered(card, entry.attempt, entry.tenant, now);
+    this.#recap(entry.tenant);
+    calm(ticket);
+    ticket.phase = "offered";
+    ticket.card = card;
+    ticket.stop = this.#clock.after(OFFER_MS, () => {
+      if (ticket.phase !== "offered") return;
+      this.#withdraw(ticket);
+      ticket.phase = "missed";
+      ticket.reply = null;
+      this.pump();
+    });
+    say(ticket, { kind: "offer", card, pressed });
+  }
+
+  #backInLine(ticket: TicketState): void {
+    calm(ticket);
+    ticket.phase = "waiting";
+    ticket.card = null;
+    ticket.reply = null;
+    this.#room.enter(ticket.entry);
+    this.#recap(ticket.entry.tenant);
+    this.#watch(ticket);
+  }
+
+  /** Takes an offer back from a ticket. */
+  #withdraw(ticket: TicketState): void {
+    if (ticket.card !== null) this.cards.withdrawn(ticket.card, ticket.entry.attempt, this.#clock.now());
+    this.#room.refund(ticket.entry.tenant);
+    this.#recap(ticket.entry.tenant);
+  }
+
+  /** A tenant's slots changed: it may have come below its cap, or up to it. */
+  #recap(tenant: string): void {
+    const concurrent = this.#room.concurrentOf(tenant);
+    if (concurrent !== null) this.#room.cap(tenant, this.cards.holding(tenant) >= concurrent);
+  }
+
+  #refuse(ticket: TicketState, refusal: PoolRefusal): void {
+    this.refused[refusal.reason] = (this.refused[refusal.reason] ?? 0) + 1;
+    this.#settle(ticket, { kind: "refused", refusal });
+    this.#following.left(ticket, false);
+  }
+
+  /** The last word to a ticket. */
+  #settle(ticket: TicketState, reply: OfferReply): void {
+    this.#over(ticket);
+    say(ticket, reply);
+  }
+
+  #over(ticket: TicketState): void {
+    calm(ticket);
+    ticket.phase = "over";
+    this.#room.leave(ticket.entry.attempt);
+    this.#following.over(ticket.entry.attempt);
+    if (this.#tickets.get(ticket.entry.attempt) === ticket) this.#tickets.delete(ticket.entry.attempt);
+  }
+
+  #learn(observed: Observed | null): void {
+    if (observed === null) return;
+    this.times = learn(this.times, observed, this.#clock.now());
+    this.#errands.learned(this.times);
+  }
+}

@@ -1,0 +1,24 @@
+/** The holder's end of a lease: a hint when it is disposed, a word when it is released. */
+import { RpcTarget } from "cloudflare:workers";
+import type { Ending, LeaseRights, ReleaseReply, RenewReply } from "./protocol.ts";
+
+export class Lessee extends RpcTarget implements LeaseRights {
+  readonly #rights: LeaseRights & { vanish(): void };
+
+  constructor(rights: LeaseRights & { vanish(): void }) {
+    super();
+    this.#rights = rights;
+  }
+
+  renew(): Promise<RenewReply> {
+    return this.#rights.renew();
+  }
+
+  release(ending: Ending): Promise<ReleaseReply> {
+    return this.#rights.release(ending);
+  }
+
+  [Symbol.dispose](): void {
+    this.#rights.vanish();
+  }
+}

@@ -1,0 +1,31 @@
+/** A place in line as the desk has it. */
+import type { Entry, OfferReply } from "./protocol.ts";
+
+export interface TicketState {
+  entry: Entry;
+  phase: "waiting" | "offered" | "missed" | "running" | "over";
+  /** The card offered or claimed. */
+  card: string | null;
+  /** What the next `offer` call answers; null while there is nothing to say. */
+  reply: OfferReply | null;
+  /** Wakes the `offer` call that waits. */
+  wake: (() => void) | null;
+  enteredAt: number;
+  /** Stubs of it that are out: a repeated `enter` makes another. */
+  holders: number;
+  /** Calls off what time would do to it. */
+  stop: (() => void) | null;
+}
+
+/** What its holder hears next. */
+export function say(ticket: TicketState, reply: OfferReply): void {
+  ticket.reply = reply;
+  ticket.wake?.();
+  ticket.wake = null;
+}
+
+/** Time does nothing to it any more. */
+export function calm(ticket: TicketState): void {
+  ticket.stop?.();
+  ticket.stop = null;
+}

@@ -1,0 +1,20 @@
+/** Why a request waits, in the words that jobs, metrics and pages use. Pure. */
+import type { Cards } from "./choose-card.ts";
+import type { Entry, PoolConfig, WaitingOn } from "./protocol.ts";
+
+export interface Waiting {
+  on: WaitingOn;
+  /** 1: next. */
+  position: number;
+}
+
+export function reasonToWait(
+  config: PoolConfig | null,
+  cards: Cards,
+  { tenant, concurrent }: Entry,
+  now: number,
+): WaitingOn {
+  if (config?.paused) return "paused";
+  if (cards.health(now) !== "healthy") return "no_healthy_card";
+  return cards.holding(tenant) >= concurrent ? "tenant_cap" : "slots_busy";
+}

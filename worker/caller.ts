@@ -1,0 +1,19 @@
+/** Who asks, on every path that wants a tenant's key: known, named in the log, told their limits, and allowed to. */
+import { authenticate, type Caller, mayUse } from "./auth.ts";
+import type { Env } from "./env.ts";
+import { ratePolicy } from "./limits.ts";
+import { isRefusal, type Refusal } from "./refusal.ts";
+import type { Scope } from "./tenant.ts";
+import { timed, type Trace } from "./trace.ts";
+
+/** The caller, if the key has this scope. */
+export async function callerWith(
+  scope: Scope,
+  { request, env, trace }: { request: Request; env: Env; trace: Trace },
+): Promise<Caller | Refusal> {
+  const caller = await timed(trace, "auth", () => authenticate(request, env));
+  if (isRefusal(caller)) return caller;
+  trace.headers.set("ratelimit-policy", ratePolicy(caller));
+  Object.assign(trace.fields, { tenant: caller.tenant, key: caller.key });
+  return mayUse(caller, scope) ?? caller;
+}

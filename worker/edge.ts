@@ -1,0 +1,50 @@
+/** Copies at this edge location: so short-lived that a deletion, made elsewhere, reaches them within a minute. */
+
+/** Longest life of a copy, seconds: the contract's bound on a deletion is 60. */
+const LIFE_S_MAX = 55;
+/** What stands beside a copy's bytes, as JSON. */
+const BESIDE = "x-portico-beside";
+
+export interface Near<Beside> {
+  beside: Beside;
+  body: ReadableStream | null;
+  bytes: number;
+}
+
+/** Cache entries are named by URLs; this one is no route, so that nobody can ask for it. */
+const urlOf = (base: string, key: string) => `${base}/.edge/${key}`;
+
+/** The copy of what lies in R2 under this key, with what was put beside it; its body is the caller's to read or cancel. */
+export async function findNear<Beside>(base: string, key: string): Promise<Near<Beside> | null> {
+  const near = await caches.default.match(urlOf(base, key));
+  if (near === undefined) return null;
+  const beside = JSON.parse(near.headers.get(BESIDE) ?? "null") as Beside;
+  return { beside, body: near.body, bytes: Number(near.headers.get("content-length")) };
+}
+
+/** Puts a copy here; never later than what it is a copy of expires. */
+export async function keepNear(
+  base: string,
+  key: string,
+  bytes: Uint8Array | ArrayBuffer,
+  beside: { expiresAt: number | string },
+  now: number,
+): Promise<void> {
+  const life = Math.min(LIFE_S_MAX, Math.floor((Number(beside.expiresAt) - now) / 1000));
+  if (life < 1) return;
+  const headers = {
+    "cache-control": `max-age=${life}`,
+    "content-length": String(bytes.byteLength),
+    [BESIDE]: JSON.stringify(beside),
+  };
+  try {
+    await caches.default.put(urlOf(base, key), new Response(bytes, { headers }));
+  } catch (error) {
+    // R2 has it: who asks next gets it from there.
+    console.warn(JSON.stringify({ event: "edge_put_failed", error: String(error) }));
+  }
+}
+
+export async function forgetNear(base: string, key: string): Promise<void> {
+  await caches.default.delete(urlOf(base, key));
+}

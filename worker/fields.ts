@@ -1,0 +1,70 @@
+/** The fields of a body that is there as a whole: JSON or a form, parsed by the platform. */
+import { type Refusal, refuse } from "./refusal.ts";
+
+export type Fields = { kind: "json"; value: unknown } | { kind: "form"; parts: FormPart[] };
+export interface FormPart {
+  name: string;
+  filename: string | null;
+  type: string;
+  value: string | Uint8Array<ArrayBuffer>;
+}
+
+/** Parts that a form may have. */
+export const PARTS_MAX = 1000;
+export const MULTIPART = "multipart/form-data";
+export const URLENCODED = "application/x-www-form-urlencoded";
+
+export function isJson(mediaType: string | null): boolean {
+  return mediaType !== null && /^application\/(json|[\w.-]+\+json)$/.test(mediaType);
+}
+
+export function isForm(mediaType: string | null): boolean {
+  return mediaType === MULTIPART || mediaType === URLENCODED;
+}
+
+/** Null when it is neither JSON nor a form. */
+export async function parseFields(
+  bytes: Uint8Array<ArrayBuffer>,
+  mediaType: string | null,
+  contentType: string,
+): Promise<Fields | null | Refusal> {
+  if (isJson(mediaType)) return parseJson(bytes);
+  return isForm(mediaType) ? parseForm(bytes, contentType) : null;
+}
+
+function parseJson(bytes: Uint8Array): Fields | Refusal {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
+    return { kind: "json", value: JSON.parse(text) as unknown };
+  } catch (error) {
+    return malformedJson(error instanceof SyntaxError ? error.message.slice(0, 200) : "it is not UTF-8");
+  }
+}
+
+async function parseForm(bytes: Uint8Array<ArrayBuffer>, contentType: string): Promise<Fields | Refusal> {
+  try {
+    const form = await new Response(bytes, { headers: { "content-type": contentType } }).formData();
+    const parts: FormPart[] = [];
+    for (const [name, value] of form) {
+      if (parts.length === PARTS_MAX) return tooManyParts(name);
+      if (typeof value === "string") parts.push({ name, filename: null, type: "", value });
+      else
+        parts.push({ name, filename: value.name, type: value.type, value: new Uint8Array(await value.arrayBuffer()) });
+    }
+    return { kind: "form", parts };
+  } catch {
+    return malformedForm();
+  }
+}
+
+export function malformedJson(detail: string): Refusal {
+  return refuse("malformed_json", { param: "body", facts: { detail } });
+}
+
+export function malformedForm(): Refusal {
+  return refuse("invalid_field", { param: "body", facts: { detail: "is not a well-formed form" } });
+}
+
+export function tooManyParts(name: string): Refusal {
+  return refuse("invalid_field", { param: name, facts: { detail: `more than ${PARTS_MAX} parts` } });
+}

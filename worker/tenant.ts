@@ -1,0 +1,69 @@
+/** What a tenant and a key are: schemas and types, as in service.ts. No I/O. */
+import { z } from "zod";
+import { count, Id, says } from "./schema-parts.ts";
+
+const MILLION = 1_000_000;
+
+export const Limits = z.strictObject({
+  requests_per_minute: count(MILLION).meta(says("Default 600.")),
+  burst: count(MILLION).meta(says("Requests at once above that pace. Default 60.")),
+  concurrent: count(MILLION).meta(says("Slots held at once, per service; more requests wait. Default 6.")),
+  waiting: z.int().min(0).max(MILLION).meta(says("Requests in line, per service; more are refused. Default 100.")),
+  jobs_waiting: z.int().min(0).max(MILLION).meta(says("Default 1000.")),
+  results_per_month: z.int().min(0).max(MILLION).nullable().meta(says("Images or sounds a month; null is no limit.")),
+});
+export type Limits = z.infer<typeof Limits>;
+
+export const DEFAULT_LIMITS: Limits = {
+  requests_per_minute: 600,
+  burst: 60,
+  concurrent: 6,
+  waiting: 100,
+  jobs_waiting: 1000,
+  results_per_month: null,
+};
+
+const tenantName = z.string().trim().min(1).max(200);
+const weight = z
+  .number()
+  .min(0.01)
+  .max(1000)
+  .meta(says("Share of the slots when there are not enough for everybody. Default 1."));
+
+export const TenantCreate = z
+  .strictObject({ name: tenantName, limits: Limits.partial().optional(), weight: weight.optional() })
+  .meta({ id: "TenantCreate" });
+export const TenantPatch = z
+  .strictObject({
+    name: tenantName.optional(),
+    limits: Limits.partial().optional(),
+    weight: weight.optional(),
+    state: z.enum(["active", "disabled"]).optional(),
+  })
+  .meta({ id: "TenantPatch" });
+
+export const Scope = z.enum(["infer", "jobs", "results", "usage"]);
+export type Scope = z.infer<typeof Scope>;
+
+export const KeyCreate = z
+  .strictObject({
+    name: z.string().max(200).optional(),
+    scopes: z.array(Scope).min(1).optional(),
+    services: z.array(Id).min(1).max(1000).optional(),
+    expires_at: z.iso.datetime({ offset: true }).optional(),
+  })
+  .meta({ id: "KeyCreate" });
+export const KeyPatch = z
+  .strictObject({
+    name: z.string().max(200).nullable().optional(),
+    scopes: z.array(Scope).min(1).nullable().optional(),
+    services: z.array(Id).min(1).max(1000).nullable().optional(),
+    expires_at: z.iso.datetime({ offset: true }).nullable().optional(),
+    state: z.enum(["active", "disabled"]).optional(),
+  })
+  .meta({ id: "KeyPatch" });
+export const KeyRotate = z
+  .strictObject({
+    overlap_s: z.int().min(0).max(31_536_000).optional().meta(says("How long the old key works on. Default 0.")),
+  })
+  .meta({ id: "KeyRotate" });
