@@ -90,6 +90,13 @@ const paint = (body: Buffer, headers: Record<string, string> = JSON_TYPE, target
 
 const part = (name: string, value: string, more = "") =>
   Buffer.from(`--${BOUNDARY}\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n${value}\r\n`);
+const form = (text: string) =>
+  Buffer.concat([
+    part("spk_id", "a"),
+    part("prompt_wav", "w".repeat(20 * MB), '; filename="a.wav"'),
+    part("tts_text", text),
+    Buffer.from(`--${BOUNDARY}--\r\n`),
+  ]);
 
 /** Sends half of a request. */
 const halfSent = async (body: Buffer) => {
@@ -222,13 +229,6 @@ describe("refused before a slot is taken, and before an origin hears of it:", ()
   });
 
   test("a form of 20 MB with a text too long, and none with one that is not", async () => {
-    const form = (text: string) =>
-      Buffer.concat([
-        part("spk_id", "a"),
-        part("prompt_wav", "w".repeat(20 * MB), '; filename="a.wav"'),
-        part("tts_text", text),
-        Buffer.from(`--${BOUNDARY}--\r\n`),
-      ]);
     const refused = await paint(form("好".repeat(5_001)), MULTIPART, "/f/inference_zero_shot");
     expect(refusalOf(refused)).toBe("400 invalid_request invalid_request_error invalid_field");
     expect(errorOf(refused).param).toBe("tts_text");
@@ -267,7 +267,7 @@ test("a body that is lost on its way is our fault, and no card's", async () => {
   await bucket.delete(await inputs());
   await letGo();
   const answer = await call.answer();
-  expect(refusalOf(answer)).toBe("500 internal internal_error null");
+  expect(refusalOf(answer)).toBe("500 internal internal_error internal");
   expect(errorOf(answer).started).toBe("no");
   expect(origin.seen).toHaveLength(1);
   expectOk(await door.ask("/one/txt2img", { json: picture() }));

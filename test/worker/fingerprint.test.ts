@@ -1,3 +1,4 @@
+import { env } from "cloudflare:workers";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Ask } from "../../worker/ask.ts";
@@ -7,6 +8,7 @@ import type { ServiceRow } from "../../worker/db/queries.ts";
 import { fingerprint } from "../../worker/fingerprint.ts";
 import { completeService } from "../../worker/kinds.ts";
 import type { ServicePut } from "../../worker/service.ts";
+import { Spooled } from "../../worker/spool.ts";
 
 const KEY = /^[0-9a-f]{64}$/;
 
@@ -162,10 +164,19 @@ test("what cannot be cached says why", async () => {
     keyOf({ as: "read" }),
     keyOf({ method: "PUT" }),
     keyOf({ body: stream, fields: null }),
+    keyOf({ body: new Spooled(env.RESULTS, "inputs/x", 9e6, () => undefined), fields: null }),
     keyOf({ body: { kind: "none" }, fields: null }),
     keyOf({ directives: { noStore: true, noCache: false, onlyIfCached: false } }),
   ]);
-  expect(reasons).toEqual(["cache_disabled", "not_a_run", "not_post", "body_streamed", "no_body", "no_store"]);
+  expect(reasons).toEqual([
+    "cache_disabled",
+    "not_a_run",
+    "not_post",
+    "body_streamed",
+    "body_spooled",
+    "no_body",
+    "no_store",
+  ]);
 });
 
 test("an image has a key only with an explicit whole seed that is not negative, given or as declared", async () => {
