@@ -1,7 +1,7 @@
 /** Stage 3: have we got it. Two layers: the edge location's copies, then R2 under `<scope>/answers/<fingerprint>`. */
-import { findNear } from "./edge.ts";
-import type { Env } from "./env.ts";
+import { findNear, readNear } from "./edge.ts";
 import { settled } from "./pending.ts";
+import type { Running } from "./run.ts";
 
 export interface Stored {
   status: number;
@@ -29,7 +29,11 @@ export interface AnswerMeta {
 export const answerKey = (scope: string, fingerprint: string) => `${scope}/answers/${fingerprint}`;
 
 /** The stored answer, if there is one that is fresh; `expired` when the one there is over. */
-export async function lookUp(env: Env, base: string, key: string, now: number): Promise<Stored | "expired" | null> {
+export async function lookUp(
+  { env, base, ctx }: Pick<Running, "env" | "base" | "ctx">,
+  key: string,
+  now: number,
+): Promise<Stored | "expired" | null> {
   await settled(key);
   const near = await findNear<AnswerMeta>(base, key);
   if (near !== null && Number(near.beside.expiresAt) > now) return stored(near.beside, near.body, near.bytes);
@@ -41,7 +45,7 @@ export async function lookUp(env: Env, base: string, key: string, now: number): 
     await object.body.cancel();
     return "expired";
   }
-  return stored(meta, object.body, object.size);
+  return stored(meta, await readNear(base, object, meta, (work) => ctx.waitUntil(work)), object.size);
 }
 
 function stored(meta: AnswerMeta, body: ReadableStream | null, bytes: number): Stored {

@@ -4,7 +4,6 @@
  */
 import type { Finish, Observed } from "../durable-objects/protocol.ts";
 import type { Line } from "./dispatch.ts";
-import { keepNear } from "./edge.ts";
 import { finishOf } from "./finish.ts";
 import type { Lease } from "./lease.ts";
 import { type Call, callOrigin, failure, type Failure, isFailure } from "./origin.ts";
@@ -18,7 +17,7 @@ import { Watch } from "./watch.ts";
 
 /** An origin sees the end of a cancelled call a moment after us; only then its slot is free. */
 const CANCEL_SEEN_MS = 100;
-const NOTHING_KEPT: Kept = { results: [], answer: null };
+const NOTHING_KEPT: Kept = { results: [], answer: false };
 
 export async function runOnCard(running: Running, line: Line, lease: Lease): Promise<Answer | Failure> {
   if (running.gone.aborted) {
@@ -131,7 +130,7 @@ class CardRun {
 
   /** What is kept of an answer, and the keeping of it. */
   #keep(whole: Whole, found: Piece[]): { planned: Plan; kept: Promise<Kept> } {
-    const { env, ctx, ask, caller, trace, print, base, replace } = this.#running;
+    const { env, ctx, ask, caller, trace, print, replace } = this.#running;
     const nothing = found.length === 0 && !(print.cacheable && whole.status === 200);
     if (ask.directives.noStore || nothing || whole.status >= 300)
       return { planned: { results: [], answer: null }, kept: Promise.resolve(NOTHING_KEPT) };
@@ -139,13 +138,7 @@ class CardRun {
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
     const keeping = { ask, tenant: caller.tenant, requestId: trace.id, later, answer };
     const planned = plan(keeping, whole, found);
-    const work = keep(env, keeping, planned, whole, found);
-    const copy = async (): Promise<void> => {
-      const kept = await work;
-      if (kept.answer !== null) await keepNear(base, kept.answer.key, whole.bytes, kept.answer.meta, Date.now());
-    };
-    later(copy());
-    return { planned, kept: work };
+    return { planned, kept: keep(env, keeping, planned, whole, found) };
   }
 
   /** Handed on as it comes; the slot is free at the origin's end, the result is kept after it. */
@@ -162,11 +155,7 @@ class CardRun {
       await this.#release(failed);
       const kept = bytes === null ? NOTHING_KEPT : await this.#keepStream({ status, headers, bytes, endKnown });
       const finish: Finish =
-        failed !== null
-          ? { kind: "failed", reason: failed.reason }
-          : kept.answer === null
-            ? { kind: "alone" }
-            : { kind: "stored" };
+        failed !== null ? { kind: "failed", reason: failed.reason } : { kind: kept.answer ? "stored" : "alone" };
       await this.#line.finished(finish, complete ? { firstByteMs, totalMs } : null);
       const state = complete ? "succeeded" : failed?.reason === "client_gone" ? "canceled" : "failed";
       record(

@@ -1,5 +1,9 @@
 /** Copies at this edge location: so short-lived that a deletion, made elsewhere, reaches them within a minute. */
 
+import { Room } from "./buffers.ts";
+
+/** What is larger goes from R2 to its reader without a copy. */
+const COPY_BYTES_MAX = 16 * 1024 * 1024;
 /** Longest life of a copy, seconds: the contract's bound on a deletion is 60. */
 const LIFE_S_MAX = 55;
 /** What stands beside a copy's bytes, as JSON. */
@@ -22,8 +26,31 @@ export async function findNear<Beside>(base: string, key: string): Promise<Near<
   return { beside, body: near.body, bytes: Number(near.headers.get("content-length")) };
 }
 
+/**
+ * What lies in R2, for a reader, with a copy put here for those who come after; what is too large for that, or finds no
+ * room in memory now, goes through as it comes.
+ */
+export async function readNear(
+  base: string,
+  object: R2ObjectBody,
+  beside: { expiresAt: number | string },
+  later: (work: Promise<unknown>) => void,
+): Promise<ReadableStream> {
+  const room = new Room();
+  // Once for the reader, once for the copy.
+  if (object.size > COPY_BYTES_MAX || !room.grow(2 * object.size)) return object.body;
+  try {
+    const bytes = await object.arrayBuffer();
+    later(keepNear(base, object.key, bytes, beside, Date.now()).finally(() => room.free()));
+    return new Response(bytes).body as ReadableStream;
+  } catch (error) {
+    room.free();
+    throw error;
+  }
+}
+
 /** Puts a copy here; never later than what it is a copy of expires. */
-export async function keepNear(
+async function keepNear(
   base: string,
   key: string,
   bytes: Uint8Array | ArrayBuffer,

@@ -7,7 +7,7 @@ import type { Kept } from "./store.ts";
 const SHARED_BYTES_MAX = 64 * 1024;
 
 export function finishOf(whole: Whole, kept: Kept): Finish {
-  if (kept.answer !== null) return { kind: "stored" };
+  if (kept.answer) return { kind: "stored" };
   if (whole.status < 400 || whole.bytes.byteLength > SHARED_BYTES_MAX) return { kind: "alone" };
   return {
     kind: "answer",

@@ -11,12 +11,12 @@ import { keep, plan } from "./store.ts";
 export async function findStored(
   running: Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">,
 ): Promise<Stored | "expired" | null> {
-  const { env, ask, print, caller, trace, base, ctx } = running;
+  const { env, ask, print, caller, trace, ctx } = running;
   if (!print.cacheable) return null;
   const now = Date.now();
-  const own = await lookUp(env, base, answerKey(caller.tenant, print.key), now);
+  const own = await lookUp(running, answerKey(caller.tenant, print.key), now);
   if ((own !== null && own !== "expired") || print.scope !== "shared") return own;
-  const shared = await lookUp(env, base, answerKey("shared", print.key), now);
+  const shared = await lookUp(running, answerKey("shared", print.key), now);
   if (shared === null || shared === "expired" || shared.body === null) return shared ?? own;
   const bytes = new Uint8Array(await new Response(shared.body).arrayBuffer());
   const whole: Whole = { status: shared.status, headers: shared.headers, bytes, endKnown: true };

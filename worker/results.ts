@@ -3,11 +3,12 @@ import { hasCredential } from "./auth.ts";
 import { answerKey } from "./cache.ts";
 import { callerWith } from "./caller.ts";
 import { forgetResult } from "./db/queries.ts";
-import { findNear, forgetNear, keepNear } from "./edge.ts";
+import { findNear, forgetNear, readNear } from "./edge.ts";
 import { config, type Env } from "./env.ts";
 import { settled } from "./pending.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
+import { recorded } from "./rows.ts";
 import { type Result, resultKey, resultOf } from "./store.ts";
 import { timed, type Trace } from "./trace.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
@@ -15,8 +16,6 @@ import { type ByteRange, isNotModified, preconditionFailed, requestedRange } fro
 const ID = /^[0-9A-Za-z]{8,64}$/;
 /** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for again after these pauses. */
 const LOOK_AGAIN_MS = [100, 300];
-/** Larger results are streamed from R2 without an edge copy. */
-const EDGE_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface Asking {
   request: Request;
@@ -74,10 +73,8 @@ async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found |
   const object = await env.RESULTS.get(resultKey(id));
   if (object === null) return null;
   const result = resultOf(id, object);
-  if (object.size > EDGE_BYTES_MAX) return { result, body: object.body, near: false };
-  const bytes = await object.arrayBuffer();
-  ctx.waitUntil(keepNear(base, resultKey(id), bytes, result, Date.now()));
-  return { result, body: new Response(bytes).body, near: false };
+  const body = await readNear(base, object, result, (work) => ctx.waitUntil(work));
+  return { result, body, near: false };
 }
 
 async function answerWith(asking: Asking, { result, body, near }: Found): Promise<Response | Refusal> {
@@ -169,6 +166,7 @@ export async function deleteResult(asking: Asking): Promise<Response | Refusal> 
   const result = object === null ? null : resultOf(id, object);
   if (result === null || result.tenant !== caller.tenant) return refuse("not_found");
   const answers = await answersOf(env, result);
+  await recorded();
   await env.RESULTS.delete([resultKey(id), ...answers]);
   await forgetResult(env, result.tenant, id, answers);
   await Promise.all([resultKey(id), ...answers].map((key) => forgetNear(base, key)));

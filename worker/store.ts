@@ -4,12 +4,13 @@
  */
 import type { Ask } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./cache.ts";
-import { type AnswerRow, recordResults, type ResultRow } from "./db/queries.ts";
+import type { AnswerRow, ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
 import { sha256 } from "./fingerprint.ts";
 import { randomText } from "./keys.ts";
 import { pend, settled } from "./pending.ts";
 import type { Piece, Whole } from "./pieces.ts";
+import { recordSoon } from "./rows.ts";
 
 /** Tries of one write, and the pause between them. */
 const WRITE_TRIES = 3;
@@ -33,8 +34,8 @@ export interface Keeping {
 
 export interface Kept {
   results: ResultRow[];
-  /** The answer is stored, with what stands beside it; null when it is not. */
-  answer: { key: string; meta: AnswerMeta } | null;
+  /** The answer itself is stored. */
+  answer: boolean;
 }
 
 /** What is going to be kept: said with the answer, before it lies in R2. */
@@ -86,22 +87,13 @@ async function write(
     if (answer !== null && answer.shared !== null)
       writes.push(putAnswer(env, answer.shared, whole, { ...meta, results: "" }, replace));
     await Promise.all(writes);
-    keeping.later(recordRows(env, rows, answer === null ? [] : answerRows(keeping, answer, whole, meta, now)));
-    return { results: rows, answer: answer === null ? null : { key: answer.own, meta } };
+    keeping.later(recordSoon(env, rows, answer === null ? [] : answerRows(keeping, answer, whole, meta, now)));
+    return { results: rows, answer: answer !== null };
   } catch (error) {
     console.error(
       JSON.stringify({ event: "store_failed", request: keeping.requestId, service: service.id, error: String(error) }),
     );
-    return { results: [], answer: null };
-  }
-}
-
-/** The rows are for lists and ageing alone: everything that a reader needs stands beside the bytes in R2. */
-async function recordRows(env: Env, rows: ResultRow[], kept: AnswerRow[]): Promise<void> {
-  try {
-    await repeated(() => recordResults(env, rows, kept));
-  } catch (error) {
-    console.error(JSON.stringify({ event: "rows_lost", results: rows.map((row) => row.id), error: String(error) }));
+    return { results: [], answer: false };
   }
 }
 

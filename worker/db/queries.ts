@@ -1,7 +1,7 @@
 /**
  * Named questions to D1 that a request's way asks. Nothing outside this folder holds query verbs.
  */
-import { and, eq, inArray } from "drizzle-orm";
+import { and, eq, inArray, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
 import type { Service } from "../service.ts";
 import type { Limits, Scope } from "../tenant.ts";
@@ -74,11 +74,18 @@ export async function cardTokenHash(env: Env, cardId: string): Promise<string | 
 /** Records finished results and the stored answers that hold them. Twice is once. */
 export async function recordResults(env: Env, rows: ResultRow[], kept: AnswerRow[]): Promise<void> {
   const base = db(env);
+  const set = { bytes: sql`excluded.bytes`, createdAt: sql`excluded.created_at`, expiresAt: sql`excluded.expires_at` };
   const [first, ...rest] = [
-    ...rows.map((row) => base.insert(results).values(row).onConflictDoNothing()),
-    ...kept.map((row) => base.insert(answers).values(row).onConflictDoUpdate({ target: answers.key, set: row })),
+    ...chunksOf(rows).map((some) => base.insert(results).values(some).onConflictDoNothing()),
+    ...chunksOf(kept).map((some) => base.insert(answers).values(some).onConflictDoUpdate({ target: answers.key, set })),
   ];
   if (first !== undefined) await base.batch([first, ...rest]);
+}
+
+/** As many rows at once as one query may bind values for. */
+function chunksOf<Row extends object>(rows: Row[]): Row[][] {
+  const size = Math.floor(BOUND_MAX / Object.keys(rows[0] ?? {}).length);
+  return Array.from({ length: Math.ceil(rows.length / size) || 0 }, (_, i) => rows.slice(i * size, (i + 1) * size));
 }
 
 /** Forgets a result of this tenant, and answers that it made. */
