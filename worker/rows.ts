@@ -26,9 +26,9 @@ interface Batch {
 /** Batches that are not written yet, the last one open. A belief: the rows' truth is D1. */
 const batches = new Set<Batch>();
 
-/** Resolves when the rows are written; a failure is logged. */
-export function recordSoon(env: Env, results: ResultRow[], answers: AnswerRow[]): Promise<void> {
-  if (results.length + answers.length === 0) return Promise.resolve();
+/** Ends when the rows are written, or will not be by this request's batch; a failure is logged. */
+export async function recordSoon(env: Env, results: ResultRow[], answers: AnswerRow[]): Promise<void> {
+  if (results.length + answers.length === 0) return;
   const now = Date.now();
   const batch = [...batches].at(-1);
   const fits = batch !== undefined && batch.requests < REQUESTS_MAX && now - batch.openedAt < SOON_MS;
@@ -36,7 +36,7 @@ export function recordSoon(env: Env, results: ResultRow[], answers: AnswerRow[])
   mine.results.push(...results);
   mine.answers.push(...answers);
   mine.requests++;
-  return mine.written;
+  await Promise.race([mine.written, scheduler.wait(LOST_MS)]);
 }
 
 /** Waits for what is on its way: a row that came after its deletion would never go. */
