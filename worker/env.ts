@@ -31,7 +31,7 @@ const secret = z.string().min(32, "at least 32 characters");
 const Variables = z.object({
   /** Set by `npm start` and by tests alone: allows http://127.0.0.1 origins. */
   LOCAL_MODE: z.enum(["true", "false"]).default("false"),
-  PUBLIC_URL: z.url().optional(),
+  PUBLIC_URL: z.union([z.literal(""), z.url()]).default(""),
   KEY_SECRET: secret,
   ADMIN_TOKEN: secret.optional(),
   /** `kid:secret,kid:secret`: the first signs, all verify. */
@@ -68,7 +68,7 @@ export function config(env: Env): Config {
   const v = parsed.data;
   const value: Config = {
     local: v.LOCAL_MODE === "true",
-    publicUrl: v.PUBLIC_URL?.replace(/\/+$/, "") ?? null,
+    publicUrl: v.PUBLIC_URL.replace(/\/+$/, "") || null,
     keySecret: v.KEY_SECRET,
     adminToken: v.ADMIN_TOKEN ?? null,
     urlKeys: v.URL_KEYS,
