@@ -1,98 +1,157 @@
 /**
- * Closed-loop users over keep-alive connections of their own: each sends, waits for the whole answer, and sends again.
- * Node's own HTTP client, one agent for all, so that the generator costs little beside what it measures.
+ * Users: in closed loop each sends, waits for the whole answer, and sends again; in open loop requests come at even
+ * distances whatever becomes of the earlier ones. Clocks are monotonic. Each user has a connection and an address of its
+ * own. What a request asks for hangs on its user and turn alone, so every contender is asked for the same.
  */
-import { Agent, request } from "node:http";
+import { setTimeout as delay } from "node:timers/promises";
+import { post, Wire, type Answer } from "./wire.ts";
 
-/** No request of a measurement takes longer. */
-const REQUEST_MS_MAX = 120_000;
-
-export interface Sample {
-  user: number;
-  startedAt: number;
-  ms: number;
-  status: number;
-  serverTiming: string;
+export interface Target {
+  port: number;
+  headers: Readonly<Record<string, string>>;
 }
 
-export interface Load {
-  url: string;
-  path: string;
-  headers: Record<string, string>;
-  body: (user: number, turn: number) => string;
-  users: number;
+/** A request that ended within the window. */
+export interface Sample {
+  user: number;
+  ms: number;
+  status: number;
+}
+
+/** Times are of `now()`. */
+export interface Seen {
+  from: number;
+  until: number;
+  samples: Sample[];
+  /** When the caller of a request hung up, by its prompt. */
+  left: Map<string, number>;
+  /** Requests that arrived in the window and had no answer at its end. */
+  open: number;
+}
+
+export interface Span {
   /** Left out of the samples, ms. */
   warmUpMs: number;
   windowMs: number;
-  /** Pause of a user between two requests, ms. */
-  thinkMs?: (user: number) => number;
 }
 
-/** Every request that ended within the window. */
-export async function runLoad(load: Load): Promise<Sample[]> {
-  const agent = new Agent({ keepAlive: true, maxSockets: load.users, scheduling: "fifo" });
-  const from = performance.now() + load.warmUpMs;
-  const until = from + load.windowMs;
-  const samples: Sample[] = [];
-  const user = async (id: number): Promise<void> => {
-    for (let turn = 0; performance.now() < until; turn++) {
-      const startedAt = performance.now();
-      const { status, serverTiming } = await send(load, agent, load.body(id, turn));
-      const endedAt = performance.now();
-      if (endedAt >= from && endedAt <= until)
-        samples.push({ user: id, startedAt, ms: endedAt - startedAt, status, serverTiming });
-      if (load.thinkMs !== undefined) await new Promise((resolve) => setTimeout(resolve, load.thinkMs?.(id)));
-    }
-  };
-  await Promise.all(Array.from({ length: load.users }, (_, id) => user(id)));
-  agent.destroy();
-  return samples;
+export interface Crowd extends Span {
+  name: string;
+  target: (user: number) => Target;
+  users: number;
+  /** Whether a refused user sends again at once, whatever `Retry-After` says. */
+  isHasty: boolean;
+  /** After which time the caller of a request hangs up, ms; null: it stays. */
+  leaves: (user: number, turn: number) => number | null;
 }
 
-/** One request on a connection that is kept for the next. */
-export async function sendOnce(
-  load: Pick<Load, "url" | "path" | "headers">,
-  agent: Agent,
-  body: string,
-): Promise<Sample> {
-  const startedAt = performance.now();
-  const { status, serverTiming } = await send(load, agent, body);
-  return { user: 0, startedAt, ms: performance.now() - startedAt, status, serverTiming };
+export interface Stream extends Span {
+  name: string;
+  target: (user: number) => Target;
+  perSecond: number;
 }
 
-/** Status 0 stands for a connection that failed. */
-function send(
-  load: Pick<Load, "url" | "path" | "headers">,
-  agent: Agent,
-  body: string,
-): Promise<{ status: number; serverTiming: string }> {
-  return new Promise((resolve) => {
-    const headers = { ...load.headers, "content-length": Buffer.byteLength(body) };
-    const sent = request(
-      load.url + load.path,
-      { method: "POST", agent, headers, timeout: REQUEST_MS_MAX },
-      (answer) => {
-        const serverTiming = String(answer.headers["server-timing"] ?? "");
-        answer.on("error", () => resolve({ status: 0, serverTiming }));
-        answer.on("end", () => resolve({ status: answer.statusCode ?? 0, serverTiming }));
-        answer.resume();
-      },
-    );
-    sent.on("timeout", () => sent.destroy(new Error("timeout")));
-    sent.on("error", () => resolve({ status: 0, serverTiming: "" }));
-    sent.end(body);
-  });
+/** What everybody asks for. */
+const PICTURE_PATH = "/sdapi/v1/txt2img";
+/** What a user waits after an error without a `Retry-After`. */
+const RETRY_MS = 1_000;
+
+/** ms of the epoch that never step back: the same clock as the cards'. */
+export function now(): number {
+  return performance.timeOrigin + performance.now();
 }
 
-/** The value below which a share of the sorted values lies. */
-export function percentile(values: number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
+/** 0 to 1, the same for the same user and turn in every run. */
+export function dice(user: number, turn: number): number {
+  let hash = Math.imul(user + 1, 0x9e3779b1) ^ Math.imul(turn + 1, 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+  hash = Math.imul(hash ^ (hash >>> 12), 0x297a2d39);
+  return ((hash ^ (hash >>> 15)) >>> 0) / 2 ** 32;
 }
 
-/** Jain's index of fairness: 1 when all get the same. */
-export function jain(values: number[]): number {
-  const sum = values.reduce((a, b) => a + b, 0);
-  const squares = values.reduce((a, b) => a + b * b, 0);
-  return squares === 0 ? Number.NaN : (sum * sum) / (values.length * squares);
+/** A request for a small picture; its prompt is what it is known by at the cards. */
+export function pictureOf(prompt: string, headers: Target["headers"]): Buffer {
+  return post(PICTURE_PATH, headers, JSON.stringify({ prompt, width: 64, height: 64, steps: 1 }));
+}
+
+const addressOf = (user: number) => `127.0.${1 + Math.floor(user / 250)}.${1 + (user % 250)}`;
+
+/** Ends with the window, with requests still on the wires: whoever cuts them has looked at the cards before. */
+export async function runCrowd(crowd: Crowd, atEnd: () => Promise<void>): Promise<Seen> {
+  const seen = seenIn(crowd);
+  const wires = Array.from({ length: crowd.users }, (_, id) => new Wire(crowd.target(id).port, addressOf(id)));
+  const everyone = wires.map((wire, id) => closedLoop(crowd, seen, wire, id));
+  await delay(seen.until - now());
+  await atEnd();
+  for (const wire of wires) wire.hangUp();
+  await Promise.all(everyone);
+  return seen;
+}
+
+function seenIn({ warmUpMs, windowMs }: Span): Seen {
+  const from = now() + warmUpMs;
+  return { from, until: from + windowMs, samples: [], left: new Map(), open: 0 };
+}
+
+async function closedLoop(crowd: Crowd, seen: Seen, wire: Wire, user: number): Promise<void> {
+  const { headers } = crowd.target(user);
+  for (let turn = 0; now() < seen.until; turn++) {
+    const prompt = `${crowd.name} user ${user} turn ${turn}`;
+    const request = pictureOf(prompt, headers);
+    const startedAt = now();
+    const hangUpMs = crowd.leaves(user, turn);
+    const leaving = hangUpMs === null ? null : setTimeout(() => leave(seen, wire, prompt), hangUpMs);
+    const answer = await wire.send(request);
+    if (leaving !== null) clearTimeout(leaving);
+    if (seen.left.has(prompt)) continue;
+    note(seen, user, startedAt, answer);
+    if (answer.status !== 200) await afterRefusal(crowd.isHasty, answer, seen.until);
+  }
+}
+
+function leave(seen: Seen, wire: Wire, prompt: string): void {
+  seen.left.set(prompt, now());
+  wire.hangUp();
+}
+
+function note(seen: Seen, user: number, startedAt: number, { status }: Answer): void {
+  const endedAt = now();
+  if (endedAt >= seen.from && endedAt <= seen.until) seen.samples.push({ user, ms: endedAt - startedAt, status });
+}
+
+async function afterRefusal(isHasty: boolean, { status, retryAfterMs }: Answer, until: number): Promise<void> {
+  const wanted = isHasty && status !== 0 ? 0 : (retryAfterMs ?? RETRY_MS);
+  const left = until - now();
+  if (wanted > 0 && left > 0) await delay(Math.min(wanted, left));
+}
+
+/** Requests are timed from when they were due, so that a late generator cannot flatter anybody. */
+export async function runStream(stream: Stream, atEnd: () => Promise<void>): Promise<Seen> {
+  const seen = seenIn(stream);
+  const begin = now();
+  const wires: Wire[] = [];
+  const idle: number[] = [];
+  const underWay = new Set<Promise<void>>();
+  for (let turn = 0; ; turn++) {
+    const dueAt = begin + (turn * 1000) / stream.perSecond;
+    if (dueAt >= seen.until) break;
+    if (dueAt > now()) await delay(dueAt - now());
+    const id = idle.pop() ?? wires.length;
+    const target = stream.target(id);
+    const wire = (wires[id] ??= new Wire(target.port, addressOf(id)));
+    const one = (async () => {
+      if (dueAt >= seen.from) seen.open++;
+      const answer = await wire.send(pictureOf(`${stream.name} turn ${turn}`, target.headers));
+      if (dueAt >= seen.from && now() <= seen.until) seen.open--;
+      note(seen, id, dueAt, answer);
+      idle.push(id);
+    })();
+    underWay.add(one);
+    void one.then(() => underWay.delete(one));
+  }
+  await delay(Math.max(0, seen.until - now()));
+  await atEnd();
+  for (const wire of wires) wire.hangUp();
+  await Promise.all(underWay);
+  return seen;
 }

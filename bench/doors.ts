@@ -1,0 +1,79 @@
+/** What runs on the Workers runtime: Portico as it is deployed, and a Worker that does nothing but pass on. */
+import { join } from "node:path";
+import { Admin } from "../local/admin.ts";
+import { bundle, type Bundle } from "../local/build.ts";
+import { ROOT } from "../local/root.ts";
+import { loadSecrets, type Secrets } from "../local/secrets.ts";
+import type { CardPlace } from "./cards.ts";
+import type { Contender, Door } from "./contenders.ts";
+import { makeFolder, startOwn } from "./program.ts";
+
+const RATE = 1_000_000;
+const SLOTS_MAX = 1_000;
+const WAITING_MAX = 10_000;
+
+export const portico: Contender = {
+  name: "portico",
+  title: "Portico",
+  part: "all",
+  alone: true,
+  isHasty: false,
+  isRenewed: false,
+  missing: () => null,
+  open: async (cards) => {
+    const runtime = await openRuntime(() => bundle());
+    const admin = new Admin(runtime.url, runtime.secrets.ADMIN_TOKEN);
+    const authorization = `Bearer ${await furnish(admin, cards)}`;
+    return { target: () => ({ port: runtime.port, headers: { authorization } }), close: runtime.close };
+  },
+};
+
+/** The floor of the platform: the same runtime, settings and sockets, and a Worker that only passes on. */
+export const bareWorker: Contender = {
+  name: "bare-worker",
+  title: "bare Worker",
+  part: "bound",
+  alone: true,
+  isHasty: false,
+  isRenewed: false,
+  missing: () => null,
+  open: async (cards) => {
+    const runtime = await openRuntime((folder) => bundle(join(ROOT, "bench/workers/bare.ts"), join(folder, "bare")));
+    const origin = (user: number) => `http://127.0.0.1:${cards[user % cards.length]?.port}`;
+    return {
+      target: (user) => ({ port: runtime.port, headers: { "x-origin": origin(user) } }),
+      close: runtime.close,
+    };
+  },
+};
+
+interface OpenRuntime extends Pick<Door, "close"> {
+  url: string;
+  port: number;
+  secrets: Secrets;
+}
+
+async function openRuntime(build: (folder: string) => Promise<Bundle>): Promise<OpenRuntime> {
+  const { path: stateDir, remove } = await makeFolder();
+  const { path } = await build(stateDir);
+  const { ready, stop } = await startOwn("local/serve.ts", [stateDir, "0", path]);
+  const close = async (): Promise<void> => {
+    await stop();
+    await remove();
+  };
+  const port = Number(ready["port"]);
+  return { url: `http://127.0.0.1:${port}`, port, secrets: await loadSecrets(stateDir), close };
+}
+
+/** One service on all cards and one tenant with room for everybody; gives a key. */
+async function furnish(admin: Admin, cards: readonly CardPlace[]): Promise<string> {
+  await admin.call("PUT", "/services/portrait", { kind: "image", route: "/sdapi/v1/", queue: { max: WAITING_MAX } });
+  for (const { card, port, server, gpu } of cards) {
+    const origin = `http://127.0.0.1:${port}`;
+    await admin.call("PUT", `/services/portrait/cards/${card}`, { origin, server, gpu });
+  }
+  const limits = { requests_per_minute: RATE, burst: RATE, concurrent: SLOTS_MAX, waiting: WAITING_MAX };
+  const { id } = await admin.call<{ id: string }>("POST", "/tenants", { name: "bench", limits });
+  const { key } = await admin.call<{ key: string }>("POST", `/tenants/${id}/keys`, {});
+  return key;
+}

@@ -1,0 +1,126 @@
+/** Programs that a measurement starts: each is ended by its own process id, and none outlives this one. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { rmSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { ROOT } from "../local/root.ts";
+
+const READY_MS_MAX = 60_000;
+const STOP_MS_MAX = 5_000;
+const POLL_MS = 20;
+const TOLD_LINES_MAX = 20;
+
+export interface Program {
+  stop: () => Promise<void>;
+}
+
+interface Started extends Program {
+  child: ChildProcess;
+  /** Resolves with the program's end; says what it said last. */
+  ended: Promise<string>;
+}
+
+const running = new Set<ChildProcess>();
+const folders = new Set<string>();
+process.on("exit", () => {
+  // Not SIGKILL: a server that is killed so leaves its workers behind.
+  for (const child of running) child.kill("SIGTERM");
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+for (const [signal, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+] as const)
+  process.once(signal, () => process.exit(code));
+
+/** A temporary folder that goes with this process, if not before. */
+export async function makeFolder(): Promise<{ path: string; remove: () => Promise<void> }> {
+  const path = await mkdtemp(join(tmpdir(), "portico-bench-"));
+  folders.add(path);
+  const remove = async (): Promise<void> => {
+    await rm(path, { recursive: true, force: true });
+    folders.delete(path);
+  };
+  return { path, remove };
+}
+
+function start(command: string, args: readonly string[]): Started {
+  const child = spawn(command, args, { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"] });
+  const said: string[] = [];
+  child.stderr.on("data", (part: Buffer) => {
+    said.push(...String(part).trimEnd().split("\n"));
+    said.splice(0, said.length - TOLD_LINES_MAX);
+  });
+  running.add(child);
+  const ended = new Promise<string>((resolve) => {
+    child.once("error", (error) => resolve(error.message));
+    child.once("close", (code) => resolve([`${command} ended with ${code}`, ...said].join("\n  ")));
+  });
+  void ended.then(() => running.delete(child));
+  const stop = async (): Promise<void> => {
+    child.kill("SIGTERM");
+    const limit = setTimeout(() => child.kill("SIGKILL"), STOP_MS_MAX);
+    await ended;
+    clearTimeout(limit);
+  };
+  return { child, ended, stop };
+}
+
+/** One of the project's programs; resolves with the line of JSON that it says when it is ready. */
+export async function startOwn(
+  main: string,
+  args: readonly string[],
+): Promise<Program & { ready: Readonly<Record<string, unknown>> }> {
+  const { child, ended, stop } = start(process.execPath, [join(ROOT, main), ...args]);
+  const limit = setTimeout(() => child.kill("SIGKILL"), READY_MS_MAX);
+  for await (const line of createInterface({ input: child.stdout ?? process.stdin })) {
+    if (!line.startsWith("{")) continue;
+    clearTimeout(limit);
+    child.stdout?.resume();
+    const ready: Record<string, unknown> = JSON.parse(line);
+    return { ready, stop };
+  }
+  throw new Error(`not ready: ${await ended}`);
+}
+
+/** Any server; ready when its port takes connections. */
+export async function startServer(command: string, args: readonly string[], port: number): Promise<Program> {
+  const { child, ended, stop } = start(command, args);
+  child.stdout?.resume();
+  let why: string | null = null;
+  void ended.then((said) => (why = said));
+  for (const until = performance.now() + READY_MS_MAX; performance.now() < until; await delay(POLL_MS)) {
+    if (why !== null) throw new Error(why);
+    if (await takesConnections(port)) return { stop };
+  }
+  await stop();
+  throw new Error(`${command} took no connection in ${READY_MS_MAX / 1000} s`);
+}
+
+function takesConnections(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: "127.0.0.1" }, () => resolve(true));
+    socket.once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
+}
+
+/** A port that nobody listens on now. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => {
+        if (address === null || typeof address === "string") reject(new Error("no port"));
+        else resolve(address.port);
+      });
+    });
+  });
+}
