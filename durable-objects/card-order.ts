@@ -69,7 +69,19 @@ export class CardOrder {
   /** Seats that nobody took out of work, and those of them whose gate keeps them out. */
   readonly #active = new Set<Seat>();
   readonly #out = new Set<Seat>();
+  readonly #working = new Set<Seat>();
+  readonly #unknown = new Set<Seat>();
   #now = 0;
+
+  /** Seats that take work, with a free slot or without. */
+  get working(): number {
+    return this.#working.size;
+  }
+
+  /** Seats that have not reported yet. */
+  get unknown(): number {
+    return this.#unknown.size;
+  }
 
   /** Seats with a free slot, the best first. */
   free(): Iterable<Seat> {
@@ -99,8 +111,10 @@ export class CardOrder {
   file(seat: Seat): void {
     this.remove(seat);
     const { report, gate } = seat;
+    if (report === null) this.#unknown.add(seat);
     if (report === null || report.state === "active") this.#active.add(seat);
     this.#judge(seat);
+    if (takesWork(seat)) this.#working.add(seat);
     if (gate.state === "open" && Number.isFinite(gate.untilAt)) {
       seat.opening = [gate.untilAt, seat.card];
       this.#shut.set(seat.opening, seat);
@@ -115,8 +129,7 @@ export class CardOrder {
   remove(seat: Seat): void {
     if (seat.rank !== null) this.#free.delete(seat.rank);
     if (seat.opening !== null) this.#shut.delete(seat.opening);
-    this.#active.delete(seat);
-    this.#out.delete(seat);
+    for (const set of [this.#active, this.#out, this.#working, this.#unknown]) set.delete(seat);
     seat.rank = null;
     seat.opening = null;
   }

@@ -97,8 +97,7 @@ export class Card extends DurableObject<CardEnv> {
       this.#counters.claims++;
       this.#health.begun(attempt, now);
     } else if (wasVanished) this.#counters.orphaned--;
-    // The Pool that offered this card hears of it from the holder.
-    this.#keep(changed, attempt.service);
+    this.#keep(changed);
     // A yes must stand before it is said.
     if (changed.length > 0) this.#write();
     const { origin, transport } = listing;
@@ -254,11 +253,11 @@ export class Card extends DurableObject<CardEnv> {
   }
 
   /** Tells the pools of changed leases and stores them soon: what a crash forgets of an end costs a slot some time. */
-  #keep(changed: Lease[], knowing: string | null = null): void {
+  #keep(changed: Lease[]): void {
     if (changed.length === 0) return;
     for (const lease of changed) this.#unwritten.set(lease.number, lease);
     this.#writeTimer ??= setTimeout(() => this.#write(), WRITE_SOON_MS);
-    this.#tell([], knowing);
+    this.#tellOf(changed);
     if (changed.some((lease) => lease.state === "draining")) this.ctx.waitUntil(this.#prober.run());
   }
 
@@ -294,10 +293,20 @@ export class Card extends DurableObject<CardEnv> {
     };
   }
 
-  /** Tells every pool that lists this card, and those that did until now; one that knows already need not hurry. */
-  #tell(alsoServices: string[], knowing: string | null = null): void {
+  /** Tells every pool that lists this card, and those that did until now. */
+  #tell(alsoServices: string[]): void {
     const services = [...(this.#config?.listings ?? []).map((listing) => listing.service), ...alsoServices];
-    for (const service of services) this.ctx.waitUntil(this.#teller(service).tell(service === knowing));
+    for (const service of services) this.ctx.waitUntil(this.#teller(service).tell("now"));
+  }
+
+  /** A slot's own Pool hears at once that it is free, and from its holder that it was claimed; others as they want. */
+  #tellOf(changed: Lease[]): void {
+    const claimed = new Set(changed.filter((lease) => lease.state === "leased").map((lease) => lease.service));
+    const ended = new Set(changed.filter((lease) => lease.state !== "leased").map((lease) => lease.service));
+    for (const { service } of this.#config?.listings ?? []) {
+      const how = ended.has(service) ? "now" : claimed.has(service) ? "later" : "as wanted";
+      this.ctx.waitUntil(this.#teller(service).tell(how));
+    }
   }
 
   #teller(service: string): Teller {

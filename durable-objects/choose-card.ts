@@ -1,7 +1,7 @@
 /**
  * Which card is offered next (card-order.ts), and how many slots each tenant holds: a Pool's own counts of its cards.
- * They are advice, mended by every report. Pure; `now` is an argument. Offers are logarithmic in the cards; what is
- * asked about all of them (health, capacity) is linear.
+ * They are advice, mended by every report. Pure; `now` is an argument. Offers and reports are logarithmic in
+ * the cards; what is asked about all of them for refusals and pages (capacity, the cause of an outage) is linear.
  */
 import { CardOrder, newSeat, type Seat, takesWork } from "./card-order.ts";
 import type { CardReport, PoolCard } from "./protocol.ts";
@@ -12,6 +12,8 @@ export class Cards {
   readonly #order = new CardOrder();
   /** Slots that each tenant holds for this service: leased, draining, or about to be claimed. */
   readonly #holding = new Map<string, number>();
+  /** Attempts that the cards show running, by fingerprint. */
+  readonly #prints = new Map<string, Set<string>>();
   #changed = new Set<string>();
   #seq = 0;
 
@@ -122,12 +124,14 @@ export class Cards {
   /** Whether some card takes work, or may when tried; while a card has not reported yet nobody knows. */
   health(now: number): "healthy" | "unknown" | "none" {
     this.#order.pass(now);
-    let unknown = false;
-    for (const seat of this.#seats.values()) {
-      if (seat.report === null) unknown = true;
-      else if (takesWork(seat)) return "healthy";
-    }
-    return unknown ? "unknown" : "none";
+    if (this.#order.working > 0) return "healthy";
+    return this.#order.unknown > 0 ? "unknown" : "none";
+  }
+
+  /** The earliest time to come that a shut card may be tried; null when none is shut by time. */
+  nextOpening(now: number): number | null {
+    this.#order.pass(now);
+    return this.#order.nextShut()?.gate.untilAt ?? null;
   }
 
   /** Some card that takes work, whether or not it has a free slot: the longest unused. */
@@ -173,13 +177,7 @@ export class Cards {
 
   /** The attempt that runs this fingerprint, when a card shows one that is not known to be over. */
   running(fingerprint: string, over: ReadonlySet<string>): string | null {
-    for (const seat of this.#seats.values()) {
-      const held = seat.report?.held.find(
-        (h) =>
-          h.fingerprint === fingerprint && h.service === this.#service && h.state === "leased" && !over.has(h.attempt),
-      );
-      if (held !== undefined) return held.attempt;
-    }
+    for (const attempt of this.#prints.get(fingerprint) ?? []) if (!over.has(attempt)) return attempt;
     return null;
   }
 
@@ -215,8 +213,20 @@ export class Cards {
 
   /** Adds or takes away everything that a card shows. */
   #count(seat: Seat, sign: 1 | -1): void {
-    for (const held of seat.report?.held ?? []) if (held.service === this.#service) this.#add(held.tenant, sign);
+    for (const held of seat.report?.held ?? []) {
+      if (held.service !== this.#service) continue;
+      this.#add(held.tenant, sign);
+      if (held.fingerprint !== null && held.state === "leased") this.#print(held.fingerprint, held.attempt, sign);
+    }
     for (const { tenant } of seat.pending.values()) this.#add(tenant, sign);
+  }
+
+  #print(fingerprint: string, attempt: string, sign: 1 | -1): void {
+    const attempts = this.#prints.get(fingerprint) ?? new Set();
+    if (sign === 1) attempts.add(attempt);
+    else attempts.delete(attempt);
+    if (attempts.size === 0) this.#prints.delete(fingerprint);
+    else this.#prints.set(fingerprint, attempts);
   }
 
   #drop(seat: Seat, attempt: string): boolean {

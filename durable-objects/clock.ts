@@ -1,15 +1,82 @@
-/** Time as the platform has it, handed to what decides by it. */
+/**
+ * Time as the platform has it, handed to what decides by it: `now` is the wall clock and may jump either way, `after`
+ * does not jump. An object may have 10,000 timers; here it has one, however many wait.
+ */
+import { SortedMap } from "./sorted-map.ts";
+
 export interface Clock {
-  /** ms of the epoch; may jump either way. */
+  /** ms of the epoch. */
   now(): number;
-  /** Does not jump. Gives what calls it off. */
+  /** Gives what calls it off. */
   after(ms: number, then: () => void): () => void;
 }
 
-export const CLOCK: Clock = {
-  now: () => Date.now(),
-  after(ms, then) {
-    const timer = setTimeout(then, ms);
-    return () => clearTimeout(timer);
-  },
-};
+/** The platform's timer sleeps no longer than this, so that a stopped process or a jump shows as one. */
+const SLEEP_MS_MAX = 1_000;
+/** What a busy object may be late by; a timer that seems later than this was stopped, or the clock was set. */
+const LATE_MS_MAX = 5_000;
+
+type Due = [at: number, seq: number];
+
+/** A clock with one platform timer. */
+export class Timers implements Clock {
+  readonly #due = new SortedMap<Due, () => void>(undefined, (a, b) => a[0] - b[0] || a[1] - b[1]);
+  /** Time that has passed while somebody waited, jumps left out, ms. */
+  #passed = 0;
+  #seq = 0;
+  /** The wall clock at the last look. */
+  #lookedAt = 0;
+  #sleep: { until: number; handle: ReturnType<typeof setTimeout> } | null = null;
+
+  now(): number {
+    return Date.now();
+  }
+
+  after(ms: number, then: () => void): () => void {
+    this.#look();
+    const due: Due = [this.#passed + Math.max(0, ms), ++this.#seq];
+    this.#due.set(due, then);
+    this.#rest();
+    return () => void this.#due.delete(due);
+  }
+
+  /** Adds what has passed since the last look. */
+  #look(slept = 0): void {
+    const now = Date.now();
+    const passed = now - this.#lookedAt;
+    const isPlausible = passed >= slept && passed <= slept + LATE_MS_MAX;
+    // Nobody waited since: nothing has to be counted.
+    if (this.#sleep !== null || slept > 0) this.#passed += isPlausible ? passed : slept;
+    this.#lookedAt = now;
+  }
+
+  /** Sleeps until the next is due. */
+  #rest(): void {
+    const next = this.#due.minKey();
+    if (next === undefined) return;
+    const ms = Math.min(SLEEP_MS_MAX, Math.max(0, next[0] - this.#passed));
+    const until = this.#passed + ms;
+    if (this.#sleep !== null) {
+      if (this.#sleep.until <= until) return;
+      clearTimeout(this.#sleep.handle);
+    }
+    this.#sleep = { until, handle: setTimeout(() => this.#wake(until), ms) };
+  }
+
+  #wake(until: number): void {
+    this.#sleep = null;
+    this.#look(Math.max(0, until - this.#passed));
+    const last = this.#seq;
+    try {
+      for (let key = this.#due.minKey(); key !== undefined && key[0] <= this.#passed; key = this.#due.minKey()) {
+        // What this waking adds is for the next.
+        if (key[1] > last) break;
+        const then = this.#due.get(key);
+        this.#due.delete(key);
+        then?.();
+      }
+    } finally {
+      this.#rest();
+    }
+  }
+}

@@ -127,6 +127,10 @@ export class Desk {
     return this.#room.oldestAt();
   }
 
+  after(ms: number, then: () => void): () => void {
+    return this.#clock.after(ms, then);
+  }
+
   /** Who missed its offer has its place back when it asks for another. */
   asked(ticket: TicketState): void {
     if (ticket.phase !== "missed") return;
@@ -240,7 +244,7 @@ export class Desk {
       if (match === null) break;
       this.#offer(match.entry, match.found, now);
     }
-    if (this.#room.length > 0) this.#lookout.wakeAt(this.cards.nextTrial(now).at);
+    if (this.#room.length > 0) this.#lookout.wakeAt(this.cards.nextOpening(now));
   }
 
   // Private
@@ -325,8 +329,8 @@ export class Desk {
       if (ticket.phase !== "waiting" || this.#config === null) return;
       this.#refuse(ticket, admission.waitedOut(this.#hall(this.#config, this.#clock.now()), ticket.entry));
     });
-    // Until now some cards took their time to tell.
-    if (this.#lookout.watch()) this.#errands.ask(this.#lookout.some(this.cards.names()));
+    // Until now the cards took their time to tell.
+    if (this.#lookout.watch()) this.#errands.ask(this.cards.names());
   }
 
   /** Those who follow go before their leader: else each of them in turn would lead only to be refused. */

@@ -4,7 +4,7 @@
  * keeps, hears and asks.
  */
 import { DurableObject } from "cloudflare:workers";
-import { CLOCK } from "./clock.ts";
+import { Timers } from "./clock.ts";
 import { Desk } from "./desk.ts";
 import { present, waitingFor } from "./desk-view.ts";
 import type { Times } from "./estimate.ts";
@@ -51,7 +51,7 @@ export class Pool extends DurableObject<PoolEnv> {
       departed: (entry: Entry) => this.#recordLeft(entry),
       learned: (times: Times) => this.#keepTimes(times),
     };
-    this.#desk = new Desk(CLOCK, errands, ctx.storage.kv.get<Times>("times") ?? null);
+    this.#desk = new Desk(new Timers(), errands, ctx.storage.kv.get<Times>("times") ?? null);
     const config = this.#config;
     // What ran before the start counts against its tenant, and may be what a newcomer asks for.
     if (config !== null)

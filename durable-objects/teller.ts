@@ -1,22 +1,22 @@
 /**
  * Tells one listener the latest state: at most one call under way, changes meanwhile are told by the next one, so
- * that the listener always ends with the last. A listener that need not know at once is told within LAZY_MS. A failed
+ * that the listener always ends with the last. A listener that need not know at once is told within LATER_MS. A failed
  * call is repeated a few times; the listener asks by itself when it misses something.
  */
 
 const TRIES_MAX = 4;
 const PAUSE_MS = 50;
 /** What nobody waits for is told together with what comes after it, so much later at most. */
-const LAZY_MS = 250;
+const LATER_MS = 2_000;
 
 export class Teller {
   /** Answers whether the next change is wanted at once. */
   readonly #send: () => Promise<boolean>;
-  #eager = true;
-  /** There is something to tell. */
-  #news = false;
+  #isEager = true;
+  /** There is something to tell, and whether it can wait. */
+  #news: "none" | "later" | "now" = "none";
   #sending = false;
-  /** Cuts short the pause before a lazy telling. */
+  /** Cuts short the pause before a later telling. */
   #hurry: (() => void) | null = null;
 
   constructor(send: () => Promise<boolean>) {
@@ -25,19 +25,18 @@ export class Teller {
 
   /** The listener asked by itself: it wants to know at once from now on. */
   listen(): void {
-    this.#eager = true;
-    this.#hurry?.();
+    this.#isEager = true;
+    if (this.#news !== "none") this.#hurry?.();
   }
 
-  /** Something changed; `known`: the listener has it from elsewhere. */
-  async tell(known = false): Promise<void> {
-    this.#news = true;
-    const isUrgent = this.#eager && !known;
+  /** Something changed. */
+  async tell(how: "now" | "later" | "as wanted"): Promise<void> {
+    const isUrgent = how === "now" || (how === "as wanted" && this.#isEager);
     if (isUrgent) this.#hurry?.();
+    if (isUrgent || this.#news === "none") this.#news = isUrgent ? "now" : "later";
     if (this.#sending) return;
     this.#sending = true;
     try {
-      if (!isUrgent) await this.#pause();
       await this.#tellAll();
     } finally {
       this.#sending = false;
@@ -45,15 +44,15 @@ export class Teller {
   }
 
   async #tellAll(): Promise<void> {
-    for (let failures = 0; this.#news && failures < TRIES_MAX;) {
-      this.#news = false;
+    for (let failures = 0; this.#news !== "none" && failures < TRIES_MAX;) {
+      if (this.#news === "later") await this.#pause();
+      this.#news = "none";
       try {
-        this.#eager = await this.#send();
+        this.#isEager = await this.#send();
         failures = 0;
-        if (this.#news && !this.#eager) await this.#pause();
       } catch (error) {
         failures++;
-        this.#news = true;
+        this.#news = "now";
         if (failures === TRIES_MAX) console.error(JSON.stringify({ event: "tell_failed", error: String(error) }));
         else await scheduler.wait(PAUSE_MS * 2 ** failures);
       }
@@ -67,7 +66,7 @@ export class Teller {
         this.#hurry = null;
         resolve();
       };
-      const timer = setTimeout(end, LAZY_MS);
+      const timer = setTimeout(end, LATER_MS);
       this.#hurry = end;
     });
   }

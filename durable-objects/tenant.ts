@@ -103,6 +103,8 @@ export class Tenant extends DurableObject<TenantEnv> {
     const now = Date.now();
     for (const [service, rows] of Map.groupBy(this.#records.open(now - LOOK_EVERY_MS), (row) => row.service))
       await this.#lookAfter(service, rows);
+    // What was found lost is written before the old goes: it may be old itself.
+    this.#records.write();
     const { left, more } = this.#records.sweep(now);
     const isBusy = this.#records.open(now).length > 0;
     if (left) await this.#wakeAt(now + (more ? SWEEP_ON_MS : isBusy ? LOOK_EVERY_MS : SWEEP_EVERY_MS));

@@ -9,6 +9,7 @@ const OFFER_SLICE_MS = 20_000;
 
 /** What a ticket's holder may do with it; nothing else can be called from outside. */
 interface TicketDesk {
+  after(ms: number, then: () => void): () => void;
   waitingOn(ticket: TicketState): Waiting;
   asked(ticket: TicketState): void;
   claimed(ticket: TicketState, number: number): void;
@@ -34,10 +35,10 @@ export class Ticket extends RpcTarget implements TicketRights {
     this.#desk.asked(state);
     if (state.reply === null) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, OFFER_SLICE_MS);
+        const stop = this.#desk.after(OFFER_SLICE_MS, resolve);
         const before = state.wake;
         state.wake = () => {
-          clearTimeout(timer);
+          stop();
           before?.();
           resolve();
         };

@@ -58,11 +58,17 @@ export function plan({ tenant, answer }: Keeping, whole: Whole, found: Piece[]):
 
 /** Keeps what is planned, and lets readers of this isolate know. What could not be kept is left out. */
 export function keep(env: Env, keeping: Keeping, planned: Plan, whole: Whole, found: Piece[]): Promise<Kept> {
-  const work = write(env, keeping, planned, whole, found, Date.now());
+  const work = afterwards(() => write(env, keeping, planned, whole, found, Date.now()));
   const { answer, results } = planned;
   const keys = answer === null ? [] : answer.shared === null ? [answer.own] : [answer.own, answer.shared];
   pend([...results.map(resultKey), ...keys], work);
   return work;
+}
+
+/** The answer goes first: where one thread does everything, it would wait for the work of the store. */
+async function afterwards<T>(work: () => Promise<T>): Promise<T> {
+  await scheduler.wait(0);
+  return work();
 }
 
 /** A store that fails costs the answer's caller nothing. */
