@@ -63,8 +63,7 @@ export class Line {
     for (;;) {
       if (this.#left) throw new Error(LEFT);
       try {
-        this.#ticket ??= await this.#enter();
-        return await this.#ticket.offer();
+        return await (this.#ticket === null ? this.#enter() : this.#ticket.offer());
       } catch (error) {
         this.#drop();
         if (this.#left) throw error;
@@ -77,12 +76,20 @@ export class Line {
     }
   }
 
-  async #enter(): Promise<TicketStub> {
+  /** Enters and asks in one round trip: the question goes out before the ticket is here. */
+  async #enter(): Promise<OfferReply> {
     if (++this.#entries > ENTRIES_MAX) throw new Error("the pool does not take this request");
-    const ticket = await this.#env.POOL.getByName(this.#service).enter(this.#entry);
-    if (!this.#left) return ticket;
-    ticket[Symbol.dispose]();
-    throw new Error(LEFT);
+    const entering = this.#env.POOL.getByName(this.#service).enter(this.#entry);
+    const offer = entering.offer();
+    // It fails with the entering, and is nobody's loose end then.
+    offer.catch(() => undefined);
+    const ticket = await entering;
+    if (this.#left) {
+      ticket[Symbol.dispose]();
+      throw new Error(LEFT);
+    }
+    this.#ticket = ticket;
+    return await offer;
   }
 
   /** Claims an offered card. Null: the Card said no, and the request waits on. */
