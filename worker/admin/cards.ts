@@ -24,6 +24,7 @@ const GateView = z.object({
 
 const LiveView = z.object({
   in_use: z.int().meta({ description: "Leased and draining slots." }),
+  running: z.int().meta({ description: "Leased slots." }),
   gates: z.record(z.string(), GateView).meta({
     description: "By service: closed takes work, open does not, half_open may try one request, trial is trying it.",
   }),
@@ -35,7 +36,10 @@ const LiveView = z.object({
       at: Time,
     })
     .nullable(),
-  counters: z.record(z.string(), z.int()),
+  counters: z.record(z.string(), z.int()).meta({
+    description:
+      "Always: claims = done + failed + orphaned + running. reaped: leases that nobody renewed; refused: claims; drained: draining slots that became free; late and stale: words of holders who had no slot any more.",
+  }),
 });
 
 const LiveCardView = z
@@ -177,6 +181,7 @@ function gateView({ state, untilAt, reason }: Gate): z.infer<typeof GateView> {
 function liveView({ report, heartbeat, counters }: CardStatus): z.infer<typeof LiveView> {
   return {
     in_use: report.held.length,
+    running: report.held.filter((held) => held.state === "leased").length,
     gates: Object.fromEntries(Object.entries(report.gates).map(([service, gate]) => [service, gateView(gate)])),
     heartbeat: heartbeat && {
       gpu_memory_ratio: heartbeat.gpuMemoryRatio,

@@ -7,13 +7,14 @@ import type { Env } from "../env.ts";
 import { completeService } from "../kinds.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { Id } from "../schema-parts.ts";
+import { poolStatuses } from "../operate/live.ts";
 import { type Service, ServicePut } from "../service.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { checkFields, invalid } from "./body.ts";
 import { listOf, page, PageQuery, positionOf } from "./page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
-import { ServiceView, serviceView } from "./views.ts";
+import { LiveServiceView, liveServiceView, ServiceView, serviceView } from "./views.ts";
 
 /** Where the program's own paths begin; a service's route may not lie under one. */
 const OWN_PATHS = [
@@ -56,9 +57,9 @@ export const serviceRoutes: Route[] = [
     path: "/v1/services",
     role: "read",
     tag,
-    summary: "List services",
+    summary: "List services with their lines",
     query: PageQuery,
-    answers: { 200: { description: "Services by id.", schema: listOf(ServiceView) } },
+    answers: { 200: { description: "Services by id.", schema: listOf(LiveServiceView) } },
     run: ({ env, query }) => list(env, query),
   }),
   route({
@@ -66,9 +67,9 @@ export const serviceRoutes: Route[] = [
     path: "/v1/services/{id}",
     role: "read",
     tag,
-    summary: "Show a service",
-    answers: { 200: one },
-    run: async ({ env, params }) => show(env, params.id, 200),
+    summary: "Show a service with its line",
+    answers: { 200: { description: "The service.", schema: LiveServiceView } },
+    run: async ({ env, params }) => showLive(env, params.id),
   }),
   route({
     method: "DELETE",
@@ -186,19 +187,23 @@ async function show(env: Env, id: string, status: 200 | 201): Promise<Answer | R
   return row === null ? refuse("not_found") : { status, body: serviceView(row, listings) };
 }
 
+async function showLive(env: Env, id: string): Promise<Answer | Refusal> {
+  const [row, listings] = await Promise.all([serviceById(env, id), listingsOf(env, "service", [id])]);
+  if (row === null) return refuse("not_found");
+  const live = await poolStatuses(env, [id]);
+  return { status: 200, body: liveServiceView(row, listings, live.get(id)) };
+}
+
 async function list(env: Env, query: z.output<typeof PageQuery>): Promise<Answer | Refusal> {
   const from = positionOf(query.cursor, z.tuple([z.string()]));
   if (isRefusal(from)) return from;
   const rows = await pageOfServices(env, from.at, query.limit);
-  const listings = await listingsOf(
-    env,
-    "service",
-    rows.map((row) => row.id),
-  );
+  const ids = rows.slice(0, query.limit).map((row) => row.id);
+  const [listings, live] = await Promise.all([listingsOf(env, "service", ids), poolStatuses(env, ids)]);
   return page(
     rows,
     query.limit,
     (row: ServiceRow) => [row.id],
-    (row) => serviceView(row, listings),
+    (row) => liveServiceView(row, listings, live.get(row.id)),
   );
 }

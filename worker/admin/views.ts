@@ -1,5 +1,6 @@
 /** How the admin API shows rows: one schema and one function each. Hashes and tokens are not in any of them. */
 import { z } from "zod";
+import type { PoolStatus } from "../../durable-objects/protocol.ts";
 import type { AuditRow } from "../db/list-queries.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "../db/queries.ts";
 import { Id } from "../schema-parts.ts";
@@ -26,6 +27,44 @@ export function serviceView(row: ServiceRow, listings: ListingRow[]): z.infer<ty
   const own = listings.filter((listing) => listing.serviceId === row.id);
   const { id, config, paused, version, createdAt } = row;
   return { id, ...config, paused, version, created_at: iso(createdAt), cards: own.map((listing) => listing.cardId) };
+}
+
+const Count = z.int();
+const LineView = z.object({
+  queued: Count,
+  waiting_on: z
+    .partialRecord(z.enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"]), Count)
+    .meta({ description: "How many of them wait for what." }),
+  oldest_wait_ms: Count,
+  service_ms: z.number().nullable().meta({ description: "Mean time of a run as of late; null before the first." }),
+  admitted: Count.meta({ description: "Runs that got a slot since the line's object started." }),
+  refused: z.record(z.string(), Count).meta({ description: "Refusals by reason, since then." }),
+});
+
+export const LiveServiceView = z
+  .object({
+    ...ServiceView.shape,
+    live: LineView.nullable().meta({ description: "Null: the line's object did not answer in time." }),
+  })
+  .meta({ id: "LiveServiceView" });
+
+export function liveServiceView(
+  row: ServiceRow,
+  listings: ListingRow[],
+  status: PoolStatus | undefined,
+): z.infer<typeof LiveServiceView> {
+  return { ...serviceView(row, listings), live: status === undefined ? null : lineView(status) };
+}
+
+function lineView(status: PoolStatus): z.infer<typeof LineView> {
+  return {
+    queued: status.queued,
+    waiting_on: status.waitingFor,
+    oldest_wait_ms: status.oldestWaitMs,
+    service_ms: status.serviceMs,
+    admitted: status.admitted,
+    refused: status.refused,
+  };
 }
 
 const ListingView = z.object({
