@@ -21,9 +21,9 @@ test("admitted = done + failed + orphaned + running at every look, through hang-
   line.park.setService({ service_ms: 120 });
   await line.park.setFault("gpu-01-0", { kind: "status", status: 500 });
   await line.park.setFault("gpu-02-1", { kind: "reset" });
-  let stop = false;
+  const end = new AbortController();
   const crowd = Array.from({ length: 20 }, async (_, who) => {
-    for (let turn = 0; !stop; turn++) {
+    for (let turn = 0; !end.signal.aborted; turn++) {
       const caller = await line.call({ service, key });
       if ((who + turn) % 3 === 0) setTimeout(() => caller.hangUp(), 80);
       await caller.answered.catch(() => undefined);
@@ -39,7 +39,7 @@ test("admitted = done + failed + orphaned + running at every look, through hang-
     }
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
-  stop = true;
+  end.abort();
   await Promise.all(crowd);
   await line.park.heal();
   await line.conserved();
