@@ -1,17 +1,22 @@
 /** A card's health, service by service (breaker.ts), kept in its storage. */
 import { abandoned, failed, gate, type Health, HEALTHY, succeeded, tried } from "./breaker.ts";
-import type { CardStore } from "./card-store.ts";
 import type { Attempt, ClaimNo, Ending, Gate, Listing } from "./protocol.ts";
 
 type Breaker = Listing["breaker"];
 
+/** Where health is kept. */
+export interface HealthStore {
+  health(): Map<string, Health>;
+  keepHealth(service: string, health: Health): void;
+}
+
 export class CardHealth {
-  readonly #store: CardStore;
+  readonly #store: HealthStore;
   /** The limits of a service that lists the card. */
   readonly #limits: (service: string) => Breaker | undefined;
   readonly #health: Map<string, Health>;
 
-  constructor(store: CardStore, limits: (service: string) => Breaker | undefined) {
+  constructor(store: HealthStore, limits: (service: string) => Breaker | undefined) {
     this.#store = store;
     this.#limits = limits;
     this.#health = store.health();

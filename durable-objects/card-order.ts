@@ -114,16 +114,12 @@ export class CardOrder {
     if (report === null) this.#unknown.add(seat);
     if (report === null || report.state === "active") this.#active.add(seat);
     this.#judge(seat);
-    if (takesWork(seat)) this.#working.add(seat);
+    this.#rank(seat);
+    this.#press();
     if (gate.state === "open" && Number.isFinite(gate.untilAt)) {
       seat.opening = [gate.untilAt, seat.card];
       this.#shut.set(seat.opening, seat);
     }
-    if (report === null || seat.refused || !takesWork(seat)) return;
-    const busy = report.held.length + seat.pending.size;
-    if (busy >= room(seat)) return;
-    seat.rank = [busy / (report.slots * seat.weight), seat.usedSeq, seat.card];
-    this.#free.set(seat.rank, seat);
   }
 
   remove(seat: Seat): void {
@@ -134,6 +130,18 @@ export class CardOrder {
     seat.opening = null;
   }
 
+  /** Among those that take work, and among the free, when it is. */
+  #rank(seat: Seat): void {
+    const { report } = seat;
+    if (report === null || !takesWork(seat)) return;
+    this.#working.add(seat);
+    if (seat.refused) return;
+    const busy = report.held.length + seat.pending.size;
+    if (busy >= room(seat)) return;
+    seat.rank = [busy / (report.slots * seat.weight), seat.usedSeq, seat.card];
+    this.#free.set(seat.rank, seat);
+  }
+
   /** Never more than half are out on suspicion: the one that would be too many is tried at once. */
   #judge(seat: Seat): void {
     const { report, gate } = seat;
@@ -141,5 +149,16 @@ export class CardOrder {
     if (report?.state !== "active" || gate.state !== "open" || !Number.isFinite(gate.untilAt)) return;
     seat.pressed = gate.proven !== true && this.#out.size + 1 > this.#active.size / 2;
     if (!seat.pressed) this.#out.add(seat);
+  }
+
+  /** When others were taken out of work, suspects that were half are more. */
+  #press(): void {
+    if (this.#out.size <= this.#active.size / 2) return;
+    const suspects = [...this.#out].filter(({ gate }) => gate.proven !== true);
+    for (const seat of suspects.slice(Math.floor(this.#active.size / 2))) {
+      this.#out.delete(seat);
+      seat.pressed = true;
+      this.#rank(seat);
+    }
   }
 }

@@ -64,7 +64,7 @@ export class Desk {
     this.#errands = errands;
     this.times = times;
     this.#budget = newBudget(clock.now());
-    const someoneWaits = (): boolean => this.#room.length > 0;
+    const someoneWaits = (): boolean => this.queued > 0;
     this.#following = new Following(clock, {
       settle: (ticket, finish) => this.#settle(ticket, { kind: "told", finish }),
       line: (ticket) => this.#backInLine(ticket),
@@ -182,6 +182,8 @@ export class Desk {
     ticket.entry = { ...ticket.entry, attempt, avoid, again: true };
     this.#tickets.set(attempt, ticket);
     this.#following.rename(before, attempt);
+    // Its card's last report may show it still: nobody is to follow that.
+    this.#following.over(before);
     this.#backInLine(ticket);
     this.pump();
     return true;
@@ -244,7 +246,7 @@ export class Desk {
       if (match === null) break;
       this.#offer(match.entry, match.found, now);
     }
-    if (this.#room.length > 0) this.#lookout.wakeAt(this.cards.nextOpening(now));
+    if (this.queued > 0) this.#lookout.wakeAt(this.cards.nextOpening(now));
   }
 
   // Private
@@ -295,7 +297,8 @@ export class Desk {
     if (this.#config === null) return;
     const hall = this.#hall(this.#config, this.#clock.now());
     const refusal = this.#crowded(ticket, hall) ?? admission.late(hall, ticket.entry);
-    if (refusal !== null) this.#refuse(ticket, refusal);
+    // Whom it displaced may have left it a card meanwhile.
+    if (refusal !== null && ticket.phase === "waiting") this.#refuse(ticket, refusal);
   }
 
   #refuseOrWatch(ticket: TicketState, refusal: PoolRefusal | null): void {
@@ -324,8 +327,10 @@ export class Desk {
   #watch(ticket: TicketState): void {
     if (ticket.phase !== "waiting" || this.#config === null) return;
     const now = this.#clock.now();
-    const until = Math.min(ticket.enteredAt + this.#config.queue.timeoutMs, ticket.entry.deadlineAt ?? Infinity);
-    ticket.stop = this.#clock.after(Math.max(0, until - now), () => {
+    const { timeoutMs } = this.#config.queue;
+    const until = Math.min(ticket.enteredAt + timeoutMs, ticket.entry.deadlineAt ?? Infinity);
+    // A clock that was set back makes nobody wait longer.
+    ticket.stop = this.#clock.after(Math.min(Math.max(0, until - now), timeoutMs), () => {
       if (ticket.phase !== "waiting" || this.#config === null) return;
       this.#refuse(ticket, admission.waitedOut(this.#hall(this.#config, this.#clock.now()), ticket.entry));
     });
@@ -388,7 +393,8 @@ export class Desk {
   #refuse(ticket: TicketState, refusal: PoolRefusal): void {
     this.refused[refusal.reason] = (this.refused[refusal.reason] ?? 0) + 1;
     this.#settle(ticket, { kind: "refused", refusal });
-    this.#following.left(ticket, false);
+    // Who has tried a card already has had a run, and lost it.
+    this.#following.left(ticket, ticket.entry.avoid.length > 0);
   }
 
   /** The last word to a ticket. */

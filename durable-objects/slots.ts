@@ -137,6 +137,8 @@ export class Slots {
   /** The holder never heard a yes, and gives the attempt up: nothing was sent for it, and it never gets a slot again. */
   unclaim(attempt: string): Lease[] {
     const lease = this.#ofAttempt(attempt);
+    // Who released it has begun, and has said how it ended.
+    if (lease?.state === "draining" && !lease.vanished) return [];
     if (lease !== undefined) return [this.#end(lease)];
     // The claim may come after this.
     if (!this.#ended.has(attempt)) this.#ended.set(attempt, NEVER);
@@ -166,6 +168,8 @@ export class Slots {
           continue;
         }
         changed.add(this.#drain(lease, lease.renewedAt, now, true));
+        // By a clock that jumped its drain may be over at once, and its holder be about to renew.
+        if (lease.graced) lease.drainUntil = Math.max(lease.drainUntil ?? 0, now + LEASE_RENEW_MS);
         reaped++;
       }
       if (lease.state !== "draining") continue;

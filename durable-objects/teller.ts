@@ -16,6 +16,8 @@ export class Teller {
   /** There is something to tell, and whether it can wait. */
   #news: "none" | "later" | "now" = "none";
   #sending = false;
+  /** It asked by itself while it was told: its answer may be older than its question. */
+  #listened = false;
   /** Cuts short the pause before a later telling. */
   #hurry: (() => void) | null = null;
 
@@ -26,6 +28,7 @@ export class Teller {
   /** The listener asked by itself: it wants to know at once from now on. */
   listen(): void {
     this.#isEager = true;
+    this.#listened = true;
     if (this.#news !== "none") this.#hurry?.();
   }
 
@@ -36,27 +39,27 @@ export class Teller {
     if (isUrgent || this.#news === "none") this.#news = isUrgent ? "now" : "later";
     if (this.#sending) return;
     this.#sending = true;
-    try {
-      await this.#tellAll();
-    } finally {
-      this.#sending = false;
-    }
+    await this.#tellAll();
   }
 
   async #tellAll(): Promise<void> {
     for (let failures = 0; this.#news !== "none" && failures < TRIES_MAX;) {
       if (this.#news === "later") await this.#pause();
       this.#news = "none";
+      this.#listened = false;
       try {
-        this.#isEager = await this.#send();
+        const isWanted = await this.#send();
+        this.#isEager = isWanted || this.#listened;
         failures = 0;
       } catch (error) {
         failures++;
         this.#news = "now";
         if (failures === TRIES_MAX) console.error(JSON.stringify({ event: "tell_failed", error: String(error) }));
-        else await scheduler.wait(PAUSE_MS * 2 ** failures);
+        else await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * 2 ** failures));
       }
     }
+    // In one step with the last look for news: else what comes between would be told by nobody.
+    this.#sending = false;
   }
 
   #pause(): Promise<void> {

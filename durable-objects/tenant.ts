@@ -121,7 +121,10 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (presence === null) return null;
     const now = Date.now();
     for (const { id } of rows) {
-      if (presence.requests[id] !== undefined || !presence.sure) this.#missed.delete(id);
+      // It may have ended while the Pool was asked.
+      const row = this.#records.get(id);
+      const isHere = presence.requests[id] !== undefined || !presence.sure;
+      if (isHere || row === null || !isOpen(row)) this.#missed.delete(id);
       else if (now - (this.#missed.get(id) ?? now) < LOST_MS) this.#missed.set(id, this.#missed.get(id) ?? now);
       else await this.record(id, "failed", null, [], "nothing");
     }

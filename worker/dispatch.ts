@@ -98,6 +98,8 @@ export class Line {
       try {
         const reply = await this.#env.CARD.getByName(card).claim({ ...attempt, attempt: this.attempt, pressed });
         if ("no" in reply) {
+          // An earlier try whose reply was lost may still come.
+          if (tries > 1) void unclaim(this.#env, card, this.attempt);
           if (reply.no === "unlisted") await this.#provision();
           // An attempt has one life: what has ended asks again under a new id.
           if (reply.no === "ended") await this.retry(this.#entry.avoid);

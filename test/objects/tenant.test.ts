@@ -1,7 +1,7 @@
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
-import { eventually, evict, fresh, passTime } from "./objects.ts";
+import { eventually, evict, fresh, passTime, sleep } from "./objects.ts";
 import { Caller, makePool } from "./pools.ts";
 
 const RATE = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
@@ -225,4 +225,18 @@ test("lost requests are found by the Tenant's own alarm, and their quota is give
   passTime(60_000);
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await stub.admit({ ...request(), results: 2 }, limits)).toMatchObject({ ok: true });
+});
+
+test("a record that is found lost in the look that sweeps it does not come back", async () => {
+  const pool = await makePool();
+  const stub = tenant();
+  passTime(0);
+  await stub.admit({ ...request(), service: pool.service }, RATE);
+  await eventually(async () => expect(await countRows(stub)).toBe(1));
+  for (const ms of [DAY_MS - 60_000, 60_001]) {
+    passTime(ms);
+    expect(await runDurableObjectAlarm(stub)).toBe(true);
+  }
+  await sleep(300);
+  expect(await countRows(stub)).toBe(0);
 });

@@ -1,163 +1,241 @@
 /**
- * Cards, their reports and a line, put together from the pure files alone: a Pool and its Cards without the platform.
- * Messages between them lie in a bag until the test takes one out, so that they may come late and in any order.
+ * A Pool and its Cards without the platform: the desk and the books as they are, callers who do what the Worker does,
+ * and between them messages that lie in a bag until the test takes one out (post.ts).
  */
-import type { CardReport } from "../../durable-objects/protocol.ts";
-import { Cards } from "../../durable-objects/choose-card.ts";
-import { Slots } from "../../durable-objects/slots.ts";
-import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
+import type { Clock } from "../../durable-objects/clock.ts";
+import { Desk } from "../../durable-objects/desk.ts";
+import type { Attempt, Entry, Finish, PoolConfig, Priority } from "../../durable-objects/protocol.ts";
+import type { TicketState } from "../../durable-objects/ticket-state.ts";
+import { FakeClock } from "./fake-clock.ts";
+import { Post } from "./post.ts";
 import { entryOf } from "./room-model.ts";
-import { attempt, CLEAN, UNCLEAN } from "./slots-model.ts";
+import { expectThat } from "./same.ts";
+import { type How, SmallCaller } from "./small-caller.ts";
+import { OTHER, SERVICE, SmallCard } from "./small-card.ts";
 
-const SERVICE = "portrait";
-const DRAIN_MS = 60_000;
-
-interface SmallCard {
-  name: string;
-  slots: Slots;
-  seq: number;
-  /** Requests at work on the GPU: the oracle, whatever anybody counts. */
-  working: Set<string>;
+export interface Sizes {
+  cards: number;
+  slots: number;
+  concurrent: number;
 }
 
+const RANKS: Priority[] = ["high", "normal", "low"];
+
+const rank = ({ priority }: Entry): number => RANKS.indexOf(priority);
+
 export class SmallPool {
-  now = 1_000_000;
-  readonly room = new WaitingRoom();
-  readonly counts = new Cards(SERVICE);
+  readonly clock = new FakeClock();
+  readonly post = new Post();
   readonly cards: SmallCard[];
-  readonly slotsEach: number;
-  readonly concurrent: number;
-  /** What is under way: replies, claims, reports. */
-  readonly bag: (() => void)[] = [];
-  readonly running = new Map<string, { card: SmallCard; number: number; tenant: string }>();
-  readonly served: string[] = [];
-  readonly left = new Set<string>();
-  /** The most that a GPU ever ran at once. */
-  highest = 0;
+  readonly callers: SmallCaller[] = [];
+  readonly sizes: Sizes;
+  desk!: Desk;
+  /** How a run ends well: kept for others, or for its caller alone. */
+  answers: "stored" | "alone" = "stored";
+  /** Attempts that began to run, in their order. */
+  readonly starts: { caller: SmallCaller; card: SmallCard; at: number; fingerprint: string | null }[] = [];
+  readonly endings: { card: SmallCard; how: How; at: number }[] = [];
+  /** Retries at another card that were granted. */
+  retries = 0;
+  restarts = 0;
+  /** The clock has jumped forward. */
+  hasJumped = false;
+  /** What another service runs. */
+  readonly others: { card: SmallCard; name: string; number: number }[] = [];
+  #tickets = new WeakSet<TicketState>();
+  /** Last words, which stay what they are. */
+  readonly #over = new Map<TicketState, TicketState["reply"]>();
+  readonly #offered = new Set<string>();
+  #die: () => void = () => undefined;
+  #version = 0;
 
-  constructor(cards: number, slotsEach: number, concurrent: number) {
-    this.slotsEach = slotsEach;
-    this.concurrent = concurrent;
-    this.cards = Array.from({ length: cards }, (_, i) => ({
-      name: `card ${i}`,
-      slots: new Slots(),
-      seq: 0,
-      working: new Set(),
-    }));
-    this.counts.configure(
-      this.cards.map(({ name }) => ({ card: name, weight: 1 })),
-      this.now,
-    );
-    for (const card of this.cards) this.tell(card);
-  }
-
-  enter(name: string, tenant: string): void {
-    this.room.enter(entryOf(name, tenant, { concurrent: this.concurrent, arrivedAt: this.now }));
-    this.#recap(tenant);
-    this.pump();
-  }
-
-  /** Somebody in line hangs up. */
-  leave(name: string): void {
-    if (!this.room.leave(name)) return;
-    this.left.add(name);
-    this.pump();
-  }
-
-  /** A run ends; its holder's word frees the slot, or leaves it draining while the GPU works on for a while. */
-  end(name: string, clean: boolean): void {
-    const run = this.running.get(name);
-    if (run === undefined) return;
-    this.running.delete(name);
-    this.served.push(name);
-    run.card.slots.release(run.number, name, clean ? CLEAN : UNCLEAN, this.now);
-    if (clean) run.card.working.delete(name);
-    this.tell(run.card);
-  }
-
-  /** What was left behind ends on the GPU, and its slot with it. */
-  drain(card: SmallCard): void {
-    for (const name of card.working) if (!this.running.has(name)) card.working.delete(name);
-    for (let reports = 0; reports < 2; reports++) card.slots.hear(card.working.size, null);
-    this.tell(card);
-  }
-
-  /** A card's state as it is now, put into the bag. */
-  tell(card: SmallCard): void {
-    const held = card.slots.held.map((lease) => ({
-      ...lease,
-      state: lease.state === "draining" ? ("draining" as const) : ("leased" as const),
-    }));
-    const report: CardReport = {
-      card: card.name,
-      incarnation: 1,
-      seq: ++card.seq,
-      version: 1,
-      slots: this.slotsEach,
-      state: "active",
-      lastNumber: card.slots.lastNumber,
-      held,
-      gates: { [SERVICE]: { state: "closed", untilAt: 0, reason: null } },
+  constructor(sizes: Sizes) {
+    this.sizes = sizes;
+    const hear = (report: Parameters<Desk["report"]>[0]): boolean => {
+      this.do((desk) => desk.report(report));
+      return this.desk.attentive;
     };
-    this.bag.push(() => {
-      if (this.counts.report(report, this.now)) this.pump();
-    });
+    this.cards = Array.from(
+      { length: sizes.cards },
+      (_, i) => new SmallCard(`card ${i}`, sizes.slots, this.clock, this.post, hear),
+    );
+    this.#open();
   }
 
-  /** Offers what is free to who is next, until nothing is free or nobody suits. */
-  pump(): void {
-    for (;;) {
-      for (const tenant of this.counts.changed()) this.#recap(tenant);
-      const match = this.room.next((entry) => this.counts.best(entry.avoid, this.now));
-      if (match === null) return;
-      const { entry, found } = match;
-      this.room.grant(entry.attempt);
-      this.counts.offered(found, entry.attempt, entry.tenant, this.now);
-      this.bag.push(() => this.#claim(entry.attempt, entry.tenant, found));
+  /** The Pool loses all it had in mind. */
+  restart(): void {
+    this.restarts++;
+    this.#die();
+    this.#over.clear();
+    this.#offered.clear();
+    this.#open();
+    for (const caller of this.callers) caller.broken();
+  }
+
+  configure(more: Partial<PoolConfig>): void {
+    const cards = this.cards.map(({ name }) => ({ card: name, weight: 1 }));
+    const queue = { max: 1_000, timeoutMs: 3_600_000 };
+    const config = { version: ++this.#version, service: SERVICE, paused: false, queue, cards, ...more };
+    this.do((desk) => desk.configure(config));
+  }
+
+  come(name: string, tenant: string, more: Partial<Entry> = {}): SmallCaller {
+    const { concurrent } = this.sizes;
+    const asked = { concurrent, arrivedAt: this.clock.now(), version: 0, ...more };
+    const caller = new SmallCaller(this, name, entryOf(name, tenant, { request: name, ...asked }));
+    this.callers.push(caller);
+    return caller;
+  }
+
+  get running(): SmallCaller[] {
+    return this.callers.filter((caller) => caller.run !== null);
+  }
+
+  /** Those who have come and have no last word yet. */
+  get open(): SmallCaller[] {
+    return this.callers.filter((caller) => caller.words.length === 0);
+  }
+
+  /** What was left behind ends on the GPU; the card's agent says so. */
+  rest(card: SmallCard): void {
+    const living = new Set([...this.running.map(({ entry }) => entry.attempt), ...this.others.map(({ name }) => name)]);
+    for (const name of card.working) if (!living.has(name)) card.working.delete(name);
+    card.beat();
+  }
+
+  /** Another service that shares the card takes a slot. */
+  steal(card: SmallCard, name: string): void {
+    const asked: Attempt = { attempt: name, request: name, tenant: "speaker", service: OTHER, fingerprint: null };
+    const outcome = card.claim(asked);
+    if ("no" in outcome) return;
+    card.work(name);
+    this.others.push({ card, name, number: outcome.number });
+    // Its holder lives as long as it is kept.
+    const renew = (): void => {
+      if (!this.others.some((other) => other.name === name)) return;
+      card.keep(card.book.renew(outcome.number, name, this.clock.now()).changed);
+      this.clock.after(10_000, renew);
+    };
+    this.clock.after(10_000, renew);
+  }
+
+  giveBack(index: number): void {
+    const [other] = this.others.splice(index % Math.max(1, this.others.length), 1);
+    if (other === undefined) return;
+    other.card.working.delete(other.name);
+    other.card.release(other.number, other.name, { clean: true, health: "ok", reason: null });
+  }
+
+  /** Everything that is under way arrives, and time passes; what it brings arrives too. */
+  settle(ms = 0): void {
+    this.post.settle();
+    for (let passed = 0; passed < ms; passed += 50) {
+      this.clock.pass(50);
+      this.post.settle();
     }
   }
 
-  /** Takes one message out of the bag and lets it happen. */
-  deliver(pick: number): void {
-    const [message] = this.bag.splice(pick % Math.max(1, this.bag.length), 1);
-    message?.();
+  // What callers and cards say to the desk
+
+  do(call: (desk: Desk) => void): void {
+    call(this.desk);
+    this.#look();
   }
 
-  /** Lets everything happen that is under way. */
-  settle(): void {
-    while (this.bag.length > 0) this.deliver(0);
+  /** Of a ticket; one of before a restart is nobody's. */
+  at(ticket: TicketState, call: (desk: Desk) => void): void {
+    if (this.#tickets.has(ticket)) this.do(call);
   }
 
-  #claim(name: string, tenant: string, cardName: string): void {
-    const card = this.cards.find((one) => one.name === cardName);
-    if (card === undefined) throw new Error("an offer of no card");
-    const outcome = card.slots.claim({ ...attempt(name), tenant }, this.slotsEach, DRAIN_MS, this.now);
-    if ("no" in outcome) {
-      this.bag.push(() => this.#declined(name, tenant, card));
-      return;
+  enter(entry: Entry): TicketState {
+    const ticket = this.desk.enter(entry);
+    this.#tickets.add(ticket);
+    this.#look();
+    return ticket;
+  }
+
+  retry(ticket: TicketState, attempt: string, avoid: string[]): boolean {
+    if (!this.#tickets.has(ticket)) return true;
+    const tried = ticket.entry.avoid.length;
+    const isMore = ticket.phase !== "over" && ticket.entry.attempt !== attempt && avoid.length > tried;
+    const allowed = this.desk.retry(ticket, attempt, avoid);
+    if (allowed && isMore) this.retries++;
+    this.#look();
+    return allowed;
+  }
+
+  orphanFinished(attempt: string, finish: Finish): void {
+    this.do((desk) => desk.orphanFinished(attempt, finish, null));
+  }
+
+  started(caller: SmallCaller, card: SmallCard): void {
+    expectThat(card.working.size <= card.slots, `${card.name} runs ${card.working.size} on ${card.slots} slots`);
+    expectThat(!caller.isGone, `${caller.name} left and is started`);
+    this.starts.push({ caller, card, at: this.clock.passed, fingerprint: caller.entry.fingerprint });
+  }
+
+  ended(_caller: SmallCaller, card: SmallCard, how: How): void {
+    this.endings.push({ card, how, at: this.clock.passed });
+  }
+
+  // Private
+
+  #open(): void {
+    let alive = true;
+    this.#die = () => (alive = false);
+    const clock: Clock = {
+      now: () => this.clock.now(),
+      after: (ms, then) => this.clock.after(ms, () => void (alive && (then(), this.#look()))),
+    };
+    const errands = { ask: (cards: string[]) => this.#ask(cards), departed: () => undefined, learned: () => undefined };
+    this.#tickets = new WeakSet();
+    this.desk = new Desk(clock, errands, null);
+    this.configure({});
+    this.#ask(this.cards.map(({ name }) => name));
+  }
+
+  #ask(names: string[]): void {
+    const { desk } = this;
+    for (const card of this.cards.filter(({ name }) => names.includes(name))) {
+      const answer = (): void => {
+        const report = card.report();
+        card.listen();
+        const arrive = (): void => void (desk === this.desk && this.do(() => desk.report(report)));
+        this.post.send({ stream: `answer ${this.clock.passed} ${report.seq}`, arrive, lose: () => undefined });
+      };
+      this.post.send({ stream: `question to ${card.name}`, arrive: answer, lose: () => undefined });
     }
-    card.working.add(name);
-    this.highest = Math.max(this.highest, card.working.size);
-    this.running.set(name, { card, number: outcome.lease.number, tenant });
-    this.tell(card);
-    this.bag.push(() => this.#claimed(name, cardName, outcome.lease.number));
   }
 
-  /** The word of a claim may come after the report of its end: then it is what frees the slot in the counts. */
-  #claimed(name: string, card: string, number: number): void {
-    this.counts.claimed(card, name, number, this.now);
-    this.pump();
+  /** What holds after every call on the desk. */
+  #look(): void {
+    const { desk } = this;
+    for (const caller of this.callers) if (caller.ticket !== null) this.#lookAt(caller.ticket);
+    for (const ticket of desk.tickets) {
+      const { attempt, tenant } = ticket.entry;
+      if (ticket.phase !== "offered") this.#offered.delete(attempt);
+      if (ticket.phase !== "offered" || this.#offered.has(attempt)) continue;
+      this.#offered.add(attempt);
+      const holding = desk.cards.holding(tenant);
+      expectThat(holding <= ticket.entry.concurrent, `${tenant} is offered a slot and holds ${holding}`);
+      const overtaken = [...desk.tickets].find((other) => this.#isBefore(other, ticket));
+      expectThat(overtaken === undefined, `${attempt} is offered a slot before ${overtaken?.entry.attempt}`);
+    }
   }
 
-  #declined(name: string, tenant: string, card: SmallCard): void {
-    this.counts.withdrawn(card.name, name, this.now);
-    this.room.refund(tenant);
-    this.counts.refused(card.name);
-    this.tell(card);
-    this.enter(name, tenant);
+  #lookAt(ticket: TicketState): void {
+    if (ticket.phase !== "over" || !this.#tickets.has(ticket)) return;
+    const last = this.#over.get(ticket);
+    if (last === undefined) this.#over.set(ticket, ticket.reply);
+    else expectThat(last === ticket.reply, "a last word changed");
   }
 
-  #recap(tenant: string): void {
-    this.room.cap(tenant, this.counts.holding(tenant) >= this.concurrent);
+  /** Whether one of the same tenant waits that should have had the other's offer. */
+  #isBefore(one: TicketState, other: TicketState): boolean {
+    if (one.phase !== "waiting" || one.entry.tenant !== other.entry.tenant || one.entry.avoid.length > 0) return false;
+    // Else it may follow somebody's run.
+    if (one.entry.fingerprint !== null) return false;
+    const [a, b] = [one.entry, other.entry];
+    return rank(a) < rank(b) || (rank(a) === rank(b) && a.arrivedAt < b.arrivedAt);
   }
 }

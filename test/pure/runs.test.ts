@@ -205,3 +205,47 @@ test("a run that is ended twice takes nothing from the one that came after it", 
   expect(runs.ofLeader("leader")).toBeDefined();
   expect(runs.follow("same", asker("follower"))).toBe(true);
 });
+
+/** A run with so many who follow it. */
+function followed(count: number, tenant = "t1"): { runs: Runs<Asker>; askers: Asker[] } {
+  const runs = new Runs<Asker>();
+  const askers = Array.from({ length: count + 1 }, (_, i) => asker(`a${i}`, tenant));
+  for (const who of askers) if (!runs.follow("same", who)) runs.lead("same", who.entry.attempt, who);
+  return { runs, askers };
+}
+
+test("a lost run is led on by the first who followed; the others follow that one", () => {
+  const { runs, askers } = followed(3);
+  const run = runs.ofLeader("a0");
+  if (run === undefined) throw new Error("there is no run");
+  expect(runs.succeed(run, true)).toEqual({ next: askers[1], told: [] });
+  expect(runs.ofLeader("a0")).toBeUndefined();
+  expect([...(runs.ofLeader("a1")?.followers ?? [])]).toEqual(askers.slice(2));
+  expect([runs.followers, runs.followersOf("t1")]).toEqual([2, 2]);
+  expect(runs.follow("same", asker("late"))).toBe(true);
+});
+
+test("a run that is lost a second time is not begun again: all are told", () => {
+  const { runs, askers } = followed(3);
+  for (const attempt of ["a0", "a1"]) {
+    const run = runs.ofLeader(attempt);
+    if (run === undefined) throw new Error("there is no run");
+    const { next, told } = runs.succeed(run, true);
+    if (attempt === "a0") expect(next).toBe(askers[1]);
+    else expect({ next, told }).toEqual({ next: null, told: askers.slice(2) });
+  }
+  expect([runs.followers, runs.followersOf("t1"), runs.follow("same", asker("late"))]).toEqual([0, 0, false]);
+});
+
+test("leaders who go before they ran cost no run: each is followed by the next", () => {
+  const { runs } = followed(5);
+  for (let i = 0; i < 5; i++) {
+    const run = runs.ofLeader(`a${i}`);
+    if (run === undefined) throw new Error("there is no run");
+    expect(runs.succeed(run, false).next?.entry.attempt).toBe(`a${i + 1}`);
+  }
+  const last = runs.ofLeader("a5");
+  expect(last?.lost).toBe(0);
+  if (last !== undefined) expect(runs.succeed(last, true)).toEqual({ next: null, told: [] });
+  expect(runs.follow("same", asker("late"))).toBe(false);
+});

@@ -124,3 +124,42 @@ test("whatever fails in whatever order, not more than half are out on suspicion 
   });
   fc.assert(property, { numRuns: 500 });
 });
+
+test("when healthy cards are withdrawn, suspects that were half of the pool are not the whole of it", () => {
+  const closed: Gate = { state: "closed", untilAt: 0, reason: null };
+  const cards = pool({ a: suspected(), b: suspected(), c: closed, d: closed });
+  expect(["a", "b"].map((card) => cards.isPressed(card))).toEqual([false, false]);
+  told(cards, "c", closed, NOW + 1, { state: "disabled" });
+  told(cards, "d", closed, NOW + 1, { state: "draining" });
+  expect(["a", "b"].filter((card) => cards.isPressed(card))).toHaveLength(1);
+  expect([cards.health(NOW), cards.best([], NOW)]).toEqual(["healthy", "b"]);
+  const unlisted = pool({ a: suspected(), b: suspected(), c: closed, d: closed });
+  unlisted.configure(
+    ["a", "b"].map((card) => ({ card, weight: 1 })),
+    NOW,
+  );
+  expect(unlisted.health(NOW)).toBe("healthy");
+});
+
+test("whatever fails, heals, is withdrawn or comes back, not more than half of those in work are out on suspicion", () => {
+  const step = fc.record({
+    card: fc.constantFrom("a", "b", "c", "d", "e"),
+    how: fc.constantFrom("sick", "sick", "bad", "well", "withdrawn"),
+  });
+  const property = fc.property(fc.array(step, { maxLength: 40, size: "max" }), (steps) => {
+    const closed: Gate = { state: "closed", untilAt: 0, reason: null };
+    const names = ["a", "b", "c", "d", "e"];
+    const cards = pool(Object.fromEntries(names.map((card) => [card, closed])));
+    const known = new Map(names.map((card) => [card, { gate: closed, active: true }]));
+    for (const [seq, { card, how }] of steps.entries()) {
+      const gate = how === "bad" ? open(NOW + 60_000) : how === "sick" ? suspected() : closed;
+      const active = how !== "withdrawn";
+      known.set(card, { gate, active });
+      told(cards, card, gate, NOW + 1 + seq, { state: active ? "active" : "disabled" });
+      const inWork = [...known].filter(([, one]) => one.active);
+      const out = inWork.filter(([name, one]) => one.gate.proven === false && !cards.isPressed(name));
+      expect(out.length).toBeLessThanOrEqual(inWork.length / 2);
+    }
+  });
+  fc.assert(property, { numRuns: 500 });
+});

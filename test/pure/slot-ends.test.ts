@@ -11,7 +11,32 @@ test("a lease found long past its life gets one more interval, and only one", ()
   const late = NOW + LEASE_MS + 16_000;
   expect(slots.reap(late)).toMatchObject({ reaped: 0 });
   expect(slots.reap(late + LEASE_RENEW_MS - 1)).toMatchObject({ reaped: 0 });
-  expect(slots.reap(late + LEASE_RENEW_MS + HOUR_MS)).toMatchObject({ reaped: 1, drained: 1 });
+  expect(slots.reap(late + LEASE_RENEW_MS + HOUR_MS)).toMatchObject({ reaped: 1 });
+});
+
+test("after a jump of the clock a holder whose renewal comes a moment late still finds its slot", () => {
+  for (const drainMs of [1_000, DRAIN_MS]) {
+    const slots = leased(1, drainMs);
+    const after = NOW + HOUR_MS;
+    expect(slots.reap(after)).toMatchObject({ reaped: 0 });
+    expect(slots.reap(after + LEASE_RENEW_MS)).toMatchObject({ reaped: 1, drained: 0 });
+    expect(slots.claim(attempt("next"), 1, drainMs, after + LEASE_RENEW_MS)).toEqual({ no: "full" });
+    expect(slots.renew(1, "a1", after + LEASE_RENEW_MS + 50).reply).toMatchObject({ renewed: true });
+  }
+  const slots = leased(1);
+  for (const at of [HOUR_MS, HOUR_MS + LEASE_RENEW_MS]) slots.reap(NOW + at);
+  expect(slots.reap(NOW + HOUR_MS + 2 * LEASE_RENEW_MS)).toMatchObject({ drained: 1 });
+});
+
+test("who is given up frees its slot, who released is not given up, and who never came never gets a slot", () => {
+  const slots = leased(2);
+  expect(slots.unclaim("a1")).toMatchObject([{ number: 1, state: "ended" }]);
+  expect(slots.unclaim("a1")).toEqual([]);
+  slots.release(2, "a2", UNCLEAN, NOW);
+  expect(slots.unclaim("a2")).toEqual([]);
+  expect(held(slots)).toEqual(["2 a2 draining"]);
+  expect(slots.unclaim("a3")).toEqual([]);
+  expect(slots.claim(attempt("a3"), 2, DRAIN_MS, NOW)).toEqual({ no: "ended" });
 });
 
 test("a clean release frees the slot at once", () => {

@@ -2,6 +2,7 @@
  * The bugs of a queue that is twenty years old (HAProxy, by their commits), each said of our line and slots. What
  * locks and threads did there, messages in any order do here (together.test.ts); these are the bare cases.
  */
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Cards } from "../../durable-objects/choose-card.ts";
 import type { CardReport } from "../../durable-objects/protocol.ts";
@@ -9,6 +10,7 @@ import { Slots } from "../../durable-objects/slots.ts";
 import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
 import { SmallPool } from "./pool-in-small.ts";
 import { entryOf } from "./room-model.ts";
+import { expectThat } from "./same.ts";
 import { attempt, CLEAN, UNCLEAN } from "./slots-model.ts";
 
 const NOW = 1_000_000;
@@ -46,60 +48,122 @@ test("#2743, a connection that is given up frees its slot early: a caller's end 
   expect(slots.claim(attempt("two"), 1, DRAIN_MS, NOW)).toEqual({ no: "full" });
 });
 
-test("5541d4995, the last run ends between the look and the wait: whichever comes first, the waiter is served", () => {
-  for (const endsFirst of [true, false]) {
-    const pool = new SmallPool(1, 1, 5);
+/** A pool whose cards have told that they are free. */
+function poolOf(cards: number, slots: number): SmallPool {
+  const pool = new SmallPool({ cards, slots, concurrent: 1_000 });
+  pool.settle();
+  return pool;
+}
+
+const whoRuns = (pool: SmallPool) => pool.running.map(({ name }) => name);
+
+test("5541d4995, the last run ends between the look and the wait: whatever comes first, the waiter is served", () => {
+  const picks = fc.array(fc.nat({ max: 9 }), { maxLength: 30, size: "max" });
+  const property = fc.property(picks, fc.nat({ max: 30 }), (list, comesAfter) => {
+    const pool = poolOf(1, 1);
+    pool.come("one", "a");
+    for (const [i, pick] of list.entries()) {
+      pool.post.deliver(pick, "arrives");
+      pool.running.find(({ name }) => name === "one")?.end("ok");
+      if (i === comesAfter) pool.come("two", "b");
+    }
+    if (comesAfter >= list.length) pool.come("two", "b");
     pool.settle();
-    pool.enter("one", "a");
+    pool.running.find(({ name }) => name === "one")?.end("ok");
     pool.settle();
-    if (endsFirst) pool.end("one", true);
-    pool.enter("two", "b");
-    if (!endsFirst) pool.end("one", true);
-    pool.settle();
-    expect([...pool.running.keys()], `ends first: ${endsFirst}`).toEqual(["two"]);
-  }
+    expect(whoRuns(pool)).toEqual(["two"]);
+  });
+  fc.assert(property, { numRuns: 2_000 });
 });
 
 test("b11495652, the last dequeue is lost: as many are served as slots came free, also all in the same instant", () => {
-  const pool = new SmallPool(6, 2, 100);
-  pool.settle();
-  for (let i = 0; i < 112; i++) pool.enter(`request ${i}`, `tenant ${i % 7}`);
-  pool.settle();
-  expect(pool.running.size).toBe(12);
-  while (pool.served.length < 100) {
-    for (const name of pool.running.keys()) pool.end(name, true);
+  // With all slots on one card, one report tells of many ends.
+  for (const [cards, slots] of [
+    [6, 2],
+    [1, 12],
+  ] as const) {
+    const pool = poolOf(cards, slots);
+    for (let i = 0; i < 112; i++) pool.come(`request ${i}`, `tenant ${i % 7}`);
     pool.settle();
-    expect(pool.running.size).toBe(Math.min(12, 112 - pool.served.length));
+    expect(pool.running).toHaveLength(12);
+    while (pool.open.length > 12) {
+      for (const caller of pool.running) caller.end("ok");
+      pool.settle();
+      expect(pool.running).toHaveLength(Math.min(12, pool.open.length));
+    }
   }
 });
 
 test("dc9ce9c26, a slot is freed and the line not woken: a drained slot goes to who waits, without anything else", () => {
-  const pool = new SmallPool(1, 1, 5);
+  const pool = poolOf(1, 1);
+  pool.come("one", "a");
   pool.settle();
-  pool.enter("one", "a");
+  pool.running[0]?.end("quiet");
+  pool.come("two", "a");
   pool.settle();
-  pool.end("one", false);
-  pool.enter("two", "a");
+  expect(whoRuns(pool)).toEqual([]);
+  for (const card of pool.cards) pool.rest(card);
   pool.settle();
-  expect([...pool.running.keys()]).toEqual([]);
-  for (const card of pool.cards) pool.drain(card);
-  pool.settle();
-  expect([...pool.running.keys()]).toEqual(["two"]);
+  expect(whoRuns(pool)).toEqual(["two"]);
 });
 
-test("53f52e67a, ca275d99c, the last card goes down: nobody is put back into the line again and again", () => {
-  const room = new WaitingRoom();
-  const cards = new Cards(SERVICE);
-  cards.configure([{ card: "a", weight: 1 }], NOW);
-  cards.report(reportOf("a"), NOW);
-  for (let i = 0; i < 10; i++) room.enter(entryOf(`${i}`, "t"));
-  cards.report(reportOf("a", { seq: 2, state: "disabled" }), NOW);
-  expect(room.next((entry) => cards.best(entry.avoid, NOW))).toBeNull();
-  expect(cards.health(NOW)).toBe("none");
-  expect(room.length).toBe(10);
+test("dc9ce9c26, once more: what ends by time alone wakes the line as well", () => {
+  const pool = poolOf(1, 1);
+  pool.come("one", "a");
+  pool.settle();
+  pool.running[0]?.end("vanish");
+  pool.settle();
+  // Not at the time at which the card is asked anew.
+  pool.settle(2_350);
+  pool.come("two", "a");
+  // A GPU does not work on for longer than its slot drains.
+  pool.cards[0]?.working.clear();
+  const holds = (): boolean => pool.cards[0]?.book.leases.some(({ attempt: name }) => name === "one") ?? false;
+  let drainedMs = 0;
+  for (; holds() && drainedMs < 2 * DRAIN_MS; drainedMs += 50) pool.settle(50);
+  expect([whoRuns(pool), drainedMs < DRAIN_MS]).toEqual([["two"], true]);
+});
+
+test("53f52e67a, ca275d99c, the last card goes down: all who wait are told, once, and nobody is put back", () => {
+  const pool = poolOf(1, 2);
+  for (let i = 0; i < 10; i++) pool.come(`request ${i}`, "a");
+  const [card] = pool.cards;
+  if (card?.book.config == null) throw new Error("there is no card");
+  // Its pool has not heard of it when the first claims arrive.
+  card.book.config = { ...card.book.config, version: 2, state: "disabled" };
+  const claims = () => card.book.counters.refused;
+  pool.settle(6_000);
+  expect(pool.callers.map(({ words }) => words)).toEqual(pool.callers.map(() => ["no_healthy_card"]));
+  expect([pool.desk.queued, claims() <= 10]).toEqual([0, true]);
+});
+
+test("ca275d99c, once more: a card that says no again and again is asked once a report, not without end", () => {
+  const pool = poolOf(1, 1);
+  const [card] = pool.cards;
+  if (card?.book.config == null) throw new Error("there is no card");
+  // It knows nothing of the service, and questions to it are lost.
+  card.book.config = { ...card.book.config, version: 2, listings: [] };
+  pool.come("one", "a");
+  for (let i = 0; i < 500 && pool.post.size > 0; i++) {
+    pool.post.cut(`question to ${card.name}`);
+    pool.post.deliver(0, "arrives");
+  }
+  expectThat(pool.post.size === 0, "messages go round and round");
+  expect(card.book.counters.refused).toBeLessThanOrEqual(2);
 });
 
 test("099c1b244, the length is never lowered for those who gave up: it is nothing when everybody has left", () => {
+  const pool = poolOf(1, 1);
+  pool.come("busy", "a");
+  pool.settle();
+  for (let i = 0; i < 100; i++) pool.come(`${i}`, `t${i % 3}`, { fingerprint: i % 2 === 0 ? null : `same ${i % 4}` });
+  pool.settle();
+  expect(pool.desk.queued).toBe(100);
+  const waiters = pool.open.filter(({ run }) => run === null);
+  // Those who are followed go first, and those who follow.
+  for (const caller of [...waiters.slice(0, 50), ...waiters.slice(50).toReversed()]) caller.leave();
+  pool.settle();
+  expect([pool.desk.queued, pool.desk.oldestAt, [...pool.desk.tickets].length]).toEqual([0, null, 1]);
   const room = new WaitingRoom();
   for (let i = 0; i < 100; i++) room.enter(entryOf(`${i}`, `t${i % 3}`));
   for (let i = 0; i < 100; i++) {
@@ -143,6 +207,23 @@ test("87154e301, a waiter goes while it is being woken: its grant is nobody's an
     return name;
   });
   expect(order).toEqual(["a2", "b1", "b2"]);
+});
+
+test("87154e301, once more: whoever goes at whatever point of being woken, the slot is the next one's", () => {
+  for (let arrived = 0; arrived < 12; arrived++) {
+    const pool = poolOf(1, 1);
+    pool.come("busy", "a");
+    pool.settle();
+    const waiter = pool.come("waiter", "a");
+    pool.come("next", "a");
+    pool.settle();
+    pool.running[0]?.end("ok");
+    for (let i = 0; i < arrived; i++) pool.post.deliver(0, "arrives");
+    if (waiter.run !== null) continue;
+    waiter.leave();
+    pool.settle();
+    expect([whoRuns(pool), waiter.words], `${arrived}`).toEqual([["next"], [waiter.words[0]]]);
+  }
 });
 
 test("6be02d1c6, the choice turns in circles among full cards: there is none, and it is told at once", () => {

@@ -1,0 +1,107 @@
+/** Whom a Pool lets in, and with what estimate it sends others away. */
+import { expect, test } from "vitest";
+import * as admission from "../../durable-objects/admission.ts";
+import { Cards } from "../../durable-objects/choose-card.ts";
+import type { Entry, Gate } from "../../durable-objects/protocol.ts";
+import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
+import { entryOf } from "./room-model.ts";
+
+const NOW = 1_000_000_000;
+const SERVICE = "portrait";
+const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
+const STALE_MS = 600_000;
+
+/** Two slots, runs of two seconds whose first byte comes after half a second. */
+function hallOf(more: Partial<admission.Hall> = {}, gate: Gate = CLOSED): admission.Hall {
+  const cards = new Cards(SERVICE);
+  cards.configure([{ card: "x", weight: 1 }], NOW);
+  const report = { card: "x", incarnation: 1, seq: 1, version: 1, slots: 2, state: "active" as const, lastNumber: 0 };
+  cards.report({ ...report, held: [], gates: { [SERVICE]: gate } }, NOW);
+  const queue = { max: 3, timeoutMs: 60_000 };
+  return {
+    config: { version: 1, service: SERVICE, paused: false, queue, cards: [{ card: "x", weight: 1 }] },
+    room: new WaitingRoom(),
+    followers: { count: 0, countOf: () => 0 },
+    cards,
+    times: { firstByteMs: 500, totalMs: 2_000, count: 20, at: NOW },
+    now: NOW,
+    ...more,
+  };
+}
+
+function waiting(hall: admission.Hall, count: number, tenant = "a"): void {
+  for (let i = 0; i < count; i++) hall.room.enter(entryOf(`${tenant} ${i}`, tenant, { arrivedAt: i }));
+}
+
+test("a paused pool and one without a healthy card let nobody in; a healthy one does", () => {
+  expect(admission.shut(hallOf())).toBeNull();
+  const { config } = hallOf();
+  expect(admission.shut(hallOf({ config: { ...config, paused: true } }))).toEqual({
+    reason: "paused",
+    retryAfterMs: 15_000,
+  });
+  const open: Gate = { state: "open", untilAt: NOW + 7_000, reason: "origin_reset", proven: true };
+  const expected = { reason: "no_healthy_card", cause: "origin_reset", retryAfterMs: 7_000 };
+  expect(admission.shut(hallOf({}, open))).toEqual(expected);
+  const soon = { ...open, untilAt: NOW + 20 };
+  expect(admission.shut(hallOf({}, soon))).toMatchObject({ retryAfterMs: 1_000 });
+  expect(admission.shut(hallOf({}, { ...open, untilAt: Infinity }))).toMatchObject({ retryAfterMs: 15_000 });
+});
+
+test("of one tenant no more wait than it may, in line and behind others' runs together", () => {
+  const entry = entryOf("a 1", "a", { waiting: 3 });
+  const hall = hallOf({ followers: { count: 2, countOf: (tenant) => (tenant === "a" ? 2 : 0) } });
+  waiting(hall, 1);
+  expect(admission.crowd(hall, entry)).toBeNull();
+  waiting(hall, 2);
+  expect(admission.crowd(hall, entry)).toEqual({ reason: "concurrency", waiting: 3, max: 3, retryAfterMs: 4_000 });
+});
+
+test("no more wait than the room holds, not counting the newcomer, but counting those who follow", () => {
+  const hall = hallOf();
+  waiting(hall, 3);
+  expect(admission.full(hall)).toBeNull();
+  waiting(hall, 4);
+  expect(admission.full(hall)).toEqual({ reason: "queue_full", length: 3, max: 3, retryAfterMs: 4_000 });
+  const followed = hallOf({ followers: { count: 3, countOf: () => 0 } });
+  waiting(followed, 1);
+  expect(admission.full(followed)).toMatchObject({ reason: "queue_full", length: 3 });
+});
+
+const at = (deadlineAt: number | null) => entryOf("a 0", "a", { deadlineAt });
+/** Of the fourth of a tenant. */
+const own = (more: Partial<Entry>) => entryOf("a 3", "a", { arrivedAt: 3, ...more });
+
+test("a deadline before the first byte of a run that starts at once is hopeless; without one, or an estimate, nothing is", () => {
+  expect(admission.hopeless(hallOf(), at(NOW + 500))).toBeNull();
+  expect(admission.hopeless(hallOf(), at(NOW + 499))).toMatchObject({ reason: "deadline_unmeetable", estimateMs: 500 });
+  expect(admission.hopeless(hallOf(), at(null))).toBeNull();
+  expect(admission.hopeless(hallOf({ times: null }), at(NOW - 1))).toBeNull();
+  expect(admission.hopeless(hallOf({ now: NOW + STALE_MS + 1 }), at(NOW))).toBeNull();
+});
+
+test("a deadline is held against the line before one, and against the tenant's own slots when they are taken", () => {
+  const hall = hallOf();
+  waiting(hall, 4);
+  // Three before it and itself, two at a time, two seconds each; then half a second.
+  expect(admission.late(hall, own({ deadlineAt: NOW + 4_500 }))).toBeNull();
+  const late = { reason: "deadline_unmeetable", estimateMs: 4_500, retryAfterMs: 4_000 };
+  expect(admission.late(hall, own({ deadlineAt: NOW + 4_499 }))).toEqual(late);
+  expect(admission.late(hall, own({ deadlineAt: null }))).toBeNull();
+  expect(admission.late(hallOf({ times: null }), own({ deadlineAt: NOW - 1 }))).toBeNull();
+  hall.cards.offered("x", "running", "a", NOW);
+  // One of its own at a time: four runs of two seconds.
+  const capped = admission.late(hall, own({ deadlineAt: NOW + 8_499, concurrent: 1 }));
+  expect(capped).toMatchObject({ reason: "deadline_unmeetable", estimateMs: 8_500 });
+});
+
+test("who waited in vain is told how long, and never less than nothing", () => {
+  const hall = hallOf();
+  waiting(hall, 1);
+  expect(admission.waitedOut(hall, entryOf("a 0", "a", { arrivedAt: NOW - 60_000 }))).toEqual({
+    reason: "queue_timeout",
+    waitedMs: 60_000,
+    retryAfterMs: 2_000,
+  });
+  expect(admission.waitedOut(hall, entryOf("a 0", "a", { arrivedAt: NOW + 5 }))).toMatchObject({ waitedMs: 0 });
+});

@@ -1,0 +1,175 @@
+/** The Pool's desk by itself: what it answers to calls in an order that is seldom. */
+import { expect, test } from "vitest";
+import { Desk } from "../../durable-objects/desk.ts";
+import type { CardReport, Entry, Gate, Held, PoolConfig } from "../../durable-objects/protocol.ts";
+import type { TicketState } from "../../durable-objects/ticket-state.ts";
+import { FakeClock } from "./fake-clock.ts";
+import { entryOf } from "./room-model.ts";
+
+const SERVICE = "portrait";
+const HOUR_MS = 3_600_000;
+const OFFER_MS = 5_000;
+const ASK_AGAIN_MS = 5_000;
+const ORPHAN_MS = 5_000;
+const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
+
+class Counter {
+  readonly clock = new FakeClock();
+  readonly asked: string[][] = [];
+  readonly departed: string[] = [];
+  readonly desk: Desk;
+  #seq = 0;
+
+  constructor(cards: string[], more: Partial<PoolConfig> = {}) {
+    const errands = {
+      ask: (names: string[]) => void this.asked.push(names),
+      departed: ({ request }: Entry) => void this.departed.push(request),
+      learned: () => undefined,
+    };
+    this.desk = new Desk(this.clock, errands, null);
+    const queue = { max: 100, timeoutMs: 60_000 };
+    const listed = cards.map((card) => ({ card, weight: 1 }));
+    this.desk.configure({ version: 1, service: SERVICE, paused: false, queue, cards: listed, ...more });
+  }
+
+  enter(name: string, more: Partial<Entry> = {}): TicketState {
+    const asked = { request: name, arrivedAt: this.clock.now(), ...more };
+    return this.desk.enter(entryOf(name, more.tenant ?? "a", asked));
+  }
+
+  tell(card: string, held: string[], more: Partial<CardReport> & { fingerprint?: string } = {}): void {
+    const { fingerprint = null, ...rest } = more;
+    const shown = held.map((attempt, i): Held => {
+      const who = { attempt, request: attempt, tenant: "a", service: SERVICE, fingerprint };
+      return { number: i + 1, ...who, state: "leased", claimedAt: 0 };
+    });
+    const gates = { [SERVICE]: CLOSED };
+    const base = {
+      card,
+      incarnation: 1,
+      seq: ++this.#seq,
+      version: 1,
+      slots: 1,
+      state: "active" as const,
+      lastNumber: 0,
+    };
+    this.desk.report({ ...base, held: shown, gates, ...rest });
+  }
+}
+
+test("the attempt of before a retry, which its card still shows, is followed by nobody", () => {
+  const counter = new Counter(["x", "y"]);
+  counter.tell("x", []);
+  const leader = counter.enter("first", { fingerprint: "same" });
+  counter.desk.claimed(leader, 1);
+  counter.tell("x", ["first"], { fingerprint: "same", lastNumber: 1 });
+  expect(counter.desk.retry(leader, "second", ["x"])).toBe(true);
+  counter.desk.left(leader);
+  counter.tell("y", []);
+  const next = counter.enter("next", { fingerprint: "same" });
+  expect(next.reply).toEqual({ kind: "offer", card: "y", pressed: false });
+});
+
+test("a clock that is set back makes nobody wait longer than the line's time", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", []);
+  const ticket = counter.enter("one");
+  counter.clock.jump(-HOUR_MS);
+  counter.desk.declined(ticket, "x", "full");
+  expect(ticket.phase).toBe("waiting");
+  counter.clock.pass(60_000);
+  expect(ticket.reply).toMatchObject({ kind: "refused", refusal: { reason: "queue_timeout" } });
+});
+
+test("those who follow a run that only its card knows of see to it that the card is asked", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", ["of before"], { fingerprint: "same", lastNumber: 1 });
+  const follower = counter.enter("one", { fingerprint: "same" });
+  expect([follower.phase, counter.desk.queued, counter.desk.attentive]).toEqual(["waiting", 1, true]);
+  const before = counter.asked.length;
+  counter.clock.pass(3 * ASK_AGAIN_MS);
+  expect(counter.asked.length).toBeGreaterThanOrEqual(before + 3);
+  // The run has ended and its card's word of it was lost; the answer to the question brings it.
+  counter.tell("x", [], { lastNumber: 1 });
+  counter.clock.pass(ORPHAN_MS);
+  expect(follower.reply).toMatchObject({ kind: "offer", card: "x" });
+});
+
+test("a leader that has tried a card, and then waits in vain for another, has had its run", () => {
+  const counter = new Counter(["x"], { queue: { max: 100, timeoutMs: 10_000 } });
+  counter.tell("x", []);
+  const one = counter.enter("one", { fingerprint: "same" });
+  counter.desk.claimed(one, 1);
+  counter.clock.pass(6_000);
+  const two = counter.enter("two", { fingerprint: "same" });
+  counter.clock.pass(1_000);
+  const three = counter.enter("three", { fingerprint: "same" });
+  counter.tell("x", ["another's"], { lastNumber: 1 });
+  counter.desk.retry(one, "one again", ["x"]);
+  counter.clock.pass(3_000);
+  expect([one.reply, two.phase]).toMatchObject([{ kind: "refused", refusal: { reason: "queue_timeout" } }, "waiting"]);
+  counter.tell("x", [], { lastNumber: 1 });
+  counter.desk.claimed(two, 2);
+  counter.desk.finished(two, { kind: "failed", reason: "origin_reset" }, null);
+  expect(three.reply).toEqual({ kind: "told", finish: { kind: "failed", reason: "origin_reset" } });
+});
+
+test("an offer that is not claimed in time goes to the next, once, and its ticket is out of line until it speaks", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", []);
+  const one = counter.enter("one");
+  counter.clock.pass(1_000);
+  const two = counter.enter("two");
+  expect([one.phase, two.phase]).toEqual(["offered", "waiting"]);
+  counter.clock.pass(OFFER_MS - 1_000);
+  expect([one.phase, one.reply, two.phase]).toEqual(["missed", null, "offered"]);
+  counter.clock.pass(OFFER_MS);
+  expect([one.phase, two.phase]).toEqual(["missed", "missed"]);
+  counter.desk.asked(one);
+  counter.desk.asked(one);
+  expect([one.phase, two.phase]).toEqual(["offered", "missed"]);
+});
+
+test("every word said twice means it once", () => {
+  const counter = new Counter(["x", "y"]);
+  for (const card of ["x", "y"]) counter.tell(card, []);
+  const ticket = counter.enter("one");
+  expect(counter.enter("one")).toBe(ticket);
+  const card = ticket.card ?? "";
+  for (let twice = 0; twice < 2; twice++) counter.desk.declined(ticket, card, "full");
+  expect([ticket.phase, ticket.card === card, counter.desk.cards.holding("a")]).toEqual(["offered", false, 1]);
+  for (let twice = 0; twice < 2; twice++) counter.desk.claimed(ticket, 1);
+  expect([ticket.phase, counter.desk.admitted, counter.desk.cards.holding("a")]).toEqual(["running", 1, 1]);
+  counter.tell(ticket.card ?? "", [], { lastNumber: 1 });
+  const [again, once] = [counter.desk.retry(ticket, "two", [card]), counter.desk.retry(ticket, "two", [card])];
+  expect([again, once, [...counter.desk.tickets].length]).toEqual([true, true, 1]);
+  for (let twice = 0; twice < 2; twice++) counter.desk.finished(ticket, { kind: "failed", reason: "x" }, null);
+  for (let twice = 0; twice < 2; twice++) counter.desk.left(ticket);
+  expect([[...counter.desk.tickets], counter.departed]).toEqual([[], []]);
+});
+
+test("a newcomer who is told that there is no room leaves no offer behind", () => {
+  const counter = new Counter(["x"], { queue: { max: 2, timeoutMs: 60_000 } });
+  counter.tell("x", ["busy"], { lastNumber: 1 });
+  const waiting = [counter.enter("one"), counter.enter("two")];
+  const late = counter.enter("three");
+  expect(late.reply).toMatchObject({ kind: "refused", refusal: { reason: "queue_full", length: 2, max: 2 } });
+  const other = counter.enter("four", { tenant: "b" });
+  expect(waiting.map(({ phase }) => phase)).toEqual(["waiting", "over"]);
+  expect([other.phase, counter.desk.queued]).toEqual(["waiting", 2]);
+  counter.tell("x", [], { lastNumber: 1 });
+  expect([waiting[0]?.phase, counter.desk.cards.holding("a")]).toEqual(["offered", 1]);
+});
+
+test("a desk that served two thousand requests remembers nothing of them", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", []);
+  for (let i = 0; i < 2_000; i++) {
+    const ticket = counter.enter(`request ${i}`, { tenant: `tenant ${i % 50}`, fingerprint: `same ${i}` });
+    counter.desk.claimed(ticket, i + 1);
+    counter.tell("x", [], { lastNumber: i + 1 });
+    counter.desk.finished(ticket, { kind: "stored" }, null);
+  }
+  expect([[...counter.desk.tickets], counter.desk.queued, counter.clock.timers]).toEqual([[], 0, 0]);
+  for (let i = 0; i < 50; i++) expect(counter.desk.cards.holding(`tenant ${i}`)).toBe(0);
+});
