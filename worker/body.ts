@@ -34,6 +34,12 @@ export interface BodyLimits {
   spool?: ((incoming: Incoming) => Promise<Body | Refusal>) | null;
 }
 
+/** Whoever calls this needs the body even when its caller goes, and lets go of it. */
+export function hold(body: Body): void {
+  if (body.kind === "bytes") body.room.stay();
+  if (body.kind === "spooled") body.hold();
+}
+
 /** What a request has of a body is no longer needed by whoever calls this. */
 export function letGo(body: Body): void {
   if (body.kind === "bytes") body.room.free();
@@ -45,7 +51,7 @@ export async function readBody(request: Request, { max, spool = null }: BodyLimi
   if (isRefusal(length)) return length;
   if (length !== null && length > max) return tooLarge(max);
   if (request.body === null || length === 0) return { kind: "none" };
-  const incoming = new Incoming(request.body as ReadableStream<Uint8Array>, length, max);
+  const incoming = new Incoming(request.body as ReadableStream<Uint8Array>, length, max, request.signal);
   const onward = (): Body | Promise<Body | Refusal> => (spool === null ? passThrough(incoming) : spool(incoming));
   if (length !== null && length > BUFFERED_BYTES_MAX) return onward();
   for (;;) {
@@ -83,11 +89,12 @@ export class Incoming {
   readonly reader: ReadableStreamDefaultReader<Uint8Array>;
   /** What was read before it was known where the body goes, and its share of the buffers. */
   readonly kept: Uint8Array[] = [];
-  readonly room = new Room();
+  readonly room: Room;
   #bytes = 0;
 
-  constructor(body: ReadableStream<Uint8Array>, length: number | null, max: number) {
+  constructor(body: ReadableStream<Uint8Array>, length: number | null, max: number, gone: AbortSignal) {
     this.reader = body.getReader();
+    this.room = new Room(gone);
     this.length = length;
     this.max = max;
   }

@@ -146,7 +146,7 @@ class CardRun {
     const { ctx, print } = this.#running;
     const { status, headers, reader, first, length, endKnown } = taken;
     this.#watch.metDeadline();
-    const flow = pump(reader, first, length, this.#watch.silence);
+    const flow = pump({ source: reader, first, length, silence: this.#watch.silence, keep: true });
     const after = async (): Promise<void> => {
       const { complete, bytes } = await flow.ended;
       const totalMs = Date.now() - this.#sentAt;

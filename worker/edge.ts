@@ -39,14 +39,15 @@ export async function readNear(
   const room = new Room();
   // Once for the reader, once for the copy.
   if (object.size > COPY_BYTES_MAX || !room.grow(2 * object.size)) return object.body;
-  try {
-    const bytes = await object.arrayBuffer();
-    later(keepNear(base, object.key, bytes, beside, Date.now()).finally(() => room.free()));
-    return new Response(bytes).body as ReadableStream;
-  } catch (error) {
-    room.free();
-    throw error;
-  }
+  const reading = object.arrayBuffer();
+  // Held from here on: a reader who goes would take the freeing along.
+  later(
+    reading
+      .then((bytes) => keepNear(base, object.key, bytes, beside, Date.now()))
+      .catch((error: unknown) => console.warn(JSON.stringify({ event: "edge_copy_failed", error: String(error) })))
+      .finally(() => room.free()),
+  );
+  return new Response(await reading).body as ReadableStream;
 }
 
 /** Puts a copy here; never later than what it is a copy of expires. */

@@ -47,7 +47,7 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
       silence,
     );
     trace.stages.origin = Date.now() - sentAt;
-    if (!isFailure(reply)) return answer(reading, reply, card, silence);
+    if (!isFailure(reply)) return answer(reading, reply, card, controller, silence);
     silence.stop();
     last = reply;
     if (ask.body.kind === "stream") break;
@@ -55,7 +55,13 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
   return last === null ? refuse("no_healthy_card", { retryAfterMs: READ_MS }) : asRefusal(last);
 }
 
-function answer({ ask, ctx, trace }: Reading, response: Response, card: string, silence: Silence): Response {
+function answer(
+  { ask, ctx, trace }: Reading,
+  response: Response,
+  card: string,
+  controller: AbortController,
+  silence: Silence,
+): Response {
   trace.headers.set("x-portico-card", card);
   trace.headers.set("cache-status", "portico; fwd=bypass");
   Object.assign(trace.fields, { card, cache: "bypass" });
@@ -64,7 +70,9 @@ function answer({ ask, ctx, trace }: Reading, response: Response, card: string, 
     silence.stop();
     return new Response(null, { status: response.status, headers });
   }
-  const flow = pump(response.body.getReader(), [], saidLength(response), silence);
-  ctx.waitUntil(flow.drained);
+  const source = response.body.getReader();
+  const flow = pump({ source, first: [], length: saidLength(response), silence, keep: false });
+  // Without a caller nobody wants the rest.
+  ctx.waitUntil(flow.drained.finally(() => controller.abort()));
   return new Response(flow.readable, { status: response.status, headers });
 }

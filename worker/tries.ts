@@ -1,5 +1,5 @@
 /** From the first offer to the end of a run: claims, tries, the next card when one failed. */
-import { letGo } from "./body.ts";
+import { hold, letGo } from "./body.ts";
 import { runOnCard } from "./card-run.ts";
 import type { Line, Offer, Offered } from "./dispatch.ts";
 import { asRefusal, type Failure, isFailure } from "./origin.ts";
@@ -23,7 +23,7 @@ export class Tries {
   async go(first: Offered): Promise<Answer | Refusal> {
     const { body } = this.#running.ask;
     // The run may outlive its caller.
-    if (body.kind === "spooled") body.hold();
+    hold(body);
     try {
       return await this.#tries(first);
     } catch (error) {
