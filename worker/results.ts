@@ -73,7 +73,8 @@ async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found |
   const object = await env.RESULTS.get(resultKey(id));
   if (object === null) return null;
   const result = resultOf(id, object);
-  const body = await readNear(base, object, result, (work) => ctx.waitUntil(work));
+  const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  const body = await readNear(place, object, result);
   return { result, body, near: false };
 }
 

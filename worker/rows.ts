@@ -5,6 +5,7 @@
  */
 import { type AnswerRow, recordResults, type ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
+import { repeated } from "./repeated.ts";
 
 /** Rows wait so long for others. */
 const SOON_MS = 250;
@@ -12,8 +13,6 @@ const SOON_MS = 250;
 const REQUESTS_MAX = 200;
 /** A batch that is not written by then lost the request that was to write it. */
 const LOST_MS = 5_000;
-const WRITE_TRIES = 3;
-const WRITE_PAUSE_MS = 100;
 
 interface Batch {
   results: ResultRow[];
@@ -61,15 +60,7 @@ function open(env: Env, now: number): Batch {
 async function write(env: Env, batch: Batch): Promise<void> {
   await scheduler.wait(SOON_MS);
   try {
-    for (let tries = 1; ; tries++) {
-      try {
-        await recordResults(env, batch.results, batch.answers);
-        return;
-      } catch (error) {
-        if (tries === WRITE_TRIES) throw error;
-        await scheduler.wait(WRITE_PAUSE_MS * tries);
-      }
-    }
+    await repeated(() => recordResults(env, batch.results, batch.answers));
   } catch (error) {
     const ids = batch.results.map((row) => row.id);
     console.error(JSON.stringify({ event: "rows_lost", results: ids, error: String(error) }));
