@@ -19,6 +19,8 @@ interface Batch {
   answers: AnswerRow[];
   requests: number;
   openedAt: number;
+  /** Its rows are being written: what came to it now would be forgotten. Clocks do not tell; a timer may fire early. */
+  closed: boolean;
   written: Promise<void>;
 }
 
@@ -30,7 +32,7 @@ export async function recordSoon(env: Env, results: ResultRow[], answers: Answer
   if (results.length + answers.length === 0) return;
   const now = Date.now();
   const batch = [...batches].at(-1);
-  const fits = batch !== undefined && batch.requests < REQUESTS_MAX && now - batch.openedAt < SOON_MS;
+  const fits = batch?.closed === false && batch.requests < REQUESTS_MAX && now - batch.openedAt < SOON_MS;
   const mine = fits ? batch : open(env, now);
   mine.results.push(...results);
   mine.answers.push(...answers);
@@ -44,7 +46,14 @@ export async function recorded(): Promise<void> {
 }
 
 function open(env: Env, now: number): Batch {
-  const batch: Batch = { results: [], answers: [], requests: 0, openedAt: now, written: Promise.resolve() };
+  const batch: Batch = {
+    results: [],
+    answers: [],
+    requests: 0,
+    openedAt: now,
+    closed: false,
+    written: Promise.resolve(),
+  };
   // Whoever was to write them is gone: rows are written twice rather than never.
   for (const lost of batches) {
     if (now - lost.openedAt < LOST_MS) continue;
@@ -59,6 +68,7 @@ function open(env: Env, now: number): Batch {
 
 async function write(env: Env, batch: Batch): Promise<void> {
   await scheduler.wait(SOON_MS);
+  batch.closed = true;
   try {
     await repeated(() => recordResults(env, batch.results, batch.answers));
   } catch (error) {
