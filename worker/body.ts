@@ -67,7 +67,7 @@ export async function readBody(request: Request, { max, spool = null }: BodyLimi
 }
 
 export function noRoom(): Refusal {
-  return refuse("queue_full", { facts: { length: "", max: "" }, retryAfterMs: 1000 });
+  return refuse("queue_full", { facts: { detail: "too many large bodies are under way" }, retryAfterMs: 1000 });
 }
 
 function tooLarge(max: number): Refusal {

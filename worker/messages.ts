@@ -81,7 +81,7 @@ const MESSAGES: Record<Reason, { en: string; zh: string }> = {
     zh: "到 GPU 服务器的通路配置有误（其访问策略拒绝了我们），需要运维人员修复。",
   },
   tunnel_down: { en: "The tunnel to the GPU server is down.", zh: "到 GPU 服务器的隧道已断开。" },
-  queue_full: { en: "The waiting room is full ({length} of {max}).", zh: "等候队列已满（{length}/{max}）。" },
+  queue_full: { en: "There is no room for this request: {detail}.", zh: "没有容纳此请求的余地：{detail}。" },
   queue_timeout: { en: "No GPU slot came free within {waited_s} s.", zh: "{waited_s} 秒内没有空闲的 GPU 槽位。" },
   deadline_unmeetable: {
     en: "Your deadline cannot be met: by the present estimate the first byte comes in {estimate_s} s.",
@@ -117,6 +117,9 @@ const DETAILS: [en: RegExp, zh: string][] = [
   [/^did not arrive: (\d+) s without a byte$/, "没有到达：$1 秒内没有数据"],
   [/^did not arrive: it took longer than (\d+) s$/, "没有到达：用时超过 $1 秒"],
   [/^it is deeper than (\d+) levels$/, "嵌套超过 $1 层"],
+  [/^the waiting room is full \((\d+) of (\d+)\)$/, "等候队列已满（$1/$2）"],
+  [/^the line does not answer$/, "队列没有响应"],
+  [/^too many large bodies are under way$/, "正在处理的大请求体过多"],
   [/^it is empty$/, "内容为空"],
   [/^it is not UTF-8$/, "不是 UTF-8"],
   [/^not a key of this API$/, "不是此 API 的密钥"],

@@ -7,6 +7,7 @@ import { type Refusal, refuse } from "./refusal.ts";
 import { Silence } from "./silence.ts";
 import { saidLength } from "./take.ts";
 import type { Trace } from "./trace.ts";
+import { answered } from "./until.ts";
 
 /** Longest silence of an origin that is only asked. */
 const READ_MS = 15_000;
@@ -27,12 +28,12 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
   let last: Failure | null = null;
   const tried: string[] = [];
   for (let i = 0; i < tries; i++) {
-    const { card, behind } = await env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version);
+    const { card, behind } = await answered(env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version));
     if (behind) {
       await provision();
       continue;
     }
-    const listing = card === null ? null : await env.CARD.getByName(card).listing(ask.service.id);
+    const listing = card === null ? null : await answered(env.CARD.getByName(card).listing(ask.service.id));
     if (card === null || listing === null) break;
     tried.push(card);
     const controller = new AbortController();

@@ -48,9 +48,12 @@ export interface Answer {
 
 /** The answer, or the refusal that stands in its place. */
 export async function run(running: Running): Promise<Answer | Refusal> {
-  const { env, trace, ask, print } = running;
+  const { env, ctx, trace, ask, print } = running;
   const queuedAt = Date.now();
-  const line = new Line(env, ask.service.id, entryOf(running, queuedAt), () => provision(env, ask.service.id));
+  const line = new Line(env, ask.service.id, entryOf(running, queuedAt), {
+    provision: () => provision(env, ask.service.id),
+    later: (work) => ctx.waitUntil(work),
+  });
   for (let again = 0; ; again++) {
     const offer = await unlessGone(line.offer(), running.gone);
     if (offer === null) {
