@@ -8,6 +8,8 @@ const MIB = 1024 * 1024;
 export const BUFFERED_BYTES_MAX = 8 * MIB;
 /** Longest silence of a caller that sends a body. */
 const SILENCE_MS = 30_000;
+/** Longest time that a body which is kept in memory may take to come, however steadily. */
+const COMING_MS_MAX = 300_000;
 
 export type Body =
   | { kind: "none" }
@@ -54,16 +56,23 @@ export async function readBody(request: Request, { max, spool = null }: BodyLimi
   const incoming = new Incoming(request.body as ReadableStream<Uint8Array>, length, max, request.signal);
   const onward = (): Body | Promise<Body | Refusal> => (spool === null ? passThrough(incoming) : spool(incoming));
   if (length !== null && length > BUFFERED_BYTES_MAX) return onward();
+  const until = Date.now() + COMING_MS_MAX;
   for (;;) {
     const chunk = await incoming.read();
     if (isRefusal(chunk)) return incoming.stop(chunk);
     if (chunk === null) break;
+    if (Date.now() > until) return incoming.stop(tooSlow(COMING_MS_MAX));
     if (!(await incoming.keep(chunk))) return incoming.stop(noRoom());
     if (incoming.bytes > BUFFERED_BYTES_MAX) return onward();
   }
   const { bytes, room } = incoming;
   if (bytes === 0) return { kind: "none" };
   return { kind: "bytes", bytes: concat(incoming.kept, bytes), room };
+}
+
+export function tooSlow(ms: number): Refusal {
+  const detail = `did not arrive: it took longer than ${ms / 1000} s`;
+  return refuse("invalid_field", { param: "body", facts: { detail } });
 }
 
 export function noRoom(): Refusal {
