@@ -153,6 +153,7 @@ export class Line {
 
   /** The run is over; those who asked for the same are told how. */
   async finished(finish: Finish, observed: Observed | null): Promise<void> {
+    this.#left = true;
     await this.#told;
     try {
       if (this.#ticket === null) throw new Error("the ticket is lost");
