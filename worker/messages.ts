@@ -120,6 +120,7 @@ const DETAILS: [en: RegExp, zh: string][] = [
   [/^the waiting room is full \((\d+) of (\d+)\)$/, "等候队列已满（$1/$2）"],
   [/^the line does not answer$/, "队列没有响应"],
   [/^too many large bodies are under way$/, "正在处理的大请求体过多"],
+  [/^the same request failed for another caller$/, "同一请求在另一调用方处失败"],
   [/^it is empty$/, "内容为空"],
   [/^it is not UTF-8$/, "不是 UTF-8"],
   [/^not a key of this API$/, "不是此 API 的密钥"],

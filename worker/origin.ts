@@ -245,8 +245,12 @@ export function handedOn(response: Response, ask: Ask): Headers {
   // CosyVoice's own routes send bare samples without a type.
   if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok)
     headers.set("content-type", "audio/pcm");
+  return tamed(headers);
+}
+
+/** A page of an origin must not act as a page of this host. */
+export function tamed(headers: Headers): Headers {
   headers.set("x-content-type-options", "nosniff");
-  // A page of an origin must not act as a page of this host.
   headers.set("content-security-policy", "sandbox");
   return headers;
 }
