@@ -5,6 +5,7 @@
 import { type Body, letGo, readBody } from "./body.ts";
 import type { ServiceRow } from "./db/queries.ts";
 import { type Fields, isForm, isJson, malformedJson, MULTIPART, parseFields, URLENCODED } from "./fields.ts";
+import { mediaTypeOf } from "./media.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { fieldRefusal, rulesOf } from "./rules.ts";
 import { scanOf } from "./scan/scan.ts";
@@ -45,7 +46,7 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const { service } = asked;
   const deadlineAt = deadline(request.headers, now);
   if (isRefusal(deadlineAt)) return deadlineAt;
-  const mediaType = (request.headers.get("content-type") ?? "").split(";")[0]?.trim().toLowerCase() || null;
+  const mediaType = mediaTypeOf(request.headers);
   const unsupported = asked.as === "run" && request.method === "POST" ? mediaTypeRefusal(service, mediaType) : null;
   if (unsupported !== null) return unsupported;
   const inQuery = asked.as === "run" ? fieldRefusal(queryFields(asked.query), service.config) : null;

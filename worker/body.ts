@@ -8,6 +8,8 @@ const MIB = 1024 * 1024;
 export const BUFFERED_BYTES_MAX = 8 * MIB;
 /** Longest silence of a caller that sends a body. */
 const SILENCE_MS = 30_000;
+/** Longest time that a body which is kept in memory may take to come, however steadily. */
+const COMING_MS_MAX = 300_000;
 
 export type Body =
   | { kind: "none" }
@@ -34,6 +36,12 @@ export interface BodyLimits {
   spool?: ((incoming: Incoming) => Promise<Body | Refusal>) | null;
 }
 
+/** Whoever calls this needs the body even when its caller goes, and lets go of it. */
+export function hold(body: Body): void {
+  if (body.kind === "bytes") body.room.stay();
+  if (body.kind === "spooled") body.hold();
+}
+
 /** What a request has of a body is no longer needed by whoever calls this. */
 export function letGo(body: Body): void {
   if (body.kind === "bytes") body.room.free();
@@ -45,13 +53,15 @@ export async function readBody(request: Request, { max, spool = null }: BodyLimi
   if (isRefusal(length)) return length;
   if (length !== null && length > max) return tooLarge(max);
   if (request.body === null || length === 0) return { kind: "none" };
-  const incoming = new Incoming(request.body as ReadableStream<Uint8Array>, length, max);
+  const incoming = new Incoming(request.body as ReadableStream<Uint8Array>, length, max, request.signal);
   const onward = (): Body | Promise<Body | Refusal> => (spool === null ? passThrough(incoming) : spool(incoming));
   if (length !== null && length > BUFFERED_BYTES_MAX) return onward();
+  const until = Date.now() + COMING_MS_MAX;
   for (;;) {
     const chunk = await incoming.read();
     if (isRefusal(chunk)) return incoming.stop(chunk);
     if (chunk === null) break;
+    if (Date.now() > until) return incoming.stop(tooSlow(COMING_MS_MAX));
     if (!(await incoming.keep(chunk))) return incoming.stop(noRoom());
     if (incoming.bytes > BUFFERED_BYTES_MAX) return onward();
   }
@@ -60,8 +70,13 @@ export async function readBody(request: Request, { max, spool = null }: BodyLimi
   return { kind: "bytes", bytes: concat(incoming.kept, bytes), room };
 }
 
+export function tooSlow(ms: number): Refusal {
+  const detail = `did not arrive: it took longer than ${ms / 1000} s`;
+  return refuse("invalid_field", { param: "body", facts: { detail } });
+}
+
 export function noRoom(): Refusal {
-  return refuse("queue_full", { facts: { length: "", max: "" }, retryAfterMs: 1000 });
+  return refuse("queue_full", { facts: { detail: "too many large bodies are under way" }, retryAfterMs: 1000 });
 }
 
 function tooLarge(max: number): Refusal {
@@ -83,11 +98,12 @@ export class Incoming {
   readonly reader: ReadableStreamDefaultReader<Uint8Array>;
   /** What was read before it was known where the body goes, and its share of the buffers. */
   readonly kept: Uint8Array[] = [];
-  readonly room = new Room();
+  readonly room: Room;
   #bytes = 0;
 
-  constructor(body: ReadableStream<Uint8Array>, length: number | null, max: number) {
+  constructor(body: ReadableStream<Uint8Array>, length: number | null, max: number, gone: AbortSignal) {
     this.reader = body.getReader();
+    this.room = new Room(gone);
     this.length = length;
     this.max = max;
   }

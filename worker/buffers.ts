@@ -14,6 +14,14 @@ let held = 0;
 /** A share of the buffers; freed once, however often `free` is called. */
 export class Room {
   #bytes = 0;
+  readonly #gone: AbortSignal | null;
+  #stays = false;
+
+  /** `gone`: aborted when the caller goes, who takes along whatever code would have freed it. */
+  constructor(gone: AbortSignal | null = null) {
+    this.#gone = gone;
+    gone?.addEventListener("abort", () => this.#leave(), { once: true });
+  }
 
   get bytes(): number {
     return this.#bytes;
@@ -23,7 +31,7 @@ export class Room {
   grow(bytes: number): boolean {
     const more = bytes - this.#bytes;
     if (more <= 0) return true;
-    if (held + more > BUFFER_BYTES_MAX) return false;
+    if (held + more > BUFFER_BYTES_MAX || this.#isLost) return false;
     held += more;
     this.#bytes = bytes;
     return true;
@@ -47,5 +55,18 @@ export class Room {
 
   free(): void {
     this.shrink(0);
+  }
+
+  /** From now on somebody frees it whether or not the caller goes. */
+  stay(): void {
+    this.#stays = true;
+  }
+
+  get #isLost(): boolean {
+    return !this.#stays && this.#gone?.aborted === true;
+  }
+
+  #leave(): void {
+    if (!this.#stays) this.free();
   }
 }

@@ -45,7 +45,8 @@ export async function lookUp(
     await object.body.cancel();
     return "expired";
   }
-  return stored(meta, await readNear(base, object, meta, (work) => ctx.waitUntil(work)), object.size);
+  const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  return stored(meta, await readNear(place, object, meta), object.size);
 }
 
 function stored(meta: AnswerMeta, body: ReadableStream | null, bytes: number): Stored {

@@ -130,13 +130,13 @@ class CardRun {
 
   /** What is kept of an answer, and the keeping of it. */
   #keep(whole: Whole, found: Piece[]): { planned: Plan; kept: Promise<Kept> } {
-    const { env, ctx, ask, caller, trace, print, replace } = this.#running;
+    const { env, ctx, ask, caller, trace, print, replace, base } = this.#running;
     const nothing = found.length === 0 && !(print.cacheable && whole.status === 200);
     if (ask.directives.noStore || nothing || whole.status >= 300)
       return { planned: { results: [], answer: null }, kept: Promise.resolve(NOTHING_KEPT) };
     const answer = print.cacheable ? { fingerprint: print.key, shared: print.scope === "shared", replace } : null;
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
-    const keeping = { ask, tenant: caller.tenant, requestId: trace.id, later, answer };
+    const keeping = { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer };
     const planned = plan(keeping, whole, found);
     return { planned, kept: keep(env, keeping, planned, whole, found) };
   }
@@ -146,7 +146,7 @@ class CardRun {
     const { ctx, print } = this.#running;
     const { status, headers, reader, first, length, endKnown } = taken;
     this.#watch.metDeadline();
-    const flow = pump(reader, first, length, this.#watch.silence);
+    const flow = pump({ source: reader, first, length, silence: this.#watch.silence, keep: true });
     const after = async (): Promise<void> => {
       const { complete, bytes } = await flow.ended;
       const totalMs = Date.now() - this.#sentAt;

@@ -3,11 +3,16 @@ import type { Attempt, Entry, Finish, Observed, OfferReply, PoolRefusal } from "
 import type { Env } from "./env.ts";
 import { Lease, unclaim } from "./lease.ts";
 import { type Refusal, refuse } from "./refusal.ts";
+import { answered, Silent } from "./until.ts";
 
 /** Times that a request enters a Pool: for a Pool that is behind or restarts. */
 const ENTRIES_MAX = 6;
 /** Times that one offer's claim is tried, when the Card's reply is lost. */
 const CLAIM_TRIES_MAX = 3;
+/** Longest wait for one word about the line, ms; a Pool that has nothing to say answers earlier. */
+const OFFER_MS_MAX = 30_000;
+/** When those may come back whom a Pool that is lost or overloaded could not take, ms: it was not said, so it is a guess. */
+const LOST_POOL_RETRY_MS = 5_000;
 /** Longest random pause before the first repeat; it grows with the repeats. */
 const PAUSE_MS = 100;
 
@@ -22,11 +27,19 @@ export type Offered = Extract<Offer, { kind: "offer" }>;
 
 type TicketStub = Awaited<ReturnType<ReturnType<Env["POOL"]["getByName"]>["enter"]>>;
 
+/** What a line has done outside. */
+export interface Errands {
+  /** Brings the Pool and its Cards up to what is configured. */
+  provision: () => Promise<void>;
+  /** Holds work that nobody waits for. */
+  later: (work: Promise<unknown>) => void;
+}
+
 /** One request's place in line, over all its tries. */
 export class Line {
   readonly #env: Env;
   readonly #service: string;
-  readonly #provision: () => Promise<void>;
+  readonly #errands: Errands;
   #entry: Entry;
   #ticket: TicketStub | null = null;
   #entries = 0;
@@ -35,11 +48,11 @@ export class Line {
   /** What was said last without waiting for it. */
   #told: Promise<void> = Promise.resolve();
 
-  constructor(env: Env, service: string, entry: Entry, provision: () => Promise<void>) {
+  constructor(env: Env, service: string, entry: Entry, errands: Errands) {
     this.#env = env;
     this.#service = service;
     this.#entry = entry;
-    this.#provision = provision;
+    this.#errands = errands;
   }
 
   get attempt(): string {
@@ -50,26 +63,28 @@ export class Line {
   async offer(): Promise<Offer> {
     for (;;) {
       const reply = await this.#ask();
+      if (reply === null) return { kind: "refused", refusal: lostPool() };
       if (reply.kind === "waiting") continue;
       if (reply.kind === "offer" || reply.kind === "told") return reply;
       if (reply.kind === "refused") return { kind: "refused", refusal: poolRefusal(reply.refusal) };
       this.#drop();
-      await this.#provision();
+      await this.#errands.provision();
     }
   }
 
-  /** One question to the Pool; a lost Pool is entered again with the same place. */
-  async #ask(): Promise<OfferReply> {
+  /** One question to the Pool; a lost Pool is entered again with the same place. Null: it cannot be had. */
+  async #ask(): Promise<OfferReply | null> {
     for (;;) {
       if (this.#left) throw new Error(LEFT);
       try {
-        return await (this.#ticket === null ? this.#enter() : this.#ticket.offer());
+        return await (this.#ticket === null ? this.#enter() : answered(this.#ticket.offer(), OFFER_MS_MAX));
       } catch (error) {
         this.#drop();
         if (this.#left) throw error;
         this.#entry = { ...this.#entry, again: true };
-        if (this.#entries >= ENTRIES_MAX || isOverloaded(error)) {
-          return { kind: "refused", refusal: { reason: "queue_full", length: 0, max: 0, retryAfterMs: 1000 } };
+        if (this.#entries >= ENTRIES_MAX || isBeyond(error)) {
+          console.warn(JSON.stringify({ event: "pool_lost", service: this.#service, error: String(error) }));
+          return null;
         }
         await scheduler.wait(PAUSE_MS * this.#entries * Math.random());
       }
@@ -83,24 +98,25 @@ export class Line {
     const offer = entering.offer();
     // It fails with the entering, and is nobody's loose end then.
     offer.catch(() => undefined);
-    const ticket = await entering;
+    const ticket = await answered(entering);
     if (this.#left) {
       ticket[Symbol.dispose]();
       throw new Error(LEFT);
     }
     this.#ticket = ticket;
-    return await offer;
+    return await answered(offer, OFFER_MS_MAX);
   }
 
   /** Claims an offered card. Null: the Card said no, and the request waits on. */
   async claim({ card, pressed }: Offered, attempt: Omit<Attempt, "attempt">): Promise<Lease | null> {
     for (let tries = 1; ; tries++) {
       try {
-        const reply = await this.#env.CARD.getByName(card).claim({ ...attempt, attempt: this.attempt, pressed });
+        const claim = this.#env.CARD.getByName(card).claim({ ...attempt, attempt: this.attempt, pressed });
+        const reply = await answered(claim);
         if ("no" in reply) {
           // An earlier try whose reply was lost may still come.
-          if (tries > 1) void unclaim(this.#env, card, this.attempt);
-          if (reply.no === "unlisted") await this.#provision();
+          if (tries > 1) this.#errands.later(unclaim(this.#env, card, this.attempt));
+          if (reply.no === "unlisted") await this.#errands.provision();
           // An attempt has one life: what has ended asks again under a new id.
           if (reply.no === "ended") await this.retry(this.#entry.avoid);
           else await this.#tell((ticket) => ticket.declined(card, reply.no));
@@ -113,8 +129,8 @@ export class Line {
         return lease;
       } catch (error) {
         // The reply may be lost while the claim stands: the same attempt gets the same lease.
-        if (tries === CLAIM_TRIES_MAX || isOverloaded(error)) {
-          void unclaim(this.#env, card, this.attempt);
+        if (tries === CLAIM_TRIES_MAX || isBeyond(error)) {
+          this.#errands.later(unclaim(this.#env, card, this.attempt));
           await this.#tell((ticket) => ticket.declined(card, "full"));
           await this.retry(this.#entry.avoid);
           return null;
@@ -146,15 +162,17 @@ export class Line {
 
   /** The run is over; those who asked for the same are told how. */
   async finished(finish: Finish, observed: Observed | null): Promise<void> {
+    this.#left = true;
     await this.#told;
     try {
       if (this.#ticket === null) throw new Error("the ticket is lost");
-      await this.#ticket.finished(finish, observed);
+      await answered(this.#ticket.finished(finish, observed));
     } catch {
       // The Pool restarted: it may know of this run by its lease.
-      await this.#env.POOL.getByName(this.#service)
-        .finished(this.attempt, finish, observed)
-        .catch((error: unknown) => console.warn(JSON.stringify({ event: "finish_lost", error: String(error) })));
+      const { attempt } = this;
+      await answered(this.#env.POOL.getByName(this.#service).finished(attempt, finish, observed)).catch(
+        (error: unknown) => console.warn(JSON.stringify({ event: "finish_lost", error: String(error) })),
+      );
     }
     this.#drop();
   }
@@ -170,7 +188,7 @@ export class Line {
     const ticket = this.#ticket;
     if (ticket === null) return;
     try {
-      await say(ticket);
+      await answered(say(ticket));
     } catch {
       // A lost Pool forgot this ticket; the next question enters anew, or has done so.
       if (this.#ticket === ticket) this.#drop();
@@ -187,9 +205,13 @@ export function newAttempt(): string {
   return `att_${crypto.randomUUID()}`;
 }
 
-/** Overloaded objects must not be asked again at once. */
-function isOverloaded(error: unknown): boolean {
-  return (error as { overloaded?: boolean }).overloaded === true;
+/** Objects that are overloaded, or so slow that they must be, are not asked again at once. */
+function isBeyond(error: unknown): boolean {
+  return error instanceof Silent || (error as { overloaded?: boolean }).overloaded === true;
+}
+
+function lostPool(): Refusal {
+  return refuse("queue_full", { facts: { detail: "the line does not answer" }, retryAfterMs: LOST_POOL_RETRY_MS });
 }
 
 function poolRefusal(refusal: PoolRefusal): Refusal {
@@ -198,7 +220,10 @@ function poolRefusal(refusal: PoolRefusal): Refusal {
     case "concurrency":
       return refuse(reason, { retryAfterMs, facts: { waiting: refusal.waiting, max: refusal.max } });
     case "queue_full":
-      return refuse(reason, { retryAfterMs, facts: { length: refusal.length, max: refusal.max } });
+      return refuse(reason, {
+        retryAfterMs,
+        facts: { detail: `the waiting room is full (${refusal.length} of ${refusal.max})` },
+      });
     case "queue_timeout":
       return refuse(reason, { retryAfterMs, facts: { waited_s: Math.round(refusal.waitedMs / 1000) } });
     case "deadline_unmeetable":

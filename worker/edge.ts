@@ -9,6 +9,14 @@ const LIFE_S_MAX = 55;
 /** What stands beside a copy's bytes, as JSON. */
 const BESIDE = "x-portico-beside";
 
+/** What copies are made of, and where. */
+export interface Place {
+  base: string;
+  bucket: R2Bucket;
+  /** Holds work that the reader need not wait for. */
+  later: (work: Promise<unknown>) => void;
+}
+
 export interface Near<Beside> {
   beside: Beside;
   body: ReadableStream | null;
@@ -31,22 +39,26 @@ export async function findNear<Beside>(base: string, key: string): Promise<Near<
  * room in memory now, goes through as it comes.
  */
 export async function readNear(
-  base: string,
+  { base, bucket, later }: Place,
   object: R2ObjectBody,
   beside: { expiresAt: number | string },
-  later: (work: Promise<unknown>) => void,
 ): Promise<ReadableStream> {
   const room = new Room();
   // Once for the reader, once for the copy.
   if (object.size > COPY_BYTES_MAX || !room.grow(2 * object.size)) return object.body;
-  try {
-    const bytes = await object.arrayBuffer();
-    later(keepNear(base, object.key, bytes, beside, Date.now()).finally(() => room.free()));
-    return new Response(bytes).body as ReadableStream;
-  } catch (error) {
-    room.free();
-    throw error;
-  }
+  const reading = object.arrayBuffer();
+  // Held from here on: a reader who goes would take the freeing along.
+  later(
+    reading
+      .then(async (bytes) => {
+        await keepNear(base, object.key, bytes, beside, Date.now());
+        // What was deleted or replaced meanwhile was forgotten before this copy of it was put: it must not come back.
+        if ((await bucket.head(object.key))?.version !== object.version) await forgetNear(base, object.key);
+      })
+      .catch((error: unknown) => console.warn(JSON.stringify({ event: "edge_copy_failed", error: String(error) })))
+      .finally(() => room.free()),
+  );
+  return new Response(await reading).body as ReadableStream;
 }
 
 /** Puts a copy here; never later than what it is a copy of expires. */

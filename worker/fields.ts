@@ -28,11 +28,11 @@ export async function parseFields(
   mediaType: string | null,
   contentType: string,
 ): Promise<Fields | null | Refusal> {
-  if (isJson(mediaType)) return parseJson(bytes);
+  if (isJson(mediaType)) return jsonOf(bytes);
   return isForm(mediaType) ? parseForm(bytes, contentType) : null;
 }
 
-function parseJson(bytes: Uint8Array): Fields | Refusal {
+export function jsonOf(bytes: Uint8Array): Extract<Fields, { kind: "json" }> | Refusal {
   try {
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
     return { kind: "json", value: JSON.parse(text) as unknown };

@@ -8,11 +8,16 @@ const SHARED_BYTES_MAX = 64 * 1024;
 
 export function finishOf(whole: Whole, kept: Kept): Finish {
   if (kept.answer) return { kind: "stored" };
-  if (whole.status < 400 || whole.bytes.byteLength > SHARED_BYTES_MAX) return { kind: "alone" };
-  return {
-    kind: "answer",
-    status: whole.status,
-    contentType: whole.headers.get("content-type"),
-    body: new TextDecoder().decode(whole.bytes),
-  };
+  const body = whole.status < 400 || whole.bytes.byteLength > SHARED_BYTES_MAX ? null : textOf(whole.bytes);
+  if (body === null) return { kind: "alone" };
+  return { kind: "answer", status: whole.status, contentType: whole.headers.get("content-type"), body };
+}
+
+/** Null for what is no text: it would not come out as it went in. */
+function textOf(bytes: Uint8Array): string | null {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return null;
+  }
 }

@@ -1,10 +1,13 @@
 /** A lease in its holder's hands: renewed while the run lasts, released when the origin's answer has ended. */
 import { type Ending, LEASE_RENEW_MS, type Transport } from "../durable-objects/protocol.ts";
 import type { Env } from "./env.ts";
+import { answered } from "./until.ts";
 
 /** Times that a release is told to a Card that does not answer, and the first pause between them, which doubles. */
 const RELEASE_TRIES_MAX = 5;
 const RELEASE_PAUSE_MS = 200;
+/** Both ways of asking end before the next renewal is due. */
+const RENEWAL_MS_MAX = LEASE_RENEW_MS / 2;
 
 interface LeaseHandle extends Disposable {
   renew(): Promise<{ renewed: boolean }>;
@@ -52,9 +55,9 @@ export class Lease {
   /** A Card that restarted breaks the handle, not the lease. */
   async #askRenewal(card: string, number: number, attempt: string): Promise<{ renewed: boolean }> {
     try {
-      return await this.#handle.renew();
+      return await answered(this.#handle.renew(), RENEWAL_MS_MAX);
     } catch {
-      return await this.#env.CARD.getByName(card).renew(number, attempt);
+      return await answered(this.#env.CARD.getByName(card).renew(number, attempt), RENEWAL_MS_MAX);
     }
   }
 
@@ -65,7 +68,7 @@ export class Lease {
     clearInterval(this.#timer);
     const { card, number, attempt } = this.grant;
     try {
-      await this.#handle.release(ending);
+      await answered(this.#handle.release(ending));
     } catch {
       // As with a renewal: the lease outlives its handle.
       await this.#releaseByNumber(ending, card, number, attempt);
@@ -76,7 +79,7 @@ export class Lease {
   async #releaseByNumber(ending: Ending, card: string, number: number, attempt: string): Promise<void> {
     for (let tries = 1; tries <= RELEASE_TRIES_MAX; tries++) {
       try {
-        await this.#env.CARD.getByName(card).release(number, attempt, ending);
+        await answered(this.#env.CARD.getByName(card).release(number, attempt, ending));
         return;
       } catch (error) {
         if (tries === RELEASE_TRIES_MAX)
@@ -91,7 +94,7 @@ export class Lease {
 export async function unclaim(env: Env, card: string, attempt: string): Promise<void> {
   for (let tries = 1; tries <= RELEASE_TRIES_MAX; tries++) {
     try {
-      await env.CARD.getByName(card).unclaim(attempt);
+      await answered(env.CARD.getByName(card).unclaim(attempt));
       return;
     } catch (error) {
       if (tries === RELEASE_TRIES_MAX)

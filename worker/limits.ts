@@ -6,6 +6,7 @@ import type { Caller } from "./auth.ts";
 import type { Env } from "./env.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import type { Trace } from "./trace.ts";
+import { answered } from "./until.ts";
 
 const MINUTE_S = 60;
 /** FLOOD counts over this time. */
@@ -15,11 +16,8 @@ const FLOOD_WINDOW_MS = 10_000;
 export async function admit(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
   const { requests_per_minute, burst, results_per_month } = caller.limits;
   const request = { id: trace.id, clientId: trace.clientId, service: ask.service.id, results: resultsAsked(ask) };
-  const reply = await env.TENANT.getByName(caller.tenant).admit(request, {
-    requestsPerMinute: requests_per_minute,
-    burst,
-    resultsPerMonth: results_per_month,
-  });
+  const limits = { requestsPerMinute: requests_per_minute, burst, resultsPerMonth: results_per_month };
+  const reply = await answered(env.TENANT.getByName(caller.tenant).admit(request, limits));
   if ("quota" in reply) return refuse("quota", { facts: { quota: reply.quota }, retryAfterMs: reply.retryAfterMs });
   trace.headers.set("ratelimit", rateLimit(reply));
   if (reply.ok) return null;

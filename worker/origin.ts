@@ -10,6 +10,7 @@ import { mediaTypeOf } from "./media.ts";
 import type { Reason, Refusal, Started } from "./refusal.ts";
 import { refuse } from "./refusal.ts";
 import type { Silence } from "./silence.ts";
+import { unlessLate } from "./until.ts";
 
 /** An answer whose headers are larger is not valid. */
 const HEADER_BYTES_MAX = 32 * 1024;
@@ -188,8 +189,8 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
   const reader = response.body.getReader();
   const until = Date.now() + FAILED_READ_MS;
   try {
-    for (let bytes = 0; bytes <= FAILED_BYTES_MAX && Date.now() <= until;) {
-      const read = await Promise.race([reader.read(), scheduler.wait(FAILED_READ_MS).then(() => null)]);
+    for (let bytes = 0; bytes <= FAILED_BYTES_MAX;) {
+      const read = await unlessLate(reader.read(), until);
       if (read === null) break;
       if (read.done) return true;
       silence.heard();
@@ -244,8 +245,12 @@ export function handedOn(response: Response, ask: Ask): Headers {
   // CosyVoice's own routes send bare samples without a type.
   if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok)
     headers.set("content-type", "audio/pcm");
+  return tamed(headers);
+}
+
+/** A page of an origin must not act as a page of this host. */
+export function tamed(headers: Headers): Headers {
   headers.set("x-content-type-options", "nosniff");
-  // A page of an origin must not act as a page of this host.
   headers.set("content-security-policy", "sandbox");
   return headers;
 }

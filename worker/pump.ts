@@ -32,23 +32,28 @@ export interface Pump {
 
 type Source = ReadableStreamDefaultReader<Uint8Array>;
 
-/** `first` are chunks read already; `length` is the body's length when the origin said it. */
-export function pump(source: Source, first: Uint8Array[], length: number | null, silence: Silence): Pump {
+export interface Flow {
+  source: Source;
+  /** Chunks that were read already. */
+  first: Uint8Array[];
+  /** The body's length when the origin said it. */
+  length: number | null;
+  silence: Silence;
+  /** Whether the bytes are gathered as well. */
+  keep: boolean;
+}
+
+export function pump(flow: Flow): Pump {
+  const { length } = flow;
   const { readable, writable } = length === null ? new IdentityTransformStream() : new FixedLengthStream(length);
   const queue = new Queue(writable.getWriter());
-  const ended = read(source, first, length, silence, queue);
+  const ended = read(flow, queue);
   return { readable, ended, drained: queue.drained };
 }
 
-async function read(
-  source: Source,
-  first: Uint8Array[],
-  length: number | null,
-  silence: Silence,
-  queue: Queue,
-): Promise<PumpEnd> {
+async function read({ source, first, length, silence, keep }: Flow, queue: Queue): Promise<PumpEnd> {
   const room = new Room();
-  let kept: Uint8Array[] | null = [];
+  let kept: Uint8Array[] | null = keep ? [] : null;
   let total = 0;
   const take = async (chunk: Uint8Array): Promise<void> => {
     total += chunk.byteLength;

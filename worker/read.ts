@@ -7,6 +7,7 @@ import { type Refusal, refuse } from "./refusal.ts";
 import { Silence } from "./silence.ts";
 import { saidLength } from "./take.ts";
 import type { Trace } from "./trace.ts";
+import { answered } from "./until.ts";
 
 /** Longest silence of an origin that is only asked. */
 const READ_MS = 15_000;
@@ -27,12 +28,12 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
   let last: Failure | null = null;
   const tried: string[] = [];
   for (let i = 0; i < tries; i++) {
-    const { card, behind } = await env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version);
+    const { card, behind } = await answered(env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version));
     if (behind) {
       await provision();
       continue;
     }
-    const listing = card === null ? null : await env.CARD.getByName(card).listing(ask.service.id);
+    const listing = card === null ? null : await answered(env.CARD.getByName(card).listing(ask.service.id));
     if (card === null || listing === null) break;
     tried.push(card);
     const controller = new AbortController();
@@ -47,7 +48,7 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
       silence,
     );
     trace.stages.origin = Date.now() - sentAt;
-    if (!isFailure(reply)) return answer(reading, reply, card, silence);
+    if (!isFailure(reply)) return answer(reading, reply, card, controller, silence);
     silence.stop();
     last = reply;
     if (ask.body.kind === "stream") break;
@@ -55,7 +56,13 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
   return last === null ? refuse("no_healthy_card", { retryAfterMs: READ_MS }) : asRefusal(last);
 }
 
-function answer({ ask, ctx, trace }: Reading, response: Response, card: string, silence: Silence): Response {
+function answer(
+  { ask, ctx, trace }: Reading,
+  response: Response,
+  card: string,
+  controller: AbortController,
+  silence: Silence,
+): Response {
   trace.headers.set("x-portico-card", card);
   trace.headers.set("cache-status", "portico; fwd=bypass");
   Object.assign(trace.fields, { card, cache: "bypass" });
@@ -64,7 +71,9 @@ function answer({ ask, ctx, trace }: Reading, response: Response, card: string, 
     silence.stop();
     return new Response(null, { status: response.status, headers });
   }
-  const flow = pump(response.body.getReader(), [], saidLength(response), silence);
-  ctx.waitUntil(flow.drained);
+  const source = response.body.getReader();
+  const flow = pump({ source, first: [], length: saidLength(response), silence, keep: false });
+  // Without a caller nobody wants the rest.
+  ctx.waitUntil(flow.drained.finally(() => controller.abort()));
   return new Response(flow.readable, { status: response.status, headers });
 }

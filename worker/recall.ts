@@ -11,7 +11,7 @@ import { keep, plan } from "./store.ts";
 export async function findStored(
   running: Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">,
 ): Promise<Stored | "expired" | null> {
-  const { env, ask, print, caller, trace, ctx } = running;
+  const { env, ask, print, caller, trace, base, ctx } = running;
   if (!print.cacheable) return null;
   const now = Date.now();
   const own = await lookUp(running, answerKey(caller.tenant, print.key), now);
@@ -27,6 +27,7 @@ export async function findStored(
     ask,
     tenant: caller.tenant,
     requestId: trace.id,
+    base,
     later,
     answer: { fingerprint: print.key, shared: false, replace: own === "expired" },
   };

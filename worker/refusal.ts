@@ -144,14 +144,18 @@ export const REASONS: Record<Reason, Wire> = {
 
 /** Longest Retry-After of a 503, seconds. */
 const OVERLOAD_RETRY_S_MAX = 30;
+/** What a 503 says that nobody has an estimate for, ms. */
+const OVERLOAD_RETRY_MS = 2_000;
 /** Share by which Retry-After is stretched at random, so that the refused do not all come back at once. */
 const RETRY_JITTER = 0.2;
 
 /** Whole seconds for Retry-After: for 429 never before it can succeed, for 503 an estimate of at most 30 s. */
 export function retryAfterSeconds(refusal: Refusal, random: number): number | null {
-  if (refusal.retryAfterMs === null) return null;
   const { status } = REASONS[refusal.reason];
-  const seconds = Math.max(1, Math.ceil(refusal.retryAfterMs / 1000));
+  // Also when another's run, or a card, came to the same end: that says nothing of the time.
+  const retryAfterMs = refusal.retryAfterMs ?? (status === 503 ? OVERLOAD_RETRY_MS : null);
+  if (retryAfterMs === null) return null;
+  const seconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
   // 409 has one caller, and a time of its own.
   if (status !== 429 && status !== 503) return seconds;
   const least = status === 503 ? Math.min(seconds, OVERLOAD_RETRY_S_MAX) : seconds;

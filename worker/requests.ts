@@ -5,6 +5,7 @@ import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { signedUrl } from "./signature.ts";
 import { type Result, resultsOf } from "./store.ts";
 import type { Trace } from "./trace.ts";
+import { answered } from "./until.ts";
 
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
 
@@ -18,7 +19,7 @@ export async function getRequest(
 ): Promise<Response | Refusal> {
   const caller = await callerWith("infer", { request, env, trace });
   if (isRefusal(caller)) return caller;
-  const found = ID.test(id) ? await env.TENANT.getByName(caller.tenant).request(id) : null;
+  const found = ID.test(id) ? await answered(env.TENANT.getByName(caller.tenant).request(id)) : null;
   if (found === null) return refuse("not_found");
   const results = await resultsOf(env, caller.tenant, found.results);
   return Response.json({

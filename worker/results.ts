@@ -16,6 +16,8 @@ import { type ByteRange, isNotModified, preconditionFailed, requestedRange } fro
 const ID = /^[0-9A-Za-z]{8,64}$/;
 /** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for again after these pauses. */
 const LOOK_AGAIN_MS = [100, 300];
+/** What is written with a result, by whoever made it, is there by then, ms. */
+const SETTLED_MS = 10_000;
 
 export interface Asking {
   request: Request;
@@ -54,13 +56,22 @@ interface Found {
 /** Null: not there, or another tenant's; the two take the same time. */
 async function find(asking: Asking, tenant: string | null): Promise<Found | null> {
   await settled(resultKey(asking.id));
-  for (const pause of [...LOOK_AGAIN_MS, null]) {
+  return sought(async () => {
     const found = await findNow(asking);
     if (found !== null && (tenant === null || tenant === found.result.tenant)) return found;
     await found?.body?.cancel();
-    if (pause !== null) await scheduler.wait(pause);
+    return null;
+  });
+}
+
+/** What is found, at once or after a moment. */
+async function sought<T>(look: () => Promise<T | null>): Promise<T | null> {
+  for (const pause of LOOK_AGAIN_MS) {
+    const found = await look();
+    if (found !== null) return found;
+    await scheduler.wait(pause);
   }
-  return null;
+  return look();
 }
 
 async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
@@ -73,7 +84,8 @@ async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found |
   const object = await env.RESULTS.get(resultKey(id));
   if (object === null) return null;
   const result = resultOf(id, object);
-  const body = await readNear(base, object, result, (work) => ctx.waitUntil(work));
+  const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  const body = await readNear(place, object, result);
   return { result, body, near: false };
 }
 
@@ -162,10 +174,9 @@ export async function deleteResult(asking: Asking): Promise<Response | Refusal> 
   const caller = await callerWith("infer", asking);
   if (isRefusal(caller)) return caller;
   await settled(resultKey(id));
-  const object = ID.test(id) ? await env.RESULTS.head(resultKey(id)) : null;
-  const result = object === null ? null : resultOf(id, object);
-  if (result === null || result.tenant !== caller.tenant) return refuse("not_found");
-  const answers = await answersOf(env, result);
+  const result = ID.test(id) ? await sought(() => ownResult(env, caller.tenant, id)) : null;
+  if (result === null) return refuse("not_found");
+  const answers = await answersOf(env, result, Date.now());
   await recorded();
   await env.RESULTS.delete([resultKey(id), ...answers]);
   await forgetResult(env, result.tenant, id, answers);
@@ -173,11 +184,20 @@ export async function deleteResult(asking: Asking): Promise<Response | Refusal> 
   return new Response(null, { status: 204 });
 }
 
+async function ownResult(env: Env, tenant: string, id: string): Promise<Result | null> {
+  const object = await env.RESULTS.head(resultKey(id));
+  const result = object === null ? null : resultOf(id, object);
+  return result?.tenant === tenant ? result : null;
+}
+
 /** The stored answers of this tenant that hold the result: its own, and a shared one that it made. */
-async function answersOf(env: Env, { id, tenant, answer }: Result): Promise<string[]> {
+async function answersOf(env: Env, { id, tenant, answer, createdAt }: Result, now: number): Promise<string[]> {
   if (answer === "") return [];
   const shared = answerKey("shared", answer.slice(answer.lastIndexOf("/") + 1));
-  const [own, common] = await Promise.all([env.RESULTS.head(answer), env.RESULTS.head(shared)]);
+  const look = (): Promise<R2Object | null> => env.RESULTS.head(answer);
+  // It is written beside the result: one that comes after the deletion would bring the result's bytes back.
+  const isFresh = now - createdAt < SETTLED_MS;
+  const [own, common] = await Promise.all([isFresh ? sought(look) : look(), env.RESULTS.head(shared)]);
   const keys: string[] = [];
   // An answer that was replaced since holds other results.
   if (own?.customMetadata?.["results"]?.split(",").includes(id)) keys.push(answer);

@@ -5,6 +5,7 @@
  */
 import { type AnswerRow, recordResults, type ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
+import { repeated } from "./repeated.ts";
 
 /** Rows wait so long for others. */
 const SOON_MS = 250;
@@ -12,14 +13,14 @@ const SOON_MS = 250;
 const REQUESTS_MAX = 200;
 /** A batch that is not written by then lost the request that was to write it. */
 const LOST_MS = 5_000;
-const WRITE_TRIES = 3;
-const WRITE_PAUSE_MS = 100;
 
 interface Batch {
   results: ResultRow[];
   answers: AnswerRow[];
   requests: number;
   openedAt: number;
+  /** Its rows are being written: what came to it now would be forgotten. Clocks do not tell; a timer may fire early. */
+  closed: boolean;
   written: Promise<void>;
 }
 
@@ -31,7 +32,7 @@ export async function recordSoon(env: Env, results: ResultRow[], answers: Answer
   if (results.length + answers.length === 0) return;
   const now = Date.now();
   const batch = [...batches].at(-1);
-  const fits = batch !== undefined && batch.requests < REQUESTS_MAX && now - batch.openedAt < SOON_MS;
+  const fits = batch?.closed === false && batch.requests < REQUESTS_MAX && now - batch.openedAt < SOON_MS;
   const mine = fits ? batch : open(env, now);
   mine.results.push(...results);
   mine.answers.push(...answers);
@@ -45,7 +46,14 @@ export async function recorded(): Promise<void> {
 }
 
 function open(env: Env, now: number): Batch {
-  const batch: Batch = { results: [], answers: [], requests: 0, openedAt: now, written: Promise.resolve() };
+  const batch: Batch = {
+    results: [],
+    answers: [],
+    requests: 0,
+    openedAt: now,
+    closed: false,
+    written: Promise.resolve(),
+  };
   // Whoever was to write them is gone: rows are written twice rather than never.
   for (const lost of batches) {
     if (now - lost.openedAt < LOST_MS) continue;
@@ -60,16 +68,9 @@ function open(env: Env, now: number): Batch {
 
 async function write(env: Env, batch: Batch): Promise<void> {
   await scheduler.wait(SOON_MS);
+  batch.closed = true;
   try {
-    for (let tries = 1; ; tries++) {
-      try {
-        await recordResults(env, batch.results, batch.answers);
-        return;
-      } catch (error) {
-        if (tries === WRITE_TRIES) throw error;
-        await scheduler.wait(WRITE_PAUSE_MS * tries);
-      }
-    }
+    await repeated(() => recordResults(env, batch.results, batch.answers));
   } catch (error) {
     const ids = batch.results.map((row) => row.id);
     console.error(JSON.stringify({ event: "rows_lost", results: ids, error: String(error) }));

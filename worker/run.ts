@@ -11,6 +11,7 @@ import type { Caller } from "./auth.ts";
 import { Line, newAttempt, type Offer, type Offered } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
+import { tamed } from "./origin.ts";
 import { provision } from "./provision.ts";
 import { end, record } from "./record.ts";
 import { findStored } from "./recall.ts";
@@ -48,9 +49,12 @@ export interface Answer {
 
 /** The answer, or the refusal that stands in its place. */
 export async function run(running: Running): Promise<Answer | Refusal> {
-  const { env, trace, ask, print } = running;
+  const { env, ctx, trace, ask, print } = running;
   const queuedAt = Date.now();
-  const line = new Line(env, ask.service.id, entryOf(running, queuedAt), () => provision(env, ask.service.id));
+  const line = new Line(env, ask.service.id, entryOf(running, queuedAt), {
+    provision: () => provision(env, ask.service.id),
+    later: (work) => ctx.waitUntil(work),
+  });
   for (let again = 0; ; again++) {
     const offer = await unlessGone(line.offer(), running.gone);
     if (offer === null) {
@@ -109,10 +113,10 @@ async function sharedAnswer(
   const { finish } = offer;
   if (finish.kind === "failed") {
     const reason = (finish.reason in REASONS ? finish.reason : "origin_reset") as Reason;
-    return end(running, "failed", refuse(reason, { started: "unknown", facts: { status: "", detail: "" } }));
+    return end(running, "failed", refuse(reason, { started: "unknown", facts: sharedFacts(running) }));
   }
   if (finish.kind === "answer") {
-    const headers = new Headers(finish.contentType === null ? {} : { "content-type": finish.contentType });
+    const headers = tamed(new Headers(finish.contentType === null ? {} : { "content-type": finish.contentType }));
     record(running, "failed", finish.status, [], "token");
     return { status: finish.status, headers, body: finish.body, results: [], cache: "collapsed" };
   }
@@ -126,4 +130,11 @@ async function sharedAnswer(
     results: stored.results,
     cache: "collapsed",
   };
+}
+
+/** Of how another's run failed no more is told than the reason; what every run of the service has in common is known. */
+function sharedFacts({ ask, trace }: Running): Refusal["facts"] {
+  const waited_s = Math.round((trace.stages.queue ?? 0) / 1000);
+  const { read_s } = ask.service.config.timeouts;
+  return { read_s, waited_s, status: "5xx", detail: "the same request failed for another caller" };
 }

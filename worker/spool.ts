@@ -2,9 +2,9 @@
  * A large body whose fields are checked: it is laid into R2 while it passes under the scan's eyes, and only a body that
  * is there as a whole and keeps every rule goes on to the line. Each try at an origin reads it from there anew.
  */
-import { type Incoming, noRoom } from "./body.ts";
+import { type Incoming, noRoom, tooSlow } from "./body.ts";
 import { randomText } from "./keys.ts";
-import { type Refusal, isRefusal, refuse } from "./refusal.ts";
+import { type Refusal, isRefusal } from "./refusal.ts";
 import type { Scan } from "./scan/scan.ts";
 
 const MIB = 1024 * 1024;
@@ -62,10 +62,7 @@ async function read(incoming: Incoming, scan: Scan, deposit: Deposit): Promise<R
     if (isRefusal(chunk)) return chunk;
     if (chunk === null) return null;
     await take(chunk);
-    if (Date.now() > until) {
-      const detail = `did not arrive: it took longer than ${COMING_MS_MAX / 1000} s`;
-      return refuse("invalid_field", { param: "body", facts: { detail } });
-    }
+    if (Date.now() > until) return tooSlow(COMING_MS_MAX);
   }
 }
 

@@ -6,15 +6,14 @@ import type { Ask } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./cache.ts";
 import type { AnswerRow, ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
+import { forgetNear } from "./edge.ts";
 import { sha256 } from "./fingerprint.ts";
 import { randomText } from "./keys.ts";
 import { pend, settled } from "./pending.ts";
 import type { Piece, Whole } from "./pieces.ts";
+import { repeated } from "./repeated.ts";
 import { recordSoon } from "./rows.ts";
 
-/** Tries of one write, and the pause between them. */
-const WRITE_TRIES = 3;
-const WRITE_PAUSE_MS = 100;
 const RESULT_ID_LENGTH = 24;
 const DAY_MS = 86_400_000;
 /** Results looked up at once; one answer holds no more. */
@@ -26,6 +25,8 @@ export interface Keeping {
   ask: Ask;
   tenant: string;
   requestId: string;
+  /** Our public address: copies at this edge location are named by it. */
+  base: string;
   /** Holds work that the answer need not wait for. */
   later: (work: Promise<unknown>) => void;
   /** Where the answer itself is kept; null: only its results are. */
@@ -88,10 +89,11 @@ async function write(
     const meta = answerMeta(keeping, whole, results, now);
     const writes: Promise<unknown>[] = rows.map((row, i) => putResult(env, row, found[i] as Piece));
     const replace = keeping.answer?.replace === true;
-    if (answer !== null) writes.push(putAnswer(env, answer.own, whole, meta, replace));
+    const put = (key: string, beside: AnswerMeta): Promise<void> =>
+      putAnswer(env, keeping.base, key, whole, beside, replace);
+    if (answer !== null) writes.push(put(answer.own, meta));
     // A shared answer names nobody's results: who uses it first makes his own of it.
-    if (answer !== null && answer.shared !== null)
-      writes.push(putAnswer(env, answer.shared, whole, { ...meta, results: "" }, replace));
+    if (answer !== null && answer.shared !== null) writes.push(put(answer.shared, { ...meta, results: "" }));
     await Promise.all(writes);
     keeping.later(recordSoon(env, rows, answer === null ? [] : answerRows(keeping, answer, whole, meta, now)));
     return { results: rows, answer: answer !== null };
@@ -173,13 +175,21 @@ async function putResult(env: Env, row: ResultRow, piece: Piece): Promise<void> 
 }
 
 /** Create-once: an answer is never replaced but by a caller who asked for a new run, or when it has expired. */
-async function putAnswer(env: Env, key: string, whole: Whole, meta: AnswerMeta, replace: boolean): Promise<void> {
+async function putAnswer(
+  env: Env,
+  base: string,
+  key: string,
+  whole: Whole,
+  meta: AnswerMeta,
+  replace: boolean,
+): Promise<void> {
   await repeated(() =>
     env.RESULTS.put(key, whole.bytes, {
       customMetadata: { ...meta },
       ...(replace ? {} : { onlyIf: { etagDoesNotMatch: "*" } }),
     }),
   );
+  if (replace) await forgetNear(base, key);
 }
 
 export const resultKey = (id: string) => `results/${id}`;
@@ -237,16 +247,4 @@ export async function resultsOf(env: Env, tenant: string, ids: string[]): Promis
   );
   const found = objects.map((object, i) => (object === null ? null : resultOf(ids[i] ?? "", object)));
   return found.filter((result) => result !== null && result.tenant === tenant) as Result[];
-}
-
-/** A write with its repeats; the last failure is the caller's. */
-async function repeated<T>(put: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await put();
-    } catch (error) {
-      if (tries === WRITE_TRIES) throw error;
-      await scheduler.wait(WRITE_PAUSE_MS * tries);
-    }
-  }
 }

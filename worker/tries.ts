@@ -1,5 +1,5 @@
 /** From the first offer to the end of a run: claims, tries, the next card when one failed. */
-import { letGo } from "./body.ts";
+import { hold, letGo } from "./body.ts";
 import { runOnCard } from "./card-run.ts";
 import type { Line, Offer, Offered } from "./dispatch.ts";
 import { asRefusal, type Failure, isFailure } from "./origin.ts";
@@ -23,7 +23,7 @@ export class Tries {
   async go(first: Offered): Promise<Answer | Refusal> {
     const { body } = this.#running.ask;
     // The run may outlive its caller.
-    if (body.kind === "spooled") body.hold();
+    hold(body);
     try {
       return await this.#tries(first);
     } catch (error) {
@@ -65,7 +65,8 @@ export class Tries {
       const until: number | null = firstTryAt === null ? null : firstTryAt + timeout_s * 1000;
       const again: Offer | null = await unlessGone(unlessLate(this.#line.offer(), until), gone);
       if (again === null) {
-        await this.#line.leave();
+        // The Pool notes of those who leave that they hung up.
+        if (gone.aborted) await this.#line.leave();
         return this.#lose(last === null ? refuse("client_gone") : asRefusal(last));
       }
       offer = again;
@@ -83,7 +84,14 @@ export class Tries {
   }
 
   async #lose(refusal: Refusal): Promise<Refusal> {
+    const { gone, ask } = this.#running;
+    const broken = refusal.reason === "client_gone";
+    // Others who asked for the same may run it: this one was broken off for its caller's sake alone.
     await this.#line.finished({ kind: "failed", reason: refusal.reason }, null);
-    return end(this.#running, refusal.reason === "client_gone" ? "canceled" : "failed", refusal);
+    if (broken && gone.aborted) return end(this.#running, "canceled", refusal);
+    // A caller who is still there was too late by his own deadline.
+    const facts = { read_s: Math.round(((ask.deadlineAt ?? 0) - this.#running.trace.startedAt) / 1000) };
+    const late = refuse("origin_timeout", { started: refusal.started, facts });
+    return end(this.#running, "failed", broken ? late : refusal);
   }
 }

@@ -65,6 +65,18 @@ describe("Cache-Control: no-cache", () => {
     );
     expect(linksOf(after).map((url) => new URL(url).pathname)).not.toEqual([new URL(old).pathname]);
   });
+
+  test("replaces also what was served from this edge location", async () => {
+    const json = picture();
+    await door.paint(json);
+    expect(isHit(await door.paint(json))).toBe(true);
+    const again = expectOk(await door.paint(json, withDirective("no-cache")));
+    const after = await door.paint(json);
+    expect(isHit(after)).toBe(true);
+    expect(linksOf(after).map((url) => new URL(url).pathname)).toEqual(
+      linksOf(again).map((url) => new URL(url).pathname),
+    );
+  });
 });
 
 describe("Cache-Control: only-if-cached", () => {

@@ -35,6 +35,31 @@ test("it is gone at once, for keys and for signed URLs, read before or not", asy
   expect((await door.ask(url.pathname, { headers: { "if-none-match": "*" } })).status).toBe(404);
 });
 
+/** As another isolate leaves it, a moment after its answer was sent. */
+async function putLater(key: string, tenant: string, meta: Record<string, string>): Promise<void> {
+  const bucket = await door.portico.mf().getR2Bucket("RESULTS");
+  await new Promise((resolve) => {
+    setTimeout(resolve, 150);
+  });
+  await bucket.put(key, "bytes", { customMetadata: { tenant, maker: tenant, ...meta } });
+}
+
+test("one that is still on its way to the store is deleted, and so is the answer that holds it", async () => {
+  const tenant = await door.tenant();
+  const key = await door.key({ tenant });
+  const id = "onItsWay00000000000000000";
+  const answer = `${tenant}/answers/on-its-way`;
+  const times = { createdAt: String(Date.now()), expiresAt: String(Date.now() + 3_600_000) };
+  const result = putLater(`results/${id}`, tenant, { answer, sha256: "00", visibility: "signed", ...times });
+  const removed = remove(`/v1/results/${id}`, key);
+  await result;
+  await putLater(answer, tenant, { results: id });
+  expect((await removed).status).toBe(204);
+  const bucket = await door.portico.mf().getR2Bucket("RESULTS");
+  expect(await bucket.head(`results/${id}`)).toBeNull();
+  expect(await bucket.head(answer)).toBeNull();
+});
+
 test("a second DELETE is 404", async () => {
   await remove(url.pathname);
   expect(refusalOf(await remove(url.pathname))).toMatch(NOT_FOUND);

@@ -34,9 +34,12 @@ test("a deadline that lapses on a card frees the slot at once where the service 
   const service = await line.service({ abandon: "cancel" });
   const key = await line.key();
   line.park.setService({ service_ms: 60_000, ghost: false });
-  expect(refusal(await line.ask({ service, key, headers: ONE_SECOND }))).toBe("504 origin_timeout");
+  const headers = { ...ONE_SECOND, "x-request-id": "too-late" };
+  expect(refusal(await line.ask({ service, key, headers }))).toBe("504 origin_timeout");
   await line.conserved();
   expect(line.park.counts()).toMatchObject({ starts: 1, stopped: 1 });
+  // Its caller was there all the time.
+  expect(await line.became("too-late", key)).toMatchObject({ state: "failed", status: 504 });
 });
 
 test("a deadline that lapses in line is 503 queue_timeout, and the request never starts", async () => {

@@ -69,6 +69,16 @@ test("a policy's no never asks to come back before it can succeed, a full house'
   fc.assert(property, { numRuns: 1_000 });
 });
 
+test("a full house always says when to come back, also when nobody has an estimate", () => {
+  for (const [status, , , reasons] of TABLE) {
+    for (const reason of reasons) {
+      const without = retryAfterSeconds(refuse(reason), 0);
+      if (status === 503) expect(without, reason).toBeGreaterThanOrEqual(1);
+      else expect(without, reason).toBeNull();
+    }
+  }
+});
+
 test("the refused do not all come back in the same second, however short or long they are to wait", () => {
   for (const retryAfterMs of [0, 500, 1_000, 2_000, 15_000, 29_500, 60_000, 600_000]) {
     for (const reason of ["requests", "queue_full", "paused"] as const) {

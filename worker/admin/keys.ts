@@ -9,7 +9,7 @@ import { makeKey } from "../keys.ts";
 import { isRefusal, refuse } from "../refusal.ts";
 import { KeyCreate, KeyPatch, KeyRotate } from "../tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { invalid } from "./body.ts";
+import { invalid } from "../json-body.ts";
 import { listOf, page, PageQuery, positionOf } from "./page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { KeyView, keyView, NewKeyView } from "./views.ts";

@@ -10,7 +10,7 @@ import { Id } from "../schema-parts.ts";
 import { ListingPut } from "../service.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { checkFields, invalid } from "./body.ts";
+import { checkFields, invalid } from "../json-body.ts";
 import { makeCardToken } from "./operator.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { CardPutView, cardView } from "./views.ts";

@@ -8,8 +8,10 @@ import { renderRefusal } from "../dialects/native.ts";
 import type { Env } from "../env.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import type { App, Trace } from "../trace.ts";
-import { checkedBody, checkFields } from "./body.ts";
+import { checkedBody, checkFields } from "../json-body.ts";
 import { mayAct, operatorOf, refuseOtherCard, type Role } from "./operator.ts";
+
+const BODY = { bytesMax: 1024 * 1024, depthMax: 64 };
 
 export type Method = "GET" | "PUT" | "POST" | "PATCH" | "DELETE";
 
@@ -82,7 +84,10 @@ async function answerTo(c: Context<App>, row: Route): Promise<Answer | Refusal> 
   const query = row.query === undefined ? null : checkFields(row.query, c.req.query());
   if (isRefusal(query)) return query;
   // (4)
-  const body = row.body === undefined ? null : await checkedBody(c.req.raw, row.body, row.method === "POST");
+  const body =
+    row.body === undefined
+      ? null
+      : await checkedBody(c.req.raw, row.body, { ...BODY, emptyIsObject: row.method === "POST" });
   if (isRefusal(body)) return body;
   // (5)
   return row.run({ env: c.env, trace, actor, params, query: query?.body, body: body?.body });

@@ -1,0 +1,81 @@
+/** A line whose Pool does not answer: what its callers are told, and when. */
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Line, newAttempt, type Offer } from "../../worker/dispatch.ts";
+import type { Env } from "../../worker/env.ts";
+import { message } from "../../worker/messages.ts";
+import { retryAfterSeconds } from "../../worker/refusal.ts";
+import type { Entry } from "../../durable-objects/protocol.ts";
+
+const never = () => new Promise<never>(() => {});
+const done = () => Promise.resolve();
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
+
+/** What an RPC call gives: what is asked of its outcome may be asked before it is there. */
+function reply<T extends { offer: () => Promise<unknown> }>(ticket: Promise<T>): Promise<T> & { offer: T["offer"] } {
+  return Object.assign(ticket, { offer: async () => (await ticket).offer() });
+}
+
+function lineTo(pool: object, card: object = {}): Line {
+  const env = { POOL: { getByName: () => pool }, CARD: { getByName: () => card } } as unknown as Env;
+  const entry = { attempt: newAttempt(), avoid: [] as string[] } as Entry;
+  return new Line(env, "portrait", entry, { provision: done, later: () => undefined });
+}
+
+/** In words, with the most that Retry-After may say. */
+function told(offer: Offer): string {
+  if (offer.kind !== "refused") return offer.kind;
+  const { refusal } = offer;
+  return `${refusal.reason} ${message(refusal, "en")} ${retryAfterSeconds(refusal, 0.999)}`;
+}
+
+const LOST = "queue_full There is no room for this request: the line does not answer. 6";
+
+test("a Pool that is overloaded is not asked again at once", async () => {
+  vi.spyOn(console, "warn").mockReturnValue();
+  const enter = vi.fn(() => reply(Promise.reject(Object.assign(new Error("overloaded"), { overloaded: true }))));
+  expect(told(await lineTo({ enter }).offer())).toBe(LOST);
+  expect(enter).toHaveBeenCalledTimes(1);
+});
+
+test("a Pool that says nothing at its door keeps nobody longer than 10 s", async () => {
+  vi.spyOn(console, "warn").mockReturnValue();
+  const offer = lineTo({ enter: () => reply(never()) }).offer();
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(told(await offer)).toBe(LOST);
+});
+
+test("a Pool that says nothing in line keeps nobody longer than 30 s", async () => {
+  vi.spyOn(console, "warn").mockReturnValue();
+  const ticket = { offer: never, [Symbol.dispose]: () => undefined };
+  const offer = lineTo({ enter: () => reply(Promise.resolve(ticket)) }).offer();
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(told(await offer)).toBe(LOST);
+});
+
+test("a Card that says nothing is declined, and what it may have given is given back", async () => {
+  const said: unknown[] = [];
+  const ticket = {
+    offer: () => Promise.resolve({ kind: "offer", card: "a", pressed: false }),
+    declined: (...words: unknown[]) => (said.push(["declined", ...words]), done()),
+    retry: () => (said.push(["retry"]), Promise.resolve(true)),
+    [Symbol.dispose]: () => undefined,
+  };
+  const unclaim = vi.fn(done);
+  const line = lineTo({ enter: () => reply(Promise.resolve(ticket)) }, { claim: never, unclaim });
+  const offer = await line.offer();
+  if (offer.kind !== "offer") throw new Error(offer.kind);
+  const { attempt } = line;
+  const claimed = line.claim(offer, { request: "r", tenant: "t", service: "portrait", fingerprint: null });
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(await claimed).toBeNull();
+  expect(said).toEqual([["declined", "a", "full"], ["retry"]]);
+  expect(unclaim).toHaveBeenCalledExactlyOnceWith(attempt);
+  expect(line.attempt).not.toBe(attempt);
+});
