@@ -39,7 +39,10 @@ export interface Crowd {
 
 export interface Seen {
   samples: Sample[];
+  /** Of the window. */
   counts: ParkCounts;
+  /** Runs beyond a card's slots, from the warm-up's beginning to the window's end. */
+  over: number;
   windowMs: number;
 }
 
@@ -66,7 +69,7 @@ export async function open({ perSecond, ...crowd }: Crowd & { perSecond: number 
     const from = now();
     const asked: Promise<Sample>[] = [];
     for (let i = 0; now() < until; i++) {
-      await sleep(from + (i * 1000) / perSecond - now());
+      await sleep(Math.max(0, from + (i * 1000) / perSecond - now()));
       asked.push(ask(i, 0));
     }
     await Promise.all(asked);
@@ -88,8 +91,10 @@ async function inWindow(crowd: Crowd, run: (ask: Ask, until: number) => Promise<
     return sample;
   };
   let counts = line.park.counts();
+  let over = 0;
   const window = async (): Promise<void> => {
     await sleep(warmUpMs);
+    over = line.park.counts().over;
     line.park.reset();
     await sleep(windowMs);
     counts = line.park.counts();
@@ -97,10 +102,13 @@ async function inWindow(crowd: Crowd, run: (ask: Ask, until: number) => Promise<
   await Promise.all([run(ask, until), window()]);
   agent.destroy();
   const within = samples.filter(({ endedAt }) => endedAt >= from && endedAt <= until);
-  return { samples: within, counts, windowMs };
+  return { samples: within, counts, over: over + counts.over, windowMs };
 }
 
-function send(crowd: Crowd, agent: Agent, user: number, turn: number, prompt: string): Promise<Sample> {
+type Call = Pick<Crowd, "line" | "service" | "key" | "leave" | "body" | "texts">;
+
+/** One request, for as long as it takes; without an agent on a connection of its own. */
+export function send(crowd: Call, agent: Agent | undefined, user: number, turn: number, prompt: string): Promise<Sample> {
   const { line, service, key, leave } = crowd;
   const sentAt = now();
   const leaves = leave !== undefined && (user + turn) % 10 < leave.share * 10;
@@ -116,7 +124,7 @@ function send(crowd: Crowd, agent: Agent, user: number, turn: number, prompt: st
       if (timer !== null) clearTimeout(timer);
       resolve({ user, prompt, sentAt, endedAt: now(), status, retryAfter, left, text });
     };
-    const call = request(line.portico.url + service.path, { method: "POST", agent, headers }, (answer) => {
+    const call = request(line.portico.url + service.path, { method: "POST", ...(agent === undefined ? { agent: false } : { agent }), headers }, (answer) => {
       const parts: Buffer[] = [];
       const retryAfter = answer.headers["retry-after"] ?? null;
       answer.on("data", (part: Buffer) => crowd.texts === true && parts.push(part));

