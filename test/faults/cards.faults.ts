@@ -3,7 +3,7 @@ import type { FaultInput } from "../../sim/faults.ts";
 import { eventually, refusal, sleep } from "../line/caller.ts";
 import { openLine, type Service } from "../line/line.ts";
 import { fault, type Seen as Row } from "./case.ts";
-import { busyShare, closed, errors, good, limitShare, open, p, type Seen, statuses, times } from "./crowd.ts";
+import { busyShare, closed, errors, good, open, p, type Seen, statuses } from "./crowd.ts";
 
 const line = openLine();
 const BAD = "gpu-02-0";
@@ -62,7 +62,10 @@ fault(
     expected: "0 client errors; >= .97 of the other ten slots; back within fail_timeout + 5 s of healing",
   },
   async (row) => {
-    const { service, key } = await sick({ kind: "refuse" }, { breaker: { max_fails: 3, fail_timeout_s: FAIL_TIMEOUT_S } });
+    const { service, key } = await sick(
+      { kind: "refuse" },
+      { breaker: { max_fails: 3, fail_timeout_s: FAIL_TIMEOUT_S } },
+    );
     unnoticed(row, await closed({ line, service, key, users: USERS, windowMs: WINDOW_MS }));
     await line.park.heal(BAD);
     line.park.setService({ service_ms: 100, jitter: 0 });
@@ -77,7 +80,10 @@ fault(
     expected: "0 x 500 to clients; <= 3 starts, then <= 1 probe per fail_timeout",
   },
   async (row) => {
-    const { service, key } = await sick({ kind: "status", status: 500 }, { breaker: { max_fails: 3, fail_timeout_s: 2 } });
+    const { service, key } = await sick(
+      { kind: "status", status: 500 },
+      { breaker: { max_fails: 3, fail_timeout_s: 2 } },
+    );
     line.park.reset();
     const seen = await closed({ line, service, key, users: USERS, warmUpMs: 0, windowMs: 7_000 });
     unnoticed(row, seen);
@@ -117,13 +123,17 @@ fault(
   {
     number: "17",
     injection: `one card accepts and hangs, ${USERS} users, 5 s; read_s 4`,
-    expected: "the other ten slots at >= .97; both stuck leases are shown, freed at read_s; no third is admitted; 0 client errors",
+    expected:
+      "the other ten slots at >= .97; both stuck leases are shown, freed at read_s; no third is admitted; 0 client errors",
   },
   async (row) => {
     const { service, key } = await sick({ kind: "hang" }, { timeouts: { read_s: 4 }, drain: { max_s: 2 } });
     const load = closed({ line, service, key, users: USERS, windowMs: WINDOW_MS });
     await eventually("both hang", () => onBad()?.running === 2);
-    await eventually("both are shown", async () => (await line.leases()).filter(({ card }) => card === BAD).length === 2);
+    await eventually(
+      "both are shown",
+      async () => (await line.leases()).filter(({ card }) => card === BAD).length === 2,
+    );
     const from = performance.now();
     await eventually("they are free", () => onBad()?.running === 0, 20_000);
     const seen = await load;
@@ -151,9 +161,15 @@ fault(
     row.measured("of the healthy limit", share, { floor: 0.4 });
     const takes = (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards;
     row.figure("cards that take work", takes ?? 0, takes === 6);
-    row.figure("starts on the slow one", seen.counts.cards[BAD]?.starts ?? 0, (seen.counts.cards[BAD]?.starts ?? 0) > 2);
+    row.figure(
+      "starts on the slow one",
+      seen.counts.cards[BAD]?.starts ?? 0,
+      (seen.counts.cards[BAD]?.starts ?? 0) > 2,
+    );
   },
 );
+
+const seeded = (user: number, turn: number) => ({ prompt: "the same", seed: user * 1_000 + turn });
 
 /** Pictures whole and intact, as the caller sees them. */
 function intact(text: string): boolean {
@@ -175,8 +191,16 @@ fault(
     for (const how of ["length", "content"] as const) {
       const { service, key } = await sick({ kind: "truncate", how, fraction: 0.6 });
       line.park.reset();
-      const body = (user: number, turn: number) => ({ prompt: "the same", seed: user * 1_000 + turn });
-      const seen = await closed({ line, service, key, users: USERS, warmUpMs: 0, windowMs: WINDOW_MS / 2, body, texts: true });
+      const seen = await closed({
+        line,
+        service,
+        key,
+        users: USERS,
+        warmUpMs: 0,
+        windowMs: WINDOW_MS / 2,
+        body: seeded,
+        texts: true,
+      });
       unnoticed(row, seen);
       broken += good(seen).filter(({ text }) => !intact(text)).length;
       const starts = startsOnBad().length;
@@ -220,7 +244,9 @@ fault(
       row.note(`${injected.kind}: ${statuses(seen.samples)}`);
       const odd = seen.samples.filter(({ status }) => status !== 502 && status !== 503);
       row.exactly("other answers", odd.length);
-      const bare = seen.samples.filter(({ status, retryAfter }) => status === 503 && !(Number(retryAfter) >= 1 && Number(retryAfter) <= 30));
+      const bare = seen.samples.filter(
+        ({ status, retryAfter }) => status === 503 && !(Number(retryAfter) >= 1 && Number(retryAfter) <= 30),
+      );
       row.exactly("503 without a Retry-After of 1 to 30 s", bare.length);
       row.measured("p50, ms", p(0.5, took), { ceiling: 1_000, digits: 0 });
       row.measured("longest, ms", Math.max(...took), { ceiling: 5_000, digits: 0 });
@@ -229,13 +255,17 @@ fault(
       const { starts } = line.park.counts();
       const tried = seen.samples.filter(({ status }) => status === 502).length;
       if (injected.kind === "status") {
-        row.figure("attempts per request", (starts / seen.samples.length).toFixed(2), starts / seen.samples.length <= 1.2);
-        row.note(`${starts} attempts, ${(starts / Math.max(1, tried)).toFixed(2)} for each that was not refused at once`);
+        row.figure(
+          "attempts per request",
+          (starts / seen.samples.length).toFixed(2),
+          starts / seen.samples.length <= 1.2,
+        );
+        row.note(
+          `${starts} attempts, ${(starts / Math.max(1, tried)).toFixed(2)} for each that was not refused at once`,
+        );
       }
       await line.park.heal();
     }
     await sleep(100);
   },
 );
-void limitShare;
-void times;

@@ -43,7 +43,11 @@ export class Seen {
 
   /** A figure of this machine's speed; `floor` and `ceiling` are what even a busy one keeps. */
   measured(what: string, value: number, { floor = -Infinity, ceiling = Infinity, digits = 3 }): void {
-    const bound = Number.isFinite(floor) ? ` (floor ${floor})` : Number.isFinite(ceiling) ? ` (ceiling ${ceiling})` : "";
+    const bound = Number.isFinite(floor)
+      ? ` (floor ${floor})`
+      : Number.isFinite(ceiling)
+        ? ` (ceiling ${ceiling})`
+        : "";
     this.figure(what, `${value.toFixed(digits)}${bound}`, value >= floor && value <= ceiling);
   }
 

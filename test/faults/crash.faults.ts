@@ -16,7 +16,14 @@ const WINDOW_MS = 6_000;
 /** Both accidents wait for the same lease life: the one befalls three cards, the other the other three. */
 interface Story {
   stopped: { samples: Sample[]; over: number; downMs: number };
-  killed: { over: number; ghosts: number; waitersStarted: number; freeAfterMs: number; rateBefore: number; rateAfter: number };
+  killed: {
+    over: number;
+    ghosts: number;
+    waitersStarted: number;
+    freeAfterMs: number;
+    rateBefore: number;
+    rateAfter: number;
+  };
   filledUp: boolean;
   after: number[];
 }
@@ -64,7 +71,8 @@ async function happen(): Promise<Story> {
     windowMs: WINDOW_MS,
   });
   await first;
-  const freeAfterMs = (line.park.runs().find(({ prompt }) => prompt === "the first after the crash")?.started_at ?? Infinity) - diedAt;
+  const freeAfterMs =
+    (line.park.runs().find(({ prompt }) => prompt === "the first after the crash")?.started_at ?? Infinity) - diedAt;
   const waitersStarted = waiting.filter((caller) => line.starts(caller) > 0).length;
   const after = await again;
   const last = await Promise.all(
@@ -110,13 +118,16 @@ fault(
   {
     number: "8b",
     injection: "orderly restart (SIGTERM) of the runtime under 12 users on 3 cards",
-    expected: "0 over; every slot back within the lease's life; locally who was on a card or in line is cut (8a: the deploy itself)",
+    expected:
+      "0 over; every slot back within the lease's life; locally who was on a card or in line is cut (8a: the deploy itself)",
     limitMs: 200_000,
   },
   async (row) => {
     const { stopped, after } = await told();
     row.exactly("over", stopped.over);
-    row.note(`away for ${(stopped.downMs / 1000).toFixed(1)} s; answers meanwhile: ${statuses(stopped.samples)} (0: cut or refused)`);
+    row.note(
+      `away for ${(stopped.downMs / 1000).toFixed(1)} s; answers meanwhile: ${statuses(stopped.samples)} (0: cut or refused)`,
+    );
     const odd = stopped.samples.filter(({ status }) => status !== 200 && status !== 0);
     row.exactly("other answers", odd.length);
     row.exactly("of 12 afterwards not answered", after.filter((status) => status !== 200).length);

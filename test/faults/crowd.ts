@@ -108,7 +108,13 @@ async function inWindow(crowd: Crowd, run: (ask: Ask, until: number) => Promise<
 type Call = Pick<Crowd, "line" | "service" | "key" | "leave" | "body" | "texts">;
 
 /** One request, for as long as it takes; without an agent on a connection of its own. */
-export function send(crowd: Call, agent: Agent | undefined, user: number, turn: number, prompt: string): Promise<Sample> {
+export function send(
+  crowd: Call,
+  agent: Agent | undefined,
+  user: number,
+  turn: number,
+  prompt: string,
+): Promise<Sample> {
   const { line, service, key, leave } = crowd;
   const sentAt = now();
   const leaves = leave !== undefined && (user + turn) % 10 < leave.share * 10;
@@ -124,13 +130,17 @@ export function send(crowd: Call, agent: Agent | undefined, user: number, turn: 
       if (timer !== null) clearTimeout(timer);
       resolve({ user, prompt, sentAt, endedAt: now(), status, retryAfter, left, text });
     };
-    const call = request(line.portico.url + service.path, { method: "POST", ...(agent === undefined ? { agent: false } : { agent }), headers }, (answer) => {
-      const parts: Buffer[] = [];
-      const retryAfter = answer.headers["retry-after"] ?? null;
-      answer.on("data", (part: Buffer) => crowd.texts === true && parts.push(part));
-      answer.on("error", () => told(0, null, "cut"));
-      answer.on("end", () => told(answer.statusCode ?? 0, retryAfter, Buffer.concat(parts).toString()));
-    });
+    const call = request(
+      line.portico.url + service.path,
+      { method: "POST", ...(agent === undefined ? { agent: false } : { agent }), headers },
+      (answer) => {
+        const parts: Buffer[] = [];
+        const retryAfter = answer.headers["retry-after"] ?? null;
+        answer.on("data", (part: Buffer) => crowd.texts === true && parts.push(part));
+        answer.on("error", () => told(0, null, "cut"));
+        answer.on("end", () => told(answer.statusCode ?? 0, retryAfter, Buffer.concat(parts).toString()));
+      },
+    );
     call.on("error", (error) => told(0, null, error.message));
     call.end(payload);
     if (!leaves) return;

@@ -75,30 +75,44 @@ fault(
     const { over, highest, starts } = line.park.counts();
     row.exactly("over", over);
     row.figure("most in the cluster", highest, highest <= SLOTS);
-    row.figure("answers", JSON.stringify(tally(answers)), answers.every(({ status, whole }) => whole && (status === 200 || status === 503)));
+    row.figure(
+      "answers",
+      JSON.stringify(tally(answers)),
+      answers.every(({ status, whole }) => whole && (status === 200 || status === 503)),
+    );
     row.exactly("starts less answers", starts - answers.filter(({ status }) => status === 200).length);
     const made = (await incarnations()).map((incarnation, i) => incarnation - (before[i] ?? 0));
-    row.figure("times each Card was made", made.join(" "), made.every((times) => times === 1));
+    row.figure(
+      "times each Card was made",
+      made.join(" "),
+      made.every((times) => times === 1),
+    );
   },
 );
 
 fault(
   {
     number: "8a",
-    injection: "every Card and the Pool end at once, three times, under 50 users, as in a deploy",
+    injection: "every Card, the Pool and the Tenant end at once, three times, under 50 users, as in a deploy",
     expected: "0 over, 0 failed requests",
     limitMs: 120_000,
   },
   async (row) => {
     const service = await line.service({ queue: { max: 1_000 } });
-    const key = await line.key();
+    const wide = { requests_per_minute: 1_000_000, burst: 1_000_000, concurrent: 1_000, waiting: 10_000 };
+    const tenant = await line.portico.tenant(wide);
+    const key = await line.portico.key({ tenant });
     line.park.setService({ service_ms: 300, jitter: 0.3 });
     const before = await incarnations();
     const load = closed({ line, service, key, users: 50, windowMs: 8_000 });
     const ends: Record<string, number> = {};
     for (let i = 0; i < 3; i++) {
       await sleep(2_000);
-      const names = [["POOL", service.id], ...line.park.cards.map(({ card }) => ["CARD", card])] as [string, string][];
+      const names = [
+        ["POOL", service.id],
+        ["TENANT", tenant],
+        ...line.park.cards.map(({ card }) => ["CARD", card]),
+      ] as [string, string][];
       await Promise.all(
         names.map(async ([binding, name]) => {
           await endObject(binding, name);
@@ -111,15 +125,21 @@ fault(
     row.note(`ended ${JSON.stringify(ends)}, ${good(seen).length} good answers`);
     row.figure("failed", statuses(errors(seen)), errors(seen).length === 0);
     const made = (await incarnations()).map((incarnation, i) => incarnation - (before[i] ?? 0));
-    row.figure("times each Card was made", made.join(" "), made.every((times) => times >= 3));
+    row.figure(
+      "times each Card was made",
+      made.join(" "),
+      made.every((times) => times >= 3),
+    );
   },
 );
 
 fault(
   {
     number: "9",
-    injection: "SIGSTOP of the runtime for 45 s (a lease lives 40 s), with 11 runs of 8 s, 8 in line and one lease held from outside; SIGCONT",
-    expected: "0 over; the outside holder's late release is refused by its number; no run twice; every request answered once",
+    injection:
+      "SIGSTOP of the runtime for 45 s (a lease lives 40 s), with 11 runs of 8 s, 8 in line and one lease held from outside; SIGCONT",
+    expected:
+      "0 over; the outside holder's late release is refused by its number; no run twice; every request answered once",
     limitMs: 150_000,
   },
   async (row) => {
@@ -134,7 +154,9 @@ fault(
     const asked = Array.from({ length: 19 }, (_, i) => ask(i));
     await eventually("eleven run", () => line.park.counts().running === SLOTS - 1);
     await eventually("eight wait", async () => (await line.queued(service)) === 8);
-    const workerd = descendantsOf(process.pid).filter((pid) => readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "workerd");
+    const workerd = descendantsOf(process.pid).filter(
+      (pid) => readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "workerd",
+    );
     expect(workerd).toHaveLength(1);
     const [pid = 0] = workerd;
     process.kill(pid, "SIGSTOP");
@@ -145,7 +167,11 @@ fault(
     }
     line.park.setService({ service_ms: 300 });
     const answers = await Promise.all(asked);
-    row.figure("answers", statuses(answers), answers.every(({ status }) => status === 200));
+    row.figure(
+      "answers",
+      statuses(answers),
+      answers.every(({ status }) => status === 200),
+    );
     row.exactly("starts", line.park.counts().starts, 19);
     const again = await ask(99);
     row.figure("the next", again.status, again.status === 200);
@@ -162,7 +188,8 @@ fault(
 fault(
   {
     number: "10",
-    injection: "releases and renewals with numbers -1, 0, 0.5, 2^53, NaN, '1 OR 1=1', a foreign attempt, and the same release twice",
+    injection:
+      "releases and renewals with numbers -1, 0, 0.5, 2^53, NaN, '1 OR 1=1', a foreign attempt, and the same release twice",
     expected: "0 effect; each is refused and counted",
   },
   async (row) => {
@@ -254,7 +281,8 @@ function stepped(row: Row, byMs: number): void {
 fault(
   {
     number: "12",
-    injection: "the wall clock steps by an hour, forth and back, under two runs (the Card's own core, clock handed in: no faketime here; all interleavings in test/pure/slots.test.ts)",
+    injection:
+      "the wall clock steps by an hour, forth and back, under two runs (the Card's own core, clock handed in: no faketime here; all interleavings in test/pure/slots.test.ts)",
     expected: "no mass expiry, 0 over",
   },
   async (row) => {

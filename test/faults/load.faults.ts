@@ -2,7 +2,20 @@
 import { eventually, sleep } from "../line/caller.ts";
 import { type Line, openLine, type Service } from "../line/line.ts";
 import { fault, type Seen as Row } from "./case.ts";
-import { busyShare, closed, errors, good, jain, limitShare, meanS, open, p, type Seen, statuses, times } from "./crowd.ts";
+import {
+  busyShare,
+  closed,
+  errors,
+  good,
+  jain,
+  limitShare,
+  meanS,
+  open,
+  p,
+  type Seen,
+  statuses,
+  times,
+} from "./crowd.ts";
 
 const SLOTS = 12;
 const line = openLine();
@@ -14,7 +27,11 @@ const EVEN_CEILING = 3;
 
 async function ready(config = {}): Promise<{ line: Line; service: Service; key: string }> {
   line.park.setService(MEAN);
-  return { line, service: await line.service({ queue: { max: 1_000, timeout_s: 60 }, ...config }), key: await line.key() };
+  return {
+    line,
+    service: await line.service({ queue: { max: 1_000, timeout_s: 60 }, ...config }),
+    key: await line.key(),
+  };
 }
 
 /** What holds under any load. */
@@ -28,7 +45,9 @@ function sound(row: Row, seen: Seen): void {
 /** How near the limit it came: by the slots' own time, and by answers. */
 function near(row: Row, seen: Seen): void {
   row.measured("slots' time used", busyShare(seen), { floor: LIMIT_FLOOR });
-  row.note(`good answers ${(good(seen).length / (seen.windowMs / 1000)).toFixed(1)}/s = ${limitShare(seen).toFixed(3)} of the limit`);
+  row.note(
+    `good answers ${(good(seen).length / (seen.windowMs / 1000)).toFixed(1)}/s = ${limitShare(seen).toFixed(3)} of the limit`,
+  );
 }
 
 const EVEN = { 50: "1.15", 100: "1.10", 200: "1.06" };
@@ -70,7 +89,8 @@ fault(
   {
     number: "4",
     injection: "open loop, 60/s (150 % of the limit), 10 s, queue.timeout_s 3",
-    expected: ">= 0.98 of the limit; the excess is 503 with Retry-After; nobody served waited longer than 3 s +-1; oldest first",
+    expected:
+      ">= 0.98 of the limit; the excess is 503 with Retry-After; nobody served waited longer than 3 s +-1; oldest first",
   },
   async (row) => {
     const crowd = await ready({ queue: { max: 1_000, timeout_s: 3 } });
@@ -95,7 +115,11 @@ fault(
   },
 );
 
-/** `departed`: how many of those who had left were started all the same, later than a word takes to arrive. */
+/** Good answers of each user. */
+const turns = (seen: Seen, users: number) =>
+  Array.from({ length: users }, (_, user) => good(seen).filter((sample) => sample.user === user).length);
+
+/** How many of those who had left were started all the same, later than a word takes to arrive. */
 function departed({ samples }: Seen): number {
   const leftAt = new Map(samples.filter(({ left }) => left).map(({ prompt, endedAt }) => [prompt, endedAt]));
   return line.park.runs().filter((run) => run.started_at > (leftAt.get(run.prompt ?? "") ?? Infinity) + 250).length;
@@ -164,7 +188,8 @@ fault(
   {
     number: "24",
     injection: "one tenant with 200 users, another with 5, runs of 150 ms, 8 s",
-    expected: "the small one's p95 <= 2 x its fair share (it has fewer users than half of the slots: one run); Jain over equal users >= .95",
+    expected:
+      "the small one's p95 <= 2 x its fair share (it has fewer users than half of the slots: one run); Jain over equal users >= .95",
   },
   async (row) => {
     const { service, key } = await ready();
@@ -180,10 +205,14 @@ fault(
       row.figure("errors", errors(seen).length === 0 ? 0 : statuses(errors(seen)), errors(seen).length === 0);
     near(row, { ...much, samples: [...much.samples, ...little.samples] });
     row.note(`p50 ${p(0.5, times(much)).toFixed(0)} and ${p(0.5, times(little)).toFixed(0)} ms`);
-    row.measured("small one's p95 / mean run", p(0.95, times(little)) / (meanS(much) * 1000), { ceiling: 5, digits: 2 });
-    row.measured("and / the large one's p50", p(0.95, times(little)) / p(0.5, times(much)), { ceiling: 0.5, digits: 2 });
-    const turns = (seen: Seen, users: number) =>
-      Array.from({ length: users }, (_, user) => good(seen).filter((sample) => sample.user === user).length);
+    row.measured("small one's p95 / mean run", p(0.95, times(little)) / (meanS(much) * 1000), {
+      ceiling: 5,
+      digits: 2,
+    });
+    row.measured("and / the large one's p50", p(0.95, times(little)) / p(0.5, times(much)), {
+      ceiling: 0.5,
+      digits: 2,
+    });
     row.measured("Jain of the 200", jain(turns(much, 200)), { floor: 0.8 });
     row.measured("Jain of the 5", jain(turns(little, 5)), { floor: 0.8 });
   },

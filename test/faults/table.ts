@@ -50,8 +50,9 @@ function plain({ number, injection, expected, seen, held, seconds, missed, why }
   return lines.join("\n");
 }
 
+const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+
 function markdown(lines: Line[]): string {
-  const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
   const rows = lines.map(({ number, injection, expected, seen, held, missed, why }) => {
     const not = missed.length > 0 ? missed : why;
     return `| ${[number, injection, expected, seen.join("; "), held ? "yes" : `no: ${not.join("; ")}`].map(cell).join(" | ")} |`;
