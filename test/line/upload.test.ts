@@ -60,7 +60,6 @@ test("a caller who stops in the midst of a large body is no failure of the card,
 
 test("a caller who hangs up in the midst of a body without a length has not said it all: no card runs what came", async () => {
   const service = await line.service(SENSITIVE, { kind: "tts" });
-  await line.portico.admin("PUT", `/services/${service.id}`, { kind: "http" });
   const key = await line.key();
   line.park.setService({ service_ms: 20 });
   const whole = Buffer.from(JSON.stringify({ text: "half said", format: "wav" }));
