@@ -1,9 +1,12 @@
 /**
- * Two ways to run tests: in Node, and (test/objects, test/worker) inside the Workers runtime with the bindings of
- * wrangler.toml. At most two files at a time: many of them start a runtime of their own.
+ * Three ways to run tests: in Node; (test/objects, test/worker) inside the Workers runtime with the bindings of
+ * wrangler.toml; and the fault suite (test/faults), which measures, so that it comes last and one file at a time.
+ * Otherwise at most two files at a time: many of them start a runtime of their own.
  */
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
+
+import { FaultTable } from "./test/faults/table.ts";
 
 const FILES_AT_ONCE_MAX = 2;
 const IN_WORKERD = ["test/objects/**/*.test.ts", "test/worker/**/*.test.ts"];
@@ -22,6 +25,7 @@ export default defineConfig({
     allowOnly: false,
     passWithNoTests: false,
     teardownTimeout: 10_000,
+    reporters: ["default", new FaultTable()],
     projects: [
       {
         test: {
@@ -48,6 +52,19 @@ export default defineConfig({
           setupFiles: ["test/support/migrated.ts"],
           testTimeout: 20_000,
           hookTimeout: 40_000,
+        },
+      },
+      {
+        test: {
+          name: "faults",
+          include: ["test/faults/**/*.faults.ts"],
+          environment: "node",
+          pool: "forks",
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+          globalSetup: ["test/support/bundled.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
     ],

@@ -32,6 +32,11 @@ export interface Ask {
 }
 
 const TIMEOUT_S_MAX = 3600;
+/**
+ * Most bytes of a request's target and headers. Many servers take 16 KiB of head in all and reset what is longer: that
+ * would count as the card's failure, on every card that is tried.
+ */
+const HEAD_BYTES_MAX = 14 * 1024;
 /** Members of the body that say how many results are asked for. */
 const COUNTS = ["batch_size", "n_iter"];
 
@@ -47,6 +52,8 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const deadlineAt = deadline(request.headers, now);
   if (isRefusal(deadlineAt)) return deadlineAt;
   const mediaType = mediaTypeOf(request.headers);
+  const unsendable = headRefusal(request, asked);
+  if (unsendable !== null) return unsendable;
   const unsupported = asked.as === "run" && request.method === "POST" ? mediaTypeRefusal(service, mediaType) : null;
   if (unsupported !== null) return unsupported;
   const inQuery = asked.as === "run" ? fieldRefusal(queryFields(asked.query), service.config) : null;
@@ -58,6 +65,11 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     spool: scan === null ? null : (incoming) => spool(incoming, scan, place),
   });
   if (isRefusal(body)) return body;
+  // No such request can be sent on (Fetch standard): it would look like a failure of the card.
+  if (body.kind !== "none" && (request.method === "GET" || request.method === "HEAD")) {
+    letGo(body);
+    return refuse("invalid_field", { param: "body", facts: { detail: `${request.method} takes none` } });
+  }
   // What was spooled was checked while it passed.
   const counts: Fields | null = scan !== null && isJson(mediaType) ? { kind: "json", value: scan.kept } : null;
   const fields = body.kind === "spooled" ? counts : await checkedFields(body, request, mediaType, service);
@@ -75,6 +87,13 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     deadlineAt,
     directives: directives(request.headers.get("cache-control")),
   };
+}
+
+function headRefusal({ headers }: Request, { path, query }: Asked): Refusal | null {
+  let bytes = path.length + query.length;
+  for (const [name, value] of headers) bytes += name.length + value.length + 4;
+  const facts = { detail: `with the path more than ${HEAD_BYTES_MAX / 1024} KiB` };
+  return bytes <= HEAD_BYTES_MAX ? null : refuse("invalid_field", { param: "headers", facts });
 }
 
 async function checkedFields(

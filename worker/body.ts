@@ -27,6 +27,8 @@ export interface Upload {
   turn: "caller" | "origin";
   /** Called when the turn goes to the other. */
   turned: () => void;
+  /** Called when no more of it comes although it is not whole: the call that it goes into must be ended. */
+  broken: () => void;
 }
 
 export interface BodyLimits {
@@ -146,29 +148,38 @@ export class Incoming {
     try {
       return await Promise.race([this.reader.read(), silence]);
     } catch {
-      return refuse("client_gone");
+      // The caller is gone, or what came is no HTTP (locally; the platform's edge answers that itself).
+      return refuse("invalid_field", { param: "body", facts: { detail: "did not arrive whole" } });
     } finally {
       clearTimeout(timer);
     }
   }
 }
 
-/** The rest of a body after what was read of it, cut with an error where it grows beyond what is taken. */
+/**
+ * The rest of a body after what was read of it. Where it breaks off, or grows beyond what is taken, it neither ends nor
+ * fails: the runtime ends a body in chunks that fails like one that is whole, and the origin would run what it has got.
+ */
 function passThrough({ reader, kept, bytes, length, max, room }: Incoming): Body {
   room.free();
-  const upload: Upload = { refusal: null, turn: "origin", turned: () => undefined };
+  const upload: Upload = { refusal: null, turn: "origin", turned: () => undefined, broken: () => undefined };
   const turn = (whose: Upload["turn"]): void => {
     upload.turn = whose;
     upload.turned();
   };
+  const breakOff = (): Promise<never> => {
+    upload.broken();
+    return new Promise(() => undefined);
+  };
   let total = bytes;
   const more = async (): Promise<Uint8Array | null> => {
     turn("caller");
-    const { done, value } = await reader.read();
+    const read = await reader.read().catch(() => null);
     turn("origin");
-    if (done) return null;
-    total += value.byteLength;
-    return value;
+    if (read === null) return breakOff();
+    if (read.done) return null;
+    total += read.value.byteLength;
+    return read.value;
   };
   const pull = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
     const chunk = kept.shift() ?? (await more());
@@ -176,7 +187,7 @@ function passThrough({ reader, kept, bytes, length, max, room }: Incoming): Body
     else if (total <= max) controller.enqueue(chunk);
     else {
       upload.refusal = tooLarge(max);
-      controller.error(new RangeError("body too large"));
+      await breakOff();
     }
   };
   const cancel = (reason: unknown): Promise<void> => reader.cancel(reason);

@@ -38,6 +38,8 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
     tried.push(card);
     const controller = new AbortController();
     const silence = new Silence(READ_MS, controller);
+    const upload = ask.body.kind === "stream" ? ask.body.upload : null;
+    if (upload !== null) upload.broken = () => controller.abort(new Error("the caller's body broke off"));
     const route = { origin: listing.origin, transport: listing.transport, access: reading.access };
     const sentAt = Date.now();
     const reply = await callOrigin(
@@ -50,8 +52,9 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
     trace.stages.origin = Date.now() - sentAt;
     if (!isFailure(reply)) return answer(reading, reply, card, controller, silence);
     silence.stop();
+    if (upload !== null && upload.refusal !== null) return upload.refusal;
     last = reply;
-    if (ask.body.kind === "stream") break;
+    if (upload !== null) break;
   }
   return last === null ? refuse("no_healthy_card", { retryAfterMs: READ_MS }) : asRefusal(last);
 }

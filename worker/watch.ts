@@ -96,6 +96,7 @@ export class Watch {
   #watchUpload(): void {
     const { body } = this.#running.ask;
     if (body.kind !== "stream") return;
+    body.upload.broken = () => this.controller.abort(new Error("the caller's body broke off"));
     body.upload.turned = () => {
       if (body.upload.turn === "origin") this.silence.heard();
       else if (Date.now() - this.#sentAt < UPLOAD_MS_MAX) this.silence.heard(UPLOAD_SILENCE_MS);

@@ -161,6 +161,27 @@ describe("a length that is none is 400 and reaches nobody:", () => {
   }
 });
 
+describe("what no origin could be asked is 400 and no failure of its card:", () => {
+  for (const method of ["GET", "HEAD"]) {
+    test(`a body on ${method}`, async () => {
+      expect((await door.ask(HTTP, { method, body: "hello" })).status).toBe(400);
+      expect(origin.seen).toHaveLength(0);
+    });
+  }
+
+  for (const [what, target, headers] of [
+    ["headers", HTTP, { "x-own": "a".repeat(20_000) }],
+    ["a query", `${HTTP}?${"a".repeat(20_000)}`, {}],
+  ] as const) {
+    test(`${what} of 20 KB`, async () => {
+      expect(refusalOf(await door.ask(target, { body: "{}", headers: { ...JSON_TYPE, ...headers } }))).toMatch(
+        /^400 invalid_request .* invalid_field$/,
+      );
+      expect(origin.seen).toHaveLength(0);
+    });
+  }
+});
+
 test("a path of our own takes JSON alone: 415", async () => {
   for (const type of [
     "text/plain",

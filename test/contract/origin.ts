@@ -28,7 +28,12 @@ export class Origin {
   received = 0;
 
   static async open(): Promise<Origin> {
-    const server = createServer((req, res) => void origin.#take(req, res));
+    const server = createServer((req, res) => {
+      origin.#take(req, res).catch((error: unknown) => {
+        // A request that is broken off in the midst of its body is none.
+        if (!req.destroyed) throw error;
+      });
+    });
     await new Promise<void>((resolve) => {
       server.listen({ port: 0, host: "127.0.0.1" }, resolve);
     });

@@ -58,6 +58,29 @@ test("a caller who stops in the midst of a large body is no failure of the card,
   expect((await line.ask({ service, key })).status).toBe(200);
 });
 
+test("a caller who hangs up in the midst of a body without a length has not said it all: no card runs what came", async () => {
+  const service = await line.service(SENSITIVE, { kind: "tts" });
+  const key = await line.key();
+  line.park.setService({ service_ms: 20 });
+  const whole = Buffer.from(JSON.stringify({ text: "half said", format: "wav" }));
+  const filling = Buffer.alloc(9 * MIB, " ");
+  for (const how of ["reset", "end"] as const) {
+    const call = await RawCall.open(line.portico.url);
+    const headers = {
+      authorization: `Bearer ${key}`,
+      "content-type": "application/json",
+      "transfer-encoding": "chunked",
+    };
+    call.send(bytesOf(call.host, { method: "POST", target: service.path, headers }));
+    for (const piece of [whole, filling])
+      call.send(Buffer.concat([Buffer.from(`${piece.length.toString(16)}\r\n`), piece, Buffer.from("\r\n")]));
+    await eventually("it holds a slot", async () => (await line.leases()).length === 1);
+    call[how]();
+    await line.conserved();
+  }
+  expect(line.park.counts().starts).toBe(0);
+});
+
 test("a large body that takes longer than read_s to send is no silence of the card's", async () => {
   const service = await line.service({ ...SENSITIVE, timeouts: { read_s: 3 } });
   const key = await line.key();

@@ -52,6 +52,8 @@ export interface PorticoOptions {
   child?: boolean;
   /** More variables for the Worker. */
   vars?: Record<string, string>;
+  /** Path of another bundle than the one that is deployed. */
+  bundle?: string;
 }
 
 export interface KeyOptions {
@@ -156,9 +158,9 @@ async function list(admin: Admin, { cards, services = {} }: PorticoOptions, park
   }
 }
 
-async function startHere(stateDir: string, port: number, { vars = {} }: PorticoOptions): Promise<Run> {
+async function startHere(stateDir: string, port: number, { vars = {}, bundle }: PorticoOptions): Promise<Run> {
   const state = takeStateDir(stateDir, { url: "a test" }, false);
-  const path = inject("bundle");
+  const path = bundle ?? inject("bundle");
   const runtime = await startRuntime({
     bundle: { path, text: await readFile(path, "utf8") },
     host: "127.0.0.1",
@@ -178,8 +180,8 @@ function cannotKill(): Promise<void> {
   return Promise.reject(new Error("kill9 needs `child: true`"));
 }
 
-async function startChild(stateDir: string, port: number, { vars = {} }: PorticoOptions): Promise<Run> {
-  const { child, port: own } = await startDoorProcess(stateDir, port, inject("bundle"), vars);
+async function startChild(stateDir: string, port: number, { vars = {}, bundle }: PorticoOptions): Promise<Run> {
+  const { child, port: own } = await startDoorProcess(stateDir, port, bundle ?? inject("bundle"), vars);
   const end = async (signal: NodeJS.Signals) => {
     const below = descendantsOf(child.pid ?? 0);
     const gone = once(child, "exit");

@@ -157,7 +157,7 @@ test("what cannot be cached says why", async () => {
     kind: "stream" as const,
     stream: new ReadableStream<Uint8Array>(),
     length: null,
-    upload: { refusal: null, turn: "origin" as const, turned: () => undefined },
+    upload: { refusal: null, turn: "origin" as const, turned: () => undefined, broken: () => undefined },
   };
   const reasons = await Promise.all([
     keyOf({ put: { cache: { enabled: false } } }),
