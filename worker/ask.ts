@@ -2,13 +2,24 @@
  * Stage 2: what is asked. Turns an HTTP request to a service route into an Ask: one parsed request with its body
  * bounded and its fields checked against what the service allows. Dialects and jobs make Asks of their own.
  */
-import { type Body, letGo, readBody } from "./body.ts";
+import { type Body, type Incoming, letGo, readBody } from "./body.ts";
 import type { ServiceRow } from "./db/queries.ts";
-import { type Fields, isForm, isJson, malformedJson, MULTIPART, parseFields, URLENCODED } from "./fields.ts";
+import {
+  type Fields,
+  isForm,
+  isJson,
+  JSON_TYPE,
+  jsonOf,
+  malformedJson,
+  MULTIPART,
+  parseFields,
+  startsAsObject,
+  URLENCODED,
+} from "./fields.ts";
 import { mediaTypeOf } from "./media.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { fieldRefusal, rulesOf } from "./rules.ts";
-import { scanOf } from "./scan/scan.ts";
+import { type Scan, scanOf } from "./scan/scan.ts";
 import { type Place, spool } from "./spool.ts";
 
 export interface Ask {
@@ -54,16 +65,23 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const mediaType = mediaTypeOf(request.headers);
   const unsendable = headRefusal(request, asked);
   if (unsendable !== null) return unsendable;
-  const unsupported = asked.as === "run" && request.method === "POST" ? mediaTypeRefusal(service, mediaType) : null;
+  const brings = request.method === "POST" || request.body !== null;
+  const unsupported = asked.as === "run" && brings ? mediaTypeRefusal(service, mediaType) : null;
   if (unsupported !== null) return unsupported;
   const inQuery = asked.as === "run" ? fieldRefusal(queryFields(asked.query), service.config) : null;
   if (inQuery !== null) return inQuery;
   const contentType = request.headers.get("content-type") ?? "";
-  const scan = isRuled(service) ? scanOf(mediaType, contentType, rulesOf(service.config), COUNTS) : null;
-  const body = await readBody(request, {
-    max: service.config.max_body_mb * 1e6,
-    spool: scan === null ? null : (incoming) => spool(incoming, scan, place),
-  });
+  const scanAs = (type: string | null): Scan | null => scanOf(type, contentType, rulesOf(service.config), COUNTS);
+  const scan = isRuled(service) ? scanAs(mediaType) : null;
+  const spoolIt = async (incoming: Incoming): Promise<Body | Refusal | null> => {
+    if (scan !== null) return spool(incoming, scan, place);
+    const isObject = await incoming.startsAsObject();
+    if (isRefusal(isObject)) return incoming.stop(isObject);
+    const json = isObject ? scanAs(JSON_TYPE) : null;
+    return json === null ? null : spool(incoming, json, place);
+  };
+  const max = service.config.max_body_mb * 1e6;
+  const body = await readBody(request, { max, spool: isRuled(service) ? spoolIt : null });
   if (isRefusal(body)) return body;
   // No such request can be sent on (Fetch standard): it would look like a failure of the card.
   if (body.kind !== "none" && (request.method === "GET" || request.method === "HEAD")) {
@@ -105,6 +123,7 @@ async function checkedFields(
   let fields: Fields | null | Refusal = null;
   if (body.kind === "bytes") {
     fields = await parseFields(body.bytes, mediaType, request.headers.get("content-type") ?? "");
+    if (fields === null && isRuled(service)) return disguised(body.bytes, service);
   } else if (body.kind === "none" && request.method === "POST" && isJson(mediaType)) {
     // Clients put a Content-Type on requests that have no body.
     fields = malformedJson("it is empty");
@@ -112,6 +131,13 @@ async function checkedFields(
   // What no rule asks about is for the origin to judge.
   if (isRefusal(fields)) return service.config.kind === "http" && !isRuled(service) ? null : fields;
   return fields === null ? null : (fieldRefusal(fields, service.config) ?? fields);
+}
+
+/** Many servers read JSON whatever it is called: for the rules it is what it looks like, and for nothing else. */
+function disguised(bytes: Uint8Array, { config }: ServiceRow): Refusal | null {
+  if (startsAsObject(bytes) !== true) return null;
+  const fields = jsonOf(bytes);
+  return isRefusal(fields) ? fields : fieldRefusal(fields, config);
 }
 
 /** Some servers read a form's fields from the query as well. */

@@ -1,5 +1,6 @@
 /** Reads the caller's body within bounds: kept up to a limit; beyond it, it goes its way without being kept. */
 import { Room } from "./buffers.ts";
+import { startsAsObject } from "./fields.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import type { Spooled } from "./spool.ts";
 
@@ -34,8 +35,8 @@ export interface Upload {
 export interface BodyLimits {
   /** Most bytes that are taken. */
   max: number;
-  /** Where a body goes that is larger than what is kept; without it such a one goes through. */
-  spool?: ((incoming: Incoming) => Promise<Body | Refusal>) | null;
+  /** Where a body goes that is larger than what is kept; without it, or where it says null, such a one goes through. */
+  spool?: ((incoming: Incoming) => Promise<Body | Refusal | null>) | null;
 }
 
 /** Whoever calls this needs the body even when its caller goes, and lets go of it. */
@@ -56,7 +57,7 @@ export async function readBody(request: Request, { max, spool = null }: BodyLimi
   if (length !== null && length > max) return tooLarge(max);
   if (request.body === null || length === 0) return { kind: "none" };
   const incoming = new Incoming(request.body as ReadableStream<Uint8Array>, length, max, request.signal);
-  const onward = (): Body | Promise<Body | Refusal> => (spool === null ? passThrough(incoming) : spool(incoming));
+  const onward = async (): Promise<Body | Refusal> => (await spool?.(incoming)) ?? passThrough(incoming);
   if (length !== null && length > BUFFERED_BYTES_MAX) return onward();
   const until = Date.now() + COMING_MS_MAX;
   for (;;) {
@@ -129,6 +130,20 @@ export class Incoming {
     this.kept.push(chunk);
     // Bytes now, text and parsed JSON later.
     return this.room.growSoon(3 * this.#bytes);
+  }
+
+  /** Whether it starts as a JSON object does; one that has not said within what is kept counts as one. */
+  async startsAsObject(): Promise<boolean | Refusal> {
+    let told: boolean | null = null;
+    for (const piece of this.kept) told ??= startsAsObject(piece);
+    while (told === null && this.#bytes <= BUFFERED_BYTES_MAX) {
+      const chunk = await this.read();
+      if (isRefusal(chunk)) return chunk;
+      if (chunk === null) return false;
+      if (!(await this.keep(chunk))) return noRoom();
+      told = startsAsObject(chunk);
+    }
+    return told ?? true;
   }
 
   /** Reads no more of it. */

@@ -61,7 +61,13 @@ class CardRun {
       // What the caller gets first is there now.
       const firstByteMs = Date.now() - this.#sentAt;
       trace.stages.origin = (trace.stages.origin ?? 0) + firstByteMs;
-      if (taken.kind === "whole") return await this.#whole(taken, firstByteMs);
+      if (taken.kind === "whole") {
+        // Freed early where something throws; nobody else would.
+        return await this.#whole(taken, firstByteMs).catch((error: unknown) => {
+          taken.room.free();
+          throw error;
+        });
+      }
       streaming = true;
       return this.#stream(taken, firstByteMs);
     } catch (error) {

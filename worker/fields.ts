@@ -11,6 +11,7 @@ export interface FormPart {
 
 /** Parts that a form may have. */
 export const PARTS_MAX = 1000;
+export const JSON_TYPE = "application/json";
 export const MULTIPART = "multipart/form-data";
 export const URLENCODED = "application/x-www-form-urlencoded";
 
@@ -20,6 +21,16 @@ export function isJson(mediaType: string | null): boolean {
 
 export function isForm(mediaType: string | null): boolean {
   return mediaType === MULTIPART || mediaType === URLENCODED;
+}
+
+/** What may stand before a JSON text in any encoding that servers' parsers guess: white space, byte order marks, zeros. */
+const BEFORE_JSON = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf, 0xfe, 0xff, 0x00]);
+const BRACE = 0x7b;
+
+/** Whether a body starts as a JSON object does, whatever it is called; null when it has not said yet. */
+export function startsAsObject(bytes: Uint8Array): boolean | null {
+  const first = bytes.find((byte) => !BEFORE_JSON.has(byte));
+  return first === undefined ? null : first === BRACE;
 }
 
 /** Null when it is neither JSON nor a form. */

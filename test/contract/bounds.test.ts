@@ -39,6 +39,12 @@ const own = (json: object) => {
   origin.answering = answerEcho;
   return door.ask("/own/x", { json });
 };
+const send = (type: string | null, body: string | Buffer) => {
+  origin.answering = SOUND;
+  return door.ask("/own/x", { body, headers: type === null ? {} : { "content-type": type } });
+};
+/** Too large to keep. */
+const large = (start: string) => Buffer.concat([Buffer.from(start), Buffer.alloc(9_000_000, " ")]);
 const part = (name: string, value: string, more = "") =>
   `--x\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n${value}\r\n`;
 
@@ -217,6 +223,42 @@ describe("a service's own rules:", () => {
     expectRefused(await own({ danger: "" }), "danger");
     expectRefused(await own({ whole: { anything: 0 } }), "whole");
     expectOk(await own({ dangerous: 1, wholesome: 1 }));
+  });
+
+  describe("hold for JSON whatever it is called:", () => {
+    const TYPES = [null, "text/plain", "text/json", "application/octet-stream", "application/json5", "nonsense"];
+    for (const type of TYPES) {
+      test(String(type), async () => {
+        expectRefused(await send(type, '{"danger":1}'), "danger");
+        expectRefused(await send(type, ' \n{"nested":{"count":4}}'), "nested.count");
+        expectRefused(await send(type, '\ufeff{"danger":1}'), "danger");
+        expectOk(await send(type, '{"dangerous":1}'));
+      });
+    }
+
+    test("also when it is too large to keep", async () => {
+      expectRefused(await send("text/plain", large('{"danger":1}')), "danger");
+      expectRefused(await send("text/plain", Buffer.concat([large(""), Buffer.from('{"danger":1}')])), "danger");
+      expectOk(await send("text/plain", large('{"dangerous":1}')));
+      origin.seen.length = 0;
+      const text = large('say {"danger":1}');
+      expectOk(await send("text/plain", text));
+      expect(origin.taken().body.equals(text)).toBe(true);
+    });
+
+    test("what starts as an object and is no JSON here may be one elsewhere: 400", async () => {
+      for (const body of ['{"a":NaN,"danger":1}', Buffer.from('{"danger":1}', "utf16le")]) {
+        expect((await send("text/plain", body)).status).toBe(400);
+        expect(origin.seen).toHaveLength(0);
+      }
+    });
+
+    test("what is none goes through as it is", async () => {
+      for (const body of ['say {"danger":1}', '["danger"]', "danger=1", ""]) {
+        expectOk(await send("text/plain", body));
+        expect(origin.taken().body.toString()).toBe(body);
+      }
+    });
   });
 
   test("hold again as soon as they are changed", async () => {
