@@ -24,6 +24,7 @@ export type Offer =
   | { kind: "refused"; refusal: Refusal };
 
 export type Offered = Extract<Offer, { kind: "offer" }>;
+export type Told = Extract<Offer, { kind: "told" }>;
 
 type TicketStub = Awaited<ReturnType<ReturnType<Env["POOL"]["getByName"]>["enter"]>>;
 

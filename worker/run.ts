@@ -8,7 +8,7 @@
 import type { Priority } from "../durable-objects/protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
-import { Line, newAttempt, type Offer, type Offered } from "./dispatch.ts";
+import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import { tamed } from "./origin.ts";
@@ -64,7 +64,7 @@ export async function run(running: Running): Promise<Answer | Refusal> {
     trace.stages.queue = Date.now() - queuedAt;
     if (offer.kind === "refused") return end(running, "failed", offer.refusal);
     if (offer.kind === "offer") {
-      return await beforeDeadline(new Tries(running, line), offer, running);
+      return await beforeDeadline(new Tries(running, line, (told) => sharedAnswer(running, told)), offer, running);
     }
     // Somebody else ran the same.
     const shared = await sharedAnswer(running, offer);
@@ -106,10 +106,7 @@ async function beforeDeadline(tries: Tries, first: Offered, { ask, ctx }: Runnin
 }
 
 /** What came of the run of somebody who asked for the same; null: it has to be run again. */
-async function sharedAnswer(
-  running: Running,
-  offer: Extract<Offer, { kind: "told" }>,
-): Promise<Answer | Refusal | null> {
+async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Refusal | null> {
   const { finish } = offer;
   if (finish.kind === "failed") {
     const reason = (finish.reason in REASONS ? finish.reason : "origin_reset") as Reason;

@@ -87,7 +87,10 @@ async function write(
       found.map((piece, i) => resultRow(keeping, results[i] as string, piece, answer?.own ?? null, now)),
     );
     const meta = answerMeta(keeping, whole, results, now);
-    const writes: Promise<unknown>[] = rows.map((row, i) => putResult(env, row, found[i] as Piece));
+    // The results first: a stored answer must not name what is not there.
+    await Promise.all(rows.map((row, i) => putResult(env, row, found[i] as Piece)));
+    keeping.later(recordSoon(env, rows, []));
+    const writes: Promise<unknown>[] = [];
     const replace = keeping.answer?.replace === true;
     const put = (key: string, beside: AnswerMeta): Promise<void> =>
       putAnswer(env, keeping.base, key, whole, beside, replace);
@@ -95,7 +98,7 @@ async function write(
     // A shared answer names nobody's results: who uses it first makes his own of it.
     if (answer !== null && answer.shared !== null) writes.push(put(answer.shared, { ...meta, results: "" }));
     await Promise.all(writes);
-    keeping.later(recordSoon(env, rows, answer === null ? [] : answerRows(keeping, answer, whole, meta, now)));
+    if (answer !== null) keeping.later(recordSoon(env, [], answerRows(keeping, answer, whole, meta, now)));
     return { results: rows, answer: answer !== null };
   } catch (error) {
     console.error(

@@ -1,7 +1,7 @@
 /** From the first offer to the end of a run: claims, tries, the next card when one failed. */
 import { hold, letGo } from "./body.ts";
 import { runOnCard } from "./card-run.ts";
-import type { Line, Offer, Offered } from "./dispatch.ts";
+import type { Line, Offer, Offered, Told } from "./dispatch.ts";
 import { asRefusal, type Failure, isFailure } from "./origin.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { end } from "./record.ts";
@@ -11,13 +11,16 @@ import { unlessGone, unlessLate } from "./until.ts";
 export class Tries {
   readonly #running: Running;
   readonly #line: Line;
+  /** What came of somebody else's run of the same: a retry may meet one after its Pool restarted. */
+  readonly #shared: (told: Told) => Promise<Answer | Refusal | null>;
   readonly #tried: string[] = [];
   /** A card runs it now. */
   onCard = false;
 
-  constructor(running: Running, line: Line) {
+  constructor(running: Running, line: Line, shared: (told: Told) => Promise<Answer | Refusal | null>) {
     this.#running = running;
     this.#line = line;
+    this.#shared = shared;
   }
 
   async go(first: Offered): Promise<Answer | Refusal> {
@@ -43,7 +46,8 @@ export class Tries {
     let last: Failure | null = null;
     for (let tried = 0; ;) {
       if (offer.kind === "refused") return this.#lose(last === null ? offer.refusal : asRefusal(last));
-      if (offer.kind === "told") return this.#lose(refuse("origin_reset", { started: "unknown" }));
+      if (offer.kind === "told")
+        return (await this.#shared(offer)) ?? (await this.#lose(refuse("origin_reset", { started: "unknown" })));
       const claimedFrom = Date.now();
       const lease = await this.#line.claim(offer, this.#attempt());
       trace.stages.queue = (trace.stages.queue ?? 0) + (Date.now() - claimedFrom);
