@@ -78,3 +78,8 @@ export function config(env: Env): Config {
   checked = { env, config: value };
   return value;
 }
+
+/** Our host as the caller named it, when no `PUBLIC_URL` says what it is; null when one does. */
+export function unsureHost(env: Env, base: string): string | null {
+  return config(env).publicUrl === null ? new URL(base).host : null;
+}

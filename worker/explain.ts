@@ -6,7 +6,7 @@ import { BUFFERED_BYTES_MAX } from "./body.ts";
 import { Room } from "./buffers.ts";
 import { callerWith } from "./caller.ts";
 import { catalog, listed, target } from "./catalog.ts";
-import type { Env } from "./env.ts";
+import { type Env, unsureHost } from "./env.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { checkedBody } from "./json-body.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
@@ -59,7 +59,7 @@ export async function explainFingerprint(request: Request, env: Env, trace: Trac
     deadlineAt: null,
     directives: { noStore: false, noCache: false, onlyIfCached: false },
   };
-  const print = await fingerprint(ask, caller.tenant);
+  const print = await fingerprint(ask, caller.tenant, unsureHost(env, new URL(request.url).origin));
   return Response.json(
     print.cacheable
       ? { cacheable: true, key: print.key, why_not: null }

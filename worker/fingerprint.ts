@@ -20,7 +20,8 @@ export type WhyNot =
 /** `scope` is the tenant, or `shared`; the answer is kept under `<scope>/answers/<key>`. */
 export type Fingerprint = { cacheable: true; key: string; scope: string } | { cacheable: false; why: WhyNot };
 
-export async function fingerprint(ask: Ask, tenant: string): Promise<Fingerprint> {
+/** `host`: the caller's word for us where nothing better is configured; the origin is told, so it is part of the key. */
+export async function fingerprint(ask: Ask, tenant: string, host: string | null = null): Promise<Fingerprint> {
   const why = reason(ask);
   if (why !== null) return { cacheable: false, why };
   const { config, id } = ask.service;
@@ -37,6 +38,7 @@ export async function fingerprint(ask: Ask, tenant: string): Promise<Fingerprint
     ask.query,
     typeOf(ask),
     content,
+    ...(host === null ? [] : [host]),
   ];
   return { cacheable: true, scope, key: await sha256(new TextEncoder().encode(JSON.stringify(material))) };
 }

@@ -78,15 +78,15 @@ export async function callOrigin(
   const { body } = ask;
   const sending = body.kind === "spooled" ? await body.send(() => silence.heard()) : null;
   if (body.kind === "spooled" && sending === null) return failure("internal", "no", true);
+  const content = body.kind === "bytes" ? body.bytes : body.kind === "stream" ? body.stream : (sending?.stream ?? null);
+  const request = requestTo(ask, route, call, content, controller.signal);
+  if (request === null) {
+    sending?.stop();
+    return failure("internal", "no", true);
+  }
   let response: Response;
   try {
-    response = await fetch(originUrl(route.origin, ask), {
-      method: ask.method,
-      headers: originHeaders(ask, route, call),
-      body: body.kind === "bytes" ? body.bytes : body.kind === "stream" ? body.stream : (sending?.stream ?? null),
-      redirect: "manual",
-      signal: controller.signal,
-    });
+    response = await fetch(request);
   } catch (error) {
     sending?.stop();
     // An origin cannot begin what it has not got.
@@ -102,6 +102,18 @@ export async function callOrigin(
   silence.heard();
   const failed = judgeHead(response, ask, route.transport);
   return failed === null ? response : { ...failed, clean: await readToEnd(response, silence) };
+}
+
+/** Null: what is asked cannot be said in HTTP, and nothing was sent: that is no card's failure. */
+function requestTo(ask: Ask, route: Route, call: Call, body: BodyInit | null, signal: AbortSignal): Request | null {
+  const { method } = ask;
+  const headers = originHeaders(ask, route, call);
+  try {
+    return new Request(originUrl(route.origin, ask), { method, headers, body, redirect: "manual", signal });
+  } catch (error) {
+    console.error(JSON.stringify({ event: "unsendable", request: call.requestId, error: String(error) }));
+    return null;
+  }
 }
 
 function originUrl(origin: string, ask: Ask): string {

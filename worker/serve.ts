@@ -9,7 +9,7 @@ import type { Stored } from "./cache.ts";
 import { callerWith } from "./caller.ts";
 import { listed, type Target } from "./catalog.ts";
 import type { ServiceRow } from "./db/queries.ts";
-import { config, type Env } from "./env.ts";
+import { config, type Env, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
 import { admit, guardHit } from "./limits.ts";
 import { provision } from "./provision.ts";
@@ -51,7 +51,7 @@ export async function serve(serving: Serving): Promise<Response | Refusal> {
 
 async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Response | Refusal> {
   const { request, env, ctx, trace, service, base } = serving;
-  const print = await fingerprint(ask, caller.tenant);
+  const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
   const found = await haveWeGotIt(serving, caller, ask, print);
   if (found !== null && found !== "expired") return found;
   if (ask.directives.onlyIfCached) return refuse("not_cached");

@@ -1,9 +1,9 @@
-/** One card of six is sick in every way there is, then all of them: what callers notice, and what the sick card sees. */
+/** One card of six is sick in every way there is: what callers notice, and what the sick card sees. */
 import type { FaultInput } from "../../sim/faults.ts";
-import { eventually, refusal, sleep } from "../line/caller.ts";
+import { eventually } from "../line/caller.ts";
 import { openLine, type Service } from "../line/line.ts";
 import { fault, type Seen as Row } from "./case.ts";
-import { busyShare, closed, errors, good, open, p, type Seen, statuses } from "./crowd.ts";
+import { busyShare, closed, errors, good, type Seen, statuses } from "./crowd.ts";
 
 const line = openLine();
 const BAD = "gpu-02-0";
@@ -19,14 +19,14 @@ const onBad = () => line.park.counts().cards[BAD];
 const startsOnBad = () => line.park.runs(BAD).map((run) => run.started_at);
 
 async function sick(
-  injected: FaultInput | null,
+  injected: FaultInput,
   config: Record<string, unknown> = {},
   times = { service_ms: 300, jitter: 0.3 },
 ): Promise<{ service: Service; key: string }> {
   line.park.setService(times);
   const service = await line.service({ queue: { max: 1_000 }, ...config });
   const key = await line.key();
-  if (injected !== null) await line.park.setFault(BAD, injected);
+  await line.park.setFault(BAD, injected);
   return { service, key };
 }
 
@@ -34,7 +34,7 @@ async function sick(
 function unnoticed(row: Row, seen: Seen): void {
   row.exactly("over", seen.over);
   row.figure("client errors", errors(seen).length === 0 ? 0 : statuses(errors(seen)), errors(seen).length === 0);
-  row.measured("time used of the other ten slots", busyShare(seen, healthyCards()), { floor: FLOOR });
+  row.measured("time used of the other ten slots", busyShare(seen, healthyCards()), { least: 0.97, floor: FLOOR });
   row.note(`${good(seen).length} good answers`);
 }
 
@@ -158,7 +158,7 @@ fault(
     const healthy = healthyCards().map((card) => seen.counts.cards[card]);
     const sum = (of: "busy_ms" | "starts") => healthy.reduce((total, counts) => total + (counts?.[of] ?? 0), 0);
     const share = ((good(seen).length / 8) * (sum("busy_ms") / sum("starts") / 1000)) / 12;
-    row.measured("of the healthy limit", share, { floor: 0.4 });
+    row.measured("of the healthy limit", share, { least: 0.85, floor: 0.4 });
     const takes = (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards;
     row.figure("cards that take work", takes ?? 0, takes === 6);
     row.figure(
@@ -224,48 +224,5 @@ fault(
     const again = await line.ask({ service: tts, key, prompt: "said once", body: { stream: true } });
     const said = again.header("cache-status") ?? "";
     row.figure("the same again", `${said}, ${again.whole ? "whole" : "cut"}`, !said.includes("hit") && again.whole);
-  },
-);
-
-fault(
-  {
-    number: "20",
-    injection: "all cards refuse, then all answer 500, 40 requests/s for 5 s each",
-    expected: "503 in < 1 s with Retry-After once they are out; <= 1.2 attempts at the cards per request",
-  },
-  async (row) => {
-    const all = line.park.cards.map(({ card }) => card);
-    for (const injected of [{ kind: "refuse" }, { kind: "status", status: 500 }] satisfies FaultInput[]) {
-      const { service, key } = await sick(null);
-      for (const card of all) await line.park.setFault(card, injected);
-      line.park.reset();
-      const seen = await open({ line, service, key, perSecond: 40, warmUpMs: 0, windowMs: 5_000 });
-      const took = seen.samples.map(({ sentAt, endedAt }) => endedAt - sentAt);
-      row.note(`${injected.kind}: ${statuses(seen.samples)}`);
-      const odd = seen.samples.filter(({ status }) => status !== 502 && status !== 503);
-      row.exactly("other answers", odd.length);
-      const bare = seen.samples.filter(
-        ({ status, retryAfter }) => status === 503 && !(Number(retryAfter) >= 1 && Number(retryAfter) <= 30),
-      );
-      row.exactly("503 without a Retry-After of 1 to 30 s", bare.length);
-      row.measured("p50, ms", p(0.5, took), { ceiling: 1_000, digits: 0 });
-      row.measured("longest, ms", Math.max(...took), { ceiling: 5_000, digits: 0 });
-      const late = await line.ask({ service, key });
-      row.figure("in the end", refusal(late), refusal(late) === "503 no_healthy_card");
-      const { starts } = line.park.counts();
-      const tried = seen.samples.filter(({ status }) => status === 502).length;
-      if (injected.kind === "status") {
-        row.figure(
-          "attempts per request",
-          (starts / seen.samples.length).toFixed(2),
-          starts / seen.samples.length <= 1.2,
-        );
-        row.note(
-          `${starts} attempts, ${(starts / Math.max(1, tried)).toFixed(2)} for each that was not refused at once`,
-        );
-      }
-      await line.park.heal();
-    }
-    await sleep(100);
   },
 );

@@ -15,6 +15,16 @@ export interface Row {
   expected: string;
   seen: string[];
   missed: string[];
+  /** Figures of the machine's speed that fell short of the expected. */
+  short: number;
+}
+
+interface Bounds {
+  least?: number;
+  most?: number;
+  floor?: number;
+  ceiling?: number;
+  digits?: number;
 }
 
 declare module "vitest" {
@@ -41,14 +51,16 @@ export class Seen {
     this.figure(what, value, value === expected);
   }
 
-  /** A figure of this machine's speed; `floor` and `ceiling` are what even a busy one keeps. */
-  measured(what: string, value: number, { floor = -Infinity, ceiling = Infinity, digits = 3 }): void {
-    const bound = Number.isFinite(floor)
-      ? ` (floor ${floor})`
-      : Number.isFinite(ceiling)
-        ? ` (ceiling ${ceiling})`
-        : "";
-    this.figure(what, `${value.toFixed(digits)}${bound}`, value >= floor && value <= ceiling);
+  /**
+   * A figure of this machine's speed. `least` and `most` are what is expected, and shown as short where it is missed;
+   * `floor` and `ceiling` are what even a busy machine keeps, and held to.
+   */
+  measured(what: string, value: number, bounds: Bounds): void {
+    const { least = -Infinity, most = Infinity, floor = -Infinity, ceiling = Infinity, digits = 3 } = bounds;
+    const short = value >= least && value <= most ? "" : "SHORT of the expected; ";
+    const held = Number.isFinite(floor) ? `floor ${floor}` : `ceiling ${ceiling}`;
+    this.figure(what, `${value.toFixed(digits)} (${short}${held})`, value >= floor && value <= ceiling);
+    if (short !== "") this.#row.short += 1;
   }
 
   note(text: string): void {
@@ -66,7 +78,7 @@ interface Case {
 
 export function fault({ limitMs = 60_000, ...given }: Case, run: (seen: Seen) => Promise<void>): void {
   test(`${given.number}: ${given.injection}`, { timeout: limitMs }, async ({ task }) => {
-    const row: Row = { ...given, seen: [], missed: [] };
+    const row: Row = { ...given, seen: [], missed: [], short: 0 };
     task.meta.fault = row;
     await run(new Seen(row));
     expect(row.missed).toEqual([]);

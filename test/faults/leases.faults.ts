@@ -1,19 +1,19 @@
 /**
  * The slots' own rights under accident: objects that nobody has called yet, objects that lose their memory under load,
- * a runtime that stands still for longer than a lease lives, forged and repeated calls, clocks that step.
+ * a runtime that stands still for longer than a lease lives, forged and repeated calls.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { LEASE_MS, LEASE_RENEW_MS, type Attempt, type Claimed, type Ending } from "../../durable-objects/protocol.ts";
-import { Slots } from "../../durable-objects/slots.ts";
+import { LEASE_MS, type Ending } from "../../durable-objects/protocol.ts";
 import { bundle } from "../../local/build.ts";
 import { ROOT } from "../../local/root.ts";
 import { eventually, sleep, tally } from "../line/caller.ts";
 import { openLine } from "../line/line.ts";
 import { descendantsOf } from "../support/processes.ts";
 import { bytesOf, RawCall } from "../support/raw.ts";
-import { fault, type Seen as Row } from "./case.ts";
+import { attemptOf, type CardObject, cardObject, endObject } from "./objects.ts";
+import { fault } from "./case.ts";
 import { closed, errors, good, send, statuses } from "./crowd.ts";
 
 const SLOTS = 12;
@@ -21,34 +21,8 @@ const mortal = await bundle(join(import.meta.dirname, "mortal.ts"), join(ROOT, "
 const line = openLine({ bundle: mortal.path });
 const CLEAN: Ending = { clean: true, health: null, reason: null };
 
-/** A Card object as the runtime has it, spoken to past the Worker. */
-interface CardObject {
-  claim(attempt: Attempt): Promise<Claimed | { no: string }>;
-  renew(number: unknown, attempt: unknown): Promise<{ renewed: boolean; why?: string }>;
-  release(number: unknown, attempt: unknown, ending: Ending): Promise<{ released: boolean; why?: string }>;
-  report(): Promise<{ incarnation: number; lastNumber: number; held: { number: number; attempt: string }[] }>;
-  status(): Promise<{ counters: Record<string, number> }>;
-}
-
-async function cardObject(card: string): Promise<CardObject> {
-  const namespace = await line.portico.mf().getDurableObjectNamespace("CARD");
-  // The proxy that stands for it knows no methods.
-  return namespace.get(namespace.idFromName(card)) as unknown as CardObject;
-}
-
-/** Its memory is gone at once, and every call to it that is under way fails. */
-async function endObject(binding: string, name: string): Promise<void> {
-  const namespace = await line.portico.mf().getDurableObjectNamespace(binding);
-  const stub = namespace.get(namespace.idFromName(name)) as unknown as { end(): Promise<void> };
-  await expect(stub.end()).rejects.toThrow();
-}
-
-const cards = () => Promise.all(line.park.cards.map(({ card }) => cardObject(card)));
+const cards = () => Promise.all(line.park.cards.map(({ card }) => cardObject(line, card)));
 const incarnations = async () => Promise.all((await cards()).map(async (card) => (await card.report()).incarnation));
-
-function attemptOf(attempt: string, service: string): Attempt {
-  return { attempt, request: `req_${attempt}`, tenant: "nobody", service, fingerprint: null };
-}
 
 fault(
   {
@@ -115,7 +89,7 @@ fault(
       ] as [string, string][];
       await Promise.all(
         names.map(async ([binding, name]) => {
-          await endObject(binding, name);
+          await endObject(line, binding, name);
           ends[binding] = (ends[binding] ?? 0) + 1;
         }),
       );
@@ -147,7 +121,7 @@ fault(
     const key = await line.key();
     line.park.setService({ service_ms: 8_000 });
     const card = line.park.cards[0]?.card ?? "";
-    const object = await cardObject(card);
+    const object = await cardObject(line, card);
     const held = await object.claim(attemptOf("att_outside", service.id));
     if ("no" in held) throw new Error(held.no);
     const ask = (i: number) => send({ line, service, key }, undefined, i, 0, `stopped ${i}`);
@@ -194,7 +168,7 @@ fault(
   },
   async (row) => {
     const service = await line.service();
-    const object = await cardObject(line.park.cards[1]?.card ?? "");
+    const object = await cardObject(line, line.park.cards[1]?.card ?? "");
     const held = await object.claim(attemptOf("att_true", service.id));
     if ("no" in held) throw new Error(held.no);
     const counters = async () => (await object.status()).counters;
@@ -254,38 +228,5 @@ fault(
     row.exactly("leases left", (await line.leases()).length);
     await line.fillsUp();
     row.exactly("over", line.park.counts().over);
-  },
-);
-
-/** Two slots whose holders renew in time, while the clock steps. */
-function stepped(row: Row, byMs: number): void {
-  const slots = new Slots();
-  let now = Date.UTC(2026, 0, 19);
-  const attempts = ["att_a", "att_b"].map((attempt) => attemptOf(attempt, "any"));
-  const leases = attempts.map((attempt) => slots.claim(attempt, 2, 60_000, now));
-  let lost = 0;
-  for (let i = 0; i < 12; i++) {
-    now += LEASE_RENEW_MS;
-    if (i === 4) now += byMs;
-    slots.reap(now);
-    lost += slots.held.filter(({ state }) => state !== "leased").length;
-    for (const [at, claimed] of leases.entries()) {
-      if ("no" in claimed) throw new Error(claimed.no);
-      if (!slots.renew(claimed.lease.number, attempts[at]?.attempt ?? "", now).reply.renewed) lost++;
-    }
-    if (!("no" in slots.claim(attemptOf(`att_more_${i}`, "any"), 2, 60_000, now))) lost++;
-  }
-  row.exactly(`${byMs > 0 ? "+" : "-"}1 h: leases lost or given twice`, lost);
-}
-
-fault(
-  {
-    number: "12",
-    injection:
-      "the wall clock steps by an hour, forth and back, under two runs (the Card's own core, clock handed in: no faketime here; all interleavings in test/pure/slots.test.ts)",
-    expected: "no mass expiry, 0 over",
-  },
-  async (row) => {
-    for (const byMs of [3_600_000, -3_600_000]) stepped(row, byMs);
   },
 );

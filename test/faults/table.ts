@@ -27,7 +27,9 @@ export class FaultTable implements Reporter {
     writeFileSync(join(folder, "faults.md"), markdown(lines));
     process.stdout.write(`\n${lines.map(plain).join("\n")}\n`);
     const held = lines.filter((line) => line.held).length;
-    process.stdout.write(`\n${held} of ${lines.length} cases held (dist/faults.md)\n`);
+    const short = lines.reduce((sum, line) => sum + line.short, 0);
+    process.stdout.write(`\n${held} of ${lines.length} cases held; `);
+    process.stdout.write(`${short} figures of this machine's speed fell short of the expected (dist/faults.md)\n`);
   }
 }
 
