@@ -3,6 +3,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { CardRun, CardsSeen } from "./figures.ts";
 import { startOwn } from "./program.ts";
 
+const PARK = { servers: 3, gpus: 2 };
+const SLOTS_EACH = 2;
 /** Ghosts and lines of departed callers are gone after this, or something is stuck. */
 const IDLE_MS_MAX = 60_000;
 const POLL_MS = 25;
@@ -40,9 +42,10 @@ export class CardPark {
     this.#stop = stop;
   }
 
-  /** Six cards with two slots each; what runs there goes on when its caller leaves. */
-  static async open(): Promise<CardPark> {
-    const { ready, stop } = await startOwn("sim/main.ts", ["--servers", "3", "--gpus", "2", "--slots", "2"]);
+  /** Six cards unless told otherwise, with two slots each; what runs there goes on when its caller leaves. */
+  static async open({ servers, gpus } = PARK): Promise<CardPark> {
+    const shape = ["--servers", String(servers), "--gpus", String(gpus), "--slots", String(SLOTS_EACH)];
+    const { ready, stop } = await startOwn("sim/main.ts", shape);
     const { control, cards } = ready as { control: string; cards: (Omit<CardPlace, "port"> & { origin: string })[] };
     const places = cards.map(({ origin, ...card }) => ({ ...card, port: Number(new URL(origin).port) }));
     return new CardPark(places, control, stop);

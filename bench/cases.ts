@@ -2,10 +2,12 @@
  * The cases, and how one of them is measured with one contender. Every case begins with idle cards and counts at zero,
  * and peers begin it as new processes, so that nothing of the case before is left in anybody's line.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import type { CardPark, Timing } from "./cards.ts";
 import type { Contender, Door, Part } from "./contenders.ts";
 import { figuresOf, type CardsSeen, type Figures } from "./figures.ts";
-import { dice, runCrowd, runStream, type Seen, type Span } from "./users.ts";
+import { type Kill, type Recovery, recoveryOf } from "./recovery.ts";
+import { dice, now, runCrowd, runStream, type Seen, type Span } from "./users.ts";
 
 /** 300 ms +-30 %, by the request's own bytes. */
 const TIMING: Timing = { service_ms: 300, jitter: 0.3 };
@@ -17,7 +19,7 @@ interface Common {
   title: string;
   /** Its title in lines that are short enough to stand under bars. */
   label: string;
-  group: "closed" | "open" | "hang-up" | "sick";
+  group: "closed" | "open" | "hang-up" | "sick" | "restart";
 }
 
 export type Case = Common &
@@ -26,6 +28,8 @@ export type Case = Common &
 export interface Row extends Figures {
   contender: string;
   case: string;
+  /** Where it was killed and started again. */
+  recovery: Recovery | null;
 }
 
 /** How long a case lasts, ms. */
@@ -34,6 +38,8 @@ export interface Lengths {
   windowMs: number;
   /** Cases that count events more than they compare rates. */
   shortWindowMs: number;
+  /** Of the window, before a kill; how long it goes on after it the contender says. */
+  beforeKillMs: number;
 }
 
 const crowd = (group: Common["group"], users: number, leaveAfterMs: number | null, more: Partial<Common>): Case => ({
@@ -77,6 +83,7 @@ export function casesOf(users: readonly number[]): Case[] {
     leaving(50, 100),
     leaving(50, 400),
     leaving(12, 100),
+    crowd("restart", 50, null, { title: "50 users, kill -9 and a start at once", label: "50 users\nkill -9" }),
     crowd(SICK, 50, null, { title: "50 users, one card answers 500", label: "50 users\none card\nsick" }),
   ];
 }
@@ -88,7 +95,12 @@ export function takesPart(part: Part, one: Case): boolean {
   return part === "all" || one.group === "hang-up";
 }
 
-export function spanOf({ group }: Case, { warmUpMs, windowMs, shortWindowMs }: Lengths): Span {
+export function spanOf(
+  { group }: Case,
+  { warmUpMs, windowMs, shortWindowMs, beforeKillMs }: Lengths,
+  { recoveryMs }: Pick<Contender, "recoveryMs">,
+): Span {
+  if (group === "restart") return { warmUpMs, windowMs: beforeKillMs + recoveryMs };
   return { warmUpMs, windowMs: group === "hang-up" || group === SICK ? shortWindowMs : windowMs };
 }
 
@@ -106,10 +118,22 @@ export async function measure(
   const atEnd = async (): Promise<void> => {
     cards = await park.seen();
   };
-  const seen = await load(contender, door, one, spanOf(one, lengths), atEnd);
+  const [seen, kill] = await Promise.all([
+    load(contender, door, one, spanOf(one, lengths, contender), atEnd),
+    one.group === "restart" ? killAfter(door, lengths.warmUpMs + lengths.beforeKillMs) : null,
+  ]);
   if (one.group === SICK) await park.heal();
   if (cards === null) throw new Error("the cards were not looked at");
-  return { contender: contender.name, case: one.name, ...figuresOf(seen, limited(cards, one), usersOf(one)) };
+  const figures = figuresOf(seen, limited(cards, one), usersOf(one));
+  const recovery = kill === null ? null : recoveryOf(seen, kill);
+  return { contender: contender.name, case: one.name, ...figures, recovery };
+}
+
+async function killAfter(door: Door, ms: number): Promise<Kill> {
+  await delay(ms);
+  const killedAt = now();
+  await door.restart();
+  return { killedAt, upAt: now() };
 }
 
 function load(
@@ -123,7 +147,7 @@ function load(
   if (one.kind === "stream") return runStream({ name, target, perSecond: one.perSecond, ...span }, atEnd);
   const { users, leaveAfterMs } = one;
   const leaves = (user: number, turn: number) => (dice(user, turn) < LEAVING_SHARE ? leaveAfterMs : null);
-  return runCrowd({ name, target, users, isHasty, leaves, ...span }, atEnd);
+  return runCrowd({ name, target, users, isHasty, leaves, thinkMs: 0, ...span }, atEnd);
 }
 
 /** A sick card's slots are no part of the limit. */

@@ -18,6 +18,8 @@ export interface Contender {
   isHasty: boolean;
   /** Begins every case as a new process. */
   isRenewed: boolean;
+  /** How long it is watched after a kill -9, ms: until it must be back, and somewhat longer. */
+  recoveryMs: number;
   /** Null: it can be opened; else how to install what is missing. */
   missing: () => string | null;
   open: (cards: readonly CardPlace[]) => Promise<Door>;
@@ -25,6 +27,8 @@ export interface Contender {
 
 export interface Door {
   target: (user: number) => Target;
+  /** kill -9, and a start on the same port with the same state; resolves when it takes connections. */
+  restart: () => Promise<void>;
   close: () => Promise<void>;
 }
 
@@ -36,9 +40,11 @@ const direct: Contender = {
   alone: true,
   isHasty: false,
   isRenewed: false,
+  recoveryMs: 0,
   missing: () => null,
   open: async (cards) => ({
     target: (user) => ({ port: cards[user % cards.length]?.port ?? 0, headers: {} }),
+    restart: () => Promise.reject(new Error("there is no door to restart")),
     close: async () => {},
   }),
 };

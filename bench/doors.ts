@@ -11,6 +11,10 @@ import { makeFolder, startOwn } from "./program.ts";
 const RATE = 1_000_000;
 const SLOTS_MAX = 1_000;
 const WAITING_MAX = 10_000;
+/** One lease life of 40 s, the start, and as long again as it takes to see that it is back. */
+const RECOVERY_MS = 52_000;
+/** As an operator would whose runs take less than half a second, or two: some times the longest run, s. */
+const DRAIN_S = 5;
 
 export const portico: Contender = {
   name: "portico",
@@ -19,12 +23,14 @@ export const portico: Contender = {
   alone: true,
   isHasty: false,
   isRenewed: false,
+  recoveryMs: RECOVERY_MS,
   missing: () => null,
   open: async (cards) => {
     const runtime = await openRuntime(() => bundle());
     const admin = new Admin(runtime.url, runtime.secrets.ADMIN_TOKEN);
     const authorization = `Bearer ${await furnish(admin, cards)}`;
-    return { target: () => ({ port: runtime.port, headers: { authorization } }), close: runtime.close };
+    const target = { port: runtime.port, headers: { authorization } };
+    return { target: () => target, restart: runtime.restart, close: runtime.close };
   },
 };
 
@@ -36,18 +42,20 @@ export const bareWorker: Contender = {
   alone: true,
   isHasty: false,
   isRenewed: false,
+  recoveryMs: RECOVERY_MS,
   missing: () => null,
   open: async (cards) => {
     const runtime = await openRuntime((folder) => bundle(join(ROOT, "bench/workers/bare.ts"), join(folder, "bare")));
     const origin = (user: number) => `http://127.0.0.1:${cards[user % cards.length]?.port}`;
     return {
       target: (user) => ({ port: runtime.port, headers: { "x-origin": origin(user) } }),
+      restart: runtime.restart,
       close: runtime.close,
     };
   },
 };
 
-interface OpenRuntime extends Pick<Door, "close"> {
+interface OpenRuntime extends Pick<Door, "restart" | "close"> {
   url: string;
   port: number;
   secrets: Secrets;
@@ -56,18 +64,23 @@ interface OpenRuntime extends Pick<Door, "close"> {
 async function openRuntime(build: (folder: string) => Promise<Bundle>): Promise<OpenRuntime> {
   const { path: stateDir, remove } = await makeFolder();
   const { path } = await build(stateDir);
-  const { ready, stop } = await startOwn("local/serve.ts", [stateDir, "0", path]);
+  let program = await startOwn("local/serve.ts", [stateDir, "0", path]);
+  const port = Number(program.ready["port"]);
+  const restart = async (): Promise<void> => {
+    await program.kill();
+    program = await startOwn("local/serve.ts", [stateDir, String(port), path]);
+  };
   const close = async (): Promise<void> => {
-    await stop();
+    await program.stop();
     await remove();
   };
-  const port = Number(ready["port"]);
-  return { url: `http://127.0.0.1:${port}`, port, secrets: await loadSecrets(stateDir), close };
+  return { url: `http://127.0.0.1:${port}`, port, secrets: await loadSecrets(stateDir), restart, close };
 }
 
 /** One service on all cards and one tenant with room for everybody; gives a key. */
 async function furnish(admin: Admin, cards: readonly CardPlace[]): Promise<string> {
-  await admin.call("PUT", "/services/portrait", { kind: "image", route: "/sdapi/v1/", queue: { max: WAITING_MAX } });
+  const service = { kind: "image", route: "/sdapi/v1/", queue: { max: WAITING_MAX }, drain: { max_s: DRAIN_S } };
+  await admin.call("PUT", "/services/portrait", service);
   for (const { card, port, server, gpu } of cards) {
     const origin = `http://127.0.0.1:${port}`;
     await admin.call("PUT", `/services/portrait/cards/${card}`, { origin, server, gpu });

@@ -6,10 +6,12 @@ import { CardPark } from "./cards.ts";
 import { measure, type Row, spanOf, takesPart } from "./cases.ts";
 import type { Contender, Door } from "./contenders.ts";
 import { machine } from "./machine.ts";
+import { measureOldLoad, OLD_LOAD_SPAN, type OldLoadRow } from "./old-load.ts";
 import { measureOneCaller, type OneCaller } from "./one-caller.ts";
 import { type Options, readOptions, USAGE, UsageError } from "./options.ts";
 import { plotsOf } from "./plots.ts";
 import { Progress } from "./progress.ts";
+import { tell } from "./report.ts";
 import { keep, load, type Results } from "./results.ts";
 import { tableOf } from "./table.ts";
 
@@ -34,6 +36,7 @@ async function run(options: Options): Promise<void> {
   const progress = new Progress(secondsOf(options, present));
   const park = await CardPark.open();
   try {
+    const oldLoad = options.oldLoad ? await loadAsOfOld(present, progress) : [];
     const oneCaller = rounds === 0 ? [] : await callAlone(park, present, rounds, progress);
     const rows: Row[] = [];
     for (const contender of present) rows.push(...(await measureAll(park, contender, options, progress)));
@@ -50,9 +53,11 @@ async function run(options: Options): Promise<void> {
       cases,
       rows,
       oneCaller,
+      oldLoad,
     };
     console.log(`\n${tableOf(results)}\n`);
     for (const file of await keep(name, results, plotsOf(results))) console.log(file);
+    console.log(await tell());
   } finally {
     await park.close();
   }
@@ -77,6 +82,13 @@ async function measureAll(park: CardPark, contender: Contender, options: Options
   return rows;
 }
 
+async function loadAsOfOld(present: readonly Contender[], progress: Progress): Promise<OldLoadRow[]> {
+  progress.begin("the older stack's load");
+  const rows = await measureOldLoad(present);
+  progress.end(`${rows.length} parts at the same time`);
+  return rows;
+}
+
 async function callAlone(
   park: CardPark,
   present: readonly Contender[],
@@ -97,16 +109,22 @@ async function callAlone(
 }
 
 /** Roughly, for whoever waits. */
-function secondsOf({ cases, lengths, rounds }: Options, contenders: readonly Contender[]): number {
+function secondsOf({ cases, lengths, rounds, oldLoad }: Options, contenders: readonly Contender[]): number {
   const CASE_MS = 800;
   const DOOR_MS = 3_000;
   const CALL_MS = 35;
-  const all = contenders.flatMap(({ part }) => cases.filter((one) => takesPart(part, one)));
-  const spans = all.map((one) => spanOf(one, lengths)).reduce((sum, span) => sum + span.warmUpMs + span.windowMs, 0);
-  return (spans + all.length * CASE_MS + contenders.length * (DOOR_MS + rounds * CALL_MS)) / 1000;
+  const OLD_LOAD_DOORS_MS = 12_000;
+  const all = contenders.flatMap((who) =>
+    cases.filter((one) => takesPart(who.part, one)).map((one) => spanOf(one, lengths, who)),
+  );
+  const spans = oldLoad ? [...all, OLD_LOAD_SPAN] : all;
+  const windows = spans.reduce((sum, span) => sum + span.warmUpMs + span.windowMs, 0);
+  const doors = contenders.length * (DOOR_MS + rounds * CALL_MS) + (oldLoad ? OLD_LOAD_DOORS_MS : 0);
+  return (windows + all.length * CASE_MS + doors) / 1000;
 }
 
 async function redraw(name: string): Promise<void> {
   const results = await load<Results>(name);
   for (const file of await keep(name, results, plotsOf(results))) console.log(file);
+  console.log(await tell());
 }

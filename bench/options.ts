@@ -4,9 +4,10 @@ import { casesOf, type Case, type Lengths } from "./cases.ts";
 import { CONTENDERS, type Contender } from "./contenders.ts";
 
 export const USAGE = `npm run bench -- [OPTIONS]
-  --quick             short windows and fewer cases: two minutes instead of a quarter of an hour
-  --only NAMES        contenders: ${CONTENDERS.map(({ name }) => name).join(", ")}
-  --cases GROUPS      closed, open, hang-up, sick, one-caller
+  --quick             short windows and fewer cases: two minutes instead of a quarter of an hour; without restart and
+                      old-load, which cannot be short
+  --only NAMES        contenders, all but nginx-hasty unless named: ${CONTENDERS.map(({ name }) => name).join(", ")}
+  --cases GROUPS      closed, open, hang-up, restart, sick, one-caller, old-load
   --users NUMBERS     of the closed loops; 12,50,100,200
   --name NAME         of the files in bench/results; side-by-side, quick for --quick, part for a part
   --draw NAME         draws the plots of kept results anew, and measures nothing`;
@@ -20,19 +21,30 @@ export interface Options {
   lengths: Lengths;
   /** Of one caller, through each contender; 0: none. */
   rounds: number;
+  /** Whether the load of the older stack is laid on as well. */
+  oldLoad: boolean;
 }
 
-const GROUPS = ["closed", "open", "hang-up", "sick", "one-caller"];
+const GROUPS = ["closed", "open", "hang-up", "restart", "sick", "one-caller", "old-load"];
+/** A lease life, or a line in front of one card, takes its time. */
+const LONG = new Set(["restart", "old-load"]);
 const USERS_MAX = 2_000;
 
 const FULL = {
   users: [12, 50, 100, 200],
-  lengths: { warmUpMs: 3_000, windowMs: 20_000, shortWindowMs: 12_000 },
-  rounds: 300,
+  lengths: { warmUpMs: 3_000, windowMs: 15_000, shortWindowMs: 10_000, beforeKillMs: 6_000 },
+  rounds: 250,
+  groups: GROUPS,
+  /** Variants that are measured when named. */
+  without: new Set(["nginx-hasty"]),
 };
-const QUICK = { users: [12, 50], lengths: { warmUpMs: 1_200, windowMs: 2_200, shortWindowMs: 1_600 }, rounds: 40 };
-/** Variants that a quick run leaves out. */
-const SLOW = new Set(["haproxy-abort", "nginx-hasty"]);
+const QUICK: typeof FULL = {
+  users: [12, 50],
+  lengths: { warmUpMs: 1_200, windowMs: 2_200, shortWindowMs: 1_600, beforeKillMs: 3_000 },
+  rounds: 40,
+  groups: GROUPS.filter((group) => !LONG.has(group)),
+  without: new Set(["haproxy-abort", "nginx-hasty"]),
+};
 
 /** A name alone: draw it; null: the usage was asked for. */
 export function readOptions(args: readonly string[]): Options | { draw: string } | null {
@@ -40,9 +52,9 @@ export function readOptions(args: readonly string[]): Options | { draw: string }
   if (values.help === true) return null;
   if (values.draw !== undefined) return { draw: plainName(values.draw) };
   const shape = values.quick === true ? QUICK : FULL;
-  const groups = listOf("cases", values.cases, GROUPS) ?? GROUPS;
+  const groups = listOf("cases", values.cases, GROUPS) ?? shape.groups;
   const names = CONTENDERS.map(({ name }) => name);
-  const only = listOf("only", values.only, names) ?? names.filter((name) => shape === FULL || !SLOW.has(name));
+  const only = listOf("only", values.only, names) ?? names.filter((name) => !shape.without.has(name));
   const users = values.users === undefined ? shape.users : values.users.split(",").map(userCount);
   const isPart = [values.cases, values.only, values.users].some((value) => value !== undefined);
   return {
@@ -51,6 +63,7 @@ export function readOptions(args: readonly string[]): Options | { draw: string }
     cases: casesOf(users).filter(({ group }) => groups.includes(group)),
     lengths: shape.lengths,
     rounds: groups.includes("one-caller") ? shape.rounds : 0,
+    oldLoad: groups.includes("old-load"),
   };
 }
 

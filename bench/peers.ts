@@ -12,6 +12,8 @@ import type { CardPlace } from "./cards.ts";
 import type { Contender, Door } from "./contenders.ts";
 import { freePort, makeFolder, startServer } from "./program.ts";
 
+/** They know nothing of before, so they are back as soon as they run. */
+const RECOVERY_MS = 14_000;
 const FOLDERS = [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/usr/local/sbin"];
 
 /** Where a program is; null when it is not installed. */
@@ -30,6 +32,7 @@ export function haproxy({ abortonclose, ...names }: Names & { abortonclose: bool
     ...names,
     isHasty: false,
     isRenewed: true,
+    recoveryMs: RECOVERY_MS,
     missing: installs("haproxy", "haproxy"),
     open: (cards) =>
       openPeer(
@@ -44,6 +47,7 @@ export function nginx(names: Names & Pick<Contender, "isHasty">): Contender {
   return {
     ...names,
     isRenewed: true,
+    recoveryMs: RECOVERY_MS,
     missing: installs("nginx", "nginx-light"),
     open: (cards) =>
       openPeer(
@@ -63,13 +67,18 @@ async function openPeer(
   const port = await freePort();
   const file = join(folder, "config");
   await writeFile(file, config(port, folder));
-  const { stop } = await startServer(find(program) ?? program, args(file, folder), port);
+  const begin = () => startServer(find(program) ?? program, args(file, folder), port);
+  let server = await begin();
   const target = { port, headers: {} };
+  const restart = async (): Promise<void> => {
+    await server.kill();
+    server = await begin();
+  };
   const close = async (): Promise<void> => {
-    await stop();
+    await server.stop();
     await remove();
   };
-  return { target: () => target, close };
+  return { target: () => target, restart, close };
 }
 
 function haproxyConfig(cards: readonly CardPlace[], port: number, abortonclose: boolean): string {

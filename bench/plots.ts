@@ -61,6 +61,7 @@ export function plotsOf(results: Results): Record<string, string> {
       title: "Over-admissions: starts beyond a card's two slots, as the cards counted",
       panels: [bars(results, cases, "over", whole)],
     },
+    restart: { title: "kill -9 and a start at once, with 50 users: answers 200 a second", panels: restarts(results) },
     "one-caller": { title: "What one caller waits beyond the cards' own median, ms", panels: oneCaller(results) },
   };
   return Object.fromEntries(
@@ -70,6 +71,31 @@ export function plotsOf(results: Results): Record<string, string> {
       )
       .map(([name, { title, panels }]) => [name, draw({ title, subtitle, series, panels })]),
   );
+}
+
+/** Labels below the axis, a second each. */
+const LABEL_EVERY_S = 10;
+
+function restarts({ rows }: Results): LinePanel[] {
+  const killed = rows.flatMap(({ contender, recovery }) => (recovery === null ? [] : [{ contender, ...recovery }]));
+  if (killed.length === 0) return [];
+  const longest = Math.max(...killed.map(({ perSecond }) => perSecond.length));
+  const xs = Array.from({ length: longest }, (_, i) => i + 1);
+  const killedAt = Math.round((killed[0]?.killedMs ?? 0) / 1000);
+  return [
+    {
+      kind: "lines",
+      title: "",
+      write: whole,
+      xLabel: `seconds; the kill is at ${killedAt}`,
+      xs,
+      labelled: xs.filter((x) => x % LABEL_EVERY_S === 0),
+      lines: killed.map(({ contender, perSecond }) => ({
+        series: contender,
+        values: xs.map((_, i) => perSecond[i] ?? null),
+      })),
+    },
+  ];
 }
 
 type Figure = "share" | "shareOfRest" | "errorRate" | "over" | "startedForNobody";

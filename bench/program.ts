@@ -16,6 +16,8 @@ const TOLD_LINES_MAX = 20;
 
 export interface Program {
   stop: () => Promise<void>;
+  /** As an accident would end it, without a word, and whatever it has started with it. */
+  kill: () => Promise<void>;
 }
 
 interface Started extends Program {
@@ -50,7 +52,8 @@ export async function makeFolder(): Promise<{ path: string; remove: () => Promis
 }
 
 function start(command: string, args: readonly string[]): Started {
-  const child = spawn(command, args, { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"] });
+  // A process group of its own, so that a kill takes its children along: nginx's workers outlive their master.
+  const child = spawn(command, args, { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"], detached: true });
   const said: string[] = [];
   child.stderr.on("data", (part: Buffer) => {
     said.push(...String(part).trimEnd().split("\n"));
@@ -64,11 +67,20 @@ function start(command: string, args: readonly string[]): Started {
   void ended.then(() => running.delete(child));
   const stop = async (): Promise<void> => {
     child.kill("SIGTERM");
-    const limit = setTimeout(() => child.kill("SIGKILL"), STOP_MS_MAX);
+    const limit = setTimeout(() => killGroup(child), STOP_MS_MAX);
     await ended;
     clearTimeout(limit);
   };
-  return { child, ended, stop };
+  const kill = async (): Promise<void> => {
+    killGroup(child);
+    await ended;
+  };
+  return { child, ended, stop, kill };
+}
+
+function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  // Its number may be another's once it has ended.
+  if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, "SIGKILL");
 }
 
 /** One of the project's programs; resolves with the line of JSON that it says when it is ready. */
@@ -76,27 +88,27 @@ export async function startOwn(
   main: string,
   args: readonly string[],
 ): Promise<Program & { ready: Readonly<Record<string, unknown>> }> {
-  const { child, ended, stop } = start(process.execPath, [join(ROOT, main), ...args]);
-  const limit = setTimeout(() => child.kill("SIGKILL"), READY_MS_MAX);
+  const { child, ended, stop, kill } = start(process.execPath, [join(ROOT, main), ...args]);
+  const limit = setTimeout(() => killGroup(child), READY_MS_MAX);
   for await (const line of createInterface({ input: child.stdout ?? process.stdin })) {
     if (!line.startsWith("{")) continue;
     clearTimeout(limit);
     child.stdout?.resume();
     const ready: Record<string, unknown> = JSON.parse(line);
-    return { ready, stop };
+    return { ready, stop, kill };
   }
   throw new Error(`not ready: ${await ended}`);
 }
 
 /** Any server; ready when its port takes connections. */
 export async function startServer(command: string, args: readonly string[], port: number): Promise<Program> {
-  const { child, ended, stop } = start(command, args);
+  const { child, ended, stop, kill } = start(command, args);
   child.stdout?.resume();
   let why: string | null = null;
   void ended.then((said) => (why = said));
   for (const until = performance.now() + READY_MS_MAX; performance.now() < until; await delay(POLL_MS)) {
     if (why !== null) throw new Error(why);
-    if (await takesConnections(port)) return { stop };
+    if (await takesConnections(port)) return { stop, kill };
   }
   await stop();
   throw new Error(`${command} took no connection in ${READY_MS_MAX / 1000} s`);

@@ -3,10 +3,11 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Case, Lengths, Row } from "./cases.ts";
 import type { Machine } from "./machine.ts";
+import type { OldLoadRow } from "./old-load.ts";
 import type { OneCaller } from "./one-caller.ts";
 import { ROOT } from "../local/root.ts";
 
-const RESULTS = join(ROOT, "bench/results");
+export const RESULTS = join(ROOT, "bench/results");
 
 export interface Results {
   name: string;
@@ -19,6 +20,7 @@ export interface Results {
   cases: Case[];
   rows: Row[];
   oneCaller: OneCaller[];
+  oldLoad: OldLoadRow[];
 }
 
 /** Writes NAME.json and NAME-PLOT.svg for every plot; gives the files' paths. */

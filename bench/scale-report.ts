@@ -7,20 +7,22 @@ import { align } from "./table.ts";
 export type Dimension = keyof Size;
 
 /** What does not grow stands at this. */
-export const DESK_BASE: Size = { waiting: 1_000, tenants: 10, cards: 60 };
+export const DESK_BASE: Size = { waiting: 1_000, tenants: 10, cards: 100 };
 export const DESK_GROWING: Record<Dimension, number[]> = {
   waiting: [10, 100, 1_000, 10_000],
   tenants: [1, 10, 100, 1_000],
-  cards: [6, 60, 600, 6_000],
+  cards: [10, 100, 1_000, 5_000],
 };
-export const OBJECTS_BASE: Size = { waiting: 100, tenants: 10, cards: 6 };
+export const OBJECTS_BASE: Size = { waiting: 100, tenants: 10, cards: 10 };
 export const OBJECTS_GROWING: Record<Dimension, number[]> = {
   waiting: [10, 100, 1_000, 10_000],
   tenants: [1, 10, 100],
-  cards: [6, 60, 600],
+  cards: [10, 100, 1_000],
 };
-/** Beyond the logarithm: caches that larger lines fall out of, and what else the machine does. */
+/** Beyond the logarithm, over the whole range: caches that larger lines fall out of, and what else the machine does. */
 const MARGIN = 1.6;
+/** Over the last step alone, which is shorter: what is linear and takes half the time by then goes beyond it. */
+const LAST_MARGIN = 1.3;
 
 export interface ObjectTimes extends Size {
   grantsPerSecond: number | null;
@@ -83,12 +85,12 @@ export function growthOf(what: string, times: Timed[], base: Size, growing: Reco
     const measured = line.flatMap(({ cycleUs, ...size }) => (cycleUs === null ? [] : [{ ...size, cycleUs }]));
     const [first, before, last] = [measured[0], measured.at(-2), measured.at(-1)];
     if (first === undefined || before === undefined || last === undefined) throw new Error(`${what}: nothing grew`);
-    const step = (from: typeof first): Step => ({
+    const step = (from: typeof first, margin: number): Step => ({
       grew: last.cycleUs / from.cycleUs,
       // log(2 + n), so that one tenant is something to grow from.
-      allowed: (MARGIN * Math.log2(2 + last[dimension])) / Math.log2(2 + from[dimension]),
+      allowed: (margin * Math.log2(2 + last[dimension])) / Math.log2(2 + from[dimension]),
     });
-    const [whole, end] = [step(first), step(before)];
+    const [whole, end] = [step(first, MARGIN), step(before, LAST_MARGIN)];
     const holds = whole.grew <= whole.allowed && end.grew <= end.allowed && measured.length === line.length;
     return { what, dimension, whole, last: end, holds };
   });

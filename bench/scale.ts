@@ -9,8 +9,9 @@ import { ROOT } from "../local/root.ts";
 import { machine } from "./machine.ts";
 import { Progress } from "./progress.ts";
 import { makeFolder, startOwn } from "./program.ts";
+import { tell } from "./report.ts";
 import { keep } from "./results.ts";
-import { type Size, timeDesk } from "./scale-desk.ts";
+import { type DeskTimes, type Size, timeDesk } from "./scale-desk.ts";
 import {
   DESK_BASE,
   DESK_GROWING,
@@ -28,27 +29,45 @@ import {
 
 const SECONDS_FULL = 75;
 const SECONDS_QUICK = 40;
+const ROUNDS = 3;
+/** Cards with a database each, which take over a minute to be made. */
+const LARGE = 5_000;
+const SECONDS_LARGE = 100;
 
-const { values: options } = parseArgs({ options: { quick: { type: "boolean" }, name: { type: "string" } } });
+const flag = { type: "boolean" } as const;
+const { values: options } = parseArgs({ options: { quick: flag, large: flag, name: { type: "string" } } });
 const isQuick = options.quick === true;
+const isLarge = options.large === true;
+const growing = isLarge ? { ...OBJECTS_GROWING, cards: [...OBJECTS_GROWING.cards, LARGE] } : OBJECTS_GROWING;
 
-const progress = new Progress(isQuick ? SECONDS_QUICK : SECONDS_FULL);
-const desk = sizes(DESK_BASE, DESK_GROWING).map((size) => {
-  progress.begin(`decisions, ${sizeText(size)}`);
-  const times = timeDesk(size, isQuick ? 40 : 200);
-  progress.end(`${times.cycleUs.toFixed(1)} us a cycle`);
-  return times;
-});
-const objects = await timeObjects(sizes(OBJECTS_BASE, OBJECTS_GROWING));
+const progress = new Progress((isQuick ? SECONDS_QUICK : SECONDS_FULL) + (isLarge ? SECONDS_LARGE : 0));
+const desk = timeDesks(sizes(DESK_BASE, DESK_GROWING));
+const objects = await timeObjects(sizes(OBJECTS_BASE, growing));
 const growth = [
   ...growthOf("decisions", desk, DESK_BASE, DESK_GROWING),
-  ...growthOf("objects", objects, OBJECTS_BASE, OBJECTS_GROWING),
+  ...growthOf("objects", objects, OBJECTS_BASE, growing),
 ];
-const name = options.name ?? (isQuick ? "scale-quick" : "scale");
+const name = options.name ?? (isQuick ? "quick-scale" : "scale");
 const results: Results = { name, at: new Date().toISOString(), machine: machine(), desk, objects, growth };
 console.log(`\n${tables(results)}\n`);
 for (const file of await keep(name, results, { plot: plot(results) })) console.log(file);
+console.log(await tell());
 if (growth.some(({ holds }) => !holds)) process.exitCode = 1;
+
+/** In rounds over all sizes: what slows one of them down for a while does not slow it down in every round. */
+function timeDesks(all: Size[]): DeskTimes[] {
+  const best = new Map<Size, DeskTimes>();
+  for (let round = 1; round <= ROUNDS; round++) {
+    for (const size of all) {
+      progress.begin(`decisions, ${sizeText(size)}, round ${round}`);
+      const times = timeDesk(size, isQuick ? 20 : 100);
+      const before = best.get(size);
+      if (before === undefined || times.cycleUs < before.cycleUs) best.set(size, times);
+      progress.end(`${times.cycleUs.toFixed(1)} us a cycle`);
+    }
+  }
+  return [...best.values()];
+}
 
 async function timeObjects(all: Size[]): Promise<ObjectTimes[]> {
   const { path: stateDir, remove } = await makeFolder();

@@ -25,6 +25,8 @@ export interface LinePanel extends Panel {
   kind: "lines";
   xLabel: string;
   xs: number[];
+  /** Those of them that are written below the axis; without it all. */
+  labelled?: number[];
   /** Both axes logarithmic. */
   log?: boolean;
   lines: { series: string; values: (number | null)[] }[];
@@ -196,7 +198,7 @@ function lines(panel: LinePanel, box: Box, series: Series[]): string[] {
   const { parts, plot, y } = frame(panel, box, panel.log ? logarithmic(all) : linear(all, panel.max));
   const across = panel.log ? logarithmic(panel.xs) : linear(panel.xs, Math.max(...panel.xs) * 1.05);
   const x = (value: number) => plot.x + plot.width * across.at(value);
-  for (const value of panel.xs)
+  for (const value of panel.labelled ?? panel.xs)
     parts.push(
       text(x(value), plot.y + plot.height + 16, value.toLocaleString("en"), {
         size: 11,

@@ -1,5 +1,7 @@
 /** The figures of a run as text for a terminal. Pure. */
 import type { Case, Row } from "./cases.ts";
+import { mean } from "./figures.ts";
+import { OLD_FIGURES, type OldLoadRow } from "./old-load.ts";
 import { added, type OneCaller } from "./one-caller.ts";
 import type { Results } from "./results.ts";
 
@@ -24,11 +26,16 @@ const HEAD: Cells = [
 ];
 
 const digits = (value: number | null, count: number) => (value === null ? "-" : value.toFixed(count));
+const percent = (value: number) => `${digits(value * 100, 1)} %`;
+const seconds = (ms: number | null) => digits(ms === null ? null : ms / 1000, 1);
 
-export function tableOf({ cases, contenders, rows, oneCaller, leftOut }: Results): string {
+export function tableOf({ cases, contenders, rows, oneCaller, oldLoad, leftOut }: Results): string {
   const titles = new Map(contenders.map(({ name, title }) => [name, title]));
-  const parts = cases.map((one) => caseTable(one, rows, titles)).filter((part) => part !== "");
+  const parts = cases
+    .map((one) => (one.group === "restart" ? restartTable(one, rows, titles) : caseTable(one, rows, titles)))
+    .filter((part) => part !== "");
   if (oneCaller.length > 0) parts.push(oneCallerTable(oneCaller, titles));
+  if (oldLoad.length > 0) parts.push(oldLoadTable(oldLoad));
   for (const { title, why } of leftOut) parts.push(`${title}: ${why}`);
   return parts.join("\n\n");
 }
@@ -45,7 +52,7 @@ function cellsOf(row: Row, title: string): Cells {
     digits(row.share, 3),
     digits(row.shareOfRest, 3),
     digits(row.busy, 3),
-    `${digits(row.errorRate * 100, 1)} %`,
+    percent(row.errorRate),
     digits(row.p50, 0),
     digits(row.p95, 0),
     digits(row.p99, 0),
@@ -56,6 +63,46 @@ function cellsOf(row: Row, title: string): Cells {
     String(row.startedForNobody),
     String(row.failedRuns),
   ];
+}
+
+function restartTable({ name, title }: Case, rows: readonly Row[], titles: ReadonlyMap<string, string>): string {
+  const head = ["over", "card max", "errors", "ok/s before", "up s", "first ok s", "back s", "ok/s after, 5 s each"];
+  const lines = rows.flatMap(({ case: of, contender, over, highestOnOne, recovery }) => {
+    if (of !== name || recovery === null) return [];
+    const { errors, beforePerSecond, upMs, firstMs, backMs, killedMs, perSecond } = recovery;
+    const after = perSecond.slice(Math.ceil(killedMs / 1000));
+    const fives = Array.from({ length: Math.ceil(after.length / 5) }, (_, i) => mean(after.slice(i * 5, i * 5 + 5)));
+    const times = [upMs, firstMs, backMs].map(seconds);
+    const counts = [over, highestOnOne, errors].map(String);
+    const cells = [...counts, digits(beforePerSecond, 1), ...times, fives.map((five) => five.toFixed(0)).join(" ")];
+    return [[titles.get(contender) ?? "", ...cells]];
+  });
+  return lines.length === 0 ? "" : align([[title, ...head], ...lines]);
+}
+
+function oldLoadTable(rows: readonly OldLoadRow[]): string {
+  const head = ["the older stack's load", "users", "think s", "ok/s", "of limit", "mean s", "errors", "card max"];
+  const told = OLD_FIGURES.map(({ what, perSecond, meanMs, errorRate }) => [
+    what,
+    "50-200",
+    "-",
+    digits(perSecond, 1),
+    "-",
+    seconds(meanMs),
+    percent(errorRate),
+    "-",
+  ]);
+  const now = rows.map(({ what, users, thinkMs, perSecond, share, meanMs, errorRate, highestOnOne }) => [
+    what,
+    String(users),
+    String(thinkMs / 1000),
+    digits(perSecond, 1),
+    digits(share, 2),
+    seconds(meanMs),
+    percent(errorRate),
+    String(highestOnOne),
+  ]);
+  return align([head, ...told, ...now]);
 }
 
 function oneCallerTable(callers: readonly OneCaller[], titles: ReadonlyMap<string, string>): string {

@@ -4,7 +4,8 @@
  * own. What a request asks for hangs on its user and turn alone, so every contender is asked for the same.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { post, Wire, type Answer } from "./wire.ts";
+import type { Answer } from "./answer.ts";
+import { post, Wire } from "./wire.ts";
 
 export interface Target {
   port: number;
@@ -14,6 +15,8 @@ export interface Target {
 /** A request that ended within the window. */
 export interface Sample {
   user: number;
+  /** When it ended. */
+  at: number;
   ms: number;
   status: number;
 }
@@ -43,6 +46,8 @@ export interface Crowd extends Span {
   isHasty: boolean;
   /** After which time the caller of a request hangs up, ms; null: it stays. */
   leaves: (user: number, turn: number) => number | null;
+  /** From one answer, whatever it says, to the next request, ms: `Retry-After` is not asked then. 0: none. */
+  thinkMs: number;
 }
 
 export interface Stream extends Span {
@@ -53,8 +58,11 @@ export interface Stream extends Span {
 
 /** What everybody asks for. */
 const PICTURE_PATH = "/sdapi/v1/txt2img";
-/** What a user waits after an error without a `Retry-After`. */
-const RETRY_MS = 1_000;
+/**
+ * The longest that a user waits after an error without a `Retry-After`; how long, the dice say: were it the same for
+ * all, those whom one accident cuts off would all come back together, after the cards have done with their ghosts.
+ */
+const RETRY_MS_MAX = 1_000;
 
 /** ms of the epoch that never step back: the same clock as the cards'. */
 export function now(): number {
@@ -95,6 +103,8 @@ function seenIn({ warmUpMs, windowMs }: Span): Seen {
 
 async function closedLoop(crowd: Crowd, seen: Seen, wire: Wire, user: number): Promise<void> {
   const { headers } = crowd.target(user);
+  // They come one after the other, as they would if they had been there for long.
+  await pause((crowd.thinkMs * user) / crowd.users, seen.until);
   for (let turn = 0; now() < seen.until; turn++) {
     const prompt = `${crowd.name} user ${user} turn ${turn}`;
     const request = pictureOf(prompt, headers);
@@ -105,7 +115,9 @@ async function closedLoop(crowd: Crowd, seen: Seen, wire: Wire, user: number): P
     if (leaving !== null) clearTimeout(leaving);
     if (seen.left.has(prompt)) continue;
     note(seen, user, startedAt, answer);
-    if (answer.status !== 200) await afterRefusal(crowd.isHasty, answer, seen.until);
+    if (crowd.thinkMs > 0) await pause(crowd.thinkMs, seen.until);
+    else if (answer.status !== 200)
+      await afterRefusal(crowd.isHasty, answer, dice(user, turn) * RETRY_MS_MAX, seen.until);
   }
 }
 
@@ -116,13 +128,23 @@ function leave(seen: Seen, wire: Wire, prompt: string): void {
 
 function note(seen: Seen, user: number, startedAt: number, { status }: Answer): void {
   const endedAt = now();
-  if (endedAt >= seen.from && endedAt <= seen.until) seen.samples.push({ user, ms: endedAt - startedAt, status });
+  if (endedAt >= seen.from && endedAt <= seen.until) {
+    seen.samples.push({ user, at: endedAt, ms: endedAt - startedAt, status });
+  }
 }
 
-async function afterRefusal(isHasty: boolean, { status, retryAfterMs }: Answer, until: number): Promise<void> {
-  const wanted = isHasty && status !== 0 ? 0 : (retryAfterMs ?? RETRY_MS);
+async function afterRefusal(
+  isHasty: boolean,
+  { status, retryAfterMs }: Answer,
+  retryMs: number,
+  until: number,
+): Promise<void> {
+  await pause(isHasty && status !== 0 ? 0 : (retryAfterMs ?? retryMs), until);
+}
+
+async function pause(ms: number, until: number): Promise<void> {
   const left = until - now();
-  if (wanted > 0 && left > 0) await delay(Math.min(wanted, left));
+  if (ms > 0 && left > 0) await delay(Math.min(ms, left));
 }
 
 /** Requests are timed from when they were due, so that a late generator cannot flatter anybody. */

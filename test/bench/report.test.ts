@@ -1,0 +1,65 @@
+import { expect, test } from "vitest";
+import { recoveryOf } from "../../bench/recovery.ts";
+import { reportOf } from "../../bench/report.ts";
+import type { Results } from "../../bench/results.ts";
+import { figuresOf } from "../../bench/figures.ts";
+import { cardsOf, FROM, runOf, sampleOf, seenOf } from "./seen.ts";
+
+const machine = { cpu: "Some Processor", cores: 2, memoryGb: 24, system: "Linux 6", versions: { nginx: "1.22.1" } };
+const seen = seenOf([sampleOf(), sampleOf({ status: 503, at: FROM + 6_500 })]);
+const figures = figuresOf(seen, cardsOf([runOf(FROM, FROM + 300)], { over: 3, highestOnOne: 4 }), 50);
+const shared = { title: "50 users", label: "50 users", kind: "crowd", users: 50, leaveAfterMs: null } as const;
+const results: Results = {
+  name: "side-by-side",
+  at: "2026-11-21T06:00:00.000Z",
+  machine,
+  lengths: { warmUpMs: 1, windowMs: 10_000, shortWindowMs: 1, beforeKillMs: 1 },
+  rounds: 0,
+  contenders: [{ name: "nginx", title: "nginx" }],
+  leftOut: [{ title: "HAProxy", why: "not installed" }],
+  cases: [
+    { ...shared, name: "closed-50", group: "closed" },
+    { ...shared, name: "restart-50", group: "restart" },
+  ],
+  rows: [
+    { contender: "nginx", case: "closed-50", ...figures, recovery: null },
+    {
+      contender: "nginx",
+      case: "restart-50",
+      ...figures,
+      recovery: recoveryOf(seen, { killedAt: FROM + 6_000, upAt: FROM + 6_100 }),
+    },
+  ],
+  oneCaller: [],
+  oldLoad: [
+    {
+      what: "one card, bare",
+      users: 50,
+      thinkMs: 5_000,
+      perSecond: 7.7,
+      meanMs: 1_440,
+      errorRate: 0,
+      highestOnOne: 17,
+      share: 5.5,
+    },
+  ],
+};
+
+test("without a whole run the page says how to come by one", () => {
+  const page = reportOf({ sideBySide: null, scale: null, files: ["part.json", "part-share.svg"] });
+  expect(page).toContain("`npm run bench` on a machine that does nothing else");
+  expect(page).not.toContain(".svg");
+});
+
+test("a kept run is told with its date, machine, versions, plots and every table", () => {
+  const files = ["side-by-side.json", "side-by-side-share.svg", "side-by-side-hang-ups.svg", "quick-share.svg"];
+  const page = reportOf({ sideBySide: results, scale: null, files });
+  expect(page).toContain("2026-11-21; 2 cores of Some Processor, 24 GB, Linux 6; nginx 1.22.1.");
+  expect(page).toContain("![hang-ups](side-by-side-hang-ups.svg)\n![share](side-by-side-share.svg)");
+  expect(page).not.toContain("quick");
+  // Over-admissions, the most on a card, errors, the rate before, the start, and that it never came back.
+  expect(page).toMatch(/\nnginx +3 +4 +1 +0\.2 +0\.1 +- +- +0\n/);
+  expect(page).toMatch(/\nthen: one WebUI +50-200 +- +1\.2 +- +8\.4 +18\.0 % +-\n/);
+  expect(page).toMatch(/\none card, bare +50 +5 +7\.7 +5\.50 +1\.4 +0\.0 % +17\n/);
+  expect(page).toContain("HAProxy: not installed");
+});
