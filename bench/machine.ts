@@ -18,7 +18,8 @@ export function machine(): Machine {
     cpu: model.trim(),
     cores: cpus().length,
     memoryGb: Math.round(totalmem() / 2 ** 30),
-    system: `${type()} ${release()}`,
+    // Of the kernel its version alone: the rest names a builder.
+    system: `${type()} ${/^\d+\.\d+/.exec(release())?.[0] ?? ""}`,
     versions: {
       node: process.version.slice(1),
       workerd: installed("workerd"),
