@@ -11,7 +11,7 @@ import { pump } from "./pump.ts";
 import { record } from "./record.ts";
 import type { Answer, Running } from "./run.ts";
 import { pieces, type Piece, type Whole } from "./pieces.ts";
-import { keep, type Kept, plan, type Plan } from "./store.ts";
+import { keep, type Kept, plan } from "./store.ts";
 import { take, type TakenStream, type TakenWhole } from "./take.ts";
 import { Watch } from "./watch.ts";
 
@@ -108,7 +108,7 @@ class CardRun {
     await this.#lease.release({ clean: clean || cancelled, health: ours ? null : "failed", reason });
   }
 
-  /** A complete answer: checked, its slot given back, answered; what is kept of it is kept meanwhile. */
+  /** A complete answer: checked, its slot given back, kept, answered: what is said to be stored survives a crash. */
   async #whole({ whole, room }: TakenWhole, firstByteMs: number): Promise<Answer | Failure> {
     const { trace, print, ctx } = this.#running;
     const found = pieces(this.#running.ask, whole);
@@ -118,33 +118,29 @@ class CardRun {
     }
     const observed: Observed = { firstByteMs, totalMs: Date.now() - this.#sentAt };
     ctx.waitUntil(this.#release(null));
-    const storedFrom = Date.now();
-    const { planned, kept } = this.#keep(whole, found);
-    trace.stages.store = Date.now() - storedFrom;
-    const after = async (): Promise<void> => {
-      const finish = finishOf(whole, await kept);
+    try {
+      const storedFrom = Date.now();
+      const kept = await this.#keep(whole, found);
+      trace.stages.store = Date.now() - storedFrom;
+      ctx.waitUntil(this.#line.finished(finishOf(whole, kept), whole.status < 300 ? observed : null));
+      const results = kept.results.map((row) => row.id);
+      const ok = whole.status < 400;
+      record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token");
+      const cache = !print.cacheable ? "bypass" : kept.answer ? "stored" : "miss";
+      return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
+    } finally {
       room.free();
-      await this.#line.finished(finish, whole.status < 300 ? observed : null);
-    };
-    ctx.waitUntil(after());
-    const { results } = planned;
-    const ok = whole.status < 400;
-    record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token");
-    const cache = !print.cacheable ? "bypass" : planned.answer === null ? "miss" : "stored";
-    return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
+    }
   }
 
-  /** What is kept of an answer, and the keeping of it. */
-  #keep(whole: Whole, found: Piece[]): { planned: Plan; kept: Promise<Kept> } {
+  async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
     const { env, ctx, ask, caller, trace, print, replace, base } = this.#running;
     const nothing = found.length === 0 && !(print.cacheable && whole.status === 200);
-    if (ask.directives.noStore || nothing || whole.status >= 300)
-      return { planned: { results: [], answer: null }, kept: Promise.resolve(NOTHING_KEPT) };
+    if (ask.directives.noStore || nothing || whole.status >= 300) return NOTHING_KEPT;
     const answer = print.cacheable ? { fingerprint: print.key, shared: print.scope === "shared", replace } : null;
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
     const keeping = { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer };
-    const planned = plan(keeping, whole, found);
-    return { planned, kept: keep(env, keeping, planned, whole, found) };
+    return keep(env, keeping, plan(keeping, whole, found), whole, found);
   }
 
   /** Handed on as it comes; the slot is free at the origin's end, the result is kept after it. */
@@ -179,6 +175,6 @@ class CardRun {
 
   async #keepStream(whole: Whole): Promise<Kept> {
     const found = pieces(this.#running.ask, whole);
-    return "problem" in found ? NOTHING_KEPT : await this.#keep(whole, found).kept;
+    return "problem" in found ? NOTHING_KEPT : await this.#keep(whole, found);
   }
 }

@@ -39,7 +39,7 @@ export interface Kept {
   answer: boolean;
 }
 
-/** What is going to be kept: said with the answer, before it lies in R2. */
+/** What is going to be kept, named before it lies in R2. */
 export interface Plan {
   /** Ids of the results, one for each piece. */
   results: string[];
@@ -59,17 +59,11 @@ export function plan({ tenant, answer }: Keeping, whole: Whole, found: Piece[]):
 
 /** Keeps what is planned, and lets readers of this isolate know. What could not be kept is left out. */
 export function keep(env: Env, keeping: Keeping, planned: Plan, whole: Whole, found: Piece[]): Promise<Kept> {
-  const work = afterwards(() => write(env, keeping, planned, whole, found, Date.now()));
+  const work = write(env, keeping, planned, whole, found, Date.now());
   const { answer, results } = planned;
   const keys = answer === null ? [] : answer.shared === null ? [answer.own] : [answer.own, answer.shared];
   pend([...results.map(resultKey), ...keys], work);
   return work;
-}
-
-/** The answer goes first: where one thread does everything, it would wait for the work of the store. */
-async function afterwards<T>(work: () => Promise<T>): Promise<T> {
-  await scheduler.wait(0);
-  return work();
 }
 
 /** A store that fails costs the answer's caller nothing. */
@@ -87,24 +81,31 @@ async function write(
       found.map((piece, i) => resultRow(keeping, results[i] as string, piece, answer?.own ?? null, now)),
     );
     const meta = answerMeta(keeping, whole, results, now);
-    // The results first: a stored answer must not name what is not there.
-    await Promise.all(rows.map((row, i) => putResult(env, row, found[i] as Piece)));
-    keeping.later(recordSoon(env, rows, []));
-    const writes: Promise<unknown>[] = [];
+    const puts: Promise<unknown>[] = rows.map((row, i) => putResult(env, row, found[i] as Piece));
     const replace = keeping.answer?.replace === true;
     const put = (key: string, beside: AnswerMeta): Promise<void> =>
       putAnswer(env, keeping.base, key, whole, beside, replace);
-    if (answer !== null) writes.push(put(answer.own, meta));
+    if (answer !== null) puts.push(put(answer.own, meta));
     // A shared answer names nobody's results: who uses it first makes his own of it.
-    if (answer !== null && answer.shared !== null) writes.push(put(answer.shared, { ...meta, results: "" }));
-    await Promise.all(writes);
-    if (answer !== null) keeping.later(recordSoon(env, [], answerRows(keeping, answer, whole, meta, now)));
+    if (answer !== null && answer.shared !== null) puts.push(put(answer.shared, { ...meta, results: "" }));
+    await Promise.all(puts);
+    keeping.later(recordSoon(env, rows, answer === null ? [] : answerRows(keeping, answer, whole, meta, now)));
     return { results: rows, answer: answer !== null };
   } catch (error) {
     console.error(
       JSON.stringify({ event: "store_failed", request: keeping.requestId, service: service.id, error: String(error) }),
     );
+    // A stored answer must not name results that are not there.
+    if (answer !== null) keeping.later(forgetAnswer(env, answer));
     return { results: [], answer: false };
+  }
+}
+
+async function forgetAnswer(env: Env, { own, shared }: NonNullable<Plan["answer"]>): Promise<void> {
+  try {
+    await env.RESULTS.delete(shared === null ? [own] : [own, shared]);
+  } catch (error) {
+    console.error(JSON.stringify({ event: "answer_left", key: own, error: String(error) }));
   }
 }
 

@@ -18,7 +18,8 @@ async function look(): Promise<Live[]> {
 test("admitted = done + failed + orphaned + running at every look, through hang-ups, failures and renewals", async () => {
   const service = await line.service({ abandon: "cancel", retry: { tries: 2 }, breaker: { max_fails: 1_000 } });
   const key = await line.key({ limits: { concurrent: 100, waiting: 1_000 } });
-  line.park.setService({ service_ms: 120 });
+  // Cards that stop when their caller goes, as `cancel` asks for.
+  line.park.setService({ service_ms: 120, ghost: false });
   await line.park.setFault("gpu-01-0", { kind: "status", status: 500 });
   await line.park.setFault("gpu-02-1", { kind: "reset" });
   const end = new AbortController();
