@@ -46,6 +46,8 @@ export class Line {
   #entries = 0;
   /** Nobody waits any more: a question that is still under way must not enter again. */
   #left = false;
+  /** The last question got no answer in its time. */
+  #wasSilent = false;
   /** What was said last without waiting for it. */
   #told: Promise<void> = Promise.resolve();
 
@@ -78,8 +80,15 @@ export class Line {
     for (;;) {
       if (this.#left) throw new Error(LEFT);
       try {
-        return await (this.#ticket === null ? this.#enter() : answered(this.#ticket.offer(), OFFER_MS_MAX));
+        const reply = await (this.#ticket === null ? this.#enter() : answered(this.#ticket.offer(), OFFER_MS_MAX));
+        this.#wasSilent = false;
+        return reply;
       } catch (error) {
+        // A process that was stopped finds its own time run out before it hears the answer: it asks once more.
+        if (error instanceof Silent && this.#ticket !== null && !this.#wasSilent && !this.#left) {
+          this.#wasSilent = true;
+          continue;
+        }
         this.#drop();
         if (this.#left) throw error;
         this.#entry = { ...this.#entry, again: true };
