@@ -100,6 +100,7 @@ async function create(call: Call<z.output<typeof TenantCreate>, unknown, never>)
     limits: Limits.parse({ ...DEFAULT_LIMITS, ...body.limits }),
     weight: body.weight ?? 1,
     state: "active",
+    origins: [],
     createdAt: Date.now(),
   };
   const after = tenantView(row);

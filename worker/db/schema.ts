@@ -13,7 +13,32 @@ export const tenants = sqliteTable("tenants", {
   state: text("state", { enum: ["active", "disabled"] })
     .notNull()
     .default("active"),
+  /** Web origins whose pages may call with this tenant's keys (CORS). */
+  origins: text("origins", { mode: "json" })
+    .$type<string[]>()
+    .notNull()
+    .default(sql`'[]'`),
   createdAt: integer("created_at").notNull(),
+});
+
+/** People and machines that run the deployment, beside the admin token. */
+export const operators = sqliteTable("operators", {
+  id: text("id").primaryKey(),
+  /** Stands as the actor in the audit log. */
+  name: text("name").notNull().unique(),
+  /** Who comes through an Access policy is known by it; null: by token alone. */
+  email: text("email").unique(),
+  role: text("role", { enum: ["read", "ops", "admin"] }).notNull(),
+  /** HMAC-SHA-256 of the token under the deployment's key secret, hex; null: through Access alone. */
+  tokenHash: text("token_hash").unique(),
+  state: text("state", { enum: ["active", "revoked"] })
+    .notNull()
+    .default("active"),
+  createdAt: integer("created_at").notNull(),
+  createdBy: text("created_by").notNull(),
+  expiresAt: integer("expires_at"),
+  revokedAt: integer("revoked_at"),
+  lastUsedAt: integer("last_used_at"),
 });
 
 export const keys = sqliteTable(

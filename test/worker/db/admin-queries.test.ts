@@ -112,6 +112,7 @@ test("tenants and keys are changed from what stands, too", async () => {
     limits: DEFAULT_LIMITS,
     weight: 1,
     state: "active",
+    origins: [],
     createdAt: 1,
   };
   await callers.createTenant(env, tenant, said("ten_a"));
