@@ -364,7 +364,7 @@ export class Desk {
       ticket.reply = null;
       this.pump();
     });
-    say(ticket, { kind: "offer", card, pressed });
+    say(ticket, { kind: "offer", card, pressed, others: this.#room.length > 0 });
   }
 
   #backInLine(ticket: TicketState): void {

@@ -232,7 +232,8 @@ export type Finish =
   | { kind: "failed"; reason: string };
 
 export type OfferReply =
-  | { kind: "offer"; card: string; pressed: boolean }
+  /** `others`: more wait for the next slot. */
+  | { kind: "offer"; card: string; pressed: boolean; others: boolean }
   /** The same request ran for somebody else. */
   | { kind: "told"; finish: Finish }
   | { kind: "refused"; refusal: PoolRefusal }

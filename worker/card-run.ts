@@ -17,9 +17,17 @@ import { Watch } from "./watch.ts";
 
 /** An origin sees the end of a cancelled call a moment after us; only then its slot is free. */
 const CANCEL_SEEN_MS = 100;
+/** In this time a slot is handed on; storing takes the same isolates and objects their processor. */
+const HANDOVER_MS = 8;
 const NOTHING_KEPT: Kept = { results: [], answer: false };
 
-export async function runOnCard(running: Running, line: Line, lease: Lease): Promise<Answer | Failure> {
+/** `others` wait for the slot that this run will leave. */
+export async function runOnCard(
+  running: Running,
+  line: Line,
+  lease: Lease,
+  others: boolean,
+): Promise<Answer | Failure> {
   if (running.gone.aborted) {
     await lease.release({ clean: true, health: null, reason: null });
     return failure("client_gone", "no", true);
@@ -31,7 +39,7 @@ export async function runOnCard(running: Running, line: Line, lease: Lease): Pro
   const { trace } = running;
   trace.headers.set("x-portico-card", lease.grant.card);
   Object.assign(trace.fields, { card: lease.grant.card, lease: lease.grant.number });
-  return new CardRun(running, line, lease).go();
+  return new CardRun(running, line, lease, others).go();
 }
 
 class CardRun {
@@ -40,8 +48,10 @@ class CardRun {
   readonly #lease: Lease;
   readonly #watch: Watch;
   readonly #sentAt = Date.now();
+  readonly #others: boolean;
 
-  constructor(running: Running, line: Line, lease: Lease) {
+  constructor(running: Running, line: Line, lease: Lease, others: boolean) {
+    this.#others = others;
     this.#running = running;
     this.#line = line;
     this.#lease = lease;
@@ -118,6 +128,7 @@ class CardRun {
     }
     const observed: Observed = { firstByteMs, totalMs: Date.now() - this.#sentAt };
     ctx.waitUntil(this.#release(null));
+    await this.#giveWay();
     try {
       const storedFrom = Date.now();
       const kept = await this.#keep(whole, found);
@@ -131,6 +142,11 @@ class CardRun {
     } finally {
       room.free();
     }
+  }
+
+  /** The slot's next run starts before what this one left is stored. */
+  async #giveWay(): Promise<void> {
+    if (this.#others) await scheduler.wait(HANDOVER_MS);
   }
 
   async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
@@ -155,6 +171,7 @@ class CardRun {
       this.#watch.end();
       const failed = complete ? null : this.#watch.told(failure("origin_reset", "yes", false));
       await this.#release(failed);
+      await this.#giveWay();
       const kept = bytes === null ? NOTHING_KEPT : await this.#keepStream({ status, headers, bytes, endKnown });
       const finish: Finish =
         failed !== null ? { kind: "failed", reason: failed.reason } : { kind: kept.answer ? "stored" : "alone" };

@@ -19,7 +19,7 @@ const PAUSE_MS = 100;
 const LEFT = "the request has left the line";
 
 export type Offer =
-  | { kind: "offer"; card: string; pressed: boolean }
+  | { kind: "offer"; card: string; pressed: boolean; others: boolean }
   | { kind: "told"; finish: Finish }
   | { kind: "refused"; refusal: Refusal };
 

@@ -55,7 +55,7 @@ export class Tries {
         firstTryAt ??= Date.now();
         tried++;
         this.onCard = true;
-        const outcome = await runOnCard(this.#running, this.#line, lease);
+        const outcome = await runOnCard(this.#running, this.#line, lease, offer.others);
         this.onCard = false;
         if (!isFailure(outcome)) return outcome;
         trace.fields["tries"] = tried;
