@@ -21,7 +21,10 @@ import {
   type RenewReply,
 } from "./protocol.ts";
 
-/** A lease found this long past its expiry points to a stopped clock or process, not to a dead holder. */
+/**
+ * A lease found this long past its expiry points to a stopped process or a clock that was set, not to a dead holder;
+ * a draining slot found this long past its end, to a GPU that may not have had its time.
+ */
 const STOPPED_MS = 15_000;
 /** Reports that must arrive after an unclean end before reports may free its slot. */
 const REPORTS_MIN = 2;
@@ -38,7 +41,7 @@ export interface Lease extends Omit<LeaseRecord, "card" | "state"> {
   vanished: boolean;
   /** Reports heard since the unclean end. */
   reports: number;
-  /** Had its one extra renewal interval after a stopped clock. */
+  /** Its clock jumped: it had its one extra renewal interval, or drains its whole time once more. */
   graced: boolean;
 }
 
@@ -167,10 +170,13 @@ export class Slots {
           changed.add(Object.assign(lease, { expiresAt: now + LEASE_RENEW_MS, graced: true }));
           continue;
         }
-        changed.add(this.#drain(lease, lease.renewedAt, now, true));
-        // By a clock that jumped its drain may be over at once, and its holder be about to renew.
+        // By a clock that jumped nobody knows how long ago the last renewal was.
+        changed.add(this.#drain(lease, lease.graced ? now : lease.renewedAt, now, true));
+        // Its holder may be about to renew.
         if (lease.graced) lease.drainUntil = Math.max(lease.drainUntil ?? 0, now + LEASE_RENEW_MS);
         reaped++;
+      } else if (now - (lease.drainUntil ?? now) > STOPPED_MS && !lease.graced) {
+        changed.add(Object.assign(lease, { drainUntil: now + lease.drainMaxMs, graced: true }));
       }
       if (lease.state !== "draining") continue;
       const until = lease.drainUntil ?? now;

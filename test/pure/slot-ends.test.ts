@@ -24,8 +24,21 @@ test("after a jump of the clock a holder whose renewal comes a moment late still
     expect(slots.renew(1, "a1", after + LEASE_RENEW_MS + 50).reply).toMatchObject({ renewed: true });
   }
   const slots = leased(1);
-  for (const at of [HOUR_MS, HOUR_MS + LEASE_RENEW_MS]) slots.reap(NOW + at);
-  expect(slots.reap(NOW + HOUR_MS + 2 * LEASE_RENEW_MS)).toMatchObject({ drained: 1 });
+  const reaped = NOW + HOUR_MS + LEASE_RENEW_MS;
+  for (const at of [NOW + HOUR_MS, reaped]) slots.reap(at);
+  expect(slots.reap(reaped + DRAIN_MS - 1)).toMatchObject({ drained: 0 });
+  expect(slots.reap(reaped + DRAIN_MS)).toMatchObject({ drained: 1 });
+});
+
+test("a clock that jumps frees no draining slot before its GPU had its time", () => {
+  const slots = leased(1);
+  slots.release(1, "a1", UNCLEAN, NOW);
+  const after = NOW + HOUR_MS;
+  expect(slots.reap(after)).toMatchObject({ drained: 0 });
+  expect(slots.claim(attempt("next"), 1, DRAIN_MS, after)).toEqual({ no: "full" });
+  expect(slots.reap(after + DRAIN_MS - 1)).toMatchObject({ drained: 0 });
+  // Once: whoever looks late again does not keep it for ever.
+  expect(slots.reap(after + DRAIN_MS + HOUR_MS)).toMatchObject({ drained: 1 });
 });
 
 test("who is given up frees its slot, who released is not given up, and who never came never gets a slot", () => {
