@@ -52,6 +52,7 @@ const HEAD_BYTES_MAX = 14 * 1024;
 const COUNTS = ["batch_size", "n_iter"];
 
 export interface Asked {
+  tenant: string;
   service: ServiceRow;
   as: "run" | "read";
   path: string;
@@ -81,7 +82,7 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     return json === null ? null : spool(incoming, json, place);
   };
   const max = service.config.max_body_mb * 1e6;
-  const body = await readBody(request, { max, spool: isRuled(service) ? spoolIt : null });
+  const body = await readBody(request, { max, tenant: asked.tenant, spool: isRuled(service) ? spoolIt : null });
   if (isRefusal(body)) return body;
   // No such request can be sent on (Fetch standard): it would look like a failure of the card.
   if (body.kind !== "none" && (request.method === "GET" || request.method === "HEAD")) {

@@ -35,6 +35,8 @@ export interface Upload {
 export interface BodyLimits {
   /** Most bytes that are taken. */
   max: number;
+  /** Whose body it is; null before that is known. */
+  tenant?: string | null;
   /** Where a body goes that is larger than what is kept; without it, or where it says null, such a one goes through. */
   spool?: ((incoming: Incoming) => Promise<Body | Refusal | null>) | null;
 }
@@ -51,12 +53,20 @@ export function letGo(body: Body): void {
   if (body.kind === "spooled") body.letGo();
 }
 
-export async function readBody(request: Request, { max, spool = null }: BodyLimits): Promise<Body | Refusal> {
+export async function readBody(
+  request: Request,
+  { max, tenant = null, spool = null }: BodyLimits,
+): Promise<Body | Refusal> {
   const length = contentLength(request);
   if (isRefusal(length)) return length;
   if (length !== null && length > max) return tooLarge(max);
   if (request.body === null || length === 0) return { kind: "none" };
-  const incoming = new Incoming(request.body as ReadableStream<Uint8Array>, length, max, request.signal);
+  const incoming = new Incoming(
+    request.body as ReadableStream<Uint8Array>,
+    length,
+    max,
+    new Room(request.signal, tenant),
+  );
   const onward = async (): Promise<Body | Refusal> => (await spool?.(incoming)) ?? passThrough(incoming);
   if (length !== null && length > BUFFERED_BYTES_MAX) return onward();
   const until = Date.now() + COMING_MS_MAX;
@@ -104,9 +114,9 @@ export class Incoming {
   readonly room: Room;
   #bytes = 0;
 
-  constructor(body: ReadableStream<Uint8Array>, length: number | null, max: number, gone: AbortSignal) {
+  constructor(body: ReadableStream<Uint8Array>, length: number | null, max: number, room: Room) {
     this.reader = body.getReader();
-    this.room = new Room(gone);
+    this.room = room;
     this.length = length;
     this.max = max;
   }

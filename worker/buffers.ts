@@ -5,21 +5,30 @@
 
 /** Of an isolate's 128 MB. */
 const BUFFER_BYTES_MAX = 96 * 1024 * 1024;
+/** What one tenant's bodies may take of it, so that they never keep everybody else's out. */
+const TENANT_BYTES_MAX = 72 * 1024 * 1024;
 /** Who finds no room looks again this often, at most so long. */
 const LOOK_EVERY_MS = 25;
 const WAIT_MS_MAX = 1_000;
 
 let held = 0;
+/** What each tenant's bodies hold; tenants that hold nothing are left out. */
+const heldBy = new Map<string, number>();
 
 /** A share of the buffers; freed once, however often `free` is called. */
 export class Room {
   #bytes = 0;
   readonly #gone: AbortSignal | null;
+  readonly #tenant: string | null;
   #stays = false;
 
-  /** `gone`: aborted when the caller goes, who takes along whatever code would have freed it. */
-  constructor(gone: AbortSignal | null = null) {
+  /**
+   * `gone`: aborted when the caller goes, who takes along whatever code would have freed it. `tenant`: whose body it
+   * is for; null for what is ours.
+   */
+  constructor(gone: AbortSignal | null = null, tenant: string | null = null) {
     this.#gone = gone;
+    this.#tenant = tenant;
     gone?.addEventListener("abort", () => this.#leave(), { once: true });
   }
 
@@ -32,8 +41,8 @@ export class Room {
     const more = bytes - this.#bytes;
     if (more <= 0) return true;
     if (held + more > BUFFER_BYTES_MAX || this.#isLost) return false;
-    held += more;
-    this.#bytes = bytes;
+    if (this.#tenant !== null && (heldBy.get(this.#tenant) ?? 0) + more > TENANT_BYTES_MAX) return false;
+    this.#hold(bytes);
     return true;
   }
 
@@ -49,8 +58,7 @@ export class Room {
   /** Gives back what is beyond `bytes`. */
   shrink(bytes: number): void {
     if (bytes >= this.#bytes) return;
-    held -= this.#bytes - bytes;
-    this.#bytes = bytes;
+    this.#hold(bytes);
   }
 
   free(): void {
@@ -60,6 +68,16 @@ export class Room {
   /** From now on somebody frees it whether or not the caller goes. */
   stay(): void {
     this.#stays = true;
+  }
+
+  #hold(bytes: number): void {
+    const more = bytes - this.#bytes;
+    this.#bytes = bytes;
+    held += more;
+    if (this.#tenant === null) return;
+    const own = (heldBy.get(this.#tenant) ?? 0) + more;
+    if (own === 0) heldBy.delete(this.#tenant);
+    else heldBy.set(this.#tenant, own);
   }
 
   get #isLost(): boolean {

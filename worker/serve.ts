@@ -40,7 +40,7 @@ export async function serve(serving: Serving): Promise<Response | Refusal> {
   const entry = listed(service, request.method, target.path);
   if (isRefusal(entry)) return entry;
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const ask = await parseAsk(request, { service, as: entry.as, ...target }, place, Date.now());
+  const ask = await parseAsk(request, { tenant: caller.tenant, service, as: entry.as, ...target }, place, Date.now());
   if (isRefusal(ask)) return ask;
   try {
     return await answerAsk(serving, caller, ask);

@@ -45,3 +45,16 @@ test("what a run holds stays when its caller goes, until the run frees it", () =
   room.free();
   expect(isEmpty()).toBe(true);
 });
+
+test("one tenant's bodies never take what the others need", () => {
+  const mine = new Room(null, "ten_a");
+  expect(mine.grow(72 * 1024 * 1024)).toBe(true);
+  expect(new Room(null, "ten_a").grow(1)).toBe(false);
+  const others = new Room(null, "ten_b");
+  expect(others.grow(24 * 1024 * 1024)).toBe(true);
+  mine.shrink(1);
+  const again = new Room(null, "ten_a");
+  expect(again.grow(72 * 1024 * 1024 - 1)).toBe(true);
+  for (const room of [mine, others, again]) room.free();
+  expect(isEmpty()).toBe(true);
+});
