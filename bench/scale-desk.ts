@@ -136,6 +136,7 @@ function entryOf(count: number, tenants: number, arrivedAt: number): Entry {
     fingerprint: null,
     avoid: [],
     again: false,
+    job: false,
     version: 1,
   };
 }

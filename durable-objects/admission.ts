@@ -40,7 +40,7 @@ export function unhealthy({ cards, now }: Hall): PoolRefusal {
 
 /** Too many of its tenant wait already, in line or for somebody else's run; the newcomer is counted in. */
 export function crowd(hall: Hall, entry: Entry): PoolRefusal | null {
-  const waiting = hall.room.lengthOf(entry.tenant) + hall.followers.countOf(entry.tenant);
+  const waiting = hall.room.callsOf(entry.tenant) + hall.followers.countOf(entry.tenant);
   if (waiting <= entry.waiting) return null;
   return { reason: "concurrency", waiting: waiting - 1, max: entry.waiting, retryAfterMs: drainMs(hall, waiting - 1) };
 }
@@ -48,7 +48,7 @@ export function crowd(hall: Hall, entry: Entry): PoolRefusal | null {
 /** No room; the newcomer stands in line already and is not counted. */
 export function full(hall: Hall): PoolRefusal | null {
   const { max } = hall.config.queue;
-  const length = hall.room.length - 1 + hall.followers.count;
+  const length = hall.room.calls - 1 + hall.followers.count;
   return length < max ? null : { reason: "queue_full", length, max, retryAfterMs: drainMs(hall, length) };
 }
 

@@ -14,7 +14,7 @@ import * as admission from "./admission.ts";
 import { type Budget, earn, newBudget, spend } from "./budget.ts";
 import { Cards } from "./choose-card.ts";
 import type { Clock } from "./clock.ts";
-import { learn, type Times } from "./estimate.ts";
+import { learn, startMs, type Times } from "./estimate.ts";
 import { Following } from "./following.ts";
 import { Lookout } from "./lookout.ts";
 import type {
@@ -24,6 +24,7 @@ import type {
   Finish,
   Observed,
   OfferReply,
+  Outlook,
   PoolConfig,
   PoolRefusal,
   WaitingOn,
@@ -50,6 +51,8 @@ export class Desk {
   readonly #errands: Errands;
   readonly #room = new WaitingRoom();
   readonly #tickets = new Map<string, TicketState>();
+  /** The same by request: the latest of each. */
+  readonly #requests = new Map<string, TicketState>();
   readonly #following: Following;
   readonly refused: Record<string, number> = {};
   admitted = 0;
@@ -101,6 +104,7 @@ export class Desk {
       holders: 0,
     };
     this.#tickets.set(entry.attempt, ticket);
+    this.#requests.set(entry.request, ticket);
     this.#admit(ticket);
     return ticket;
   }
@@ -162,7 +166,8 @@ export class Desk {
     this.#backInLine(ticket);
     this.pump();
     // The counts were wrong that let it in: now it is a newcomer who has to wait.
-    if (this.#room.has(ticket.entry.attempt) && !ticket.entry.again) this.#refuseUnlessRoom(ticket);
+    const { attempt, again, job } = ticket.entry;
+    if (this.#room.has(attempt) && !again && !job) this.#refuseUnlessRoom(ticket);
   }
 
   /** The same request under a new attempt: its place is that of its arrival. False: no more retries for now. */
@@ -210,7 +215,7 @@ export class Desk {
   left(ticket: TicketState): void {
     if (ticket.phase === "over") return;
     const wasRunning = ticket.phase === "running";
-    if (!wasRunning) this.#errands.departed(ticket.entry);
+    if (!wasRunning && !ticket.entry.job) this.#errands.departed(ticket.entry);
     if (ticket.phase === "offered") this.#withdraw(ticket);
     this.#over(ticket);
     this.#following.left(ticket, wasRunning);
@@ -225,6 +230,28 @@ export class Desk {
     const { attempt } = ticket.entry;
     const position = this.#room.has(attempt) ? this.#room.ahead(attempt) + 1 : 1;
     return { on: this.reasonOf(ticket), position };
+  }
+
+  /**
+   * What is to be expected for a request; one without a ticket here would come last in line. `concurrent`: slots that its
+   * tenant may hold.
+   */
+  outlook(request: string, tenant: string, concurrent: number): Outlook {
+    const now = this.#clock.now();
+    const ticket = this.#requests.get(request);
+    const { times } = this;
+    const slots = Math.min(this.cards.capacity(now), concurrent);
+    const known = {
+      serviceMs: times?.totalMs ?? null,
+      slotMs: times === null || slots === 0 ? null : times.totalMs / slots,
+    };
+    if (ticket?.phase === "running") return { waiting: null, ...known };
+    const { on, position } =
+      ticket === undefined
+        ? { on: reasonToWait(this.#config, this.cards, { tenant, concurrent }, now), position: this.#room.length + 1 }
+        : this.waitingOn(ticket);
+    const willStart = on === "slots_busy" || on === "tenant_cap";
+    return { waiting: { on, position, startMs: willStart ? startMs(times, position - 1, slots) : null }, ...known };
   }
 
   /** All that are in line or on a card. */
@@ -271,11 +298,11 @@ export class Desk {
     const hall = this.#hall(config, now);
     // (2)
     if (entry.fingerprint !== null && this.#following.join(ticket, entry.fingerprint, this.cards)) {
-      this.#refuseOrWatch(ticket, entry.again ? null : admission.crowd(this.#hall(config, now), entry));
+      this.#refuseOrWatch(ticket, entry.again || entry.job ? null : admission.crowd(this.#hall(config, now), entry));
       return;
     }
     // (3)
-    const shut = entry.again ? null : (admission.shut(hall) ?? admission.hopeless(hall, entry));
+    const shut = entry.again || entry.job ? null : (admission.shut(hall) ?? admission.hopeless(hall, entry));
     if (shut !== null) {
       this.#refuse(ticket, shut);
       return;
@@ -289,7 +316,7 @@ export class Desk {
     if (ticket.phase !== "waiting") return;
     // (6)
     this.#watch(ticket);
-    if (!entry.again) this.#refuseUnlessRoom(ticket);
+    if (!entry.again && !entry.job) this.#refuseUnlessRoom(ticket);
   }
 
   /** Who waits must find room, and have the time. */
@@ -329,21 +356,25 @@ export class Desk {
     const now = this.#clock.now();
     const { timeoutMs } = this.#config.queue;
     const until = Math.min(ticket.enteredAt + timeoutMs, ticket.entry.deadlineAt ?? Infinity);
-    // A clock that was set back makes nobody wait longer.
-    ticket.stop = this.#clock.after(Math.min(Math.max(0, until - now), timeoutMs), () => {
-      if (ticket.phase !== "waiting" || this.#config === null) return;
-      this.#refuse(ticket, admission.waitedOut(this.#hall(this.#config, this.#clock.now()), ticket.entry));
-    });
+    // A clock that was set back makes nobody wait longer. A job waits as long as whoever holds it likes.
+    if (!ticket.entry.job)
+      ticket.stop = this.#clock.after(Math.min(Math.max(0, until - now), timeoutMs), () => {
+        if (ticket.phase !== "waiting" || this.#config === null) return;
+        this.#refuse(ticket, admission.waitedOut(this.#hall(this.#config, this.#clock.now()), ticket.entry));
+      });
     // Until now the cards took their time to tell.
     if (this.#lookout.watch()) this.#errands.ask(this.cards.names());
   }
 
-  /** Those who follow go before their leader: else each of them in turn would lead only to be refused. */
+  /**
+   * All but jobs, which wait. Those who follow go before their leader: else each of them in turn would lead only to be
+   * refused.
+   */
   #refuseAll(refusal: PoolRefusal): void {
     for (const { attempt } of this.#room.entries()) {
-      const ticket = this.#tickets.get(attempt);
-      for (const follower of this.#following.of(attempt)) this.#refuse(follower, refusal);
-      if (ticket !== undefined) this.#refuse(ticket, refusal);
+      const leader = this.#tickets.get(attempt);
+      for (const ticket of [...this.#following.of(attempt), leader])
+        if (ticket !== undefined && !ticket.entry.job) this.#refuse(ticket, refusal);
     }
   }
 
@@ -409,6 +440,7 @@ export class Desk {
     this.#room.leave(ticket.entry.attempt);
     this.#following.over(ticket.entry.attempt);
     if (this.#tickets.get(ticket.entry.attempt) === ticket) this.#tickets.delete(ticket.entry.attempt);
+    if (this.#requests.get(ticket.entry.request) === ticket) this.#requests.delete(ticket.entry.request);
   }
 
   #learn(observed: Observed | null): void {

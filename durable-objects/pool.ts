@@ -15,6 +15,7 @@ import type {
   Entry,
   Finish,
   Observed,
+  Outlook,
   PoolConfig,
   PoolStatus,
   Presence,
@@ -95,6 +96,11 @@ export class Pool extends DurableObject<PoolEnv> {
   async present(requests: string[]): Promise<Presence> {
     const sure = Date.now() - this.#startedAt > SURE_MS && this.#desk.cards.silent().length === 0;
     return { sure, requests: present(this.#desk, new Set(requests)) };
+  }
+
+  /** What is to be expected for a job. */
+  async outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> {
+    return this.#desk.outlook(request, tenant, concurrent);
   }
 
   async status(): Promise<PoolStatus> {

@@ -209,6 +209,8 @@ export interface Entry {
   avoid: string[];
   /** This request was let in before (the Pool restarted, or a leader was lost): room limits do not apply again. */
   again: boolean;
+  /** A job's: no bound of the room and none of its times is for it, and it waits for cards that are out. */
+  job: boolean;
   version: number;
 }
 
@@ -278,6 +280,15 @@ export interface PresenceRights {
 export interface Presence {
   sure: boolean;
   requests: Record<string, { state: "queued" | "running"; on: WaitingOn | null; position: number | null }>;
+}
+
+/** What a Pool expects for one request. */
+export interface Outlook {
+  /** Null: it runs, or ran. `startMs`: until its start, ms; null when nothing is known. */
+  waiting: { on: WaitingOn; position: number | null; startMs: number | null } | null;
+  /** What a run takes, and how long it takes until any of the slots is free again, ms. */
+  serviceMs: number | null;
+  slotMs: number | null;
 }
 
 /** What a Pool may ask of a Card. */

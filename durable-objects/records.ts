@@ -83,7 +83,9 @@ export class Records {
   /** Requests that have not ended and were admitted before `until`, the oldest first; at most OPEN_AT_ONCE. */
   open(until: number): Row[] {
     this.write();
-    const query = "SELECT * FROM requests WHERE state IN ('queued', 'running') AND at < ? ORDER BY at LIMIT ?";
+    // Jobs are looked after by their Backlog.
+    const query = `SELECT * FROM requests WHERE state IN ('queued', 'running') AND at < ? AND id NOT LIKE 'job\\_%' ESCAPE '\\'
+     ORDER BY at LIMIT ?`;
     return [...this.#sql.exec<Stored>(query, until, OPEN_AT_ONCE)].map(rowOf);
   }
 

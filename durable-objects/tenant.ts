@@ -88,7 +88,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     const row = this.#records.get(id) ?? this.#records.latestOf(id);
     if (row === null || Date.now() - row.at > RECORD_MS) return null;
     const waiting = { on: null, position: null };
-    if (!isOpen(row)) return { ...row, ...waiting };
+    if (!isOpen(row) || isJob(row)) return { ...row, ...waiting };
     const presence = await this.#lookAfter(row.service, [row]);
     const record = this.#records.get(row.id) ?? row;
     if (!isOpen(record)) return { ...record, ...waiting };
@@ -159,6 +159,11 @@ export class Tenant extends DurableObject<TenantEnv> {
     const set = await this.ctx.storage.getAlarm();
     if (set === null || set > at) await this.ctx.storage.setAlarm(at);
   }
+}
+
+/** What a job does is its Job's to say. */
+function isJob({ id }: { id: string }): boolean {
+  return id.startsWith("job_");
 }
 
 function isOpen({ state }: { state: RunState }): boolean {

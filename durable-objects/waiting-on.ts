@@ -11,7 +11,7 @@ export interface Waiting {
 export function reasonToWait(
   config: PoolConfig | null,
   cards: Cards,
-  { tenant, concurrent }: Entry,
+  { tenant, concurrent }: Pick<Entry, "tenant" | "concurrent">,
   now: number,
 ): WaitingOn {
   if (config?.paused) return "paused";

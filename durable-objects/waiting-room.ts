@@ -3,7 +3,8 @@
  *
  * A waiter is in line, or it is not here. Between tenants: start-time fair queueing by weight (Goyal, Vin, Cheng,
  * 1996): every tenant has a start tag, the lowest goes first, a grant moves it on by 1 / weight, and who was away
- * joins at the present virtual time. Within a tenant: priority, then arrival. A tenant at its cap is passed over.
+ * joins at the present virtual time. Within a tenant: priority, then arrival, where a job counts as come later by
+ * CALL_AHEAD_MS: who holds the line goes before it for so long. A tenant at its cap is passed over.
  *
  * Always: a waiter stands in its tenant's line once; `ready` holds just the tenants that have a waiter and are below
  * their cap, by start tag. Every step is logarithmic in waiters and tenants.
@@ -16,6 +17,8 @@ type Turn = [start: number, seq: number];
 
 const RANK: Record<Priority, number> = { high: 0, normal: 1, low: 2 };
 
+/** A caller who waits goes before his tenant's jobs of the same priority that came up to so much earlier. */
+export const CALL_AHEAD_MS = 30_000;
 /** Lines kept before empty ones are looked for. */
 const SWEEP_MIN = 1024;
 /** Heads that are looked at when the first cannot use what is free (it has tried those cards already). */
@@ -34,6 +37,8 @@ interface Line {
   seq: number;
   capped: boolean;
   waiters: SortedMap<Place, string>;
+  /** Of the waiters, those that are no jobs. */
+  calls: number;
   turn: Turn | null;
 }
 
@@ -48,14 +53,25 @@ export class WaitingRoom {
   readonly #ready = new SortedMap<Turn, Line>(undefined, byTurn);
   #virtual = 0;
   #seq = 0;
+  #calls = 0;
   #sweepAt = SWEEP_MIN;
 
   get length(): number {
     return this.#waiters.size;
   }
 
+  /** Without jobs, which are bounded elsewhere. */
+  get calls(): number {
+    return this.#calls;
+  }
+
   has(attempt: string): boolean {
     return this.#waiters.has(attempt);
+  }
+
+  /** How many of a tenant wait, jobs left out. */
+  callsOf(tenant: string): number {
+    return this.#lines.get(tenant)?.calls ?? 0;
   }
 
   /** How many of a tenant wait. */
@@ -66,18 +82,20 @@ export class WaitingRoom {
   /** Takes a place in line: by priority and arrival among the tenant's own. Twice is once. */
   enter(entry: Entry): void {
     if (this.#waiters.has(entry.attempt)) return;
-    const place: Place = [RANK[entry.priority], entry.arrivedAt, ++this.#seq];
+    const place: Place = [RANK[entry.priority], entry.arrivedAt + (entry.job ? CALL_AHEAD_MS : 0), ++this.#seq];
     let line = this.#lines.get(entry.tenant);
     if (line === undefined) {
       const { tenant, weight, concurrent } = entry;
       const waiters = new SortedMap<Place, string>(undefined, byPlace);
-      line = { tenant, weight, concurrent, start: this.#virtual, seq: this.#seq, capped: false, waiters, turn: null };
+      const fresh = { start: this.#virtual, seq: this.#seq, capped: false, calls: 0, turn: null };
+      line = { tenant, weight, concurrent, waiters, ...fresh };
       this.#lines.set(tenant, line);
     }
     line.weight = entry.weight;
     line.concurrent = entry.concurrent;
     this.#waiters.set(entry.attempt, { entry, place });
     line.waiters.set(place, entry.attempt);
+    this.#countCall(line, entry, 1);
     this.#place(line);
   }
 
@@ -88,6 +106,7 @@ export class WaitingRoom {
     const line = this.#lines.get(waiter.entry.tenant);
     if (line !== undefined) {
       line.waiters.delete(waiter.place);
+      this.#countCall(line, waiter.entry, -1);
       this.#place(line);
     }
     return true;
@@ -143,19 +162,21 @@ export class WaitingRoom {
   /**
    * Whom a newcomer of this tenant displaces when the room of `max` is full: the newest of the longest line, if the
    * tenant itself is below its equal share; else null. The newcomer is not in line yet. The newest is who stands last:
-   * of the lowest priority, then of the latest arrival. Linear in tenants.
+   * of the lowest priority, then of the latest arrival. Jobs take no place of the room, and none is taken from them.
+   * Linear in tenants, and in the jobs that stand behind the newest.
    */
   displaced(tenant: string, max: number): string | null {
-    const own = this.lengthOf(tenant);
-    const tenants = [...this.#lines.values()].filter((line) => line.waiters.size > 0 && line.tenant !== tenant);
+    const own = this.callsOf(tenant);
+    const tenants = [...this.#lines.values()].filter((line) => line.calls > 0 && line.tenant !== tenant);
     if (own >= max / (tenants.length + 1)) return null;
     const longest = tenants.reduce<Line | null>(
-      (most, line) => (most === null || line.waiters.size > most.waiters.size ? line : most),
+      (most, line) => (most === null || line.calls > most.calls ? line : most),
       null,
     );
-    if (longest === null || longest.waiters.size <= own) return null;
-    const last = longest.waiters.maxKey();
-    return last === undefined ? null : (longest.waiters.get(last) ?? null);
+    if (longest === null || longest.calls <= own) return null;
+    for (const [, attempt] of longest.waiters.entriesReversed())
+      if (this.#waiters.get(attempt)?.entry.job === false) return attempt;
+    return null;
   }
 
   /**
@@ -188,6 +209,12 @@ export class WaitingRoom {
     let oldest: number | null = null;
     for (const { entry } of this.#waiters.values()) oldest = Math.min(oldest ?? entry.arrivedAt, entry.arrivedAt);
     return oldest;
+  }
+
+  #countCall(line: Line, { job }: Entry, by: 1 | -1): void {
+    if (job) return;
+    line.calls += by;
+    this.#calls += by;
   }
 
   #startOf(line: Line): number {

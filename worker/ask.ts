@@ -19,7 +19,7 @@ import {
 import { mediaTypeOf } from "./media.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { fieldRefusal, rulesOf } from "./rules.ts";
-import { type Scan, scanOf } from "./scan/scan.ts";
+import { NoScan, type Scan, scanOf } from "./scan/scan.ts";
 import { type Place, spool } from "./spool.ts";
 
 export interface Ask {
@@ -57,6 +57,8 @@ export interface Asked {
   as: "run" | "read";
   path: string;
   query: string;
+  /** Its body has to outlive the request: a large one is spooled even where no rule asks to see it. */
+  later?: boolean;
 }
 
 export async function parseAsk(request: Request, asked: Asked, place: Place, now: number): Promise<Ask | Refusal> {
@@ -76,13 +78,17 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const scan = isRuled(service) ? scanAs(mediaType) : null;
   const spoolIt = async (incoming: Incoming): Promise<Body | Refusal | null> => {
     if (scan !== null) return spool(incoming, scan, place);
-    const isObject = await incoming.startsAsObject();
+    const isObject = isRuled(service) && (await incoming.startsAsObject());
     if (isRefusal(isObject)) return incoming.stop(isObject);
-    const json = isObject ? scanAs(JSON_TYPE) : null;
+    const json = isObject ? scanAs(JSON_TYPE) : asked.later ? new NoScan() : null;
     return json === null ? null : spool(incoming, json, place);
   };
   const max = service.config.max_body_mb * 1e6;
-  const body = await readBody(request, { max, tenant: asked.tenant, spool: isRuled(service) ? spoolIt : null });
+  const body = await readBody(request, {
+    max,
+    tenant: asked.tenant,
+    spool: isRuled(service) || asked.later ? spoolIt : null,
+  });
   if (isRefusal(body)) return body;
   // No such request can be sent on (Fetch standard): it would look like a failure of the card.
   if (body.kind !== "none" && (request.method === "GET" || request.method === "HEAD")) {

@@ -150,10 +150,12 @@ class CardRun {
   }
 
   async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
-    const { env, ctx, ask, caller, trace, print, replace, base } = this.#running;
-    const nothing = found.length === 0 && !(print.cacheable && whole.status === 200);
+    const { env, ctx, ask, caller, trace, print, replace, base, job } = this.#running;
+    const isKept = print.cacheable || job !== null;
+    const nothing = found.length === 0 && !(isKept && whole.status === 200);
     if (ask.directives.noStore || nothing || whole.status >= 300) return NOTHING_KEPT;
-    const answer = print.cacheable ? { fingerprint: print.key, shared: print.scope === "shared", replace } : null;
+    const own = job === null ? null : { fingerprint: job.keepAs, shared: false, replace: false };
+    const answer = print.cacheable ? { fingerprint: print.key, shared: print.scope === "shared", replace } : own;
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
     const keeping = { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer };
     return keep(env, keeping, plan(keeping, whole, found), whole, found);

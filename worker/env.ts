@@ -2,7 +2,9 @@
  * The boundary to the platform: raw bindings and variables in, a checked Config out. The only reader of variables.
  */
 import { z } from "zod";
+import type { Backlog } from "../durable-objects/backlog.ts";
 import type { Card } from "../durable-objects/card.ts";
+import type { Job } from "../durable-objects/job.ts";
 import type { Pool } from "../durable-objects/pool.ts";
 import type { Tenant } from "../durable-objects/tenant.ts";
 
@@ -13,6 +15,10 @@ export interface Env {
   CARD: DurableObjectNamespace<Card>;
   POOL: DurableObjectNamespace<Pool>;
   TENANT: DurableObjectNamespace<Tenant>;
+  JOB: DurableObjectNamespace<Job>;
+  BACKLOG: DurableObjectNamespace<Backlog>;
+  /** One instance a try of a job. */
+  RUN_JOB: Workflow<RunParams>;
   /** Wrong checksums per client address. */
   GUESSES: RateLimit;
   /** Flood guard before the result cache, per key. */
@@ -24,6 +30,12 @@ export interface Env {
   URL_KEYS?: string;
   ACCESS_CLIENT_ID?: string;
   ACCESS_CLIENT_SECRET?: string;
+}
+
+/** What a Workflow instance is made with. */
+export interface RunParams {
+  job: string;
+  run: number;
 }
 
 const secret = z.string().min(32, "at least 32 characters");

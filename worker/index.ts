@@ -7,6 +7,8 @@ import { renderRefusal } from "./dialects/native.ts";
 import { config, type Env } from "./env.ts";
 import { explainFingerprint } from "./explain.ts";
 import { door } from "./door.ts";
+import { type Asking, cancelJob, createJob, getJob, listJobs } from "./jobs/api.ts";
+import { jobEvents } from "./jobs/events.ts";
 import { operateApp } from "./operate/index.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
 import { getRequest } from "./requests.ts";
@@ -14,9 +16,12 @@ import { deleteResult, getResult } from "./results.ts";
 import { serve } from "./serve.ts";
 import type { App } from "./trace.ts";
 
+export { Backlog } from "../durable-objects/backlog.ts";
 export { Card } from "../durable-objects/card.ts";
+export { Job } from "../durable-objects/job.ts";
 export { Pool } from "../durable-objects/pool.ts";
 export { Tenant } from "../durable-objects/tenant.ts";
+export { RunJob } from "./jobs/run-job.ts";
 
 const app = new Hono<App>();
 
@@ -32,6 +37,16 @@ app.get("/v1/requests/:id", (c) => reply(c, getRequest(c.req.raw, c.env, c.var.t
 app.all("/v1/requests/:id", (c) => only(c, "GET, HEAD"));
 app.post("/v1/fingerprint", (c) => reply(c, explainFingerprint(c.req.raw, c.env, c.var.trace)));
 app.all("/v1/fingerprint", (c) => only(c, "POST"));
+
+app.post("/v1/jobs", (c) => reply(c, createJob(jobAskingOf(c))));
+app.get("/v1/jobs", (c) => reply(c, listJobs(jobAskingOf(c))));
+app.all("/v1/jobs", (c) => only(c, "GET, HEAD, POST"));
+app.get("/v1/jobs/:id", (c) => reply(c, getJob(jobAskingOf(c), c.req.param("id"))));
+app.all("/v1/jobs/:id", (c) => only(c, "GET, HEAD"));
+app.post("/v1/jobs/:id/cancel", (c) => reply(c, cancelJob(jobAskingOf(c), c.req.param("id"))));
+app.all("/v1/jobs/:id/cancel", (c) => only(c, "POST"));
+app.get("/v1/jobs/:id/events", (c) => reply(c, jobEvents(jobAskingOf(c), c.req.param("id"))));
+app.all("/v1/jobs/:id/events", (c) => only(c, "GET, HEAD"));
 
 /** Everything else is a service's route, or nothing. */
 app.all("*", async (c) => {
@@ -64,6 +79,10 @@ function only(c: Context<App>, allow: string): Response {
 /** Our public address: as configured, else the one that the request came to. */
 function base(c: Context<App>): string {
   return config(c.env).publicUrl ?? new URL(c.req.url).origin;
+}
+
+function jobAskingOf(c: Context<App>): Asking {
+  return { request: c.req.raw, env: c.env, ctx: c.executionCtx, trace: c.var.trace, base: base(c) };
 }
 
 function askingOf(c: Context<App, "/v1/results/:id">) {

@@ -124,6 +124,12 @@ function originUrl(origin: string, ask: Ask): string {
 const NOT_SENT =
   /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
 
+/** Of a caller's headers those that may reach an origin at all. */
+export function sendable(headers: Headers): [name: string, value: string][] {
+  const hop = ofOneHop(headers);
+  return [...headers].filter(([name]) => !NOT_SENT.test(name) && !hop.has(name)) as [string, string][];
+}
+
 /** What `Connection` names concerns one hop alone (RFC 9110 7.6.1). */
 function ofOneHop(headers: Headers): Set<string> {
   const names = (headers.get("connection") ?? "").toLowerCase().split(",");
@@ -132,10 +138,7 @@ function ofOneHop(headers: Headers): Set<string> {
 
 function originHeaders(ask: Ask, route: Route, call: Call): Headers {
   const headers = new Headers();
-  const hop = ofOneHop(ask.headers);
-  if (!call.cacheable) {
-    for (const [name, value] of ask.headers) if (!NOT_SENT.test(name) && !hop.has(name)) headers.append(name, value);
-  }
+  if (!call.cacheable) for (const [name, value] of sendable(ask.headers)) headers.append(name, value);
   const contentType = ask.headers.get("content-type");
   if (contentType !== null && ask.body.kind !== "none") headers.set("content-type", contentType);
   if (!headers.has("accept")) headers.set("accept", "*/*");

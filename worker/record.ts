@@ -1,15 +1,19 @@
-/** Notes in the Tenant object what became of a request that took a ticket; nobody waits for it. */
+/** Notes in the Tenant object what became of a request that took a ticket; nobody waits for it. A job notes that itself. */
 import type { Charge, RunState } from "../durable-objects/protocol.ts";
 import { REASONS, type Refusal } from "./refusal.ts";
 import type { Running } from "./run.ts";
 
 export function record(
-  { env, ctx, caller, trace }: Running,
+  { env, ctx, caller, trace, job }: Running,
   state: RunState,
   status: number | null,
   results: string[],
   charge: Charge = "all",
 ): void {
+  if (job !== null) {
+    job.ended({ state, status, results, charge });
+    return;
+  }
   const kept = env.TENANT.getByName(caller.tenant).record(trace.id, state, status, results, charge);
   ctx.waitUntil(
     kept.catch((error: unknown) =>

@@ -5,10 +5,11 @@
  * Up to the first offer nothing outlives the caller: a caller that goes leaves the line by itself. From the offer on
  * the work is held by `waitUntil`, so that the slot is given back and the result kept whatever the caller does.
  */
-import type { Priority } from "../durable-objects/protocol.ts";
+import type { Charge, Priority, RunState } from "../durable-objects/protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
+import type { Grant } from "./lease.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import { tamed } from "./origin.ts";
@@ -36,6 +37,29 @@ export interface Running {
   clientAddress: string | null;
   /** An expired or unwanted stored answer is replaced. */
   replace: boolean;
+  /** Whose work it is when nobody holds the line for it; null: a caller's, who does. */
+  job: JobRun | null;
+}
+
+/** What a job's run is to the job. */
+export interface JobRun {
+  /** Its place in line is that of its making. */
+  arrivedAt: number;
+  /** The key under which its answer is kept where no cache keeps it, so that it is found however the run ends. */
+  keepAs: string;
+  /** Cards that have failed it before. */
+  avoid: string[];
+  /** A card runs it. */
+  started(grant: Grant): void;
+  /** What became of this run; the last word counts. */
+  ended(end: RunEnd): void;
+}
+
+export interface RunEnd {
+  state: RunState;
+  status: number | null;
+  results: string[];
+  charge: Charge;
 }
 
 export interface Answer {
@@ -51,7 +75,7 @@ export interface Answer {
 export async function run(running: Running): Promise<Answer | Refusal> {
   const { env, ctx, trace, ask, print } = running;
   const queuedAt = Date.now();
-  const line = new Line(env, ask.service.id, entryOf(running, queuedAt), {
+  const line = new Line(env, ask.service.id, entryOf(running, running.job?.arrivedAt ?? queuedAt), {
     provision: () => provision(env, ask.service.id),
     later: (work) => ctx.waitUntil(work),
   });
@@ -75,7 +99,7 @@ export async function run(running: Running): Promise<Answer | Refusal> {
   }
 }
 
-function entryOf({ trace, caller, ask, print, priority }: Running, arrivedAt: number) {
+function entryOf({ trace, caller, ask, print, priority, job }: Running, arrivedAt: number) {
   return {
     attempt: newAttempt(),
     request: trace.id,
@@ -87,8 +111,9 @@ function entryOf({ trace, caller, ask, print, priority }: Running, arrivedAt: nu
     arrivedAt,
     deadlineAt: ask.deadlineAt,
     fingerprint: print.cacheable ? print.key : null,
-    avoid: [],
+    avoid: job?.avoid ?? [],
     again: false,
+    job: job !== null,
     version: ask.service.version,
   };
 }

@@ -77,6 +77,7 @@ async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Re
     base,
     clientAddress: address,
     replace,
+    job: null,
   });
   return isRefusal(answer) ? answer : render(serving, ask, answer);
 }

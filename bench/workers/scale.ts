@@ -227,6 +227,7 @@ function entryOf(attempt: string, tenant: string): Entry {
     fingerprint: null,
     avoid: [],
     again: false,
+    job: false,
     version: 1,
   };
 }

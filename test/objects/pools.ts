@@ -74,6 +74,7 @@ function entry(more: Partial<Entry> = {}): Entry {
     fingerprint: null,
     avoid: [],
     again: false,
+    job: false,
     version: 1,
     ...more,
   };

@@ -13,7 +13,7 @@ export function entryOf(attempt: string, tenant: string, more: Partial<Entry> = 
     fingerprint: null,
     avoid: [],
   };
-  return { attempt, tenant, ...limits, ...asked, again: false, version: 1, ...more };
+  return { attempt, tenant, ...limits, ...asked, again: false, job: false, version: 1, ...more };
 }
 
 const rank = ({ priority }: Entry) => RANKS.indexOf(priority);

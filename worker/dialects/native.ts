@@ -3,14 +3,13 @@ import { message } from "../messages.ts";
 import { REASONS, type Refusal, retryAfterSeconds } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 
-/** A refusal as an HTTP answer. With Accept: application/problem+json the members of RFC 9457 stand beside `error`. */
-export function renderRefusal(refusal: Refusal, trace: Trace): Response {
-  const { status, code, type, retryable } = REASONS[refusal.reason];
-  const text = message(refusal, trace.language);
-  const error = {
+/** The canonical error's members. */
+export function errorObject(refusal: Refusal, trace: Trace) {
+  const { code, type, retryable } = REASONS[refusal.reason];
+  return {
     code,
     type,
-    message: text,
+    message: message(refusal, trace.language),
     param: refusal.param,
     reason: refusal.reason,
     retryable,
@@ -18,6 +17,12 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
     request_id: trace.id,
     timestamp: new Date().toISOString().replace(/\.\d+Z$/, "Z"),
   };
+}
+
+/** A refusal as an HTTP answer. With Accept: application/problem+json the members of RFC 9457 stand beside `error`. */
+export function renderRefusal(refusal: Refusal, trace: Trace): Response {
+  const { status, code } = REASONS[refusal.reason];
+  const error = errorObject(refusal, trace);
   const headers = new Headers(refusal.headers);
   headers.set("content-type", trace.problem ? "application/problem+json" : "application/json");
   headers.set("content-language", trace.language);
@@ -31,7 +36,7 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
         type: `urn:portico:error:${refusal.reason}`,
         title: code,
         status,
-        detail: text,
+        detail: error.message,
         instance: `urn:portico:request:${trace.id}`,
       }
     : {};

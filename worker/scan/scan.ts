@@ -26,3 +26,15 @@ export function scanOf(mediaType: string | null, contentType: string, rules: Rul
   if (mediaType === MULTIPART) return new MultipartScan(rules, contentType);
   return mediaType === URLENCODED ? new UrlencodedScan(rules, contentType) : null;
 }
+
+/** Of a body that no rule asks about. */
+export class NoScan implements Scan {
+  readonly failed = false;
+  readonly kept = {};
+
+  async push(): Promise<void> {}
+
+  async end(): Promise<null> {
+    return null;
+  }
+}

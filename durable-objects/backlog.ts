@@ -1,0 +1,308 @@
+/**
+ * The Backlog: which jobs a tenant has, and whose turn it is. Jobs that wait sleep here as rows, in order; only as many
+ * as the tenant may run, and a few more, are started: each as a Workflow instance that stands in the Pool's line. A job
+ * whose Workflow is not heard of any more is started again under a higher number, which shuts the earlier one out.
+ *
+ * A job here is
+ *   reserved   admitted, its Job object is being made; forgotten when nobody says in RESERVED_MS that it stands
+ *   asleep     waits for its turn, or for the time of its retry
+ *   started    a Workflow instance runs it
+ *   over       ended; listed until its time is over
+ *
+ * Kept here: the bound of waiting jobs, the order within tenant and service, and that nothing handed in is lost.
+ */
+import { DurableObject } from "cloudflare:workers";
+import type {
+  BacklogLimits,
+  BatchView,
+  JobRights,
+  JobStatus,
+  Listed,
+  ListQuery,
+  NewJob,
+  Reserved,
+} from "./job-protocol.ts";
+import { isOver, JOB_STATUSES } from "./job-protocol.ts";
+
+/** Started jobs beyond what the tenant may run: they stand in the Pool's line, so that no slot waits for a start. */
+const AHEAD = 8;
+/** Started jobs of one service at the most. */
+const STARTED_MAX = 500;
+/** A submission that has not said so long that its jobs stand was cut off. */
+const RESERVED_MS = 60_000;
+/** A started job that nobody has worked on for so long is started again: its Workflow asks more often than that. */
+const LOST_MS = 30_000;
+/** How often started jobs are looked after, and how many at once. */
+const LOOK_EVERY_MS = 10_000;
+const LOOKED_AT_ONCE = 50;
+/** Rows removed in one sweep. */
+const SWEPT_AT_ONCE = 1_000;
+
+const RANK = { high: 0, normal: 1, low: 2 } as const;
+
+interface BacklogEnv {
+  JOB: { getByName(name: string): JobRights };
+  RUN_JOB: { create(options: { id: string; params: { job: string; run: number } }): Promise<unknown> };
+}
+
+type Row = { id: string; service: string; run: number; state: string; status: JobStatus; started_at: number | null };
+
+export class Backlog extends DurableObject<BacklogEnv> {
+  readonly #sql: SqlStorage;
+  #pumping = false;
+  #pumpAgain = false;
+
+  constructor(ctx: DurableObjectState, env: BacklogEnv) {
+    super(ctx, env);
+    this.#sql = ctx.storage.sql;
+    this.#sql.exec(`
+      CREATE TABLE IF NOT EXISTS jobs (
+        place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, service TEXT NOT NULL, rank INTEGER NOT NULL,
+        state TEXT NOT NULL, status TEXT NOT NULL, run INTEGER NOT NULL, batch TEXT, created_at INTEGER NOT NULL,
+        reserved_at INTEGER NOT NULL, started_at INTEGER, not_before INTEGER, deadline_at INTEGER, over_at INTEGER,
+        keep_ms INTEGER NOT NULL
+      );
+      CREATE INDEX IF NOT EXISTS jobs_turn ON jobs (service, state, rank, created_at, place);
+      CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, status);
+      CREATE INDEX IF NOT EXISTS jobs_batch ON jobs (batch);
+      CREATE TABLE IF NOT EXISTS batches (id TEXT PRIMARY KEY, created_at INTEGER NOT NULL, over_at INTEGER);
+      CREATE TABLE IF NOT EXISTS services (id TEXT PRIMARY KEY, concurrent INTEGER NOT NULL);
+    `);
+  }
+
+  /** Room for these jobs, all of them or none; they stand when `stand` says so. */
+  async reserve(jobs: NewJob[], batch: string | null, limits: BacklogLimits): Promise<Reserved> {
+    const now = Date.now();
+    const fresh = jobs.filter(({ id }) => this.#row(id) === null);
+    const waiting = this.#count("state IN ('reserved', 'asleep', 'started') AND status = 'queued'");
+    if (waiting + fresh.length > limits.waiting) return { ok: false, waiting, max: limits.waiting };
+    for (const [service, concurrent] of Object.entries(limits.concurrent)) {
+      const values = [service, concurrent];
+      this.#sql.exec("INSERT OR REPLACE INTO services (id, concurrent) VALUES (?, ?)", ...values);
+    }
+    for (const { id, service, priority, createdAt, startDeadlineAt, keepMs } of fresh) {
+      const values = [id, service, RANK[priority], batch, createdAt, now, startDeadlineAt, keepMs];
+      this.#sql.exec(
+        `INSERT INTO jobs (id, service, rank, state, status, run, batch, created_at, reserved_at, deadline_at, keep_ms)
+         VALUES (?, ?, ?, 'reserved', 'queued', 0, ?, ?, ?, ?, ?)`,
+        ...values,
+      );
+    }
+    if (batch !== null) this.#sql.exec("INSERT OR IGNORE INTO batches (id, created_at) VALUES (?, ?)", batch, now);
+    await this.#wakeBy(now + RESERVED_MS);
+    return { ok: true };
+  }
+
+  /** Their Job objects are made: from here on they are run, whatever happens. */
+  async stand(ids: string[]): Promise<void> {
+    for (const id of ids) this.#sql.exec("UPDATE jobs SET state = 'asleep' WHERE id = ? AND state = 'reserved'", id);
+    await this.#wakeBy(Date.now() + LOOK_EVERY_MS);
+    this.ctx.waitUntil(this.#pump());
+  }
+
+  /** They did not come to be. */
+  async release(ids: string[]): Promise<void> {
+    for (const id of ids) this.#sql.exec("DELETE FROM jobs WHERE id = ? AND state = 'reserved'", id);
+  }
+
+  /** A Job tells what became of it. */
+  async changed(id: string, status: JobStatus): Promise<void> {
+    const row = this.#row(id);
+    if (row === null || row.state === "over") return;
+    if (!isOver(status)) {
+      this.#sql.exec("UPDATE jobs SET status = ? WHERE id = ?", status, id);
+      return;
+    }
+    const now = Date.now();
+    this.#sql.exec("UPDATE jobs SET status = ?, state = 'over', over_at = ? WHERE id = ?", status, now, id);
+    await this.#wakeBy(now + LOOK_EVERY_MS);
+    this.ctx.waitUntil(this.#pump());
+  }
+
+  /** Its run came to nothing, and the next is due at this time: it sleeps until then. */
+  async retry(id: string, run: number, at: number): Promise<void> {
+    const query = "UPDATE jobs SET state = 'asleep', not_before = ? WHERE id = ? AND state = 'started' AND run = ?";
+    this.#sql.exec(query, at, id, run);
+    await this.#wakeBy(at);
+    this.ctx.waitUntil(this.#pump());
+  }
+
+  async place(id: string): Promise<{ ahead: number; concurrent: number }> {
+    const row = this.#row(id);
+    const concurrent = this.#concurrentOf(row?.service ?? "");
+    if (row === null || row.state !== "asleep") return { ahead: 0, concurrent };
+    const ahead = this.#sql.exec<{ n: number }>(
+      `SELECT count(*) AS n FROM jobs AS other, (SELECT rank, created_at, place FROM jobs WHERE id = ?) AS own
+       WHERE other.service = ? AND other.state = 'asleep'
+       AND (other.rank, other.created_at, other.place) < (own.rank, own.created_at, own.place)`,
+      id,
+      row.service,
+    );
+    return { ahead: ahead.one().n, concurrent };
+  }
+
+  /** The latest first. */
+  async list({ status, service, before, limit }: ListQuery): Promise<Listed[]> {
+    const rows = this.#sql.exec<{ id: string; service: string; status: JobStatus; place: number }>(
+      `SELECT id, service, status, place FROM jobs WHERE state <> 'reserved' AND place < ?
+       AND (? IS NULL OR status = ?) AND (? IS NULL OR service = ?) ORDER BY place DESC LIMIT ?`,
+      before ?? Number.MAX_SAFE_INTEGER,
+      status,
+      status,
+      service,
+      service,
+      limit,
+    );
+    return [...rows];
+  }
+
+  async batch(id: string): Promise<BatchView | null> {
+    const found = this.#sql
+      .exec<{ created_at: number; over_at: number | null }>("SELECT created_at, over_at FROM batches WHERE id = ?", id)
+      .toArray()[0];
+    if (found === undefined) return null;
+    const counts = Object.fromEntries(JOB_STATUSES.map((status) => [status, 0])) as Record<JobStatus, number>;
+    const jobs: string[] = [];
+    const rows = this.#sql.exec<{ id: string; status: JobStatus; state: string }>(
+      "SELECT id, status, state FROM jobs WHERE batch = ? ORDER BY place",
+      id,
+    );
+    for (const row of rows) {
+      if (row.state === "reserved") return null;
+      counts[row.status]++;
+      jobs.push(row.id);
+    }
+    return jobs.length === 0 ? null : { id, createdAt: found.created_at, finishedAt: found.over_at, counts, jobs };
+  }
+
+  override async alarm(): Promise<void> {
+    const now = Date.now();
+    this.#sql.exec("DELETE FROM jobs WHERE state = 'reserved' AND reserved_at < ?", now - RESERVED_MS);
+    await this.#lookAfter(now);
+    await this.#expire(now);
+    const old = "SELECT id FROM jobs WHERE state = 'over' AND over_at + keep_ms < ? LIMIT ?";
+    this.#sql.exec(`DELETE FROM jobs WHERE id IN (${old})`, now, SWEPT_AT_ONCE);
+    this.#sql.exec("DELETE FROM batches WHERE id NOT IN (SELECT batch FROM jobs WHERE batch IS NOT NULL)");
+    await this.#pump();
+    const isBusy = this.#count("state IN ('reserved', 'asleep', 'started')") > 0;
+    if (isBusy)
+      await this.#wakeBy(Math.min(now + LOOK_EVERY_MS, Math.max(now, this.#nextDue() ?? Number.POSITIVE_INFINITY)));
+    else if (this.#count("1") > 0) await this.#wakeBy(now + 3_600_000);
+  }
+
+  // Private
+
+  #row(id: string): Row | null {
+    const query = "SELECT id, service, run, state, status, started_at FROM jobs WHERE id = ?";
+    return this.#sql.exec<Row>(query, id).toArray()[0] ?? null;
+  }
+
+  #count(where: string): number {
+    return this.#sql.exec<{ n: number }>(`SELECT count(*) AS n FROM jobs WHERE ${where}`).one().n;
+  }
+
+  #concurrentOf(service: string): number {
+    const query = "SELECT concurrent FROM services WHERE id = ?";
+    return this.#sql.exec<{ concurrent: number }>(query, service).toArray()[0]?.concurrent ?? 1;
+  }
+
+  /** When the next retry or start deadline of a sleeping job is due. */
+  #nextDue(): number | null {
+    const query = `SELECT min(min(coalesce(not_before, deadline_at), coalesce(deadline_at, not_before))) AS at FROM jobs
+     WHERE state = 'asleep' AND (not_before IS NOT NULL OR deadline_at IS NOT NULL)`;
+    return this.#sql.exec<{ at: number | null }>(query).one().at;
+  }
+
+  /** Those asleep that had to be started by now have failed. */
+  async #expire(now: number): Promise<void> {
+    const query = "SELECT id FROM jobs WHERE state = 'asleep' AND deadline_at <= ? AND status = 'queued' LIMIT ?";
+    const late = this.#sql.exec<{ id: string }>(query, now, LOOKED_AT_ONCE).toArray();
+    await Promise.all(
+      late.map(({ id }) =>
+        this.env.JOB.getByName(id)
+          .late()
+          .catch((error: unknown) =>
+            console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) })),
+          ),
+      ),
+    );
+  }
+
+  /** Starts whose turn it is, one pass at a time. */
+  async #pump(): Promise<void> {
+    this.#pumpAgain = true;
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      while (this.#pumpAgain) {
+        this.#pumpAgain = false;
+        await Promise.all(this.#due(Date.now()).map((row) => this.#start(row)));
+      }
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  /** Those that may start, in their order: marked as started, so that no other pass starts them too. */
+  #due(now: number): Row[] {
+    const due: Row[] = [];
+    const services = this.#sql.exec<{ service: string }>("SELECT DISTINCT service FROM jobs WHERE state = 'asleep'");
+    for (const { service } of services.toArray()) {
+      const started = this.#sql
+        .exec<{ n: number }>("SELECT count(*) AS n FROM jobs WHERE service = ? AND state = 'started'", service)
+        .one().n;
+      const room = Math.min(STARTED_MAX, this.#concurrentOf(service) + AHEAD) - started;
+      if (room <= 0) continue;
+      const rows = this.#sql.exec<Row>(
+        `SELECT id, service, run, state, status, started_at FROM jobs
+         WHERE service = ? AND state = 'asleep' AND (not_before IS NULL OR not_before <= ?)
+         ORDER BY rank, created_at, place LIMIT ?`,
+        service,
+        now,
+        room,
+      );
+      due.push(...rows.toArray());
+    }
+    const query = "UPDATE jobs SET state = 'started', run = run + 1, started_at = ?, not_before = NULL WHERE id = ?";
+    for (const { id } of due) this.#sql.exec(query, now, id);
+    return due;
+  }
+
+  async #start({ id, run }: Row): Promise<void> {
+    const next = run + 1;
+    try {
+      await this.env.RUN_JOB.create({ id: `${id}-${next}`, params: { job: id, run: next } });
+    } catch (error) {
+      // It exists when a start is repeated; one that really failed is found lost, and started again.
+      console.warn(JSON.stringify({ event: "job_not_started", job: id, run: next, error: String(error) }));
+    }
+  }
+
+  /** Starts again those that nobody works on any more. */
+  async #lookAfter(now: number): Promise<void> {
+    const query =
+      "SELECT id, service, run, state, status, started_at FROM jobs WHERE state = 'started' AND started_at < ?";
+    const rows = this.#sql.exec<Row>(query, now - LOST_MS).toArray();
+    for (let i = 0; i < rows.length; i += LOOKED_AT_ONCE)
+      await Promise.all(rows.slice(i, i + LOOKED_AT_ONCE).map((row) => this.#look(row)));
+  }
+
+  async #look({ id, run }: Row): Promise<void> {
+    try {
+      const pulse = await this.env.JOB.getByName(id).pulse();
+      if (pulse === null) this.#sql.exec("DELETE FROM jobs WHERE id = ? AND run = ?", id, run);
+      else if (isOver(pulse.status)) await this.changed(id, pulse.status);
+      else if (pulse.idleMs > LOST_MS)
+        this.#sql.exec("UPDATE jobs SET state = 'asleep' WHERE id = ? AND state = 'started' AND run = ?", id, run);
+    } catch (error) {
+      // Looked at again next time.
+      console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) }));
+    }
+  }
+
+  /** An alarm by then, or earlier. */
+  async #wakeBy(at: number): Promise<void> {
+    const set = await this.ctx.storage.getAlarm();
+    if (set === null || set > at) await this.ctx.storage.setAlarm(at);
+  }
+}

@@ -1,0 +1,280 @@
+/**
+ * The Job: one job's truth. What it is (its spec), what became of it (job-state.ts), its events, and those who follow
+ * it. It is told what happens by the Workflow that runs it and by its tenant, and tells its Backlog of every new state;
+ * what it could not tell it tells later, by its alarm. After its time it forgets itself.
+ *
+ * Kept here: invariant 8 of DESIGN.md, and that a job ends exactly once.
+ */
+import { DurableObject } from "cloudflare:workers";
+import type { BacklogRights, Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome } from "./job-protocol.ts";
+import { isOver } from "./job-protocol.ts";
+import * as core from "./job-state.ts";
+import type { Outlook } from "./protocol.ts";
+
+/** Events kept for those who come back; the last ones always. */
+const EVENTS_MAX = 500;
+/** Longest that one call waits for something new. */
+const WAIT_MS_MAX = 30_000;
+/** While somebody follows a job in line, its place is asked for this often. */
+const PLACE_EVERY_MS = 1_000;
+/** What could not be told is told again after so long. */
+const TELL_AGAIN_MS = 5_000;
+
+interface JobEnv {
+  BACKLOG: { getByName(name: string): BacklogRights };
+  POOL: { getByName(name: string): { outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> } };
+}
+
+export class Job extends DurableObject<JobEnv> {
+  readonly #startedAt = Date.now();
+  #spec: JobSpec | null;
+  #state: JobState;
+  /** What its Backlog knows of it. */
+  #told: JobStatus | null;
+  /** When its Workflow was heard last. */
+  #heardAt: number | null = null;
+  /** Who waits for something new. */
+  readonly #waiters = new Set<() => void>();
+  #followers = 0;
+  #placing = false;
+
+  constructor(ctx: DurableObjectState, env: JobEnv) {
+    super(ctx, env);
+    this.#spec = ctx.storage.kv.get<JobSpec>("spec") ?? null;
+    this.#state = ctx.storage.kv.get<JobState>("state") ?? core.NEW;
+    this.#told = ctx.storage.kv.get<JobStatus>("told") ?? null;
+    ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
+  }
+
+  /** Twice is once. */
+  async create(spec: JobSpec): Promise<void> {
+    if (this.#spec !== null) return;
+    this.#spec = spec;
+    this.#told = "queued";
+    this.ctx.storage.kv.put("spec", spec);
+    this.ctx.storage.kv.put("told", "queued");
+    this.#keep({ state: { ...core.NEW, seq: 1 }, events: [firstEvent()] });
+  }
+
+  /** It never came to be: its submission was refused after all. */
+  async discard(): Promise<void> {
+    await this.#forget();
+  }
+
+  /** Null: there is no such job (any more), or it is another tenant's. */
+  async view(tenant: string): Promise<JobView | null> {
+    const spec = this.#spec;
+    if (spec === null || spec.tenant !== tenant) return null;
+    const { webhook: _webhook, headers: _headers, input: _input, ...shown } = spec;
+    const outlook = isOver(this.#state.status) ? null : await this.#outlook(spec);
+    const waiting = this.#state.status === "queued" ? (outlook?.waiting ?? null) : null;
+    return { spec: shown, state: this.#state, waiting, serviceMs: outlook?.serviceMs ?? null };
+  }
+
+  /** What was handed in, for the webhook at its end. */
+  async webhook(): Promise<JobSpec["webhook"]> {
+    return this.#spec?.webhook ?? null;
+  }
+
+  /** Waits until its status is another than this, for `ms` at most. */
+  async changed(status: JobStatus, ms: number): Promise<void> {
+    await this.#until(() => this.#state.status !== status, ms);
+  }
+
+  /** Events after this one, oldest first; waits for one, for `ms` at most. */
+  async events(after: number, ms: number): Promise<JobEvent[]> {
+    this.#followers++;
+    try {
+      void this.#watchPlace();
+      await this.#until(() => this.#state.seq > after || isOver(this.#state.status), ms);
+    } finally {
+      this.#followers--;
+    }
+    const rows = this.ctx.storage.sql.exec<{ event: string }>(
+      "SELECT event FROM events WHERE id > ? ORDER BY id LIMIT ?",
+      after,
+      EVENTS_MAX,
+    );
+    return Array.from(rows, ({ event }) => JSON.parse(event) as JobEvent);
+  }
+
+  // ------------------------------------------------------------------------------------ by the Workflow that runs it
+
+  /** This instance runs it now; one with a lower number may write no more. */
+  async begin(run: number): Promise<Begun> {
+    const state = core.begin(this.#state, run);
+    if (this.#spec === null || state === null) return { over: true };
+    this.#heardAt = Date.now();
+    this.#keep({ state, events: [] });
+    const { attempts, startedAt } = state;
+    const failed = attempts.flatMap(({ card, error }) => (card === null || error === null ? [] : [card]));
+    return { over: false, spec: this.#spec, attempts: attempts.length, failed, startedAt };
+  }
+
+  async started(run: number, card: string): Promise<void> {
+    this.#heardAt = Date.now();
+    this.#keep(core.started(this.#state, run, card, Date.now()));
+  }
+
+  /** True while somebody follows it. */
+  async progressed(run: number, progress: number): Promise<boolean> {
+    this.#heardAt = Date.now();
+    this.#keep(core.progressed(this.#state, run, progress));
+    return this.#followers > 0;
+  }
+
+  /** False: the job is over otherwise, or another instance runs it: what came of this run is nobody's. */
+  async finish(run: number, outcome: Outcome): Promise<boolean> {
+    this.#heardAt = Date.now();
+    const step = core.finish(this.#state, run, outcome, Date.now());
+    if (step === null)
+      return run === this.#state.run && this.#state.status === "succeeded" && outcome.kind === "succeeded";
+    this.#keep(step);
+    return true;
+  }
+
+  /** Waits until this run is to end before its time (canceled, or taken over), for `ms` at most; whether it is. */
+  async stopped(run: number, ms: number): Promise<{ stopped: boolean; canceled: boolean }> {
+    const isStopped = (): boolean => isOver(this.#state.status) || this.#state.run !== run;
+    this.#heardAt = Date.now();
+    await this.#until(isStopped, ms);
+    this.#heardAt = Date.now();
+    return { stopped: isStopped(), canceled: this.#state.status === "canceled" };
+  }
+
+  // ------------------------------------------------------------------------------------------- by its tenant and Backlog
+
+  /** What it was before; null: no such job. */
+  async cancel(tenant: string): Promise<JobStatus | null> {
+    if (this.#spec === null || this.#spec.tenant !== tenant) return null;
+    const before = this.#state.status;
+    this.#keep(core.cancel(this.#state, Date.now()));
+    return before;
+  }
+
+  /** It had to be started by now; one that has run once is not late. */
+  async late(): Promise<void> {
+    const { startedAt, run } = this.#state;
+    if (this.#spec === null || startedAt !== null) return;
+    this.#keep(core.finish(this.#state, run, core.lateStart(this.#spec, Date.now()), Date.now()));
+  }
+
+  /** Whether somebody works on it, for a Backlog that looks after those it has started. */
+  async pulse(): Promise<{ status: JobStatus; idleMs: number; run: number } | null> {
+    if (this.#spec === null) return null;
+    const { status, run } = this.#state;
+    const idleMs = this.#heardAt === null ? Date.now() - this.#startedAt : Date.now() - this.#heardAt;
+    return { status, idleMs: Math.max(0, idleMs), run };
+  }
+
+  override async alarm(): Promise<void> {
+    const { finishedAt } = this.#state;
+    if (this.#spec === null) return;
+    if (finishedAt !== null && this.#told === this.#state.status && Date.now() >= finishedAt + this.#spec.keepMs) {
+      await this.#forget();
+      return;
+    }
+    await this.#tell();
+  }
+
+  // Private
+
+  /** Stores a change and wakes who waits for one. */
+  #keep(change: core.Step): void {
+    if (change === null) return;
+    this.#state = change.state;
+    this.ctx.storage.kv.put("state", change.state);
+    for (const event of change.events) {
+      const values = [event.id, JSON.stringify(event)];
+      this.ctx.storage.sql.exec("INSERT OR REPLACE INTO events (id, event) VALUES (?, ?)", ...values);
+    }
+    this.ctx.storage.sql.exec("DELETE FROM events WHERE id <= ?", change.state.seq - EVENTS_MAX);
+    for (const wake of this.#waiters) wake();
+    if (this.#told !== this.#state.status) this.ctx.waitUntil(this.#tell());
+  }
+
+  /** Tells the Backlog what became of the job; the alarm sees to it that it hears it in the end. */
+  async #tell(): Promise<void> {
+    const spec = this.#spec;
+    if (spec === null) return;
+    const { status, finishedAt } = this.#state;
+    if (this.#told !== status) {
+      await this.ctx.storage.setAlarm(Date.now() + TELL_AGAIN_MS);
+      try {
+        await this.env.BACKLOG.getByName(spec.tenant).changed(spec.id, status);
+      } catch (error) {
+        console.warn(JSON.stringify({ event: "backlog_silent", job: spec.id, error: String(error) }));
+        return;
+      }
+      // It may have gone on while it was told.
+      if (this.#state.status !== status) return;
+      this.#told = status;
+      this.ctx.storage.kv.put("told", status);
+    }
+    if (finishedAt === null) await this.ctx.storage.deleteAlarm();
+    else await this.ctx.storage.setAlarm(finishedAt + spec.keepMs);
+  }
+
+  /** Resolves when the condition holds, or at the limit. */
+  async #until(holds: () => boolean, ms: number): Promise<void> {
+    if (holds()) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const look = (): void => {
+      if (holds()) resolve();
+    };
+    this.#waiters.add(look);
+    const timer = setTimeout(resolve, Math.min(WAIT_MS_MAX, Math.max(0, ms)));
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiters.delete(look);
+    }
+  }
+
+  /** One look a second for all who follow, while it is in line. */
+  async #watchPlace(): Promise<void> {
+    if (this.#placing) return;
+    this.#placing = true;
+    try {
+      let last: number | null = null;
+      while (this.#followers > 0 && this.#spec !== null && this.#state.status === "queued") {
+        const position = (await this.#outlook(this.#spec)).waiting?.position ?? null;
+        if (position !== null && position !== last) this.#keep(core.moved(this.#state, position));
+        last = position;
+        await scheduler.wait(PLACE_EVERY_MS);
+      }
+    } finally {
+      this.#placing = false;
+    }
+  }
+
+  /** What the Pool expects for it; one that sleeps in the Backlog stands behind those of its tenant that do not. */
+  async #outlook({ id, tenant, service }: JobSpec): Promise<Outlook> {
+    try {
+      const { ahead, concurrent } = await this.env.BACKLOG.getByName(tenant).place(id);
+      const outlook = await this.env.POOL.getByName(service).outlook(id, tenant, concurrent);
+      if (outlook.waiting === null || ahead === 0) return outlook;
+      const { on, position, startMs } = outlook.waiting;
+      const start = startMs === null || outlook.slotMs === null ? null : startMs + ahead * outlook.slotMs;
+      return { ...outlook, waiting: { on, position: (position ?? 1) + ahead, startMs: start } };
+    } catch (error) {
+      console.warn(JSON.stringify({ event: "outlook_missed", job: id, error: String(error) }));
+      return { waiting: null, serviceMs: null, slotMs: null };
+    }
+  }
+
+  async #forget(): Promise<void> {
+    this.#spec = null;
+    this.#state = core.NEW;
+    this.#told = null;
+    await this.ctx.storage.deleteAlarm();
+    await this.ctx.storage.deleteAll();
+    this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
+    for (const wake of this.#waiters) wake();
+  }
+}
+
+function firstEvent(): JobEvent {
+  return { id: 1, type: "state", status: "queued", progress: null, position: null };
+}

@@ -1,0 +1,157 @@
+/** Jobs over sockets: handed in, looked at, listed, canceled, followed. */
+import { setTimeout as delay } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { doorway, errorOf, expectOk, picture, refusalOf, targetOf } from "../contract/doorway.ts";
+import { type JobShown, over, show, submitted } from "./shown.ts";
+
+const door = doorway({ speed: 1 });
+
+test("a job is taken at once, and done when a card is free", async () => {
+  const answer = await door.ask("/v1/jobs", { json: { service: "portrait", input: picture() } });
+  expect(answer.status, answer.text).toBe(202);
+  const { id, status } = JSON.parse(answer.text) as JobShown;
+  expect(answer.header("location")).toBe(`/v1/jobs/${id}`);
+  expect(Number(answer.header("retry-after"))).toBeGreaterThan(0);
+  expect(id).toMatch(/^job_[0-9A-Za-z]+$/);
+  expect(status).toBe("queued");
+  const job = await over(door, id);
+  expect(job).toMatchObject({ id, service: "portrait", status: "succeeded", attempts: 1, progress: 1, error: null });
+  expect(job.queue_position).toBeNull();
+  expect(job.waiting_on).toBeNull();
+  for (const at of [job.created_at, job.started_at, job.finished_at]) expect(at).toMatch(/^\d{4}-\d\d-\d\dT.*Z$/);
+  const [result] = job.results;
+  expect(result).toMatchObject({ content_type: "image/png" });
+  const png = expectOk(await door.ask(targetOf(result?.url ?? ""), { key: null }));
+  expect(png.body.byteLength).toBe(result?.bytes);
+  const output = job.output as Record<string, unknown>;
+  expect(output["images"]).toBeUndefined();
+  expect(output["info"]).toBeTypeOf("string");
+});
+
+test("a sound is a job too", async () => {
+  const id = await submitted(door, { service: "cosyvoice2", input: { text: "Good evening." } });
+  const job = await over(door, id);
+  expect(job).toMatchObject({ status: "succeeded", output: null });
+  expect(job.results[0]?.content_type).toMatch(/^audio\//);
+});
+
+test("the answer is held until the state changes", async () => {
+  const id = await submitted(door, { service: "portrait", input: picture({ steps: 60, width: 512, height: 512 }) });
+  const from = Date.now();
+  let job = await show(door, id, "?wait=20");
+  while (job.status !== "succeeded") job = await show(door, id, "?wait=20");
+  expect(Date.now() - from).toBeLessThan(15_000);
+  expect(refusalOf(await door.ask(`/v1/jobs/${id}?wait=31`))).toBe(
+    "400 invalid_request invalid_request_error invalid_field",
+  );
+});
+
+test("what is wrong with a job is said before it is taken", async () => {
+  const refused = async (json: unknown): Promise<string> => {
+    const answer = await door.ask("/v1/jobs", { json });
+    const { reason, param } = errorOf(answer);
+    return `${answer.status} ${reason} ${param}`;
+  };
+  expect(await refused({ service: "portrait" })).toBe("400 invalid_field input");
+  expect(await refused({ service: "portrait", input: picture({ width: 4096 }) })).toBe("400 invalid_field input.width");
+  expect(await refused({ service: "portrait", input: picture(), tenant: "ten_x" })).toBe("400 invalid_field tenant");
+  expect(await refused({ service: "portrait", input: picture(), priority: "urgent" })).toBe(
+    "400 invalid_field priority",
+  );
+  expect(await refused({ service: "nothing", input: {} })).toBe("404 not_found null");
+  expect(await refused({ service: "portrait", path: "options", input: {} })).toBe("404 not_found null");
+  expect(await refused({ service: "portrait", path: "sd-models", input: {} })).toMatch(
+    /^(400 invalid_field path|405 )/,
+  );
+  const bad = { service: "portrait", input: picture(), webhook: { url: "http://10.0.0.1/" } };
+  expect(await refused(bad)).toBe("400 invalid_field webhook.url");
+});
+
+test("a job can be canceled while it waits and while it runs, and only once", async () => {
+  const key = await door.key({ limits: { concurrent: 1 } });
+  const slow = picture({ steps: 100, width: 768, height: 768 });
+  const running = await submitted(door, { service: "portrait", input: slow }, key);
+  for (let i = 0; (await show(door, running, "?wait=5", key)).status !== "running"; i++) expect(i).toBeLessThan(10);
+  const waiting = await submitted(door, { service: "portrait", input: picture() }, key);
+  for (const id of [waiting, running]) {
+    const answer = expectOk(await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST", key }));
+    expect(JSON.parse(answer.text)).toMatchObject({ id, status: "canceled" });
+    expect(refusalOf(await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST", key }))).toBe(
+      "409 conflict invalid_request_error job_finished",
+    );
+  }
+  await delay(300);
+  for (const id of [waiting, running]) expect(await show(door, id, "", key)).toMatchObject({ status: "canceled" });
+});
+
+test("another tenant's job is not found, whatever is asked of it", async () => {
+  const id = await submitted(door, { service: "portrait", input: picture() });
+  const stranger = await door.key();
+  for (const [method, path] of [
+    ["GET", ""],
+    ["GET", "/events"],
+    ["POST", "/cancel"],
+  ]) {
+    const answer = await door.ask(`/v1/jobs/${id}${path}`, { method: method ?? "GET", key: stranger });
+    expect(refusalOf(answer)).toBe("404 not_found not_found not_found");
+  }
+  expect(refusalOf(await door.ask("/v1/jobs/job_nothing"))).toBe("404 not_found not_found not_found");
+});
+
+test("the list shows the latest first, by state and service, and goes on where it stopped", async () => {
+  const key = await door.key();
+  const ids: string[] = [];
+  for (let i = 0; i < 5; i++) ids.push(await submitted(door, { service: "portrait", input: picture() }, key));
+  for (const id of ids) await over(door, id, key);
+  const page = async (query: string) =>
+    JSON.parse(expectOk(await door.ask(`/v1/jobs${query}`, { key })).text) as {
+      data: JobShown[];
+      next_cursor: string | null;
+    };
+  const first = await page("?limit=2");
+  expect(first.data.map(({ id }) => id)).toEqual([ids[4], ids[3]]);
+  const second = await page(`?limit=3&cursor=${first.next_cursor}`);
+  expect(second.data.map(({ id }) => id)).toEqual([ids[2], ids[1], ids[0]]);
+  expect(second.next_cursor).toBeNull();
+  expect((await page("?status=succeeded&service=portrait")).data).toHaveLength(5);
+  expect((await page("?status=queued")).data).toEqual([]);
+  expect((await page("?service=cosyvoice2")).data).toEqual([]);
+  expect(refusalOf(await door.ask("/v1/jobs?status=done", { key }))).toContain("invalid_field");
+});
+
+test("jobs wait outside the line of callers, and at most jobs_waiting of them", async () => {
+  const key = await door.key({ limits: { concurrent: 1, jobs_waiting: 3, waiting: 0 } });
+  const slow = { service: "portrait", input: picture({ steps: 60, width: 512, height: 512 }) };
+  const first = await submitted(door, slow, key);
+  for (let i = 0; (await show(door, first, "?wait=5", key)).status !== "running"; i++) expect(i).toBeLessThan(10);
+  for (let i = 0; i < 3; i++) await submitted(door, { ...slow, input: { ...slow.input, seed: i } }, key);
+  const refused = await door.ask("/v1/jobs", { json: slow, key });
+  expect(refusalOf(refused)).toBe("429 rate_limited rate_limit_error concurrency");
+  expect(Number(refused.header("retry-after"))).toBeGreaterThan(0);
+});
+
+test("an origin's own error fails the job at once, in its own words", async () => {
+  const id = await submitted(door, { service: "portrait", input: { prompt: 7, width: 32, height: 32, seed: 1 } });
+  const job = await over(door, id);
+  expect(job.status).toBe("failed");
+  expect(job.attempts).toBe(1);
+  expect(job.error).toMatchObject({ reason: "origin_status", started: "yes" });
+});
+
+test("jobs go by priority, then by arrival", async () => {
+  const key = await door.key({ limits: { concurrent: 1 } });
+  const slow = picture({ steps: 30, width: 512, height: 512 });
+  const job = (priority: string, seed: number) => ({ service: "portrait", priority, input: { ...slow, seed } });
+  const first = await submitted(door, job("normal", 1), key);
+  for (let i = 0; (await show(door, first, "?wait=5", key)).status !== "running"; i++) expect(i).toBeLessThan(10);
+  const low = await submitted(door, job("low", 2), key);
+  const normal = await submitted(door, job("normal", 3), key);
+  const high = await submitted(door, job("high", 4), key);
+  const waiting = await show(door, normal, "", key);
+  expect(waiting).toMatchObject({ status: "queued", waiting_on: "tenant_cap" });
+  expect(waiting.queue_position).toBeGreaterThanOrEqual(1);
+  const done = await Promise.all([low, normal, high].map((id) => over(door, id, key)));
+  const [l, n, h] = done.map(({ started_at }) => Date.parse(started_at ?? ""));
+  expect(h).toBeLessThan(n ?? 0);
+  expect(n).toBeLessThan(l ?? 0);
+});

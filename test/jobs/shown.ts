@@ -1,0 +1,44 @@
+/** Jobs as callers see them. */
+import { expect } from "vitest";
+import type { Doorway } from "../contract/doorway.ts";
+
+export interface JobShown {
+  id: string;
+  service: string;
+  status: "queued" | "running" | "succeeded" | "failed" | "canceled";
+  queue_position: number | null;
+  eta_s: number | null;
+  waiting_on: string | null;
+  attempts: number;
+  progress: number | null;
+  created_at: string;
+  started_at: string | null;
+  finished_at: string | null;
+  results: { id: string; url: string; content_type: string; bytes: number; sha256: string }[];
+  output: unknown;
+  error: Record<string, unknown> | null;
+}
+
+const OVER_MS_MAX = 60_000;
+
+/** A job that is taken; its id. */
+export async function submitted(door: Doorway, json: unknown, key = door.ownKey): Promise<string> {
+  const answer = await door.ask("/v1/jobs", { json, key });
+  expect(answer.status, answer.text).toBe(202);
+  return (JSON.parse(answer.text) as JobShown).id;
+}
+
+export async function show(door: Doorway, id: string, query = "", key = door.ownKey): Promise<JobShown> {
+  const answer = await door.ask(`/v1/jobs/${id}${query}`, { key });
+  expect(answer.status, answer.text).toBe(200);
+  return JSON.parse(answer.text) as JobShown;
+}
+
+/** The job when it has ended. */
+export async function over(door: Doorway, id: string, key = door.ownKey): Promise<JobShown> {
+  for (const from = Date.now(); ;) {
+    const job = await show(door, id, "?wait=10", key);
+    if (job.finished_at !== null) return job;
+    if (Date.now() - from > OVER_MS_MAX) throw new Error(`${id} is ${job.status} after ${OVER_MS_MAX} ms`);
+  }
+}

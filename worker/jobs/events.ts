@@ -1,0 +1,82 @@
+/** `GET /v1/jobs/ID/events`: a job's events as they come (server-sent events, WHATWG HTML 9.2). */
+import { isOver, type JobEvent } from "../../durable-objects/job-protocol.ts";
+import { callerWith } from "../caller.ts";
+import { type Refusal, isRefusal } from "../refusal.ts";
+import { answered } from "../until.ts";
+import { type Asking, seen } from "./api.ts";
+import { viewOf } from "./submit.ts";
+import { jobView } from "./view.ts";
+
+/** One question to the Job waits so long; where nothing came, a comment keeps the connection open. */
+const ASK_MS = 15_000;
+/** Longest life of one connection: the client comes back by itself, with the last id it saw. */
+const LIFE_MS_MAX = 3_600_000;
+/** When a client whose connection was cut is to come back, ms. */
+const RECONNECT_MS = 2_000;
+
+export async function jobEvents(asking: Asking, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", asking);
+  if (isRefusal(caller)) return caller;
+  const view = await seen(asking, caller, id);
+  if (isRefusal(view)) return view;
+  const last = Number(asking.request.headers.get("last-event-id") ?? 0);
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const work = send(asking, caller.tenant, id, Number.isSafeInteger(last) && last > 0 ? last : 0, writable);
+  // Who hangs up ends it: the next write fails.
+  asking.ctx.waitUntil(work);
+  const headers = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-store, no-transform",
+    "x-accel-buffering": "no",
+  };
+  return new Response(readable, { headers });
+}
+
+async function send(
+  asking: Asking,
+  tenant: string,
+  id: string,
+  from: number,
+  writable: WritableStream<Uint8Array>,
+): Promise<void> {
+  const writer = writable.getWriter();
+  const encoder = new TextEncoder();
+  const write = (text: string): Promise<void> => writer.write(encoder.encode(text));
+  const until = Date.now() + LIFE_MS_MAX;
+  let after = from;
+  try {
+    await write(`retry: ${RECONNECT_MS}\n\n`);
+    while (Date.now() < until && !asking.request.signal.aborted) {
+      const events = await answered(asking.env.JOB.getByName(id).events(after, ASK_MS), 2 * ASK_MS);
+      if (events.length === 0) {
+        const view = await viewOf(asking.env, tenant, id);
+        // All was told before this connection, or the job is forgotten.
+        if (isRefusal(view) || isOver(view.state.status)) break;
+        await write(": still here\n\n");
+      }
+      for (const event of events) {
+        await write(await textOf(asking, tenant, id, event));
+        after = event.id;
+        if (event.type === "done") return;
+      }
+    }
+  } catch (error) {
+    if (!asking.request.signal.aborted)
+      console.warn(JSON.stringify({ event: "events_cut", job: id, error: String(error) }));
+  } finally {
+    await writer.close().catch(() => undefined);
+  }
+}
+
+async function textOf(asking: Asking, tenant: string, id: string, event: JobEvent): Promise<string> {
+  return `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(await dataOf(asking, tenant, id, event))}\n\n`;
+}
+
+async function dataOf(asking: Asking, tenant: string, id: string, event: JobEvent): Promise<unknown> {
+  const { status, progress, position } = event;
+  if (event.type === "position") return { id, status, queue_position: position };
+  if (event.type === "progress") return { id, status, progress };
+  if (event.type === "state") return { id, status };
+  const view = await viewOf(asking.env, tenant, id);
+  return isRefusal(view) ? { id, status } : jobView(asking, view);
+}

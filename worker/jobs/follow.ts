@@ -1,0 +1,144 @@
+/**
+ * A run of a job as its Job object has to see it: when a card took it, how far it is, how it ended; and the other way
+ * round, whether it is still wanted. One that is not is broken off as if its caller had hung up.
+ */
+import type { JobSpec } from "../../durable-objects/job-protocol.ts";
+import type { Env } from "../env.ts";
+import type { Grant } from "../lease.ts";
+import type { RunEnd } from "../run.ts";
+import { answered } from "../until.ts";
+import { interrupt, progressOf } from "./progress.ts";
+
+/** One question whether the run is still wanted waits so long; it is also how the Job knows that somebody works on it. */
+const ASK_MS = 10_000;
+const ASK_AGAIN_MS = 1_000;
+/** How often an origin is asked for progress while somebody follows the job, and while nobody does. */
+const PROGRESS_MS = 500;
+const PROGRESS_UNFOLLOWED_MS = 3_000;
+/** The last word on a run comes a moment after its answer. */
+const LAST_WORD_MS = 30_000;
+
+export class Follow {
+  readonly #env: Env;
+  readonly #spec: JobSpec;
+  readonly #number: number;
+  readonly #gone = new AbortController();
+  readonly #lastWord = Promise.withResolvers<RunEnd>();
+  #over = false;
+  #stopped = false;
+  #grant: Grant | null = null;
+  #startedAt: number | null = null;
+  #ranMs = 0;
+  #deadline: ReturnType<typeof setTimeout> | null = null;
+  #tooLate = false;
+
+  constructor(env: Env, spec: JobSpec, number: number) {
+    this.#env = env;
+    this.#spec = spec;
+    this.#number = number;
+    void this.#watch();
+  }
+
+  /** Aborted when the run is not wanted any more. */
+  get signal(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  get hasStarted(): boolean {
+    return this.#startedAt !== null;
+  }
+
+  /** It was not started in time. */
+  get tooLate(): boolean {
+    return this.#tooLate;
+  }
+
+  canceled = false;
+
+  /** Time that cards have run for it, ms. */
+  ranMs(now: number): number {
+    return this.#ranMs + (this.#startedAt === null ? 0 : now - this.#startedAt);
+  }
+
+  startBy(at: number): void {
+    this.#deadline = setTimeout(
+      () => {
+        if (this.#grant !== null) return;
+        this.#tooLate = true;
+        this.#gone.abort(new Error("not started in time"));
+      },
+      Math.max(0, at - Date.now()),
+    );
+  }
+
+  started(grant: Grant): void {
+    const now = Date.now();
+    if (this.#startedAt !== null) this.#ranMs += now - this.#startedAt;
+    this.#startedAt = now;
+    this.#grant = grant;
+    const told = answered(this.#env.JOB.getByName(this.#spec.id).started(this.#number, grant.card));
+    told.catch((error: unknown) => this.#missed("start_untold", error));
+    void this.#watchProgress(grant);
+  }
+
+  ended(end: RunEnd): void {
+    this.#lastWord.resolve(end);
+  }
+
+  async lastWord(): Promise<RunEnd> {
+    return answered(this.#lastWord.promise, LAST_WORD_MS);
+  }
+
+  end(): void {
+    this.#over = true;
+    if (this.#deadline !== null) clearTimeout(this.#deadline);
+  }
+
+  /** Asks until the end whether the run is wanted. */
+  async #watch(): Promise<void> {
+    while (!this.#over) {
+      try {
+        const { stopped, canceled } = await answered(
+          this.#env.JOB.getByName(this.#spec.id).stopped(this.#number, ASK_MS),
+          2 * ASK_MS,
+        );
+        if (!stopped) continue;
+        if (this.#over) return;
+        this.#stopped = true;
+        this.canceled = canceled;
+        // Only while it is this run's slot, and nobody else's work is on the card.
+        if (this.#grant !== null) await interrupt(this.#env, this.#grant, this.#spec);
+        this.#gone.abort(new Error("the job is over"));
+        return;
+      } catch (error) {
+        this.#missed("job_silent", error);
+        await scheduler.wait(ASK_AGAIN_MS);
+      }
+    }
+  }
+
+  async #watchProgress(grant: Grant): Promise<void> {
+    let isFollowed = true;
+    while (!this.#over && this.#grant === grant && !this.#stopped) {
+      await scheduler.wait(isFollowed ? PROGRESS_MS : PROGRESS_UNFOLLOWED_MS);
+      if (this.#over) return;
+      try {
+        const progress = await progressOf(this.#env, grant, this.#spec);
+        if (progress === "unknown") return;
+        if (progress === null) continue;
+        isFollowed = await answered(this.#env.JOB.getByName(this.#spec.id).progressed(this.#number, progress));
+      } catch (error) {
+        this.#missed("progress_missed", error);
+        return;
+      }
+    }
+  }
+
+  #missed(event: string, error: unknown): void {
+    console.warn(JSON.stringify({ event, job: this.#spec.id, error: String(error) }));
+  }
+}

@@ -1,0 +1,43 @@
+/** A job's `output`: the origin's JSON answer with the images taken out. Pure. */
+import { isJson } from "../fields.ts";
+
+/** A longer one is not kept: what is worth so much is in the results. */
+const OUTPUT_LENGTH_MAX = 512 * 1024;
+/** Base64 of at least so many characters counts as an image, wherever it stands. */
+const IMAGE_LENGTH_MIN = 256;
+
+/** JSON text, or null for an answer that is none. */
+export function withoutImages(bytes: Uint8Array | null, contentType: string | null): string | null {
+  const mediaType = contentType?.split(";")[0]?.trim().toLowerCase() ?? null;
+  if (bytes === null || !isJson(mediaType)) return null;
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
+  } catch {
+    return null;
+  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    const { images, image, ...rest } = value as Record<string, unknown>;
+    value = {
+      ...(isPicture(images) ? {} : kept("images", images)),
+      ...(isPicture(image) ? {} : kept("image", image)),
+      ...rest,
+    };
+  }
+  const text = JSON.stringify(value);
+  return text.length > OUTPUT_LENGTH_MAX ? null : text;
+}
+
+function kept(name: string, value: unknown): Record<string, unknown> {
+  return value === undefined ? {} : { [name]: value };
+}
+
+/** Pictures in base64 or as data URLs, or a list of them. */
+function isPicture(value: unknown): boolean {
+  if (Array.isArray(value)) return value.every(isPicture);
+  if (typeof value !== "string") return false;
+  return (
+    value.startsWith("data:image/") ||
+    (value.length >= IMAGE_LENGTH_MIN && /^[A-Za-z0-9+/=\s]+$/.test(value.slice(0, 4096)))
+  );
+}

@@ -1,0 +1,64 @@
+/**
+ * How far a job is, and how it is broken off, in the words of the Stable-Diffusion WebUI: progress of this very task by
+ * its own id; the interrupt, which is the whole card's, only while nobody else's work is on the card.
+ */
+import type { JobSpec } from "../../durable-objects/job-protocol.ts";
+import { config, type Env } from "../env.ts";
+import type { Grant } from "../lease.ts";
+import { answered } from "../until.ts";
+
+const ANSWER_MS = 3_000;
+const ANSWER_BYTES_MAX = 4 * 1024 * 1024;
+
+/** 0 to 1; null: not known now; `unknown`: this origin does not tell. */
+export async function progressOf(env: Env, grant: Grant, spec: JobSpec): Promise<number | null | "unknown"> {
+  const body = JSON.stringify({ id_task: spec.id, live_preview: false });
+  const answer = await call(env, grant, "POST", "/internal/progress", body);
+  if (answer === null) return null;
+  if (!answer.ok) return "unknown";
+  const said = (await smallJson(answer)) as { active?: unknown; progress?: unknown } | null;
+  if (said === null || typeof said.active !== "boolean") return "unknown";
+  return typeof said.progress === "number" && Number.isFinite(said.progress) ? said.progress : null;
+}
+
+/** Tells the origin to stop, if this run is all that it works on. */
+export async function interrupt(env: Env, grant: Grant, spec: JobSpec): Promise<void> {
+  try {
+    const { held } = await answered(env.CARD.getByName(grant.card).report());
+    const isAlone = held.length === 1 && held[0]?.number === grant.number && held[0].request === spec.id;
+    if (!isAlone || !spec.path.endsWith("img")) return;
+    const answer = await call(env, grant, "POST", "/sdapi/v1/interrupt", "{}");
+    await answer?.body?.cancel();
+  } catch (error) {
+    // The run is broken off all the same; its slot drains.
+    console.warn(JSON.stringify({ event: "interrupt_missed", job: spec.id, error: String(error) }));
+  }
+}
+
+async function call(env: Env, grant: Grant, method: string, path: string, body: string): Promise<Response | null> {
+  const { access } = config(env);
+  const headers = new Headers({ "content-type": "application/json" });
+  if (grant.transport === "tunnel" && access !== null) {
+    headers.set("cf-access-client-id", access.id);
+    headers.set("cf-access-client-secret", access.secret);
+  }
+  try {
+    const url = grant.origin.replace(/\/+$/, "") + path;
+    return await fetch(url, { method, headers, body, redirect: "manual", signal: AbortSignal.timeout(ANSWER_MS) });
+  } catch {
+    return null;
+  }
+}
+
+async function smallJson(answer: Response): Promise<unknown> {
+  const length = Number(answer.headers.get("content-length") ?? 0);
+  if (length > ANSWER_BYTES_MAX) {
+    await answer.body?.cancel();
+    return null;
+  }
+  try {
+    return await answer.json();
+  } catch {
+    return null;
+  }
+}

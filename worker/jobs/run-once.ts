@@ -1,0 +1,265 @@
+/** One try of a job: the same stages as a caller's request, between the Job object that hands it out and takes it back. */
+import type { Begun, JobAnswer, JobError, JobResult, JobSpec, Outcome } from "../../durable-objects/job-protocol.ts";
+import { type Ask, parseAsk } from "../ask.ts";
+import type { Caller } from "../auth.ts";
+import { letGo } from "../body.ts";
+import { answerKey, lookUp, type Stored } from "../cache.ts";
+import { catalog, listed } from "../catalog.ts";
+import { config, type Env, unsureHost } from "../env.ts";
+import { type Fingerprint, fingerprint, sha256 } from "../fingerprint.ts";
+import type { Grant } from "../lease.ts";
+import { findStored } from "../recall.ts";
+import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { type Answer, run, type RunEnd, type Running } from "../run.ts";
+import { Spooled } from "../spool.ts";
+import { type Result, resultsOf } from "../store.ts";
+import type { Trace } from "../trace.ts";
+import { answered } from "../until.ts";
+import { callerOf } from "./caller-of.ts";
+import { Follow } from "./follow.ts";
+import { withoutImages } from "./output.ts";
+
+/** Retries after the first try. */
+const RETRIES_MAX = 3;
+/** Before the first retry; each later one waits twice as long, stretched at random by up to a half. */
+const RETRY_MS = 10_000;
+const RETRY_JITTER = 0.5;
+/** An origin's own error that is told with the job, bytes; a longer one is cut off from it. */
+const OWN_ERROR_BYTES_MAX = 64 * 1024;
+
+type Handed = Extract<Begun, { over: false }>;
+type Context = Pick<ExecutionContext, "waitUntil">;
+
+/** What came of a try. */
+type Came = { kind: "answer"; answer: Answer | Stored; end: RunEnd | null } | { kind: "refused"; refusal: Refusal };
+
+export async function runOnce(env: Env, ctx: Context, job: string, number: number): Promise<void> {
+  const stub = env.JOB.getByName(job);
+  const begun = await answered(stub.begin(number));
+  if (begun.over) return;
+  const follow = new Follow(env, begun.spec, number);
+  try {
+    const from = Date.now();
+    const came = await tryIt(env, ctx, begun, follow);
+    const ranMs = follow.ranMs(Date.now());
+    if (follow.stopped) return await forgo(env, begun.spec, follow);
+    const outcome = await outcomeOf(env, begun, came, ranMs);
+    if (!(await answered(stub.finish(number, outcome)))) return await forgo(env, begun.spec, follow);
+    if (outcome.kind === "again")
+      await answered(env.BACKLOG.getByName(begun.spec.tenant).retry(job, number, outcome.retryAt));
+    else await settle(env, begun.spec, outcome, came);
+    log(begun.spec, number, outcome, Date.now() - from);
+  } finally {
+    follow.end();
+  }
+}
+
+async function tryIt(env: Env, ctx: Context, begun: Handed, follow: Follow): Promise<Came> {
+  const { spec } = begun;
+  const caller = await callerOf(env, spec);
+  if (isRefusal(caller)) return { kind: "refused", refusal: caller };
+  const ask = await askOf(env, ctx, spec);
+  if (isRefusal(ask)) return { kind: "refused", refusal: ask };
+  try {
+    const late = spec.startDeadlineAt !== null && begun.startedAt === null;
+    if (late && Date.now() >= (spec.startDeadlineAt ?? 0)) return { kind: "refused", refusal: lateStart(spec) };
+    const print = await fingerprint(ask, caller.tenant, unsureHost(env, spec.base));
+    const running = await runningOf(env, ctx, begun, caller, ask, print, follow);
+    const found = await alreadyThere(running);
+    if (found !== null) return { kind: "answer", answer: found, end: null };
+    if (late) follow.startBy(spec.startDeadlineAt ?? 0);
+    return await runIt(running, follow, spec);
+  } finally {
+    letGo(ask.body);
+  }
+}
+
+async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<Came> {
+  const answer = await run(running);
+  if (follow.tooLate) return { kind: "refused", refusal: lateStart(spec) };
+  if (isRefusal(answer)) return { kind: "refused", refusal: answer };
+  // A sound is read to its end here; what is kept of it is said in the last word on the run.
+  if (answer.body instanceof ReadableStream) await answer.body.pipeTo(new WritableStream());
+  const end = await follow.lastWord();
+  if (end.state === "failed" && (end.status ?? 0) < 400)
+    return { kind: "refused", refusal: refuse("origin_reset", { started: "yes" }) };
+  return { kind: "answer", answer, end };
+}
+
+/** What an earlier try of this job, or anybody's identical request, has left in the store. */
+async function alreadyThere(running: Running): Promise<Stored | null> {
+  const { caller, job, print, ask } = running;
+  const own = await lookUp(running, answerKey(caller.tenant, job?.keepAs ?? ""), Date.now());
+  if (own !== null && own !== "expired") return own;
+  const stored = print.cacheable && !ask.directives.noCache ? await findStored(running) : null;
+  return stored === "expired" ? null : stored;
+}
+
+async function runningOf(
+  env: Env,
+  ctx: Context,
+  { spec, failed }: Handed,
+  caller: Caller,
+  ask: Ask,
+  print: Fingerprint,
+  follow: Follow,
+): Promise<Running> {
+  return {
+    env,
+    ctx,
+    config: config(env),
+    trace: traceOf(spec),
+    caller,
+    ask: { ...ask, directives: { ...ask.directives, noStore: false } },
+    print,
+    priority: spec.priority,
+    gone: follow.signal,
+    base: spec.base,
+    clientAddress: spec.clientAddress,
+    replace: ask.directives.noCache,
+    job: {
+      arrivedAt: spec.createdAt,
+      keepAs: await keptAs(spec.id),
+      avoid: failed,
+      started: (grant: Grant) => follow.started(grant),
+      ended: (end: RunEnd) => follow.ended(end),
+    },
+  };
+}
+
+/** Stands where a fingerprint does; nobody else's request has it. */
+async function keptAs(job: string): Promise<string> {
+  return sha256(new TextEncoder().encode(`job\n${job}`));
+}
+
+async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refusal> {
+  const service = (await catalog(env)).find(({ id }) => id === spec.service);
+  if (service === undefined) return refuse("not_found");
+  const entry = listed(service, spec.method, spec.path);
+  if (isRefusal(entry)) return entry;
+  const large = spec.input.kind === "r2" && spec.input.bytes > SMALL_BYTES_MAX ? spec.input : null;
+  const init: RequestInit = { method: spec.method, headers: spec.headers };
+  const bytes = large === null ? await inputOf(env, spec) : null;
+  const request = new Request(`${spec.base}${spec.path}`, bytes === null ? init : { ...init, body: bytes });
+  const { method, path, query } = spec;
+  const asked = { tenant: spec.tenant, service, as: entry.as, method, path, query };
+  const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  const ask = await parseAsk(request, asked, place, Date.now());
+  if (isRefusal(ask) || large === null) return ask;
+  // It was checked when it was handed in, and lies there until the job is over.
+  const body = new Spooled(env.RESULTS, large.key, large.bytes, () => undefined);
+  body.hold();
+  return { ...ask, body, mediaType: request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null };
+}
+
+/** As much as is kept in memory. */
+const SMALL_BYTES_MAX = 8 * 1024 * 1024;
+
+async function inputOf(env: Env, { id, input }: JobSpec): Promise<Uint8Array<ArrayBuffer> | null> {
+  if (input.kind === "none") return null;
+  if (input.kind === "inline") return input.bytes;
+  const object = await env.RESULTS.get(input.key);
+  if (object === null) throw new Error(`the input of ${id} is lost`);
+  return new Uint8Array(await object.arrayBuffer());
+}
+
+function traceOf(spec: JobSpec): Trace {
+  return {
+    id: spec.id,
+    clientId: null,
+    language: "en",
+    problem: false,
+    startedAt: Date.now(),
+    stages: {},
+    fields: {},
+    headers: new Headers(),
+  };
+}
+
+function lateStart({ createdAt }: JobSpec): Refusal {
+  return refuse("queue_timeout", { facts: { waited_s: Math.round((Date.now() - createdAt) / 1000) } });
+}
+
+async function outcomeOf(env: Env, begun: Handed, came: Came, gpuMs: number): Promise<Outcome> {
+  if (came.kind === "refused") return refusedOutcome(begun, came.refusal, gpuMs);
+  const { answer } = came;
+  const bytes = await bytesOf(answer);
+  const contentType = answer.headers.get("content-type");
+  if (answer.status >= 400) {
+    const own: JobAnswer = { status: answer.status, contentType, key: null, body: textOf(bytes) };
+    const error = errorOf(refuse("origin_status", { facts: { status: answer.status }, started: "yes" }));
+    return { kind: "failed", error, answer: own, gpuMs };
+  }
+  const results = (await resultsOf(env, begun.spec.tenant, resultIds(came))).map(asJobResult);
+  const output = withoutImages(bytes, contentType);
+  return {
+    kind: "succeeded",
+    results,
+    output,
+    answer: { status: answer.status, contentType, key: null, body: null },
+    gpuMs,
+  };
+}
+
+function resultIds(came: Extract<Came, { kind: "answer" }>): string[] {
+  return came.end?.results.length ? came.end.results : came.answer.results;
+}
+
+/** A failure that a later try may mend, while there are tries left; the cards that are out heal, the caller's fault does not. */
+function refusedOutcome({ attempts }: Handed, refusal: Refusal, gpuMs: number): Outcome {
+  const error = errorOf(refusal);
+  const isFinal = !REASONS[refusal.reason].retryable || refusal.reason === "queue_timeout" || attempts >= RETRIES_MAX;
+  if (isFinal) return { kind: "failed", error, answer: null, gpuMs };
+  const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);
+  return { kind: "again", error, retryAt: Date.now() + pauseMs, gpuMs };
+}
+
+function errorOf({ reason, param, started, facts, retryAfterMs }: Refusal): JobError {
+  return { reason, param, started, facts, retryAfterMs: retryAfterMs ?? null };
+}
+
+function asJobResult({ id, contentType, bytes, sha256: digest }: Result): JobResult {
+  return { id, contentType, bytes, sha256: digest };
+}
+
+async function bytesOf({ body }: Answer | Stored): Promise<Uint8Array<ArrayBuffer> | null> {
+  if (body === null || (body instanceof ReadableStream && body.locked)) return null;
+  return new Uint8Array(await new Response(body).arrayBuffer());
+}
+
+function textOf(bytes: Uint8Array | null): string | null {
+  if (bytes === null || bytes.byteLength > OWN_ERROR_BYTES_MAX) return null;
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+/** What the job costs in the end, and away with its input. */
+async function settle(env: Env, spec: JobSpec, outcome: Outcome, came: Came): Promise<void> {
+  const state = outcome.kind === "succeeded" ? "succeeded" : "failed";
+  const results = outcome.kind === "succeeded" ? outcome.results.map(({ id }) => id) : [];
+  const charge = came.kind === "answer" ? (came.end?.charge ?? "token") : "nothing";
+  const status =
+    outcome.kind === "succeeded"
+      ? outcome.answer.status
+      : outcome.kind === "failed"
+        ? (outcome.answer?.status ?? null)
+        : null;
+  await answered(env.TENANT.getByName(spec.tenant).record(spec.id, state, status, results, charge));
+  if (spec.input.kind === "r2") await env.RESULTS.delete(spec.input.key);
+}
+
+/** Canceled, or another instance's by now: what came of this run is nobody's, and a canceled start is not free. */
+async function forgo(env: Env, spec: JobSpec, follow: Follow): Promise<void> {
+  const charge = follow.hasStarted ? "all" : "nothing";
+  if (!follow.canceled) return;
+  await answered(env.TENANT.getByName(spec.tenant).record(spec.id, "canceled", null, [], charge));
+  if (spec.input.kind === "r2") await env.RESULTS.delete(spec.input.key);
+}
+
+function log({ id, tenant, service }: JobSpec, run: number, outcome: Outcome, ms: number): void {
+  const reason = "error" in outcome ? outcome.error.reason : null;
+  console.log(JSON.stringify({ event: "job_try", job: id, tenant, service, run, outcome: outcome.kind, reason, ms }));
+}

@@ -1,0 +1,145 @@
+/** How a job is shown: contract and schema of its JSON. URLs are made for each answer. */
+import { z } from "zod";
+import {
+  JOB_STATUSES,
+  type JobAttempt,
+  type JobError,
+  type JobState,
+  type JobView as View,
+} from "../../durable-objects/job-protocol.ts";
+import { errorObject } from "../dialects/native.ts";
+import { config, type Env } from "../env.ts";
+import { type Reason, REASONS, type Refusal, refuse } from "../refusal.ts";
+import { signedUrl } from "../signature.ts";
+import type { Trace } from "../trace.ts";
+
+const Time = z.string().meta({ format: "date-time" });
+
+export const ResultView = z
+  .object({ id: z.string(), url: z.string(), content_type: z.string(), bytes: z.int(), sha256: z.string() })
+  .meta({ id: "JobResult" });
+
+const ErrorView = z.record(z.string(), z.unknown()).nullable().meta({ description: "As `error` of a refusal." });
+
+export const JobView = z
+  .object({
+    id: z.string(),
+    service: z.string(),
+    path: z.string(),
+    status: z.enum(JOB_STATUSES),
+    priority: z.enum(["high", "normal", "low"]),
+    queue_position: z.int().nullable().meta({ description: "1: next." }),
+    eta_s: z.number().nullable().meta({ description: "Until its result, by what runs have taken as of late." }),
+    waiting_on: z.enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"]).nullable(),
+    attempts: z.int(),
+    tries: z.array(
+      z.object({
+        number: z.int(),
+        card: z.string().nullable(),
+        started_at: Time.nullable(),
+        ended_at: Time.nullable(),
+        error: ErrorView,
+      }),
+    ),
+    progress: z.number().nullable(),
+    batch: z.string().nullable(),
+    created_at: Time,
+    started_at: Time.nullable(),
+    finished_at: Time.nullable(),
+    retry_at: Time.nullable(),
+    gpu_seconds: z.number(),
+    results: z.array(ResultView),
+    output: z.unknown().meta({ description: "The origin's JSON answer with the images taken out." }),
+    error: ErrorView,
+  })
+  .meta({ id: "Job" });
+
+const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
+
+export interface Showing {
+  env: Env;
+  trace: Trace;
+  base: string;
+}
+
+export async function jobView({ env, trace, base }: Showing, view: View): Promise<z.infer<typeof JobView>> {
+  const now = Date.now();
+  const { spec, state, waiting } = view;
+  const results = state.results.map(async ({ id, contentType, bytes, sha256 }) => ({
+    id,
+    url: await signedUrl(config(env), base, id, now),
+    content_type: contentType,
+    bytes,
+    sha256,
+  }));
+  return {
+    id: spec.id,
+    service: spec.service,
+    path: spec.path,
+    status: state.status,
+    priority: spec.priority,
+    queue_position: waiting?.position ?? null,
+    eta_s: eta(view, now),
+    waiting_on: waiting?.on ?? null,
+    attempts: state.attempts.length,
+    tries: state.attempts.map((attempt) => tryView(attempt, trace)),
+    progress: state.progress,
+    batch: spec.batch,
+    created_at: new Date(spec.createdAt).toISOString(),
+    started_at: iso(state.startedAt),
+    finished_at: iso(state.finishedAt),
+    retry_at: iso(state.retryAt),
+    gpu_seconds: Math.round(state.gpuMs) / 1000,
+    results: await Promise.all(results),
+    output: state.output === null ? null : (JSON.parse(state.output) as unknown),
+    error: errorOf(state, trace),
+  };
+}
+
+function tryView({ number, card, startedAt, endedAt, error }: JobAttempt, trace: Trace) {
+  return {
+    number,
+    card,
+    started_at: iso(startedAt),
+    ended_at: iso(endedAt),
+    error: error === null ? null : errorObject(refusalOf(error), trace),
+  };
+}
+
+function errorOf({ error, answer }: JobState, trace: Trace): Record<string, unknown> | null {
+  if (error === null) return null;
+  const shown = errorObject(refusalOf(error), trace);
+  const own = answer?.body === null || answer === null ? null : ownMessage(answer.body);
+  return own === null ? shown : { ...shown, message: own };
+}
+
+/** A stored error as the refusal that it was. */
+export function refusalOf({ reason, param, started, facts, retryAfterMs }: JobError): Refusal {
+  const known = (reason in REASONS ? reason : "internal") as Reason;
+  return refuse(known, { param, started, facts, retryAfterMs });
+}
+
+const OWN_MESSAGE_LENGTH_MAX = 1_000;
+
+/** What an origin's own error says, in the ways that are common. */
+function ownMessage(body: string): string | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(body);
+  } catch {
+    return null;
+  }
+  const said = value as { detail?: unknown; message?: unknown; error?: unknown; errors?: unknown } | null;
+  for (const text of [said?.message, said?.detail, said?.error, said?.errors])
+    if (typeof text === "string" && text !== "") return text.slice(0, OWN_MESSAGE_LENGTH_MAX);
+  return said?.detail === undefined ? null : JSON.stringify(said.detail).slice(0, OWN_MESSAGE_LENGTH_MAX);
+}
+
+/** Seconds until the result, to a tenth. */
+function eta({ state, waiting, serviceMs }: View, now: number): number | null {
+  if (serviceMs === null) return null;
+  const tenth = (ms: number): number => Math.round(Math.max(0, ms) / 100) / 10;
+  if (state.status === "running") return tenth(serviceMs - (now - (state.attempts.at(-1)?.startedAt ?? now)));
+  if (waiting === null || waiting.startMs === null) return null;
+  return tenth(Math.max(waiting.startMs, (state.retryAt ?? now) - now) + serviceMs);
+}
