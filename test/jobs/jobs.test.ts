@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { doorway, errorOf, expectOk, picture, refusalOf, targetOf } from "../contract/doorway.ts";
-import { type JobShown, over, show, submitted } from "./shown.ts";
+import { begun, type JobShown, over, show, submitted } from "./shown.ts";
 
 const door = doorway({ speed: 1 });
 
@@ -71,7 +71,7 @@ test("a job can be canceled while it waits and while it runs, and only once", as
   const key = await door.key({ limits: { concurrent: 1 } });
   const slow = picture({ steps: 100, width: 768, height: 768 });
   const running = await submitted(door, { service: "portrait", input: slow }, key);
-  for (let i = 0; (await show(door, running, "?wait=5", key)).status !== "running"; i++) expect(i).toBeLessThan(10);
+  await begun(door, running, key);
   const waiting = await submitted(door, { service: "portrait", input: picture() }, key);
   for (const id of [waiting, running]) {
     const answer = expectOk(await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST", key }));
@@ -123,7 +123,7 @@ test("jobs wait outside the line of callers, and at most jobs_waiting of them", 
   const key = await door.key({ limits: { concurrent: 1, jobs_waiting: 3, waiting: 0 } });
   const slow = { service: "portrait", input: picture({ steps: 60, width: 512, height: 512 }) };
   const first = await submitted(door, slow, key);
-  for (let i = 0; (await show(door, first, "?wait=5", key)).status !== "running"; i++) expect(i).toBeLessThan(10);
+  await begun(door, first, key);
   for (let i = 0; i < 3; i++) await submitted(door, { ...slow, input: { ...slow.input, seed: i } }, key);
   const refused = await door.ask("/v1/jobs", { json: slow, key });
   expect(refusalOf(refused)).toBe("429 rate_limited rate_limit_error concurrency");
@@ -143,7 +143,7 @@ test("jobs go by priority, then by arrival", async () => {
   const slow = picture({ steps: 30, width: 512, height: 512 });
   const job = (priority: string, seed: number) => ({ service: "portrait", priority, input: { ...slow, seed } });
   const first = await submitted(door, job("normal", 1), key);
-  for (let i = 0; (await show(door, first, "?wait=5", key)).status !== "running"; i++) expect(i).toBeLessThan(10);
+  await begun(door, first, key);
   const low = await submitted(door, job("low", 2), key);
   const normal = await submitted(door, job("normal", 3), key);
   const high = await submitted(door, job("high", 4), key);

@@ -34,6 +34,13 @@ export async function show(door: Doorway, id: string, query = "", key = door.own
   return JSON.parse(answer.text) as JobShown;
 }
 
+/** Waits until a card runs it. */
+export async function begun(door: Doorway, id: string, key = door.ownKey): Promise<void> {
+  const job = await show(door, id, "", key);
+  const later = job.status === "queued" ? await show(door, id, "?wait=20", key) : job;
+  expect(later.status).toBe("running");
+}
+
 /** The job when it has ended. */
 export async function over(door: Doorway, id: string, key = door.ownKey): Promise<JobShown> {
   for (const from = Date.now(); ;) {
