@@ -91,7 +91,7 @@ async function canonicalContent(ask: Ask): Promise<string | null> {
 }
 
 /** Integers beyond 2^53 come rounded out of JSON.parse: requests that differ would share an answer. */
-function isExact(value: unknown): boolean {
+export function isExact(value: unknown): boolean {
   if (typeof value === "number") return Number.isSafeInteger(value) || !Number.isInteger(value);
   return typeof value !== "object" || value === null || Object.values(value).every(isExact);
 }

@@ -15,6 +15,7 @@ import { admit, guardHit } from "./limits.ts";
 import { provision } from "./provision.ts";
 import { readOrigin } from "./read.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
+import { type Preference, preferenceOf, serveAsJob } from "./jobs/prefer.ts";
 import { findStored } from "./recall.ts";
 import { type Answer, run } from "./run.ts";
 import { signedUrl } from "./signature.ts";
@@ -40,21 +41,31 @@ export async function serve(serving: Serving): Promise<Response | Refusal> {
   const entry = listed(service, request.method, target.path);
   if (isRefusal(entry)) return entry;
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const ask = await parseAsk(request, { tenant: caller.tenant, service, as: entry.as, ...target }, place, Date.now());
+  const preference = entry.as === "run" ? preferenceOf(request.headers) : null;
+  if (isRefusal(preference)) return preference;
+  const asked = { tenant: caller.tenant, service, as: entry.as, ...target, later: preference !== null };
+  const ask = await parseAsk(request, asked, place, Date.now());
   if (isRefusal(ask)) return ask;
   try {
-    return await answerAsk(serving, caller, ask);
+    return await answerAsk(serving, caller, ask, preference);
   } finally {
     letGo(ask.body);
   }
 }
 
-async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Response | Refusal> {
+async function answerAsk(
+  serving: Serving,
+  caller: Caller,
+  ask: Ask,
+  preference: Preference | null,
+): Promise<Response | Refusal> {
   const { request, env, ctx, trace, service, base } = serving;
   const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
+  if (preference?.waitS === 0) return asJob(serving, caller, ask, print, preference);
   const found = await haveWeGotIt(serving, caller, ask, print);
   if (found !== null && found !== "expired") return found;
   if (ask.directives.onlyIfCached) return refuse("not_cached");
+  if (preference !== null) return asJob(serving, caller, ask, print, preference);
   const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask));
   if (limited !== null) return limited;
   const address = clientAddress(request, env);
@@ -102,6 +113,19 @@ async function haveWeGotIt(
     return flood;
   }
   return renderHit(serving, stored);
+}
+
+/** A job's answer is told as what a run of the route would have been. */
+function asJob(
+  serving: Serving,
+  caller: Caller,
+  ask: Ask,
+  print: Fingerprint,
+  preference: Preference,
+): Promise<Response | Refusal> {
+  return serveAsJob(serving, caller, ask, print, preference, ({ status, headers, body, results }) =>
+    render(serving, ask, { status, headers, body, results, cache: print.cacheable ? "stored" : "bypass" }),
+  );
 }
 
 async function renderHit(serving: Serving, stored: Stored): Promise<Response> {

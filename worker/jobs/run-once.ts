@@ -6,7 +6,7 @@ import { letGo } from "../body.ts";
 import { answerKey, lookUp, type Stored } from "../cache.ts";
 import { catalog, listed } from "../catalog.ts";
 import { config, type Env, unsureHost } from "../env.ts";
-import { type Fingerprint, fingerprint, sha256 } from "../fingerprint.ts";
+import { type Fingerprint, fingerprint, isExact, sha256 } from "../fingerprint.ts";
 import type { Grant } from "../lease.ts";
 import { findStored } from "../recall.ts";
 import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
@@ -110,7 +110,7 @@ async function runningOf(
     config: config(env),
     trace: traceOf(spec),
     caller,
-    ask: { ...ask, directives: { ...ask.directives, noStore: false } },
+    ask: { ...named(ask, spec.id), directives: { ...ask.directives, noStore: false } },
     print,
     priority: spec.priority,
     gone: follow.signal,
@@ -127,8 +127,19 @@ async function runningOf(
   };
 }
 
+/** A WebUI tells the progress of a task by the id that its caller gave it. */
+function named(ask: Ask, id: string): Ask {
+  const { body, fields } = ask;
+  if (ask.service.config.kind !== "image" || body.kind !== "bytes" || fields?.kind !== "json") return ask;
+  const { value } = fields;
+  // What JSON cannot say again is left as it is.
+  if (typeof value !== "object" || value === null || Array.isArray(value) || !isExact(value)) return ask;
+  const text = JSON.stringify({ ...value, force_task_id: id });
+  return { ...ask, body: { ...body, bytes: new TextEncoder().encode(text) as Uint8Array<ArrayBuffer> } };
+}
+
 /** Stands where a fingerprint does; nobody else's request has it. */
-async function keptAs(job: string): Promise<string> {
+export async function keptAs(job: string): Promise<string> {
   return sha256(new TextEncoder().encode(`job\n${job}`));
 }
 

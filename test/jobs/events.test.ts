@@ -1,0 +1,54 @@
+/** A job's events, as a client of server-sent events gets them. */
+import { expect, test } from "vitest";
+import { doorway, expectOk, picture } from "../contract/doorway.ts";
+import { begun, over, submitted } from "./shown.ts";
+
+const door = doorway({ speed: 1 });
+
+interface Event {
+  id: number;
+  event: string;
+  data: Record<string, unknown>;
+}
+
+function eventsOf(text: string): Event[] {
+  return text
+    .split("\n\n")
+    .map((block) => Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s).slice(0, 2))))
+    .filter((fields): fields is Record<string, string> => fields["event"] !== undefined)
+    .map(({ id, event = "", data = "" }) => ({ id: Number(id), event, data: JSON.parse(data) as Event["data"] }));
+}
+
+test("every event has an id, and the last one brings the job", async () => {
+  const key = await door.key({ limits: { concurrent: 1 } });
+  const slow = { service: "portrait", input: picture({ steps: 40, width: 512, height: 512 }) };
+  const first = await submitted(door, slow, key);
+  await begun(door, first, key);
+  const id = await submitted(door, { ...slow, input: { ...slow.input, seed: 2 } }, key);
+  const answer = expectOk(await door.ask(`/v1/jobs/${id}/events`, { key }));
+  expect(answer.header("content-type")).toMatch(/^text\/event-stream/);
+  const events = eventsOf(answer.text);
+  const ids = events.map((event) => event.id);
+  expect(ids).toEqual(ids.toSorted((a, b) => a - b));
+  expect(new Set(ids).size).toBe(ids.length);
+  const kinds = new Set(events.map(({ event }) => event));
+  expect([...kinds].toSorted()).toEqual(["done", "position", "progress", "state"]);
+  expect(events.filter(({ event }) => event === "state").map(({ data }) => data["status"])).toEqual([
+    "queued",
+    "running",
+    "succeeded",
+  ]);
+  const progress = events.filter(({ event }) => event === "progress").map(({ data }) => Number(data["progress"]));
+  expect(progress).toEqual(progress.toSorted((a, b) => a - b));
+  for (const value of progress) expect(value).toBeGreaterThan(0);
+  expect(events.at(-1)).toMatchObject({ event: "done", data: { id, status: "succeeded" } });
+  expect((events.at(-1)?.data["results"] as unknown[]).length).toBe(1);
+
+  // Who comes back gets every later event, and nothing twice.
+  const middle = ids[1] ?? 0;
+  const again = expectOk(
+    await door.ask(`/v1/jobs/${id}/events`, { key, headers: { "last-event-id": String(middle) } }),
+  );
+  expect(eventsOf(again.text).map((event) => event.id)).toEqual(ids.filter((each) => each > middle));
+  await over(door, first, key);
+});

@@ -1,0 +1,58 @@
+/** `Prefer` on a service's own route. */
+import { expect, test } from "vitest";
+import { doorway, errorOf, expectOk, linksOf, picture, refusalOf } from "../contract/doorway.ts";
+import { type JobShown, over } from "./shown.ts";
+
+const door = doorway();
+const prefer = (value: string) => ({ headers: { prefer: value } });
+
+test("respond-async turns a run into a job", async () => {
+  const answer = await door.paint({}, prefer("respond-async"));
+  expect(answer.status, answer.text).toBe(202);
+  expect(answer.header("preference-applied")).toBe("respond-async");
+  const { id } = JSON.parse(answer.text) as JobShown;
+  expect(answer.header("location")).toBe(`/v1/jobs/${id}`);
+  expect(await over(door, id)).toMatchObject({ status: "succeeded", service: "portrait" });
+});
+
+test("wait=N answers as the route would", async () => {
+  for (const seed of [7, -1]) {
+    const json = picture({ prompt: "a quay", seed });
+    const answer = expectOk(await door.paint(json, prefer("wait=30")));
+    expect(answer.header("preference-applied")).toBe("wait=30");
+    expect(answer.header("cache-status")).toBe(seed === 7 ? "portico; fwd=miss; stored" : "portico; fwd=bypass");
+    expect(answer.header("x-portico-card")).toBeTruthy();
+    expect((JSON.parse(answer.text) as { images: string[] }).images).toHaveLength(1);
+    expect(linksOf(answer)).toHaveLength(1);
+  }
+  const sound = expectOk(await door.speak({ text: "A job that is waited for." }, prefer("wait=30")));
+  expect(sound.body.subarray(0, 4).toString("latin1")).toBe("RIFF");
+});
+
+test("a job that is not over in time is 202", async () => {
+  const slow = { steps: 150, width: 1024, height: 1024 };
+  const answer = await door.paint(slow, prefer("wait=1"));
+  expect(answer.status).toBe(202);
+  const { id } = JSON.parse(answer.text) as JobShown;
+  expect(answer.header("location")).toBe(`/v1/jobs/${id}`);
+  await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST" });
+});
+
+test("what fails fails as on the route", async () => {
+  const answer = await door.paint({ prompt: 7 }, prefer("wait=30"));
+  const plain = await door.paint({ prompt: 7 });
+  expect(answer.status).toBe(plain.status);
+  expect(answer.text).toBe(plain.text);
+  expect(errorOf(await door.paint({ width: 4096 }, prefer("wait=5")))).toMatchObject({ param: "width" });
+  expect(refusalOf(await door.paint({}, prefer("wait=61")))).toBe(
+    "400 invalid_request invalid_request_error invalid_field",
+  );
+});
+
+test("a key without the scope makes no jobs", async () => {
+  const key = await door.key({ scopes: ["infer"] });
+  expect(refusalOf(await door.paint({}, { key, ...prefer("respond-async") }))).toBe(
+    "403 forbidden permission_error scope",
+  );
+  expectOk(await door.paint({}, { key, ...prefer("return=minimal") }));
+});

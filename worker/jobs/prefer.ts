@@ -1,0 +1,106 @@
+/**
+ * `Prefer` (RFC 7240) on a service's own route: `respond-async` makes the request a job; `wait=N` does too, and answers as
+ * the route would have if the job is over within N s.
+ */
+import type { JobView } from "../../durable-objects/job-protocol.ts";
+import type { Ask } from "../ask.ts";
+import { type Caller, mayUse } from "../auth.ts";
+import { answerKey, lookUp, type Stored } from "../cache.ts";
+import type { Fingerprint } from "../fingerprint.ts";
+import { findStored } from "../recall.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { answered } from "../until.ts";
+import { accepted, type Asking, handing } from "./api.ts";
+import { keptAs } from "./run-once.ts";
+import { submit, viewOf } from "./submit.ts";
+import { refusalOf } from "./view.ts";
+
+const WAIT_S_MAX = 60;
+/** One question to the Job is held for so long at the most. */
+const ASK_MS = 20_000;
+
+/** Seconds that the caller waits for the job; 0: not at all. */
+export interface Preference {
+  waitS: number;
+  /** As it is confirmed. */
+  applied: string;
+}
+
+/** Null: no preference that makes a job. What is not known here is ignored, as the standard has it. */
+export function preferenceOf(headers: Headers): Preference | Refusal | null {
+  const wanted = (headers.get("prefer") ?? "").split(",").map((one) => one.split(";")[0]?.trim().toLowerCase() ?? "");
+  const wait = wanted.find((one) => one === "wait" || one.startsWith("wait="));
+  if (wait !== undefined) {
+    const seconds = wait === "wait" ? WAIT_S_MAX : Number(wait.slice("wait=".length).replaceAll('"', ""));
+    if (Number.isInteger(seconds) && seconds >= 1 && seconds <= WAIT_S_MAX)
+      return { waitS: seconds, applied: `wait=${seconds}` };
+    return refuse("invalid_field", { param: "Prefer", facts: { detail: `wait must be 1 to ${WAIT_S_MAX} seconds` } });
+  }
+  return wanted.includes("respond-async") ? { waitS: 0, applied: "respond-async" } : null;
+}
+
+/** The job's answer as the route would give it, or 202. `serveStored` gives a stored answer in the route's own way. */
+export async function serveAsJob(
+  asking: Asking,
+  caller: Caller,
+  ask: Ask,
+  print: Fingerprint,
+  preference: Preference,
+  serveStored: (stored: Stored) => Promise<Response>,
+): Promise<Response | Refusal> {
+  const denied = mayUse(caller, "jobs");
+  if (denied !== null) return denied;
+  asking.trace.headers.set("preference-applied", preference.applied);
+  const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook: null };
+  const view = await submit(handing(asking, caller), draft);
+  if (isRefusal(view)) return view;
+  const { id } = view.spec;
+  asking.trace.fields["job"] = id;
+  const last = await follow(asking, caller, view, preference.waitS * 1000);
+  if (isRefusal(last)) return last;
+  const answer = last.state.finishedAt === null ? null : await answerOf(asking, caller, ask, print, last, serveStored);
+  return answer ?? accepted(asking, last);
+}
+
+async function follow(
+  { env, request }: Asking,
+  caller: Caller,
+  first: JobView,
+  ms: number,
+): Promise<JobView | Refusal> {
+  const until = Date.now() + ms;
+  let view: JobView | Refusal = first;
+  while (!isRefusal(view) && view.state.finishedAt === null && Date.now() < until && !request.signal.aborted) {
+    const { spec, state }: JobView = view;
+    await answered(env.JOB.getByName(spec.id).changed(state.status, Math.min(ASK_MS, until - Date.now())), 2 * ASK_MS);
+    view = await viewOf(env, caller.tenant, spec.id);
+  }
+  return view;
+}
+
+/** Null: there is none to be had any more, and the job says what became of it. */
+async function answerOf(
+  asking: Asking,
+  caller: Caller,
+  ask: Ask,
+  print: Fingerprint,
+  { spec, state }: JobView,
+  serveStored: (stored: Stored) => Promise<Response>,
+): Promise<Response | Refusal | null> {
+  const { env, base, ctx, trace } = asking;
+  const { startedAt, finishedAt, error, answer } = state;
+  if (startedAt !== null && finishedAt !== null)
+    Object.assign(trace.stages, { queue: Math.max(0, startedAt - spec.createdAt), origin: finishedAt - startedAt });
+  const card = state.attempts.at(-1)?.card ?? null;
+  if (card !== null) trace.headers.set("x-portico-card", card);
+  if (answer !== null && answer.body !== null) {
+    const headers = new Headers(answer.contentType === null ? {} : { "content-type": answer.contentType });
+    return new Response(answer.body, { status: answer.status, headers });
+  }
+  if (error !== null) return refusalOf(error);
+  if (state.status !== "succeeded") return null;
+  const own = await lookUp({ env, base, ctx }, answerKey(caller.tenant, await keptAs(spec.id)), Date.now());
+  if (own !== null && own !== "expired") return serveStored(own);
+  const stored = await findStored({ env, ask, print, caller, trace, base, ctx });
+  return stored === null || stored === "expired" ? null : serveStored(stored);
+}
