@@ -131,7 +131,10 @@ const DETAILS: [en: RegExp, zh: string][] = [
   [/^the keys of Access cannot be had now$/, "目前无法取得 Access 的公钥"],
   [/^it needs the role '(\w+)'$/, "需要角色 “$1”"],
   [/^no operator has the address that Access names$/, "没有运维人员使用 Access 给出的地址"],
-  [/^through Access a change needs (\S+ own Origin) and (\S+ \S+)$/, "经由 Access 的更改须带有本站自身的 Origin 和 $2"],
+  [
+    /^through Access a change needs this host's own Origin and (\S+ \S+)$/,
+    "经由 Access 的更改须带有本站自身的 Origin 和 $1",
+  ],
 ];
 
 function inChinese(detail: string): string {

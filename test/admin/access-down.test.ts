@@ -28,12 +28,7 @@ const failuresLogged = async () =>
 
 test("keys that cannot be had let nobody in, and are asked for once in a while", { timeout: 60_000 }, async () => {
   await door.done("POST", "/operators", { name: "ann", role: "admin", email: ANN });
-  const ways = [
-    { status: 500, body: "" },
-    { status: 302, body: "" },
-    { status: 200, body: "<html>" },
-    { status: 200, body: '{"keys":"none"}' },
-  ];
+  const ways = [{ status: 302, body: "" }, { status: 200, body: "<html>" }, "silence"] as const;
   for (const [i, broken] of ways.entries()) {
     team.answer(broken);
     for (let call = 0; call < CALLS; call++) {

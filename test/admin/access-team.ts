@@ -13,12 +13,17 @@ export interface Signing {
   foreign?: boolean;
 }
 
+export interface Broken {
+  status: number;
+  body: string;
+}
+
 export interface Team {
   issuer: string;
   /** How often the keys were asked for. */
   asked(): number;
-  /** What the address answers from now on; null: the keys. */
-  answer(broken: { status: number; body: string } | null): void;
+  /** What the address answers from now on; null: the keys; `silence`: nothing, ever. */
+  answer(broken: Broken | "silence" | null): void;
   /** An assertion of the team, with these claims beside the usual ones; `undefined` takes one away. */
   assertion(claims: JWTPayload, how?: Signing): Promise<string>;
   /** The published keys in the words of a JWKS. */
@@ -39,9 +44,10 @@ export async function startTeam(): Promise<Team> {
   const published = [...keys.values()].map(({ jwk }) => jwk);
 
   let asked = 0;
-  let broken: { status: number; body: string } | null = null;
+  let broken: Broken | "silence" | null = null;
   const server = createServer((request, response) => {
     if (request.url === "/cdn-cgi/access/certs") asked += 1;
+    if (broken === "silence") return;
     const { status, body } = broken ?? { status: 200, body: JSON.stringify({ keys: published }) };
     response.writeHead(status, { "content-type": "application/json" }).end(body);
   });
@@ -65,6 +71,9 @@ export async function startTeam(): Promise<Team> {
       const header = { alg: alg ?? own?.alg ?? "RS256", kid };
       return new SignJWT(payload).setProtectedHeader(header).sign(stranger || own === undefined ? foreign : own.key);
     },
-    close: () => server.close(),
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
   };
 }

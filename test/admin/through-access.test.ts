@@ -158,3 +158,19 @@ test("reading needs no origin", async () => {
   expect(await said({ ...access, "sec-fetch-site": "none" })).toBe("200");
   expect(await said(access, "HEAD")).toBe("200");
 });
+
+test("every refusal has its words in Chinese", async () => {
+  const calls: [string, Headers][] = [
+    ["GET", inHeader("x")],
+    ["GET", inHeader(await team.assertion({ email: "stranger@example.com" }))],
+    ["DELETE", inHeader(await team.assertion({ email: ANN }))],
+    ["DELETE", { ...inHeader(await team.assertion({ common_name: "abc123.access" })), origin: door.runtime.url }],
+  ];
+  for (const [method, sent] of calls) {
+    const headers = { ...sent, "accept-language": "zh", "content-type": sent["origin"] ? "application/json" : "x/y" };
+    const { text } = await door.admin(method, "/services/x", undefined, { token: null, headers });
+    const { error }: { error: { message: string } } = JSON.parse(text);
+    expect(error.message).toMatch(/[\u4e00-\u9fff]/);
+    expect(error.message, error.message).not.toMatch(/assertion|operator|change|needs/);
+  }
+});

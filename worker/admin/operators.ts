@@ -23,7 +23,6 @@ import { listOf, page, PageQuery, positionOf } from "./page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { NewOperatorView, OperatorView, operatorView } from "./views.ts";
 
-/** Cloudflare Access names people by e-mail address and its service tokens by their client id. */
 const Email = z
   .string()
   .trim()
