@@ -51,7 +51,7 @@ export async function authenticate(request: Request, env: Env): Promise<Caller |
   let entry = known.get(key);
   if (entry === undefined) {
     const { keySecret } = config(env);
-    const read = await readKey(keySecret, key);
+    const read = await readKey(keySecret, "ptk", key);
     if (!read.ok) {
       return read.why === "shape"
         ? refuse("malformed", { facts: { detail: "not a key of this API" } })
@@ -102,10 +102,11 @@ export function clientAddress(request: Request, env: Env): string | null {
 }
 
 /**
- * A wrong checksum: counted per client address, and only wrong ones are, so that a good key is never refused for it.
+ * A wrong checksum, of a key or an operator's token: counted per client address, and only wrong ones are, so that a good
+ * one is never refused for it.
  * The binding counts for the whole location in windows that begin by the clock; this isolate's own count slides.
  */
-async function guess(request: Request, env: Env): Promise<Refusal> {
+export async function guess(request: Request, env: Env): Promise<Refusal> {
   const address = clientAddress(request, env) ?? "local";
   const now = Date.now();
   const recent = (guesses.get(address) ?? []).filter((at) => at > now - GUESSES_WINDOW_MS && at <= now);

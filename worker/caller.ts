@@ -15,5 +15,8 @@ export async function callerWith(
   if (isRefusal(caller)) return caller;
   trace.headers.set("ratelimit-policy", ratePolicy(caller));
   Object.assign(trace.fields, { tenant: caller.tenant, key: caller.key });
-  return mayUse(caller, scope) ?? caller;
+  const denied = mayUse(caller, scope);
+  if (denied !== null) return denied;
+  trace.credential = { of: "key", id: caller.key };
+  return caller;
 }

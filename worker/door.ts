@@ -2,6 +2,7 @@
 import type { MiddlewareHandler } from "hono";
 import { target } from "./catalog.ts";
 import { renderRefusal } from "./dialects/native.ts";
+import { noteUse } from "./last-use.ts";
 import { isRefusal, refuse } from "./refusal.ts";
 import { type App, openTrace, serverTiming, type Trace } from "./trace.ts";
 
@@ -18,6 +19,8 @@ export const door: MiddlewareHandler<App> = async (c, next) => {
   else await next();
   signal.removeEventListener("abort", gone);
   c.res = finish(c.res, trace);
+  if (trace.credential !== null && c.res.status < 400)
+    noteUse(c.env, trace.credential, trace.startedAt, (work) => c.executionCtx.waitUntil(work));
   if (!signal.aborted) line(c.res.status);
 };
 

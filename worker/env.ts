@@ -30,6 +30,8 @@ export interface Env {
   URL_KEYS?: string;
   ACCESS_CLIENT_ID?: string;
   ACCESS_CLIENT_SECRET?: string;
+  ACCESS_TEAM_DOMAIN?: string;
+  ACCESS_AUD?: string;
 }
 
 /** What a Workflow instance is made with. */
@@ -40,7 +42,7 @@ export interface RunParams {
 
 const secret = z.string().min(32, "at least 32 characters");
 
-const Variables = z.object({
+const Named = z.object({
   /** Set by `npm start` and by tests alone: allows http://127.0.0.1 origins. */
   LOCAL_MODE: z.enum(["true", "false"]).default("false"),
   PUBLIC_URL: z.union([z.literal(""), z.url()]).default(""),
@@ -53,7 +55,27 @@ const Variables = z.object({
     .pipe(z.array(z.tuple([z.string().regex(/^[A-Za-z0-9_-]{1,32}$/), secret])).min(1)),
   ACCESS_CLIENT_ID: z.string().optional(),
   ACCESS_CLIENT_SECRET: z.string().optional(),
+  ACCESS_TEAM_DOMAIN: z.string().default(""),
+  ACCESS_AUD: z.string().default(""),
 });
+
+const Variables = Named.refine(
+  ({ ACCESS_TEAM_DOMAIN, ACCESS_AUD }) => (ACCESS_TEAM_DOMAIN === "") === (ACCESS_AUD === ""),
+  {
+    path: ["ACCESS_AUD"],
+    message: "is needed with ACCESS_TEAM_DOMAIN, and the other way round",
+  },
+).refine((v) => v.ACCESS_TEAM_DOMAIN === "" || isTeamDomain(v.ACCESS_TEAM_DOMAIN, v.LOCAL_MODE === "true"), {
+  path: ["ACCESS_TEAM_DOMAIN"],
+  message: "has to be https://<team>.cloudflareaccess.com",
+});
+
+/** Nothing but an origin, because tokens name it as their issuer letter by letter. */
+function isTeamDomain(text: string, local: boolean): boolean {
+  const url = URL.parse(text);
+  if (url === null || url.origin !== text) return false;
+  return url.protocol === "https:" || (local && url.protocol === "http:" && url.hostname === "127.0.0.1");
+}
 
 export interface Config {
   local: boolean;
@@ -65,6 +87,14 @@ export interface Config {
   urlKeys: [kid: string, secret: string][];
   /** Cloudflare Access service token, sent only to listings whose transport is `tunnel`. */
   access: { id: string; secret: string } | null;
+  /** The Cloudflare Access application in front of the operators' paths; null: what says that it comes from there is a lie. */
+  accessApp: AccessApp | null;
+}
+
+export interface AccessApp {
+  /** `https://<team>.cloudflareaccess.com` */
+  issuer: string;
+  audience: string;
 }
 
 let checked: { env: Env; config: Config } | undefined;
@@ -86,6 +116,7 @@ export function config(env: Env): Config {
     urlKeys: v.URL_KEYS,
     access:
       v.ACCESS_CLIENT_ID && v.ACCESS_CLIENT_SECRET ? { id: v.ACCESS_CLIENT_ID, secret: v.ACCESS_CLIENT_SECRET } : null,
+    accessApp: v.ACCESS_AUD === "" ? null : { issuer: v.ACCESS_TEAM_DOMAIN, audience: v.ACCESS_AUD },
   };
   checked = { env, config: value };
   return value;

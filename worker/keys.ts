@@ -1,7 +1,9 @@
 /**
- * API keys, card tokens and keyed hashes: how they are made, checked and stored. Pure but for WebCrypto.
+ * Keys of tenants and tokens of operators, and keyed hashes: how they are made, checked and stored. Pure but for
+ * WebCrypto.
  *
- *   ptk_live_<id>_<secret><checksum>      all of [0-9A-Za-z]
+ *   ptk_live_<id>_<secret><checksum>      a tenant's; all of [0-9A-Za-z]
+ *   pto_live_<id>_<secret><checksum>      an operator's
  *
  * id 12 characters, secret 30 (178 random bits), checksum 7 (the first 40 bits of an HMAC under the key secret), so
  * that a typo or a guess is refused with no look-up. Only `keyedHash` of a key is ever stored.
@@ -10,7 +12,10 @@ const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 const ID_LENGTH = 12;
 const SECRET_LENGTH = 30;
 const CHECKSUM_LENGTH = 7;
-const KEY = new RegExp(`^ptk_live_([0-9A-Za-z]{${ID_LENGTH}})_[0-9A-Za-z]{${SECRET_LENGTH + CHECKSUM_LENGTH}}$`);
+const KEY = new RegExp(`^(pt[ko])_live_([0-9A-Za-z]{${ID_LENGTH}})_[0-9A-Za-z]{${SECRET_LENGTH + CHECKSUM_LENGTH}}$`);
+
+/** Whose key it is: a tenant's or an operator's. The checksum covers it, so that neither passes for the other. */
+export type Kind = "ptk" | "pto";
 
 /** Longest credential that is looked at; a key has 60 characters. */
 export const CREDENTIAL_LENGTH_MAX = 200;
@@ -68,10 +73,13 @@ async function checksum(secret: string, body: string): Promise<string> {
   return text;
 }
 
-/** A new key: shown once, never stored. */
-export async function makeKey(keySecret: string): Promise<{ id: string; key: string; hash: string; tail: string }> {
-  const id = randomText(ID_LENGTH);
-  const body = `ptk_live_${id}_${randomText(SECRET_LENGTH)}`;
+/** A new key: shown once, never stored. With `id` it is another one for whoever has this id. */
+export async function makeKey(
+  keySecret: string,
+  kind: Kind,
+  id = randomText(ID_LENGTH),
+): Promise<{ id: string; key: string; hash: string; tail: string }> {
+  const body = `${kind}_live_${id}_${randomText(SECRET_LENGTH)}`;
   const key = body + (await checksum(keySecret, body));
   return { id, key, hash: await keyedHash(keySecret, key), tail: key.slice(-4) };
 }
@@ -79,10 +87,11 @@ export async function makeKey(keySecret: string): Promise<{ id: string; key: str
 /** What a presented key is, before any look-up: its id, or why it cannot be one of ours. */
 export async function readKey(
   keySecret: string,
+  kind: Kind,
   key: string,
 ): Promise<{ ok: true; id: string } | { ok: false; why: "shape" | "checksum" }> {
-  const id = KEY.exec(key)?.[1];
-  if (id === undefined) return { ok: false, why: "shape" };
+  const [, of, id] = KEY.exec(key) ?? [];
+  if (id === undefined || of !== kind) return { ok: false, why: "shape" };
   const expected = await checksum(keySecret, key.slice(0, -CHECKSUM_LENGTH));
   return sameText(expected, key.slice(-CHECKSUM_LENGTH)) ? { ok: true, id } : { ok: false, why: "checksum" };
 }

@@ -26,7 +26,7 @@ const MESSAGES: Record<Reason, { en: string; zh: string }> = {
     en: "The URL's signature is missing a part, doubled or wrong.",
     zh: "网址的签名不完整、重复或不正确。",
   },
-  role: { en: "Your role does not allow this: it needs '{role}'.", zh: "您的角色不允许此操作：需要 “{role}”。" },
+  role: { en: "You may not do this: {detail}.", zh: "您无权执行此操作：{detail}。" },
   not_found: { en: "There is nothing here by that name.", zh: "这里没有该名称的内容。" },
   method_not_allowed: {
     en: "This path does not take {method}; it takes {allow}.",
@@ -127,6 +127,14 @@ const DETAILS: [en: RegExp, zh: string][] = [
   [/^two different credentials$/, "给出了两个不同的凭据"],
   [/^too long$/, "过长"],
   [/^the checksum is wrong$/, "校验和错误"],
+  [/^not a valid assertion of Access$/, "不是有效的 Access 断言"],
+  [/^the keys of Access cannot be had now$/, "目前无法取得 Access 的公钥"],
+  [/^it needs the role '(\w+)'$/, "需要角色 “$1”"],
+  [/^no operator has the address that Access names$/, "没有运维人员使用 Access 给出的地址"],
+  [
+    /^through Access a change needs this host's own Origin and (\S+ \S+)$/,
+    "经由 Access 的更改须带有本站自身的 Origin 和 $1",
+  ],
 ];
 
 function inChinese(detail: string): string {

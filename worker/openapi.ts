@@ -15,6 +15,7 @@ const TAGS = [
   { name: "Cards", description: "One GPU each; listed in one or more services." },
   { name: "Tenants", description: "Who pays, and how much they may ask for." },
   { name: "Keys", description: "What tenants call with." },
+  { name: "Operators", description: "Who runs the deployment, and how far." },
   { name: "Ledger", description: "Held slots, and the log of operators' changes." },
   { name: "Operation", description: "Health, readiness and live numbers; no credential is needed." },
 ];
@@ -26,7 +27,19 @@ const SECURITY = {
     description: "A tenant's key `ptk_live_...`; the schemes `Key`, `Token` and Basic (as password) are taken too.",
   },
   apiKey: { type: "apiKey", in: "header", name: "X-API-Key", description: "A tenant's key." },
-  operatorToken: { type: "http", scheme: "bearer", description: "The admin token, or an operator's." },
+  operatorToken: {
+    type: "http",
+    scheme: "bearer",
+    description:
+      "The admin token, or an operator's `pto_live_...`. It decides where an Access assertion is given as well.",
+  },
+  accessAssertion: {
+    type: "apiKey",
+    in: "header",
+    name: "Cf-Access-Jwt-Assertion",
+    description:
+      "Set by Cloudflare Access, where the deployment names its application; or its cookie `CF_Authorization`. A call that changes something then needs this host's own `Origin` and `Content-Type: application/json`.",
+  },
   cardToken: { type: "http", scheme: "bearer", description: "The token of a card's own agent, `ptc_...`." },
   signedUrl: {
     type: "apiKey",

@@ -4,6 +4,7 @@
  */
 import { parseAccept } from "hono/utils/accept";
 import type { Env } from "./env.ts";
+import type { Credential } from "./last-use.ts";
 
 /** Bindings and variables of the Hono app. */
 export interface App {
@@ -27,6 +28,8 @@ export interface Trace {
   problem: boolean;
   startedAt: number;
   stages: Partial<Record<Stage, number>>;
+  /** What let it in; null: nothing has, or nothing that D1 has a row of. */
+  credential: Credential | null;
   /** Fields of the log line; later values win. */
   fields: Record<string, string | number | boolean | null>;
   /** Headers that every answer to this request carries (limits, card, cache status). */
@@ -42,6 +45,7 @@ export function openTrace(request: Request, now: number): Trace {
     problem: wanted(request.headers.get("accept")).includes("application/problem+json"),
     startedAt: now,
     stages: {},
+    credential: null,
     fields: {},
     headers: new Headers(),
   };

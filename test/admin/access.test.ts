@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { raw } from "../support/raw.ts";
+import { startTeam } from "./access-team.ts";
 import { frontDoor, SECRETS } from "./front-door.ts";
 
 const door = frontDoor();
@@ -27,6 +28,12 @@ const CALLS: [method: string, path: string, body?: object][] = [
   ["POST", "/keys/k/rotate", {}],
   ["PATCH", "/keys/k", { name: "z" }],
   ["DELETE", "/keys/k"],
+  ["GET", "/operators"],
+  ["POST", "/operators", { name: "x", role: "admin" }],
+  ["GET", "/operators/o"],
+  ["PATCH", "/operators/o", { role: "admin" }],
+  ["DELETE", "/operators/o"],
+  ["POST", "/operators/o/rotate", {}],
   ["GET", "/leases"],
   ["GET", "/audit"],
   ["GET", "/nothing"],
@@ -64,6 +71,21 @@ test("only a bearer token opens, and only one", async () => {
     headers: { authorization: `bearer ${token}` },
   });
   expect(ok.status).toBe(200);
+});
+
+test("where no Access application is configured nothing that says it comes from there is believed", async () => {
+  const team = await startTeam();
+  const assertion = await team.assertion({ email: "ann@example.com" });
+  await door.done("POST", "/operators", { name: "ann", role: "admin", email: "ann@example.com" });
+  const headers = {
+    "cf-access-jwt-assertion": assertion,
+    cookie: `CF_Authorization=${assertion}`,
+    "cf-access-authenticated-user-email": "ann@example.com",
+  };
+  expect(await door.refusal("GET", "/services", undefined, { token: null, headers })).toBe("401 missing");
+  expect((await door.admin("GET", "/services", undefined, { headers })).status).toBe(200);
+  expect(team.asked()).toBe(0);
+  team.close();
 });
 
 test("a refusal names the scheme, says no-store and carries an id", async () => {

@@ -56,19 +56,21 @@ export interface Sent {
 
 export class FrontDoor {
   #runtime: Runtime | undefined;
+  stateDir = "";
 
   get runtime(): Runtime {
     if (this.#runtime === undefined) throw new Error("not started");
     return this.#runtime;
   }
 
-  async start(stateDir: string, without: string[]): Promise<void> {
+  async start(stateDir: string, without: string[], vars: Record<string, string>): Promise<void> {
+    this.stateDir = stateDir;
     const path = inject("bundle");
     const text = await readFile(path, "utf8");
     const secrets: Secrets = JSON.parse(
       JSON.stringify(SECRETS, (name, value: unknown) => (without.includes(name) ? undefined : value)),
     );
-    this.#runtime = await startRuntime({ bundle: { path, text }, host: "127.0.0.1", port: 0, stateDir, secrets });
+    this.#runtime = await startRuntime({ bundle: { path, text }, host: "127.0.0.1", port: 0, stateDir, secrets, vars });
   }
 
   /** As the operator unless told otherwise; a path below /admin/v1 may leave that out. */
@@ -121,11 +123,14 @@ export class FrontDoor {
   }
 }
 
-/** One front door for all tests of a file; `without` names secrets that it has not got. */
-export function frontDoor({ without = [] }: { without?: string[] } = {}): FrontDoor {
+/** One front door for all tests of a file; `without` names secrets that it has not got, `vars` are more variables. */
+export function frontDoor({
+  without = [],
+  vars = {},
+}: { without?: string[]; vars?: Record<string, string> } = {}): FrontDoor {
   const newFolder = temporaryFolders();
   const door = new FrontDoor();
-  beforeAll(() => door.start(newFolder(), without));
+  beforeAll(() => door.start(newFolder(), without, vars));
   afterAll(() => door.runtime.stop());
   return door;
 }

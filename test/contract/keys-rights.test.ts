@@ -94,6 +94,21 @@ test("a disabled tenant's keys are 403 tenant_disabled within 10 s", async () =>
   expect(refusalOf(answer)).toBe("403 forbidden permission_error tenant_disabled");
 });
 
+test("what a disabled tenant has running ends as if nothing had happened, and is kept", async () => {
+  const tenant = await door.tenant();
+  const { key } = await newKey(tenant);
+  const before = door.starts();
+  door.park.setService({ service_ms: 2_000 });
+  const running = door.paint({}, { key });
+  while (door.starts() === before) await sleep(POLL_MS / 10);
+  door.park.setService({ service_ms: null });
+  await door.portico.admin("PATCH", `/tenants/${tenant}`, { state: "disabled" });
+  expect(refusalOf(await door.ask(READ, { key }))).toBe("403 forbidden permission_error tenant_disabled");
+  const painted = expectOk(await running);
+  const [url = ""] = linksOf(painted);
+  expectOk(await door.ask(targetOf(url), { key: null }));
+});
+
 describe("scopes:", () => {
   test("infer opens service routes, fingerprint, requests and deleting a result, but not reading one", async () => {
     const { key, ask, path, id } = await scoped(["infer"]);

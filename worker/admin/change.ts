@@ -1,5 +1,5 @@
 /** A change: what the audit log is told of it, and its repetition when another one overtook it. */
-import type { Change, Outcome } from "../db/commit.ts";
+import type { Change, Outcome, Taken } from "../db/commit.ts";
 import { refuse, type Refusal } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 import { invalid } from "../json-body.ts";
@@ -8,15 +8,21 @@ const TRIES_MAX = 3;
 /** Longest random pause between tries, so that two who collide do not collide again. */
 const PAUSE_MS_MAX = 50;
 
-/** What a changing call answers: `stale` and `taken` when its write did not happen. */
+const TAKEN: Record<Taken, Refusal> = {
+  route_taken: invalid("route", "is another service's route"),
+  name_taken: invalid("name", "is another operator's name, or was one's"),
+  email_taken: invalid("email", "is another operator's"),
+};
+
+/** What a changing call answers: an outcome when its write did not happen. */
 export type Changed<T> = T | Refusal | Exclude<Outcome, "done">;
 
 /** `change` reads, decides and writes; while it answers `stale` it is done again, from what stands by then. */
-export async function attempt<T>(change: () => Promise<Changed<T>>): Promise<T | Refusal> {
+export async function attempt<T extends object>(change: () => Promise<Changed<T>>): Promise<T | Refusal> {
   for (let tries = 1; tries <= TRIES_MAX; tries++) {
     const outcome = await change();
-    if (outcome === "taken") return invalid("route", "is another service's route");
-    if (outcome !== "stale") return outcome;
+    if (typeof outcome === "object") return outcome;
+    if (outcome !== "stale") return TAKEN[outcome];
     await scheduler.wait(Math.random() * PAUSE_MS_MAX);
   }
   // The nearest reason for "somebody else is changing this": worth trying again at once.

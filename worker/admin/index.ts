@@ -8,6 +8,7 @@ import { keyRoutes } from "./keys.ts";
 import { ledgerRoutes } from "./ledger.ts";
 import { listingRoutes } from "./listings.ts";
 import { operatorOf } from "./operator.ts";
+import { operatorRoutes } from "./operators.ts";
 import { type Route, serve } from "./route.ts";
 import { serviceRoutes } from "./services.ts";
 import { tenantRoutes } from "./tenants.ts";
@@ -18,6 +19,7 @@ export const adminRoutes: Route[] = [
   ...cardRoutes,
   ...tenantRoutes,
   ...keyRoutes,
+  ...operatorRoutes,
   ...ledgerRoutes,
 ];
 
@@ -35,7 +37,7 @@ adminApp.all("*", (c) => nothing(c, null));
 
 /** No such call: 405 where the path has others, else 404; and 401 to everybody who is no operator. */
 async function nothing(c: Context<App>, allow: string[] | null): Promise<Response> {
-  const operator = await operatorOf(c.env, c.req.raw.headers);
+  const operator = await operatorOf(c.env, c.req.raw);
   if (isRefusal(operator)) return renderRefusal(operator, c.get("trace"));
   if (allow === null) return renderRefusal(refuse("not_found"), c.get("trace"));
   const methods = allow.includes("GET") ? [...allow, "HEAD"].join(", ") : allow.join(", ");

@@ -187,7 +187,7 @@ async function newKey(
   createdBy: string,
   more: Pick<KeyRow, "name" | "scopes" | "services" | "expiresAt" | "rotatedFrom">,
 ): Promise<{ key: string; row: KeyRow }> {
-  const { id, key, hash, tail } = await makeKey(config(env).keySecret);
+  const { id, key, hash, tail } = await makeKey(config(env).keySecret, "ptk");
   const { name, scopes, services, expiresAt, rotatedFrom } = more;
   const settled = { state: "active" as const, createdAt: Date.now(), createdBy, revokedAt: null, lastUsedAt: null };
   return { key, row: { id, tenantId, name, hash, tail, scopes, services, expiresAt, rotatedFrom, ...settled } };

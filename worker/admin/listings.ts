@@ -24,7 +24,7 @@ export const listingRoutes: Route[] = [
   route({
     method: "PUT",
     path,
-    role: "admin",
+    role: "ops",
     tag,
     summary: "List a card in a service, or merge into the listing",
     description:
@@ -39,7 +39,7 @@ export const listingRoutes: Route[] = [
   route({
     method: "DELETE",
     path,
-    role: "admin",
+    role: "ops",
     tag,
     summary: "Take a card out of a service",
     description: "The card stays, listed where else it is.",

@@ -1,21 +1,42 @@
 /**
- * Who may run the deployment: an operator by bearer token, with a role; and a card's agent by the card's own token.
- * Tokens are compared as keyed hashes in constant time, and neither a token nor a hash leaves this file.
+ * Who may run the deployment: an operator with a role, by token or through Cloudflare Access; and a card's agent by the
+ * card's own token. Tokens are compared as keyed hashes in constant time.
  */
+import { LRUCache } from "lru-cache";
+import { z } from "zod";
+import { assertionIn, identityIn, refuseForeignPage } from "../access.ts";
+import { guess, hasCredential } from "../auth.ts";
+import { operatorByEmail, operatorById, type OperatorRow } from "../db/operator-queries.ts";
 import { cardTokenHash } from "../db/queries.ts";
-import { config, type Env } from "../env.ts";
-import { keyedHash, randomText, sameText } from "../keys.ts";
-import { refuse, type Refusal } from "../refusal.ts";
+import { type AccessApp, config, type Env } from "../env.ts";
+import { keyedHash, randomText, readKey, sameText } from "../keys.ts";
+import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 
 /** What an operator may do; each role may do what stands before it too. */
-export const ROLES = ["read", "ops", "admin"] as const;
-export type Role = (typeof ROLES)[number];
+export const Role = z.enum(["read", "ops", "admin"]);
+export type Role = z.infer<typeof Role>;
+const ROLES = Role.options;
 
 export interface Operator {
+  /** Null: the admin token, which no row stands for. */
+  id: string | null;
   /** Stands as the actor in the audit log. */
   name: string;
   role: Role;
 }
+
+export const ADMIN: Operator = { id: null, name: "admin", role: "admin" };
+
+/** How long an isolate believes what D1 said of an operator: with replication a revoked one is out within 10 s. */
+const OPERATOR_MS = 5_000;
+const OPERATORS_MAX = 1_000;
+
+const operators = new LRUCache<string, { row: OperatorRow | null }>({
+  max: OPERATORS_MAX,
+  ttl: OPERATOR_MS,
+  ttlResolution: 0,
+  perf: Date,
+});
 
 const CARD_TOKEN = /^ptc_[0-9A-Za-z]{40}$/;
 
@@ -25,18 +46,75 @@ export async function makeCardToken(env: Env): Promise<{ token: string; hash: st
   return { token, hash: await keyedHash(config(env).keySecret, token) };
 }
 
-/** The operator behind a request. A tenant's key is as unknown here as a guess. */
-export async function operatorOf(env: Env, headers: Headers): Promise<Operator | Refusal> {
-  const token = bearer(headers);
-  if (typeof token !== "string") return token;
-  const { adminToken, keySecret } = config(env);
-  if (adminToken === null) return refuse("unknown");
-  const [given, known] = await Promise.all([keyedHash(keySecret, token), keyedHash(keySecret, adminToken)]);
-  return sameText(given, known) ? { name: "admin", role: "admin" } : refuse("unknown");
+/**
+ * The operator behind a request: by the token, or where none is given by what Cloudflare Access asserts. A token that is
+ * given decides, also when it is wrong. A tenant's key is as unknown here as a guess. Refused: 401, 429 `address`, and
+ * 403 `role` for whom Access knows and we do not. Without an admin token nobody is an operator.
+ */
+export async function operatorOf(env: Env, request: Request): Promise<Operator | Refusal> {
+  const { accessApp } = config(env);
+  const assertion = accessApp === null || hasCredential(request) ? null : assertionIn(request.headers);
+  if (accessApp !== null && assertion !== null) return throughAccess(env, accessApp, assertion, request);
+  const token = bearer(request.headers);
+  return typeof token === "string" ? byToken(env, token, request) : token;
 }
 
-export function mayAct(operator: Operator, role: Role): boolean {
-  return ROLES.indexOf(operator.role) >= ROLES.indexOf(role);
+async function byToken(env: Env, token: string, request: Request): Promise<Operator | Refusal> {
+  const { adminToken, keySecret } = config(env);
+  if (adminToken === null) return refuse("unknown");
+  const [given, admins] = await Promise.all([keyedHash(keySecret, token), keyedHash(keySecret, adminToken)]);
+  if (sameText(given, admins)) return ADMIN;
+  const read = await readKey(keySecret, "pto", token);
+  if (!read.ok) return read.why === "shape" ? refuse("unknown") : guess(request, env);
+  const row = await believed(`id ${read.id}`, () => operatorById(env, read.id));
+  return row === null ? refuse("unknown") : (refuseToken(row, given) ?? inOffice(row));
+}
+
+/** Whether the hash is of this operator's token, or of the one before while that opens as well. */
+function refuseToken({ tokenHash, earlierHash, earlierUntil }: OperatorRow, given: string): Refusal | null {
+  const [now, earlier] = [sameText(given, tokenHash ?? ""), sameText(given, earlierHash ?? "")];
+  if (now) return null;
+  if (!earlier) return refuse("unknown");
+  return Date.now() < (earlierUntil ?? 0) ? null : refuse("revoked");
+}
+
+async function throughAccess(
+  env: Env,
+  app: AccessApp,
+  assertion: string,
+  request: Request,
+): Promise<Operator | Refusal> {
+  if (config(env).adminToken === null) return refuse("unknown");
+  const email = await identityIn(app, assertion);
+  if (isRefusal(email)) return email;
+  const row = await believed(`email ${email}`, () => operatorByEmail(env, email));
+  if (row === null) return refuse("role", { facts: { detail: "no operator has the address that Access names" } });
+  return refuseForeignPage(request) ?? inOffice(row);
+}
+
+function inOffice({ id, name, role, state, expiresAt }: OperatorRow): Operator | Refusal {
+  if (state !== "active") return refuse("revoked");
+  return expiresAt !== null && expiresAt <= Date.now() ? refuse("expired") : { id, name, role };
+}
+
+/** What D1 says of an operator, or what it said a moment ago. */
+async function believed(by: string, look: () => Promise<OperatorRow | null>): Promise<OperatorRow | null> {
+  const known = operators.get(by);
+  if (known !== undefined) return known.row;
+  const row = await look();
+  operators.set(by, { row });
+  return row;
+}
+
+/** Forgets what this isolate believes of operators; called after a change of one. */
+export function forgetOperators(): void {
+  operators.clear();
+}
+
+/** Null when the operator has this role or a higher one. */
+export function mayAct(operator: Operator, role: Role): Refusal | null {
+  if (ROLES.indexOf(operator.role) >= ROLES.indexOf(role)) return null;
+  return refuse("role", { facts: { detail: `it needs the role '${role}'` } });
 }
 
 /** Null when the request carries this card's own token. A card that does not exist answers like a wrong token. */

@@ -6,7 +6,7 @@ import type { Context } from "hono";
 import type { z } from "zod";
 import { renderRefusal } from "../dialects/native.ts";
 import type { Env } from "../env.ts";
-import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { isRefusal, type Refusal } from "../refusal.ts";
 import type { App, Trace } from "../trace.ts";
 import { checkedBody, checkFields } from "../json-body.ts";
 import { mayAct, operatorOf, refuseOtherCard, type Role } from "./operator.ts";
@@ -98,12 +98,14 @@ async function identify(
   role: Role | "card",
   params: Record<string, string>,
 ): Promise<string | Refusal> {
-  const headers = c.req.raw.headers;
   if (role === "card") {
     const card = params["card"] ?? "";
-    return (await refuseOtherCard(c.env, headers, card)) ?? card;
+    return (await refuseOtherCard(c.env, c.req.raw.headers, card)) ?? card;
   }
-  const operator = await operatorOf(c.env, headers);
+  const operator = await operatorOf(c.env, c.req.raw);
   if (isRefusal(operator)) return operator;
-  return mayAct(operator, role) ? operator.name : refuse("role", { facts: { role } });
+  const denied = mayAct(operator, role);
+  if (denied !== null) return denied;
+  if (operator.id !== null) c.get("trace").credential = { of: "operator", id: operator.id };
+  return operator.name;
 }

@@ -2,10 +2,12 @@
 import { z } from "zod";
 import type { PoolStatus } from "../../durable-objects/protocol.ts";
 import type { AuditRow } from "../db/list-queries.ts";
+import type { OperatorRow } from "../db/operator-queries.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "../db/queries.ts";
 import { Id } from "../schema-parts.ts";
 import { CardStateName, Service } from "../service.ts";
 import { DEFAULT_LIMITS, Limits, Scope } from "../tenant.ts";
+import { Role } from "./operator.ts";
 
 export const Time = z.string().meta({ format: "date-time", description: "ISO 8601, UTC." });
 
@@ -141,7 +143,7 @@ const keyFields = {
   created_by: z.string(),
   expires_at: Time.nullable(),
   revoked_at: Time.nullable(),
-  last_used_at: Time.nullable(),
+  last_used_at: Time.nullable().meta({ description: "Up to an hour late." }),
   rotated_from: z.string().nullable(),
 };
 
@@ -166,6 +168,47 @@ export function keyView(row: KeyRow): z.infer<typeof KeyView> {
     revoked_at: isoOrNull(row.revokedAt),
     last_used_at: isoOrNull(row.lastUsedAt),
     rotated_from: row.rotatedFrom,
+  };
+}
+
+const operatorFields = {
+  id: z.string(),
+  name: z.string().meta({ description: "Stands as the actor in the audit log." }),
+  role: Role,
+  email: z
+    .string()
+    .nullable()
+    .meta({ description: "By which Cloudflare Access names it; null: it comes by token alone." }),
+  has_token: z.boolean(),
+  earlier_token_until: Time.nullable().meta({ description: "Until when the token before opens as well." }),
+  state: z.enum(["active", "revoked"]),
+  created_at: Time,
+  created_by: z.string(),
+  expires_at: Time.nullable(),
+  revoked_at: Time.nullable(),
+  last_used_at: Time.nullable().meta({ description: "Up to an hour late." }),
+};
+
+export const OperatorView = z.object(operatorFields).meta({ id: "OperatorView" });
+
+export const NewOperatorView = z
+  .object({ ...operatorFields, token: z.string().optional().meta({ description: "Shown this once." }) })
+  .meta({ id: "NewOperatorView" });
+
+export function operatorView(row: OperatorRow): z.infer<typeof OperatorView> {
+  return {
+    id: row.id,
+    name: row.name,
+    role: row.role,
+    email: row.email,
+    has_token: row.tokenHash !== null,
+    earlier_token_until: isoOrNull(row.earlierUntil),
+    state: row.state,
+    created_at: iso(row.createdAt),
+    created_by: row.createdBy,
+    expires_at: isoOrNull(row.expiresAt),
+    revoked_at: isoOrNull(row.revokedAt),
+    last_used_at: isoOrNull(row.lastUsedAt),
   };
 }
 

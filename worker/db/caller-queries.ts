@@ -1,17 +1,22 @@
-/** What operators change of tenants and their keys. */
-import { and, asc, eq, lte, sql } from "drizzle-orm";
+/** What operators change of tenants and their keys, and when a key or an operator came last. */
+import { and, asc, eq, isNull, lt, lte, or, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
+import type { Credential } from "../last-use.ts";
 import type { Limits, Scope } from "../tenant.ts";
 import { db } from "./base.ts";
 import { type Change, commit, type Outcome } from "./commit.ts";
 import type { KeyRow, TenantRow } from "./queries.ts";
-import { answers, keys, results, tenants } from "./schema.ts";
+import { answers, keys, operators, results, tenants } from "./schema.ts";
 
 const sameTenant = ({ id, name, limits, weight, state }: TenantRow) =>
   sql`EXISTS (SELECT 1 FROM tenants WHERE id = ${id} AND name = ${name} AND limits = ${JSON.stringify(limits)}
    AND weight = ${weight} AND state = ${state})`;
 
-const sameKey = (before: KeyRow) => sql`(SELECT state FROM keys WHERE id = ${before.id}) IS ${before.state}`;
+const json = (value: unknown) => (value === null ? null : JSON.stringify(value));
+
+const sameKey = ({ id, name, scopes, services, expiresAt, state }: KeyRow) =>
+  sql`EXISTS (SELECT 1 FROM keys WHERE id = ${id} AND name IS ${name} AND scopes IS ${json(scopes)}
+   AND services IS ${json(services)} AND expires_at IS ${expiresAt} AND state = ${state})`;
 
 export function createTenant(env: Env, row: TenantRow, change: Change): Promise<Outcome> {
   return commit(env, change, sql`1`, (base) => [base.insert(tenants).values(row)]);
@@ -92,4 +97,13 @@ export function patchKey(
     base.update(keys).set(after).where(eq(keys.id, before.id)),
     ...(next === null ? [] : [base.insert(keys).values(next)]),
   ]);
+}
+
+/** Never moves back: isolates tell of their own uses in no order. */
+export async function setLastUse(env: Env, { of, id }: Credential, at: number): Promise<void> {
+  const table = of === "key" ? keys : operators;
+  await db(env)
+    .update(table)
+    .set({ lastUsedAt: at })
+    .where(and(eq(table.id, id), or(isNull(table.lastUsedAt), lt(table.lastUsedAt, at))));
 }

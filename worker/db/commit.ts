@@ -20,8 +20,16 @@ export interface Change {
   requestId: string;
 }
 
-/** `stale`: what the change was computed from has changed meanwhile; read again. `taken`: another service has the route. */
-export type Outcome = "done" | "stale" | "taken";
+/** What only one row may have, beside its id. */
+const UNIQUE = {
+  "services.route": "route_taken",
+  "operators.name": "name_taken",
+  "operators.email": "email_taken",
+} as const;
+
+export type Taken = (typeof UNIQUE)[keyof typeof UNIQUE];
+/** `stale`: what the change was computed from has changed meanwhile; read again. Taken: another row has this. */
+export type Outcome = "done" | "stale" | Taken;
 
 type Write = BatchItem<"sqlite">;
 
@@ -42,7 +50,8 @@ export async function commit(
   } catch (error) {
     const said = causes(error);
     if (said.includes("NOT NULL constraint failed: audit.actor")) return "stale";
-    if (said.includes("UNIQUE constraint failed: services.route")) return "taken";
+    for (const [column, taken] of Object.entries(UNIQUE))
+      if (said.includes(`UNIQUE constraint failed: ${column}`)) return taken;
     throw error;
   }
 }

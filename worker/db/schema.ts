@@ -31,6 +31,9 @@ export const operators = sqliteTable("operators", {
   role: text("role", { enum: ["read", "ops", "admin"] }).notNull(),
   /** HMAC-SHA-256 of the token under the deployment's key secret, hex; null: through Access alone. */
   tokenHash: text("token_hash").unique(),
+  /** Hash of the token before it, and until when that one opens as well; null: there was none. */
+  earlierHash: text("earlier_hash"),
+  earlierUntil: integer("earlier_until"),
   state: text("state", { enum: ["active", "revoked"] })
     .notNull()
     .default("active"),

@@ -51,7 +51,7 @@ function operationId({ method, path }: Route): string {
   return method.toLowerCase() + named.join("");
 }
 
-function statuses({ method, body, query }: Route, names: string[]): number[] {
+function statuses({ method, role, body, query }: Route, names: string[]): number[] {
   return [
     ...(body !== undefined || query !== undefined || names.length > 0 ? [400] : []),
     401,
@@ -59,6 +59,7 @@ function statuses({ method, body, query }: Route, names: string[]): number[] {
     ...(names.length > 0 ? [404] : []),
     ...(method === "GET" ? [] : [409]),
     ...(body === undefined ? [] : [413, 415]),
+    ...(role === "card" ? [] : [429]),
     500,
   ];
 }

@@ -4,7 +4,7 @@ import type { ZodOpenApiResponseObject, ZodOpenApiResponsesObject } from "zod-op
 import { REASONS } from "../refusal.ts";
 
 export const TENANT_KEY = [{ tenantKey: [] }, { apiKey: [] }];
-export const OPERATOR = [{ operatorToken: [] }];
+export const OPERATOR = [{ operatorToken: [] }, { accessAssertion: [] }];
 export const CARD_TOKEN = [{ cardToken: [] }];
 export const SIGNED_OR_KEY = [...TENANT_KEY, { signedUrl: [] }];
 export const NOBODY: [] = [];

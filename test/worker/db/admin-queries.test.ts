@@ -70,7 +70,7 @@ test("a change computed from what no longer stands changes nothing and leaves no
 
 test("a route that another service has is told apart from a stale change", async () => {
   await change.putService(env, "route-a", null, config("/route/"), said("route-a"));
-  expect(await change.putService(env, "route-b", null, config("/route/"), said("route-b"))).toBe("taken");
+  expect(await change.putService(env, "route-b", null, config("/route/"), said("route-b"))).toBe("route_taken");
   expect(await serviceById(env, "route-b")).toBeNull();
   expect(await rowsOfLog("route-b")).toBe(0);
 });
@@ -105,6 +105,15 @@ test("two who create one card at once do not both", async () => {
 
 const weighing = (weight: number) => ({ name: "a", limits: DEFAULT_LIMITS, weight, state: "active" as const });
 
+const unrestricted = {
+  name: "b",
+  scopes: null,
+  services: null,
+  expiresAt: null,
+  state: "active" as const,
+  revokedAt: null,
+};
+
 test("tenants and keys are changed from what stands, too", async () => {
   const tenant: TenantRow = {
     id: "ten_a",
@@ -138,6 +147,7 @@ test("tenants and keys are changed from what stands, too", async () => {
   };
   expect(await callers.createKey(env, { ...key, tenantId: "nobody" }, said("k"))).toBe("stale");
   expect(await callers.createKey(env, key, said("k"))).toBe("done");
+  expect(await callers.patchKey(env, { ...key, scopes: ["infer"] }, unrestricted, null, said("k"))).toBe("stale");
   const revoked = {
     name: null,
     scopes: null,

@@ -1,0 +1,221 @@
+/**
+ * Operators: who runs the deployment beside the admin token, which no row stands for and no change here can shut out. A
+ * token is in the answer that makes it and nowhere else.
+ */
+import { z } from "zod";
+import type { Outcome } from "../db/commit.ts";
+import {
+  changeOperator,
+  createOperator,
+  operatorById,
+  type OperatorRow,
+  type OperatorSettings,
+  pageOfOperators,
+} from "../db/operator-queries.ts";
+import { config } from "../env.ts";
+import { invalid } from "../json-body.ts";
+import { makeKey } from "../keys.ts";
+import { isRefusal, refuse } from "../refusal.ts";
+import { KeyRotate } from "../tenant.ts";
+import { attempt, type Changed, changeOf } from "./change.ts";
+import { ADMIN, forgetOperators, Role } from "./operator.ts";
+import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { type Answer, type Call, route, type Route } from "./route.ts";
+import { NewOperatorView, OperatorView, operatorView } from "./views.ts";
+
+const Email = z
+  .string()
+  .trim()
+  .toLowerCase()
+  .max(254)
+  .regex(/^[^\s@]+(@[^\s@]+|\.access)$/, "an e-mail address, or the client id of an Access service token")
+  .meta({ description: "By which Cloudflare Access names it: an e-mail address, or a service token's client id." });
+const Name = z
+  .string()
+  .trim()
+  .min(1)
+  .max(200)
+  .refine((name) => name.toLowerCase() !== ADMIN.name, "is the admin token's")
+  .meta({ description: "Stands in the audit log, so it is nobody else's ever after." });
+const Expiry = z.iso.datetime({ offset: true });
+
+const OperatorCreate = z
+  .strictObject({
+    name: Name,
+    role: Role.meta({ description: "`ops` may do what `read` may, `admin` everything." }),
+    email: Email.optional(),
+    expires_at: Expiry.optional(),
+    token: z.boolean().optional().meta({ description: "Whether it gets a token. Default true." }),
+  })
+  .meta({ id: "OperatorCreate" });
+const OperatorPatch = z
+  .strictObject({
+    name: Name.optional(),
+    role: Role.optional(),
+    email: Email.nullable().optional(),
+    expires_at: Expiry.nullable().optional(),
+  })
+  .meta({ id: "OperatorPatch" });
+
+const path = "/v1/operators/{id}";
+const tag = "Operators";
+const one = { description: "The operator.", schema: OperatorView };
+type Named<B> = Call<B, unknown, "id">;
+
+export const operatorRoutes: Route[] = [
+  route({
+    method: "POST",
+    path: "/v1/operators",
+    role: "admin",
+    tag,
+    summary: "Make an operator",
+    description: "It comes with its token, or by `email` through Cloudflare Access, or both ways.",
+    body: OperatorCreate,
+    answers: { 201: { description: "The new operator, with its token this once.", schema: NewOperatorView } },
+    run: (call) => attempt(() => create(call)),
+  }),
+  route({
+    method: "GET",
+    path: "/v1/operators",
+    role: "read",
+    tag,
+    summary: "List operators",
+    query: PageQuery,
+    answers: { 200: { description: "Operators, the oldest first.", schema: listOf(OperatorView) } },
+    run: async ({ env, query }) => {
+      const from = positionOf(query.cursor, z.tuple([z.int(), z.string()]));
+      if (isRefusal(from)) return from;
+      const rows = await pageOfOperators(env, from.at, query.limit);
+      return page(rows, query.limit, (row) => [row.createdAt, row.id], operatorView);
+    },
+  }),
+  route({
+    method: "GET",
+    path,
+    role: "read",
+    tag,
+    summary: "Show an operator",
+    answers: { 200: one },
+    run: async ({ env, params }) => {
+      const row = await operatorById(env, params.id);
+      return row === null ? refuse("not_found") : { status: 200, body: operatorView(row) };
+    },
+  }),
+  route({
+    method: "PATCH",
+    path,
+    role: "admin",
+    tag,
+    summary: "Change an operator",
+    description: "Null takes an address or an expiry away. What is taken away is gone everywhere within 10 s.",
+    body: OperatorPatch,
+    answers: { 200: one },
+    run: (call) => attempt(() => patch(call)),
+  }),
+  route({
+    method: "DELETE",
+    path,
+    role: "admin",
+    tag,
+    summary: "Revoke an operator",
+    description: "It is out everywhere within 10 s. It stays listed; its address is free for another.",
+    answers: { 204: { description: "Revoked.", schema: null } },
+    run: (call) => attempt(() => revoke(call)),
+  }),
+  route({
+    method: "POST",
+    path: `${path}/rotate`,
+    role: "admin",
+    tag,
+    summary: "Replace an operator's token, or give it one",
+    description: "The old token works for `overlap_s` more seconds, the ones before it no more.",
+    body: KeyRotate,
+    answers: { 201: { description: "The operator, with its new token this once.", schema: NewOperatorView } },
+    run: (call) => attempt(() => rotate(call)),
+  }),
+];
+
+async function create(call: Call<z.output<typeof OperatorCreate>, unknown, never>): Promise<Changed<Answer>> {
+  const { env, actor, body } = call;
+  const email = body.email ?? null;
+  const withToken = body.token ?? true;
+  if (!withToken && email === null) return invalid("email", "is needed by an operator without a token");
+  const { id, key, hash } = await makeKey(config(env).keySecret, "pto");
+  const row: OperatorRow = {
+    id,
+    name: body.name,
+    email,
+    role: body.role,
+    tokenHash: withToken ? hash : null,
+    earlierHash: null,
+    earlierUntil: null,
+    state: "active",
+    createdAt: Date.now(),
+    createdBy: actor,
+    expiresAt: body.expires_at === undefined ? null : Date.parse(body.expires_at),
+    revokedAt: null,
+    lastUsedAt: null,
+  };
+  const after = operatorView(row);
+  const outcome = await createOperator(env, row, changeOf(call, "operator.create", id, null, after));
+  if (outcome !== "done") return outcome;
+  forgetOperators();
+  return { status: 201, body: withToken ? { ...after, token: key } : after };
+}
+
+async function patch(call: Named<z.output<typeof OperatorPatch>>): Promise<Changed<Answer>> {
+  const { env, params, body } = call;
+  const before = await operatorById(env, params.id);
+  if (before === null) return refuse("not_found");
+  if (before.state === "revoked") return invalid("id", "is a revoked operator, and stays so");
+  const expiresAt = typeof body.expires_at === "string" ? Date.parse(body.expires_at) : body.expires_at;
+  const email = body.email === undefined ? before.email : body.email;
+  if (email === null && before.tokenHash === null) return invalid("email", "is needed by an operator without a token");
+  const after = await write(call, "operator.patch", before, {
+    name: body.name ?? before.name,
+    role: body.role ?? before.role,
+    email,
+    expiresAt: expiresAt === undefined ? before.expiresAt : expiresAt,
+  });
+  return typeof after === "string" ? after : { status: 200, body: operatorView(after) };
+}
+
+async function revoke(call: Named<unknown>): Promise<Changed<Answer>> {
+  const before = await operatorById(call.env, call.params.id);
+  if (before === null) return refuse("not_found");
+  const gone: Answer = { status: 204, body: null };
+  if (before.state === "revoked") return gone;
+  const after = await write(call, "operator.revoke", before, { state: "revoked", revokedAt: Date.now(), email: null });
+  return typeof after === "string" ? after : gone;
+}
+
+async function rotate(call: Named<z.output<typeof KeyRotate>>): Promise<Changed<Answer>> {
+  const { env, params, body } = call;
+  const before = await operatorById(env, params.id);
+  if (before === null) return refuse("not_found");
+  const now = Date.now();
+  if (before.state === "revoked") return invalid("id", "is a revoked operator");
+  if (before.expiresAt !== null && before.expiresAt <= now) return invalid("id", "is an expired operator");
+  const { key, hash } = await makeKey(config(env).keySecret, "pto", before.id);
+  const after = await write(call, "operator.rotate", before, {
+    tokenHash: hash,
+    earlierHash: before.tokenHash,
+    earlierUntil: before.tokenHash === null ? null : now + (body.overlap_s ?? 0) * 1000,
+  });
+  return typeof after === "string" ? after : { status: 201, body: { ...operatorView(after), token: key } };
+}
+
+/** Writes a change of an operator: what it is then, or why nothing was written. */
+async function write(
+  call: Named<unknown>,
+  action: string,
+  before: OperatorRow,
+  change: Partial<OperatorSettings>,
+): Promise<OperatorRow | Exclude<Outcome, "done">> {
+  const after = { ...before, ...change };
+  if (JSON.stringify(after) === JSON.stringify(before)) return after;
+  const told = changeOf(call, action, before.id, operatorView(before), operatorView(after));
+  const outcome = await changeOperator(call.env, before, change, told);
+  forgetOperators();
+  return outcome === "done" ? after : outcome;
+}
