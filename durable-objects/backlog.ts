@@ -30,8 +30,10 @@ const AHEAD = 8;
 const STARTED_MAX = 500;
 /** A submission that has not said so long that its jobs stand was cut off. */
 const RESERVED_MS = 60_000;
-/** A started job that nobody has worked on for so long is started again: its Workflow asks more often than that. */
-const LOST_MS = 30_000;
+/** A started job that was not heard of at two looks so far apart is started again: its Workflow speaks more often. */
+const LOST_MS = 20_000;
+/** A Workflow that was heard so lately is at work. */
+const HEARD_MS = 15_000;
 /** How often started jobs are looked after, and how many at once. */
 const LOOK_EVERY_MS = 10_000;
 const LOOKED_AT_ONCE = 50;
@@ -45,7 +47,18 @@ interface BacklogEnv {
   RUN_JOB: { create(options: { id: string; params: { job: string; run: number } }): Promise<unknown> };
 }
 
-type Row = { id: string; service: string; run: number; state: string; status: JobStatus; started_at: number | null };
+type Row = {
+  id: string;
+  service: string;
+  run: number;
+  state: string;
+  status: JobStatus;
+  started_at: number | null;
+  /** When it was first not heard of; null while it is. */
+  missed_at: number | null;
+};
+
+const COLUMNS = "id, service, run, state, status, started_at, missed_at";
 
 export class Backlog extends DurableObject<BacklogEnv> {
   readonly #sql: SqlStorage;
@@ -59,7 +72,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
       CREATE TABLE IF NOT EXISTS jobs (
         place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, service TEXT NOT NULL, rank INTEGER NOT NULL,
         state TEXT NOT NULL, status TEXT NOT NULL, run INTEGER NOT NULL, batch TEXT, created_at INTEGER NOT NULL,
-        reserved_at INTEGER NOT NULL, started_at INTEGER, not_before INTEGER, deadline_at INTEGER, over_at INTEGER,
+        reserved_at INTEGER NOT NULL, started_at INTEGER, missed_at INTEGER, not_before INTEGER, deadline_at INTEGER, over_at INTEGER,
         keep_ms INTEGER NOT NULL
       );
       CREATE INDEX IF NOT EXISTS jobs_turn ON jobs (service, state, rank, created_at, place);
@@ -193,7 +206,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
   // Private
 
   #row(id: string): Row | null {
-    const query = "SELECT id, service, run, state, status, started_at FROM jobs WHERE id = ?";
+    const query = `SELECT ${COLUMNS} FROM jobs WHERE id = ?`;
     return this.#sql.exec<Row>(query, id).toArray()[0] ?? null;
   }
 
@@ -254,7 +267,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
       const room = Math.min(STARTED_MAX, this.#concurrentOf(service) + AHEAD) - started;
       if (room <= 0) continue;
       const rows = this.#sql.exec<Row>(
-        `SELECT id, service, run, state, status, started_at FROM jobs
+        `SELECT ${COLUMNS} FROM jobs
          WHERE service = ? AND state = 'asleep' AND (not_before IS NULL OR not_before <= ?)
          ORDER BY rank, created_at, place LIMIT ?`,
         service,
@@ -263,7 +276,8 @@ export class Backlog extends DurableObject<BacklogEnv> {
       );
       due.push(...rows.toArray());
     }
-    const query = "UPDATE jobs SET state = 'started', run = run + 1, started_at = ?, not_before = NULL WHERE id = ?";
+    const query =
+      "UPDATE jobs SET state = 'started', run = run + 1, started_at = ?, missed_at = NULL, not_before = NULL WHERE id = ?";
     for (const { id } of due) this.#sql.exec(query, now, id);
     return due;
   }
@@ -280,24 +294,31 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** Starts again those that nobody works on any more. */
   async #lookAfter(now: number): Promise<void> {
-    const query =
-      "SELECT id, service, run, state, status, started_at FROM jobs WHERE state = 'started' AND started_at < ?";
-    const rows = this.#sql.exec<Row>(query, now - LOST_MS).toArray();
+    const query = `SELECT ${COLUMNS} FROM jobs WHERE state = 'started' AND started_at < ?`;
+    const rows = this.#sql.exec<Row>(query, now - HEARD_MS).toArray();
     for (let i = 0; i < rows.length; i += LOOKED_AT_ONCE)
-      await Promise.all(rows.slice(i, i + LOOKED_AT_ONCE).map((row) => this.#look(row)));
+      await Promise.all(rows.slice(i, i + LOOKED_AT_ONCE).map((row) => this.#look(row, now)));
   }
 
-  async #look({ id, run }: Row): Promise<void> {
+  async #look({ id, run, missed_at: missedAt }: Row, now: number): Promise<void> {
     try {
       const pulse = await this.env.JOB.getByName(id).pulse();
+      const isHeard = pulse !== null && pulse.heardMsAgo !== null && pulse.heardMsAgo < HEARD_MS;
       if (pulse === null) this.#sql.exec("DELETE FROM jobs WHERE id = ? AND run = ?", id, run);
       else if (isOver(pulse.status)) await this.changed(id, pulse.status);
-      else if (pulse.idleMs > LOST_MS)
-        this.#sql.exec("UPDATE jobs SET state = 'asleep' WHERE id = ? AND state = 'started' AND run = ?", id, run);
+      else if (isHeard) this.#sql.exec("UPDATE jobs SET missed_at = NULL WHERE id = ?", id);
+      else if (missedAt === null || missedAt > now)
+        this.#sql.exec("UPDATE jobs SET missed_at = ? WHERE id = ?", now, id);
+      else if (now - missedAt >= LOST_MS) this.#sleepAgain(id, run);
     } catch (error) {
       // Looked at again next time.
       console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) }));
     }
+  }
+
+  #sleepAgain(id: string, run: number): void {
+    const query = "UPDATE jobs SET state = 'asleep', missed_at = NULL WHERE id = ? AND state = 'started' AND run = ?";
+    this.#sql.exec(query, id, run);
   }
 
   /** An alarm by then, or earlier. */

@@ -188,7 +188,8 @@ export interface BacklogRights {
 
 /** What a Backlog asks of a Job. */
 export interface JobRights {
-  pulse(): Promise<{ status: JobStatus; idleMs: number; run: number } | null>;
+  /** `heardMsAgo`: when its Workflow spoke last; null: not since this object started. */
+  pulse(): Promise<{ status: JobStatus; heardMsAgo: number | null } | null>;
   /** It had to be started by now; one that has run once is not late. */
   late(): Promise<void>;
 }

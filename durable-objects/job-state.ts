@@ -2,7 +2,7 @@
  * What a job is, and what may become of it. Pure; `now` is an argument.
  *
  *   queued -> running -> succeeded | failed | canceled
- *   running -> queued     a run failed, and a retry can mend it
+ *   running -> queued     a run failed, and a retry can mend it; or whoever ran it is gone
  *   queued -> failed | canceled
  *
  * Always: a job ends once, and what has ended never changes; a run whose number is not the latest changes nothing; every
@@ -47,10 +47,15 @@ function ended(state: JobState): Change {
   return { state: last.state, events: [...first.events, ...last.events] };
 }
 
+/** A try that nobody can say the end of: whoever ran it is gone. */
+const LOST: JobError = { reason: "internal", param: null, started: "unknown", facts: {}, retryAfterMs: null };
+
 /** Another Workflow instance takes the job over; the one before may write no more. Null: it is over. */
-export function begin(state: JobState, run: number): JobState | null {
+export function begin(state: JobState, run: number, now: number): Step {
   if (isOver(state.status) || run < state.run) return null;
-  return { ...state, run };
+  if (state.status === "queued" || run === state.run) return { state: { ...state, run }, events: [] };
+  const attempts = closed(state, LOST, now);
+  return event({ ...state, run, status: "queued", progress: null, attempts }, "state");
 }
 
 /** A card runs it. Twice is once. */

@@ -26,7 +26,6 @@ interface JobEnv {
 }
 
 export class Job extends DurableObject<JobEnv> {
-  readonly #startedAt = Date.now();
   #spec: JobSpec | null;
   #state: JobState;
   /** What its Backlog knows of it. */
@@ -102,11 +101,11 @@ export class Job extends DurableObject<JobEnv> {
 
   /** This instance runs it now; one with a lower number may write no more. */
   async begin(run: number): Promise<Begun> {
-    const state = core.begin(this.#state, run);
-    if (this.#spec === null || state === null) return { over: true };
+    const step = core.begin(this.#state, run, Date.now());
+    if (this.#spec === null || step === null) return { over: true };
     this.#heardAt = Date.now();
-    this.#keep({ state, events: [] });
-    const { attempts, startedAt } = state;
+    this.#keep(step);
+    const { attempts, startedAt } = step.state;
     const failed = attempts.flatMap(({ card, error }) => (card === null || error === null ? [] : [card]));
     return { over: false, spec: this.#spec, attempts: attempts.length, failed, startedAt };
   }
@@ -160,11 +159,10 @@ export class Job extends DurableObject<JobEnv> {
   }
 
   /** Whether somebody works on it, for a Backlog that looks after those it has started. */
-  async pulse(): Promise<{ status: JobStatus; idleMs: number; run: number } | null> {
+  async pulse(): Promise<{ status: JobStatus; heardMsAgo: number | null } | null> {
     if (this.#spec === null) return null;
-    const { status, run } = this.#state;
-    const idleMs = this.#heardAt === null ? Date.now() - this.#startedAt : Date.now() - this.#heardAt;
-    return { status, idleMs: Math.max(0, idleMs), run };
+    const heardMsAgo = this.#heardAt === null ? null : Math.max(0, Date.now() - this.#heardAt);
+    return { status: this.#state.status, heardMsAgo };
   }
 
   override async alarm(): Promise<void> {

@@ -42,10 +42,10 @@ export async function begun(door: Doorway, id: string, key = door.ownKey): Promi
 }
 
 /** The job when it has ended. */
-export async function over(door: Doorway, id: string, key = door.ownKey): Promise<JobShown> {
+export async function over(door: Doorway, id: string, key = door.ownKey, msMax = OVER_MS_MAX): Promise<JobShown> {
   for (const from = Date.now(); ;) {
     const job = await show(door, id, "?wait=10", key);
     if (job.finished_at !== null) return job;
-    if (Date.now() - from > OVER_MS_MAX) throw new Error(`${id} is ${job.status} after ${OVER_MS_MAX} ms`);
+    if (Date.now() - from > msMax) throw new Error(`${id} is ${job.status} after ${msMax} ms`);
   }
 }

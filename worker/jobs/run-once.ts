@@ -181,6 +181,7 @@ function traceOf(spec: JobSpec): Trace {
     language: "en",
     problem: false,
     startedAt: Date.now(),
+    credential: null,
     stages: {},
     fields: {},
     headers: new Headers(),
