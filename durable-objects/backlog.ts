@@ -19,6 +19,7 @@ import type {
   JobStatus,
   Listed,
   ListQuery,
+  NewBatch,
   NewJob,
   Reserved,
 } from "./job-protocol.ts";
@@ -78,13 +79,15 @@ export class Backlog extends DurableObject<BacklogEnv> {
       CREATE INDEX IF NOT EXISTS jobs_turn ON jobs (service, state, rank, created_at, place);
       CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, status);
       CREATE INDEX IF NOT EXISTS jobs_batch ON jobs (batch);
-      CREATE TABLE IF NOT EXISTS batches (id TEXT PRIMARY KEY, created_at INTEGER NOT NULL, over_at INTEGER);
+      CREATE TABLE IF NOT EXISTS batches (
+        id TEXT PRIMARY KEY, created_at INTEGER NOT NULL, over_at INTEGER, webhook TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0
+      );
       CREATE TABLE IF NOT EXISTS services (id TEXT PRIMARY KEY, concurrent INTEGER NOT NULL);
     `);
   }
 
   /** Room for these jobs, all of them or none; they stand when `stand` says so. */
-  async reserve(jobs: NewJob[], batch: string | null, limits: BacklogLimits): Promise<Reserved> {
+  async reserve(jobs: NewJob[], batch: NewBatch | null, limits: BacklogLimits): Promise<Reserved> {
     const now = Date.now();
     const fresh = jobs.filter(({ id }) => this.#row(id) === null);
     const waiting = this.#count("state IN ('reserved', 'asleep', 'started') AND status = 'queued'");
@@ -94,14 +97,17 @@ export class Backlog extends DurableObject<BacklogEnv> {
       this.#sql.exec("INSERT OR REPLACE INTO services (id, concurrent) VALUES (?, ?)", ...values);
     }
     for (const { id, service, priority, createdAt, startDeadlineAt, keepMs } of fresh) {
-      const values = [id, service, RANK[priority], batch, createdAt, now, startDeadlineAt, keepMs];
+      const values = [id, service, RANK[priority], batch?.id ?? null, createdAt, now, startDeadlineAt, keepMs];
       this.#sql.exec(
         `INSERT INTO jobs (id, service, rank, state, status, run, batch, created_at, reserved_at, deadline_at, keep_ms)
          VALUES (?, ?, ?, 'reserved', 'queued', 0, ?, ?, ?, ?, ?)`,
         ...values,
       );
     }
-    if (batch !== null) this.#sql.exec("INSERT OR IGNORE INTO batches (id, created_at) VALUES (?, ?)", batch, now);
+    if (batch !== null) {
+      const values = [batch.id, now, JSON.stringify(batch.webhook)];
+      this.#sql.exec("INSERT OR IGNORE INTO batches (id, created_at, webhook) VALUES (?, ?, ?)", ...values);
+    }
     await this.#wakeBy(now + RESERVED_MS);
     return { ok: true };
   }
@@ -128,6 +134,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     }
     const now = Date.now();
     this.#sql.exec("UPDATE jobs SET status = ?, state = 'over', over_at = ? WHERE id = ?", status, now, id);
+    this.#closeBatch(id, now);
     await this.#wakeBy(now + LOOK_EVERY_MS);
     this.ctx.waitUntil(this.#pump());
   }
@@ -171,7 +178,10 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   async batch(id: string): Promise<BatchView | null> {
     const found = this.#sql
-      .exec<{ created_at: number; over_at: number | null }>("SELECT created_at, over_at FROM batches WHERE id = ?", id)
+      .exec<{ created_at: number; over_at: number | null; webhook: string }>(
+        "SELECT created_at, over_at, webhook FROM batches WHERE id = ?",
+        id,
+      )
       .toArray()[0];
     if (found === undefined) return null;
     const counts = Object.fromEntries(JOB_STATUSES.map((status) => [status, 0])) as Record<JobStatus, number>;
@@ -185,7 +195,9 @@ export class Backlog extends DurableObject<BacklogEnv> {
       counts[row.status]++;
       jobs.push(row.id);
     }
-    return jobs.length === 0 ? null : { id, createdAt: found.created_at, finishedAt: found.over_at, counts, jobs };
+    const { created_at: createdAt, over_at: finishedAt } = found;
+    const webhook = JSON.parse(found.webhook) as BatchView["webhook"];
+    return jobs.length === 0 ? null : { id, createdAt, finishedAt, webhook, counts, jobs };
   }
 
   override async alarm(): Promise<void> {
@@ -208,6 +220,16 @@ export class Backlog extends DurableObject<BacklogEnv> {
   #row(id: string): Row | null {
     const query = `SELECT ${COLUMNS} FROM jobs WHERE id = ?`;
     return this.#sql.exec<Row>(query, id).toArray()[0] ?? null;
+  }
+
+  /** A batch is over with the last of its jobs. */
+  #closeBatch(job: string, now: number): void {
+    this.#sql.exec(
+      `UPDATE batches SET over_at = ? WHERE over_at IS NULL AND id = (SELECT batch FROM jobs WHERE id = ?)
+       AND NOT EXISTS (SELECT 1 FROM jobs WHERE batch = batches.id AND state <> 'over')`,
+      now,
+      job,
+    );
   }
 
   #count(where: string): number {

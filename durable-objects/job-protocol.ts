@@ -146,6 +146,11 @@ export interface NewJob {
   keepMs: number;
 }
 
+export interface NewBatch {
+  id: string;
+  webhook: JobWebhook | null;
+}
+
 export interface BacklogLimits {
   /** Jobs that may wait, in all services. */
   waiting: number;
@@ -175,6 +180,7 @@ export interface BatchView {
   id: string;
   createdAt: number;
   finishedAt: number | null;
+  webhook: JobWebhook | null;
   counts: Record<JobStatus, number>;
   jobs: string[];
 }

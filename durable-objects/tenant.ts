@@ -70,6 +70,23 @@ export class Tenant extends DurableObject<TenantEnv> {
     return reply;
   }
 
+  /** One token, and the place in the quota of all their results, or nothing. */
+  async admitAll(admissions: Admission[], limits: TenantLimits): Promise<AdmitReply> {
+    const [first, ...rest] = admissions;
+    if (first === undefined) throw new RangeError("nothing to admit");
+    const all = { ...first, results: admissions.reduce((sum, { results }) => sum + results, 0) };
+    const reply = await this.admit(all, limits);
+    if (!("ok" in reply) || !reply.ok) return reply;
+    const record = this.#records.get(first.id);
+    if (record === null || !isOpen(record)) return reply;
+    this.#records.put({ ...record, quota: first.results });
+    const { at } = record;
+    const fresh = { state: "queued" as const, status: null, results: [], at, cost: 0 };
+    for (const { results: quota, ...one } of rest)
+      if (this.#records.get(one.id) === null) this.#records.put({ ...one, ...fresh, quota });
+    return reply;
+  }
+
   /** A later state of an admitted request; what has ended stays ended. What it does not cost is given back, once. */
   async record(id: string, state: RunState, status: number | null, results: string[], charged: Charge): Promise<void> {
     const row = this.#records.get(id);

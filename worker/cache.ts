@@ -28,11 +28,15 @@ export interface AnswerMeta {
 
 export const answerKey = (scope: string, fingerprint: string) => `${scope}/answers/${fingerprint}`;
 
-/** The stored answer, if there is one that is fresh; `expired` when the one there is over. */
+/**
+ * The stored answer, if there is one that is fresh; `expired` when the one there is over. `evenExpired`: for who made it,
+ * and is to get the same again for as long as it is kept.
+ */
 export async function lookUp(
   { env, base, ctx }: Pick<Running, "env" | "base" | "ctx">,
   key: string,
   now: number,
+  evenExpired = false,
 ): Promise<Stored | "expired" | null> {
   await settled(key);
   const near = await findNear<AnswerMeta>(base, key);
@@ -41,7 +45,7 @@ export async function lookUp(
   const object = await env.RESULTS.get(key);
   if (object === null) return null;
   const meta = object.customMetadata as unknown as AnswerMeta;
-  if (Number(meta.expiresAt) <= now) {
+  if (Number(meta.expiresAt) <= now && !evenExpired) {
     await object.body.cancel();
     return "expired";
   }

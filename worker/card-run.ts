@@ -17,6 +17,7 @@ import { Watch } from "./watch.ts";
 
 /** An origin sees the end of a cancelled call a moment after us; only then its slot is free. */
 const CANCEL_SEEN_MS = 100;
+const DAY_MS = 86_400_000;
 /** In this time a slot is handed on; storing takes the same isolates and objects their processor. */
 const HANDOVER_MS = 8;
 const NOTHING_KEPT: Kept = { results: [], answer: false };
@@ -150,12 +151,16 @@ class CardRun {
   }
 
   async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
-    const { env, ctx, ask, caller, trace, print, replace, base, job } = this.#running;
-    const isKept = print.cacheable || job !== null;
+    const { env, ctx, ask, caller, trace, print, replace, base, keepAs } = this.#running;
+    const isKept = print.cacheable || keepAs !== null;
     const nothing = found.length === 0 && !(isKept && whole.status === 200);
     if (ask.directives.noStore || nothing || whole.status >= 300) return NOTHING_KEPT;
-    const own = job === null ? null : { fingerprint: job.keepAs, shared: false, replace: false };
-    const answer = print.cacheable ? { fingerprint: print.key, shared: print.scope === "shared", replace } : own;
+    const { cache, results } = ask.service.config;
+    const ttlMs = cache.ttl_s * 1000;
+    const keepMs = keepAs === null ? ttlMs : results.keep_days * DAY_MS;
+    const own = keepAs === null ? null : { fingerprint: keepAs, shared: false, replace: false, ttlMs: keepMs, keepMs };
+    const shared = print.cacheable && print.scope === "shared";
+    const answer = print.cacheable ? { fingerprint: print.key, shared, replace, ttlMs, keepMs } : own;
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
     const keeping = { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer };
     return keep(env, keeping, plan(keeping, whole, found), whole, found);

@@ -4,6 +4,7 @@
 import { z } from "zod";
 import type { Backlog } from "../durable-objects/backlog.ts";
 import type { Card } from "../durable-objects/card.ts";
+import type { Idempotency } from "../durable-objects/idempotency.ts";
 import type { Job } from "../durable-objects/job.ts";
 import type { Pool } from "../durable-objects/pool.ts";
 import type { Tenant } from "../durable-objects/tenant.ts";
@@ -17,6 +18,7 @@ export interface Env {
   TENANT: DurableObjectNamespace<Tenant>;
   JOB: DurableObjectNamespace<Job>;
   BACKLOG: DurableObjectNamespace<Backlog>;
+  IDEMPOTENCY: DurableObjectNamespace<Idempotency>;
   /** One instance a try of a job. */
   RUN_JOB: Workflow<RunParams>;
   /** Wrong checksums per client address. */

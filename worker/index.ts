@@ -7,7 +7,9 @@ import { renderRefusal } from "./dialects/native.ts";
 import { config, type Env } from "./env.ts";
 import { explainFingerprint } from "./explain.ts";
 import { door } from "./door.ts";
-import { type Asking, cancelJob, createJob, getJob, listJobs } from "./jobs/api.ts";
+import { cancelJob, createJob, getJob, listJobs } from "./jobs/api.ts";
+import type { Asking } from "./jobs/asking.ts";
+import { createBatch, getBatch } from "./jobs/batches.ts";
 import { jobEvents } from "./jobs/events.ts";
 import { operateApp } from "./operate/index.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
@@ -18,6 +20,7 @@ import type { App } from "./trace.ts";
 
 export { Backlog } from "../durable-objects/backlog.ts";
 export { Card } from "../durable-objects/card.ts";
+export { Idempotency } from "../durable-objects/idempotency.ts";
 export { Job } from "../durable-objects/job.ts";
 export { Pool } from "../durable-objects/pool.ts";
 export { Tenant } from "../durable-objects/tenant.ts";
@@ -47,6 +50,11 @@ app.post("/v1/jobs/:id/cancel", (c) => reply(c, cancelJob(jobAskingOf(c), c.req.
 app.all("/v1/jobs/:id/cancel", (c) => only(c, "POST"));
 app.get("/v1/jobs/:id/events", (c) => reply(c, jobEvents(jobAskingOf(c), c.req.param("id"))));
 app.all("/v1/jobs/:id/events", (c) => only(c, "GET, HEAD"));
+
+app.post("/v1/batches", (c) => reply(c, createBatch(jobAskingOf(c))));
+app.all("/v1/batches", (c) => only(c, "POST"));
+app.get("/v1/batches/:id", (c) => reply(c, getBatch(jobAskingOf(c), c.req.param("id"))));
+app.all("/v1/batches/:id", (c) => only(c, "GET, HEAD"));
 
 /** Everything else is a service's route, or nothing. */
 app.all("*", async (c) => {

@@ -1,6 +1,6 @@
 /** Stage 4: may it. The exact request rate lives in the Tenant object; what it says goes into the headers. */
 import { type Item, serializeList, type Parameters } from "structured-headers";
-import type { RateReply } from "../durable-objects/protocol.ts";
+import type { Admission, AdmitReply, RateReply, TenantLimits } from "../durable-objects/protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import type { Env } from "./env.ts";
@@ -14,15 +14,52 @@ const FLOOD_WINDOW_MS = 10_000;
 
 /** Takes one token of the tenant's rate and the results' place in its quota; the request's record is opened with it. */
 export async function admit(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
-  const { requests_per_minute, burst, results_per_month } = caller.limits;
-  const request = { id: trace.id, clientId: trace.clientId, service: ask.service.id, results: resultsAsked(ask) };
-  const limits = { requestsPerMinute: requests_per_minute, burst, resultsPerMonth: results_per_month };
-  const reply = await answered(env.TENANT.getByName(caller.tenant).admit(request, limits));
+  const reply = await answered(
+    env.TENANT.getByName(caller.tenant).admit(admissionOf(trace.id, trace, ask), limitsOf(caller)),
+  );
+  return told(reply, caller, trace);
+}
+
+/** One token for all of a batch, and all their results' places. */
+export async function admitBatch(
+  env: Env,
+  caller: Caller,
+  trace: Trace,
+  jobs: { id: string; ask: Ask }[],
+): Promise<Refusal | null> {
+  const admissions = jobs.map(({ id, ask }) => admissionOf(id, trace, ask));
+  return told(
+    await answered(env.TENANT.getByName(caller.tenant).admitAll(admissions, limitsOf(caller))),
+    caller,
+    trace,
+  );
+}
+
+function admissionOf(id: string, { clientId }: Trace, ask: Ask): Admission {
+  return { id, clientId, service: ask.service.id, results: resultsAsked(ask) };
+}
+
+function limitsOf({ limits: { requests_per_minute, burst, results_per_month } }: Caller): TenantLimits {
+  return { requestsPerMinute: requests_per_minute, burst, resultsPerMonth: results_per_month };
+}
+
+/** What the Tenant said, in the headers and as a refusal. */
+function told(reply: AdmitReply, caller: Caller, trace: Trace): Refusal | null {
   if ("quota" in reply) return refuse("quota", { facts: { quota: reply.quota }, retryAfterMs: reply.retryAfterMs });
   trace.headers.set("ratelimit", rateLimit(reply));
   if (reply.ok) return null;
   const retry_s = Math.ceil(reply.retryAfterMs / 1000);
-  return refuse("requests", { facts: { limit: requests_per_minute, retry_s }, retryAfterMs: reply.retryAfterMs });
+  const facts = { limit: caller.limits.requests_per_minute, retry_s };
+  return refuse("requests", { facts, retryAfterMs: reply.retryAfterMs });
+}
+
+/** A token alone, for an answer that was made before. */
+export async function admitReplay(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
+  const nothing = { ...ask, as: "read" as const };
+  const refused = await admit(env, caller, trace, nothing);
+  if (refused === null)
+    await answered(env.TENANT.getByName(caller.tenant).record(trace.id, "succeeded", null, [], "token"));
+  return refused;
 }
 
 /** Images or sounds that the ask makes if all goes well. */

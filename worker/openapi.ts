@@ -4,6 +4,7 @@
  */
 import { createDocument } from "zod-openapi";
 import { adminPaths } from "./openapi/admin.ts";
+import { jobPaths } from "./openapi/jobs.ts";
 import { nativePaths } from "./openapi/native.ts";
 import { operatePaths } from "./openapi/operate.ts";
 import { reasonTable } from "./openapi/parts.ts";
@@ -11,6 +12,7 @@ import { reasonTable } from "./openapi/parts.ts";
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
+  { name: "Jobs", description: "Work that outlives its caller." },
   { name: "Services", description: "One model behind one public route each." },
   { name: "Cards", description: "One GPU each; listed in one or more services." },
   { name: "Tenants", description: "Who pays, and how much they may ask for." },
@@ -63,7 +65,7 @@ export function openApiDocument(): OpenApiDocument {
     info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
     servers: [{ url: "/" }],
     tags: TAGS,
-    paths: { ...nativePaths(), ...adminPaths(), ...operatePaths() },
+    paths: { ...nativePaths(), ...jobPaths(), ...adminPaths(), ...operatePaths() },
     components: { securitySchemes: SECURITY },
     "x-reasons": reasonTable,
   });

@@ -23,13 +23,14 @@ export async function findStored(
   const pieced = pieces(ask, whole);
   const found = "problem" in pieced ? [] : pieced;
   const later = (work: Promise<unknown>) => ctx.waitUntil(work);
+  const ttlMs = ask.service.config.cache.ttl_s * 1000;
   const keeping = {
     ask,
     tenant: caller.tenant,
     requestId: trace.id,
     base,
     later,
-    answer: { fingerprint: print.key, shared: false, replace: own === "expired" },
+    answer: { fingerprint: print.key, shared: false, replace: own === "expired", ttlMs, keepMs: ttlMs },
   };
   const kept = await keep(env, keeping, plan(keeping, whole, found), whole, found);
   return { ...shared, body: bytes.buffer, results: kept.results.map((row) => row.id) };

@@ -4,16 +4,14 @@ import { REASONS, type Refusal } from "./refusal.ts";
 import type { Running } from "./run.ts";
 
 export function record(
-  { env, ctx, caller, trace, job }: Running,
+  { env, ctx, caller, trace, job, ended }: Running,
   state: RunState,
   status: number | null,
   results: string[],
   charge: Charge = "all",
 ): void {
-  if (job !== null) {
-    job.ended({ state, status, results, charge });
-    return;
-  }
+  ended?.({ state, status, results, charge });
+  if (job !== null) return;
   const kept = env.TENANT.getByName(caller.tenant).record(trace.id, state, status, results, charge);
   ctx.waitUntil(
     kept.catch((error: unknown) =>

@@ -37,6 +37,10 @@ export interface Running {
   clientAddress: string | null;
   /** An expired or unwanted stored answer is replaced. */
   replace: boolean;
+  /** A key under which the answer is kept where no cache keeps it, so that it can be had again; null: it need not. */
+  keepAs: string | null;
+  /** Hears what became of the run; the last word counts. */
+  ended: ((end: RunEnd) => void) | null;
   /** Whose work it is when nobody holds the line for it; null: a caller's, who does. */
   job: JobRun | null;
 }
@@ -45,14 +49,10 @@ export interface Running {
 export interface JobRun {
   /** Its place in line is that of its making. */
   arrivedAt: number;
-  /** The key under which its answer is kept where no cache keeps it, so that it is found however the run ends. */
-  keepAs: string;
   /** Cards that have failed it before. */
   avoid: string[];
   /** A card runs it. */
   started(grant: Grant): void;
-  /** What became of this run; the last word counts. */
-  ended(end: RunEnd): void;
 }
 
 export interface RunEnd {

@@ -5,19 +5,23 @@
 import { parseAsk, type Ask } from "./ask.ts";
 import { type Caller, clientAddress, mayCall } from "./auth.ts";
 import { letGo } from "./body.ts";
-import type { Stored } from "./cache.ts";
+import type { Made } from "../durable-objects/idempotency-protocol.ts";
+import { lookUp, type Stored } from "./cache.ts";
 import { callerWith } from "./caller.ts";
 import { listed, type Target } from "./catalog.ts";
 import type { ServiceRow } from "./db/queries.ts";
 import { config, type Env, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
-import { admit, guardHit } from "./limits.ts";
+import { admit, admitReplay, guardHit } from "./limits.ts";
+import { isReplay, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
+import { tamed } from "./origin.ts";
 import { provision } from "./provision.ts";
 import { readOrigin } from "./read.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { type Preference, preferenceOf, serveAsJob } from "./jobs/prefer.ts";
+import { followJob, type Preference, preferenceOf, submitAsJob } from "./jobs/prefer.ts";
 import { findStored } from "./recall.ts";
 import { type Answer, run } from "./run.ts";
+import { answerAt, keepMsOf, named, settleError, settleRun } from "./settle.ts";
 import { signedUrl } from "./signature.ts";
 import { timed, type Trace } from "./trace.ts";
 
@@ -59,13 +63,39 @@ async function answerAsk(
   ask: Ask,
   preference: Preference | null,
 ): Promise<Response | Refusal> {
+  const once =
+    ask.as === "run" && ask.method === "POST" ? await onceOf(serving.env, caller, ask.headers, named(ask)) : null;
+  if (isRefusal(once)) return once;
+  if (isReplay(once)) return replay(serving, caller, ask, once, preference);
+  if (once === null) return answerOnce(serving, caller, ask, preference, null);
+  try {
+    const answer = await answerOnce(serving, caller, ask, preference, once);
+    // A run that goes on says itself what becomes of it.
+    if (isRefusal(answer)) await once.drop();
+    return answer;
+  } catch (error) {
+    await once.drop();
+    throw error;
+  }
+}
+
+async function answerOnce(
+  serving: Serving,
+  caller: Caller,
+  ask: Ask,
+  preference: Preference | null,
+  once: Once | null,
+): Promise<Response | Refusal> {
   const { request, env, ctx, trace, service, base } = serving;
   const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
-  if (preference?.waitS === 0) return asJob(serving, caller, ask, print, preference);
+  if (preference?.waitS === 0) return asJob(serving, caller, ask, print, preference, once);
   const found = await haveWeGotIt(serving, caller, ask, print);
-  if (found !== null && found !== "expired") return found;
+  if (found !== null && found !== "expired") {
+    if (!isRefusal(found)) await once?.settle(answerAt(caller, print), keepMsOf(ask));
+    return found;
+  }
   if (ask.directives.onlyIfCached) return refuse("not_cached");
-  if (preference !== null) return asJob(serving, caller, ask, print, preference);
+  if (preference !== null) return asJob(serving, caller, ask, print, preference, once);
   const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask));
   if (limited !== null) return limited;
   const address = clientAddress(request, env);
@@ -88,9 +118,58 @@ async function answerAsk(
     base,
     clientAddress: address,
     replace,
+    keepAs: once?.keepAs ?? null,
+    ended: once === null ? null : (end) => ctx.waitUntil(settleRun(once, caller, ask, print, end)),
     job: null,
   });
-  return isRefusal(answer) ? answer : render(serving, ask, answer);
+  if (isRefusal(answer)) return answer;
+  if (once !== null && answer.status >= 400) await settleError(once, answer, keepMsOf(ask));
+  return render(serving, ask, answer);
+}
+
+/** What an earlier request of this name came to. It takes a token and no quota. */
+async function replay(
+  serving: Serving,
+  caller: Caller,
+  ask: Ask,
+  earlier: Replay,
+  preference: Preference | null,
+): Promise<Response | Refusal> {
+  const { env, trace } = serving;
+  const limited = await timed(trace, "limit", () => admitReplay(env, caller, trace, ask));
+  if (limited !== null) return limited;
+  const answer = await replayed(serving, caller, ask, earlier.replay, preference);
+  if (answer === null) {
+    await earlier.forget();
+    return answerAsk(serving, caller, ask, preference);
+  }
+  trace.headers.set(REPLAYED, "true");
+  return answer;
+}
+
+/** Null: it is not to be had any more. */
+async function replayed(
+  serving: Serving,
+  caller: Caller,
+  ask: Ask,
+  made: Made,
+  preference: Preference | null,
+): Promise<Response | Refusal | null> {
+  const { env, base } = serving;
+  if (made.kind === "job") {
+    const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
+    return followJob(serving, caller, ask, print, preference, made.id, asRoute(serving, ask, print));
+  }
+  if (made.kind === "error") {
+    const headers = tamed(new Headers(made.contentType === null ? {} : { "content-type": made.contentType }));
+    return new Response(made.body, { status: made.status, headers });
+  }
+  if (made.kind === "batch") return null;
+  for (const key of made.keys) {
+    const stored = await lookUp(serving, key, Date.now(), true);
+    if (stored !== null && stored !== "expired") return renderHit(serving, stored);
+  }
+  return null;
 }
 
 /** The hit, or why there is none: null, or an answer that is over its time. */
@@ -115,17 +194,25 @@ async function haveWeGotIt(
   return renderHit(serving, stored);
 }
 
-/** A job's answer is told as what a run of the route would have been. */
-function asJob(
+/** The request as a job, which is told to later ones of its name. */
+async function asJob(
   serving: Serving,
   caller: Caller,
   ask: Ask,
   print: Fingerprint,
   preference: Preference,
+  once: Once | null,
 ): Promise<Response | Refusal> {
-  return serveAsJob(serving, caller, ask, print, preference, ({ status, headers, body, results }) =>
-    render(serving, ask, { status, headers, body, results, cache: print.cacheable ? "stored" : "bypass" }),
-  );
+  const id = await submitAsJob(serving, caller, ask, preference);
+  if (isRefusal(id)) return id;
+  await once?.settle({ kind: "job", id }, keepMsOf(ask));
+  return followJob(serving, caller, ask, print, preference, id, asRoute(serving, ask, print));
+}
+
+/** A job's answer is told as what a run of the route would have been. */
+function asRoute(serving: Serving, ask: Ask, print: Fingerprint) {
+  return ({ status, headers, body, results }: Stored): Promise<Response> =>
+    render(serving, ask, { status, headers, body, results, cache: print.cacheable ? "stored" : "bypass" });
 }
 
 async function renderHit(serving: Serving, stored: Stored): Promise<Response> {

@@ -30,7 +30,17 @@ export interface Keeping {
   /** Holds work that the answer need not wait for. */
   later: (work: Promise<unknown>) => void;
   /** Where the answer itself is kept; null: only its results are. */
-  answer: { fingerprint: string; shared: boolean; replace: boolean } | null;
+  answer: Answering | null;
+}
+
+export interface Answering {
+  /** Or what stands in its place where no cache keeps the answer. */
+  fingerprint: string;
+  shared: boolean;
+  replace: boolean;
+  /** How long others get it, and how long it is kept for who made it, ms. */
+  ttlMs: number;
+  keepMs: number;
 }
 
 export interface Kept {
@@ -139,7 +149,7 @@ function answerMeta(keeping: Keeping, whole: Whole, results: string[], now: numb
     status: String(whole.status),
     results: results.join(","),
     storedAt: String(now),
-    expiresAt: String(now + keeping.ask.service.config.cache.ttl_s * 1000),
+    expiresAt: String(now + (keeping.answer?.ttlMs ?? 0)),
     maker: keeping.tenant,
     headers:
       headers.length <= HEADERS_LENGTH_MAX
@@ -149,7 +159,7 @@ function answerMeta(keeping: Keeping, whole: Whole, results: string[], now: numb
 }
 
 function answerRows(
-  { ask: { service }, tenant }: Keeping,
+  { ask: { service }, tenant, answer }: Keeping,
   { own, shared }: NonNullable<Plan["answer"]>,
   whole: Whole,
   meta: AnswerMeta,
@@ -162,7 +172,7 @@ function answerRows(
     modelVersion: service.config.model_version,
     bytes: whole.bytes.byteLength,
     createdAt: now,
-    expiresAt: Number(meta.expiresAt),
+    expiresAt: Math.max(Number(meta.expiresAt), now + (answer?.keepMs ?? 0)),
   };
   return shared === null ? [row] : [row, { ...row, key: shared }];
 }

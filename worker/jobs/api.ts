@@ -1,24 +1,21 @@
 /** `/v1/jobs` and `/v1/batches`: hand in, look, list, cancel, follow. */
 import { z } from "zod";
 import { JOB_STATUSES, type JobStatus, type JobView as View } from "../../durable-objects/job-protocol.ts";
-import { type Ask, parseAsk } from "../ask.ts";
-import { type Caller, clientAddress, mayCall } from "../auth.ts";
+import { type Caller, mayCall } from "../auth.ts";
 import { BUFFERED_BYTES_MAX, letGo } from "../body.ts";
 import { callerWith } from "../caller.ts";
-import { catalog, listed, target } from "../catalog.ts";
-import type { ServiceRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { checkedBody, checkFields, invalid } from "../json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../schema-parts.ts";
-import type { Trace } from "../trace.ts";
 import { answered } from "../until.ts";
-import { type Draft, type Handing, submit, viewOf } from "./submit.ts";
+import { type Asking, handing } from "./asking.ts";
+import { draftOf, JobCreate } from "./draft.ts";
+import { madeOnce } from "./made.ts";
+import { submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
-import { Webhook, webhookOf } from "./webhook.ts";
 
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: null, emptyIsObject: false };
-const WEEK_S = 604_800;
 /** Longest that one answer is held until the state changes, s. */
 const WAIT_S_MAX = 30;
 const LIST_MAX = 100;
@@ -28,102 +25,26 @@ const STRETCHES_MAX = 5;
 /** When a job that waits is worth another look, s. */
 const LOOK_AGAIN_S = 1;
 
-export const JobCreate = z
-  .strictObject({
-    service: Id,
-    path: z
-      .string()
-      .max(512)
-      .regex(/^(?!\/)[^?#]*$/, "a path below the service's route, without a query")
-      .optional()
-      .meta({ description: "Below the route; default: the first listed `run` path without `*`." }),
-    input: z.unknown().refine((input) => input !== undefined, "is needed"),
-    webhook: Webhook.optional(),
-    priority: z.enum(["high", "normal", "low"]).optional(),
-    start_deadline_s: z
-      .number()
-      .positive()
-      .max(WEEK_S)
-      .optional()
-      .meta({ description: "Not started by then: failed." }),
-  })
-  .meta({ id: "JobCreate" });
-export type JobCreate = z.output<typeof JobCreate>;
-
-export interface Asking {
-  request: Request;
-  env: Env;
-  ctx: { waitUntil(promise: Promise<unknown>): void };
-  trace: Trace;
-  base: string;
-}
-
 export async function createJob(asking: Asking): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", asking);
   if (isRefusal(caller)) return caller;
   const checked = await checkedBody(asking.request, JobCreate, BODY);
   if (isRefusal(checked)) return checked;
-  const draft = await draftOf(asking, caller, checked.body);
-  if (isRefusal(draft)) return draft;
-  try {
-    const view = await submit(handing(asking, caller), draft);
+  const make = async (): Promise<{ kind: "job"; id: string; keepMs: number } | Refusal> => {
+    const draft = await draftOf(asking, caller, checked.body);
+    if (isRefusal(draft)) return draft;
+    try {
+      const view = await submit(handing(asking, caller), draft);
+      return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
+    } finally {
+      letGo(draft.ask.body);
+    }
+  };
+  const show = async (id: string): Promise<Response | Refusal> => {
+    const view = await viewOf(asking.env, caller.tenant, id);
     return isRefusal(view) ? view : accepted(asking, view);
-  } finally {
-    letGo(draft.ask.body);
-  }
-}
-
-export function handing({ request, env, trace, base }: Asking, caller: Caller): Handing {
-  return { env, trace, caller, base, clientAddress: clientAddress(request, env) };
-}
-
-/** What one job of the call asks for, checked as the same request on the service's own route would be. */
-export async function draftOf(asking: Asking, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
-  const { env } = asking;
-  const service = (await catalog(env)).find(({ id }) => id === body.service);
-  if (service === undefined) return refuse("not_found");
-  const denied = mayCall(caller, service.id);
-  if (denied !== null) return denied;
-  const path = body.path ?? firstRun(service);
-  if (path === null) return invalid("path", "is needed: this service lists no plain path");
-  const webhook = body.webhook === undefined ? null : webhookOf(env, body.webhook);
-  if (isRefusal(webhook)) return webhook;
-  const ask = await askOf(asking, caller, service, path, body.input);
-  if (isRefusal(ask)) return ask;
-  const { start_deadline_s: deadline, priority = "normal" } = body;
-  const startDeadlineAt = deadline === undefined ? null : Date.now() + deadline * 1000;
-  return { ask, priority, startDeadlineAt, webhook };
-}
-
-function firstRun({ config }: ServiceRow): string | null {
-  const isPlain = ({ as, path, method }: ServiceRow["config"]["paths"][number]): boolean =>
-    as === "run" && !path.includes("*") && (method === "POST" || method === "*");
-  return config.paths.find(isPlain)?.path ?? null;
-}
-
-async function askOf(
-  { env, ctx, request }: Asking,
-  caller: Caller,
-  service: ServiceRow,
-  path: string,
-  input: unknown,
-): Promise<Ask | Refusal> {
-  const at = target(`http://portico${service.route}${path}`);
-  if (isRefusal(at)) return at;
-  const entry = listed(service, "POST", at.path);
-  if (isRefusal(entry)) return entry;
-  if (entry.as !== "run") return invalid("path", "is read at once: it takes no slot, and is no job");
-  const headers = { "content-type": "application/json", accept: "*/*" };
-  const inner = new Request(request.url, { method: "POST", headers, body: JSON.stringify(input) });
-  const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const ask = await parseAsk(
-    inner,
-    { tenant: caller.tenant, service, as: "run", ...at, later: true },
-    place,
-    Date.now(),
-  );
-  if (!isRefusal(ask) || ask.reason !== "invalid_field" || ask.param === null) return ask;
-  return { ...ask, param: `input.${ask.param}` };
+  };
+  return madeOnce(asking, caller, checked.body, make, show);
 }
 
 /** 202: taken; where it is looked at, and when that is worth while. */
@@ -137,7 +58,7 @@ export async function accepted(asking: Asking, view: View): Promise<Response> {
 }
 
 const JobId = /^job_[0-9A-Za-z]{1,64}$/;
-const WaitQuery = z.object({
+export const WaitQuery = z.object({
   wait: z.coerce.number().min(0).max(WAIT_S_MAX).optional().meta({ description: "Held until the state changes." }),
 });
 

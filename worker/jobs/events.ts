@@ -3,7 +3,8 @@ import { isOver, type JobEvent } from "../../durable-objects/job-protocol.ts";
 import { callerWith } from "../caller.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import { answered } from "../until.ts";
-import { type Asking, seen } from "./api.ts";
+import { seen } from "./api.ts";
+import type { Asking } from "./asking.ts";
 import { viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 

@@ -10,7 +10,8 @@ import type { Fingerprint } from "../fingerprint.ts";
 import { findStored } from "../recall.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { answered } from "../until.ts";
-import { accepted, type Asking, handing } from "./api.ts";
+import { accepted } from "./api.ts";
+import { type Asking, handing } from "./asking.ts";
 import { keptAs } from "./run-once.ts";
 import { submit, viewOf } from "./submit.ts";
 import { refusalOf } from "./view.ts";
@@ -39,26 +40,39 @@ export function preferenceOf(headers: Headers): Preference | Refusal | null {
   return wanted.includes("respond-async") ? { waitS: 0, applied: "respond-async" } : null;
 }
 
-/** The job's answer as the route would give it, or 202. `serveStored` gives a stored answer in the route's own way. */
-export async function serveAsJob(
+/** The request as a job; its id. */
+export async function submitAsJob(
   asking: Asking,
   caller: Caller,
   ask: Ask,
-  print: Fingerprint,
   preference: Preference,
-  serveStored: (stored: Stored) => Promise<Response>,
-): Promise<Response | Refusal> {
+): Promise<string | Refusal> {
   const denied = mayUse(caller, "jobs");
   if (denied !== null) return denied;
   asking.trace.headers.set("preference-applied", preference.applied);
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook: null };
   const view = await submit(handing(asking, caller), draft);
-  if (isRefusal(view)) return view;
-  const { id } = view.spec;
+  return isRefusal(view) ? view : view.spec.id;
+}
+
+/** The job's answer as the route would give it, or 202. `serveStored` gives a stored answer in the route's own way. */
+export async function followJob(
+  asking: Asking,
+  caller: Caller,
+  ask: Ask,
+  print: Fingerprint,
+  preference: Preference | null,
+  id: string,
+  serveStored: (stored: Stored) => Promise<Response>,
+): Promise<Response | Refusal> {
   asking.trace.fields["job"] = id;
-  const last = await follow(asking, caller, view, preference.waitS * 1000);
+  const view = await viewOf(asking.env, caller.tenant, id);
+  if (isRefusal(view)) return view;
+  const waitS = preference?.waitS ?? 0;
+  const last = await follow(asking, caller, view, waitS * 1000);
   if (isRefusal(last)) return last;
-  const answer = last.state.finishedAt === null ? null : await answerOf(asking, caller, ask, print, last, serveStored);
+  const isOver = last.state.finishedAt !== null && waitS > 0;
+  const answer = isOver ? await answerOf(asking, caller, ask, print, last, serveStored) : null;
   return answer ?? accepted(asking, last);
 }
 

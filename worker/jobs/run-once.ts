@@ -88,8 +88,8 @@ async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<C
 
 /** What an earlier try of this job, or anybody's identical request, has left in the store. */
 async function alreadyThere(running: Running): Promise<Stored | null> {
-  const { caller, job, print, ask } = running;
-  const own = await lookUp(running, answerKey(caller.tenant, job?.keepAs ?? ""), Date.now());
+  const { caller, keepAs, print, ask } = running;
+  const own = await lookUp(running, answerKey(caller.tenant, keepAs ?? ""), Date.now());
   if (own !== null && own !== "expired") return own;
   const stored = print.cacheable && !ask.directives.noCache ? await findStored(running) : null;
   return stored === "expired" ? null : stored;
@@ -117,13 +117,9 @@ async function runningOf(
     base: spec.base,
     clientAddress: spec.clientAddress,
     replace: ask.directives.noCache,
-    job: {
-      arrivedAt: spec.createdAt,
-      keepAs: await keptAs(spec.id),
-      avoid: failed,
-      started: (grant: Grant) => follow.started(grant),
-      ended: (end: RunEnd) => follow.ended(end),
-    },
+    keepAs: await keptAs(spec.id),
+    ended: (end: RunEnd) => follow.ended(end),
+    job: { arrivedAt: spec.createdAt, avoid: failed, started: (grant: Grant) => follow.started(grant) },
   };
 }
 

@@ -8,6 +8,7 @@ import type {
   JobSpec,
   JobView,
   JobWebhook,
+  NewBatch,
   NewJob,
 } from "../../durable-objects/job-protocol.ts";
 import type { Priority } from "../../durable-objects/protocol.ts";
@@ -59,7 +60,7 @@ export async function submit(handing: Handing, draft: Draft): Promise<JobView | 
   const spec = await specOf(handing, draft, id, null);
   const refused = await reserve(handing, [spec], null);
   if (refused !== null) {
-    await giveBack(env, spec);
+    await giveBackAll(env, caller.tenant, [id]);
     return refused;
   }
   await make(env, spec);
@@ -71,7 +72,7 @@ export async function submit(handing: Handing, draft: Draft): Promise<JobView | 
 export async function reserve(
   { env, caller }: Handing,
   specs: JobSpec[],
-  batch: string | null,
+  batch: NewBatch | null,
 ): Promise<Refusal | null> {
   const limits: BacklogLimits = {
     waiting: caller.limits.jobs_waiting,
@@ -104,9 +105,10 @@ export async function viewOf(env: Env, tenant: string, id: string): Promise<JobV
   return (await answered(env.JOB.getByName(id).view(tenant))) ?? refuse("not_found");
 }
 
-/** The job's token and quota, for one that was not taken. */
-export async function giveBack(env: Env, { tenant, id }: JobSpec): Promise<void> {
-  await answered(env.TENANT.getByName(tenant).record(id, "failed", null, [], "nothing"));
+/** Tokens and quota of jobs that were not taken. */
+export async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<void> {
+  const stub = env.TENANT.getByName(tenant);
+  await Promise.all(ids.map((id) => answered(stub.record(id, "failed", null, [], "nothing"))));
 }
 
 /** What the job is, with its input laid aside. */
@@ -149,9 +151,4 @@ async function layAside(env: Env, body: Body, id: string): Promise<JobInput> {
   if (sending === null) throw new Error("a job's input was lost");
   await env.RESULTS.put(key, sending.stream);
   return { kind: "r2", key, bytes: body.bytes };
-}
-
-/** A job as a value, or the refusal that stands in its place. */
-export function isView(view: JobView | Refusal): view is JobView {
-  return !isRefusal(view);
 }

@@ -14,6 +14,8 @@ const RunHeaders = z.object({
   "Cache-Control": text(
     "`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces; `only-if-cached`: 504 when absent.",
   ),
+  Prefer: text("`respond-async`: a job, 202; `wait=N` (1 to 60): a job that is waited for (RFC 7240)."),
+  "Idempotency-Key": text("1 to 255 characters: the same name and body are run once, and answered alike."),
   "X-Request-Id": text("The caller's own id, 1 to 128 of `A-Z a-z 0-9 _ -`; comes back as `X-Client-Request-Id`."),
   "Accept-Language": text("The language of error messages: `en` or `zh`."),
 });
@@ -69,7 +71,7 @@ function serviceCall(method: "get" | "post"): ZodOpenApiOperationObject {
     ...(method === "post" ? { requestBody: { content: any } } : {}),
     responses: {
       200: {
-        description: "The origin's answer. Its own 4xx passes through untouched as well.",
+        description: "The origin's answer. Its own 4xx passes through untouched as well. 202 with `Prefer`: a job.",
         headers: RUN_HEADERS,
         content: any,
       },

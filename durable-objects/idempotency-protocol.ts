@@ -1,0 +1,24 @@
+/** The words about a request that its caller names with an `Idempotency-Key`. */
+
+/** What the first request of that name came to. */
+export type Made =
+  /** Its answer lies in R2 under the first of these keys that is there. */
+  | { kind: "answer"; keys: string[] }
+  /** An origin's own error, which is small. */
+  | { kind: "error"; status: number; contentType: string | null; body: string }
+  | { kind: "job"; id: string }
+  | { kind: "batch"; id: string };
+
+export type NameReply<Hold> =
+  /** The first: until `hold` has said what came of it, or is gone, others of that name are told to wait. */
+  | { kind: "first"; hold: Hold }
+  | { kind: "in_flight" }
+  /** The name was used with another body. */
+  | { kind: "mismatch" }
+  | { kind: "made"; made: Made };
+
+/** The first request's hold on its name; disposing it without a word lets the next one be the first. */
+export interface NameRights {
+  settle(made: Made, keepMs: number): Promise<void>;
+  drop(): Promise<void>;
+}

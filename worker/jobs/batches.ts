@@ -1,0 +1,145 @@
+/** `/v1/batches`: up to a thousand jobs under one id, taken whole or not at all. */
+import { z } from "zod";
+import { type BatchView as View, isOver, JOB_STATUSES } from "../../durable-objects/job-protocol.ts";
+import type { Caller } from "../auth.ts";
+import { BUFFERED_BYTES_MAX, letGo } from "../body.ts";
+import { callerWith } from "../caller.ts";
+import { checkedBody } from "../json-body.ts";
+import { admitBatch } from "../limits.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { answered } from "../until.ts";
+import { type Asking, handing } from "./asking.ts";
+import { draftOf, JobCreate } from "./draft.ts";
+import { madeOnce } from "./made.ts";
+import { type Draft, giveBackAll, makeAll, newBatchId, newJobId, reserve, specOf } from "./submit.ts";
+import { Webhook, webhookOf } from "./webhook.ts";
+
+const JOBS_MAX = 1_000;
+const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: null, emptyIsObject: false };
+/** Jobs that are checked, or whose inputs are laid aside, at the same time. */
+const AT_ONCE = 20;
+/** When a batch that waits is worth another look, s. */
+const LOOK_AGAIN_S = 5;
+const BatchId = /^bat_[0-9A-Za-z]{1,64}$/;
+
+export const BatchCreate = z
+  .strictObject({
+    jobs: z.array(JobCreate).min(1).max(JOBS_MAX),
+    webhook: Webhook.optional().meta({ description: "Told once, when the last job has ended." }),
+  })
+  .meta({ id: "BatchCreate" });
+
+export const BatchView = z
+  .object({
+    id: z.string(),
+    status: z.enum(["running", "completed"]),
+    progress: z.number().meta({ description: "Share of its jobs that have ended." }),
+    counts: z.record(z.enum(JOB_STATUSES), z.int()),
+    jobs: z.array(z.string()),
+    created_at: z.string().meta({ format: "date-time" }),
+    finished_at: z.string().nullable().meta({ format: "date-time" }),
+  })
+  .meta({ id: "Batch" });
+
+export async function createBatch(asking: Asking): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", asking);
+  if (isRefusal(caller)) return caller;
+  const checked = await checkedBody(asking.request, BatchCreate, BODY);
+  if (isRefusal(checked)) return checked;
+  const { jobs, webhook: told } = checked.body;
+  const webhook = told === undefined ? null : webhookOf(asking.env, told);
+  if (isRefusal(webhook)) return webhook;
+  const make = async (): Promise<{ kind: "batch"; id: string; keepMs: number } | Refusal> => {
+    const drafts = await draftsOf(asking, caller, jobs);
+    if (isRefusal(drafts)) return drafts;
+    try {
+      return await submitAll(asking, caller, drafts, webhook);
+    } finally {
+      for (const { ask } of drafts) letGo(ask.body);
+    }
+  };
+  return madeOnce(asking, caller, checked.body, make, (id) => accepted(asking, caller, id));
+}
+
+/** All, or the refusal of the first that is wrong, which names it. */
+async function draftsOf(asking: Asking, caller: Caller, jobs: JobCreate[]): Promise<Draft[] | Refusal> {
+  const drafts: Draft[] = [];
+  for (let i = 0; i < jobs.length; i += AT_ONCE) {
+    const some = await Promise.all(jobs.slice(i, i + AT_ONCE).map((job) => draftOf(asking, caller, job)));
+    drafts.push(...some.filter((draft): draft is Draft => !isRefusal(draft)));
+    const wrong = some.findIndex(isRefusal);
+    const refusal = some[wrong];
+    if (!isRefusal(refusal)) continue;
+    for (const { ask } of drafts) letGo(ask.body);
+    return { ...refusal, param: `jobs.${i + wrong}${refusal.param === null ? "" : `.${refusal.param}`}` };
+  }
+  return drafts;
+}
+
+async function submitAll(
+  asking: Asking,
+  caller: Caller,
+  drafts: Draft[],
+  webhook: View["webhook"],
+): Promise<{ kind: "batch"; id: string; keepMs: number } | Refusal> {
+  const { env, trace } = asking;
+  const id = newBatchId();
+  const named = drafts.map((draft) => ({ id: newJobId(), draft }));
+  const limited = await admitBatch(
+    env,
+    caller,
+    trace,
+    named.map(({ id: job, draft }) => ({ id: job, ask: draft.ask })),
+  );
+  if (limited !== null) return limited;
+  const ids = named.map(({ id: job }) => job);
+  try {
+    const specs = [];
+    for (let i = 0; i < named.length; i += AT_ONCE) {
+      const some = named.slice(i, i + AT_ONCE);
+      specs.push(...(await Promise.all(some.map((one) => specOf(handing(asking, caller), one.draft, one.id, id)))));
+    }
+    const refused = await reserve(handing(asking, caller), specs, { id, webhook });
+    if (refused !== null) {
+      await giveBackAll(env, caller.tenant, ids);
+      return refused;
+    }
+    await makeAll(env, specs);
+    await answered(env.BACKLOG.getByName(caller.tenant).stand(ids));
+    return { kind: "batch", id, keepMs: Math.max(...specs.map(({ keepMs }) => keepMs)) };
+  } catch (error) {
+    await giveBackAll(env, caller.tenant, ids);
+    throw error;
+  }
+}
+
+async function accepted(asking: Asking, caller: Caller, id: string): Promise<Response | Refusal> {
+  const batch = await viewOf(asking, caller, id);
+  if (isRefusal(batch)) return batch;
+  const headers = { location: `/v1/batches/${id}`, "retry-after": String(LOOK_AGAIN_S) };
+  return Response.json(batchView(batch), { status: 202, headers });
+}
+
+export async function getBatch(asking: Asking, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", asking);
+  if (isRefusal(caller)) return caller;
+  const batch = BatchId.test(id) ? await viewOf(asking, caller, id) : refuse("not_found");
+  return isRefusal(batch) ? batch : Response.json(batchView(batch));
+}
+
+async function viewOf({ env }: Asking, caller: Caller, id: string): Promise<View | Refusal> {
+  return (await answered(env.BACKLOG.getByName(caller.tenant).batch(id))) ?? refuse("not_found");
+}
+
+function batchView({ id, createdAt, finishedAt, counts, jobs }: View): z.infer<typeof BatchView> {
+  const over = JOB_STATUSES.filter(isOver).reduce((sum, status) => sum + counts[status], 0);
+  return {
+    id,
+    status: finishedAt === null ? "running" : "completed",
+    progress: Math.floor((100 * over) / jobs.length) / 100,
+    counts,
+    jobs,
+    created_at: new Date(createdAt).toISOString(),
+    finished_at: finishedAt === null ? null : new Date(finishedAt).toISOString(),
+  };
+}

@@ -1,0 +1,84 @@
+/** What one job of a call asks for, checked as the same request on the service's own route would be. */
+import { z } from "zod";
+import { type Ask, parseAsk } from "../ask.ts";
+import { type Caller, mayCall } from "../auth.ts";
+import { catalog, listed, target } from "../catalog.ts";
+import type { ServiceRow } from "../db/queries.ts";
+import { invalid } from "../json-body.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { Id } from "../schema-parts.ts";
+import type { Asking } from "./asking.ts";
+import type { Draft } from "./submit.ts";
+import { Webhook, webhookOf } from "./webhook.ts";
+
+const WEEK_S = 604_800;
+
+export const JobCreate = z
+  .strictObject({
+    service: Id,
+    path: z
+      .string()
+      .max(512)
+      .regex(/^(?!\/)[^?#]*$/, "a path below the service's route, without a query")
+      .optional()
+      .meta({ description: "Below the route; default: the first listed `run` path without `*`." }),
+    input: z.unknown().refine((input) => input !== undefined, "is needed"),
+    webhook: Webhook.optional(),
+    priority: z.enum(["high", "normal", "low"]).optional(),
+    start_deadline_s: z
+      .number()
+      .positive()
+      .max(WEEK_S)
+      .optional()
+      .meta({ description: "Not started by then: failed." }),
+  })
+  .meta({ id: "JobCreate" });
+export type JobCreate = z.output<typeof JobCreate>;
+
+export async function draftOf(asking: Asking, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
+  const { env } = asking;
+  const service = (await catalog(env)).find(({ id }) => id === body.service);
+  if (service === undefined) return refuse("not_found");
+  const denied = mayCall(caller, service.id);
+  if (denied !== null) return denied;
+  const path = body.path ?? firstRun(service);
+  if (path === null) return invalid("path", "is needed: this service lists no plain path");
+  const webhook = body.webhook === undefined ? null : webhookOf(env, body.webhook);
+  if (isRefusal(webhook)) return webhook;
+  const ask = await askOf(asking, caller, service, path, body.input);
+  if (isRefusal(ask)) return ask;
+  const { start_deadline_s: deadline, priority = "normal" } = body;
+  const startDeadlineAt = deadline === undefined ? null : Date.now() + deadline * 1000;
+  return { ask, priority, startDeadlineAt, webhook };
+}
+
+function firstRun({ config }: ServiceRow): string | null {
+  const isPlain = ({ as, path, method }: ServiceRow["config"]["paths"][number]): boolean =>
+    as === "run" && !path.includes("*") && (method === "POST" || method === "*");
+  return config.paths.find(isPlain)?.path ?? null;
+}
+
+async function askOf(
+  { env, ctx, request }: Asking,
+  caller: Caller,
+  service: ServiceRow,
+  path: string,
+  input: unknown,
+): Promise<Ask | Refusal> {
+  const at = target(`http://portico${service.route}${path}`);
+  if (isRefusal(at)) return at;
+  const entry = listed(service, "POST", at.path);
+  if (isRefusal(entry)) return entry;
+  if (entry.as !== "run") return invalid("path", "is read at once: it takes no slot, and is no job");
+  const headers = { "content-type": "application/json", accept: "*/*" };
+  const inner = new Request(request.url, { method: "POST", headers, body: JSON.stringify(input) });
+  const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  const ask = await parseAsk(
+    inner,
+    { tenant: caller.tenant, service, as: "run", ...at, later: true },
+    place,
+    Date.now(),
+  );
+  if (!isRefusal(ask) || ask.reason !== "invalid_field" || ask.param === null) return ask;
+  return { ...ask, param: `input.${ask.param}` };
+}

@@ -1,0 +1,39 @@
+/** Calls that make something, under the name that their caller may give them. */
+import type { Caller } from "../auth.ts";
+import { isReplay, onceOf, REPLAYED } from "../once.ts";
+import { type Refusal, isRefusal } from "../refusal.ts";
+import type { Asking } from "./asking.ts";
+
+/** What a call of ours makes: by a name that was used before, the same again. */
+export async function madeOnce(
+  asking: Asking,
+  caller: Caller,
+  body: unknown,
+  make: () => Promise<{ kind: "job" | "batch"; id: string; keepMs: number } | Refusal>,
+  show: (id: string) => Promise<Response | Refusal>,
+): Promise<Response | Refusal> {
+  const { env, request } = asking;
+  const bytes = new TextEncoder().encode(JSON.stringify(body)) as Uint8Array<ArrayBuffer>;
+  const { pathname: path } = new URL(request.url);
+  const named = { method: request.method, path, query: "", contentType: null, body: bytes };
+  const once = await onceOf(env, caller, request.headers, named);
+  if (isRefusal(once)) return once;
+  if (isReplay(once)) {
+    if (once.replay.kind !== "job" && once.replay.kind !== "batch") throw new Error("a name of another call");
+    const again = await show(once.replay.id);
+    if (!isRefusal(again)) {
+      asking.trace.headers.set(REPLAYED, "true");
+      return again;
+    }
+    await once.forget();
+    return madeOnce(asking, caller, body, make, show);
+  }
+  try {
+    const made = await make();
+    if (isRefusal(made)) return made;
+    await once?.settle({ kind: made.kind, id: made.id }, made.keepMs);
+    return await show(made.id);
+  } finally {
+    await once?.drop();
+  }
+}

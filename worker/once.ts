@@ -1,0 +1,101 @@
+/**
+ * `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a request that its caller may send again without making
+ * anything twice. Scope: tenant, method, path. Checked before everything else that costs anything.
+ */
+import type { Made } from "../durable-objects/idempotency-protocol.ts";
+import type { Caller } from "./auth.ts";
+import type { Env } from "./env.ts";
+import { sha256 } from "./fingerprint.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+import { answered } from "./until.ts";
+
+const KEY = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/;
+const RETRY_AFTER_MS = 1_000;
+/** The header that says that an answer is that of an earlier request. */
+export const REPLAYED = "idempotent-replayed";
+
+type Hold = { settle(made: Made, keepMs: number): Promise<void>; drop(): Promise<void> } & Disposable;
+
+/** The first request of its name. */
+export class Once {
+  /** Stands where a fingerprint does: under it the answer is kept. */
+  readonly keepAs: string;
+  readonly #hold: Hold;
+  #told = false;
+
+  constructor(keepAs: string, hold: Hold) {
+    this.keepAs = keepAs;
+    this.#hold = hold;
+  }
+
+  /** What came of it is told to later ones of its name, for as long as its result is kept. */
+  async settle(made: Made, keepMs: number): Promise<void> {
+    await this.#tell(() => this.#hold.settle(made, keepMs));
+  }
+
+  /** Nothing came of it that may be told again: the next one runs. */
+  async drop(): Promise<void> {
+    await this.#tell(() => this.#hold.drop());
+  }
+
+  async #tell(say: () => Promise<void>): Promise<void> {
+    if (this.#told) return;
+    this.#told = true;
+    try {
+      await answered(say());
+    } catch (error) {
+      // The name is free again, and the answer in the store: a later request of it may run once more.
+      console.warn(JSON.stringify({ event: "idempotency_untold", error: String(error) }));
+    }
+    this.#hold[Symbol.dispose]();
+  }
+}
+
+export interface Replay {
+  replay: Made;
+  /** It is not to be had any more: the name is free again. */
+  forget(): Promise<void>;
+}
+
+export function isReplay(value: unknown): value is Replay {
+  return typeof value === "object" && value !== null && "replay" in value;
+}
+
+/** What makes two requests of one name the same, beside their scope. Null: the body is too large to be compared. */
+export interface Named {
+  method: string;
+  path: string;
+  query: string;
+  contentType: string | null;
+  body: Uint8Array<ArrayBuffer> | null;
+}
+
+/** Null: the request has no name. `body` null with a name: it is too large for one. */
+export async function onceOf(
+  env: Env,
+  caller: Caller,
+  headers: Headers,
+  named: Named,
+): Promise<Once | Replay | Refusal | null> {
+  const key = headers.get("idempotency-key");
+  if (key === null) return null;
+  if (!KEY.test(key)) return invalidKey("must be 1 to 255 printable characters");
+  if (named.body === null) return invalidKey("goes with bodies of at most 8 MiB");
+  const { method, path, query, contentType } = named;
+  const name = await digest(["idempotency", caller.tenant, method, path, key]);
+  const body = await digest([query, contentType?.toLowerCase() ?? "", await sha256(named.body)]);
+  const stub = env.IDEMPOTENCY.getByName(name);
+  const reply = await answered(stub.begin(body));
+  if (reply.kind === "mismatch") return refuse("idempotency_mismatch", { param: "Idempotency-Key" });
+  if (reply.kind === "in_flight") return refuse("idempotency_in_flight", { retryAfterMs: RETRY_AFTER_MS });
+  if (reply.kind === "made") return { replay: reply.made, forget: async () => answered(stub.forget(body)) };
+  return new Once(name, reply.hold);
+}
+
+function invalidKey(detail: string): Refusal {
+  return refuse("invalid_field", { param: "Idempotency-Key", facts: { detail } });
+}
+
+function digest(parts: string[]): Promise<string> {
+  return sha256(new TextEncoder().encode(JSON.stringify(parts)));
+}

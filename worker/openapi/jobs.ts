@@ -1,0 +1,156 @@
+/** Jobs and batches in the OpenAPI document. */
+import { z } from "zod";
+import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
+import { ListQuery, WaitQuery } from "../jobs/api.ts";
+import { BatchCreate, BatchView } from "../jobs/batches.ts";
+import { JobCreate } from "../jobs/draft.ts";
+import { JobView } from "../jobs/view.ts";
+import { COMMON_HEADERS, errors, header, TENANT_KEY } from "./parts.ts";
+
+const id = z.object({ id: z.string() });
+const tags = ["Jobs"];
+const security = TENANT_KEY;
+const Named = z.object({
+  "Idempotency-Key": z
+    .string()
+    .optional()
+    .meta({ description: "1 to 255 characters: the same name and body make the same thing once." }),
+});
+/** Any JSON, said without the recursion that checks it. */
+const input = z.unknown().meta({ description: "The body that the service's own route would get." });
+const JobAsk = JobCreate.extend({ input });
+const BatchAsk = BatchCreate.extend({ jobs: z.array(JobAsk).min(1).max(1_000) });
+
+const json = (schema: z.ZodType) => ({ "application/json": { schema } });
+const TAKEN = {
+  ...COMMON_HEADERS,
+  Location: header("Where it is looked at."),
+  "Retry-After": header("When that is worth while, whole seconds."),
+  "Idempotent-Replayed": header("`true`: it was made by an earlier request of the same name."),
+};
+
+export function jobPaths(): ZodOpenApiPathsObject {
+  return {
+    "/v1/jobs": { post: createJob(), get: listJobs() },
+    "/v1/jobs/{id}": { get: getJob() },
+    "/v1/jobs/{id}/cancel": { post: cancelJob() },
+    "/v1/jobs/{id}/events": { get: jobEvents() },
+    "/v1/batches": { post: createBatch() },
+    "/v1/batches/{id}": { get: getBatch() },
+  };
+}
+
+function createJob(): ZodOpenApiOperationObject {
+  return {
+    operationId: "createJob",
+    tags,
+    summary: "Hand in work and leave",
+    description:
+      "It is done when a card is free, tried again up to three times where that can help, and told when it is over. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`; larger inputs than 8 MiB go that way.",
+    security,
+    requestParams: { header: Named },
+    requestBody: { required: true, content: json(JobAsk) },
+    responses: {
+      202: { description: "Taken.", headers: TAKEN, content: json(JobView) },
+      ...errors(400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503),
+    },
+  };
+}
+
+function listJobs(): ZodOpenApiOperationObject {
+  return {
+    operationId: "listJobs",
+    tags,
+    summary: "List jobs, the latest first",
+    security,
+    requestParams: { query: ListQuery },
+    responses: {
+      200: {
+        description: "Jobs as they are now.",
+        headers: COMMON_HEADERS,
+        content: json(z.object({ data: z.array(JobView), next_cursor: z.string().nullable() })),
+      },
+      ...errors(400, 401, 403, 500),
+    },
+  };
+}
+
+function getJob(): ZodOpenApiOperationObject {
+  return {
+    operationId: "getJob",
+    tags,
+    summary: "Look at a job",
+    description: "With `wait`, the answer is held until the job's state changes.",
+    security,
+    requestParams: { path: id, query: WaitQuery },
+    responses: {
+      200: { description: "The job.", headers: COMMON_HEADERS, content: json(JobView) },
+      ...errors(400, 401, 403, 404, 500),
+    },
+  };
+}
+
+function cancelJob(): ZodOpenApiOperationObject {
+  return {
+    operationId: "cancelJob",
+    tags,
+    summary: "Cancel a job",
+    description:
+      "A waiting one leaves the line at once and costs nothing. A running one's result is dropped; its card is told to stop where that hits nobody else.",
+    security,
+    requestParams: { path: id },
+    responses: {
+      200: { description: "Canceled.", headers: COMMON_HEADERS, content: json(JobView) },
+      ...errors(401, 403, 404, 409, 500),
+    },
+  };
+}
+
+function jobEvents(): ZodOpenApiOperationObject {
+  return {
+    operationId: "jobEvents",
+    tags,
+    summary: "Follow a job",
+    description:
+      "Server-sent events `state`, `position`, `progress`, `done`, each with an id; `Last-Event-ID` brings every later one.",
+    security,
+    requestParams: {
+      path: id,
+      header: z.object({ "Last-Event-ID": z.string().optional().meta({ description: "The last one seen." }) }),
+    },
+    responses: {
+      200: { description: "The events.", content: { "text/event-stream": { schema: z.string() } } },
+      ...errors(401, 403, 404, 500),
+    },
+  };
+}
+
+function createBatch(): ZodOpenApiOperationObject {
+  return {
+    operationId: "createBatch",
+    tags,
+    summary: "Hand in up to a thousand jobs at once",
+    description: "Taken whole or not at all. It costs one token of the rate.",
+    security,
+    requestParams: { header: Named },
+    requestBody: { required: true, content: json(BatchAsk) },
+    responses: {
+      202: { description: "Taken.", headers: TAKEN, content: json(BatchView) },
+      ...errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503),
+    },
+  };
+}
+
+function getBatch(): ZodOpenApiOperationObject {
+  return {
+    operationId: "getBatch",
+    tags,
+    summary: "Look at a batch",
+    security,
+    requestParams: { path: id },
+    responses: {
+      200: { description: "The batch.", headers: COMMON_HEADERS, content: json(BatchView) },
+      ...errors(401, 403, 404, 500),
+    },
+  };
+}

@@ -1,0 +1,41 @@
+/** What a request that has a name came to, as later ones of that name are told (once.ts). */
+import type { Made } from "../durable-objects/idempotency-protocol.ts";
+import type { Ask } from "./ask.ts";
+import type { Caller } from "./auth.ts";
+import { answerKey } from "./cache.ts";
+import type { Fingerprint } from "./fingerprint.ts";
+import type { Named, Once } from "./once.ts";
+import type { Answer, RunEnd } from "./run.ts";
+
+const DAY_MS = 86_400_000;
+/** An origin's own error up to this is told again. */
+const ERROR_BYTES_MAX = 64 * 1024;
+
+export function named({ method, path, query, headers, body }: Ask): Named {
+  const bytes = body.kind === "bytes" ? body.bytes : body.kind === "none" ? new Uint8Array() : null;
+  return { method, path, query, contentType: headers.get("content-type"), body: bytes };
+}
+
+export const keepMsOf = (ask: Ask): number => ask.service.config.results.keep_days * DAY_MS;
+
+/** Where an answer of the cache lies. */
+export function answerAt(caller: Caller, print: Fingerprint): Made {
+  return { kind: "answer", keys: print.cacheable ? [answerKey(caller.tenant, print.key)] : [] };
+}
+
+/** A run has ended that has a name: what it made is told to later ones of it. */
+export async function settleRun(once: Once, caller: Caller, ask: Ask, print: Fingerprint, end: RunEnd): Promise<void> {
+  const isMade = end.state === "succeeded" && end.status !== null && end.status < 400 && !ask.directives.noStore;
+  const keys = [once.keepAs, ...(print.cacheable ? [print.key] : [])].map((key) => answerKey(caller.tenant, key));
+  if (isMade) await once.settle({ kind: "answer", keys }, keepMsOf(ask));
+  // An origin's own error is told with its answer.
+  else if (end.status === null || end.status >= 500 || end.state !== "failed") await once.drop();
+}
+
+/** An origin's own error, if it is small enough to be told again. */
+export async function settleError(once: Once, { status, headers, body }: Answer, keepMs: number): Promise<void> {
+  const bytes = body instanceof Uint8Array ? body : null;
+  if (status >= 500 || bytes === null || bytes.byteLength > ERROR_BYTES_MAX) return once.drop();
+  const text = new TextDecoder().decode(bytes);
+  await once.settle({ kind: "error", status, contentType: headers.get("content-type"), body: text }, keepMs);
+}
