@@ -8,7 +8,13 @@ const RATE = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
 const DAY_MS = 86_400_000;
 
 const tenant = () => env.TENANT.getByName(fresh("tenant"));
-const request = (id = fresh("req"), clientId: string | null = null) => ({ id, clientId, service: "s", results: 1 });
+const request = (id = fresh("req"), clientId: string | null = null) => ({
+  id,
+  clientId,
+  service: "s",
+  key: "k",
+  results: 1,
+});
 
 test("sixty at once on a burst of ten: exactly ten pass", async () => {
   const stub = tenant();

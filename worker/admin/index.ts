@@ -11,6 +11,7 @@ import { operatorOf } from "./operator.ts";
 import { type Route, serve } from "./route.ts";
 import { serviceRoutes } from "./services.ts";
 import { tenantRoutes } from "./tenants.ts";
+import { usageRoutes } from "./usage.ts";
 
 export const adminRoutes: Route[] = [
   ...serviceRoutes,
@@ -19,6 +20,7 @@ export const adminRoutes: Route[] = [
   ...tenantRoutes,
   ...keyRoutes,
   ...ledgerRoutes,
+  ...usageRoutes,
 ];
 
 export const adminApp = new Hono<App>();
