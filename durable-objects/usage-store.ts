@@ -60,12 +60,24 @@ export class UsageStore {
         `INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
          requests = requests + excluded.requests, hits = hits + excluded.hits, results = results + excluded.results,
          bytes = bytes + excluded.bytes, gpu_ms = gpu_ms + excluded.gpu_ms, cost_milli = cost_milli + excluded.cost_milli`,
-        ...[day, service, key, requests, hits, results, bytes, gpuMs, costMilli],
+        day,
+        service,
+        key,
+        requests,
+        hits,
+        results,
+        bytes,
+        gpuMs,
+        costMilli,
       );
       for (const [reason, count] of Object.entries(refusals))
         this.#sql.exec(
           "INSERT INTO refusals VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
-          ...[day, service, key, reason, count],
+          day,
+          service,
+          key,
+          reason,
+          count,
         );
     }
     for (const [id, at] of this.#batches) this.#sql.exec("INSERT INTO batches VALUES (?, ?)", id, at);
@@ -108,7 +120,13 @@ export class UsageStore {
     const rows = this.#sql.exec<Summed>(
       `SELECT * FROM (SELECT ${names}, ${SUMS} FROM usage WHERE day BETWEEN ? AND ? GROUP BY 1, 2, 3)
        WHERE ? OR (day, service, key) > (?, ?, ?) ORDER BY day, service, key LIMIT ?`,
-      ...[from, to, after === null ? 1 : 0, day, service, key, limit],
+      from,
+      to,
+      after === null ? 1 : 0,
+      day,
+      service,
+      key,
+      limit,
     );
     const found = new Map<string, UsageRow>([...rows].map((row) => [nameOf(row), { ...row, refusals: {} }]));
     const [first, last] = [[...found.values()].at(0), [...found.values()].at(-1)];
@@ -116,7 +134,14 @@ export class UsageStore {
     const refusals = this.#sql.exec<Of & { reason: string; count: number }>(
       `SELECT * FROM (SELECT ${names}, reason, sum(count) AS count FROM refusals WHERE day BETWEEN ? AND ? GROUP BY 1, 2, 3, 4)
        WHERE (day, service, key) >= (?, ?, ?) AND (day, service, key) <= (?, ?, ?)`,
-      ...[from, to, first.day, first.service, first.key, last.day, last.service, last.key],
+      from,
+      to,
+      first.day,
+      first.service,
+      first.key,
+      last.day,
+      last.service,
+      last.key,
     );
     for (const { reason, count, ...of } of refusals) {
       const row = found.get(nameOf(of));

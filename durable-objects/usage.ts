@@ -7,7 +7,7 @@
 import type { Charge, Spent, UsageOf, Use } from "./protocol.ts";
 
 /** How long usage is kept. */
-export const USAGE_DAYS = 400;
+const USAGE_DAYS = 400;
 const DAY_MS = 86_400_000;
 
 export const NO_USE: Use = { requests: 0, hits: 0, results: 0, bytes: 0, gpuMs: 0, costMilli: 0, refusals: {} };

@@ -101,7 +101,7 @@ export async function usageOf(
   answer.headers.set("vary", "Accept");
   if (cursor !== null) {
     const next = new URLSearchParams({ ...span, group: group.join(","), limit: String(limit), cursor });
-    answer.headers.set("link", `<?${next}>; rel="next"`);
+    answer.headers.set("link", `<?${next.toString()}>; rel="next"`);
   }
   return answer;
 }
