@@ -42,6 +42,8 @@ interface Counting {
 
 /** Batches that are not handed on, the last one open. */
 const batches = new Set<Batch>();
+/** Requests that were not counted, and stand in no log yet. */
+let lost = 0;
 
 /** Counts a tenant's request that was answered from the store, or refused, without being admitted. */
 export function count(
@@ -57,7 +59,7 @@ export function count(
   }
   const last = [...batches].at(-1);
   if (last?.closed !== false && batches.size >= BATCHES_MAX) {
-    console.warn(JSON.stringify({ event: "count_lost", tenant }));
+    lost++;
     return;
   }
   const batch = last?.closed === false ? last : open(now);
@@ -74,6 +76,8 @@ export async function tallied(env: Env): Promise<void> {
 function open(now: number): Batch {
   const batch = { id: crypto.randomUUID(), rows: new Map(), requests: 0, dueAt: now + SOON_MS, closed: false };
   batches.add(batch);
+  if (lost > 0) console.warn(JSON.stringify({ event: "counts_lost", requests: lost }));
+  lost = 0;
   return batch;
 }
 

@@ -22,10 +22,11 @@ const Moment = z.union(
   [z.iso.date(), z.iso.datetime({ offset: true })],
   "is not an ISO 8601 date, or time with an offset",
 );
+const NAME = `(${GROUPS.join("|")})`;
 const Group = z
   .string()
-  .transform((text) => text.split(","))
-  .pipe(z.array(z.enum(GROUPS, `is not a list of ${GROUPS.join(", ")}`)));
+  .regex(new RegExp(`^${NAME}(,${NAME})*$`), `is not a list of ${GROUPS.join(", ")}`)
+  .transform((text) => text.split(",") as (typeof GROUPS)[number][]);
 
 export const UsageQuery = PageQuery.extend({
   from: Moment.optional().meta({

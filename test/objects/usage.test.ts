@@ -124,9 +124,7 @@ test("a lost request counts as one that we failed", async () => {
   expect(await tenant.totals()).toMatchObject({ requests: 1, gpuMs: 0, refusals: { internal: 1 } });
 });
 
-type Step =
-  | { do: "admit" | "end" | "end unheard" | "tally" | "tally unheard"; which: number }
-  | { do: "crash" };
+type Step = { do: "admit" | "end" | "end unheard" | "tally" | "tally unheard"; which: number } | { do: "crash" };
 const which = fc.nat({ max: 5 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
