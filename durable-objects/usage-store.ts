@@ -90,7 +90,7 @@ export class UsageStore {
 
   /** Of what is written. */
   page({ from, to, by, after, limit }: UsageQuery): UsagePage {
-    const start = after !== null && by.includes("day") ? after.day : from;
+    const start = after !== null && by.includes("day") && after.day > from ? after.day : from;
     const [totals = NO_USE] = this.#groups(from, to, [], null, 1);
     return { rows: this.#groups(start, to, by, after, limit), totals };
   }

@@ -101,7 +101,7 @@ class CardRun {
 
   /** Gives the slot back; null: the answer came to its end. */
   async #release(failed: Failure | null): Promise<void> {
-    this.#running.trace.gpuMs += Date.now() - this.#sentAt;
+    this.#running.trace.gpuMs += Math.max(0, Date.now() - this.#sentAt);
     if (failed === null) return this.#lease.release({ clean: true, health: "ok", reason: null });
     const { clean, reason } = failed;
     const { cancelled, brokeOff } = this.#watch;

@@ -204,6 +204,8 @@ test("pages follow each other without a gap, and each carries the totals of all"
     expect(found.map((row) => row.refusals["quota"])).toEqual(found.map((row) => 3 * row.requests));
   }
   expect((await tenant.page()).rows).toEqual(rows.toSorted((a, b) => a.day.localeCompare(b.day)));
+  const before = { day: "2025-01-01", service: "", key: "" };
+  expect((await tenant.page({ from: "2026-01-03", after: before })).rows).toHaveLength(4);
   const some = await tenant.page({ from: "2026-01-02", to: "2026-01-02", by: ["service"] });
   expect(some.rows.map(({ day, service, requests }) => [day, service, requests])).toEqual([
     ["", "s", 2],
