@@ -101,12 +101,13 @@ class CardRun {
 
   /** Gives the slot back; null: the answer came to its end. */
   async #release(failed: Failure | null): Promise<void> {
+    const isCut = failed !== null && !failed.clean && this.#watch.cancelled;
+    if (isCut) await scheduler.wait(CANCEL_SEEN_MS);
     this.#running.trace.gpuMs += Math.max(0, Date.now() - this.#sentAt);
     if (failed === null) return this.#lease.release({ clean: true, health: "ok", reason: null });
     const { clean, reason } = failed;
     const { cancelled, brokeOff } = this.#watch;
     const ours = brokeOff || reason === "body_too_large" || reason === "invalid_field" || reason === "internal";
-    if (cancelled && !clean) await scheduler.wait(CANCEL_SEEN_MS);
     await this.#lease.release({ clean: clean || cancelled, health: ours ? null : "failed", reason });
   }
 

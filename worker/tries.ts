@@ -31,6 +31,7 @@ export class Tries {
       return await this.#tries(first);
     } catch (error) {
       // A fault of ours: nobody may wait for this run.
+      await end(this.#running, "failed", refuse("internal", { started: "unknown" }));
       await this.#line.finished({ kind: "failed", reason: "internal" }, null);
       throw error;
     } finally {

@@ -18,10 +18,9 @@ const GROUPS = ["day", "service", "key"] as const;
 export const USAGE =
   "By day (UTC), service and key. A request counts once, when it ends, on the day of its admission: exactly, also through restarts. What is not admitted (hits, and refusals before that) is counted apart from it and told within seconds; of this a few may be missing. Kept 400 days. As a table (RFC 4180) with `Accept: text/csv`.";
 
-const Moment = z.union(
-  [z.iso.date(), z.iso.datetime({ offset: true })],
-  "is not an ISO 8601 date, or time with an offset",
-);
+const Moment = z
+  .union([z.iso.date(), z.iso.datetime({ offset: true })], "is not an ISO 8601 date, or time with an offset")
+  .refine((text) => /^\d{4}-/.test(new Date(text).toISOString()), "lies beyond the years that a date has");
 const NAME = `(${GROUPS.join("|")})`;
 const Group = z
   .string()

@@ -134,14 +134,15 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant("crash") }) },
 );
 
+const took = (n: number): Partial<Spent> => ({
+  gpuMs: 10 ** n,
+  bytes: n,
+  results: n,
+  reason: n % 2 === 0 ? null : "origin_reset",
+});
+const charge = (n: number): Charge => (n % 2 === 0 ? "all" : "nothing");
+
 test("whatever is repeated, crashes or is told late: it sums to the truth", async () => {
-  const took = (n: number): Partial<Spent> => ({
-    gpuMs: 10 ** n,
-    bytes: n,
-    results: n,
-    reason: n % 2 === 0 ? null : "origin_reset",
-  });
-  const charge = (n: number): Charge => (n % 2 === 0 ? "all" : "nothing");
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
       const tenant = new Mortal();

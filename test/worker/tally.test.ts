@@ -27,7 +27,7 @@ function tenants(answer: () => Promise<void> = async () => {}) {
   const env = { TENANT: { getByName } } as unknown as Parameters<typeof tallied>[0];
   const ctx = { waitUntil: (work: Promise<unknown>) => void held.push(work) };
   /** `ctx` of a request that was cut off: nothing that it holds goes on. */
-  const cutOff = { waitUntil: (_: Promise<unknown>) => {} };
+  const cutOff = { waitUntil: () => {} };
   return { env, ctx, cutOff, told, held };
 }
 
