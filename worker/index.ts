@@ -13,6 +13,7 @@ import { getRequest } from "./requests.ts";
 import { deleteResult, getResult } from "./results.ts";
 import { serve } from "./serve.ts";
 import type { App } from "./trace.ts";
+import { getUsage } from "./usage.ts";
 
 export { Card } from "../durable-objects/card.ts";
 export { Pool } from "../durable-objects/pool.ts";
@@ -32,6 +33,8 @@ app.get("/v1/requests/:id", (c) => reply(c, getRequest(c.req.raw, c.env, c.var.t
 app.all("/v1/requests/:id", (c) => only(c, "GET, HEAD"));
 app.post("/v1/fingerprint", (c) => reply(c, explainFingerprint(c.req.raw, c.env, c.var.trace)));
 app.all("/v1/fingerprint", (c) => only(c, "POST"));
+app.get("/v1/usage", (c) => reply(c, getUsage(c.req.raw, c.env, c.var.trace)));
+app.all("/v1/usage", (c) => only(c, "GET, HEAD"));
 
 /** Everything else is a service's route, or nothing. */
 app.all("*", async (c) => {

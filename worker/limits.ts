@@ -15,7 +15,13 @@ const FLOOD_WINDOW_MS = 10_000;
 /** Takes one token of the tenant's rate and the results' place in its quota; the request's record is opened with it. */
 export async function admit(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
   const { requests_per_minute, burst, results_per_month } = caller.limits;
-  const request = { id: trace.id, clientId: trace.clientId, service: ask.service.id, results: resultsAsked(ask) };
+  const request = {
+    id: trace.id,
+    clientId: trace.clientId,
+    service: ask.service.id,
+    key: caller.key,
+    results: resultsAsked(ask),
+  };
   const limits = { requestsPerMinute: requests_per_minute, burst, resultsPerMonth: results_per_month };
   const reply = await answered(env.TENANT.getByName(caller.tenant).admit(request, limits));
   if ("quota" in reply) return refuse("quota", { facts: { quota: reply.quota }, retryAfterMs: reply.retryAfterMs });

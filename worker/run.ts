@@ -114,12 +114,13 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
   }
   if (finish.kind === "answer") {
     const headers = tamed(new Headers(finish.contentType === null ? {} : { "content-type": finish.contentType }));
-    record(running, "failed", finish.status, [], "token");
+    const bytes = new TextEncoder().encode(finish.body).byteLength;
+    await record(running, "failed", finish.status, [], "token", { bytes });
     return { status: finish.status, headers, body: finish.body, results: [], cache: "collapsed" };
   }
   const stored = await findStored(running);
   if (stored === null || stored === "expired") return null;
-  record(running, "succeeded", stored.status, stored.results, "token");
+  await record(running, "succeeded", stored.status, stored.results, "token", { bytes: stored.bytes });
   return {
     status: stored.status,
     headers: stored.headers,

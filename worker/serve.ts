@@ -18,6 +18,7 @@ import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { findStored } from "./recall.ts";
 import { type Answer, run } from "./run.ts";
 import { signedUrl } from "./signature.ts";
+import { count } from "./tally.ts";
 import { timed, type Trace } from "./trace.ts";
 
 export interface Serving {
@@ -31,17 +32,12 @@ export interface Serving {
 }
 
 export async function serve(serving: Serving): Promise<Response | Refusal> {
-  const { request, env, ctx, trace, service, target } = serving;
+  const { trace, service } = serving;
   trace.fields["service"] = service.id;
   const caller = await callerWith("infer", serving);
   if (isRefusal(caller)) return caller;
-  const denied = mayCall(caller, service.id);
-  if (denied !== null) return denied;
-  const entry = listed(service, request.method, target.path);
-  if (isRefusal(entry)) return entry;
-  const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const ask = await parseAsk(request, { tenant: caller.tenant, service, as: entry.as, ...target }, place, Date.now());
-  if (isRefusal(ask)) return ask;
+  const ask = await askOf(serving, caller);
+  if (isRefusal(ask)) return counted(serving, caller, ask);
   try {
     return await answerAsk(serving, caller, ask);
   } finally {
@@ -49,19 +45,45 @@ export async function serve(serving: Serving): Promise<Response | Refusal> {
   }
 }
 
+async function askOf({ request, env, ctx, service, target }: Serving, caller: Caller): Promise<Ask | Refusal> {
+  const denied = mayCall(caller, service.id);
+  if (denied !== null) return denied;
+  const entry = listed(service, request.method, target.path);
+  if (isRefusal(entry)) return entry;
+  const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  return parseAsk(request, { tenant: caller.tenant, service, as: entry.as, ...target }, place, Date.now());
+}
+
+/** What ends before it is admitted is told to no Tenant, only counted. */
+function counted<T extends Response | Refusal>(serving: Serving, { tenant, key }: Caller, outcome: T): T {
+  count(serving, { tenant, service: serving.service.id, key }, outcome);
+  return outcome;
+}
+
 async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Response | Refusal> {
   const { request, env, ctx, trace, service, base } = serving;
   const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
   const found = await haveWeGotIt(serving, caller, ask, print);
-  if (found !== null && found !== "expired") return found;
-  if (ask.directives.onlyIfCached) return refuse("not_cached");
+  if (found !== null && found !== "expired") return counted(serving, caller, found);
+  if (ask.directives.onlyIfCached) return counted(serving, caller, refuse("not_cached"));
   const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask));
-  if (limited !== null) return limited;
+  if (limited !== null) return counted(serving, caller, limited);
   const address = clientAddress(request, env);
   const { access } = config(env);
   if (ask.as === "read") {
     const call = { requestId: trace.id, clientAddress: address, base };
-    return readOrigin({ env, ctx, ask, trace, call, access, provision: () => provision(env, service.id) });
+    const gone = request.signal;
+    return readOrigin({
+      env,
+      ctx,
+      caller,
+      ask,
+      trace,
+      call,
+      access,
+      gone,
+      provision: () => provision(env, service.id),
+    });
   }
   const replace = ask.directives.noCache || found === "expired";
   const answer = await run({
