@@ -122,14 +122,17 @@ export class Job extends DurableObject<JobEnv> {
     return this.#followers > 0;
   }
 
-  /** False: the job is over otherwise, or another instance runs it: what came of this run is nobody's. */
-  async finish(run: number, outcome: Outcome): Promise<boolean> {
+  /**
+   * The time that cards ran for the job, all tries together, ms; null: the job is over otherwise, or another instance
+   * runs it: what came of this run is nobody's.
+   */
+  async finish(run: number, outcome: Outcome): Promise<number | null> {
     this.#heardAt = Date.now();
     const step = core.finish(this.#state, run, outcome, Date.now());
-    if (step === null)
-      return run === this.#state.run && this.#state.status === "succeeded" && outcome.kind === "succeeded";
+    const isSaidAgain = run === this.#state.run && this.#state.status === outcome.kind;
+    if (step === null) return isSaidAgain ? this.#state.gpuMs : null;
     this.#keep(step);
-    return true;
+    return step.state.gpuMs;
   }
 
   /** Waits until this run is to end before its time (canceled, or taken over), for `ms` at most; whether it is. */

@@ -9,17 +9,19 @@ import { Desk } from "./desk.ts";
 import { present, waitingFor } from "./desk-view.ts";
 import type { Times } from "./estimate.ts";
 import { ASKED_AT_ONCE } from "./lookout.ts";
-import type {
-  CardReport,
-  CardRights,
-  Entry,
-  Finish,
-  Observed,
-  Outlook,
-  PoolConfig,
-  PoolStatus,
-  Presence,
-  TenantRights,
+import {
+  type CardReport,
+  type CardRights,
+  type Entry,
+  type Finish,
+  NOTHING_SPENT,
+  type Observed,
+  type Outlook,
+  type PoolConfig,
+  type PoolStatus,
+  type Presence,
+  type Spent,
+  type TenantRights,
 } from "./protocol.ts";
 import { Ticket } from "./ticket.ts";
 
@@ -32,6 +34,7 @@ const SURE_MS = 10_000;
 
 /** The status in the record of a request whose caller hung up. */
 const CLIENT_GONE = 499;
+const LEFT: Spent = { ...NOTHING_SPENT, reason: "client_gone" };
 
 interface PoolEnv {
   TENANT: { getByName(name: string): TenantRights };
@@ -146,7 +149,8 @@ export class Pool extends DurableObject<PoolEnv> {
 
   /** A caller who leaves the line takes its Worker along: nobody else can say what became of the request. */
   #recordLeft({ tenant, request }: Entry): void {
-    const recorded = this.env.TENANT.getByName(tenant).record(request, "canceled", CLIENT_GONE, [], "nothing");
+    const told = this.env.TENANT.getByName(tenant);
+    const recorded = told.record(request, "canceled", CLIENT_GONE, [], "nothing", LEFT);
     this.ctx.waitUntil(
       recorded.catch((error: unknown) =>
         console.warn(JSON.stringify({ event: "record_lost", request, error: String(error) })),

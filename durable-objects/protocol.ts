@@ -299,7 +299,14 @@ export interface CardRights {
 
 /** What a Pool may tell a Tenant. */
 export interface TenantRights {
-  record(id: string, state: RunState, status: number | null, results: string[], charge: Charge): Promise<void>;
+  record(
+    id: string,
+    state: RunState,
+    status: number | null,
+    results: string[],
+    charge: Charge,
+    spent: Spent,
+  ): Promise<void>;
 }
 
 export interface PoolStatus {
@@ -333,6 +340,8 @@ export interface Admission {
   id: string;
   clientId: string | null;
   service: string;
+  /** Id of the caller's key. */
+  key: string;
   /** Results that it will make if all goes well; counted against the quota. */
   results: number;
 }
@@ -365,4 +374,60 @@ export interface RequestState extends RequestRecord {
   on: WaitingOn | null;
   /** 1: next. */
   position: number | null;
+}
+
+/** What a request took by its end, as whoever ended it saw it. */
+export interface Spent {
+  /** Time that slots were held for it, ms: from each claim to the end of the origin's answer, failed tries included. */
+  gpuMs: number;
+  /** Of the answer, as far as it was handed to the caller. */
+  bytes: number;
+  /** Images or sounds that were made; null: not seen, so as many as it was admitted for. */
+  results: number | null;
+  /** Why it got no answer; null: it got one. */
+  reason: string | null;
+  /** As it was admitted: a Tenant that restarted at once may have forgotten. Null where only the Tenant knows. */
+  admitted: (Pick<Admission, "clientId" | "service" | "key"> & { at: number }) | null;
+}
+
+export const NOTHING_SPENT: Spent = { gpuMs: 0, bytes: 0, results: 0, reason: null, admitted: null };
+
+/** What usage is counted by: a day in UTC as `YYYY-MM-DD`, a service, the id of a key. */
+export interface UsageOf {
+  day: string;
+  service: string;
+  key: string;
+}
+
+/** What was asked for, and what it took. All of it adds up. */
+export interface Use {
+  requests: number;
+  /** Answered from the store. */
+  hits: number;
+  results: number;
+  bytes: number;
+  gpuMs: number;
+  /** Thousandths of a cost unit. */
+  costMilli: number;
+  /** Requests that got no answer, by reason. */
+  refusals: Record<string, number>;
+}
+
+export type UsageRow = UsageOf & Use;
+
+export interface UsageQuery {
+  /** First and last day. */
+  from: string;
+  to: string;
+  /** What rows are told apart by; the rest is added up, and empty in them. */
+  by: (keyof UsageOf)[];
+  /** Rows after this one, in their order. */
+  after: UsageOf | null;
+  limit: number;
+}
+
+export interface UsagePage {
+  rows: UsageRow[];
+  /** Of all rows, on this page or not. */
+  totals: Use;
 }

@@ -1,6 +1,6 @@
 /**
- * What became of a tenant's requests, for a day. Changes are written together, some of them later than told: reads
- * see them at once, a crash loses the last WRITE_SOON_MS.
+ * What became of a tenant's requests, for a day. Changes are written together, admissions later than told: reads see
+ * them at once, a crash loses those of the last WRITE_SOON_MS.
  */
 import type { RequestRecord, RunState } from "./protocol.ts";
 
@@ -12,6 +12,8 @@ const SWEPT_AT_ONCE = 5_000;
 const OPEN_AT_ONCE = 500;
 
 export interface Row extends RequestRecord {
+  /** Id of the caller's key. */
+  key: string;
   /** Drops that its token put into the bucket (rate.ts); 0 once given back. */
   cost: number;
   /** Results that it is charged; 0 once given back. */
@@ -28,6 +30,7 @@ type Stored = {
   at: number;
   cost: number;
   quota: number;
+  key: string;
 };
 
 export class Records {
@@ -40,12 +43,17 @@ export class Records {
     sql.exec(`
       CREATE TABLE IF NOT EXISTS requests (
         id TEXT PRIMARY KEY, client_id TEXT, service TEXT NOT NULL, state TEXT NOT NULL, status INTEGER,
-        results TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL, quota INTEGER NOT NULL
+        results TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL, quota INTEGER NOT NULL,
+        key TEXT NOT NULL DEFAULT ''
       );
       CREATE INDEX IF NOT EXISTS requests_client ON requests (client_id, at);
       CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
       CREATE INDEX IF NOT EXISTS requests_open ON requests (at) WHERE state IN ('queued', 'running');
     `);
+    const columns = sql.exec<{ name: string }>("SELECT name FROM pragma_table_info('requests')").toArray();
+    // Objects that were made before keys stood in records.
+    if (!columns.some(({ name }) => name === "key"))
+      sql.exec("ALTER TABLE requests ADD COLUMN key TEXT NOT NULL DEFAULT ''");
   }
 
   get(id: string): Row | null {
@@ -68,10 +76,11 @@ export class Records {
   }
 
   write(): void {
-    for (const { id, clientId, service, state, status, results, at, cost, quota } of this.#unwritten.values()) {
-      const values = [id, clientId, service, state, status, JSON.stringify(results), at, cost, quota];
+    for (const { id, clientId, service, key, state, status, results, at, cost, quota } of this.#unwritten.values()) {
+      const values = [id, clientId, service, state, status, JSON.stringify(results), at, cost, quota, key];
       this.#sql.exec(
-        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost, quota) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost, quota, key)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, status = excluded.status, results = excluded.results,
          cost = excluded.cost, quota = excluded.quota`,
         ...values,
@@ -80,9 +89,8 @@ export class Records {
     this.#unwritten.clear();
   }
 
-  /** Requests that have not ended and were admitted before `until`, the oldest first; at most OPEN_AT_ONCE. */
+  /** Of those written, requests that have not ended and were admitted before `until`, the oldest first; at most OPEN_AT_ONCE. */
   open(until: number): Row[] {
-    this.write();
     // Jobs are looked after by their Backlog.
     const query = `SELECT * FROM requests WHERE state IN ('queued', 'running') AND at < ? AND id NOT LIKE 'job\\_%' ESCAPE '\\'
      ORDER BY at LIMIT ?`;

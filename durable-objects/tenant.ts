@@ -1,28 +1,38 @@
 /**
- * The Tenant: exact request rate and quota across the world, and for a day what became of each request that took a ticket.
- * What a request does until it has ended is asked of its Pool; one that its Pool does not know any more was lost with
- * whoever ran it, and has failed.
+ * The Tenant: exact request rate and quota across the world, what was used, and for a day what became of each request
+ * that took a ticket. What a request does until it has ended is asked of its Pool; one that its Pool does not know any
+ * more was lost with whoever ran it, and has failed.
  *
  * Kept here: invariants 8 and 9 of DESIGN.md: an admission repeated with the same id takes one token, and a refused
- * or lost request gets it back.
+ * or lost request gets it back. An end is written with what it adds to the usage, before it is heard: so whatever
+ * restarts or is repeated, a request counts once.
  */
 import { DurableObject } from "cloudflare:workers";
-import type {
-  Admission,
-  AdmitReply,
-  Charge,
-  Presence,
-  PresenceRights,
-  RequestState,
-  RunState,
-  TenantLimits,
+import {
+  type Admission,
+  type AdmitReply,
+  type Charge,
+  NOTHING_SPENT,
+  type Presence,
+  type PresenceRights,
+  type RequestState,
+  type RunState,
+  type Spent,
+  type TenantLimits,
+  type UsagePage,
+  type UsageQuery,
+  type UsageRow,
 } from "./protocol.ts";
 import { charge, monthEnd, monthOf, restore, UNUSED, type Used } from "./quota.ts";
 import { type Bucket, EMPTY, giveBack, REQUEST_DROPS, resetMs, take } from "./rate.ts";
 import { RECORD_MS, Records, type Row } from "./records.ts";
+import { dayOf, useOf } from "./usage.ts";
+import { UsageStore } from "./usage-store.ts";
 
-/** Changes of so long a time are written in one commit; a crash forgets at most that much. */
+/** Admissions of so long a time are written in one commit; a crash forgets at most that much. */
 const WRITE_SOON_MS = 100;
+/** What is heard when it is written shares a commit with others within this time. */
+const GATHER_MS = 5;
 /** Old records go at most this often. */
 const SWEEP_EVERY_MS = 3_600_000;
 const SWEEP_ON_MS = 1_000;
@@ -30,15 +40,23 @@ const SWEEP_ON_MS = 1_000;
 const LOOK_EVERY_MS = 60_000;
 /** A request that its Pool has not known for so long is lost: its end would have been told by now. */
 const LOST_MS = 30_000;
+/** What is known of what a lost request took. */
+const LOST: Spent = { ...NOTHING_SPENT, reason: "internal" };
 
 interface TenantEnv {
   POOL: { getByName(name: string): PresenceRights };
 }
 
 export class Tenant extends DurableObject<TenantEnv> {
-  readonly #records: Records;
+  #records: Records;
+  #usage: UsageStore;
   #bucket: Bucket;
   #used: Used;
+  /** When the tenant was deleted: what is told of it after that is not kept. */
+  #forgottenAt: number | null;
+  #isWritten = true;
+  #writtenAt = 0;
+  #gathered: Promise<void> | null = null;
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
   #alarmAt: number | null = null;
   /** Requests that their Pool did not know, and since when. */
@@ -47,6 +65,8 @@ export class Tenant extends DurableObject<TenantEnv> {
   constructor(ctx: DurableObjectState, env: TenantEnv) {
     super(ctx, env);
     this.#records = new Records(ctx.storage.sql);
+    this.#usage = new UsageStore(ctx.storage.sql);
+    this.#forgottenAt = ctx.storage.kv.get<number>("forgotten") ?? null;
     this.#bucket = ctx.storage.kv.get<Bucket>("bucket") ?? EMPTY;
     this.#used = ctx.storage.kv.get<Used>("used") ?? UNUSED;
   }
@@ -54,7 +74,7 @@ export class Tenant extends DurableObject<TenantEnv> {
   /**
    * One token and the results' place in the quota, or neither. The record of a request that passed stands as `queued`.
    */
-  async admit({ id, clientId, service, results }: Admission, limits: TenantLimits): Promise<AdmitReply> {
+  async admit({ id, clientId, service, key, results }: Admission, limits: TenantLimits): Promise<AdmitReply> {
     const now = Date.now();
     if (this.#records.get(id) !== null)
       return { ok: true, limit: limits.burst, remaining: 0, resetMs: resetMs(this.#bucket, limits) };
@@ -65,7 +85,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (!reply.ok) return reply;
     this.#used = used;
     const fresh = { state: "queued" as const, status: null, results: [], at: now };
-    this.#records.put({ id, clientId, service, ...fresh, cost: REQUEST_DROPS, quota: results });
+    this.#records.put({ id, clientId, service, key, ...fresh, cost: REQUEST_DROPS, quota: results });
     this.#writeSoon();
     return reply;
   }
@@ -87,17 +107,46 @@ export class Tenant extends DurableObject<TenantEnv> {
     return reply;
   }
 
-  /** A later state of an admitted request; what has ended stays ended. What it does not cost is given back, once. */
-  async record(id: string, state: RunState, status: number | null, results: string[], charged: Charge): Promise<void> {
-    const row = this.#records.get(id);
-    if (row === null || !isOpen(row)) return;
-    this.#missed.delete(id);
-    const cost = charged === "nothing" ? 0 : row.cost;
-    const quota = charged === "all" ? row.quota : 0;
-    this.#bucket = giveBack(this.#bucket, row.cost - cost);
-    this.#used = restore(this.#used, row.quota - quota, monthOf(row.at));
-    this.#records.put({ ...row, state, status, results, cost, quota });
+  /**
+   * A later state of an admitted request; what has ended stays ended. What it does not cost is given back, once, and
+   * what it took is counted, once. Ends when that is written.
+   */
+  async record(
+    id: string,
+    state: RunState,
+    status: number | null,
+    results: string[],
+    charged: Charge,
+    spent: Spent = NOTHING_SPENT,
+  ): Promise<void> {
+    this.#note(id, state, status, results, charged, spent);
+    await this.#written();
+  }
+
+  /** Usage that was counted elsewhere, under an id of its own: said again it counts no more. Ends when it is written. */
+  async tally(batch: string, rows: UsageRow[]): Promise<void> {
+    if (this.#forgottenAt !== null) return;
+    this.#usage.addBatch(batch, rows, Date.now());
     this.#writeSoon();
+    await this.#written();
+  }
+
+  async usage(query: UsageQuery): Promise<UsagePage> {
+    this.#write();
+    return this.#usage.page(query);
+  }
+
+  /** Removes everything, in one step however much it is; what still runs is not recorded any more. */
+  async forget(): Promise<void> {
+    await this.ctx.blockConcurrencyWhile(async () => {
+      await this.#removeAll();
+      const { sql, kv } = this.ctx.storage;
+      [this.#records, this.#usage] = [new Records(sql), new UsageStore(sql)];
+      [this.#bucket, this.#used, this.#isWritten] = [EMPTY, UNUSED, true];
+      this.#forgottenAt = Date.now();
+      kv.put("forgotten", this.#forgottenAt);
+      await this.#wakeAt(this.#forgottenAt + RECORD_MS);
+    });
   }
 
   /** By our id, else by the caller's own: the latest of that name. */
@@ -118,16 +167,37 @@ export class Tenant extends DurableObject<TenantEnv> {
   override async alarm(): Promise<void> {
     this.#alarmAt = null;
     const now = Date.now();
+    if (this.#forgottenAt !== null) {
+      const until = this.#forgottenAt + RECORD_MS;
+      await (now < until ? this.#wakeAt(until) : this.#removeAll());
+      return;
+    }
+    this.#write();
     for (const [service, rows] of Map.groupBy(this.#records.open(now - LOOK_EVERY_MS), (row) => row.service))
       await this.#lookAfter(service, rows);
     // What was found lost is written before the old goes: it may be old itself.
-    this.#records.write();
+    this.#write();
     const { left, more } = this.#records.sweep(now);
+    const usageDueAt = this.#usage.sweep(now);
     const isBusy = this.#records.open(now).length > 0;
     if (left) await this.#wakeAt(now + (more ? SWEEP_ON_MS : isBusy ? LOOK_EVERY_MS : SWEEP_EVERY_MS));
+    if (usageDueAt !== null) await this.#wakeAt(Math.max(usageDueAt, now + SWEEP_ON_MS));
   }
 
   // Private
+
+  #note(id: string, state: RunState, status: number | null, results: string[], charged: Charge, spent: Spent): void {
+    const row = this.#records.get(id) ?? reopened(id, spent, Date.now());
+    if (row === null || !isOpen(row) || this.#forgottenAt !== null) return;
+    this.#missed.delete(id);
+    const cost = charged === "nothing" ? 0 : row.cost;
+    const quota = charged === "all" ? row.quota : 0;
+    this.#bucket = giveBack(this.#bucket, row.cost - cost);
+    this.#used = restore(this.#used, row.quota - quota, monthOf(row.at));
+    this.#records.put({ ...row, state, status, results, cost, quota });
+    if (!isOpen({ state })) this.#usage.add({ ...row, day: dayOf(row.at) }, useOf(spent, charged, row.quota));
+    this.#writeSoon();
+  }
 
   /** Asks the Pool for requests that have not ended; one that it has not known for a while is lost. */
   async #lookAfter(service: string, rows: Row[]): Promise<Presence | null> {
@@ -143,7 +213,7 @@ export class Tenant extends DurableObject<TenantEnv> {
       const isHere = presence.requests[id] !== undefined || !presence.sure;
       if (isHere || row === null || !isOpen(row)) this.#missed.delete(id);
       else if (now - (this.#missed.get(id) ?? now) < LOST_MS) this.#missed.set(id, this.#missed.get(id) ?? now);
-      else await this.record(id, "failed", null, [], "nothing");
+      else this.#note(id, "failed", null, [], "nothing", LOST);
     }
     return presence;
   }
@@ -159,14 +229,43 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   #writeSoon(): void {
+    this.#isWritten = false;
     if (this.#writeTimer !== null) return;
     this.#writeTimer = setTimeout(() => {
       this.#writeTimer = null;
-      this.#records.write();
-      this.ctx.storage.kv.put("bucket", this.#bucket);
-      this.ctx.storage.kv.put("used", this.#used);
+      this.#write();
       this.ctx.waitUntil(this.#wakeAt(Date.now() + LOOK_EVERY_MS));
     }, WRITE_SOON_MS);
+  }
+
+  /** Ends when what was told until now is written: at once, or with what else comes shortly after the last write. */
+  async #written(): Promise<void> {
+    const sinceMs = Date.now() - this.#writtenAt;
+    if (sinceMs < 0 || sinceMs >= GATHER_MS) return this.#write();
+    this.#gathered ??= scheduler.wait(GATHER_MS - sinceMs).then(() => {
+      this.#gathered = null;
+      this.#write();
+    });
+    await this.#gathered;
+  }
+
+  /** One commit: a record never stands without what it adds to the usage. */
+  #write(): void {
+    if (this.#isWritten) return;
+    const { storage } = this.ctx;
+    storage.transactionSync(() => {
+      storage.kv.put("bucket", this.#bucket);
+      storage.kv.put("used", this.#used);
+      this.#usage.write();
+      this.#records.write();
+    });
+    this.#usage.forget();
+    [this.#isWritten, this.#writtenAt] = [true, Date.now()];
+  }
+
+  async #removeAll(): Promise<void> {
+    await this.ctx.storage.deleteAll();
+    this.#alarmAt = null;
   }
 
   /** An alarm at this time, or before. */
@@ -185,4 +284,10 @@ function isJob({ id }: { id: string }): boolean {
 
 function isOpen({ state }: { state: RunState }): boolean {
   return state === "queued" || state === "running";
+}
+
+/** An admission that this object forgot by a restart right after it: it is charged nothing, but what it ran counts. */
+function reopened(id: string, { admitted }: Spent, now: number): Row | null {
+  if (admitted === null || now - admitted.at > RECORD_MS) return null;
+  return { id, ...admitted, state: "queued", status: null, results: [], cost: 0, quota: 0 };
 }

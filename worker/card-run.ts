@@ -10,6 +10,7 @@ import { type Call, callOrigin, failure, type Failure, isFailure } from "./origi
 import { pump } from "./pump.ts";
 import { record } from "./record.ts";
 import type { Answer, Running } from "./run.ts";
+import type { Reason } from "./refusal.ts";
 import { pieces, type Piece, type Whole } from "./pieces.ts";
 import { keep, type Kept, plan } from "./store.ts";
 import { take, type TakenStream, type TakenWhole } from "./take.ts";
@@ -111,11 +112,13 @@ class CardRun {
 
   /** Gives the slot back; null: the answer came to its end. */
   async #release(failed: Failure | null): Promise<void> {
+    const isCut = failed !== null && !failed.clean && this.#watch.cancelled;
+    if (isCut) await scheduler.wait(CANCEL_SEEN_MS);
+    this.#running.trace.gpuMs += Math.max(0, Date.now() - this.#sentAt);
     if (failed === null) return this.#lease.release({ clean: true, health: "ok", reason: null });
     const { clean, reason } = failed;
     const { cancelled, brokeOff } = this.#watch;
     const ours = brokeOff || reason === "body_too_large" || reason === "invalid_field" || reason === "internal";
-    if (cancelled && !clean) await scheduler.wait(CANCEL_SEEN_MS);
     await this.#lease.release({ clean: clean || cancelled, health: ours ? null : "failed", reason });
   }
 
@@ -137,7 +140,9 @@ class CardRun {
       ctx.waitUntil(this.#line.finished(finishOf(whole, kept), whole.status < 300 ? observed : null));
       const results = kept.results.map((row) => row.id);
       const ok = whole.status < 400;
-      record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token");
+      const reason = this.#unheard;
+      const took = { bytes: reason === null ? whole.bytes.byteLength : 0, results: found.length, reason };
+      await record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token", took);
       const cache = !print.cacheable ? "bypass" : kept.answer ? "stored" : "miss";
       return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
     } finally {
@@ -148,6 +153,13 @@ class CardRun {
   /** The slot's next run starts before what this one left is stored. */
   async #giveWay(): Promise<void> {
     if (this.#others) await scheduler.wait(HANDOVER_MS);
+  }
+
+  /** Why nobody hears the answer: the caller is gone, or was told that it came too late. */
+  get #unheard(): Reason | null {
+    const { gone, ask } = this.#running;
+    if (gone.aborted) return "client_gone";
+    return Date.now() >= (ask.deadlineAt ?? Number.POSITIVE_INFINITY) ? "origin_timeout" : null;
   }
 
   async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
@@ -173,7 +185,7 @@ class CardRun {
     this.#watch.metDeadline();
     const flow = pump({ source: reader, first, length, silence: this.#watch.silence, keep: true });
     const after = async (): Promise<void> => {
-      const { complete, bytes } = await flow.ended;
+      const { complete, bytes, total, handed } = await flow.ended;
       const totalMs = Date.now() - this.#sentAt;
       this.#watch.end();
       const failed = complete ? null : this.#watch.told(failure("origin_reset", "yes", false));
@@ -184,13 +196,12 @@ class CardRun {
         failed !== null ? { kind: "failed", reason: failed.reason } : { kind: kept.answer ? "stored" : "alone" };
       await this.#line.finished(finish, complete ? { firstByteMs, totalMs } : null);
       const state = complete ? "succeeded" : failed?.reason === "client_gone" ? "canceled" : "failed";
-      record(
-        this.#running,
-        state,
-        status,
-        kept.results.map((row) => row.id),
-        complete && status < 400 ? "all" : "token",
-      );
+      const results = kept.results.map((row) => row.id);
+      const isMade = complete && status < 400;
+      const reason = failed?.reason ?? (handed < total ? "client_gone" : null);
+      // Of a stream that is not kept nobody has counted what was in it.
+      const took = { bytes: handed, results: isMade ? results.length || null : 0, reason };
+      await record(this.#running, state, status, results, isMade ? "all" : "token", took);
       await flow.drained;
     };
     ctx.waitUntil(after());

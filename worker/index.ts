@@ -17,6 +17,7 @@ import { getRequest } from "./requests.ts";
 import { deleteResult, getResult } from "./results.ts";
 import { serve } from "./serve.ts";
 import type { App } from "./trace.ts";
+import { getUsage } from "./usage.ts";
 
 export { Backlog } from "../durable-objects/backlog.ts";
 export { Card } from "../durable-objects/card.ts";
@@ -40,6 +41,8 @@ app.get("/v1/requests/:id", (c) => reply(c, getRequest(c.req.raw, c.env, c.var.t
 app.all("/v1/requests/:id", (c) => only(c, "GET, HEAD"));
 app.post("/v1/fingerprint", (c) => reply(c, explainFingerprint(c.req.raw, c.env, c.var.trace)));
 app.all("/v1/fingerprint", (c) => only(c, "POST"));
+app.get("/v1/usage", (c) => reply(c, getUsage(c.req.raw, c.env, c.var.trace)));
+app.all("/v1/usage", (c) => only(c, "GET, HEAD"));
 
 app.post("/v1/jobs", (c) => reply(c, createJob(jobAskingOf(c))));
 app.get("/v1/jobs", (c) => reply(c, listJobs(jobAskingOf(c))));

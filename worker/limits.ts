@@ -15,7 +15,7 @@ const FLOOD_WINDOW_MS = 10_000;
 /** Takes one token of the tenant's rate and the results' place in its quota; the request's record is opened with it. */
 export async function admit(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
   const reply = await answered(
-    env.TENANT.getByName(caller.tenant).admit(admissionOf(trace.id, trace, ask), limitsOf(caller)),
+    env.TENANT.getByName(caller.tenant).admit(admissionOf(trace.id, caller, trace, ask), limitsOf(caller)),
   );
   return told(reply, caller, trace);
 }
@@ -27,7 +27,7 @@ export async function admitBatch(
   trace: Trace,
   jobs: { id: string; ask: Ask }[],
 ): Promise<Refusal | null> {
-  const admissions = jobs.map(({ id, ask }) => admissionOf(id, trace, ask));
+  const admissions = jobs.map(({ id, ask }) => admissionOf(id, caller, trace, ask));
   return told(
     await answered(env.TENANT.getByName(caller.tenant).admitAll(admissions, limitsOf(caller))),
     caller,
@@ -35,8 +35,8 @@ export async function admitBatch(
   );
 }
 
-function admissionOf(id: string, { clientId }: Trace, ask: Ask): Admission {
-  return { id, clientId, service: ask.service.id, results: resultsAsked(ask) };
+function admissionOf(id: string, { key }: Caller, { clientId }: Trace, ask: Ask): Admission {
+  return { id, clientId, service: ask.service.id, key, results: resultsAsked(ask) };
 }
 
 function limitsOf({ limits: { requests_per_minute, burst, results_per_month } }: Caller): TenantLimits {

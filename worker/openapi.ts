@@ -12,6 +12,7 @@ import { reasonTable } from "./openapi/parts.ts";
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
+  { name: "Usage", description: "What was asked for, what it took, and what it costs." },
   { name: "Jobs", description: "Work that outlives its caller." },
   { name: "Services", description: "One model behind one public route each." },
   { name: "Cards", description: "One GPU each; listed in one or more services." },

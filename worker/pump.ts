@@ -20,6 +20,9 @@ export interface PumpEnd {
   complete: boolean;
   /** All of it, when it was small enough to keep. */
   bytes: Uint8Array<ArrayBuffer> | null;
+  /** Bytes that came, and of them those that the caller got or is about to get. */
+  total: number;
+  handed: number;
 }
 
 export interface Pump {
@@ -76,10 +79,11 @@ async function read({ source, first, length, silence, keep }: Flow, queue: Queue
     }
     if (length !== null && total !== length) throw new Error("shorter than its length");
     queue.end();
-    return { complete: true, bytes: kept === null ? null : concat(kept, total) };
+    return { complete: true, bytes: kept === null ? null : concat(kept, total), total, handed: queue.handed };
   } catch (error) {
+    const { handed } = queue;
     queue.cut(error);
-    return { complete: false, bytes: null };
+    return { complete: false, bytes: null, total, handed };
   } finally {
     silence.stop();
     room.free();
@@ -92,6 +96,7 @@ class Queue {
   readonly drained: Promise<void>;
   #chunks: Uint8Array[] = [];
   #bytes = 0;
+  #written = 0;
   #over: "open" | "ended" | "broken" = "open";
   #wakeWriter: () => void = () => undefined;
   #wakeReader: () => void = () => undefined;
@@ -99,6 +104,10 @@ class Queue {
   constructor(writer: WritableStreamDefaultWriter<Uint8Array>) {
     this.#writer = writer;
     this.drained = this.#write();
+  }
+
+  get handed(): number {
+    return this.#written + this.#bytes;
   }
 
   get isFull(): boolean {
@@ -140,6 +149,7 @@ class Queue {
         if (chunk !== undefined) {
           await stalled(this.#writer.write(chunk));
           this.#bytes = Math.max(0, this.#bytes - chunk.byteLength);
+          this.#written += chunk.byteLength;
           this.#wakeReader();
         } else if (this.#over === "open") {
           await new Promise<void>((resolve) => (this.#wakeWriter = resolve));

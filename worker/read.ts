@@ -1,9 +1,11 @@
 /** `read` paths: questions to an origin that take no slot. Any card that takes work may answer, in a short time. */
 import type { Env } from "./env.ts";
 import type { Ask } from "./ask.ts";
+import type { Caller } from "./auth.ts";
 import { asRefusal, type Call, callOrigin, type Failure, handedOn, isFailure } from "./origin.ts";
 import { pump } from "./pump.ts";
-import { type Refusal, refuse } from "./refusal.ts";
+import { end, record } from "./record.ts";
+import { isRefusal, type Refusal, refuse } from "./refusal.ts";
 import { Silence } from "./silence.ts";
 import { saidLength } from "./take.ts";
 import type { Trace } from "./trace.ts";
@@ -15,14 +17,22 @@ const READ_MS = 15_000;
 export interface Reading {
   env: Env;
   ctx: { waitUntil(promise: Promise<unknown>): void };
+  caller: Caller;
   ask: Ask;
   trace: Trace;
   call: Omit<Call, "number" | "cacheable" | "readMs">;
   access: { id: string; secret: string } | null;
   provision: () => Promise<void>;
+  /** Aborted when the caller hangs up. */
+  gone: AbortSignal;
 }
 
 export async function readOrigin(reading: Reading): Promise<Response | Refusal> {
+  const answer = await askOrigin(reading);
+  return isRefusal(answer) ? end(reading, "failed", answer) : answer;
+}
+
+async function askOrigin(reading: Reading): Promise<Response | Refusal> {
   const { env, ask, trace, provision } = reading;
   const { tries } = ask.service.config.retry;
   let last: Failure | null = null;
@@ -50,7 +60,7 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
       silence,
     );
     trace.stages.origin = Date.now() - sentAt;
-    if (!isFailure(reply)) return answer(reading, reply, card, controller, silence);
+    if (!isFailure(reply)) return handOn(reading, reply, card, controller, silence);
     silence.stop();
     if (upload !== null && upload.refusal !== null) return upload.refusal;
     last = reply;
@@ -59,24 +69,34 @@ export async function readOrigin(reading: Reading): Promise<Response | Refusal> 
   return last === null ? refuse("no_healthy_card", { retryAfterMs: READ_MS }) : asRefusal(last);
 }
 
-function answer(
-  { ask, ctx, trace }: Reading,
+async function handOn(
+  reading: Reading,
   response: Response,
   card: string,
   controller: AbortController,
   silence: Silence,
-): Response {
+): Promise<Response> {
+  const { ask, ctx, trace, gone } = reading;
   trace.headers.set("x-portico-card", card);
   trace.headers.set("cache-status", "portico; fwd=bypass");
   Object.assign(trace.fields, { card, cache: "bypass" });
   const headers = handedOn(response, ask);
+  const { status } = response;
+  const state = status < 400 ? "succeeded" : "failed";
   if (response.body === null || ask.method === "HEAD") {
     silence.stop();
-    return new Response(null, { status: response.status, headers });
+    await record(reading, state, status, [], "all", {});
+    return new Response(null, { status, headers });
   }
   const source = response.body.getReader();
   const flow = pump({ source, first: [], length: saidLength(response), silence, keep: false });
   // Without a caller nobody wants the rest.
   ctx.waitUntil(flow.drained.finally(() => controller.abort()));
-  return new Response(flow.readable, { status: response.status, headers });
+  const after = async (): Promise<void> => {
+    const { complete, handed: bytes } = await flow.ended;
+    const reason = complete ? null : gone.aborted ? "client_gone" : "origin_reset";
+    await record(reading, complete ? state : "failed", status, [], complete ? "all" : "nothing", { bytes, reason });
+  };
+  ctx.waitUntil(after());
+  return new Response(flow.readable, { status, headers });
 }

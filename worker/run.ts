@@ -14,7 +14,7 @@ import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import { tamed } from "./origin.ts";
 import { provision } from "./provision.ts";
-import { end, record } from "./record.ts";
+import { end, record, type Took } from "./record.ts";
 import { findStored } from "./recall.ts";
 import { type Reason, REASONS, type Refusal, refuse } from "./refusal.ts";
 import type { Trace } from "./trace.ts";
@@ -60,6 +60,7 @@ export interface RunEnd {
   status: number | null;
   results: string[];
   charge: Charge;
+  took: Took;
 }
 
 export interface Answer {
@@ -139,12 +140,13 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
   }
   if (finish.kind === "answer") {
     const headers = tamed(new Headers(finish.contentType === null ? {} : { "content-type": finish.contentType }));
-    record(running, "failed", finish.status, [], "token");
+    const bytes = new TextEncoder().encode(finish.body).byteLength;
+    await record(running, "failed", finish.status, [], "token", { bytes });
     return { status: finish.status, headers, body: finish.body, results: [], cache: "collapsed" };
   }
   const stored = await findStored(running);
   if (stored === null || stored === "expired") return null;
-  record(running, "succeeded", stored.status, stored.results, "token");
+  await record(running, "succeeded", stored.status, stored.results, "token", { bytes: stored.bytes });
   return {
     status: stored.status,
     headers: stored.headers,

@@ -23,6 +23,7 @@ import { findStored } from "./recall.ts";
 import { type Answer, run } from "./run.ts";
 import { answerAt, keepMsOf, named, settleError, settleRun } from "./settle.ts";
 import { signedUrl } from "./signature.ts";
+import { count } from "./tally.ts";
 import { timed, type Trace } from "./trace.ts";
 
 export interface Serving {
@@ -36,25 +37,41 @@ export interface Serving {
 }
 
 export async function serve(serving: Serving): Promise<Response | Refusal> {
-  const { request, env, ctx, trace, service, target } = serving;
+  const { trace, service } = serving;
   trace.fields["service"] = service.id;
   const caller = await callerWith("infer", serving);
   if (isRefusal(caller)) return caller;
+  const preference = preferenceOf(serving.request.headers);
+  if (isRefusal(preference)) return counted(serving, caller, preference);
+  const ask = await askOf(serving, caller, preference !== null);
+  if (isRefusal(ask)) return counted(serving, caller, ask);
+  try {
+    // A read is answered at once, whatever is preferred.
+    return await answerAsk(serving, caller, ask, ask.as === "run" ? preference : null);
+  } finally {
+    letGo(ask.body);
+  }
+}
+
+/** `later`: its body has to outlive the request. */
+async function askOf(
+  { request, env, ctx, service, target }: Serving,
+  caller: Caller,
+  later: boolean,
+): Promise<Ask | Refusal> {
   const denied = mayCall(caller, service.id);
   if (denied !== null) return denied;
   const entry = listed(service, request.method, target.path);
   if (isRefusal(entry)) return entry;
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const preference = entry.as === "run" ? preferenceOf(request.headers) : null;
-  if (isRefusal(preference)) return preference;
-  const asked = { tenant: caller.tenant, service, as: entry.as, ...target, later: preference !== null };
-  const ask = await parseAsk(request, asked, place, Date.now());
-  if (isRefusal(ask)) return ask;
-  try {
-    return await answerAsk(serving, caller, ask, preference);
-  } finally {
-    letGo(ask.body);
-  }
+  const asked = { tenant: caller.tenant, service, as: entry.as, ...target, later: later && entry.as === "run" };
+  return parseAsk(request, asked, place, Date.now());
+}
+
+/** What ends before it is admitted is told to no Tenant, only counted. */
+function counted<T extends Response | Refusal>(serving: Serving, { tenant, key }: Caller, outcome: T): T {
+  count(serving, { tenant, service: serving.service.id, key }, outcome);
+  return outcome;
 }
 
 async function answerAsk(
@@ -65,7 +82,7 @@ async function answerAsk(
 ): Promise<Response | Refusal> {
   const once =
     ask.as === "run" && ask.method === "POST" ? await onceOf(serving.env, caller, ask.headers, named(ask)) : null;
-  if (isRefusal(once)) return once;
+  if (isRefusal(once)) return counted(serving, caller, once);
   if (isReplay(once)) return replay(serving, caller, ask, once, preference);
   if (once === null) return answerOnce(serving, caller, ask, preference, null);
   try {
@@ -92,17 +109,28 @@ async function answerOnce(
   const found = await haveWeGotIt(serving, caller, ask, print);
   if (found !== null && found !== "expired") {
     if (!isRefusal(found)) await once?.settle(answerAt(caller, print), keepMsOf(ask));
-    return found;
+    return counted(serving, caller, found);
   }
-  if (ask.directives.onlyIfCached) return refuse("not_cached");
+  if (ask.directives.onlyIfCached) return counted(serving, caller, refuse("not_cached"));
   if (preference !== null) return asJob(serving, caller, ask, print, preference, once);
   const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask));
-  if (limited !== null) return limited;
+  if (limited !== null) return counted(serving, caller, limited);
   const address = clientAddress(request, env);
   const { access } = config(env);
   if (ask.as === "read") {
     const call = { requestId: trace.id, clientAddress: address, base };
-    return readOrigin({ env, ctx, ask, trace, call, access, provision: () => provision(env, service.id) });
+    const gone = request.signal;
+    return readOrigin({
+      env,
+      ctx,
+      caller,
+      ask,
+      trace,
+      call,
+      access,
+      gone,
+      provision: () => provision(env, service.id),
+    });
   }
   const replace = ask.directives.noCache || found === "expired";
   const answer = await run({

@@ -26,10 +26,14 @@ export interface Trace {
   language: "en" | "zh";
   /** The caller prefers RFC 9457 members beside `error`. */
   problem: boolean;
+  /** The caller prefers a table (RFC 4180) where there is one. */
+  csv: boolean;
   startedAt: number;
   stages: Partial<Record<Stage, number>>;
   /** What let it in; null: nothing has, or nothing that D1 has a row of. */
   credential: Credential | null;
+  /** How long it held slots, all tries together, ms. */
+  gpuMs: number;
   /** Fields of the log line; later values win. */
   fields: Record<string, string | number | boolean | null>;
   /** Headers that every answer to this request carries (limits, card, cache status). */
@@ -38,14 +42,17 @@ export interface Trace {
 
 export function openTrace(request: Request, now: number): Trace {
   const given = request.headers.get("x-request-id");
+  const accepted = wanted(request.headers.get("accept"));
   return {
     id: `req_${crypto.randomUUID().replaceAll("-", "")}`,
     clientId: given !== null && CLIENT_ID.test(given) ? given : null,
     language: language(request.headers.get("accept-language")),
-    problem: wanted(request.headers.get("accept")).includes("application/problem+json"),
+    problem: accepted.includes("application/problem+json"),
+    csv: accepted.find((type) => type === "text/csv" || type === "application/json") === "text/csv",
     startedAt: now,
     stages: {},
     credential: null,
+    gpuMs: 0,
     fields: {},
     headers: new Headers(),
   };

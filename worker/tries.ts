@@ -31,6 +31,7 @@ export class Tries {
       return await this.#tries(first);
     } catch (error) {
       // A fault of ours: nobody may wait for this run.
+      await end(this.#running, "failed", refuse("internal", { started: "unknown" }));
       await this.#line.finished({ kind: "failed", reason: "internal" }, null);
       throw error;
     } finally {
@@ -70,8 +71,11 @@ export class Tries {
       const until: number | null = firstTryAt === null ? null : firstTryAt + timeout_s * 1000;
       const again: Offer | null = await unlessGone(unlessLate(this.#line.offer(), until), gone);
       if (again === null) {
-        // The Pool notes of those who leave that they hung up.
-        if (gone.aborted) await this.#line.leave();
+        if (gone.aborted) {
+          // The Pool notes of those who leave that they hung up, but not what their tries took.
+          await end(this.#running, "canceled", refuse("client_gone"));
+          await this.#line.leave();
+        }
         return this.#lose(last === null ? refuse("client_gone") : asRefusal(last));
       }
       offer = again;

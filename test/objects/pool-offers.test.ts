@@ -170,7 +170,7 @@ test("a caller who goes while waiting leaves the line at once, and its record sa
   const caller = new Caller(pool, { tenant });
   const rate = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
   await env.TENANT.getByName(tenant).admit(
-    { id: caller.entry.request, clientId: null, service: pool.service, results: 1 },
+    { id: caller.entry.request, clientId: null, key: "k", service: pool.service, results: 1 },
     rate,
   );
   await caller.enter();

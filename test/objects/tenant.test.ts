@@ -6,9 +6,16 @@ import { Caller, makePool } from "./pools.ts";
 
 const RATE = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
 const DAY_MS = 86_400_000;
+const USAGE_MS = 401 * DAY_MS;
 
 const tenant = () => env.TENANT.getByName(fresh("tenant"));
-const request = (id = fresh("req"), clientId: string | null = null) => ({ id, clientId, service: "s", results: 1 });
+const request = (id = fresh("req"), clientId: string | null = null) => ({
+  id,
+  clientId,
+  service: "s",
+  key: "k",
+  results: 1,
+});
 
 test("sixty at once on a burst of ten: exactly ten pass", async () => {
   const stub = tenant();
@@ -142,6 +149,9 @@ test("records older than a day are not found, and are swept", async () => {
   passTime(DAY_MS / 2);
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await countRows(stub)).toBe(0);
+  // What they added to the usage is kept for longer.
+  passTime(USAGE_MS);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await runDurableObjectAlarm(stub)).toBe(false);
   await stub.admit(request(), RATE);
   await eventually(async () => expect(await runDurableObjectAlarm(stub)).toBe(true));

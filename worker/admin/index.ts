@@ -12,6 +12,7 @@ import { operatorRoutes } from "./operators.ts";
 import { type Route, serve } from "./route.ts";
 import { serviceRoutes } from "./services.ts";
 import { tenantRoutes } from "./tenants.ts";
+import { usageRoutes } from "./usage.ts";
 
 export const adminRoutes: Route[] = [
   ...serviceRoutes,
@@ -21,6 +22,7 @@ export const adminRoutes: Route[] = [
   ...keyRoutes,
   ...operatorRoutes,
   ...ledgerRoutes,
+  ...usageRoutes,
 ];
 
 export const adminApp = new Hono<App>();

@@ -45,12 +45,13 @@ interface Described {
   description?: string;
   body?: z.ZodType;
   query?: z.ZodObject;
-  answers: Partial<Record<Answer["status"], { description: string; schema: z.ZodType | null }>>;
+  /** `csv`: also as a table, where the caller prefers that. */
+  answers: Partial<Record<Answer["status"], { description: string; schema: z.ZodType | null; csv?: true }>>;
 }
 
 /** A row whose types were checked by `route` and are forgotten here, so that rows fit one list. */
 export interface Route extends Described {
-  run(call: Call<unknown, unknown, string>): Promise<Answer | Refusal>;
+  run(call: Call<unknown, unknown, string>): Promise<Answer | Response | Refusal>;
 }
 
 /** A row, with the types of its call taken from its schemas and its path. */
@@ -59,7 +60,7 @@ export function route<P extends string, B extends z.ZodType = z.ZodUndefined, Q 
     path: P;
     body?: B;
     query?: Q;
-    run(call: Call<z.output<B>, z.output<Q>, Names<P>>): Promise<Answer | Refusal>;
+    run(call: Call<z.output<B>, z.output<Q>, Names<P>>): Promise<Answer | Response | Refusal>;
   },
 ): Route {
   return row;
@@ -69,11 +70,12 @@ export async function serve(c: Context<App>, row: Route): Promise<Response> {
   const trace = c.get("trace");
   const answer = await answerTo(c, row);
   if (isRefusal(answer)) return renderRefusal(answer, trace);
+  if (answer instanceof Response) return answer;
   const { status, body } = answer;
   return body === null ? new Response(null, { status }) : Response.json(body, { status });
 }
 
-async function answerTo(c: Context<App>, row: Route): Promise<Answer | Refusal> {
+async function answerTo(c: Context<App>, row: Route): Promise<Answer | Response | Refusal> {
   const trace = c.get("trace");
   const params: Record<string, string> = c.req.param();
   // (1) (2)

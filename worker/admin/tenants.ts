@@ -15,6 +15,7 @@ import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { resultKey } from "../store.ts";
+import { answered } from "../until.ts";
 import { DEFAULT_LIMITS, Limits, TenantCreate, TenantPatch } from "../tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { listOf, page, PageQuery, positionOf } from "./page.ts";
@@ -82,10 +83,10 @@ export const tenantRoutes: Route[] = [
     path: "/v1/tenants/{id}",
     role: "admin",
     tag,
-    summary: "Delete a tenant with its keys and results",
+    summary: "Delete a tenant with its keys, results and usage",
     description: `Its keys are refused at once. A tenant with more results than one call removes (${ROUNDS_MAX * REMOVED_AT_ONCE}) answers 202 and stays disabled; the same call goes on.`,
     answers: {
-      202: { description: "Results are left: call again.", schema: TenantView },
+      202: { description: "Results or usage are left: call again.", schema: TenantView },
       204: { description: "Gone.", schema: null },
     },
     run: (call) => attempt(() => remove(call)),
@@ -139,7 +140,7 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   const outcome = await closeTenant(env, before, changeOf(call, "tenant.delete", params.id, tenantView(before), null));
   if (outcome !== "done") return outcome;
   forgetCallers();
-  if (!(await removeResults(env, params.id)))
+  if (!(await removeResults(env, params.id)) || !(await removeUsage(env, params.id)))
     return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
   await deleteTenant(env, params.id);
   return { status: 204, body: null };
@@ -158,6 +159,17 @@ async function removeResults(env: Env, tenantId: string): Promise<boolean> {
     if (results.length < REMOVED_AT_ONCE && answers.length < REMOVED_AT_ONCE) return true;
   }
   return false;
+}
+
+/** Removes what the tenant's object keeps; true when it has. */
+async function removeUsage(env: Env, tenantId: string): Promise<boolean> {
+  try {
+    await answered(env.TENANT.getByName(tenantId).forget());
+    return true;
+  } catch (error) {
+    console.warn(JSON.stringify({ event: "usage_left", tenant: tenantId, error: String(error) }));
+    return false;
+  }
 }
 
 async function show(env: Env, id: string): Promise<Answer | Refusal> {

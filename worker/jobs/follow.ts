@@ -6,6 +6,7 @@ import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Env } from "../env.ts";
 import type { Grant } from "../lease.ts";
 import type { RunEnd } from "../run.ts";
+import type { Trace } from "../trace.ts";
 import { answered } from "../until.ts";
 import { interrupt, progressOf } from "./progress.ts";
 
@@ -22,17 +23,17 @@ export class Follow {
   readonly #env: Env;
   readonly #spec: JobSpec;
   readonly #number: number;
+  readonly trace: Trace;
   readonly #gone = new AbortController();
   readonly #lastWord = Promise.withResolvers<RunEnd>();
   #over = false;
   #stopped = false;
   #grant: Grant | null = null;
-  #startedAt: number | null = null;
-  #ranMs = 0;
   #deadline: ReturnType<typeof setTimeout> | null = null;
   #tooLate = false;
 
-  constructor(env: Env, spec: JobSpec, number: number) {
+  constructor(env: Env, spec: JobSpec, number: number, trace: Trace) {
+    this.trace = trace;
     this.#env = env;
     this.#spec = spec;
     this.#number = number;
@@ -48,8 +49,9 @@ export class Follow {
     return this.#stopped;
   }
 
+  /** A card ran it. */
   get hasStarted(): boolean {
-    return this.#startedAt !== null;
+    return this.#grant !== null;
   }
 
   /** It was not started in time. */
@@ -58,11 +60,6 @@ export class Follow {
   }
 
   canceled = false;
-
-  /** Time that cards have run for it, ms. */
-  ranMs(now: number): number {
-    return this.#ranMs + (this.#startedAt === null ? 0 : now - this.#startedAt);
-  }
 
   startBy(at: number): void {
     this.#deadline = setTimeout(
@@ -76,9 +73,6 @@ export class Follow {
   }
 
   started(grant: Grant): void {
-    const now = Date.now();
-    if (this.#startedAt !== null) this.#ranMs += now - this.#startedAt;
-    this.#startedAt = now;
     this.#grant = grant;
     const told = answered(this.#env.JOB.getByName(this.#spec.id).started(this.#number, grant.card));
     told.catch((error: unknown) => this.#missed("start_untold", error));

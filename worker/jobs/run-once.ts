@@ -1,5 +1,6 @@
 /** One try of a job: the same stages as a caller's request, between the Job object that hands it out and takes it back. */
 import type { Begun, JobAnswer, JobError, JobResult, JobSpec, Outcome } from "../../durable-objects/job-protocol.ts";
+import { NOTHING_SPENT, type Spent } from "../../durable-objects/protocol.ts";
 import { type Ask, parseAsk } from "../ask.ts";
 import type { Caller } from "../auth.ts";
 import { letGo } from "../body.ts";
@@ -37,17 +38,18 @@ export async function runOnce(env: Env, ctx: Context, job: string, number: numbe
   const stub = env.JOB.getByName(job);
   const begun = await answered(stub.begin(number));
   if (begun.over) return;
-  const follow = new Follow(env, begun.spec, number);
+  const trace = traceOf(begun.spec);
+  const follow = new Follow(env, begun.spec, number, trace);
   try {
     const from = Date.now();
     const came = await tryIt(env, ctx, begun, follow);
-    const ranMs = follow.ranMs(Date.now());
     if (follow.stopped) return await forgo(env, begun.spec, follow);
-    const outcome = await outcomeOf(env, begun, came, ranMs);
-    if (!(await answered(stub.finish(number, outcome)))) return await forgo(env, begun.spec, follow);
+    const outcome = await outcomeOf(env, begun, came, trace.gpuMs);
+    const gpuMs = await answered(stub.finish(number, outcome));
+    if (gpuMs === null) return await forgo(env, begun.spec, follow);
     if (outcome.kind === "again")
       await answered(env.BACKLOG.getByName(begun.spec.tenant).retry(job, number, outcome.retryAt));
-    else await settle(env, begun.spec, outcome, came);
+    else await settle(env, begun.spec, outcome, came, gpuMs);
     log(begun.spec, number, outcome, Date.now() - from);
   } finally {
     follow.end();
@@ -108,7 +110,7 @@ async function runningOf(
     env,
     ctx,
     config: config(env),
-    trace: traceOf(spec),
+    trace: follow.trace,
     caller,
     ask: { ...named(ask, spec.id), directives: { ...ask.directives, noStore: false } },
     print,
@@ -176,8 +178,10 @@ function traceOf(spec: JobSpec): Trace {
     clientId: null,
     language: "en",
     problem: false,
+    csv: false,
     startedAt: Date.now(),
     credential: null,
+    gpuMs: 0,
     stages: {},
     fields: {},
     headers: new Headers(),
@@ -245,26 +249,30 @@ function textOf(bytes: Uint8Array | null): string | null {
 }
 
 /** What the job costs in the end, and away with its input. */
-async function settle(env: Env, spec: JobSpec, outcome: Outcome, came: Came): Promise<void> {
+async function settle(env: Env, spec: JobSpec, outcome: Outcome, came: Came, gpuMs: number): Promise<void> {
   const state = outcome.kind === "succeeded" ? "succeeded" : "failed";
   const results = outcome.kind === "succeeded" ? outcome.results.map(({ id }) => id) : [];
   const charge = came.kind === "answer" ? (came.end?.charge ?? "token") : "nothing";
-  const status =
-    outcome.kind === "succeeded"
-      ? outcome.answer.status
-      : outcome.kind === "failed"
-        ? (outcome.answer?.status ?? null)
-        : null;
-  await answered(env.TENANT.getByName(spec.tenant).record(spec.id, state, status, results, charge));
+  const status = outcome.kind === "again" ? null : (outcome.answer?.status ?? null);
+  const reason = came.kind === "refused" ? came.refusal.reason : null;
+  const took = came.kind === "answer" ? (came.end?.took ?? {}) : {};
+  const spent: Spent = { ...NOTHING_SPENT, ...took, reason, gpuMs, admitted: admittedOf(spec) };
+  await answered(env.TENANT.getByName(spec.tenant).record(spec.id, state, status, results, charge, spent));
   if (spec.input.kind === "r2") await env.RESULTS.delete(spec.input.key);
 }
 
 /** Canceled, or another instance's by now: what came of this run is nobody's, and a canceled start is not free. */
 async function forgo(env: Env, spec: JobSpec, follow: Follow): Promise<void> {
-  const charge = follow.hasStarted ? "all" : "nothing";
   if (!follow.canceled) return;
-  await answered(env.TENANT.getByName(spec.tenant).record(spec.id, "canceled", null, [], charge));
+  const charge = follow.hasStarted ? "all" : "nothing";
+  const { gpuMs } = follow.trace;
+  const spent: Spent = { ...NOTHING_SPENT, reason: "client_gone", gpuMs, admitted: admittedOf(spec) };
+  await answered(env.TENANT.getByName(spec.tenant).record(spec.id, "canceled", null, [], charge, spent));
   if (spec.input.kind === "r2") await env.RESULTS.delete(spec.input.key);
+}
+
+function admittedOf({ service, key, createdAt: at }: JobSpec): Spent["admitted"] {
+  return { clientId: null, service, key, at };
 }
 
 function log({ id, tenant, service }: JobSpec, run: number, outcome: Outcome, ms: number): void {

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { adminRoutes } from "../admin/index.ts";
 import type { Route } from "../admin/route.ts";
-import { CARD_TOKEN, COMMON_HEADERS, errors, OPERATOR } from "./parts.ts";
+import { CARD_TOKEN, COMMON_HEADERS, errors, OPERATOR, TABLE } from "./parts.ts";
 
 export function adminPaths(): ZodOpenApiPathsObject {
   const paths: ZodOpenApiPathsObject = {};
@@ -17,12 +17,12 @@ export function adminPaths(): ZodOpenApiPathsObject {
 function operation(row: Route): ZodOpenApiOperationObject {
   const names = [...row.path.matchAll(/\{(\w+)\}/g)].map((match) => match[1] ?? "");
   const role = row.role === "card" ? "" : `Needs the role \`${row.role}\`.`;
-  const answers = Object.entries(row.answers).map(([status, { description, schema }]) => [
+  const answers = Object.entries(row.answers).map(([status, { description, schema, csv }]) => [
     status,
     {
       description,
       headers: COMMON_HEADERS,
-      ...(schema === null ? {} : { content: { "application/json": { schema } } }),
+      ...(schema === null ? {} : { content: { "application/json": { schema }, ...(csv === true ? TABLE : {}) } }),
     },
   ]);
   return {

@@ -2,7 +2,8 @@
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { FingerprintAnswer, FingerprintBody } from "../explain.ts";
-import { COMMON_HEADERS, errors, header, RUN_HEADERS, SIGNED_OR_KEY, TENANT_KEY } from "./parts.ts";
+import { USAGE, UsageQuery, UsageView } from "../usage.ts";
+import { COMMON_HEADERS, errors, header, RUN_HEADERS, SIGNED_OR_KEY, TABLE, TENANT_KEY } from "./parts.ts";
 
 const text = (description: string) => z.string().optional().meta({ description });
 
@@ -56,6 +57,7 @@ export function nativePaths(): ZodOpenApiPathsObject {
     "/v1/fingerprint": { post: fingerprintCall() },
     "/v1/requests/{id}": { get: requestCall() },
     "/v1/results/{id}": { get: resultCall("get"), head: resultCall("head"), delete: deleteResultCall() },
+    "/v1/usage": { get: usageCall() },
   };
 }
 
@@ -163,5 +165,24 @@ function deleteResultCall(): ZodOpenApiOperationObject {
     security: TENANT_KEY,
     requestParams: { path: id },
     responses: { 204: { description: "Gone.", headers: COMMON_HEADERS }, ...errors(401, 403, 404, 500) },
+  };
+}
+
+function usageCall(): ZodOpenApiOperationObject {
+  return {
+    operationId: "getUsage",
+    tags: ["Usage"],
+    summary: "What the tenant used",
+    description: USAGE,
+    security: TENANT_KEY,
+    requestParams: { query: UsageQuery },
+    responses: {
+      200: {
+        description: "A page of rows, in the order of day, service and key; `Link` leads to the next one.",
+        headers: COMMON_HEADERS,
+        content: { "application/json": { schema: UsageView }, ...TABLE },
+      },
+      ...errors(400, 401, 403, 500),
+    },
   };
 }

@@ -41,6 +41,9 @@ export const reasonTable = wires.map(([reason, { status, code, type, retryable }
 
 export const header = (description: string) => ({ description, schema: { type: "string" as const } });
 
+/** The content of an answer that can be had as a table: RFC 4180, with a header row. */
+export const TABLE = { "text/csv": { schema: { type: "string" as const } } };
+
 type Headers = Record<string, ReturnType<typeof header>>;
 
 const RETRY_AFTER: Headers = { "Retry-After": header("Whole seconds, jittered.") };

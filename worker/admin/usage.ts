@@ -1,0 +1,24 @@
+/** What a tenant used, for operators: as the tenant itself is shown it. */
+import { tenantById } from "../db/list-queries.ts";
+import { refuse } from "../refusal.ts";
+import { USAGE, UsageQuery, UsageView, usageOf } from "../usage.ts";
+import { route, type Route } from "./route.ts";
+
+export const usageRoutes: Route[] = [
+  route({
+    method: "GET",
+    path: "/v1/tenants/{id}/usage",
+    role: "read",
+    tag: "Usage",
+    summary: "What a tenant used",
+    description: USAGE,
+    query: UsageQuery,
+    answers: {
+      200: { description: "A page of rows, in the order of day, service and key.", schema: UsageView, csv: true },
+    },
+    run: async ({ env, trace, params, query }) =>
+      (await tenantById(env, params.id)) === null
+        ? refuse("not_found")
+        : usageOf(env, trace, params.id, query, Date.now()),
+  }),
+];
