@@ -18,7 +18,7 @@ type Turn = [start: number, seq: number];
 const RANK: Record<Priority, number> = { high: 0, normal: 1, low: 2 };
 
 /** A caller who waits goes before his tenant's jobs of the same priority that came up to so much earlier. */
-export const CALL_AHEAD_MS = 30_000;
+const CALL_AHEAD_MS = 30_000;
 /** Lines kept before empty ones are looked for. */
 const SWEEP_MIN = 1024;
 /** Heads that are looked at when the first cannot use what is free (it has tried those cards already). */

@@ -127,7 +127,7 @@ const NOT_SENT =
 /** Of a caller's headers those that may reach an origin at all. */
 export function sendable(headers: Headers): [name: string, value: string][] {
   const hop = ofOneHop(headers);
-  return [...headers].filter(([name]) => !NOT_SENT.test(name) && !hop.has(name)) as [string, string][];
+  return [...headers].filter(([name]) => !NOT_SENT.test(name) && !hop.has(name));
 }
 
 /** What `Connection` names concerns one hop alone (RFC 9110 7.6.1). */

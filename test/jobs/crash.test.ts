@@ -20,9 +20,9 @@ test(
   "kill -9 with jobs asleep, in line, on cards and being stored: each ends once, and no card ran more than its slots",
   async () => {
     const key = await door.key({ limits: { concurrent: SLOTS } });
-    const input = (seed: number) => ({ service: "portrait", input: picture({ seed }) });
     const ids: string[] = [];
-    for (let i = 0; i < JOBS; i++) ids.push(await submitted(door, input(i), key));
+    for (let i = 0; i < JOBS; i++)
+      ids.push(await submitted(door, { service: "portrait", input: picture({ seed: i }) }, key));
     const moments = [RUN_MS / 2, RUN_MS - 20];
     for (const after of moments) {
       await new Promise((resolve) => setTimeout(resolve, after));

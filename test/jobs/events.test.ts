@@ -42,7 +42,7 @@ test("every event has an id, and the last one brings the job", async () => {
   expect(progress).toEqual(progress.toSorted((a, b) => a - b));
   for (const value of progress) expect(value).toBeGreaterThan(0);
   expect(events.at(-1)).toMatchObject({ event: "done", data: { id, status: "succeeded" } });
-  expect((events.at(-1)?.data["results"] as unknown[]).length).toBe(1);
+  expect(events.at(-1)?.data["results"]).toHaveLength(1);
 
   // Who comes back gets every later event, and nothing twice.
   const middle = ids[1] ?? 0;

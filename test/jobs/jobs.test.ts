@@ -46,12 +46,13 @@ test("the answer is held until the state changes", async () => {
   );
 });
 
+async function refused(json: unknown): Promise<string> {
+  const answer = await door.ask("/v1/jobs", { json });
+  const { reason, param } = errorOf(answer);
+  return `${answer.status} ${reason} ${param}`;
+}
+
 test("what is wrong with a job is said before it is taken", async () => {
-  const refused = async (json: unknown): Promise<string> => {
-    const answer = await door.ask("/v1/jobs", { json });
-    const { reason, param } = errorOf(answer);
-    return `${answer.status} ${reason} ${param}`;
-  };
   expect(await refused({ service: "portrait" })).toBe("400 invalid_field input");
   expect(await refused({ service: "portrait", input: picture({ width: 4096 }) })).toBe("400 invalid_field input.width");
   expect(await refused({ service: "portrait", input: picture(), tenant: "ten_x" })).toBe("400 invalid_field tenant");

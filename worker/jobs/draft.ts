@@ -52,10 +52,13 @@ export async function draftOf(asking: Asking, caller: Caller, body: JobCreate): 
   return { ask, priority, startDeadlineAt, webhook };
 }
 
+type Path = ServiceRow["config"]["paths"][number];
+
+const isPlainRun = ({ as, path, method }: Path): boolean =>
+  as === "run" && !path.includes("*") && (method === "POST" || method === "*");
+
 function firstRun({ config }: ServiceRow): string | null {
-  const isPlain = ({ as, path, method }: ServiceRow["config"]["paths"][number]): boolean =>
-    as === "run" && !path.includes("*") && (method === "POST" || method === "*");
-  return config.paths.find(isPlain)?.path ?? null;
+  return config.paths.find(isPlainRun)?.path ?? null;
 }
 
 async function askOf(

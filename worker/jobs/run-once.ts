@@ -11,7 +11,7 @@ import { type Fingerprint, fingerprint, isExact, sha256 } from "../fingerprint.t
 import type { Grant } from "../lease.ts";
 import { findStored } from "../recall.ts";
 import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { type Answer, run, type RunEnd, type Running } from "../run.ts";
+import { type Answer, run as runAsk, type RunEnd, type Running } from "../run.ts";
 import { Spooled } from "../spool.ts";
 import { type Result, resultsOf } from "../store.ts";
 import type { Trace } from "../trace.ts";
@@ -77,7 +77,7 @@ async function tryIt(env: Env, ctx: Context, begun: Handed, follow: Follow): Pro
 }
 
 async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<Came> {
-  const answer = await run(running);
+  const answer = await runAsk(running);
   if (follow.tooLate) return { kind: "refused", refusal: lateStart(spec) };
   if (isRefusal(answer)) return { kind: "refused", refusal: answer };
   // A sound is read to its end here; what is kept of it is said in the last word on the run.

@@ -19,7 +19,7 @@ import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { admit } from "../limits.ts";
 import { sendable } from "../origin.ts";
-import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { type Refusal, refuse } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../until.ts";
 
@@ -136,7 +136,7 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
   };
 }
 
-export const inputKey = (id: string): string => `jobs/${id}/input`;
+const inputKey = (id: string): string => `jobs/${id}/input`;
 
 async function layAside(env: Env, body: Body, id: string): Promise<JobInput> {
   if (body.kind === "none") return { kind: "none" };

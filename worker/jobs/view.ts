@@ -15,7 +15,7 @@ import type { Trace } from "../trace.ts";
 
 const Time = z.string().meta({ format: "date-time" });
 
-export const ResultView = z
+const ResultView = z
   .object({ id: z.string(), url: z.string(), content_type: z.string(), bytes: z.int(), sha256: z.string() })
   .meta({ id: "JobResult" });
 
@@ -135,10 +135,12 @@ function ownMessage(body: string): string | null {
   return said?.detail === undefined ? null : JSON.stringify(said.detail).slice(0, OWN_MESSAGE_LENGTH_MAX);
 }
 
-/** Seconds until the result, to a tenth. */
+/** Seconds, to a tenth. */
+const tenth = (ms: number): number => Math.round(Math.max(0, ms) / 100) / 10;
+
+/** Seconds until the result. */
 function eta({ state, waiting, serviceMs }: View, now: number): number | null {
   if (serviceMs === null) return null;
-  const tenth = (ms: number): number => Math.round(Math.max(0, ms) / 100) / 10;
   if (state.status === "running") return tenth(serviceMs - (now - (state.attempts.at(-1)?.startedAt ?? now)));
   if (waiting === null || waiting.startMs === null) return null;
   return tenth(Math.max(waiting.startMs, (state.retryAt ?? now) - now) + serviceMs);
