@@ -11,6 +11,7 @@ import type { Caller } from "./auth.ts";
 import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
+import type { Grant } from "./lease.ts";
 import { tamed } from "./origin.ts";
 import { provision } from "./provision.ts";
 import { end, record } from "./record.ts";
@@ -36,6 +37,8 @@ export interface Running {
   clientAddress: string | null;
   /** An expired or unwanted stored answer is replaced. */
   replace: boolean;
+  /** Told each card that begins it. */
+  started?: (grant: Grant) => void;
 }
 
 export interface Answer {

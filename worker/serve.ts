@@ -11,6 +11,7 @@ import { listed, type Target } from "./catalog.ts";
 import type { ServiceRow } from "./db/queries.ts";
 import { config, type Env, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
+import type { Grant } from "./lease.ts";
 import { admit, guardHit } from "./limits.ts";
 import { provision } from "./provision.ts";
 import { readOrigin } from "./read.ts";
@@ -20,14 +21,27 @@ import { type Answer, run } from "./run.ts";
 import { signedUrl } from "./signature.ts";
 import { timed, type Trace } from "./trace.ts";
 
-export interface Serving {
+/** What any mouth has in hand: the caller's request, and our public address. */
+export interface Mouth {
   request: Request;
   env: Env;
   ctx: { waitUntil(promise: Promise<unknown>): void };
   trace: Trace;
+  base: string;
+}
+
+export interface Serving extends Mouth {
   service: ServiceRow;
   target: Target;
-  base: string;
+}
+
+/** An answer as a mouth shows it; the trace's headers tell where it came from. */
+export type Shown = Omit<Answer, "cache">;
+
+/** Who follows a run: it is told each card that begins it, and says when nobody wants it any more. */
+export interface Follower {
+  gone: AbortSignal;
+  started: (grant: Grant) => void;
 }
 
 export async function serve(serving: Serving): Promise<Response | Refusal> {
@@ -42,17 +56,31 @@ export async function serve(serving: Serving): Promise<Response | Refusal> {
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   const ask = await parseAsk(request, { tenant: caller.tenant, service, as: entry.as, ...target }, place, Date.now());
   if (isRefusal(ask)) return ask;
+  const shown = await answerAsk(serving, caller, ask);
+  if (isRefusal(shown)) return shown;
+  await link(serving, shown.headers, shown.results);
+  return new Response(shown.body, { status: shown.status, headers: shown.headers });
+}
+
+/** From an Ask to its answer: the core that every mouth calls. The ask's body is let go. */
+export async function answerAsk(
+  mouth: Mouth,
+  caller: Caller,
+  ask: Ask,
+  follower: Follower | null = null,
+): Promise<Shown | Refusal> {
+  mouth.trace.fields["service"] = ask.service.id;
   try {
-    return await answerAsk(serving, caller, ask);
+    return await answerHeld(mouth, caller, ask, follower);
   } finally {
     letGo(ask.body);
   }
 }
 
-async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Response | Refusal> {
-  const { request, env, ctx, trace, service, base } = serving;
+async function answerHeld(mouth: Mouth, caller: Caller, ask: Ask, follower: Follower | null): Promise<Shown | Refusal> {
+  const { request, env, ctx, trace, base } = mouth;
   const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
-  const found = await haveWeGotIt(serving, caller, ask, print);
+  const found = await haveWeGotIt(mouth, caller, ask, print);
   if (found !== null && found !== "expired") return found;
   if (ask.directives.onlyIfCached) return refuse("not_cached");
   const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask));
@@ -61,7 +89,18 @@ async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Re
   const { access } = config(env);
   if (ask.as === "read") {
     const call = { requestId: trace.id, clientAddress: address, base };
-    return readOrigin({ env, ctx, ask, trace, call, access, provision: () => provision(env, service.id) });
+    const response = await readOrigin({
+      env,
+      ctx,
+      ask,
+      trace,
+      call,
+      access,
+      provision: () => provision(env, ask.service.id),
+    });
+    if (isRefusal(response)) return response;
+    const { status, headers, body } = response;
+    return { status, headers, body, results: [] };
   }
   const replace = ask.directives.noCache || found === "expired";
   const answer = await run({
@@ -73,22 +112,22 @@ async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Re
     ask,
     print,
     priority: "normal",
-    gone: request.signal,
+    gone: follower?.gone ?? request.signal,
     base,
     clientAddress: address,
     replace,
+    ...(follower === null ? {} : { started: follower.started }),
   });
-  return isRefusal(answer) ? answer : render(serving, ask, answer);
+  return isRefusal(answer) ? answer : fromRun(trace, ask, answer);
 }
 
 /** The hit, or why there is none: null, or an answer that is over its time. */
 async function haveWeGotIt(
-  serving: Serving,
+  { env, trace, base, ctx }: Mouth,
   caller: Caller,
   ask: Ask,
   print: Fingerprint,
-): Promise<Response | Refusal | "expired" | null> {
-  const { env, trace, base, ctx } = serving;
+): Promise<Shown | Refusal | "expired" | null> {
   const { noCache } = ask.directives;
   const stored =
     print.cacheable && !noCache
@@ -100,23 +139,20 @@ async function haveWeGotIt(
     if (stored.body instanceof ReadableStream) await stored.body.cancel();
     return flood;
   }
-  return renderHit(serving, stored);
+  return fromStore(trace, stored);
 }
 
-async function renderHit(serving: Serving, stored: Stored): Promise<Response> {
+function fromStore(trace: Trace, stored: Stored): Shown {
   const now = Date.now();
-  const { trace } = serving;
   trace.headers.set("cache-status", `portico; hit; ttl=${Math.floor((stored.expiresAt - now) / 1000)}`);
   trace.fields["cache"] = "hit";
   const headers = new Headers(stored.headers);
   headers.set("age", String(Math.max(0, Math.floor((now - stored.storedAt) / 1000))));
   headers.set("content-length", String(stored.bytes));
-  await link(serving, headers, stored.results);
-  return new Response(stored.body, { status: stored.status, headers });
+  return { status: stored.status, headers, body: stored.body, results: stored.results };
 }
 
-async function render(serving: Serving, ask: Ask, answer: Answer): Promise<Response> {
-  const { trace } = serving;
+function fromRun(trace: Trace, ask: Ask, answer: Answer): Shown {
   const forward = ask.directives.noCache && answer.cache === "stored" ? "request" : "miss";
   const suffix = answer.cache === "stored" || answer.cache === "collapsed" ? `; ${answer.cache}` : "";
   trace.headers.set(
@@ -124,13 +160,11 @@ async function render(serving: Serving, ask: Ask, answer: Answer): Promise<Respo
     answer.cache === "bypass" ? "portico; fwd=bypass" : `portico; fwd=${forward}${suffix}`,
   );
   trace.fields["cache"] = answer.cache;
-  const headers = new Headers(answer.headers);
-  await link(serving, headers, answer.results);
-  return new Response(answer.body, { status: answer.status, headers });
+  return { ...answer, headers: new Headers(answer.headers) };
 }
 
 /** `Link` (RFC 8288): where each finished image or sound is, signed for a day. */
-async function link({ env, base }: Serving, headers: Headers, results: string[]): Promise<void> {
+export async function link({ env, base }: Mouth, headers: Headers, results: string[]): Promise<void> {
   const now = Date.now();
   for (const id of results) headers.append("link", `<${await signedUrl(config(env), base, id, now)}>; rel="enclosure"`);
 }

@@ -3,14 +3,13 @@ import { message } from "../messages.ts";
 import { REASONS, type Refusal, retryAfterSeconds } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 
-/** A refusal as an HTTP answer. With Accept: application/problem+json the members of RFC 9457 stand beside `error`. */
-export function renderRefusal(refusal: Refusal, trace: Trace): Response {
-  const { status, code, type, retryable } = REASONS[refusal.reason];
-  const text = message(refusal, trace.language);
-  const error = {
+/** The canonical error's members. */
+export function errorObject(refusal: Refusal, trace: Trace) {
+  const { code, type, retryable } = REASONS[refusal.reason];
+  return {
     code,
     type,
-    message: text,
+    message: message(refusal, trace.language),
     param: refusal.param,
     reason: refusal.reason,
     retryable,
@@ -18,12 +17,19 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
     request_id: trace.id,
     timestamp: new Date().toISOString().replace(/\.\d+Z$/, "Z"),
   };
+}
+
+/** A refusal as an HTTP answer. With Accept: application/problem+json the members of RFC 9457 stand beside `error`. */
+export function renderRefusal(refusal: Refusal, trace: Trace): Response {
+  const { status, code, retryable } = REASONS[refusal.reason];
+  const error = errorObject(refusal, trace);
   const headers = new Headers(refusal.headers);
   headers.set("content-type", trace.problem ? "application/problem+json" : "application/json");
   headers.set("content-language", trace.language);
   const retryAfter = retryAfterSeconds(refusal, Math.random());
   if (retryAfter !== null) headers.set("retry-after", String(retryAfter));
-  if (refusal.reason === "quota") headers.set("x-should-retry", "false");
+  // Clients repeat these statuses by themselves, whatever stands in the body.
+  if (!retryable && (status === 409 || status === 429 || status >= 500)) headers.set("x-should-retry", "false");
   if (status === 401) headers.set("www-authenticate", 'Bearer realm="portico"');
   trace.fields["reason"] = refusal.reason;
   const problem = trace.problem
@@ -31,7 +37,7 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
         type: `urn:portico:error:${refusal.reason}`,
         title: code,
         status,
-        detail: text,
+        detail: error.message,
         instance: `urn:portico:request:${trace.id}`,
       }
     : {};
