@@ -161,12 +161,11 @@ test.each([
 });
 
 test("an origin's own refusal is the client's typed error, with the origin's words and the dialect's field", async () => {
-  const asked = (own: object) =>
-    openai(door).images.generate(more({ model: "portrait", prompt: "x", ...SMALL }, { ...own }));
-  const unknown = await refused(asked({ sampler_name: "none such" }));
+  const fields = { model: "portrait", prompt: "x", ...SMALL };
+  const unknown = await refused(openai(door).images.generate(more(fields, { sampler_name: "none such" })));
   expect(unknown).toBeInstanceOf(OpenAI.BadRequestError);
   expect(unknown.message).toContain("Sampler not found");
-  const wrong = await refused(asked({ cfg_scale: "much" }));
+  const wrong = await refused(openai(door).images.generate(more(fields, { cfg_scale: "much" })));
   expect(wrong).toBeInstanceOf(OpenAI.UnprocessableEntityError);
   expect(wrong.param).toBe("cfg_scale");
 });
