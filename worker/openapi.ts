@@ -5,11 +5,13 @@
 import { createDocument } from "zod-openapi";
 import { adminPaths } from "./openapi/admin.ts";
 import { nativePaths } from "./openapi/native.ts";
+import { openAiPaths } from "./openapi/openai-dialect.ts";
 import { operatePaths } from "./openapi/operate.ts";
 import { reasonTable } from "./openapi/parts.ts";
 
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
+  { name: "OpenAI dialect", description: "What clients of OpenAI's API call; models are services." },
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
   { name: "Services", description: "One model behind one public route each." },
   { name: "Cards", description: "One GPU each; listed in one or more services." },
@@ -50,7 +52,7 @@ export function openApiDocument(): OpenApiDocument {
     info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
     servers: [{ url: "/" }],
     tags: TAGS,
-    paths: { ...nativePaths(), ...adminPaths(), ...operatePaths() },
+    paths: { ...nativePaths(), ...openAiPaths(), ...adminPaths(), ...operatePaths() },
     components: { securitySchemes: SECURITY },
     "x-reasons": reasonTable,
   });
