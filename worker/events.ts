@@ -105,18 +105,26 @@ export class Events {
   }
 }
 
-/**
- * Tells in events what comes of some work. A refusal that comes at once is the answer itself; a later one is told in the
- * stream. `meanwhile` is called when the work takes longer than that; `tell` says what came of it, before the end.
- */
+/** How work is told in events. */
+export interface Telling<T> {
+  /** What comes of it at once and is no success; null: it is one. */
+  instead: (outcome: T) => Promise<Response | null>;
+  /** Called when it takes longer. */
+  meanwhile: () => void;
+  /** Says what came of it, before the end. */
+  tell: (outcome: T) => Promise<void | Refusal>;
+}
+
+/** What is refused at once is the answer itself; everything later is told in the stream. */
 export async function toldIn<T>(
   events: Events,
   work: Promise<T | Refusal>,
-  meanwhile: () => void,
-  tell: (outcome: T) => Promise<void | Refusal>,
+  { instead, meanwhile, tell }: Telling<T>,
 ): Promise<Response | Refusal> {
   const early = await unlessLate(work, Date.now() + HEAD_MS);
   if (isRefusal(early)) return early;
+  const other = early === null ? null : await instead(early);
+  if (other !== null) return other;
   const response = events.response();
   if (early === null) meanwhile();
   void finish(events, work, tell);

@@ -44,7 +44,7 @@ const FieldMap = z.strictObject({
   list: z.int().min(1).max(16).optional().meta(says("The origin takes a list, of at most so many.")),
 });
 
-export const Format = z.enum(["png", "jpeg", "webp", "wav", "pcm", "mp3", "opus", "aac", "flac"]);
+const Format = z.enum(["png", "jpeg", "webp", "wav", "pcm", "mp3", "opus", "aac", "flac"]);
 
 /** What a dialect can ask of a service. */
 const Task = z.strictObject({
@@ -149,7 +149,7 @@ function turnOne({ as = "same", values }: z.infer<typeof FieldMap>, value: unkno
 /** `WxH`; `auto` leaves it to the origin. */
 function side(as: "width" | "height", value: unknown): Turned {
   if (value === "auto") return { value: undefined };
-  const [, width, height] = /^([1-9]\d{0,4})x([1-9]\d{0,4})$/.exec(String(value)) ?? [];
+  const [, width, height] = /^([1-9]\d{0,4})x([1-9]\d{0,4})$/.exec(typeof value === "string" ? value : "") ?? [];
   if (width === undefined || height === undefined) return { detail: "must be WIDTHxHEIGHT, or auto" };
   return { value: Number(as === "width" ? width : height) };
 }

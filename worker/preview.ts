@@ -4,11 +4,13 @@
  * leases before and after the look and by the origin's own count.
  */
 import type { Ask } from "./ask.ts";
+import { readWhole } from "./bounded.ts";
+import { Room } from "./buffers.ts";
+import { config } from "./env.ts";
 import type { Grant } from "./lease.ts";
 import { at, type Task } from "./mapping.ts";
 import { callOrigin, isFailure } from "./origin.ts";
 import type { Mouth } from "./serve.ts";
-import { config } from "./env.ts";
 import { Silence } from "./silence.ts";
 import { answered } from "./until.ts";
 
@@ -105,16 +107,18 @@ export class Preview {
     const late = setTimeout(() => controller.abort(new Error("too slow")), READ_MS);
     const route = { ...grant, access: config(env).access };
     const call = { requestId: trace.id, number: null, clientAddress: null, base, cacheable: false, readMs: READ_MS };
+    const room = new Room();
     try {
       const response = await callOrigin(question, route, call, controller, silence);
       if (isFailure(response)) throw new Error(response.reason);
-      const length = Number(response.headers.get("content-length") ?? BYTES_MAX);
-      if (!response.ok || length > BYTES_MAX) throw new Error(`status ${response.status}, ${length} bytes`);
-      return await response.json();
+      const bytes = response.ok ? await readWhole(response.body, { max: BYTES_MAX, times: 3, room }) : null;
+      if (bytes === null) throw new Error(`status ${response.status}, or too large`);
+      return JSON.parse(new TextDecoder().decode(bytes)) as unknown;
     } finally {
       clearTimeout(late);
       silence.stop();
       controller.abort();
+      room.free();
     }
   }
 }

@@ -204,6 +204,9 @@ test("what is no plain sound is not called one", async () => {
   answerSound("audio/mpeg", SAMPLES);
   const other = await refused(openai(door).audio.speech.create({ model: "voice", voice: "x", input: "mp3" }));
   expect(other).toMatchObject({ status: 502, code: "bad_gateway" });
+  answerSound("audio/pcm", Buffer.alloc(0));
+  const empty = await refused(openai(door).audio.speech.create({ model: "voice", voice: "x", input: "nothing" }));
+  expect(empty).toMatchObject({ status: 502, code: "bad_gateway" });
   answerSound("audio/wav", wavOf(SAMPLES, { bits: 32 }));
   const floats = await refused(
     openai(door).audio.speech.create({ model: "voice", voice: "x", input: "floats", response_format: "pcm" }),

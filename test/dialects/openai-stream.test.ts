@@ -96,6 +96,8 @@ test("who waits hears of the line: place and time", async () => {
 test("what is refused at once is refused by status, before any event", async () => {
   const error = await refused(openai(door).images.generate({ ...ASKED, prompt: "x", n: 9 }));
   expect(error).toBeInstanceOf(OpenAI.BadRequestError);
+  const fields = more({ ...ASKED, prompt: "x" }, { sampler_name: "none such" });
+  expect((await refused(openai(door).images.generate(fields))).message).toContain("Sampler not found");
   await door.portico.admin("POST", "/services/portrait/pause");
   const paused = await refused(openai(door).images.generate({ ...ASKED, prompt: "x" }));
   await door.portico.admin("POST", "/services/portrait/resume");

@@ -31,12 +31,12 @@ test("the list of models holds the services that the key may use, and each of th
 });
 
 test("a model that does not exist is 404 in the words that its clients know", async () => {
-  for (const call of [
-    openai(door).models.retrieve("nobody"),
-    openai(door).images.generate({ model: "nobody", prompt: "x" }),
-    openai(door).audio.speech.create({ model: "nobody", input: "x", voice: "alloy" }),
-  ]) {
-    const error = await refused(call);
+  const errors = await Promise.all([
+    refused(openai(door).models.retrieve("nobody")),
+    refused(openai(door).images.generate({ model: "nobody", prompt: "x" })),
+    refused(openai(door).audio.speech.create({ model: "nobody", input: "x", voice: "alloy" })),
+  ]);
+  for (const error of errors) {
     expect(error).toBeInstanceOf(OpenAI.NotFoundError);
     expect(error.message).toContain("The model 'nobody' does not exist");
     expect(error).toMatchObject({ code: "not_found", param: "model" });

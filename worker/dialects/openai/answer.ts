@@ -1,6 +1,6 @@
 /** What an origin answered, as the OpenAI dialect shows it: its images, or its own refusal. */
+import { readWhole } from "../../bounded.ts";
 import { Room } from "../../buffers.ts";
-import { concat } from "../../body.ts";
 import { listAt, nameGiven, type Task } from "../../mapping.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../serve.ts";
@@ -26,22 +26,12 @@ export async function imagesOf({ body }: Shown, task: Task): Promise<string[] | 
 }
 
 async function bytesOf(body: BodyInit | null, room: Room): Promise<Uint8Array<ArrayBuffer> | Refusal> {
-  const stream = new Response(body).body;
-  if (stream === null) return new Uint8Array(0);
-  const reader = (stream as ReadableStream<Uint8Array>).getReader();
-  const pieces: Uint8Array[] = [];
-  let bytes = 0;
   try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return concat(pieces, bytes);
-      bytes += value.byteLength;
-      pieces.push(value);
-      // Bytes, their text, and the images in it.
-      if (bytes <= ANSWER_BYTES_MAX && (await room.growSoon(3 * bytes))) continue;
-      await reader.cancel();
-      return refuse("origin_invalid", { started: "yes", facts: { detail: "it is too large to be taken apart" } });
-    }
+    // Bytes, their text, and the images in it.
+    const bytes = await readWhole(new Response(body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
+    return (
+      bytes ?? refuse("origin_invalid", { started: "yes", facts: { detail: "it is too large to be taken apart" } })
+    );
   } catch {
     return refuse("origin_reset", { started: "yes" });
   }
@@ -100,6 +90,7 @@ function complaintOf(text: string): { message: string; field: string | null } {
   return { message: typeof said === "string" ? said : text, field: null };
 }
 
+/** The same as an answer of its own. */
 export async function originAnswer(shown: Shown, task: Task, trace: Trace): Promise<Response> {
   const error = await originError(shown, task, trace);
   const retryAfter = shown.headers.get("retry-after");

@@ -5,7 +5,7 @@ import { tellPlace } from "../../place.ts";
 import { Preview } from "../../preview.ts";
 import { type Refusal, isRefusal } from "../../refusal.ts";
 import { answerAsk, type Mouth, type Shown } from "../../serve.ts";
-import { imagesOf, nowSeconds, originError } from "./answer.ts";
+import { imagesOf, nowSeconds, originAnswer, originError } from "./answer.ts";
 import type { Painting } from "./pictures.ts";
 
 /** Who streams and says nothing of previews wants to see something. */
@@ -53,5 +53,8 @@ export async function streamPictures(
     for (const b64_json of images)
       await events.event({ type: `${KINDS[name]}.completed`, b64_json, ...common, usage: NO_USAGE });
   };
-  return toldIn(events, work, () => void tellPlace(env, ask, trace.id, events, () => over), tell);
+  const instead = async (shown: Shown): Promise<Response | null> =>
+    shown.status >= 400 ? originAnswer(shown, task, trace) : null;
+  const meanwhile = (): void => void tellPlace(env, ask, trace.id, events, () => over);
+  return toldIn(events, work, { instead, meanwhile, tell });
 }
