@@ -124,6 +124,8 @@ const DETAILS: [en: RegExp, zh: string][] = [
   [/^'(.+)' does not do this$/, "“$1” 不支持此操作"],
   [/^must be WIDTHxHEIGHT, or auto$/, "必须为 宽x高 或 auto"],
   [/^must be an image$/, "必须是图像"],
+  [/^may not be a file$/, "不得是文件"],
+  [/^must be a whole PNG, JPEG or WebP$/, "必须是完整的 PNG、JPEG 或 WebP"],
   [/^this model gives (.+)$/, "此模型只提供 $1"],
   [/^did not arrive: (\d+) s without a byte$/, "没有到达：$1 秒内没有数据"],
   [/^did not arrive: it took longer than (\d+) s$/, "没有到达：用时超过 $1 秒"],

@@ -2,7 +2,7 @@
 import OpenAI, { toFile } from "openai";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { doorway, errorOf, expectOk, targetOf } from "../contract/doorway.ts";
-import { listOrigin, Origin, PNG } from "../contract/origin.ts";
+import { answerImage, listOrigin, Origin, PNG } from "../contract/origin.ts";
 import { more, openai, refused, sizeOf, SMALL } from "./client.ts";
 
 const door = doorway({ services: { portrait: { defaults: {} } } });
@@ -168,6 +168,14 @@ test("an origin's own refusal is the client's typed error, with the origin's wor
   const wrong = await refused(openai(door).images.generate(more(fields, { cfg_scale: "much" })));
   expect(wrong).toBeInstanceOf(OpenAI.UnprocessableEntityError);
   expect(wrong.param).toBe("cfg_scale");
+});
+
+test("an origin that answers with the picture itself is understood as well", async () => {
+  origin.answering = (res) => res.setHeader("content-type", "image/png").end(Buffer.from(PNG, "base64"));
+  const made = await openai(door).images.generate({ model: "mine", prompt: "x" });
+  expect(made.data).toMatchObject([{ b64_json: PNG, url: expect.stringContaining("/v1/results/") as string }]);
+  origin.answering = answerImage;
+  origin.taken();
 });
 
 test("an edit is an img2img of the picture and its mask, which means the opposite there", async () => {

@@ -1,7 +1,9 @@
 /** What an origin answered, as the OpenAI dialect shows it: its images, or its own refusal. */
 import { readWhole } from "../../bounded.ts";
 import { Room } from "../../buffers.ts";
+import { isJson } from "../../fields.ts";
 import { listAt, nameGiven, type Task } from "../../mapping.ts";
+import { mediaTypeOf } from "../../media.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../serve.ts";
 import type { Trace } from "../../trace.ts";
@@ -12,12 +14,12 @@ const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
 const MESSAGE_LENGTH_MAX = 1_000;
 
 /** The images of an answer in base64. */
-export async function imagesOf({ body }: Shown, task: Task): Promise<string[] | Refusal> {
+export async function imagesOf({ body, headers }: Shown, task: Task): Promise<string[] | Refusal> {
   const room = new Room();
   try {
     const bytes = await bytesOf(body, room);
     if (isRefusal(bytes)) return bytes;
-    if (task.results === null) return [bytes.toBase64()];
+    if (task.results === null || !isJson(mediaTypeOf(headers))) return [bytes.toBase64()];
     const images = listAt(JSON.parse(new TextDecoder().decode(bytes)), task.results);
     return images.filter((each) => typeof each === "string").map((each) => each.replace(/^data:[^,]{0,200},/, ""));
   } finally {
