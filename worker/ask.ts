@@ -40,6 +40,8 @@ export interface Ask {
   deadlineAt: number | null;
   /** RFC 9111 request directives that this cache obeys. */
   directives: { noStore: boolean; noCache: boolean; onlyIfCached: boolean };
+  /** JSON pointer to the images in the answer, where a dialect says it; else the kind's own. */
+  resultsAt?: string | null;
 }
 
 const TIMEOUT_S_MAX = 3600;

@@ -58,7 +58,7 @@ export type Listed = { as: "run" | "read" } | Refusal;
  * Whether the service lists this path below its route for this method. A HEAD is what its GET is. Paths are told apart
  * as origins do, who undo every escape: else `a%21b` would pass by what is listed for `a!b`.
  */
-export function listed(service: ServiceRow, method: string, path: string): Listed {
+export function listed(service: Pick<ServiceRow, "route" | "config">, method: string, path: string): Listed {
   const below = unescaped(path.slice(service.route.length));
   const entries = service.config.paths.filter((entry) => matches(entry.path, below));
   const entry =

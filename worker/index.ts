@@ -4,6 +4,7 @@ import { adminApp } from "./admin/index.ts";
 import { sweepInputs } from "./ageing.ts";
 import { catalog, serviceOf, target } from "./catalog.ts";
 import { renderRefusal } from "./dialects/native.ts";
+import { getModel, listModels, OPENAI_CALLS } from "./dialects/openai.ts";
 import { config, type Env } from "./env.ts";
 import { explainFingerprint } from "./explain.ts";
 import { door } from "./door.ts";
@@ -15,6 +16,7 @@ import { operateApp } from "./operate/index.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
 import { getRequest } from "./requests.ts";
 import { deleteResult, getResult } from "./results.ts";
+import { type Mouth } from "./answer.ts";
 import { serve } from "./serve.ts";
 import type { App } from "./trace.ts";
 import { getUsage } from "./usage.ts";
@@ -44,20 +46,28 @@ app.all("/v1/fingerprint", (c) => only(c, "POST"));
 app.get("/v1/usage", (c) => reply(c, getUsage(c.req.raw, c.env, c.var.trace)));
 app.all("/v1/usage", (c) => only(c, "GET, HEAD"));
 
-app.post("/v1/jobs", (c) => reply(c, createJob(jobAskingOf(c))));
-app.get("/v1/jobs", (c) => reply(c, listJobs(jobAskingOf(c))));
+app.post("/v1/jobs", (c) => reply(c, createJob(mouthOf(c))));
+app.get("/v1/jobs", (c) => reply(c, listJobs(mouthOf(c))));
 app.all("/v1/jobs", (c) => only(c, "GET, HEAD, POST"));
-app.get("/v1/jobs/:id", (c) => reply(c, getJob(jobAskingOf(c), c.req.param("id"))));
+app.get("/v1/jobs/:id", (c) => reply(c, getJob(mouthOf(c), c.req.param("id"))));
 app.all("/v1/jobs/:id", (c) => only(c, "GET, HEAD"));
-app.post("/v1/jobs/:id/cancel", (c) => reply(c, cancelJob(jobAskingOf(c), c.req.param("id"))));
+app.post("/v1/jobs/:id/cancel", (c) => reply(c, cancelJob(mouthOf(c), c.req.param("id"))));
 app.all("/v1/jobs/:id/cancel", (c) => only(c, "POST"));
-app.get("/v1/jobs/:id/events", (c) => reply(c, jobEvents(jobAskingOf(c), c.req.param("id"))));
+app.get("/v1/jobs/:id/events", (c) => reply(c, jobEvents(mouthOf(c), c.req.param("id"))));
 app.all("/v1/jobs/:id/events", (c) => only(c, "GET, HEAD"));
 
-app.post("/v1/batches", (c) => reply(c, createBatch(jobAskingOf(c))));
+app.post("/v1/batches", (c) => reply(c, createBatch(mouthOf(c))));
 app.all("/v1/batches", (c) => only(c, "POST"));
-app.get("/v1/batches/:id", (c) => reply(c, getBatch(jobAskingOf(c), c.req.param("id"))));
+app.get("/v1/batches/:id", (c) => reply(c, getBatch(mouthOf(c), c.req.param("id"))));
 app.all("/v1/batches/:id", (c) => only(c, "GET, HEAD"));
+
+app.get("/v1/models", (c) => reply(c, listModels(mouthOf(c))));
+app.get("/v1/models/:id", (c) => reply(c, getModel(mouthOf(c), c.req.param("id"))));
+app.on("ALL", ["/v1/models", "/v1/models/:id"], (c) => only(c, "GET, HEAD"));
+for (const [path, call] of Object.entries(OPENAI_CALLS)) {
+  app.post(path, (c) => reply(c, call(mouthOf(c))));
+  app.all(path, (c) => only(c, "POST"));
+}
 
 /** Everything else is a service's route, or nothing. */
 app.all("*", async (c) => {
@@ -65,11 +75,7 @@ app.all("*", async (c) => {
   if (isRefusal(at)) return renderRefusal(at, c.var.trace);
   const service = serviceOf(await catalog(c.env), at.path);
   if (service === null) return renderRefusal(refuse("not_found"), c.var.trace);
-  const { trace } = c.var;
-  return reply(
-    c,
-    serve({ request: c.req.raw, env: c.env, ctx: c.executionCtx, trace, service, target: at, base: base(c) }),
-  );
+  return reply(c, serve({ ...mouthOf(c), service, target: at }));
 });
 
 app.onError((error, c) => {
@@ -92,19 +98,12 @@ function base(c: Context<App>): string {
   return config(c.env).publicUrl ?? new URL(c.req.url).origin;
 }
 
-function jobAskingOf(c: Context<App>): Asking {
+function mouthOf(c: Context<App>): Mouth {
   return { request: c.req.raw, env: c.env, ctx: c.executionCtx, trace: c.var.trace, base: base(c) };
 }
 
 function askingOf(c: Context<App, "/v1/results/:id">) {
-  return {
-    request: c.req.raw,
-    env: c.env,
-    ctx: c.executionCtx,
-    trace: c.var.trace,
-    base: base(c),
-    id: c.req.param("id"),
-  };
+  return { ...mouthOf(c), id: c.req.param("id") };
 }
 
 /** As often as `triggers.crons` of wrangler.toml says. */

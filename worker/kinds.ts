@@ -1,4 +1,5 @@
 /** What each kind of service stands for, and a service completed by what its kind and the defaults say. Pure. */
+import type { Dialects, Task } from "./mapping.ts";
 import type { Kind, Service, ServicePut } from "./service.ts";
 
 const run = (...paths: string[]) => paths.map((path) => ({ method: "POST" as const, path, as: "run" as const }));
@@ -28,6 +29,58 @@ const BY_KIND: Record<Kind, Pick<Service, "paths" | "bounds" | "forbid"> & { cac
   http: { paths: [{ method: "*", path: "*", as: "run" }], bounds: {}, forbid: [], cached: false },
 };
 
+/** The WebUI's pictures. Callers' other fields (`seed`, `steps`, `negative_prompt`, ...) are its own already. */
+const PICTURE: Task = {
+  path: "txt2img",
+  body: "json",
+  fields: [
+    { from: "prompt", to: "prompt" },
+    { from: "n", to: "batch_size" },
+    { from: "size", to: "width", as: "width" },
+    { from: "size", to: "height", as: "height" },
+  ],
+  fixed: {},
+  results: "/images",
+  formats: ["png"],
+  progress: { path: "progress", share: "/progress", image: "/current_image", running: "/state/job_count" },
+};
+
+/** What is to be painted anew is white in the WebUI's mask, and transparent in that of the dialects: hence inverted. */
+const FROM_PICTURE: Task = {
+  ...PICTURE,
+  path: "img2img",
+  fields: [
+    ...PICTURE.fields,
+    { from: "image", to: "init_images", as: "base64", list: 1 },
+    { from: "mask", to: "mask", as: "base64" },
+    { from: "mask", to: "inpainting_mask_invert", as: "given" },
+    { from: "strength", to: "denoising_strength" },
+  ],
+};
+
+/** CosyVoice's sounds, streamed: the first byte comes with the first chunk. */
+const SOUND: Task = {
+  path: "audio-generate",
+  body: "json",
+  fields: [
+    { from: "input", to: "text" },
+    { from: "voice", to: "voice" },
+    { from: "speed", to: "speed" },
+    { from: "instructions", to: "instruct_text" },
+    { from: "response_format", to: "format" },
+  ],
+  fixed: { stream: true },
+  results: null,
+  formats: ["wav", "pcm"],
+};
+
+/** How the usual origin of each kind is reached from the dialects. */
+export const DIALECTS_BY_KIND: Record<Kind, Dialects> = {
+  image: { generate: PICTURE, edit: FROM_PICTURE, run: PICTURE },
+  tts: { speech: SOUND, run: { ...SOUND, fixed: {} } },
+  http: {},
+};
+
 /** A whole service from what was put on top of what was set before; defaults fill only what was never set. */
 export function completeService(put: ServicePut & { kind: Kind; route: string }, before: Service | null): Service {
   const kind = BY_KIND[put.kind];
@@ -48,6 +101,7 @@ export function completeService(put: ServicePut & { kind: Kind; route: string },
     forbid: put.forbid ?? before?.forbid ?? kind.forbid,
     results: { keep_days: 30, ...before?.results, ...given(put.results) },
     abandon: put.abandon ?? before?.abandon ?? "finish",
+    dialects: { ...before?.dialects, ...given(put.dialects) },
   };
 }
 

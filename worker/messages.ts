@@ -100,6 +100,12 @@ const MESSAGES: Record<Reason, { en: string; zh: string }> = {
   client_gone: { en: "The caller hung up.", zh: "调用方已断开连接。" },
 };
 
+/** A model is no place: its own words, as clients of the OpenAI dialect know them. */
+const NO_MODEL = {
+  en: "The model '{model}' does not exist or you do not have access to it.",
+  zh: "模型 “{model}” 不存在，或您无权使用。",
+};
+
 /** Chinese for the details that are ours; those of parsers stay as they are. */
 const DETAILS: [en: RegExp, zh: string][] = [
   [/^may not be given by URL$/, "不得以网址给出"],
@@ -114,6 +120,13 @@ const DETAILS: [en: RegExp, zh: string][] = [
   [/^is not a well-formed form$/, "不是格式正确的表单"],
   [/^is not a number$/, "不是数字"],
   [/^is needed$/, "必须给出"],
+  [/^is needed: no model that you may use does this by default$/, "必须给出：您可用的模型默认都不支持此操作"],
+  [/^'(.+)' does not do this$/, "“$1” 不支持此操作"],
+  [/^must be WIDTHxHEIGHT, or auto$/, "必须为 宽x高 或 auto"],
+  [/^must be an image$/, "必须是图像"],
+  [/^may not be a file$/, "不得是文件"],
+  [/^must be a whole PNG, JPEG or WebP$/, "必须是完整的 PNG、JPEG 或 WebP"],
+  [/^this model gives (.+)$/, "此模型只提供 $1"],
   [/^did not arrive: (\d+) s without a byte$/, "没有到达：$1 秒内没有数据"],
   [/^did not arrive: it took longer than (\d+) s$/, "没有到达：用时超过 $1 秒"],
   [/^it is deeper than (\d+) levels$/, "嵌套超过 $1 层"],
@@ -145,5 +158,6 @@ function inChinese(detail: string): string {
 export function message(refusal: Refusal, language: "en" | "zh"): string {
   const facts: Record<string, string | number> = { ...refusal.facts, param: refusal.param ?? "" };
   if (language === "zh" && typeof facts["detail"] === "string") facts["detail"] = inChinese(facts["detail"]);
-  return MESSAGES[refusal.reason][language].replace(/\{(\w+)\}/g, (_, name: string) => String(facts[name] ?? ""));
+  const words = "model" in refusal.facts ? NO_MODEL : MESSAGES[refusal.reason];
+  return words[language].replace(/\{(\w+)\}/g, (_, name: string) => String(facts[name] ?? ""));
 }

@@ -6,11 +6,13 @@ import { createDocument } from "zod-openapi";
 import { adminPaths } from "./openapi/admin.ts";
 import { jobPaths } from "./openapi/jobs.ts";
 import { nativePaths } from "./openapi/native.ts";
+import { openAiPaths } from "./openapi/openai-dialect.ts";
 import { operatePaths } from "./openapi/operate.ts";
 import { reasonTable } from "./openapi/parts.ts";
 
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
+  { name: "OpenAI dialect", description: "What clients of OpenAI's API call; models are services." },
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
   { name: "Usage", description: "What was asked for, what it took, and what it costs." },
   { name: "Jobs", description: "Work that outlives its caller." },
@@ -66,7 +68,7 @@ export function openApiDocument(): OpenApiDocument {
     info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
     servers: [{ url: "/" }],
     tags: TAGS,
-    paths: { ...nativePaths(), ...jobPaths(), ...adminPaths(), ...operatePaths() },
+    paths: { ...nativePaths(), ...openAiPaths(), ...jobPaths(), ...adminPaths(), ...operatePaths() },
     components: { securitySchemes: SECURITY },
     "x-reasons": reasonTable,
   });

@@ -1,6 +1,7 @@
 /** The finished images and sounds in a complete answer, or what is wrong with it. Pure. */
 import type { Ask } from "./ask.ts";
 import { isJson } from "./fields.ts";
+import { listAt } from "./mapping.ts";
 import { fromBase64, media, mediaTypeOf } from "./media.ts";
 
 /** A complete answer of an origin. */
@@ -22,7 +23,7 @@ export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
   if (whole.status < 200 || whole.status >= 300) return [];
   const type = mediaTypeOf(whole.headers);
   const { kind } = ask.service.config;
-  if (isJson(type)) return jsonPieces(kind, whole.bytes);
+  if (isJson(type)) return jsonPieces(ask.resultsAt ?? (kind === "image" ? "/images" : null), whole.bytes);
   if (kind === "image" && ask.as === "run" && !type?.startsWith("image/"))
     return { problem: "it is neither JSON nor an image" };
   if (type === null || !/^(image|audio)\//.test(type)) return [];
@@ -34,16 +35,15 @@ export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
   return [{ type: found?.type ?? type, bytes: whole.bytes }];
 }
 
-/** A WebUI answers JSON with its images in base64. */
-function jsonPieces(kind: string, bytes: Uint8Array): Piece[] | { problem: string } {
+/** A WebUI answers JSON with its images in base64. `pointer` leads to them; null: nothing in it is one. */
+function jsonPieces(pointer: string | null, bytes: Uint8Array): Piece[] | { problem: string } {
   let answer: unknown;
   try {
     answer = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
   } catch {
     return { problem: "its JSON is damaged" };
   }
-  const images = (answer as { images?: unknown } | null)?.images;
-  if (kind !== "image" || !Array.isArray(images)) return [];
+  const images = pointer === null ? [] : listAt(answer, pointer);
   const found: Piece[] = [];
   for (const image of images) {
     const decoded = typeof image === "string" ? fromBase64(image) : null;

@@ -9,9 +9,9 @@ import type { Charge, Priority, RunState } from "../durable-objects/protocol.ts"
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
-import type { Grant } from "./lease.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
+import type { Grant } from "./lease.ts";
 import { tamed } from "./origin.ts";
 import { provision } from "./provision.ts";
 import { end, record, type Took } from "./record.ts";
@@ -39,6 +39,8 @@ export interface Running {
   replace: boolean;
   /** A key under which the answer is kept where no cache keeps it, so that it can be had again; null: it need not. */
   keepAs: string | null;
+  /** Told each card that begins it. */
+  started: ((grant: Grant) => void) | null;
   /** Hears what became of the run; the last word counts. */
   ended: ((end: RunEnd) => void) | null;
   /** Whose work it is when nobody holds the line for it; null: a caller's, who does. */
@@ -51,8 +53,6 @@ export interface JobRun {
   arrivedAt: number;
   /** Cards that have failed it before. */
   avoid: string[];
-  /** A card runs it. */
-  started(grant: Grant): void;
 }
 
 export interface RunEnd {

@@ -4,6 +4,7 @@
  * in tenant.ts. No I/O.
  */
 import { z } from "zod";
+import { Dialects } from "./mapping.ts";
 import { count, Id, says } from "./schema-parts.ts";
 
 const seconds = (max: number) => z.number().positive().max(max);
@@ -97,6 +98,9 @@ export const Service = z.strictObject({
   abandon: z
     .enum(["finish", "cancel"])
     .meta(says("When the caller hangs up: read on and keep the result, or abort the origin. Default `finish`.")),
+  dialects: Dialects.meta(
+    says("How foreign dialects reach the origin's API, by task. Default: as the kind's usual origin is reached."),
+  ),
 });
 export type Service = z.infer<typeof Service>;
 
@@ -119,6 +123,7 @@ export const ServicePut = z
     forbid: Forbid.optional(),
     results: Service.shape.results.partial().optional(),
     abandon: Service.shape.abandon.optional(),
+    dialects: Service.shape.dialects.optional(),
   })
   .meta({ id: "ServicePut" });
 export type ServicePut = z.infer<typeof ServicePut>;

@@ -11,9 +11,11 @@ const DAY_MS = 86_400_000;
 /** An origin's own error up to this is told again. */
 const ERROR_BYTES_MAX = 64 * 1024;
 
-export function named({ method, path, query, headers, body }: Ask): Named {
+/** By the caller's own path: the same ask by another mouth is another request. */
+export function named(request: Request, { method, path, query, headers, body }: Ask): Named {
   const bytes = body.kind === "bytes" ? body.bytes : body.kind === "none" ? new Uint8Array() : null;
-  return { method, path, query, contentType: headers.get("content-type"), body: bytes };
+  const { pathname } = new URL(request.url);
+  return { method, path: pathname, query: path + query, contentType: headers.get("content-type"), body: bytes };
 }
 
 export const keepMsOf = (ask: Ask): number => ask.service.config.results.keep_days * DAY_MS;

@@ -49,7 +49,7 @@ let lost = 0;
 export function count(
   { env, ctx }: Counting,
   { tenant, service, key }: Omit<UsageOf, "day"> & { tenant: string },
-  outcome: Response | Refusal,
+  outcome: Pick<Response, "headers"> | Refusal,
 ): void {
   const now = Date.now();
   for (const batch of batches) {
@@ -81,7 +81,7 @@ function open(now: number): Batch {
   return batch;
 }
 
-function add(batch: Batch, of: UsageOf & { tenant: string }, outcome: Response | Refusal): void {
+function add(batch: Batch, of: UsageOf & { tenant: string }, outcome: Pick<Response, "headers"> | Refusal): void {
   const name = JSON.stringify(of);
   const row = batch.rows.get(name) ?? {
     ...of,

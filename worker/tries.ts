@@ -56,7 +56,7 @@ export class Tries {
         firstTryAt ??= Date.now();
         tried++;
         this.onCard = true;
-        this.#running.job?.started(lease.grant);
+        this.#running.started?.(lease.grant);
         const outcome = await runOnCard(this.#running, this.#line, lease, offer.others);
         this.onCard = false;
         if (!isFailure(outcome)) return outcome;

@@ -1,5 +1,6 @@
 /** Services: one model behind one public route each. */
 import { z } from "zod";
+import { listed } from "../catalog.ts";
 import { deleteService, putService, setPaused } from "../db/admin-queries.ts";
 import { countServices, listingsOf, pageOfServices } from "../db/list-queries.ts";
 import { SERVICES_MAX, serviceById, type ServiceRow } from "../db/queries.ts";
@@ -141,24 +142,37 @@ function refuseUnfit(service: Service): Service | Refusal {
   if (/\/\.{1,2}\//.test(service.route)) return invalid("route", "may not hold dot segments");
   const own = OWN_PATHS.find((path) => service.route.startsWith(`${path}/`));
   if (own !== undefined) return invalid("route", `lies under '${own}', which is the program's own`);
+  const unlisted = unlistedTask(service);
+  if (unlisted !== null) return unlisted;
   if (JSON.stringify(service).length <= SERVICE_LENGTH_MAX) return service;
   const lengths = Object.entries(service).map(([field, value]) => ({ field, length: JSON.stringify(value).length }));
   const longest = lengths.reduce((a, b) => (b.length > a.length ? b : a));
   return invalid(longest.field, `is too long: a service may have ${SERVICE_LENGTH_MAX} characters of JSON`);
 }
 
+/** A task must reach a path that runs. */
+function unlistedTask(service: Service): Refusal | null {
+  for (const [name, task] of Object.entries(service.dialects)) {
+    if (task === null) continue;
+    const entry = listed({ route: service.route, config: service }, "POST", service.route + task.path);
+    if (isRefusal(entry) || entry.as !== "run")
+      return invalid(`dialects.${name}.path`, "is not listed in 'paths' as a POST that runs");
+  }
+  return null;
+}
+
 async function remove(call: Named): Promise<Changed<Answer>> {
   const { env, trace, params } = call;
   const before = await serviceById(env, params.id);
   if (before === null) return refuse("not_found");
-  const listed = await listingsOf(env, "service", [params.id]);
+  const listings = await listingsOf(env, "service", [params.id]);
   const outcome = await deleteService(env, before, changeOf(call, "service.delete", params.id, before.config, null));
   if (outcome !== "done") return outcome;
   await announce(
     env,
     trace,
     [params.id],
-    listed.map((listing) => listing.cardId),
+    listings.map((listing) => listing.cardId),
   );
   return { status: 204, body: null };
 }

@@ -21,14 +21,15 @@ export function errorObject(refusal: Refusal, trace: Trace) {
 
 /** A refusal as an HTTP answer. With Accept: application/problem+json the members of RFC 9457 stand beside `error`. */
 export function renderRefusal(refusal: Refusal, trace: Trace): Response {
-  const { status, code } = REASONS[refusal.reason];
+  const { status, code, retryable } = REASONS[refusal.reason];
   const error = errorObject(refusal, trace);
   const headers = new Headers(refusal.headers);
   headers.set("content-type", trace.problem ? "application/problem+json" : "application/json");
   headers.set("content-language", trace.language);
   const retryAfter = retryAfterSeconds(refusal, Math.random());
   if (retryAfter !== null) headers.set("retry-after", String(retryAfter));
-  if (refusal.reason === "quota") headers.set("x-should-retry", "false");
+  // Clients repeat these statuses by themselves, whatever stands in the body.
+  if (!retryable && (status === 409 || status === 429 || status >= 500)) headers.set("x-should-retry", "false");
   if (status === 401) headers.set("www-authenticate", 'Bearer realm="portico"');
   trace.fields["reason"] = refusal.reason;
   const problem = trace.problem

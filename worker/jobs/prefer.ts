@@ -3,6 +3,7 @@
  * the route would have if the job is over within N s.
  */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
+import type { Shown } from "../answer.ts";
 import type { Ask } from "../ask.ts";
 import { type Caller, mayUse } from "../auth.ts";
 import { answerKey, lookUp, type Stored } from "../cache.ts";
@@ -63,8 +64,8 @@ export async function followJob(
   print: Fingerprint,
   preference: Preference | null,
   id: string,
-  serveStored: (stored: Stored) => Promise<Response>,
-): Promise<Response | Refusal> {
+  serveStored: (stored: Stored) => Shown,
+): Promise<Shown | Refusal> {
   asking.trace.fields["job"] = id;
   const view = await viewOf(asking.env, caller.tenant, id);
   if (isRefusal(view)) return view;
@@ -73,7 +74,9 @@ export async function followJob(
   if (isRefusal(last)) return last;
   const isOver = last.state.finishedAt !== null && waitS > 0;
   const answer = isOver ? await answerOf(asking, caller, ask, print, last, serveStored) : null;
-  return answer ?? accepted(asking, last);
+  if (answer !== null) return answer;
+  const { status, headers, body } = await accepted(asking, last);
+  return { status, headers, body, results: [] };
 }
 
 async function follow(
@@ -99,8 +102,8 @@ async function answerOf(
   ask: Ask,
   print: Fingerprint,
   { spec, state }: JobView,
-  serveStored: (stored: Stored) => Promise<Response>,
-): Promise<Response | Refusal | null> {
+  serveStored: (stored: Stored) => Shown,
+): Promise<Shown | Refusal | null> {
   const { env, base, ctx, trace } = asking;
   const { startedAt, finishedAt, error, answer } = state;
   if (startedAt !== null && finishedAt !== null)
@@ -109,7 +112,7 @@ async function answerOf(
   if (card !== null) trace.headers.set("x-portico-card", card);
   if (answer !== null && answer.body !== null) {
     const headers = new Headers(answer.contentType === null ? {} : { "content-type": answer.contentType });
-    return new Response(answer.body, { status: answer.status, headers });
+    return { status: answer.status, headers, body: answer.body, results: [] };
   }
   if (error !== null) return refusalOf(error);
   if (state.status !== "succeeded") return null;

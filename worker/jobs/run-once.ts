@@ -120,8 +120,9 @@ async function runningOf(
     clientAddress: spec.clientAddress,
     replace: ask.directives.noCache,
     keepAs: await keptAs(spec.id),
+    started: (grant: Grant) => follow.started(grant),
     ended: (end: RunEnd) => follow.ended(end),
-    job: { arrivedAt: spec.createdAt, avoid: failed, started: (grant: Grant) => follow.started(grant) },
+    job: { arrivedAt: spec.createdAt, avoid: failed },
   };
 }
 

@@ -1,0 +1,252 @@
+/**
+ * From an Ask to its answer, stage by stage: does its name say that it was made already -> have we got it -> may it -> who
+ * runs it, run it, keep it. The core that every mouth calls; a mouth makes the ask and shows the answer.
+ */
+import type { Made } from "../durable-objects/idempotency-protocol.ts";
+import type { Ask } from "./ask.ts";
+import { type Caller, clientAddress } from "./auth.ts";
+import { letGo } from "./body.ts";
+import { lookUp, type Stored } from "./cache.ts";
+import { config, type Env, unsureHost } from "./env.ts";
+import { fingerprint, type Fingerprint } from "./fingerprint.ts";
+import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
+import type { Grant } from "./lease.ts";
+import { admit, admitReplay, guardHit } from "./limits.ts";
+import { isReplay, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
+import { tamed } from "./origin.ts";
+import { provision } from "./provision.ts";
+import { readOrigin } from "./read.ts";
+import { findStored } from "./recall.ts";
+import { type Refusal, isRefusal, refuse } from "./refusal.ts";
+import { type Answer, run } from "./run.ts";
+import { answerAt, keepMsOf, named, settleError, settleRun } from "./settle.ts";
+import { count } from "./tally.ts";
+import { timed, type Trace } from "./trace.ts";
+
+/** What any mouth has in hand: the caller's request, and our public address. */
+export interface Mouth {
+  request: Request;
+  env: Env;
+  ctx: { waitUntil(promise: Promise<unknown>): void };
+  trace: Trace;
+  base: string;
+}
+
+/** An answer as a mouth shows it; the trace's headers tell where it came from. */
+export type Shown = Omit<Answer, "cache">;
+
+/** Who follows a run: it is told each card that begins it, and says when nobody wants it any more. */
+export interface Follower {
+  gone: AbortSignal;
+  started: (grant: Grant) => void;
+}
+
+/** How the caller would have it. */
+export interface Wish {
+  /** As a job. */
+  preference?: Preference | null;
+  follower?: Follower;
+}
+
+/** The answer, or the refusal that stands in its place. The ask's body is let go. */
+export async function answerAsk(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish = {}): Promise<Shown | Refusal> {
+  mouth.trace.fields["service"] = ask.service.id;
+  try {
+    return await answerNamed(mouth, caller, ask, wish);
+  } finally {
+    letGo(ask.body);
+  }
+}
+
+/** What ends before it is admitted is told to no Tenant, only counted. */
+export function counted<T extends Shown | Refusal>(
+  mouth: Mouth,
+  { tenant, key }: Caller,
+  service: string,
+  outcome: T,
+): T {
+  count(mouth, { tenant, service, key }, outcome);
+  return outcome;
+}
+
+async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): Promise<Shown | Refusal> {
+  const isMaking = ask.as === "run" && ask.method === "POST";
+  const once = isMaking ? await onceOf(mouth.env, caller, mouth.request.headers, named(mouth.request, ask)) : null;
+  if (isRefusal(once)) return counted(mouth, caller, ask.service.id, once);
+  if (isReplay(once)) return replay(mouth, caller, ask, once, wish);
+  if (once === null) return answerOnce(mouth, caller, ask, wish, null);
+  try {
+    const answer = await answerOnce(mouth, caller, ask, wish, once);
+    // A run that goes on says itself what becomes of it.
+    if (isRefusal(answer)) await once.drop();
+    return answer;
+  } catch (error) {
+    await once.drop();
+    throw error;
+  }
+}
+
+async function answerOnce(
+  mouth: Mouth,
+  caller: Caller,
+  ask: Ask,
+  { preference = null, follower }: Wish,
+  once: Once | null,
+): Promise<Shown | Refusal> {
+  const { request, env, ctx, trace, base } = mouth;
+  const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
+  if (preference?.waitS === 0) return asJob(mouth, caller, ask, print, preference, once);
+  const found = await haveWeGotIt(mouth, caller, ask, print);
+  if (found !== null && found !== "expired") {
+    if (!isRefusal(found)) await once?.settle(answerAt(caller, print), keepMsOf(ask));
+    return counted(mouth, caller, ask.service.id, found);
+  }
+  if (ask.directives.onlyIfCached) return counted(mouth, caller, ask.service.id, refuse("not_cached"));
+  if (preference !== null) return asJob(mouth, caller, ask, print, preference, once);
+  const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask));
+  if (limited !== null) return counted(mouth, caller, ask.service.id, limited);
+  if (ask.as === "read") return read(mouth, caller, ask);
+  const answer = await run({
+    env,
+    ctx,
+    config: config(env),
+    trace,
+    caller,
+    ask,
+    print,
+    priority: "normal",
+    gone: follower?.gone ?? request.signal,
+    base,
+    clientAddress: clientAddress(request, env),
+    replace: ask.directives.noCache || found === "expired",
+    keepAs: once?.keepAs ?? null,
+    started: follower?.started ?? null,
+    ended: once === null ? null : (end) => ctx.waitUntil(settleRun(once, caller, ask, print, end)),
+    job: null,
+  });
+  if (isRefusal(answer)) return answer;
+  if (once !== null && answer.status >= 400) await settleError(once, answer, keepMsOf(ask));
+  return fromRun(trace, ask, answer);
+}
+
+async function read({ request, env, ctx, trace, base }: Mouth, caller: Caller, ask: Ask): Promise<Shown | Refusal> {
+  const call = { requestId: trace.id, clientAddress: clientAddress(request, env), base };
+  const { access } = config(env);
+  const again = (): Promise<void> => provision(env, ask.service.id);
+  const response = await readOrigin({
+    env,
+    ctx,
+    caller,
+    ask,
+    trace,
+    call,
+    access,
+    gone: request.signal,
+    provision: again,
+  });
+  if (isRefusal(response)) return response;
+  const { status, headers, body } = response;
+  return { status, headers, body, results: [] };
+}
+
+/** The request as a job, which is told to later ones of its name. */
+async function asJob(
+  mouth: Mouth,
+  caller: Caller,
+  ask: Ask,
+  print: Fingerprint,
+  preference: Preference,
+  once: Once | null,
+): Promise<Shown | Refusal> {
+  const id = await submitAsJob(mouth, caller, ask, preference);
+  if (isRefusal(id)) return id;
+  await once?.settle({ kind: "job", id }, keepMsOf(ask));
+  return followJob(mouth, caller, ask, print, preference, id, asRoute(mouth, ask, print));
+}
+
+/** A job's answer is told as what a run of the route would have been. */
+function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
+  return ({ status, headers, body, results }: Stored): Shown =>
+    fromRun(trace, ask, { status, headers, body, results, cache: print.cacheable ? "stored" : "bypass" });
+}
+
+/** What an earlier request of this name came to. It takes a token and no quota. */
+async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, wish: Wish): Promise<Shown | Refusal> {
+  const { env, trace } = mouth;
+  const limited = await timed(trace, "limit", () => admitReplay(env, caller, trace, ask));
+  if (limited !== null) return counted(mouth, caller, ask.service.id, limited);
+  const answer = await replayed(mouth, caller, ask, earlier.replay, wish.preference ?? null);
+  if (answer === null) {
+    await earlier.forget();
+    return answerNamed(mouth, caller, ask, wish);
+  }
+  trace.headers.set(REPLAYED, "true");
+  return answer;
+}
+
+/** Null: it is not to be had any more. */
+async function replayed(
+  mouth: Mouth,
+  caller: Caller,
+  ask: Ask,
+  made: Made,
+  preference: Preference | null,
+): Promise<Shown | Refusal | null> {
+  const { env, base, trace } = mouth;
+  if (made.kind === "job") {
+    const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
+    return followJob(mouth, caller, ask, print, preference, made.id, asRoute(mouth, ask, print));
+  }
+  if (made.kind === "error") {
+    const headers = tamed(new Headers(made.contentType === null ? {} : { "content-type": made.contentType }));
+    return { status: made.status, headers, body: made.body, results: [] };
+  }
+  if (made.kind === "batch") return null;
+  for (const key of made.keys) {
+    const stored = await lookUp(mouth, key, Date.now(), true);
+    if (stored !== null && stored !== "expired") return fromStore(trace, stored);
+  }
+  return null;
+}
+
+/** The hit, or why there is none: null, or an answer that is over its time. */
+async function haveWeGotIt(
+  { env, trace, base, ctx }: Mouth,
+  caller: Caller,
+  ask: Ask,
+  print: Fingerprint,
+): Promise<Shown | Refusal | "expired" | null> {
+  const { noCache } = ask.directives;
+  const stored =
+    print.cacheable && !noCache
+      ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base, ctx }))
+      : null;
+  if (stored === null || stored === "expired") return stored;
+  const flood = await guardHit(env, caller);
+  if (flood !== null) {
+    if (stored.body instanceof ReadableStream) await stored.body.cancel();
+    return flood;
+  }
+  return fromStore(trace, stored);
+}
+
+function fromStore(trace: Trace, stored: Stored): Shown {
+  const now = Date.now();
+  trace.headers.set("cache-status", `portico; hit; ttl=${Math.max(0, Math.floor((stored.expiresAt - now) / 1000))}`);
+  trace.fields["cache"] = "hit";
+  const headers = new Headers(stored.headers);
+  headers.set("age", String(Math.max(0, Math.floor((now - stored.storedAt) / 1000))));
+  headers.set("content-length", String(stored.bytes));
+  return { status: stored.status, headers, body: stored.body, results: stored.results };
+}
+
+function fromRun(trace: Trace, ask: Ask, answer: Answer): Shown {
+  const forward = ask.directives.noCache && answer.cache === "stored" ? "request" : "miss";
+  const suffix = answer.cache === "stored" || answer.cache === "collapsed" ? `; ${answer.cache}` : "";
+  trace.headers.set(
+    "cache-status",
+    answer.cache === "bypass" ? "portico; fwd=bypass" : `portico; fwd=${forward}${suffix}`,
+  );
+  trace.fields["cache"] = answer.cache;
+  return { ...answer, headers: new Headers(answer.headers) };
+}

@@ -1,0 +1,108 @@
+/** What an origin answered, as the OpenAI dialect shows it: its images, or its own refusal. */
+import { readWhole } from "../../bounded.ts";
+import { Room } from "../../buffers.ts";
+import { isJson } from "../../fields.ts";
+import { listAt, nameGiven, type Task } from "../../mapping.ts";
+import { mediaTypeOf } from "../../media.ts";
+import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import type { Shown } from "../../answer.ts";
+import type { Trace } from "../../trace.ts";
+
+/** An answer with images is taken apart in memory; one that is larger is refused. */
+const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
+/** What an origin says of its refusal is told up to so many characters. */
+const MESSAGE_LENGTH_MAX = 1_000;
+
+/** The images of an answer in base64. */
+export async function imagesOf({ body, headers }: Shown, task: Task): Promise<string[] | Refusal> {
+  const room = new Room();
+  try {
+    const bytes = await bytesOf(body, room);
+    if (isRefusal(bytes)) return bytes;
+    if (task.results === null || !isJson(mediaTypeOf(headers))) return [bytes.toBase64()];
+    const images = listAt(JSON.parse(new TextDecoder().decode(bytes)), task.results);
+    return images.filter((each) => typeof each === "string").map((each) => each.replace(/^data:[^,]{0,200},/, ""));
+  } finally {
+    room.free();
+  }
+}
+
+async function bytesOf(body: BodyInit | null, room: Room): Promise<Uint8Array<ArrayBuffer> | Refusal> {
+  try {
+    // Bytes, their text, and the images in it.
+    const bytes = await readWhole(new Response(body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
+    return (
+      bytes ?? refuse("origin_invalid", { started: "yes", facts: { detail: "it is too large to be taken apart" } })
+    );
+  } catch {
+    return refuse("origin_reset", { started: "yes" });
+  }
+}
+
+interface OriginError {
+  message: string;
+  type: string;
+  param: string | null;
+  code: string;
+  reason: null;
+  retryable: boolean;
+  started: string;
+  request_id: string;
+}
+
+/** An origin's own 4xx in the dialect's form: its status, its words, and the field that it names. */
+export async function originError(shown: Shown, task: Task, trace: Trace): Promise<OriginError> {
+  const room = new Room();
+  try {
+    const bytes = await bytesOf(shown.body, room);
+    const text = isRefusal(bytes) ? "" : new TextDecoder().decode(bytes);
+    const { message, field } = complaintOf(text);
+    return {
+      message: (message || `the model's server answered with status ${shown.status}`).slice(0, MESSAGE_LENGTH_MAX),
+      type: "invalid_request_error",
+      param: field === null ? null : nameGiven(task, field),
+      code: "invalid_request",
+      reason: null,
+      retryable: false,
+      started: "unknown",
+      request_id: trace.id,
+    };
+  } finally {
+    room.free();
+  }
+}
+
+/** FastAPI lists faults under `detail`, with the field at the end of `loc`; others say one thing in words. */
+function complaintOf(text: string): { message: string; field: string | null } {
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    return { message: text, field: null };
+  }
+  if (typeof body !== "object" || body === null) return { message: text, field: null };
+  const { detail, error, message } = body as Record<string, unknown>;
+  const first: unknown = Array.isArray(detail) ? detail[0] : null;
+  if (typeof first === "object" && first !== null) {
+    const { loc, msg } = first as { loc?: unknown; msg?: unknown };
+    const field: unknown = Array.isArray(loc) ? loc.at(-1) : null;
+    return { message: typeof msg === "string" ? msg : text, field: typeof field === "string" ? field : null };
+  }
+  const said = [detail, message, error].find((each) => typeof each === "string" && each !== "");
+  return { message: typeof said === "string" ? said : text, field: null };
+}
+
+/** The same as an answer of its own. */
+export async function originAnswer(shown: Shown, task: Task, trace: Trace): Promise<Response> {
+  const error = await originError(shown, task, trace);
+  const retryAfter = shown.headers.get("retry-after");
+  return Response.json(
+    { error },
+    { status: shown.status, headers: retryAfter === null ? {} : { "retry-after": retryAfter } },
+  );
+}
+
+/** As the dialect has its times. */
+export function nowSeconds(): number {
+  return Math.floor(Date.now() / 1000);
+}

@@ -1,0 +1,60 @@
+/** `stream: true` of the image calls: previews as the card paints, then the finished images, as server-sent events. */
+import type { Caller } from "../../auth.ts";
+import { Events, toldIn } from "../../events.ts";
+import { tellPlace } from "../../place.ts";
+import { Preview } from "../../preview.ts";
+import { type Refusal, isRefusal } from "../../refusal.ts";
+import { answerAsk, type Mouth, type Shown } from "../../answer.ts";
+import type { Grant } from "../../lease.ts";
+import { imagesOf, nowSeconds, originAnswer, originError } from "./answer.ts";
+import type { Painting } from "./pictures.ts";
+
+/** Who streams and says nothing of previews wants to see something. */
+const PREVIEWS = 3;
+const KINDS = { generate: "image_generation", edit: "image_edit" } as const;
+/** The dialect counts what its own models use; cards count nothing like it. */
+const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
+
+export async function streamPictures(
+  mouth: Mouth,
+  caller: Caller,
+  painting: Painting,
+  name: keyof typeof KINDS,
+): Promise<Response | Refusal> {
+  const { request, env, trace } = mouth;
+  const { ask, body, task, format } = painting;
+  const events = new Events(request.signal, trace);
+  const common = {
+    created_at: nowSeconds(),
+    size: body.size ?? "auto",
+    quality: "auto",
+    background: "auto",
+    output_format: format,
+  };
+  const show = (b64_json: string, partial_image_index: number): Promise<void> =>
+    events.event({ type: `${KINDS[name]}.partial_image`, b64_json, partial_image_index, ...common });
+  const most = body.partial_images ?? PREVIEWS;
+  const preview =
+    task.progress === undefined || task.progress === null ? null : new Preview(mouth, ask, task.progress, most, show);
+  let over = false;
+  const started = (grant: Grant): void => {
+    over = true;
+    preview?.follow(grant);
+  };
+  const follower = { gone: events.gone, started };
+  const work = answerAsk(mouth, caller, ask, { follower }).finally(() => {
+    over = true;
+    preview?.stop();
+  });
+  const tell = async (shown: Shown): Promise<void | Refusal> => {
+    if (shown.status >= 400) return events.fail(await originError(shown, task, trace));
+    const images = await imagesOf(shown, task);
+    if (isRefusal(images)) return images;
+    for (const b64_json of images)
+      await events.event({ type: `${KINDS[name]}.completed`, b64_json, ...common, usage: NO_USAGE });
+  };
+  const instead = async (shown: Shown): Promise<Response | null> =>
+    shown.status >= 400 ? originAnswer(shown, task, trace) : null;
+  const meanwhile = (): void => void tellPlace(env, ask, trace.id, events, () => over);
+  return toldIn(events, work, { instead, meanwhile, tell });
+}

@@ -1,0 +1,99 @@
+/** `/v1/images/generations`, `/edits` and `/variations`: what is asked of a picture service, and its images as the answer. */
+import type { Ask } from "../../ask.ts";
+import type { Caller } from "../../auth.ts";
+import { BUFFERED_BYTES_MAX } from "../../body.ts";
+import { callerWith } from "../../caller.ts";
+import { config } from "../../env.ts";
+import { checkedBody, checkFields, invalid } from "../../json-body.ts";
+import type { Task } from "../../mapping.ts";
+import { fromBase64, media } from "../../media.ts";
+import { type Refusal, isRefusal } from "../../refusal.ts";
+import { answerAsk, type Mouth, type Shown } from "../../answer.ts";
+import { link } from "../../serve.ts";
+import { signedUrl } from "../../signature.ts";
+import { askFor, chosen } from "../task.ts";
+import { imagesOf, nowSeconds, originAnswer } from "./answer.ts";
+import { pictureForm } from "./picture-form.ts";
+import { streamPictures } from "./picture-events.ts";
+import { EditBody, GenerationBody, givenTo, type PictureBody, VariationBody } from "./words.ts";
+
+const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
+/** Base64 of so much tells what kind of file it is. */
+const KIND_LENGTH = 64;
+
+/** A request for pictures, understood. */
+export interface Painting {
+  task: Task;
+  ask: Ask;
+  body: PictureBody;
+  /** The format that the origin gives. */
+  format: string;
+}
+
+export async function generatePicture(mouth: Mouth): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", mouth);
+  if (isRefusal(caller)) return caller;
+  const checked = await checkedBody(mouth.request, GenerationBody, BODY);
+  return isRefusal(checked) ? checked : paint(mouth, caller, "generate", checked.body);
+}
+
+export async function editPicture(mouth: Mouth): Promise<Response | Refusal> {
+  return fromForm(mouth, EditBody);
+}
+
+export async function varyPicture(mouth: Mouth): Promise<Response | Refusal> {
+  return fromForm(mouth, VariationBody);
+}
+
+async function fromForm(mouth: Mouth, schema: typeof EditBody | typeof VariationBody): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", mouth);
+  if (isRefusal(caller)) return caller;
+  const form = await pictureForm(mouth.request, caller);
+  if (isRefusal(form)) return form;
+  const checked = checkFields(schema, form);
+  return isRefusal(checked) ? checked : paint(mouth, caller, "edit", checked.body);
+}
+
+async function paint(
+  mouth: Mouth,
+  caller: Caller,
+  name: "generate" | "edit",
+  body: PictureBody,
+): Promise<Response | Refusal> {
+  const choice = await chosen(mouth, caller, name, body.model ?? null);
+  if (isRefusal(choice)) return choice;
+  const { task } = choice;
+  const format = body.output_format ?? task.formats[0] ?? "png";
+  if (!task.formats.some((each) => each === format))
+    return invalid("output_format", `this model gives ${task.formats.join(", ")}`);
+  const ask = await askFor(mouth, caller, choice, givenTo(task, body));
+  if (isRefusal(ask)) return ask;
+  const painting = { task, ask, body, format };
+  if (body.stream) return streamPictures(mouth, caller, painting, name);
+  const shown = await answerAsk(mouth, caller, ask);
+  if (isRefusal(shown)) return shown;
+  return shown.status >= 400 ? originAnswer(shown, task, mouth.trace) : answer(mouth, painting, shown);
+}
+
+async function answer(mouth: Mouth, { task, body, format }: Painting, shown: Shown): Promise<Response | Refusal> {
+  const images = await imagesOf(shown, task);
+  if (isRefusal(images)) return images;
+  const { response_format: wanted, size } = body;
+  const data = await Promise.all(
+    images.map(async (image, i) => ({
+      ...(wanted === "b64_json" ? {} : { url: await urlOf(mouth, shown.results[i], image) }),
+      ...(wanted === "url" ? {} : { b64_json: image }),
+    })),
+  );
+  const headers = new Headers();
+  await link(mouth, headers, shown.results);
+  const told = size === undefined || size === null || size === "auto" ? {} : { size };
+  return Response.json({ created: nowSeconds(), data, output_format: format, ...told }, { headers });
+}
+
+/** What was not kept (`no-store`) has no address: then the URL holds the image itself. */
+async function urlOf({ env, base }: Mouth, id: string | undefined, image: string): Promise<string> {
+  if (id !== undefined) return signedUrl(config(env), base, id, Date.now());
+  const start = fromBase64(image.slice(0, KIND_LENGTH));
+  return `data:${(start && media(start)?.type) ?? "application/octet-stream"};base64,${image}`;
+}

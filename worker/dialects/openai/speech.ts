@@ -1,0 +1,135 @@
+/** `/v1/audio/speech`: a text as sound, handed on as the card makes it. */
+import type { Ask } from "../../ask.ts";
+import type { Caller } from "../../auth.ts";
+import { BUFFERED_BYTES_MAX } from "../../body.ts";
+import { callerWith } from "../../caller.ts";
+import { Events, toldIn } from "../../events.ts";
+import { checkedBody, invalid } from "../../json-body.ts";
+import type { Task } from "../../mapping.ts";
+import { mediaTypeOf } from "../../media.ts";
+import { tellPlace } from "../../place.ts";
+import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { answerAsk, type Mouth, type Shown } from "../../answer.ts";
+import { link } from "../../serve.ts";
+import { asPcm, asWav, soundOf } from "../../wav.ts";
+import { askFor, chosen } from "../task.ts";
+import { originAnswer } from "./answer.ts";
+import { givenTo, SpeechBody } from "./words.ts";
+
+const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
+const SAMPLE_RATE_HZ = 24_000;
+const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
+
+/** A sound that is asked for. */
+interface Made {
+  task: Task;
+  format: Format;
+  ask: Ask;
+}
+
+type Format = NonNullable<SpeechBody["response_format"]>;
+
+/** Two formats that differ by a header alone: each is made of the other. */
+const isPlain = (format: Format): format is "wav" | "pcm" => format === "wav" || format === "pcm";
+/** What origins call them. */
+const PLAIN_TYPES = new Set([
+  "audio/pcm",
+  "audio/l16",
+  "audio/wav",
+  "audio/x-wav",
+  "audio/wave",
+  "application/octet-stream",
+]);
+
+export async function speak(mouth: Mouth): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", mouth);
+  if (isRefusal(caller)) return caller;
+  const checked = await checkedBody(mouth.request, SpeechBody, BODY);
+  return isRefusal(checked) ? checked : say(mouth, caller, checked.body);
+}
+
+async function say(mouth: Mouth, caller: Caller, body: SpeechBody): Promise<Response | Refusal> {
+  const choice = await chosen(mouth, caller, "speech", body.model ?? null);
+  if (isRefusal(choice)) return choice;
+  const { task } = choice;
+  const format = body.response_format ?? (task.formats.includes("mp3") ? "mp3" : "wav");
+  const from = formatFrom(task, format);
+  if (from === null) return invalid("response_format", `this model gives ${givenFormats(task).join(", ")}`);
+  const ask = await askFor(mouth, caller, choice, givenTo(task, { ...body, response_format: from }));
+  if (isRefusal(ask)) return ask;
+  const made = { task, format, ask };
+  if (body.stream_format === "sse") return sayInEvents(mouth, caller, made);
+  const shown = await answerAsk(mouth, caller, ask);
+  return isRefusal(shown) ? shown : sound(mouth, made, shown);
+}
+
+async function sayInEvents(mouth: Mouth, caller: Caller, made: Made): Promise<Response | Refusal> {
+  const { request, env, trace } = mouth;
+  const events = new Events(request.signal, trace);
+  let over = false;
+  const started = (): void => void (over = true);
+  const work = answerAsk(mouth, caller, made.ask, { follower: { gone: events.gone, started } })
+    .then((shown) => (isRefusal(shown) ? shown : sound(mouth, made, shown)))
+    .finally(started);
+  const meanwhile = (): void => void tellPlace(env, made.ask, trace.id, events, () => over);
+  return toldIn(events, work, { instead: notOk, meanwhile, tell: (response) => deltas(events, response) });
+}
+
+async function notOk(response: Response): Promise<Response | null> {
+  return response.ok ? null : response;
+}
+
+/** What is asked of the origin for a format; null: it cannot be had. */
+function formatFrom({ formats }: Task, wanted: Format): Format | null {
+  if (!isPlain(wanted)) return formats.includes(wanted) ? wanted : null;
+  // One of the two for both, so that both find the same stored answer.
+  return formats.includes("wav") ? "wav" : formats.includes("pcm") ? "pcm" : null;
+}
+
+function givenFormats({ formats }: Task): string[] {
+  const both = formats.some((format) => format === "wav" || format === "pcm") ? ["wav", "pcm"] : [];
+  return [...new Set([...both, ...formats])];
+}
+
+async function sound(mouth: Mouth, { task, format }: Made, shown: Shown): Promise<Response | Refusal> {
+  if (shown.status >= 400) return originAnswer(shown, task, mouth.trace);
+  const headers = new Headers();
+  await link(mouth, headers, shown.results);
+  const type = mediaTypeOf(shown.headers);
+  const source = new Response(shown.body).body;
+  if (!isPlain(format) || source === null) {
+    headers.set("content-type", type ?? "application/octet-stream");
+    return new Response(source, { headers });
+  }
+  if (type !== null && !PLAIN_TYPES.has(type)) return notThat(source, `it is ${type}`);
+  const found = await soundOf(source as ReadableStream<Uint8Array>).catch(() =>
+    refuse("origin_reset", { started: "yes" }),
+  );
+  if (found === null) return refuse("origin_invalid", { started: "yes", facts: { detail: "its WAV has no samples" } });
+  if (isRefusal(found)) return found;
+  if (found.head.byteLength === 0) return notThat(found.reader, "its sound is empty");
+  if (format === "pcm" && found.wav?.plain === false) return notThat(found.reader, "its WAV is not of 16 bits, mono");
+  headers.set("content-type", `audio/${format}`);
+  return new Response(format === "wav" ? asWav(found, task.sample_rate_hz ?? SAMPLE_RATE_HZ) : asPcm(found), {
+    headers,
+  });
+}
+
+async function notThat(source: { cancel(): Promise<void> }, detail: string): Promise<Refusal> {
+  await source.cancel();
+  return refuse("origin_invalid", { started: "yes", facts: { detail } });
+}
+
+/** The sound in pieces, or what broke it off. */
+async function deltas(events: Events, response: Response): Promise<void | Refusal> {
+  if (!response.ok) return events.fail((await response.json<{ error: object }>()).error);
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+  for (;;) {
+    const read = await reader.read().catch(() => null);
+    if (read === null) return refuse("origin_reset", { started: "yes" });
+    if (read.done) break;
+    if (events.gone.aborted) return reader.cancel();
+    await events.event({ type: "speech.audio.delta", audio: read.value.toBase64() });
+  }
+  await events.event({ type: "speech.audio.done", usage: NO_USAGE });
+}

@@ -1,0 +1,88 @@
+/** The fields of the OpenAI dialect's calls, and those of them that are for the dialect alone. Pure. */
+import { z } from "zod";
+import { charactersOf } from "../../rules.ts";
+import type { Given, Task } from "../../mapping.ts";
+
+const INPUT_CHARACTERS_MAX = 4096;
+
+const text = () => z.string({ error: ({ input }) => (input === undefined ? "is needed" : "must be a text") });
+const model = z.string().max(200).nullish().meta({
+  description: "A service's id. Left out: the oldest service that the key may use and that does this.",
+});
+const count = z.int().min(1).max(1000).nullish();
+const size = z
+  .string()
+  .regex(/^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$/, "must be WIDTHxHEIGHT, or auto")
+  .nullish();
+
+const picture = {
+  model,
+  n: count,
+  size,
+  response_format: z.enum(["url", "b64_json"]).nullish().meta({ description: "Left out: both stand in the answer." }),
+  output_format: z.enum(["png", "jpeg", "webp"]).nullish().meta({ description: "As far as the origin gives it." }),
+  stream: z.boolean().nullish(),
+  partial_images: z.int().min(0).max(3).nullish().meta({ description: "Of a stream. Left out: 3." }),
+};
+
+const OWN = "Other fields go to the origin as they are, under the service's `bounds` and `forbid`.";
+
+export const GenerationBody = z
+  .looseObject({ prompt: text(), ...picture })
+  .meta({ id: "ImageGeneration", description: OWN });
+
+/** What a form's parts become. */
+export const EditBody = z.looseObject({ prompt: text(), ...picture });
+export const VariationBody = z.looseObject(picture);
+export type PictureBody = z.output<typeof VariationBody>;
+
+export const SpeechBody = z
+  .looseObject({
+    input: text()
+      .min(1, "is needed")
+      .refine(
+        (input) => charactersOf(input) <= INPUT_CHARACTERS_MAX,
+        `must have at most ${INPUT_CHARACTERS_MAX} characters`,
+      )
+      .meta({ description: `At most ${INPUT_CHARACTERS_MAX} characters, and as many as the service allows.` }),
+    model,
+    voice: z
+      .union([z.string().max(1000), z.object({ id: z.string().max(1000) }).transform(({ id }) => id)])
+      .nullish()
+      .meta({ description: "The origin's name of a voice, as text or as `{id}`." }),
+    instructions: z.string().nullish(),
+    speed: z.number().min(0.25).max(4).nullish(),
+    response_format: z.enum(["mp3", "opus", "aac", "flac", "wav", "pcm"]).nullish().meta({
+      description:
+        "`wav` and `pcm` always; others as far as the origin gives them. Left out: `mp3` if it does, else `wav`.",
+    }),
+    stream_format: z.enum(["audio", "sse"]).nullish(),
+  })
+  .meta({ id: "Speech", description: OWN });
+export type SpeechBody = z.output<typeof SpeechBody>;
+
+/** They say how to answer, or what no origin here knows: an origin gets them where its task names them. */
+const DIALECT_ALONE = new Set([
+  "model",
+  "response_format",
+  "output_format",
+  "output_compression",
+  "stream",
+  "stream_format",
+  "partial_images",
+  "quality",
+  "style",
+  "background",
+  "moderation",
+  "complexity",
+  "input_fidelity",
+  "user",
+  "safety_identifier",
+  "instructions",
+]);
+
+/** The body without what is for the dialect alone. */
+export function givenTo(task: Task, body: Given): Given {
+  const named = new Set(task.fields.map(({ from }) => from));
+  return Object.fromEntries(Object.entries(body).filter(([name]) => named.has(name) || !DIALECT_ALONE.has(name)));
+}

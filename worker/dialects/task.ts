@@ -1,0 +1,108 @@
+/** What a dialect asks of a service: which service and task it means, and the Ask that its fields become. */
+import { type Ask, parseAsk } from "../ask.ts";
+import { type Caller, mayCall } from "../auth.ts";
+import { catalog, listed } from "../catalog.ts";
+import type { ServiceRow } from "../db/queries.ts";
+import { DIALECTS_BY_KIND } from "../kinds.ts";
+import { type Dialects, type Given, isFile, mapped, nameGiven, type Task, type TaskName } from "../mapping.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { invalid } from "../json-body.ts";
+import type { Mouth } from "../answer.ts";
+
+/** Of a caller's headers, what the stages obey; the origin gets none of them. */
+const OBEYED = ["cache-control", "x-timeout-s", "x-stainless-timeout"];
+
+export interface Chosen {
+  service: ServiceRow;
+  task: Task;
+}
+
+/** How a service does a task; null: it does not, or lists no such path. */
+function taskOf({ route, config }: ServiceRow, name: TaskName): Task | null {
+  // What was put before there were tasks has no such field.
+  const own = (config.dialects as Dialects | undefined)?.[name];
+  if (own !== undefined) return own;
+  const task = DIALECTS_BY_KIND[config.kind][name] ?? null;
+  if (task === null) return null;
+  const entry = listed({ route, config }, "POST", route + task.path);
+  return isRefusal(entry) || entry.as !== "run" ? null : task;
+}
+
+/** The services that a key may use, the oldest first. */
+export async function servicesFor({ env }: Pick<Mouth, "env">, caller: Caller): Promise<ServiceRow[]> {
+  const services = await catalog(env);
+  return services
+    .filter(({ id }) => mayCall(caller, id) === null)
+    .toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
+}
+
+/** The service that is named as the model, or the first that does the task where none is. */
+export async function chosen(
+  mouth: Pick<Mouth, "env">,
+  caller: Caller,
+  name: TaskName,
+  model: string | null,
+): Promise<Chosen | Refusal> {
+  if (model === null) {
+    for (const service of await servicesFor(mouth, caller)) {
+      const task = taskOf(service, name);
+      if (task !== null) return { service, task };
+    }
+    return invalid("model", "is needed: no model that you may use does this by default");
+  }
+  const service = await modelNamed(mouth, caller, model);
+  if (isRefusal(service)) return service;
+  const task = taskOf(service, name);
+  return task === null ? invalid("model", `'${service.id}' does not do this`) : { service, task };
+}
+
+export async function modelNamed(
+  { env }: Pick<Mouth, "env">,
+  caller: Caller,
+  model: string,
+): Promise<ServiceRow | Refusal> {
+  const service = (await catalog(env)).find(({ id }) => id === model);
+  if (service === undefined) return refuse("not_found", { param: "model", facts: { model: model.slice(0, 100) } });
+  return mayCall(caller, service.id) ?? service;
+}
+
+/** The origin's own request, checked as if the caller had sent it; a field at fault is named as the dialect has it. */
+export async function askFor(
+  { request, env, ctx }: Mouth,
+  caller: Caller,
+  { service, task }: Chosen,
+  given: Given,
+): Promise<Ask | Refusal> {
+  const outcome = mapped(task, given);
+  if ("detail" in outcome) return invalid(outcome.param, outcome.detail);
+  const headers = new Headers();
+  for (const name of OBEYED) {
+    const value = request.headers.get(name);
+    if (value !== null) headers.set(name, value);
+  }
+  const json = task.body === "json";
+  if (json) headers.set("content-type", "application/json");
+  const path = service.route + task.path;
+  const native = new Request(new URL(path, request.url), {
+    method: "POST",
+    headers,
+    body: json ? JSON.stringify(outcome.fields) : formOf(outcome.fields),
+    signal: request.signal,
+  });
+  const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  const asked = { tenant: caller.tenant, service, as: "run" as const, path, query: "" };
+  const ask = await parseAsk(native, asked, place, Date.now());
+  if (!isRefusal(ask)) return { ...ask, resultsAt: task.results };
+  return ask.param === null ? ask : { ...ask, param: nameGiven(task, ask.param) };
+}
+
+function formOf(fields: Given): FormData {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    for (const each of Array.isArray(value) ? (value as unknown[]) : [value]) {
+      if (isFile(each)) form.append(name, new File([each.bytes], name, { type: each.type }));
+      else form.append(name, typeof each === "string" ? each : JSON.stringify(each));
+    }
+  }
+  return form;
+}

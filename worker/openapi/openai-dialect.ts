@@ -1,0 +1,116 @@
+/** The OpenAI dialect's calls in the OpenAPI document. */
+import { z } from "zod";
+import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
+import { Model } from "../dialects/openai/models.ts";
+import { EditBody, GenerationBody, SpeechBody, VariationBody } from "../dialects/openai/words.ts";
+import { COMMON_HEADERS, errors, RUN_HEADERS, TENANT_KEY } from "./parts.ts";
+
+const tags = ["OpenAI dialect"];
+
+const Images = z
+  .object({
+    created: z.int().meta({ description: "Seconds of the epoch." }),
+    data: z.array(z.object({ url: z.string().optional(), b64_json: z.string().optional() })),
+    output_format: z.string(),
+    size: z.string().optional(),
+  })
+  .meta({ id: "Images" });
+
+const file = z.string().meta({ format: "binary" });
+const EditForm = EditBody.extend({ image: file, mask: file.optional() }).meta({ id: "ImageEdit" });
+const VariationForm = VariationBody.extend({ image: file }).meta({ id: "ImageVariation" });
+
+const EVENTS =
+  "With `stream`: server-sent events; comments while the request waits, previews as far as the origin gives them, then one completed event for each image. What fails after the first event is told in one, as `error`.";
+
+const ANSWERS = errors(400, 401, 403, 404, 405, 413, 415, 429, 500, 502, 503, 504);
+
+export function openAiPaths(): ZodOpenApiPathsObject {
+  return {
+    "/v1/models": { get: modelsCall() },
+    "/v1/models/{id}": { get: modelCall() },
+    "/v1/images/generations": {
+      post: pictureCall("createImage", "Make pictures", { "application/json": { schema: GenerationBody } }),
+    },
+    "/v1/images/edits": {
+      post: pictureCall("editImage", "Make pictures of a picture", { "multipart/form-data": { schema: EditForm } }),
+    },
+    "/v1/images/variations": {
+      post: pictureCall("varyImage", "Vary a picture", { "multipart/form-data": { schema: VariationForm } }),
+    },
+    "/v1/audio/speech": { post: speechCall() },
+  };
+}
+
+function modelsCall(): ZodOpenApiOperationObject {
+  const schema = z.object({ object: z.literal("list"), data: z.array(Model) });
+  return {
+    operationId: "listModels",
+    tags,
+    summary: "The services that the key may use",
+    security: TENANT_KEY,
+    responses: {
+      200: { description: "The oldest first.", headers: COMMON_HEADERS, content: { "application/json": { schema } } },
+      ...errors(401, 403, 500),
+    },
+  };
+}
+
+function modelCall(): ZodOpenApiOperationObject {
+  return {
+    operationId: "getModel",
+    tags,
+    summary: "One of them",
+    security: TENANT_KEY,
+    requestParams: { path: z.object({ id: z.string() }) },
+    responses: {
+      200: { description: "It.", headers: COMMON_HEADERS, content: { "application/json": { schema: Model } } },
+      ...errors(401, 403, 404, 500),
+    },
+  };
+}
+
+function pictureCall(
+  operationId: string,
+  summary: string,
+  content: Record<string, { schema: z.ZodType }>,
+): ZodOpenApiOperationObject {
+  return {
+    operationId,
+    tags,
+    summary,
+    description: EVENTS,
+    security: TENANT_KEY,
+    requestBody: { required: true, content },
+    responses: {
+      200: {
+        description: "The pictures, or events.",
+        headers: RUN_HEADERS,
+        content: {
+          "application/json": { schema: Images },
+          "text/event-stream": { schema: z.string() },
+        },
+      },
+      ...ANSWERS,
+    },
+  };
+}
+
+function speechCall(): ZodOpenApiOperationObject {
+  return {
+    operationId: "createSpeech",
+    tags,
+    summary: "Speak a text",
+    description: "The sound as the card makes it; with `stream_format: sse` in events, in base64.",
+    security: TENANT_KEY,
+    requestBody: { required: true, content: { "application/json": { schema: SpeechBody } } },
+    responses: {
+      200: {
+        description: "The sound, or events.",
+        headers: RUN_HEADERS,
+        content: { "audio/*": { schema: z.string() }, "text/event-stream": { schema: z.string() } },
+      },
+      ...ANSWERS,
+    },
+  };
+}
