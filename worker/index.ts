@@ -9,6 +9,7 @@ import { explainFingerprint } from "./explain.ts";
 import { door } from "./door.ts";
 import { type Asking, cancelJob, createJob, getJob, listJobs } from "./jobs/api.ts";
 import { jobEvents } from "./jobs/events.ts";
+import { getDelivery, getSecret, listDeliveries, replayDelivery, rotateSecret } from "./jobs/webhooks-api.ts";
 import { operateApp } from "./operate/index.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
 import { getRequest } from "./requests.ts";
@@ -18,10 +19,12 @@ import type { App } from "./trace.ts";
 
 export { Backlog } from "../durable-objects/backlog.ts";
 export { Card } from "../durable-objects/card.ts";
+export { Courier } from "../durable-objects/courier.ts";
 export { Job } from "../durable-objects/job.ts";
 export { Pool } from "../durable-objects/pool.ts";
 export { Tenant } from "../durable-objects/tenant.ts";
 export { RunJob } from "./jobs/run-job.ts";
+export { Sender } from "./jobs/sender.ts";
 
 const app = new Hono<App>();
 
@@ -47,6 +50,17 @@ app.post("/v1/jobs/:id/cancel", (c) => reply(c, cancelJob(jobAskingOf(c), c.req.
 app.all("/v1/jobs/:id/cancel", (c) => only(c, "POST"));
 app.get("/v1/jobs/:id/events", (c) => reply(c, jobEvents(jobAskingOf(c), c.req.param("id"))));
 app.all("/v1/jobs/:id/events", (c) => only(c, "GET, HEAD"));
+
+app.get("/v1/webhooks/secret", (c) => reply(c, getSecret(jobAskingOf(c))));
+app.all("/v1/webhooks/secret", (c) => only(c, "GET, HEAD"));
+app.post("/v1/webhooks/secret/rotate", (c) => reply(c, rotateSecret(jobAskingOf(c))));
+app.all("/v1/webhooks/secret/rotate", (c) => only(c, "POST"));
+app.get("/v1/webhooks/deliveries", (c) => reply(c, listDeliveries(jobAskingOf(c))));
+app.all("/v1/webhooks/deliveries", (c) => only(c, "GET, HEAD"));
+app.get("/v1/webhooks/deliveries/:id", (c) => reply(c, getDelivery(jobAskingOf(c), c.req.param("id"))));
+app.all("/v1/webhooks/deliveries/:id", (c) => only(c, "GET, HEAD"));
+app.post("/v1/webhooks/deliveries/:id/replay", (c) => reply(c, replayDelivery(jobAskingOf(c), c.req.param("id"))));
+app.all("/v1/webhooks/deliveries/:id/replay", (c) => only(c, "POST"));
 
 /** Everything else is a service's route, or nothing. */
 app.all("*", async (c) => {

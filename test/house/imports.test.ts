@@ -42,7 +42,9 @@ test("of the objects the Worker imports the protocol alone, but for the classes 
   const wrong = worker
     .filter((path) => path !== "worker/index.ts" && path !== "worker/env.ts")
     .flatMap((path) =>
-      imports(path).filter(({ to }) => to.startsWith("durable-objects/") && !/\/(job-)?protocol\.ts$/.test(to)),
+      imports(path).filter(
+        ({ to }) => to.startsWith("durable-objects/") && !/\/(job-|courier-)?protocol\.ts$/.test(to),
+      ),
     );
   expect(wrong).toEqual([]);
 });

@@ -13,7 +13,7 @@ import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { type Answer, run, type RunEnd, type Running } from "../run.ts";
 import { Spooled } from "../spool.ts";
 import { type Result, resultsOf } from "../store.ts";
-import type { Trace } from "../trace.ts";
+import { quietTrace } from "../trace.ts";
 import { answered } from "../until.ts";
 import { callerOf } from "./caller-of.ts";
 import { Follow } from "./follow.ts";
@@ -108,7 +108,7 @@ async function runningOf(
     env,
     ctx,
     config: config(env),
-    trace: traceOf(spec),
+    trace: quietTrace(spec.id, Date.now()),
     caller,
     ask: { ...named(ask, spec.id), directives: { ...ask.directives, noStore: false } },
     print,
@@ -172,19 +172,6 @@ async function inputOf(env: Env, { id, input }: JobSpec): Promise<Uint8Array<Arr
   const object = await env.RESULTS.get(input.key);
   if (object === null) throw new Error(`the input of ${id} is lost`);
   return new Uint8Array(await object.arrayBuffer());
-}
-
-function traceOf(spec: JobSpec): Trace {
-  return {
-    id: spec.id,
-    clientId: null,
-    language: "en",
-    problem: false,
-    startedAt: Date.now(),
-    stages: {},
-    fields: {},
-    headers: new Headers(),
-  };
 }
 
 function lateStart({ createdAt }: JobSpec): Refusal {
