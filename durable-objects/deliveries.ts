@@ -139,10 +139,18 @@ export class Deliveries {
 }
 
 function deliveryOf(row: Row): Delivery {
-  const { place, id, event, tenant, kind, type, at, url, dialect, state } = row;
+  const { place, id, event, tenant, kind, subject, type, at, url, dialect, state } = row;
   return {
-    ...{ place, id, event, tenant, type, at, url, dialect, state },
-    subject: { kind, id: row.subject },
+    place,
+    id,
+    event,
+    tenant,
+    subject: { kind, id: subject },
+    type,
+    at,
+    url,
+    dialect,
+    state,
     tries: JSON.parse(row.tries) as DeliveryTry[],
     createdAt: row.created_at,
     nextAt: row.next_at,

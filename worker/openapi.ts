@@ -7,10 +7,12 @@ import { adminPaths } from "./openapi/admin.ts";
 import { nativePaths } from "./openapi/native.ts";
 import { operatePaths } from "./openapi/operate.ts";
 import { reasonTable } from "./openapi/parts.ts";
+import { webhookCalls, webhookPaths } from "./openapi/webhooks.ts";
 
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
+  { name: "Webhooks", description: "Told when a job has ended; deliveries, and the secret that signs them." },
   { name: "Services", description: "One model behind one public route each." },
   { name: "Cards", description: "One GPU each; listed in one or more services." },
   { name: "Tenants", description: "Who pays, and how much they may ask for." },
@@ -50,7 +52,8 @@ export function openApiDocument(): OpenApiDocument {
     info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
     servers: [{ url: "/" }],
     tags: TAGS,
-    paths: { ...nativePaths(), ...adminPaths(), ...operatePaths() },
+    paths: { ...nativePaths(), ...webhookPaths(), ...adminPaths(), ...operatePaths() },
+    webhooks: webhookCalls(),
     components: { securitySchemes: SECURITY },
     "x-reasons": reasonTable,
   });
