@@ -144,6 +144,8 @@ export class Courier extends DurableObject implements CourierRights {
     this.#deliveries.update({ ...delivery, tries, ...verdict, endedAt: verdict.nextAt === null ? now : null });
     if (verdict.state === "disabled") this.#deliveries.disable(delivery.url, now);
     if (verdict.state === "delivered") this.#deliveries.enable(delivery.url);
+    else if (verdict.state !== "pending")
+      console.warn(JSON.stringify({ event: "webhook_given_up", delivery: id, state: verdict.state, tries: number }));
   }
 
   /** An alarm when something is to be done next, within `ms` at the latest. */

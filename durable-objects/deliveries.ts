@@ -10,7 +10,7 @@ import type {
 } from "./courier-protocol.ts";
 
 /** How long a delivery is kept, and how long an address stays disabled after its last 410, ms. */
-export const KEPT_MS = 30 * 86_400_000;
+const KEPT_MS = 30 * 86_400_000;
 /** Deliveries kept of a tenant: beyond that the oldest go before their time. */
 const KEPT_MAX = 100_000;
 /** Rows removed in one sweep, of each kind. */
