@@ -2,6 +2,7 @@
  * The words that the Worker exchanges with the objects of jobs: Job (one per job: its truth) and Backlog (one per tenant:
  * which jobs there are, and whose turn it is). As in protocol.ts: every method can be called twice and means it once.
  */
+import type { Dialect } from "./courier-protocol.ts";
 import type { Priority, WaitingOn } from "./protocol.ts";
 
 export const JOB_STATUSES = ["queued", "running", "succeeded", "failed", "canceled"] as const;
@@ -21,6 +22,7 @@ export interface JobWebhook {
   url: string;
   /** `whsec_...`; null: the tenant's. */
   secret: string | null;
+  dialect: Dialect;
 }
 
 /** What is to be done, as it was handed in. Never changes. */

@@ -1,11 +1,12 @@
 /**
  * The Job: one job's truth. What it is (its spec), what became of it (job-state.ts), its events, and those who follow
- * it. It is told what happens by the Workflow that runs it and by its tenant, and tells its Backlog of every new state;
- * what it could not tell it tells later, by its alarm. After its time it forgets itself.
+ * it. It is told what happens by the Workflow that runs it and by its tenant, and tells its Backlog of every new state and
+ * the Courier of its end; what it could not tell it tells later, by its alarm. After its time it forgets itself.
  *
  * Kept here: invariant 8 of DESIGN.md, and that a job ends exactly once.
  */
 import { DurableObject } from "cloudflare:workers";
+import type { CourierRights } from "./courier-protocol.ts";
 import type { BacklogRights, Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
@@ -22,6 +23,7 @@ const TELL_AGAIN_MS = 5_000;
 
 interface JobEnv {
   BACKLOG: { getByName(name: string): BacklogRights };
+  COURIER: { getByName(name: string): CourierRights };
   POOL: { getByName(name: string): { outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> } };
 }
 
@@ -194,7 +196,7 @@ export class Job extends DurableObject<JobEnv> {
     if (this.#told !== this.#state.status) this.ctx.waitUntil(this.#tell());
   }
 
-  /** Tells the Backlog what became of the job; the alarm sees to it that it hears it in the end. */
+  /** Tells Backlog and Courier what became of the job; the alarm sees to it that they hear it in the end. */
   async #tell(): Promise<void> {
     const spec = this.#spec;
     if (spec === null) return;
@@ -202,9 +204,9 @@ export class Job extends DurableObject<JobEnv> {
     if (this.#told !== status) {
       await this.ctx.storage.setAlarm(Date.now() + TELL_AGAIN_MS);
       try {
-        await this.env.BACKLOG.getByName(spec.tenant).changed(spec.id, status);
+        await Promise.all([this.env.BACKLOG.getByName(spec.tenant).changed(spec.id, status), this.#notify(spec)]);
       } catch (error) {
-        console.warn(JSON.stringify({ event: "backlog_silent", job: spec.id, error: String(error) }));
+        console.warn(JSON.stringify({ event: "job_untold", job: spec.id, error: String(error) }));
         return;
       }
       // It may have gone on while it was told.
@@ -214,6 +216,15 @@ export class Job extends DurableObject<JobEnv> {
     }
     if (finishedAt === null) await this.ctx.storage.deleteAlarm();
     else await this.ctx.storage.setAlarm(finishedAt + spec.keepMs);
+  }
+
+  /** Its end, for the Courier to bring to whoever handed it in. */
+  async #notify({ id, tenant, webhook }: JobSpec): Promise<void> {
+    const { status, finishedAt: at } = this.#state;
+    if (webhook === null || at === null) return;
+    const { url, dialect } = webhook;
+    const subject = { kind: "job" as const, id };
+    await this.env.COURIER.getByName(tenant).enqueue({ tenant, subject, type: `job.${status}`, at, url, dialect });
   }
 
   /** Resolves when the condition holds, or at the limit. */

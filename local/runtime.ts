@@ -78,6 +78,8 @@ function miniflareOptions(options: RuntimeOptions, tether: Tether | null, log: L
   const converted = convertV4MiniflareOptions({
     ...worker,
     bindings: Object.assign({}, bindings, variables),
+    // What callers name is looked up and dialled here: whatever a name resolves to, private addresses are refused.
+    serviceBindings: { OUTSIDE: { network: { allow: ["public"], tlsOptions: { trustBrowserCas: true } } } },
     modules: [{ type: "ESModule", path: options.bundle.path, contents: options.bundle.text }],
     modulesRoot: dirname(options.bundle.path),
     // Straight to the Worker: the entry in front of it would rewrite paths before the Worker could refuse them.

@@ -5,6 +5,7 @@ import { z } from "zod";
 import type { Backlog } from "../durable-objects/backlog.ts";
 import type { Card } from "../durable-objects/card.ts";
 import type { Idempotency } from "../durable-objects/idempotency.ts";
+import type { Courier } from "../durable-objects/courier.ts";
 import type { Job } from "../durable-objects/job.ts";
 import type { Pool } from "../durable-objects/pool.ts";
 import type { Tenant } from "../durable-objects/tenant.ts";
@@ -19,12 +20,15 @@ export interface Env {
   JOB: DurableObjectNamespace<Job>;
   BACKLOG: DurableObjectNamespace<Backlog>;
   IDEMPOTENCY: DurableObjectNamespace<Idempotency>;
+  COURIER: DurableObjectNamespace<Courier>;
   /** One instance a try of a job. */
   RUN_JOB: Workflow<RunParams>;
   /** Wrong checksums per client address. */
   GUESSES: RateLimit;
   /** Flood guard before the result cache, per key. */
   FLOOD: RateLimit;
+  /** Reaches public addresses alone; local mode's. In production nothing else can be reached. */
+  OUTSIDE?: Fetcher;
   LOCAL_MODE?: string;
   PUBLIC_URL?: string;
   KEY_SECRET?: string;

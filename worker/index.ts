@@ -12,6 +12,7 @@ import { cancelJob, createJob, getJob, listJobs } from "./jobs/api.ts";
 import type { Asking } from "./jobs/asking.ts";
 import { createBatch, getBatch } from "./jobs/batches.ts";
 import { jobEvents } from "./jobs/events.ts";
+import { getDelivery, getSecret, listDeliveries, replayDelivery, rotateSecret } from "./jobs/webhooks-api.ts";
 import { operateApp } from "./operate/index.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
 import { getRequest } from "./requests.ts";
@@ -24,10 +25,12 @@ import { getUsage } from "./usage.ts";
 export { Backlog } from "../durable-objects/backlog.ts";
 export { Card } from "../durable-objects/card.ts";
 export { Idempotency } from "../durable-objects/idempotency.ts";
+export { Courier } from "../durable-objects/courier.ts";
 export { Job } from "../durable-objects/job.ts";
 export { Pool } from "../durable-objects/pool.ts";
 export { Tenant } from "../durable-objects/tenant.ts";
 export { RunJob } from "./jobs/run-job.ts";
+export { Sender } from "./jobs/sender.ts";
 
 const app = new Hono<App>();
 
@@ -68,6 +71,16 @@ for (const [path, call] of Object.entries(OPENAI_CALLS)) {
   app.post(path, (c) => reply(c, call(mouthOf(c))));
   app.all(path, (c) => only(c, "POST"));
 }
+app.get("/v1/webhooks/secret", (c) => reply(c, getSecret(mouthOf(c))));
+app.all("/v1/webhooks/secret", (c) => only(c, "GET, HEAD"));
+app.post("/v1/webhooks/secret/rotate", (c) => reply(c, rotateSecret(mouthOf(c))));
+app.all("/v1/webhooks/secret/rotate", (c) => only(c, "POST"));
+app.get("/v1/webhooks/deliveries", (c) => reply(c, listDeliveries(mouthOf(c))));
+app.all("/v1/webhooks/deliveries", (c) => only(c, "GET, HEAD"));
+app.get("/v1/webhooks/deliveries/:id", (c) => reply(c, getDelivery(mouthOf(c), c.req.param("id"))));
+app.all("/v1/webhooks/deliveries/:id", (c) => only(c, "GET, HEAD"));
+app.post("/v1/webhooks/deliveries/:id/replay", (c) => reply(c, replayDelivery(mouthOf(c), c.req.param("id"))));
+app.all("/v1/webhooks/deliveries/:id/replay", (c) => only(c, "POST"));
 
 /** Everything else is a service's route, or nothing. */
 app.all("*", async (c) => {

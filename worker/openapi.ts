@@ -9,6 +9,7 @@ import { nativePaths } from "./openapi/native.ts";
 import { openAiPaths } from "./openapi/openai-dialect.ts";
 import { operatePaths } from "./openapi/operate.ts";
 import { reasonTable } from "./openapi/parts.ts";
+import { webhookCalls, webhookPaths } from "./openapi/webhooks.ts";
 
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
@@ -16,6 +17,7 @@ const TAGS = [
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
   { name: "Usage", description: "What was asked for, what it took, and what it costs." },
   { name: "Jobs", description: "Work that outlives its caller." },
+  { name: "Webhooks", description: "Told when a job has ended; deliveries, and the secret that signs them." },
   { name: "Services", description: "One model behind one public route each." },
   { name: "Cards", description: "One GPU each; listed in one or more services." },
   { name: "Tenants", description: "Who pays, and how much they may ask for." },
@@ -68,7 +70,8 @@ export function openApiDocument(): OpenApiDocument {
     info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
     servers: [{ url: "/" }],
     tags: TAGS,
-    paths: { ...nativePaths(), ...openAiPaths(), ...jobPaths(), ...adminPaths(), ...operatePaths() },
+    paths: { ...nativePaths(), ...openAiPaths(), ...jobPaths(), ...webhookPaths(), ...adminPaths(), ...operatePaths() },
+    webhooks: webhookCalls(),
     components: { securitySchemes: SECURITY },
     "x-reasons": reasonTable,
   });

@@ -58,6 +58,23 @@ export function openTrace(request: Request, now: number): Trace {
   };
 }
 
+/** Of what no caller waits for: a job's run, a webhook. What it tells is told under the id of its own. */
+export function quietTrace(id: string, now: number): Trace {
+  return {
+    id,
+    clientId: null,
+    language: "en",
+    problem: false,
+    csv: false,
+    startedAt: now,
+    stages: {},
+    credential: null,
+    gpuMs: 0,
+    fields: {},
+    headers: new Headers(),
+  };
+}
+
 /** What the caller takes, lower case, the dearest first (RFC 9110 12.4.2): what weighs nothing is refused by it. */
 function wanted(header: string | null): string[] {
   const preferences = parseAccept((header ?? "").slice(0, PREFERENCES_LENGTH_MAX));

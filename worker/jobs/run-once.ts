@@ -14,7 +14,7 @@ import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { type Answer, run as runAsk, type RunEnd, type Running } from "../run.ts";
 import { Spooled } from "../spool.ts";
 import { type Result, resultsOf } from "../store.ts";
-import type { Trace } from "../trace.ts";
+import { quietTrace } from "../trace.ts";
 import { answered } from "../until.ts";
 import { callerOf } from "./caller-of.ts";
 import { Follow } from "./follow.ts";
@@ -38,7 +38,7 @@ export async function runOnce(env: Env, ctx: Context, job: string, number: numbe
   const stub = env.JOB.getByName(job);
   const begun = await answered(stub.begin(number));
   if (begun.over) return;
-  const trace = traceOf(begun.spec);
+  const trace = quietTrace(begun.spec.id, Date.now());
   const follow = new Follow(env, begun.spec, number, trace);
   try {
     const from = Date.now();
@@ -171,22 +171,6 @@ async function inputOf(env: Env, { id, input }: JobSpec): Promise<Uint8Array<Arr
   const object = await env.RESULTS.get(input.key);
   if (object === null) throw new Error(`the input of ${id} is lost`);
   return new Uint8Array(await object.arrayBuffer());
-}
-
-function traceOf(spec: JobSpec): Trace {
-  return {
-    id: spec.id,
-    clientId: null,
-    language: "en",
-    problem: false,
-    csv: false,
-    startedAt: Date.now(),
-    credential: null,
-    gpuMs: 0,
-    stages: {},
-    fields: {},
-    headers: new Headers(),
-  };
 }
 
 function lateStart({ createdAt }: JobSpec): Refusal {

@@ -1,8 +1,9 @@
-/** Where a job's end is told: what callers may name. */
+/** Where a job's end is told, and what the telling is signed with: what callers may name, and what a tenant has. */
 import { z } from "zod";
 import type { JobWebhook } from "../../durable-objects/job-protocol.ts";
 import { config, type Env } from "../env.ts";
 import { invalid } from "../json-body.ts";
+import { hmac } from "../keys.ts";
 import { originProblem } from "../origins.ts";
 import type { Refusal } from "../refusal.ts";
 
@@ -22,12 +23,22 @@ export const Webhook = z
 
 /** Checked when it is named, and again whenever something is sent there. */
 export function webhookOf(env: Env, { url, secret }: z.output<typeof Webhook>): JobWebhook | Refusal {
-  const problem = targetProblem(env, url);
-  return problem === null ? { url, secret: secret ?? null } : invalid("webhook.url", problem);
+  const problem = targetProblem(url, config(env).local);
+  return problem === null ? { url, secret: secret ?? null, dialect: "native" } : invalid("webhook.url", problem);
 }
 
-/** Why nothing can be sent there, or null. Unlike an origin it may have a query. */
-export function targetProblem(env: Env, url: string): string | null {
-  const [plain = ""] = url.split(/[?#]/, 1);
-  return originProblem(plain, config(env).local);
+/** Why nothing can be sent there, or null. Unlike an origin it may have a query, and any path. */
+export function targetProblem(text: string, local: boolean): string | null {
+  if (!URL.canParse(text)) return "is not a URL";
+  const url = new URL(text);
+  if (url.username !== "" || url.password !== "") return "may not carry credentials";
+  // What is allowed by its address is allowed in plain spelling alone.
+  if (url.hostname === "127.0.0.1" && !/^http:\/\/127\.0\.0\.1(?![^:/?#])/.test(text)) return "must be a public host";
+  return originProblem(`${url.protocol}//${url.host}`, local);
+}
+
+/** Of the tenant; derived, so that none is stored. `whsec_` and 32 bytes in plain base64, as every verifier reads it. */
+export async function tenantSecret(env: Env, tenant: string, generation: number): Promise<string> {
+  const bytes = await hmac(config(env).keySecret, "webhook-secret", `${tenant}\n${generation}`);
+  return `whsec_${bytes.toBase64()}`;
 }

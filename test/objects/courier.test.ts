@@ -1,0 +1,244 @@
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { afterEach, expect, test, vi } from "vitest";
+import type { Delivery, Notice } from "../../durable-objects/courier-protocol.ts";
+import type { JobSpec } from "../../durable-objects/job-protocol.ts";
+import { eventually, fresh, passTime } from "./objects.ts";
+
+const DAY_MS = 86_400_000;
+const URL_THERE = "https://example.com/hook";
+
+afterEach(() => void vi.restoreAllMocks());
+
+interface Sending {
+  url: string;
+  id: string | null;
+  body: unknown;
+}
+
+/** The receivers of the world; `answers` is asked at each sending. */
+function receivers(answers: (url: string) => Response | Promise<Response>): Sending[] {
+  const sendings: Sending[] = [];
+  vi.spyOn(globalThis, "fetch").mockImplementation((input, init) => {
+    const [url, body] = [input as string, JSON.parse(init?.body as string) as unknown];
+    sendings.push({ url, id: new Headers(init?.headers).get("webhook-id"), body });
+    return Promise.resolve(answers(url));
+  });
+  return sendings;
+}
+
+const ok = (): Response => new Response(null, { status: 200 });
+
+/** A job of this tenant that has ended; its id. */
+async function ended(tenant: string): Promise<string> {
+  const id = fresh("job_x").replaceAll("-", "");
+  const spec: JobSpec = {
+    id,
+    tenant,
+    key: "key",
+    service: "s",
+    priority: "normal",
+    method: "POST",
+    path: "/s/run",
+    query: "",
+    headers: {},
+    input: { kind: "none" },
+    createdAt: Date.now(),
+    startDeadlineAt: null,
+    batch: null,
+    webhook: null,
+    base: "https://gpu.example.com",
+    clientAddress: null,
+    keepMs: DAY_MS,
+  };
+  const job = env.JOB.getByName(id);
+  await job.create(spec);
+  await job.cancel(tenant);
+  return id;
+}
+
+async function someCourier() {
+  const tenant = fresh("tenant");
+  const id = await ended(tenant);
+  const notice: Notice = {
+    tenant,
+    subject: { kind: "job", id },
+    type: "job.canceled",
+    at: Date.now(),
+    url: URL_THERE,
+    dialect: "native",
+  };
+  return { stub: env.COURIER.getByName(tenant), tenant, notice };
+}
+
+type Stub = Awaited<ReturnType<typeof someCourier>>["stub"];
+
+const all = (stub: Stub): Promise<Delivery[]> => stub.list({ state: null, before: null, limit: 100 });
+
+async function expectStates(stub: Stub, ...states: Delivery["state"][]): Promise<void> {
+  await eventually(async () => expect((await all(stub)).map(({ state }) => state)).toEqual(states));
+}
+
+test("Every method of an object can be called twice: an event that is told many times is one delivery", async () => {
+  const sendings = receivers(ok);
+  const { stub, notice } = await someCourier();
+  await Promise.all(Array.from({ length: 20 }, () => stub.enqueue(notice)));
+  await expectStates(stub, "delivered");
+  await stub.enqueue(notice);
+  await expectStates(stub, "delivered");
+  expect(sendings).toHaveLength(1);
+  expect(sendings[0]?.id).toBe(`evt_${notice.subject.id}_canceled`);
+});
+
+test("the address is checked again at each sending: a private one is never asked", async () => {
+  const sendings = receivers(ok);
+  const { stub, notice } = await someCourier();
+  for (const [i, url] of ["https://10.0.0.1/", "https://[::ffff:7f00:1]/", "http://localhost/"].entries())
+    await stub.enqueue({ ...notice, url, type: `job.test${i}` });
+  await eventually(async () => {
+    for (const { tries } of await all(stub)) expect(tries).toMatchObject([{ status: null }]);
+  });
+  expect((await all(stub)).map(({ tries }) => tries[0]?.error)).toEqual([
+    "the address must be https:",
+    "the address must be a public host",
+    "the address must be a public host",
+  ]);
+  expect(sendings).toEqual([]);
+});
+
+test("what is due later is sent by the alarm, also after a restart", async () => {
+  let status = 500;
+  const sendings = receivers(() => new Response(null, { status }));
+  const { stub, notice } = await someCourier();
+  passTime(0);
+  await stub.enqueue(notice);
+  await eventually(async () => expect((await all(stub))[0]?.tries).toHaveLength(1));
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(sendings).toHaveLength(1);
+  await evictDurableObject(stub);
+  passTime(6_000);
+  status = 200;
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  await expectStates(stub, "delivered");
+  const ids = sendings.map((sending) => sending.id);
+  expect(ids).toEqual([ids[0], ids[0]]);
+});
+
+test("a sending that a crash cuts off is made again, and does not count", async () => {
+  const never = new Promise<Response>(() => undefined);
+  const sendings = receivers(() => (sendings.length === 1 ? never : ok()));
+  const { stub, notice } = await someCourier();
+  await stub.enqueue(notice);
+  await eventually(async () => expect(sendings).toHaveLength(1));
+  await expect(runInDurableObject(stub, (_, state) => state.abort("crash"))).rejects.toThrow("crash");
+  const again = env.COURIER.getByName(notice.tenant);
+  expect(await runDurableObjectAlarm(again)).toBe(true);
+  await expectStates(again, "delivered");
+  expect((await all(again))[0]?.tries).toMatchObject([{ number: 1, status: 200 }]);
+});
+
+test("at most eight are sent at the same time, and all of them in the end", async () => {
+  let [open, most] = [0, 0];
+  const sendings = receivers(async () => {
+    most = Math.max(most, ++open);
+    await scheduler.wait(20);
+    open--;
+    return ok();
+  });
+  const { stub, notice } = await someCourier();
+  await Promise.all(Array.from({ length: 40 }, (_, i) => stub.enqueue({ ...notice, type: `job.test${i}` })));
+  await eventually(async () => {
+    expect((await stub.list({ state: "delivered", before: null, limit: 100 })).length).toBe(40);
+  });
+  expect(most).toBe(8);
+  expect(sendings).toHaveLength(40);
+});
+
+test("410 ends what else is to go to that address, and nothing to another", async () => {
+  let status = 500;
+  receivers((url) => new Response(null, { status: url === URL_THERE ? status : 500 }));
+  const { stub, notice } = await someCourier();
+  passTime(0);
+  await stub.enqueue({ ...notice, type: "job.first" });
+  await stub.enqueue({ ...notice, type: "job.elsewhere", url: "https://example.com/other" });
+  await eventually(async () => {
+    for (const { tries } of await all(stub)) expect(tries).toHaveLength(1);
+  });
+  status = 410;
+  await stub.enqueue({ ...notice, type: "job.second" });
+  await expectStates(stub, "disabled", "pending", "disabled");
+});
+
+test("a job that is not kept any more is given up at once", async () => {
+  const sendings = receivers(ok);
+  const { stub, notice } = await someCourier();
+  await stub.enqueue({ ...notice, subject: { kind: "job", id: "job_gone" } });
+  await expectStates(stub, "failed");
+  expect(sendings).toEqual([]);
+});
+
+test("another tenant's job is not told, whoever asks", async () => {
+  const sendings = receivers(ok);
+  const { stub, notice } = await someCourier();
+  await stub.enqueue({ ...notice, subject: { kind: "job", id: await ended(fresh("tenant")) } });
+  await expectStates(stub, "failed");
+  expect(sendings).toEqual([]);
+});
+
+test("a batch is told by its counts", async () => {
+  const sendings = receivers(ok);
+  const { stub, tenant, notice } = await someCourier();
+  const [batch, job] = [fresh("bat"), fresh("job")];
+  const created = { createdAt: Date.now(), startDeadlineAt: null, keepMs: DAY_MS };
+  const backlog = env.BACKLOG.getByName(tenant);
+  await backlog.reserve([{ id: job, service: "s", priority: "normal", ...created }], batch, {
+    waiting: 10,
+    concurrent: { s: 0 },
+  });
+  await backlog.stand([job]);
+  await backlog.changed(job, "failed");
+  await stub.enqueue({ ...notice, subject: { kind: "batch", id: batch }, type: "batch.finished" });
+  await expectStates(stub, "delivered");
+  expect(sendings[0]?.body).toMatchObject({
+    type: "batch.finished",
+    data: { id: batch, counts: { failed: 1, succeeded: 0 }, jobs: [job] },
+  });
+});
+
+test("deliveries are kept for 30 days, and swept some at a time", async () => {
+  receivers(ok);
+  const { stub, notice } = await someCourier();
+  passTime(0);
+  await stub.enqueue(notice);
+  await expectStates(stub, "delivered");
+  await runInDurableObject(stub, (_, state) => {
+    state.storage.sql.exec(`
+      WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1500)
+      INSERT INTO deliveries
+      (id, event, tenant, kind, subject, type, at, url, dialect, state, tries, created_at, next_at, ended_at)
+      SELECT 'dlv_' || n, 'evt_' || n, 't', 'job', 'j', 'job.failed', 1, 'u', 'native', 'failed', '[]', 1, NULL, 1
+      FROM numbers`);
+  });
+  const count = () =>
+    runInDurableObject(stub, (_, { storage }) => storage.sql.exec("SELECT 1 FROM deliveries").toArray().length);
+  passTime(29 * DAY_MS);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await count()).toBe(501);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await count()).toBe(1);
+  passTime(DAY_MS + 1);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await count()).toBe(0);
+  expect(await runDurableObjectAlarm(stub)).toBe(false);
+});
+
+test("the secret's generations outlive a restart", async () => {
+  const { stub } = await someCourier();
+  passTime(0);
+  expect(await stub.generations()).toEqual([1]);
+  expect(await stub.rotate()).toEqual([2, 1]);
+  await evictDurableObject(stub);
+  expect(await stub.generations()).toEqual([2, 1]);
+  passTime(DAY_MS);
+  expect(await stub.generations()).toEqual([2]);
+});

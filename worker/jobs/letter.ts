@@ -1,0 +1,60 @@
+/**
+ * What a webhook says: its body, made at each sending so that the URLs in it are fresh, and what it is signed with. Each
+ * dialect tells of a job in its own way.
+ */
+import { Webhook } from "standardwebhooks";
+import type { Dialect, Letter, Subject } from "../../durable-objects/courier-protocol.ts";
+import type { JobView as View } from "../../durable-objects/job-protocol.ts";
+import type { Env } from "../env.ts";
+import { quietTrace } from "../trace.ts";
+import { answered } from "../until.ts";
+import { jobView, type Showing } from "./view.ts";
+import { tenantSecret } from "./webhook.ts";
+
+interface Told {
+  content: unknown;
+  /** Given with the subject; null: the tenant's signs. */
+  secret: string | null;
+}
+
+/** The body, and its headers; null: there is nothing to tell any more. */
+export async function write(env: Env, letter: Letter, now: Date): Promise<{ body: string; headers: Headers } | null> {
+  const told = await SUBJECTS[letter.subject.kind](env, letter);
+  if (told === null) return null;
+  const body = JSON.stringify(told.content);
+  const own = letter.generations.map((generation) => tenantSecret(env, letter.tenant, generation));
+  const secrets = told.secret === null ? await Promise.all(own) : [told.secret];
+  const headers = new Headers({
+    "content-type": "application/json",
+    "user-agent": "Portico-Webhooks",
+    "webhook-id": letter.event,
+    "webhook-timestamp": String(Math.floor(now.getTime() / 1000)),
+    "webhook-signature": secrets.map((secret) => new Webhook(secret).sign(letter.event, now, body)).join(" "),
+  });
+  return { body, headers };
+}
+
+const SUBJECTS: Record<Subject["kind"], (env: Env, letter: Letter) => Promise<Told | null>> = {
+  job: async (env, letter) => {
+    const job = env.JOB.getByName(letter.subject.id);
+    const [view, webhook] = await answered(Promise.all([job.view(letter.tenant), job.webhook()]));
+    if (view === null) return null;
+    const showing = { env, trace: quietTrace(view.spec.id, Date.now()), base: view.spec.base };
+    return { content: await JOB[letter.dialect](showing, view, letter), secret: webhook?.secret ?? null };
+  },
+  batch: async (env, letter) => {
+    const batch = await answered(env.BACKLOG.getByName(letter.tenant).batch(letter.subject.id));
+    if (batch === null) return null;
+    const { id, counts, jobs } = batch;
+    return { content: event(letter, { id, counts, jobs }), secret: null };
+  },
+};
+
+const JOB: Record<Dialect, (showing: Showing, view: View, letter: Letter) => Promise<unknown>> = {
+  native: async (showing, view, letter) => event(letter, await jobView(showing, view)),
+};
+
+/** As Standard Webhooks has it. */
+function event({ type, at }: Letter, data: unknown) {
+  return { type, timestamp: new Date(at).toISOString(), data };
+}

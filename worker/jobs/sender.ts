@@ -1,0 +1,56 @@
+/**
+ * One sending of a webhook, for the Courier. Treats the receiver as hostile: its address is checked again, its time is
+ * bounded, redirects are not followed, and of its answer the status and Retry-After alone are looked at.
+ */
+import { WorkerEntrypoint } from "cloudflare:workers";
+import type { Letter, SenderRights, Sent } from "../../durable-objects/courier-protocol.ts";
+import { config, type Env } from "../env.ts";
+import { write } from "./letter.ts";
+import { targetProblem } from "./webhook.ts";
+
+/** From the dial to the head of the answer. */
+const ANSWER_MS_MAX = 20_000;
+
+export class Sender extends WorkerEntrypoint<Env> implements SenderRights {
+  async send(letter: Letter): Promise<Sent> {
+    const problem = targetProblem(letter.url, config(this.env).local);
+    if (problem !== null) return unsent(`the address ${problem}`);
+    const written = await write(this.env, letter, new Date());
+    if (written === null) return { ...unsent("there is nothing to tell of it any more"), again: false };
+    return post(this.env, letter.url, written);
+  }
+}
+
+async function post(env: Env, url: string, { body, headers }: { body: string; headers: Headers }): Promise<Sent> {
+  const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+  const init = { method: "POST", body, headers, redirect: "manual" as const, signal };
+  try {
+    const answer = await (isOwnMachine(url) || env.OUTSIDE === undefined
+      ? fetch(url, init)
+      : env.OUTSIDE.fetch(url, init));
+    // Never read: it is nobody's here, and may be endless.
+    await answer.body?.cancel();
+    const { status } = answer;
+    const error = status >= 300 && status < 400 ? "it redirects" : null;
+    return { status, error, retryAfterMs: retryAfterMs(answer.headers, Date.now()), again: true };
+  } catch {
+    // What the platform says of it may name addresses behind a name.
+    return unsent(signal.aborted ? `no answer within ${ANSWER_MS_MAX / 1000} s` : "no connection, or it broke");
+  }
+}
+
+/** Local mode's exception, which the address was checked for. */
+function isOwnMachine(url: string): boolean {
+  return new URL(url).protocol === "http:";
+}
+
+function unsent(error: string): Sent {
+  return { status: null, error, retryAfterMs: null, again: true };
+}
+
+/** RFC 9110 10.2.3: seconds or a date; null for anything else, or a time that has passed. */
+function retryAfterMs(headers: Headers, now: number): number | null {
+  const text = headers.get("retry-after") ?? "";
+  const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
+  return ms > 0 ? ms : null;
+}

@@ -1,0 +1,126 @@
+/** `/v1/webhooks`: the tenant's secret, and what was delivered. */
+import { z } from "zod";
+import { type Delivery, DELIVERY_STATES } from "../../durable-objects/courier-protocol.ts";
+import type { Caller } from "../auth.ts";
+import { callerWith } from "../caller.ts";
+import { checkFields } from "../json-body.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { answered } from "../until.ts";
+import type { Asking } from "./asking.ts";
+import { tenantSecret } from "./webhook.ts";
+
+const LIST_MAX = 100;
+const LIST_DEFAULT = 20;
+
+const Time = z.string().meta({ format: "date-time" });
+
+export const SecretView = z
+  .object({ key: z.string().meta({ description: "`whsec_` and base64, as Standard Webhooks has it." }) })
+  .meta({ id: "WebhookSecret" });
+
+export const DeliveryView = z
+  .object({
+    id: z.string(),
+    event: z.string().meta({ description: "`webhook-id`: the same in every sending of an event." }),
+    type: z.string().meta({ description: "`job.succeeded`, `job.failed`, `job.canceled`." }),
+    job: z.string().nullable(),
+    batch: z.string().nullable(),
+    url: z.string(),
+    status: z.enum(DELIVERY_STATES).meta({
+      description: "`failed`: given up. `disabled`: the address answered 410; a replay that it takes enables it again.",
+    }),
+    attempts: z.array(
+      z.object({
+        number: z.int(),
+        at: Time,
+        ms: z.int(),
+        status: z.int().nullable().meta({ description: "Of its answer." }),
+        error: z.string().nullable(),
+      }),
+    ),
+    created_at: Time,
+    next_attempt_at: Time.nullable(),
+    finished_at: Time.nullable(),
+  })
+  .meta({ id: "WebhookDelivery" });
+
+export const DeliveriesQuery = z.object({
+  status: z.enum(DELIVERY_STATES).optional(),
+  limit: z.coerce.number().int().min(1).max(LIST_MAX).optional(),
+  cursor: z
+    .string()
+    .regex(/^\d{1,15}$/, "is none that this list gave")
+    .optional()
+    .meta({ description: "`next_cursor` of the page before." }),
+});
+
+export async function getSecret(asking: Asking): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", asking);
+  if (isRefusal(caller)) return caller;
+  return secret(asking, caller, await answered(courierOf(asking, caller).generations()));
+}
+
+export async function rotateSecret(asking: Asking): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", asking);
+  if (isRefusal(caller)) return caller;
+  return secret(asking, caller, await answered(courierOf(asking, caller).rotate()));
+}
+
+async function secret({ env }: Asking, { tenant }: Caller, [latest = 1]: number[]): Promise<Response> {
+  const body: z.infer<typeof SecretView> = { key: await tenantSecret(env, tenant, latest) };
+  return Response.json(body);
+}
+
+export async function listDeliveries(asking: Asking): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", asking);
+  if (isRefusal(caller)) return caller;
+  const query = checkFields(DeliveriesQuery, Object.fromEntries(new URL(asking.request.url).searchParams));
+  if (isRefusal(query)) return query;
+  const { status: state = null, limit = LIST_DEFAULT, cursor } = query.body;
+  const before = cursor === undefined ? null : Number(cursor);
+  const rows = await answered(courierOf(asking, caller).list({ state, before, limit: limit + 1 }));
+  const shown = rows.slice(0, limit);
+  const last = rows.length > limit ? shown.at(-1) : undefined;
+  return Response.json({ data: shown.map(deliveryView), next_cursor: last === undefined ? null : String(last.place) });
+}
+
+export async function getDelivery(asking: Asking, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", asking);
+  if (isRefusal(caller)) return caller;
+  const delivery = await answered(courierOf(asking, caller).delivery(id));
+  return delivery === null ? refuse("not_found") : Response.json(deliveryView(delivery));
+}
+
+/** 202: the same event once more, as a delivery of its own; one that is still pending is sent now instead. */
+export async function replayDelivery(asking: Asking, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", asking);
+  if (isRefusal(caller)) return caller;
+  const delivery = await answered(courierOf(asking, caller).replay(id));
+  if (delivery === null) return refuse("not_found");
+  const headers = { location: `/v1/webhooks/deliveries/${delivery.id}` };
+  return Response.json(deliveryView(delivery), { status: 202, headers });
+}
+
+function courierOf({ env }: Asking, { tenant }: Caller) {
+  return env.COURIER.getByName(tenant);
+}
+
+const iso = (ms: number): string => new Date(ms).toISOString();
+const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms));
+
+function deliveryView(delivery: Delivery): z.infer<typeof DeliveryView> {
+  const { id, event, type, subject, url, state, tries, createdAt, nextAt, endedAt } = delivery;
+  return {
+    id,
+    event,
+    type,
+    job: subject.kind === "job" ? subject.id : null,
+    batch: subject.kind === "batch" ? subject.id : null,
+    url,
+    status: state,
+    attempts: tries.map(({ at, ...made }) => ({ ...made, at: iso(at) })),
+    created_at: iso(createdAt),
+    next_attempt_at: isoOrNull(nextAt),
+    finished_at: isoOrNull(endedAt),
+  };
+}
