@@ -45,7 +45,7 @@ export function addCards(program: Command): void {
           "in use": (row) => `${row.live?.in_use ?? "?"}/${row.slots}`,
           health: healthOf,
           memory: (row) => percent(row.live?.heartbeat?.gpu_memory_ratio),
-          services: (row) => row.listings.map((listing) => listing.service),
+          services: (row) => row.listings.map(({ service }) => service),
         },
       }),
     ),

@@ -46,8 +46,9 @@ export function refused(status: number, text: string, retryAfter: string | null,
     return new Failure(what, "Check the address (PORTICO_URL or --url).", 1, status);
   }
   const facts = [error.reason ?? error.code, error.param && `field ${error.param}`, `request ${error.request_id}`];
-  const message = clean(`${error.message} (${facts.filter(Boolean).join(", ")})`.slice(0, SAID_LENGTH_MAX));
-  return new Failure(message, nextAfter(status, retryAfter, tokenFrom), 1, status);
+  const said = error.message.replace(/\.$/, "").slice(0, SAID_LENGTH_MAX);
+  const message = `${said} (${facts.filter(Boolean).join(", ")}).`;
+  return new Failure(clean(message), nextAfter(status, retryAfter, tokenFrom), 1, status);
 }
 
 function nextAfter(status: number, retryAfter: string | null, tokenFrom: string): string | null {

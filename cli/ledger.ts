@@ -1,7 +1,7 @@
 /** `portico leases` and `portico audit`: what is held, and what operators changed. */
 import type { Command } from "commander";
 import { acting, leaf, type Rows, showList, withRows } from "./command.ts";
-import { cell, leaves, shortTime } from "./table.ts";
+import { cell, isThing, leaves, shortTime } from "./table.ts";
 
 /** The rest of a change stands in the answer for programs. */
 const CHANGES_SHOWN_MAX = 4;
@@ -75,5 +75,3 @@ function changed({ before, after }: Change): string | null {
   const more = told.length - CHANGES_SHOWN_MAX;
   return [...told.slice(0, CHANGES_SHOWN_MAX), ...(more > 0 ? [`${more} more`] : [])].join(", ");
 }
-
-const isThing = (value: unknown): value is object => typeof value === "object" && value !== null;

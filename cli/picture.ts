@@ -4,6 +4,7 @@ import { type Card, healthOf } from "./cards.ts";
 import { aligned, cell, clean, shortTime, table } from "./table.ts";
 
 const BAR_LENGTH = 24;
+const CARD_BAR_LENGTH_MAX = 8;
 const COLOURS = { healthy: "green", degraded: "yellow", down: "red" } as const;
 
 export interface ClusterStatus {
@@ -28,7 +29,7 @@ export interface ClusterStatus {
 export function statusPicture(status: ClusterStatus, cards: Card[] | null): string {
   const services = status.services.map(({ id, capacity, in_use, queued, cards: all, healthy_cards }) => [
     clean(id),
-    bar(in_use, capacity),
+    styleText(in_use < capacity ? "green" : "yellow", bar(in_use, capacity)),
     `${in_use}/${capacity} in use`,
     `${queued} queued`,
     `${healthy_cards}/${all} cards take work`,
@@ -52,7 +53,7 @@ export function statusLine({ timestamp, status, in_use, total_capacity, queued, 
 export function bar(inUse: number, capacity: number, length = BAR_LENGTH): string {
   const share = capacity === 0 ? 0 : Math.min(1, inUse / capacity);
   const full = share === 0 ? 0 : share === 1 ? length : Math.min(length - 1, Math.max(1, Math.round(share * length)));
-  return styleText(share === 1 ? "yellow" : "green", "█".repeat(full)) + "░".repeat(length - full);
+  return "█".repeat(full) + "░".repeat(length - full);
 }
 
 function summary({ status, cluster, timestamp, total_capacity, servers, in_use, queued }: ClusterStatus): string {
@@ -67,8 +68,8 @@ function cardTable(cards: Card[]): string {
     card: (row) => row.id,
     server: (row) => row.server,
     state: (row) => row.state,
-    "in use": (row) =>
-      row.live === null ? "?" : "▮".repeat(row.live.in_use) + "▯".repeat(Math.max(0, row.slots - row.live.in_use)),
+    "in use": ({ live, slots }) =>
+      `${bar(live?.in_use ?? 0, slots, Math.min(slots, CARD_BAR_LENGTH_MAX))} ${live?.in_use ?? "?"}/${slots}`,
     health: healthOf,
   });
 }

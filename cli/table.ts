@@ -21,8 +21,7 @@ export function fields(thing: object): string {
 export function leaves(thing: object, above = ""): [string, unknown][] {
   return Object.entries(thing).flatMap(([name, value]): [string, unknown][] => {
     const path = above + name;
-    const inside = typeof value === "object" && value !== null && !Array.isArray(value);
-    return inside && Object.keys(value).length > 0 ? leaves(value, `${path}.`) : [[path, value]];
+    return isThing(value) && Object.keys(value).length > 0 ? leaves(value, `${path}.`) : [[path, value]];
   });
 }
 
@@ -37,8 +36,16 @@ export function aligned(rows: string[][]): string {
 export function cell(value: unknown): string {
   if (value === null || value === undefined || value === "") return "-";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (Array.isArray(value) && value.every((item) => typeof item !== "object")) return cell(value.join(", "));
+  if (Array.isArray(value) && value.length > 0) {
+    const items = value.map((item) => (isThing(item) ? Object.values(item).map(cell).join(" ") : cell(item)));
+    return items.join(value.some(isThing) ? "; " : ", ");
+  }
   return clean(typeof value === "string" ? value : JSON.stringify(value));
+}
+
+/** What has names in it. */
+export function isThing(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** A time of the API to the second. */

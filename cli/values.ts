@@ -4,6 +4,7 @@ import { text as textOf } from "node:stream/consumers";
 import { InvalidArgumentError } from "commander";
 import { messageOf } from "../local/failure.ts";
 import { usageFailure } from "./failure.ts";
+import { isThing } from "./table.ts";
 
 export type Body = Record<string, unknown>;
 
@@ -63,7 +64,7 @@ export function setting(text: string, before: Body = {}): Body {
 
 function withSetting(into: Body, [name = "", ...inside]: string[], value: unknown): Body {
   const before = Object.hasOwn(into, name) ? into[name] : undefined;
-  const after = inside.length === 0 ? value : withSetting(isBody(before) ? before : {}, inside, value);
+  const after = inside.length === 0 ? value : withSetting(isThing(before) ? before : {}, inside, value);
   // Spread and computed, so that no name (`__proto__`) reaches anything but the body itself.
   return { ...into, [name]: after };
 }
@@ -72,7 +73,7 @@ function withSetting(into: Body, [name = "", ...inside]: string[], value: unknow
 export function merged(under: Body, over: Body): Body {
   const both = Object.entries(over).map(([name, value]): [string, unknown] => {
     const before = Object.hasOwn(under, name) ? under[name] : undefined;
-    return [name, isBody(before) && isBody(value) ? merged(before, value) : value];
+    return [name, isThing(before) && isThing(value) ? merged(before, value) : value];
   });
   return { ...under, ...Object.fromEntries(both) };
 }
@@ -84,7 +85,7 @@ export async function fileBody(name: string | undefined): Promise<Body> {
   const text = await readText(name, from);
   if (text.length > FILE_LENGTH_MAX) throw usageFailure(`${from} is longer than ${FILE_LENGTH_MAX} characters.`);
   const body = jsonOr(text);
-  if (!isBody(body)) throw usageFailure(`${from} holds no JSON object.`);
+  if (!isThing(body)) throw usageFailure(`${from} holds no JSON object.`);
   return body;
 }
 
@@ -102,8 +103,4 @@ function jsonOr(text: string): unknown {
   } catch {
     return text;
   }
-}
-
-function isBody(value: unknown): value is Body {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
