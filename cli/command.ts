@@ -9,6 +9,8 @@ const ROWS = 1000;
 
 export interface Front {
   api: Api;
+  /** Whether the answer is for a program. */
+  json: boolean;
   /** The API's own answer for programs (nothing where it has none), the text for people. */
   answer(this: void, value: unknown, text: () => string): void;
   /** For people alone, beside the answer. */
@@ -49,9 +51,9 @@ export function doubtful(command: Command): Command {
 export function acting(work: (front: Front, ...args: never[]) => Promise<void>) {
   return async function act(this: Command, ...args: unknown[]): Promise<void> {
     const { json = false, ...flags }: Global = this.optsWithGlobals();
-    const front = { api: new Api(await findDeployment(flags, process.env)), answer: answering(json), note };
+    const api = new Api(await findDeployment(flags, process.env));
     // commander puts the command itself last; what the others are it was told where the command is described.
-    await work(front, ...(args.slice(0, -1) as never[]));
+    await work({ api, json, answer: answering(json), note }, ...(args.slice(0, -1) as never[]));
   };
 }
 

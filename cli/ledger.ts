@@ -1,7 +1,7 @@
 /** `portico leases` and `portico audit`: what is held, and what operators changed. */
 import type { Command } from "commander";
 import { acting, leaf, type Rows, showList, withRows } from "./command.ts";
-import { cell, isThing, leaves, shortTime } from "./table.ts";
+import { cell, inSeconds, isThing, leaves, shortTime } from "./table.ts";
 
 /** The rest of a change stands in the answer for programs. */
 const CHANGES_SHOWN_MAX = 4;
@@ -35,7 +35,7 @@ export function addLedger(program: Command): void {
           card: (row) => row.card,
           number: (row) => row.number,
           state: (row) => row.state,
-          age: (row) => `${(row.age_ms / 1000).toFixed(1)} s`,
+          age: (row) => inSeconds(row.age_ms),
           service: (row) => row.service,
           tenant: (row) => row.tenant,
           request: (row) => row.holder,

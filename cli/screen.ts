@@ -23,7 +23,8 @@ export class Screen {
 
   draw(picture: string): void {
     const lines = picture.split("\n");
-    const room = Math.max(1, this.#out.rows - 1);
+    // A terminal that does not know its size says 0.
+    const room = this.#out.rows > 0 ? this.#out.rows - 1 : lines.length;
     const shown =
       lines.length <= room ? lines : [...lines.slice(0, room - 1), `... ${lines.length - room + 1} more lines`];
     this.#out.write(HOME + shown.map((line) => `${line}${REST_OF_LINE_EMPTY}\n`).join("") + REST_EMPTY);

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { acting, doubtful, leaf, listing, type Rows, showList, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";
 import { path } from "./path.ts";
+import { inSeconds } from "./table.ts";
 import { type Body, fileBody, merged, setting } from "./values.ts";
 
 interface Service {
@@ -36,8 +37,8 @@ export function addServices(program: Command): void {
           state: (row) => (row.paused ? "paused" : "open"),
           cards: (row) => row.cards.length,
           queued: (row) => row.live?.queued,
-          "oldest wait": (row) => row.live && `${(row.live.oldest_wait_ms / 1000).toFixed(1)} s`,
-          "mean run": (row) => row.live?.service_ms != null && `${(row.live.service_ms / 1000).toFixed(1)} s`,
+          "oldest wait": (row) => inSeconds(row.live?.oldest_wait_ms),
+          "mean run": (row) => inSeconds(row.live?.service_ms),
         },
       }),
     ),

@@ -17,10 +17,10 @@ export function addStatus(program: Command): void {
   leaf(program, "status", "the cluster at a glance", "status --watch")
     .option("-w, --watch", "look again every two seconds, until Ctrl-C")
     .action(
-      acting(async (front, { watch: again = false, json = false }: { watch?: boolean; json?: boolean }) => {
-        if (again) return watch(front, json);
+      acting(async (front, { watch: again = false }: { watch?: boolean }) => {
+        if (again) return watch(front);
         const status = await front.api.open<ClusterStatus>("/cluster/status");
-        const cards = json ? null : await cardsFor(front);
+        const cards = front.json ? null : await cardsFor(front);
         front.answer(status, () => statusPicture(status, cards));
       }),
     );
@@ -32,8 +32,8 @@ async function cardsFor({ api }: Front): Promise<Card[] | null> {
 }
 
 /** On a terminal one picture that changes; elsewhere a line each time. */
-async function watch(front: Front, json: boolean): Promise<void> {
-  const screen = process.stdout.isTTY && !json ? new Screen(process.stdout) : null;
+async function watch(front: Front): Promise<void> {
+  const screen = process.stdout.isTTY && !front.json ? new Screen(process.stdout) : null;
   for (const signal of ["SIGINT", "SIGTERM"]) {
     process.on(signal, () => {
       screen?.leave();

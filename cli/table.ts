@@ -53,6 +53,10 @@ export function shortTime(iso: string | null): string | null {
   return iso === null ? null : iso.replace("T", " ").replace(/\.\d+Z$/, "Z");
 }
 
+export function inSeconds(ms: number | null | undefined): string | null {
+  return ms == null ? null : `${(ms / 1000).toFixed(1)} s`;
+}
+
 /** On one line, without control characters and without those that turn the direction of what stands around them. */
 export function clean(text: string): string {
   return text.replaceAll(/\s+/g, " ").replaceAll(/[\p{Cc}\p{Bidi_Control}]/gu, "\u{fffd}");

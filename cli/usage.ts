@@ -1,7 +1,8 @@
 /** `portico usage`: what a tenant used, by day, service and key. */
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import type { List } from "./api.ts";
 import { acting, leaf, noteCut, type Rows, withRows } from "./command.ts";
+import { usageFailure } from "./failure.ts";
 import { path } from "./path.ts";
 import { table } from "./table.ts";
 import { tenantNamed } from "./tenants.ts";
@@ -36,9 +37,10 @@ export function addUsage(program: Command): void {
     .option("--from <day>", "the first day, UTC")
     .option("--to <day>", "the last day, itself included")
     .option("--group <names>", "of day, service, key, with commas; the rest is added up")
-    .addOption(new Option("--csv", "the table as CSV (RFC 4180)").conflicts("json"))
+    .option("--csv", "the table as CSV (RFC 4180)")
     .action(
       acting(async (front, text: string, { rows, from, to, group, csv = false }: Span) => {
+        if (csv && front.json) throw usageFailure("--csv and --json cannot be had at once.");
         const { id } = await tenantNamed(front.api, text);
         const of = path`/tenants/${id}/usage`;
         const query = { from, to, group };

@@ -24,25 +24,14 @@ interface Made {
 }
 
 test("a tenant is made, shown by name and id, changed, disabled, enabled and deleted", async () => {
-  const made = jsonOf<Made>(
-    await ask(
-      "tenants",
-      "create",
-      "studio",
-      "--weight",
-      "2",
-      "--limit",
-      "concurrent=12",
-      "--limit",
-      "burst=5",
-      "--json",
-    ),
+  const made = await jsonOf<Made>(
+    ask("tenants", "create", "studio", "--weight", "2", "--limit", "concurrent=12", "--limit", "burst=5", "--json"),
   );
   expect(made).toMatchObject({ name: "studio", weight: 2, limits: { concurrent: 12, burst: 5, waiting: 100 } });
 
   const shown = await ask("tenants", "show", "studio");
   expect(rowsOf(shown)).toContainEqual(["limits.concurrent", "12"]);
-  expect(jsonOf(await ask("tenants", "show", made.id, "--json"))).toEqual(
+  expect(await jsonOf(ask("tenants", "show", made.id, "--json"))).toEqual(
     await front.admin("GET", `/tenants/${made.id}`),
   );
 
@@ -56,10 +45,14 @@ test("a tenant is made, shown by name and id, changed, disabled, enabled and del
     "results_per_month=null",
     "--json",
   );
-  expect(jsonOf(edited)).toMatchObject({ name: "atelier", weight: 2, limits: { burst: 5, results_per_month: null } });
+  expect(await jsonOf(edited)).toMatchObject({
+    name: "atelier",
+    weight: 2,
+    limits: { burst: 5, results_per_month: null },
+  });
 
-  expect(jsonOf(await ask("tenants", "disable", "atelier", "--yes", "--json"))).toMatchObject({ state: "disabled" });
-  expect(jsonOf(await ask("tenants", "enable", "atelier", "--json"))).toMatchObject({ state: "active" });
+  expect(await jsonOf(ask("tenants", "disable", "atelier", "--yes", "--json"))).toMatchObject({ state: "disabled" });
+  expect(await jsonOf(ask("tenants", "enable", "atelier", "--json"))).toMatchObject({ state: "active" });
 
   expect(await ask("tenants", "delete", "atelier", "--yes")).toEqual({
     code: 0,
@@ -79,14 +72,14 @@ test("a list is a table for people, with wide characters in line, and the API's 
   const [wide = "", plain = ""] = lines.slice(-2);
   // Each of the three characters takes two columns.
   expect(wide.indexOf("active") + 3).toBe(plain.indexOf("active"));
-  expect(jsonOf(await ask("tenants", "list", "--json"))).toEqual(await front.admin("GET", "/tenants?limit=1000"));
+  expect(await jsonOf(ask("tenants", "list", "--json"))).toEqual(await front.admin("GET", "/tenants?limit=1000"));
 });
 
 test("a list that is cut says so beside it", async () => {
   await front.tenant();
   await front.tenant();
   const cut = await ask("tenants", "list", "--rows", "1", "--json");
-  expect(jsonOf<{ data: unknown[]; next_cursor: string }>(cut)).toMatchObject({
+  expect(await jsonOf<{ data: unknown[]; next_cursor: string }>(cut)).toMatchObject({
     data: [{}],
     next_cursor: expect.any(String),
   });
@@ -94,13 +87,14 @@ test("a list that is cut says so beside it", async () => {
 });
 
 test("a name that two tenants have is no one's", async () => {
-  const ids = [await ask("tenants", "create", "twin", "--json"), await ask("tenants", "create", "twin", "--json")].map(
-    (ran) => jsonOf<Made>(ran).id,
-  );
+  const [one, other] = [
+    await jsonOf<Made>(ask("tenants", "create", "twin", "--json")),
+    await jsonOf<Made>(ask("tenants", "create", "twin", "--json")),
+  ];
   const { code, err } = await ask("tenants", "delete", "twin", "--yes");
   expect(code).toBe(2);
-  expect(err).toBe(`portico: twin is the name of more than one. Choose by id: ${ids.join(", ")}.\n`);
-  expect((await ask("tenants", "delete", ids[0] ?? "", "--yes")).code).toBe(0);
+  expect(err).toBe(`portico: twin is the name of more than one. Choose by id: ${one.id}, ${other.id}.\n`);
+  expect((await ask("tenants", "delete", one.id, "--yes")).code).toBe(0);
 });
 
 test("a key is made, listed without itself, renamed, disabled, enabled, expired, rotated and revoked", async () => {
@@ -115,17 +109,17 @@ test("a key is made, listed without itself, renamed, disabled, enabled, expired,
 
   const list = await ask("keys", "list", "--tenant", tenant);
   expect(list.out).not.toContain(key);
-  expect(rowsOf(list)[1]).toMatchObject([id, "web", tenant, key.slice(-4), "active", "infer, results", "all"]);
+  expect(rowsOf(list)[1]?.slice(0, 7)).toEqual([id, "web", tenant, key.slice(-4), "active", "infer, results", "all"]);
 
-  expect(jsonOf(await ask("keys", "rename", id, "shop", "--json"))).toMatchObject({ id, name: "shop" });
-  expect(jsonOf(await ask("keys", "disable", id, "--yes", "--json"))).toMatchObject({ state: "disabled" });
-  expect(jsonOf(await ask("keys", "enable", id, "--json"))).toMatchObject({ state: "active" });
-  expect(jsonOf(await ask("keys", "expire", id, "2099-01-31", "--json"))).toMatchObject({
+  expect(await jsonOf(ask("keys", "rename", id, "shop", "--json"))).toMatchObject({ id, name: "shop" });
+  expect(await jsonOf(ask("keys", "disable", id, "--yes", "--json"))).toMatchObject({ state: "disabled" });
+  expect(await jsonOf(ask("keys", "enable", id, "--json"))).toMatchObject({ state: "active" });
+  expect(await jsonOf(ask("keys", "expire", id, "2099-01-31", "--json"))).toMatchObject({
     expires_at: "2099-01-31T00:00:00.000Z",
   });
-  expect(jsonOf(await ask("keys", "expire", id, "never", "--json"))).toMatchObject({ expires_at: null });
+  expect(await jsonOf(ask("keys", "expire", id, "never", "--json"))).toMatchObject({ expires_at: null });
 
-  const other = jsonOf<Made>(await ask("keys", "rotate", id, "--overlap", "1h", "--json"));
+  const other = await jsonOf<Made>(ask("keys", "rotate", id, "--overlap", "1h", "--json"));
   expect(other).toMatchObject({ name: "shop", rotated_from: id });
   expect([await statusWith(key), await statusWith(other.key)]).toEqual([404, 404]);
 
@@ -157,7 +151,7 @@ test("the audit log shows who changed what, from what to what", async () => {
   const audit = await ask("audit", "--target", tenant);
   expect(rowsOf(audit)[0]).toEqual(["AT", "ACTOR", "ACTION", "TARGET", "CHANGE"]);
   expect(rowsOf(audit)[1]?.slice(1)).toEqual(["admin", "tenant.patch", tenant, "limits.burst: 60 > 80"]);
-  expect(jsonOf(await ask("audit", "--target", tenant, "--json"))).toMatchObject({
+  expect(await jsonOf(ask("audit", "--target", tenant, "--json"))).toMatchObject({
     data: [{ action: "tenant.patch" }, { action: "tenant.create" }],
     next_cursor: null,
   });

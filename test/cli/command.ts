@@ -1,10 +1,15 @@
 /** `portico` as a test runs it: the file that npx runs, in its own process, with no deployment but the one it is given. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
+import { vi } from "vitest";
 import { ROOT } from "../../local/root.ts";
 
-const RUN_MS_MAX = 15_000;
+const RUN_MS_MAX = 30_000;
+/** A test may run a dozen commands, each of them two processes, on a machine that does other things too. */
+const TEST_MS_MAX = 60_000;
 export const COMMAND = join(ROOT, "scripts/portico.mjs");
+
+vi.setConfig({ testTimeout: TEST_MS_MAX });
 
 export interface Ran {
   /** Exit code, or the signal that ended it. */
@@ -54,7 +59,8 @@ export function run(file: string, args: string[], setting: Setting): Running {
 }
 
 /** The JSON that it wrote, and nothing beside it. */
-export function jsonOf<T = unknown>({ code, out, err }: Ran): T {
+export async function jsonOf<T = unknown>(running: Ran | Promise<Ran>): Promise<T> {
+  const { code, out, err } = await running;
   if (code !== 0) throw new Error(`exit code ${code}: ${err}`);
   const value: T = JSON.parse(out);
   return value;

@@ -36,11 +36,10 @@ test("the file's token goes to the file's address alone", () => {
 });
 
 test("a token goes over http: to this machine alone", () => {
-  const flags = (url: string) => ({ url, token: "t" });
   for (const host of ["127.0.0.1", "localhost:8787", "[::1]:8787"])
-    expect(chooseDeployment(flags(`http://${host}`), {}, null).token).toBe("t");
+    expect(chooseDeployment({ url: `http://${host}`, token: "t" }, {}, null).token).toBe("t");
   for (const host of ["example.com", "localhost.example.com", "127.0.0.1.example.com", "10.0.0.1"])
-    expect(() => chooseDeployment(flags(`http://${host}`), {}, null)).toThrow(/not sent over http: to/);
+    expect(() => chooseDeployment({ url: `http://${host}`, token: "t" }, {}, null)).toThrow(/not sent over http: to/);
   expect(chooseDeployment({ url: "http://example.com" }, {}, null).token).toBeNull();
 });
 

@@ -83,7 +83,7 @@ test("a list whose pages never end is left", async () => {
 test("a list is asked for page by page until its rows are enough", async () => {
   const row = { card: "c", number: 1, age_ms: 1 };
   const page = (length: number, next: string | null) => ({
-    body: { data: Array(length).fill(row), next_cursor: next },
+    body: { data: Array.from({ length }, () => row), next_cursor: next },
   });
   const { out, err } = await asked(["leases", "--rows", "250", "--json"], (before) =>
     before === 0 && api?.heard.length === 1 ? page(200, "two") : page(50, "three"),

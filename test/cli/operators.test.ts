@@ -50,8 +50,8 @@ test("operators are listed, made with their token, given a role, rotated and rev
   );
   expect(rowsOf(made)).toContainEqual(["token", TOKEN]);
   expect(made.err).toContain("not shown again");
-  expect(jsonOf(await ask("operators", "role", "ada", "read", "--json"))).toMatchObject({ role: "read" });
-  expect(jsonOf(await ask("operators", "rotate", "ada", "--overlap", "2h", "--json"))).toMatchObject({ token: TOKEN });
+  expect(await jsonOf(ask("operators", "role", "ada", "read", "--json"))).toMatchObject({ role: "read" });
+  expect(await jsonOf(ask("operators", "rotate", "ada", "--overlap", "2h", "--json"))).toMatchObject({ token: TOKEN });
   expect((await ask("operators", "revoke", "ada", "--yes")).out).toBe("Operator ada is revoked.\n");
   const email = "ada@example.com";
   expect(writes()).toEqual([

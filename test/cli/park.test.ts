@@ -6,6 +6,8 @@ import { type Portico, startPortico } from "../support/portico.ts";
 import { eventually } from "../line/caller.ts";
 import { jsonOf, portico, rowsOf } from "./command.ts";
 
+/** Long enough that a run is seen while it runs. */
+const RUN_MS = 8_000;
 const ORIGIN = "http://127.0.0.1:9";
 
 let front: Portico;
@@ -13,8 +15,7 @@ const newFolder = temporaryFolders();
 const ask = (...args: string[]) => portico(args, { url: front.url, token: front.adminToken });
 
 beforeAll(async () => {
-  // Slow enough that a run is seen while it runs.
-  front = await startPortico({ speed: 10 });
+  front = await startPortico({ park: { service: { service_ms: RUN_MS } } });
 });
 afterAll(() => front.stop());
 
@@ -31,7 +32,7 @@ test("a service is made from flags, changed from a file and from standard input,
     "queue.max=9",
     "--json",
   );
-  expect(jsonOf(made)).toMatchObject({ id: "sketch", route: "/sketch/", queue: { max: 9, timeout_s: 60 } });
+  expect(await jsonOf(made)).toMatchObject({ id: "sketch", route: "/sketch/", queue: { max: 9, timeout_s: 60 } });
 
   const file = join(newFolder(), "service.json");
   writeFileSync(file, JSON.stringify({ queue: { max: 5, timeout_s: 7 }, retry: { tries: 1 } }));
@@ -47,7 +48,11 @@ test("a service is made from flags, changed from a file and from standard input,
     "abandon=cancel",
     "--json",
   );
-  expect(jsonOf(changed)).toMatchObject({ queue: { max: 6, timeout_s: 7 }, retry: { tries: 1 }, abandon: "cancel" });
+  expect(await jsonOf(changed)).toMatchObject({
+    queue: { max: 6, timeout_s: 7 },
+    retry: { tries: 1 },
+    abandon: "cancel",
+  });
 
   const input = JSON.stringify({ model_version: "v2" });
   const piped = portico(["services", "put", "sketch", "--file", "-", "--json"], {
@@ -55,16 +60,12 @@ test("a service is made from flags, changed from a file and from standard input,
     token: front.adminToken,
     input,
   });
-  expect(jsonOf(await piped)).toMatchObject({ model_version: "v2", queue: { max: 6 } });
+  expect(await jsonOf(piped)).toMatchObject({ model_version: "v2", queue: { max: 6 } });
 
-  expect(jsonOf(await ask("services", "pause", "sketch", "--yes", "--json"))).toMatchObject({ paused: true });
-  expect(rowsOf(await ask("services", "list")).find(([id]) => id === "sketch")).toMatchObject([
-    "sketch",
-    "image",
-    "/sketch/",
-    "paused",
-  ]);
-  expect(jsonOf(await ask("services", "resume", "sketch", "--json"))).toMatchObject({ paused: false });
+  expect(await jsonOf(ask("services", "pause", "sketch", "--yes", "--json"))).toMatchObject({ paused: true });
+  const row = rowsOf(await ask("services", "list")).find(([id]) => id === "sketch");
+  expect(row).toEqual(["sketch", "image", "/sketch/", "paused", "0", "0", "0.0 s", "-"]);
+  expect(await jsonOf(ask("services", "resume", "sketch", "--json"))).toMatchObject({ paused: false });
   expect(rowsOf(await ask("services", "show", "sketch"))).toContainEqual(["queue.max", "6"]);
 
   expect(await ask("services", "delete", "sketch", "--yes", "--json")).toEqual({ code: 0, out: "", err: "" });
@@ -88,14 +89,17 @@ test("a card is added with its agent's token, drained, activated, disabled, give
   expect(token).toMatch(/^ptc_/);
   expect(made.err).toContain("not shown again");
   const again = await ask("cards", "add", "cosyvoice2", "spare", "--origin", ORIGIN, "--slots", "3", "--json");
-  expect(jsonOf(again)).toMatchObject({ slots: 3, listings: [{ service: "cosyvoice2" }, { service: "portrait" }] });
+  expect(await jsonOf(again)).toMatchObject({
+    slots: 3,
+    listings: [{ service: "cosyvoice2" }, { service: "portrait" }],
+  });
 
-  expect(jsonOf(await ask("cards", "drain", "spare", "--json"))).toMatchObject({ state: "draining" });
-  expect(jsonOf(await ask("cards", "activate", "spare", "--json"))).toMatchObject({ state: "active" });
+  expect(await jsonOf(ask("cards", "drain", "spare", "--json"))).toMatchObject({ state: "draining" });
+  expect(await jsonOf(ask("cards", "activate", "spare", "--json"))).toMatchObject({ state: "active" });
   expect((await ask("cards", "disable", "spare")).code).toBe(2);
-  expect(jsonOf(await ask("cards", "disable", "spare", "--yes", "--json"))).toMatchObject({ state: "disabled" });
+  expect(await jsonOf(ask("cards", "disable", "spare", "--yes", "--json"))).toMatchObject({ state: "disabled" });
 
-  const renewed = jsonOf<{ token: string }>(await ask("cards", "token", "spare", "--yes", "--json"));
+  const renewed = await jsonOf<{ token: string }>(ask("cards", "token", "spare", "--yes", "--json"));
   expect(renewed.token).not.toBe(token);
   expect(rowsOf(await ask("cards", "show", "spare"))).toContainEqual(["state", "disabled"]);
 
@@ -107,7 +111,7 @@ test("a card is added with its agent's token, drained, activated, disabled, give
 
 test("cards are listed with what they do, and status shows the whole cluster with or without a token", async () => {
   const list = rowsOf(await ask("cards", "list"));
-  expect(list[1]).toMatchObject(["gpu-01-0", "gpu-01", "0", "active", "0/2", "ok"]);
+  expect(list[1]).toEqual(["gpu-01-0", "gpu-01", "0", "active", "0/2", "ok", "-", "cosyvoice2, portrait"]);
   const { out } = await ask("status");
   expect(out).toMatch(/^healthy  portico  0\/12 slots in use on 3 servers, 0 queued/);
   expect(out).toMatch(/^portrait +░+ +0\/12 in use +0 queued +6\/6 cards take work$/m);
@@ -115,7 +119,7 @@ test("cards are listed with what they do, and status shows the whole cluster wit
   const open = await portico(["status"], { url: front.url });
   expect(open.code).toBe(0);
   expect(open.out).toContain("Cards are for operators: set PORTICO_TOKEN.");
-  expect(jsonOf(await ask("status", "--json"))).toMatchObject({ status: "healthy", total_capacity: 12 });
+  expect(await jsonOf(ask("status", "--json"))).toMatchObject({ status: "healthy", total_capacity: 12 });
 });
 
 test("a held slot is seen in leases and as a bar", async () => {
@@ -134,7 +138,7 @@ test("a held slot is seen in leases and as a bar", async () => {
   const [headings, lease] = rowsOf(await ask("leases"));
   expect(headings).toEqual(["CARD", "NUMBER", "STATE", "AGE", "SERVICE", "TENANT", "REQUEST"]);
   expect(lease?.join(" ")).toMatch(/^gpu-\S+ \d+ leased [\d.]+ s portrait ten_\w+ req_\w+$/);
-  expect(jsonOf(await ask("leases", "--json"))).toMatchObject({ data: [{ service: "portrait" }], next_cursor: null });
+  expect(await jsonOf(ask("leases", "--json"))).toMatchObject({ data: [{ service: "portrait" }], next_cursor: null });
   expect((await ask("status")).out).toMatch(/^portrait +█+░+ +1\/12 in use/m);
   left.abort();
   await run;

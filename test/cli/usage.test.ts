@@ -34,7 +34,7 @@ test("usage is a table with its totals, of all pages", async () => {
   expect(code).toBe(0);
   expect(out).toMatch(/^2027-01-01 to 2027-01-02, UTC\n\nDAY +SERVICE +KEY +REQUESTS +HITS/);
   expect(out).toMatch(/^2027-01-02 +portrait +k1 +12 +3 +9 +123 +4.5 +9 +quota 2$/m);
-  expect(rowsOf({ code, out, err: "" }).at(-1)).toMatchObject(["total", "-", "-", "12"]);
+  expect(rowsOf({ code, out, err: "" }).at(-1)?.slice(0, 4)).toEqual(["total", "-", "-", "12"]);
   expect(api.heard[1]?.call).toBe(
     "GET /admin/v1/tenants/ten_1/usage?from=2027-01-01&to=2027-01-02&group=day%2Ckey&limit=200",
   );
@@ -42,7 +42,7 @@ test("usage is a table with its totals, of all pages", async () => {
 
 test("for programs it is the API's answer, with the rows of all pages", async () => {
   await start();
-  expect(jsonOf(await ask("studio", "--json"))).toEqual({
+  expect(await jsonOf(ask("studio", "--json"))).toEqual({
     tenant: "ten_1",
     from: "2027-01-01",
     to: "2027-01-02",

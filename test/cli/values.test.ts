@@ -59,8 +59,9 @@ test("a bar shows something for something, and all for all alone", () => {
       fc.integer({ min: 1, max: 1000 }),
       fc.integer({ min: 2, max: 40 }),
       (inUse, capacity, length) => {
-        const full = [...bar(inUse, capacity, length)].filter((block) => block === "█").length;
-        expect([...bar(inUse, capacity, length)]).toHaveLength(length);
+        const drawn = bar(inUse, capacity, length);
+        const full = drawn.lastIndexOf("█") + 1;
+        expect(drawn).toBe("█".repeat(full) + "░".repeat(length - full));
         expect(full === 0).toBe(inUse === 0);
         expect(full === length).toBe(inUse >= capacity);
       },
