@@ -23,7 +23,7 @@ interface Creation {
   role: string;
   email?: string;
   expires?: string;
-  token: boolean;
+  accessOnly?: boolean;
 }
 
 const operatorNamed = (api: Api, text: string) => named<Operator>(api, "/operators", text);
@@ -53,10 +53,10 @@ export function addOperators(program: Command): void {
     .requiredOption("--role <role>", "read, ops (may do what read may) or admin (everything)")
     .option("--email <address>", "by which Cloudflare Access names it")
     .option("--expires <when>", "30d, 2027-01-31, or a time with its offset; never when left out", moment)
-    .option("--no-token", "through Cloudflare Access alone")
+    .option("--access-only", "without a token, through Cloudflare Access alone")
     .action(
-      acting(async (front, name: string, { role, email, expires, token }: Creation) => {
-        const body = { name, role, email, expires_at: expires ?? undefined, token: token ? undefined : false };
+      acting(async (front, name: string, { role, email, expires, accessOnly }: Creation) => {
+        const body = { name, role, email, expires_at: expires ?? undefined, token: accessOnly ? false : undefined };
         const made = await front.api.call<Operator>("POST", "/operators", body);
         if (made.token === undefined) showThing(front, made);
         else showSecret(front, made);

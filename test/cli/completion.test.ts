@@ -1,3 +1,4 @@
+import type { Command } from "commander";
 import { expect, test } from "vitest";
 import { placesOf } from "../../cli/completion.ts";
 import { makeProgram } from "../../cli/program.ts";
@@ -35,9 +36,18 @@ test("every shell's script names every command, and holds no word that a shell w
   expect((await portico(["completion", "tcsh"])).code).toBe(2);
 });
 
+function leaves(command: Command): Command[] {
+  return command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
+}
+
+test("no command's flag takes the place of a flag that all commands have", () => {
+  const program = makeProgram();
+  const attributes = (command: Command) => command.options.map((option) => option.attributeName());
+  for (const command of leaves(program))
+    expect(attributes(command).filter((name) => attributes(program).includes(name))).toEqual([]);
+});
+
 test("every command has help with an example", () => {
-  const leaves = (command: ReturnType<typeof makeProgram>): (typeof command)[] =>
-    command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
   for (const command of leaves(makeProgram())) {
     let help = "";
     command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();

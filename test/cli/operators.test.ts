@@ -54,11 +54,20 @@ test("operators are listed, made with their token, given a role, rotated and rev
   expect(await jsonOf(ask("operators", "rotate", "ada", "--overlap", "2h", "--json"))).toMatchObject({ token: TOKEN });
   expect((await ask("operators", "revoke", "ada", "--yes")).out).toBe("Operator ada is revoked.\n");
   const email = "ada@example.com";
+  expect(new Set(api.heard.map(({ token }) => token))).toEqual(new Set(["Bearer t"]));
   expect(writes()).toEqual([
     ["POST /admin/v1/operators", { name: "ada", role: "ops", email, expires_at: "2099-01-31T00:00:00.000Z" }],
     [`PATCH /admin/v1/operators/${ADA.id}`, { role: "read" }],
     [`POST /admin/v1/operators/${ADA.id}/rotate`, { overlap_s: 7200 }],
     [`DELETE /admin/v1/operators/${ADA.id}`, null],
+  ]);
+});
+
+test("an operator may come through Cloudflare Access alone", async () => {
+  await start();
+  await ask("operators", "create", "ci", "--role", "read", "--email", "ci@example.com", "--access-only");
+  expect(writes()).toEqual([
+    ["POST /admin/v1/operators", { name: "ci", role: "read", email: "ci@example.com", token: false }],
   ]);
 });
 
