@@ -35,9 +35,11 @@ interface Heard {
 
 export class Api {
   readonly #deployment: Deployment;
+  readonly #callMsMax: number;
 
-  constructor(deployment: Deployment) {
+  constructor(deployment: Deployment, callMsMax = CALL_MS_MAX) {
     this.#deployment = deployment;
+    this.#callMsMax = callMsMax;
   }
 
   get hasToken(): boolean {
@@ -112,12 +114,12 @@ export class Api {
         },
         body: body === undefined ? null : JSON.stringify(body),
         redirect: "manual",
-        signal: AbortSignal.timeout(CALL_MS_MAX),
+        signal: AbortSignal.timeout(this.#callMsMax),
       });
       heard = { status: answer.status, text: await textOf(answer), headers: answer.headers };
     } catch (error) {
       if (error instanceof Failure) throw error;
-      throw unreachable(error, url, CALL_MS_MAX / 1000, method !== "GET");
+      throw unreachable(error, url, this.#callMsMax / 1000, method !== "GET");
     }
     const { status, text, headers } = heard;
     if (status >= 300 && status < 400)

@@ -40,9 +40,12 @@ function leaves(command: Command): Command[] {
   return command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
 }
 
+function attributes(command: Command): string[] {
+  return command.options.map((option) => option.attributeName());
+}
+
 test("no command's flag takes the place of a flag that all commands have", () => {
   const program = makeProgram();
-  const attributes = (command: Command) => command.options.map((option) => option.attributeName());
   for (const command of leaves(program))
     expect(attributes(command).filter((name) => attributes(program).includes(name))).toEqual([]);
 });

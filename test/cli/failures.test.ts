@@ -1,5 +1,6 @@
-import { createServer } from "node:http";
+import { createServer, type Server } from "node:http";
 import { afterEach, expect, test } from "vitest";
+import { Api } from "../../cli/api.ts";
 import { freePort } from "../support/local.ts";
 import { portico, type Setting } from "./command.ts";
 import { refusal, type Said, type Scripted, scripted } from "./scripted.ts";
@@ -149,6 +150,19 @@ test("the token is in no output", async () => {
   }
 });
 
+test("a call that is not answered in time is given up, before its answer and in the middle of it", async () => {
+  const server = createServer((request, response) => {
+    if (request.method === "GET") response.write("[");
+  });
+  const url = await listening(server);
+  const calls = new Api({ url, token: "t", tokenFrom: "" }, 200);
+  await expect(calls.call("GET", "/x")).rejects.toThrow(/did not answer within 0\.2 s\.$/);
+  const lost = await calls.call("POST", "/x", {}).catch((error: unknown) => error);
+  expect(lost).toMatchObject({ exitCode: 1, next: "It may have been done; look before you repeat it." });
+  server.closeAllConnections();
+  server.close();
+});
+
 test("an answer beyond the limit is not read on", async () => {
   const server = createServer((_, response) => {
     response.writeHead(200);
@@ -158,10 +172,7 @@ test("an answer beyond the limit is not read on", async () => {
     response.on("drain", more);
     more();
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  if (typeof address !== "object" || address === null) throw new Error("no port");
-  const ran = await portico(["status"], { url: `http://127.0.0.1:${address.port}` });
+  const ran = await portico(["status"], { url: await listening(server) });
   server.closeAllConnections();
   server.close();
   expect(ran).toMatchObject({
@@ -169,3 +180,10 @@ test("an answer beyond the limit is not read on", async () => {
     err: "portico: The answer is longer than 64 MiB. Ask for fewer rows: --rows.\n",
   });
 });
+
+async function listening(server: Server): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (typeof address !== "object" || address === null) throw new Error("no port");
+  return `http://127.0.0.1:${address.port}`;
+}
