@@ -2,6 +2,9 @@
 import { relative } from "node:path";
 import { PICTURE, type Shown, SOUND } from "./demo.ts";
 
+/** Where `npx portico` looks by itself. */
+const STATE_DIR = ".portico";
+
 export interface Ready {
   url: string;
   stateDir: string;
@@ -23,6 +26,10 @@ export function greeting(ready: Ready, cwd = process.cwd()): string {
   const rows: [string, string][] = [
     ["Front door", `${ready.url}   (/docs, /cluster/status)`],
     ["Admin token", `ADMIN_TOKEN in ${near(`${ready.stateDir}/secrets.json`)}`],
+    [
+      "Watch it",
+      `${near(ready.stateDir) === STATE_DIR ? "" : `STATE_DIR=${near(ready.stateDir)} `}npx portico status --watch`,
+    ],
   ];
   if (ready.key !== null) {
     rows.splice(1, 0, ["API key", ready.key]);

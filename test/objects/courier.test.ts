@@ -191,10 +191,14 @@ test("a batch is told by its counts", async () => {
   const [batch, job] = [fresh("bat"), fresh("job")];
   const created = { createdAt: Date.now(), startDeadlineAt: null, keepMs: DAY_MS };
   const backlog = env.BACKLOG.getByName(tenant);
-  await backlog.reserve([{ id: job, service: "s", priority: "normal", ...created }], batch, {
-    waiting: 10,
-    concurrent: { s: 0 },
-  });
+  await backlog.reserve(
+    [{ id: job, service: "s", priority: "normal", ...created }],
+    { id: batch, webhook: null },
+    {
+      waiting: 10,
+      concurrent: { s: 0 },
+    },
+  );
   await backlog.stand([job]);
   await backlog.changed(job, "failed");
   await stub.enqueue({ ...notice, subject: { kind: "batch", id: batch }, type: "batch.finished" });

@@ -1,0 +1,166 @@
+/**
+ * Calls to a deployment. Every call has a time limit and every answer a size limit; no redirect is followed, because the
+ * token is for the named place alone; nothing is sent twice, because a call whose answer got lost may have been done.
+ */
+import type { Deployment } from "./deployment.ts";
+import { Failure, refused, unreachable, usageFailure } from "./failure.ts";
+
+/** From the call to the last byte of its answer. */
+const CALL_MS_MAX = 60_000;
+const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
+const PAGE_LENGTH = 200;
+
+type Method = "GET" | "PUT" | "POST" | "PATCH" | "DELETE";
+
+export interface List<Row> {
+  data: Row[];
+  /** Null: these are all. */
+  next_cursor: string | null;
+}
+
+interface Sent {
+  method: Method;
+  path: string;
+  body?: unknown;
+  accept?: string;
+  /** The call needs no operator. */
+  open?: boolean;
+}
+
+interface Heard {
+  status: number;
+  text: string;
+  headers: Headers;
+}
+
+export class Api {
+  readonly #deployment: Deployment;
+  readonly #callMsMax: number;
+
+  constructor(deployment: Deployment, callMsMax = CALL_MS_MAX) {
+    this.#deployment = deployment;
+    this.#callMsMax = callMsMax;
+  }
+
+  get hasToken(): boolean {
+    return this.#deployment.token !== null;
+  }
+
+  /** `path` is below /admin/v1. */
+  async call<T>(method: Exclude<Method, "DELETE">, path: string, body?: unknown): Promise<T> {
+    const { status, text } = await this.#send({ method, path: `/admin/v1${path}`, body });
+    return parsed(text, status) as T;
+  }
+
+  /** The answer's status: 204 gone, 202 not all of it. */
+  async delete(path: string): Promise<number> {
+    const { status } = await this.#send({ method: "DELETE", path: `/admin/v1${path}` });
+    return status;
+  }
+
+  /** What everybody may ask. */
+  async open<T>(path: string): Promise<T> {
+    const { status, text } = await this.#send({ method: "GET", path, open: true });
+    return parsed(text, status) as T;
+  }
+
+  /** Up to `rowsMax` rows of a list, page by page; what else stands on the first page stays in the answer. */
+  async all<L extends List<unknown>>(path: string, rowsMax: number, query: Query = {}): Promise<L> {
+    const list: L = await this.#page(path, rowsMax, query);
+    while (list.next_cursor !== null && list.data.length < rowsMax) {
+      const page: L = await this.#page(path, rowsMax - list.data.length, { ...query, cursor: list.next_cursor });
+      list.data.push(...page.data);
+      // A page without rows brings nobody nearer to the end.
+      list.next_cursor = page.data.length === 0 ? null : page.next_cursor;
+    }
+    return list;
+  }
+
+  async #page<L extends List<unknown>>(path: string, rowsMax: number, query: Query): Promise<L> {
+    const page: L = await this.call("GET", withQuery(path, { ...query, limit: Math.min(PAGE_LENGTH, rowsMax) }));
+    if (!Array.isArray(page?.data)) throw new Failure(`The answer to ${path} is no list.`, "Check the address.");
+    return { ...page, next_cursor: page.next_cursor ?? null };
+  }
+
+  /** A table as the deployment writes it, up to `rowsMax` rows; `more`: there are others. */
+  async csv(path: string, rowsMax: number, query: Query): Promise<{ text: string; more: boolean }> {
+    const lines: string[] = [];
+    let cursor: string | null = null;
+    do {
+      const limit = Math.min(PAGE_LENGTH, rowsMax - Math.max(0, lines.length - 1));
+      const target = `/admin/v1${withQuery(path, { ...query, limit, cursor })}`;
+      const { text, headers } = await this.#send({ method: "GET", path: target, accept: "text/csv" });
+      if (!headers.get("content-type")?.startsWith("text/csv"))
+        throw new Failure(`The answer to ${path} is no CSV.`, "The deployment may be older than this folder.");
+      const page = text.split("\r\n").filter((line) => line !== "");
+      // Every page names its columns.
+      lines.push(...(lines.length === 0 ? page : page.slice(1)));
+      cursor = page.length > 1 ? nextCursor(headers.get("link")) : null;
+    } while (cursor !== null && lines.length - 1 < rowsMax);
+    return { text: lines.map((line) => `${line}\r\n`).join(""), more: cursor !== null };
+  }
+
+  async #send({ method, path, body, accept = "application/json", open = false }: Sent): Promise<Heard> {
+    const { url, token, tokenFrom } = this.#deployment;
+    if (token === null && !open) throw usageFailure(`No operator's token for ${url} is given.`, "Set PORTICO_TOKEN.");
+    let heard: Heard;
+    try {
+      const answer = await fetch(url + path, {
+        method,
+        headers: {
+          accept,
+          ...(open ? {} : { authorization: `Bearer ${token}` }),
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        body: body === undefined ? null : JSON.stringify(body),
+        redirect: "manual",
+        signal: AbortSignal.timeout(this.#callMsMax),
+      });
+      heard = { status: answer.status, text: await textOf(answer), headers: answer.headers };
+    } catch (error) {
+      if (error instanceof Failure) throw error;
+      throw unreachable(error, url, this.#callMsMax / 1000, method !== "GET");
+    }
+    const { status, text, headers } = heard;
+    if (status >= 300 && status < 400)
+      throw new Failure(`${url} answers with a redirect, which is not followed.`, "Name the address where it ends.");
+    if (status >= 400) throw refused(status, text, headers.get("retry-after"), tokenFrom);
+    return heard;
+  }
+}
+
+export type Query = Record<string, string | number | null | undefined>;
+
+function withQuery(path: string, query: Query): string {
+  const given = Object.entries(query).flatMap(([name, value]) => (value == null ? [] : [[name, String(value)]]));
+  return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
+}
+
+/** The cursor in `<?...&cursor=C>; rel="next"` (RFC 8288). */
+function nextCursor(link: string | null): string | null {
+  const query = /<[^>]*\?([^>]*)>\s*;\s*rel="?next"?/.exec(link ?? "")?.[1];
+  return query === undefined ? null : new URLSearchParams(query).get("cursor");
+}
+
+async function textOf(answer: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of answer.body ?? []) {
+    bytes += chunk.byteLength;
+    if (bytes > ANSWER_BYTES_MAX)
+      throw new Failure(
+        `The answer is longer than ${ANSWER_BYTES_MAX / 1024 / 1024} MiB.`,
+        "Ask for fewer rows: --rows.",
+      );
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function parsed(text: string, status: number): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw refused(status, text, null, "");
+  }
+}

@@ -1,0 +1,38 @@
+/** The tree of commands. */
+import { Command } from "commander";
+import { addCards } from "./cards.ts";
+import { addCompletion } from "./completion.ts";
+import { addKeys } from "./keys.ts";
+import { addLedger } from "./ledger.ts";
+import { addOperators } from "./operators.ts";
+import { addServices } from "./services.ts";
+import { addStatus } from "./status.ts";
+import { addTenants } from "./tenants.ts";
+import { addUsage } from "./usage.ts";
+
+const PLACE = `
+The deployment is named by PORTICO_URL and PORTICO_TOKEN (an operator's token), else by the npm start that runs here.
+--token is for a moment's use: other people on this machine can read what stands on a command line.`;
+
+export function makeProgram(): Command {
+  const program = new Command("portico")
+    .description("Runs a deployment of Portico from the command line.")
+    .option("--url <url>", "the deployment's address")
+    .option("--token <token>", "an operator's token; better PORTICO_TOKEN")
+    .option("--json", "the API's own answers as JSON, for programs")
+    .addHelpText("after", `${PLACE}\n\nExample:\n  $ portico status --watch`)
+    .configureHelp({ showGlobalOptions: true })
+    .showHelpAfterError("What the command takes: add --help.")
+    // Before the commands are added: they inherit it.
+    .exitOverride();
+  addStatus(program);
+  addTenants(program);
+  addKeys(program);
+  addServices(program);
+  addCards(program);
+  addOperators(program);
+  addUsage(program);
+  addLedger(program);
+  addCompletion(program);
+  return program;
+}
