@@ -9,7 +9,6 @@ import { config, type Env } from "./env.ts";
 import { explainFingerprint } from "./explain.ts";
 import { door } from "./door.ts";
 import { cancelJob, createJob, getJob, listJobs } from "./jobs/api.ts";
-import type { Asking } from "./jobs/asking.ts";
 import { createBatch, getBatch } from "./jobs/batches.ts";
 import { jobEvents } from "./jobs/events.ts";
 import { getDelivery, getSecret, listDeliveries, replayDelivery, rotateSecret } from "./jobs/webhooks-api.ts";

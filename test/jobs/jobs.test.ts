@@ -46,26 +46,26 @@ test("the answer is held until the state changes", async () => {
   );
 });
 
-async function refused(json: unknown): Promise<string> {
+async function refusal(json: unknown): Promise<string> {
   const answer = await door.ask("/v1/jobs", { json });
   const { reason, param } = errorOf(answer);
   return `${answer.status} ${reason} ${param}`;
 }
 
 test("what is wrong with a job is said before it is taken", async () => {
-  expect(await refused({ service: "portrait" })).toBe("400 invalid_field input");
-  expect(await refused({ service: "portrait", input: picture({ width: 4096 }) })).toBe("400 invalid_field input.width");
-  expect(await refused({ service: "portrait", input: picture(), tenant: "ten_x" })).toBe("400 invalid_field tenant");
-  expect(await refused({ service: "portrait", input: picture(), priority: "urgent" })).toBe(
+  expect(await refusal({ service: "portrait" })).toBe("400 invalid_field input");
+  expect(await refusal({ service: "portrait", input: picture({ width: 4096 }) })).toBe("400 invalid_field input.width");
+  expect(await refusal({ service: "portrait", input: picture(), tenant: "ten_x" })).toBe("400 invalid_field tenant");
+  expect(await refusal({ service: "portrait", input: picture(), priority: "urgent" })).toBe(
     "400 invalid_field priority",
   );
-  expect(await refused({ service: "nothing", input: {} })).toBe("404 not_found null");
-  expect(await refused({ service: "portrait", path: "options", input: {} })).toBe("404 not_found null");
-  expect(await refused({ service: "portrait", path: "sd-models", input: {} })).toMatch(
+  expect(await refusal({ service: "nothing", input: {} })).toBe("404 not_found null");
+  expect(await refusal({ service: "portrait", path: "options", input: {} })).toBe("404 not_found null");
+  expect(await refusal({ service: "portrait", path: "sd-models", input: {} })).toMatch(
     /^(400 invalid_field path|405 )/,
   );
   const bad = { service: "portrait", input: picture(), webhook: { url: "http://10.0.0.1/" } };
-  expect(await refused(bad)).toBe("400 invalid_field webhook.url");
+  expect(await refusal(bad)).toBe("400 invalid_field webhook.url");
 });
 
 test("a job can be canceled while it waits and while it runs, and only once", async () => {
