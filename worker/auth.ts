@@ -21,6 +21,8 @@ export interface Caller {
   key: string;
   limits: Limits;
   weight: number;
+  /** Web origins whose pages may read the answers. */
+  origins: string[];
   /** Null: all. */
   scopes: Scope[] | null;
   services: string[] | null;
@@ -129,6 +131,7 @@ async function lookUp(env: Env, keySecret: string, id: string, key: string): Pro
     key: row.key.id,
     limits: { ...DEFAULT_LIMITS, ...row.tenant.limits },
     weight: row.tenant.weight,
+    origins: row.tenant.origins,
     scopes: row.key.scopes,
     services: row.key.services,
   };

@@ -29,6 +29,8 @@ export interface Trace {
   stages: Partial<Record<Stage, number>>;
   /** Fields of the log line; later values win. */
   fields: Record<string, string | number | boolean | null>;
+  /** Web origins whose pages may read the answer (CORS), `*` any; null: it is none of their business. */
+  pages: readonly string[] | null;
   /** Headers that every answer to this request carries (limits, card, cache status). */
   headers: Headers;
 }
@@ -43,6 +45,7 @@ export function openTrace(request: Request, now: number): Trace {
     startedAt: now,
     stages: {},
     fields: {},
+    pages: null,
     headers: new Headers(),
   };
 }

@@ -7,9 +7,9 @@ import { type Change, commit, type Outcome } from "./commit.ts";
 import type { KeyRow, TenantRow } from "./queries.ts";
 import { answers, keys, results, tenants } from "./schema.ts";
 
-const sameTenant = ({ id, name, limits, weight, state }: TenantRow) =>
+const sameTenant = ({ id, name, limits, weight, origins, state }: TenantRow) =>
   sql`EXISTS (SELECT 1 FROM tenants WHERE id = ${id} AND name = ${name} AND limits = ${JSON.stringify(limits)}
-   AND weight = ${weight} AND state = ${state})`;
+   AND weight = ${weight} AND origins = ${JSON.stringify(origins)} AND state = ${state})`;
 
 const sameKey = (before: KeyRow) => sql`(SELECT state FROM keys WHERE id = ${before.id}) IS ${before.state}`;
 
@@ -21,6 +21,7 @@ export interface TenantSettings {
   name: string;
   limits: Limits;
   weight: number;
+  origins: string[];
   state: TenantRow["state"];
 }
 
