@@ -124,6 +124,11 @@ function originUrl(origin: string, ask: Ask): string {
 const NOT_SENT =
   /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
 
+/** A server in the manner of CGI (RFC 3875 4.1.18) cannot tell `x_forwarded_for` from `x-forwarded-for`. */
+function isSent(name: string): boolean {
+  return !NOT_SENT.test(name.replaceAll("_", "-"));
+}
+
 /** What `Connection` names concerns one hop alone (RFC 9110 7.6.1). */
 function ofOneHop(headers: Headers): Set<string> {
   const names = (headers.get("connection") ?? "").toLowerCase().split(",");
@@ -134,7 +139,7 @@ function originHeaders(ask: Ask, route: Route, call: Call): Headers {
   const headers = new Headers();
   const hop = ofOneHop(ask.headers);
   if (!call.cacheable) {
-    for (const [name, value] of ask.headers) if (!NOT_SENT.test(name) && !hop.has(name)) headers.append(name, value);
+    for (const [name, value] of ask.headers) if (isSent(name) && !hop.has(name)) headers.append(name, value);
   }
   const contentType = ask.headers.get("content-type");
   if (contentType !== null && ask.body.kind !== "none") headers.set("content-type", contentType);
