@@ -5,7 +5,7 @@
 import type { Env } from "../../worker/env.ts";
 import worker from "../../worker/index.ts";
 
-export { Card, Pool, Tenant } from "../../worker/index.ts";
+export * from "../../worker/index.ts";
 
 const counts = { d1_reads: 0, d1_writes: 0, r2_reads: 0, r2_writes: 0, objects: 0, limits: 0 };
 type Counted = keyof typeof counts;

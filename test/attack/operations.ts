@@ -114,11 +114,13 @@ export function sentOf({ method, body }: Operation): Sent {
   return body === null ? { method } : { method, json: exampleOf(body) };
 }
 
-/** What people have configured, by list; what cards and lines are doing changes by itself. */
+/** What people have configured, by list, but for what changes by itself: what cards and lines do, and last uses. */
 export async function configured(door: Doorway): Promise<Record<string, { id: string }[]>> {
   const lists = ["services", "cards", "tenants", "keys", "audit"];
   const shown = await Promise.all(
     lists.map((list) => door.portico.admin<{ data: { id: string }[] }>("GET", `/${list}?limit=1000`)),
   );
-  return Object.fromEntries(shown.map(({ data }, i) => [lists[i], data.map((row) => ({ ...row, live: null }))]));
+  return Object.fromEntries(
+    shown.map(({ data }, i) => [lists[i], data.map((row) => ({ ...row, live: null, last_used_at: null }))]),
+  );
 }

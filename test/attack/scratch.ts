@@ -64,10 +64,10 @@ export class Scratch {
     return { before: Object.fromEntries(this.#before), now };
   }
 
-  /** What cards and lines are doing changes by itself, and a service's version and cards with what is listed in it. */
+  /** But for what changes by itself: what cards and lines are doing, and when a key came last. */
   async #rows(list: string): Promise<Rows> {
     const { data }: { data: Rows } = await this.door.portico.admin("GET", `/${list}?limit=1000`);
-    return data.map((row) => ({ ...row, live: null }));
+    return data.map((row) => ({ ...row, live: null, last_used_at: null }));
   }
 }
 
