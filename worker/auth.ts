@@ -21,6 +21,8 @@ export interface Caller {
   key: string;
   limits: Limits;
   weight: number;
+  /** Web origins whose pages may read the answers. */
+  origins: string[];
   /** Null: all. */
   scopes: Scope[] | null;
   services: string[] | null;
@@ -70,14 +72,15 @@ function credential(request: Request): string | Refusal {
   const found = new Set<string>();
   const authorization = request.headers.get("authorization");
   if (authorization !== null) {
-    const [, scheme = "", rest = ""] = /^\s*([A-Za-z]+)[ ]+(.*?)\s*$/s.exec(authorization) ?? [];
+    // No part of it can match in two ways: who asks decides how long it is.
+    const [, scheme = "", rest = ""] = /^([A-Za-z]+) +(\S+)$/.exec(authorization) ?? [];
     const key = /^(bearer|key|token)$/i.test(scheme) ? rest : /^basic$/i.test(scheme) ? passwordOf(rest) : "";
     if (key === "")
       return refuse("malformed", { facts: { detail: "Authorization is not Bearer, Key, Token or Basic with a key" } });
     found.add(key);
   }
-  const header = request.headers.get("x-api-key")?.trim();
-  if (header !== undefined) found.add(header);
+  const header = request.headers.get("x-api-key");
+  if (header !== null) found.add(header);
   if (found.size === 0) return refuse("missing");
   if (found.size > 1) return refuse("malformed", { facts: { detail: "two different credentials" } });
   const [key = ""] = found;
@@ -130,6 +133,7 @@ async function lookUp(env: Env, keySecret: string, id: string, key: string): Pro
     key: row.key.id,
     limits: { ...DEFAULT_LIMITS, ...row.tenant.limits },
     weight: row.tenant.weight,
+    origins: row.tenant.origins,
     scopes: row.key.scopes,
     services: row.key.services,
   };

@@ -13,6 +13,7 @@ export async function callerWith(
 ): Promise<Caller | Refusal> {
   const caller = await timed(trace, "auth", () => authenticate(request, env));
   if (isRefusal(caller)) return caller;
+  trace.pages = caller.origins;
   trace.headers.set("ratelimit-policy", ratePolicy(caller));
   Object.assign(trace.fields, { tenant: caller.tenant, key: caller.key });
   const denied = mayUse(caller, scope);

@@ -1,6 +1,7 @@
 /** What every request gets, whatever it asks for: an id, one log line, and the headers that stand on every answer. */
 import type { MiddlewareHandler } from "hono";
 import { target } from "./catalog.ts";
+import { isForPages, isPreflight, letRead, preflightAnswer } from "./cors.ts";
 import { renderRefusal } from "./dialects/native.ts";
 import { noteUse } from "./last-use.ts";
 import { isRefusal, refuse } from "./refusal.ts";
@@ -11,21 +12,24 @@ export const door: MiddlewareHandler<App> = async (c, next) => {
   c.set("trace", trace);
   const { method, url, signal } = c.req.raw;
   const at = target(url);
+  // Until a tenant is known: what is said then says nothing of any.
+  if (!isRefusal(at) && isForPages(at.path)) trace.pages = ["*"];
   const line = (status: number): void => log(trace, method, isRefusal(at) ? "" : at.path, status);
   // A caller who goes before the answer takes this context along: the line is written at once.
   const gone = (): void => line(499);
   signal.addEventListener("abort", gone, { once: true });
   if (isRefusal(at) || !URL.canParse(url)) c.res = renderRefusal(isRefusal(at) ? at : refuse("bad_path"), trace);
+  else if (trace.pages !== null && isPreflight(c.req.raw)) c.res = preflightAnswer(c.req.raw);
   else await next();
   signal.removeEventListener("abort", gone);
-  c.res = finish(c.res, trace);
+  c.res = finish(c.res, trace, c.req.raw.headers.get("origin"));
   if (trace.credential !== null && c.res.status < 400)
     noteUse(c.env, trace.credential, trace.startedAt, (work) => c.executionCtx.waitUntil(work));
   if (!signal.aborted) line(c.res.status);
 };
 
 /** The contract's headers on every answer. Everything that is not a result says `no-store`. */
-function finish(response: Response, trace: Trace): Response {
+function finish(response: Response, trace: Trace, origin: string | null): Response {
   const headers = new Headers(response.headers);
   for (const [name, value] of trace.headers) headers.set(name, value);
   headers.set("x-request-id", trace.id);
@@ -33,6 +37,7 @@ function finish(response: Response, trace: Trace): Response {
   const timing = serverTiming(trace);
   if (timing !== "") headers.set("server-timing", timing);
   if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
+  if (trace.pages !== null) letRead(headers, trace.pages, origin);
   return new Response(response.body, { status: response.status, headers });
 }
 

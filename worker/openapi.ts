@@ -58,7 +58,9 @@ const SECURITY = {
 
 const DESCRIPTION = `The front door of GPU cards: one public API in front of the cards of each service, with keys, limits, a fair waiting room, failover and a result cache.
 
-Every refusal is one object, \`error\`, with a stable \`code\` and \`reason\`. 429 is the tenant's policy, 503 is capacity; both carry \`Retry-After\`.`;
+Every refusal is one object, \`error\`, with a stable \`code\` and \`reason\`. 429 is the tenant's policy, 503 is capacity; both carry \`Retry-After\`.
+
+Pages in a browser (CORS) may call with a tenant's keys from the tenant's \`origins\`, and read results by signed URLs from anywhere; never with cookies.`;
 
 export type OpenApiDocument = ReturnType<typeof createDocument>;
 

@@ -124,10 +124,15 @@ function originUrl(origin: string, ask: Ask): string {
 const NOT_SENT =
   /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
 
+/** A server in the manner of CGI (RFC 3875 4.1.18) cannot tell `x_forwarded_for` from `x-forwarded-for`. */
+function isSent(name: string): boolean {
+  return !NOT_SENT.test(name.replaceAll("_", "-"));
+}
+
 /** Of a caller's headers those that may reach an origin at all. */
 export function sendable(headers: Headers): [name: string, value: string][] {
   const hop = ofOneHop(headers);
-  return [...headers].filter(([name]) => !NOT_SENT.test(name) && !hop.has(name));
+  return [...headers].filter(([name]) => isSent(name) && !hop.has(name));
 }
 
 /** What `Connection` names concerns one hop alone (RFC 9110 7.6.1). */

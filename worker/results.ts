@@ -14,8 +14,10 @@ import { timed, type Trace } from "./trace.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
 const ID = /^[0-9A-Za-z]{8,64}$/;
-/** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for again after these pauses. */
-const LOOK_AGAIN_MS = [100, 300];
+/** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for at these times, ms. */
+const LOOKS_AT_MS = [0, 100, 400];
+/** Until then nobody hears that nothing was found, ms: what is another's is found sooner than what never was. */
+const NOTHING_MS = 600;
 /** What is written with a result, by whoever made it, is there by then, ms. */
 const SETTLED_MS = 10_000;
 
@@ -66,12 +68,15 @@ async function find(asking: Asking, tenant: string | null): Promise<Found | null
 
 /** What is found, at once or after a moment. */
 async function sought<T>(look: () => Promise<T | null>): Promise<T | null> {
-  for (const pause of LOOK_AGAIN_MS) {
+  const from = Date.now();
+  const until = (ms: number) => scheduler.wait(Math.max(0, from + ms - Date.now()));
+  for (const at of LOOKS_AT_MS) {
+    if (at > 0) await until(at);
     const found = await look();
     if (found !== null) return found;
-    await scheduler.wait(pause);
   }
-  return look();
+  await until(NOTHING_MS);
+  return null;
 }
 
 async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found | null> {

@@ -23,6 +23,27 @@ export const DEFAULT_LIMITS: Limits = {
   results_per_month: null,
 };
 
+/** As a browser writes it into `Origin` (RFC 6454 6.2): in small letters, without a path or the scheme's own port. */
+function isWebOrigin(text: string): boolean {
+  return /^https?:\/\/[a-z0-9._:[\]-]+$/.test(text) && URL.canParse(text) && new URL(text).origin === text;
+}
+
+const WEB_ORIGINS_MAX = 100;
+/** More than a scheme, a host name (RFC 1035: 255) and a port take. */
+const WEB_ORIGIN_LENGTH_MAX = 300;
+const webOrigin = z
+  .string()
+  .max(WEB_ORIGIN_LENGTH_MAX)
+  .refine(
+    (text) => text === "*" || isWebOrigin(text),
+    "is no web origin as browsers send it, such as https://app.example.com",
+  );
+export const WebOrigins = z
+  .array(webOrigin)
+  .max(WEB_ORIGINS_MAX)
+  .refine((origins) => origins.length <= 1 || !origins.includes("*"), "`*` stands alone")
+  .meta(says("Web origins whose pages may call with this tenant's keys (CORS); `*` alone: any. Default: none."));
+
 const tenantName = z.string().trim().min(1).max(200);
 const weight = z
   .number()
@@ -31,13 +52,19 @@ const weight = z
   .meta(says("Share of the slots when there are not enough for everybody. Default 1."));
 
 export const TenantCreate = z
-  .strictObject({ name: tenantName, limits: Limits.partial().optional(), weight: weight.optional() })
+  .strictObject({
+    name: tenantName,
+    limits: Limits.partial().optional(),
+    weight: weight.optional(),
+    origins: WebOrigins.optional(),
+  })
   .meta({ id: "TenantCreate" });
 export const TenantPatch = z
   .strictObject({
     name: tenantName.optional(),
     limits: Limits.partial().optional(),
     weight: weight.optional(),
+    origins: WebOrigins.optional(),
     state: z.enum(["active", "disabled"]).optional(),
   })
   .meta({ id: "TenantPatch" });

@@ -36,6 +36,8 @@ export interface Trace {
   gpuMs: number;
   /** Fields of the log line; later values win. */
   fields: Record<string, string | number | boolean | null>;
+  /** Web origins whose pages may read the answer (CORS), `*` any; null: it is none of their business. */
+  pages: readonly string[] | null;
   /** Headers that every answer to this request carries (limits, card, cache status). */
   headers: Headers;
 }
@@ -52,6 +54,7 @@ export function openTrace(request: Request, now: number): Trace {
     startedAt: now,
     stages: {},
     credential: null,
+    pages: null,
     gpuMs: 0,
     fields: {},
     headers: new Headers(),
@@ -69,6 +72,7 @@ export function quietTrace(id: string, now: number): Trace {
     startedAt: now,
     stages: {},
     credential: null,
+    pages: null,
     gpuMs: 0,
     fields: {},
     headers: new Headers(),

@@ -1,15 +1,24 @@
-/** A Worker that passes a request on to the origin that it names, and the answer back: what the platform alone costs. */
-import { DurableObject } from "cloudflare:workers";
+/**
+ * A Worker that passes a request on to the origin that it names, and the answer back, or answers at once where none is
+ * named: what the platform alone costs.
+ */
+import { DurableObject, WorkflowEntrypoint } from "cloudflare:workers";
 
 // The configuration that it shares with Portico names these classes.
 export class Card extends DurableObject {}
 export class Pool extends DurableObject {}
 export class Tenant extends DurableObject {}
+export class Job extends DurableObject {}
+export class Backlog extends DurableObject {}
+export class Idempotency extends DurableObject {}
+export class Courier extends DurableObject {}
+export class RunJob extends WorkflowEntrypoint {}
 
 const worker: ExportedHandler = {
   async fetch(request) {
     const url = new URL(request.url);
-    const origin = request.headers.get("x-origin") ?? "";
+    const origin = request.headers.get("x-origin");
+    if (origin === null) return new Response("ok");
     const body = await request.arrayBuffer();
     return await fetch(origin + url.pathname, {
       method: request.method,

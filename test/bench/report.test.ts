@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { brokenOf } from "../../bench/auth-report.ts";
 import { recoveryOf } from "../../bench/recovery.ts";
 import { reportOf } from "../../bench/report.ts";
 import type { Results } from "../../bench/results.ts";
@@ -46,14 +47,14 @@ const results: Results = {
 };
 
 test("without a whole run the page says how to come by one", () => {
-  const page = reportOf({ sideBySide: null, scale: null, files: ["part.json", "part-share.svg"] });
+  const page = reportOf({ sideBySide: null, scale: null, auth: null, files: ["part.json", "part-share.svg"] });
   expect(page).toContain("`npm run bench` on a machine that does nothing else");
   expect(page).not.toContain(".svg");
 });
 
 test("a kept run is told with its date, machine, versions, plots and every table", () => {
   const files = ["side-by-side.json", "side-by-side-share.svg", "side-by-side-hang-ups.svg", "quick-share.svg"];
-  const page = reportOf({ sideBySide: results, scale: null, files });
+  const page = reportOf({ sideBySide: results, scale: null, auth: null, files });
   expect(page).toContain("2026-11-21; 2 cores of Some Processor, 24 GB, Linux 6; nginx 1.22.1.");
   expect(page).toContain("![hang-ups](side-by-side-hang-ups.svg)\n![share](side-by-side-share.svg)");
   expect(page).not.toContain("quick");
@@ -62,4 +63,21 @@ test("a kept run is told with its date, machine, versions, plots and every table
   expect(page).toMatch(/\nthen: one WebUI +50-200 +- +1\.2 +- +8\.4 +18\.0 % +-\n/);
   expect(page).toMatch(/\none card, bare +50 +5 +7\.7 +5\.50 +1\.4 +0\.0 % +17\n/);
   expect(page).toContain("HAProxy: not installed");
+});
+
+test("what keys and limits cost is told beside the bare Worker, and a warm request that reads D1 is named", () => {
+  const times = { p95Us: 2_000, stages: {} };
+  const bare = { ...times, title: "bare", floor: "bare", p50Us: 400, uses: null, isWarm: true };
+  const hit = { ...times, title: "a hit", floor: "bare", p50Us: 1_000, stages: { auth: 0.5 }, isWarm: true };
+  const rows = [
+    bare,
+    { ...hit, uses: { d1_reads: 0, objects: 0.04 } },
+    { ...hit, isWarm: false, uses: { d1_reads: 1 } },
+  ];
+  const auth = { name: "auth", at: results.at, machine, rounds: 5, rows };
+  const page = reportOf({ sideBySide: null, scale: null, auth, files: ["auth.json"] });
+  expect(page).toMatch(/\na hit +1000 +2000 +x 2\.50 +0\.50 +- +0\.00 +- +- +- +0\.04 +-\n/);
+  expect(brokenOf(rows)).toEqual([]);
+  const reading = { ...hit, uses: { d1_reads: 0.04 } };
+  expect(brokenOf([...rows, reading])).toEqual([reading]);
 });

@@ -73,7 +73,7 @@ export const tenantRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Change a tenant",
-    description: "Limits that are left out stay. A disabled tenant's keys are refused.",
+    description: "Limits that are left out stay; `origins` are replaced. A disabled tenant's keys are refused.",
     body: TenantPatch,
     answers: { 200: one },
     run: (call) => attempt(() => patch(call)),
@@ -101,7 +101,7 @@ async function create(call: Call<z.output<typeof TenantCreate>, unknown, never>)
     limits: Limits.parse({ ...DEFAULT_LIMITS, ...body.limits }),
     weight: body.weight ?? 1,
     state: "active",
-    origins: [],
+    origins: body.origins ?? [],
     createdAt: Date.now(),
   };
   const after = tenantView(row);
@@ -117,6 +117,7 @@ async function patch(call: Named<z.output<typeof TenantPatch>>): Promise<Changed
     name: body.name ?? before.name,
     limits: Limits.parse({ ...DEFAULT_LIMITS, ...before.limits, ...body.limits }),
     weight: body.weight ?? before.weight,
+    origins: body.origins ?? before.origins,
     state: body.state ?? before.state,
   };
   const shown = tenantView({ ...before, ...after });

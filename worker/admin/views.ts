@@ -6,7 +6,7 @@ import type { OperatorRow } from "../db/operator-queries.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "../db/queries.ts";
 import { Id } from "../schema-parts.ts";
 import { CardStateName, Service } from "../service.ts";
-import { DEFAULT_LIMITS, Limits, Scope } from "../tenant.ts";
+import { DEFAULT_LIMITS, Limits, Scope, WebOrigins } from "../tenant.ts";
 import { Role } from "./operator.ts";
 
 export const Time = z.string().meta({ format: "date-time", description: "ISO 8601, UTC." });
@@ -121,14 +121,15 @@ export const TenantView = z
     name: z.string(),
     limits: Limits,
     weight: z.number().meta({ description: "Share of the slots when there are not enough for everybody." }),
+    origins: WebOrigins,
     state: z.enum(["active", "disabled"]),
     created_at: Time,
   })
   .meta({ id: "TenantView" });
 
 export function tenantView(row: TenantRow): z.infer<typeof TenantView> {
-  const { id, name, limits, weight, state, createdAt } = row;
-  return { id, name, limits: { ...DEFAULT_LIMITS, ...limits }, weight, state, created_at: iso(createdAt) };
+  const { id, name, limits, weight, origins, state, createdAt } = row;
+  return { id, name, limits: { ...DEFAULT_LIMITS, ...limits }, weight, origins, state, created_at: iso(createdAt) };
 }
 
 const keyFields = {

@@ -8,9 +8,9 @@ import { type Change, commit, type Outcome } from "./commit.ts";
 import type { KeyRow, TenantRow } from "./queries.ts";
 import { answers, keys, operators, results, tenants } from "./schema.ts";
 
-const sameTenant = ({ id, name, limits, weight, state }: TenantRow) =>
+const sameTenant = ({ id, name, limits, weight, origins, state }: TenantRow) =>
   sql`EXISTS (SELECT 1 FROM tenants WHERE id = ${id} AND name = ${name} AND limits = ${JSON.stringify(limits)}
-   AND weight = ${weight} AND state = ${state})`;
+   AND weight = ${weight} AND origins = ${JSON.stringify(origins)} AND state = ${state})`;
 
 const json = (value: unknown) => (value === null ? null : JSON.stringify(value));
 
@@ -26,6 +26,7 @@ export interface TenantSettings {
   name: string;
   limits: Limits;
   weight: number;
+  origins: string[];
   state: TenantRow["state"];
 }
 

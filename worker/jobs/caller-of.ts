@@ -11,5 +11,5 @@ export async function callerOf(env: Env, { tenant: id, key }: JobSpec): Promise<
   if (tenant === null) return refuse("not_found");
   if (tenant.state !== "active") return refuse("tenant_disabled");
   const limits = { ...DEFAULT_LIMITS, ...tenant.limits };
-  return { tenant: id, key, limits, weight: tenant.weight, scopes: null, services: null };
+  return { tenant: id, key, limits, weight: tenant.weight, scopes: null, services: null, origins: tenant.origins };
 }

@@ -103,7 +103,13 @@ test("two who create one card at once do not both", async () => {
   expect(await rowsOfLog("racer")).toBe(1);
 });
 
-const weighing = (weight: number) => ({ name: "a", limits: DEFAULT_LIMITS, weight, state: "active" as const });
+const weighing = (weight: number) => ({
+  name: "a",
+  limits: DEFAULT_LIMITS,
+  weight,
+  origins: [],
+  state: "active" as const,
+});
 
 const unrestricted = {
   name: "b",
