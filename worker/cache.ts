@@ -22,6 +22,9 @@ export interface AnswerMeta {
   expiresAt: string;
   /** The tenant whose request made it. */
   maker: string;
+  service: string;
+  /** The service's `model_version`, if it had one. */
+  model?: string;
   /** The origin's headers that callers get, as JSON pairs. */
   headers: string;
 }

@@ -17,6 +17,8 @@ export interface Env {
   GUESSES: RateLimit;
   /** Flood guard before the result cache, per key. */
   FLOOD: RateLimit;
+  /** The platform's image service; results come in other sizes and formats only where it is bound. */
+  IMAGES?: ImagesBinding;
   LOCAL_MODE?: string;
   PUBLIC_URL?: string;
   KEY_SECRET?: string;

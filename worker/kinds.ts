@@ -46,7 +46,13 @@ export function completeService(put: ServicePut & { kind: Kind; route: string },
     defaults: put.defaults ?? before?.defaults ?? {},
     bounds: put.bounds ?? before?.bounds ?? kind.bounds,
     forbid: put.forbid ?? before?.forbid ?? kind.forbid,
-    results: { keep_days: 30, ...before?.results, ...given(put.results) },
+    results: {
+      keep_days: 30,
+      visibility: "signed",
+      infrequent_after_days: null,
+      ...before?.results,
+      ...given(put.results),
+    },
     abandon: put.abandon ?? before?.abandon ?? "finish",
   };
 }
