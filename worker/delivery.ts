@@ -2,7 +2,6 @@
  * How long a result lives and who may read it: as its service says, or as the headers of its request do. Who may read it
  * stands in its id, so that nothing has to be looked up to refuse somebody. Pure.
  */
-import { randomText } from "./keys.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import type { Service } from "./service.ts";
 
@@ -17,7 +16,6 @@ export interface Delivery {
 }
 
 const DAY_S = 86_400;
-const ID_LENGTH = 24;
 const ID = /^(?:pub_|prv_)?[0-9A-Za-z]{8,64}$/;
 const MARKS: Record<Visibility, string> = { private: "prv_", signed: "", public: "pub_" };
 
@@ -40,8 +38,8 @@ function invalid(param: string, detail: string): Refusal {
   return refuse("invalid_field", { param, facts: { detail } });
 }
 
-export function newResultId(visibility: Visibility): string {
-  return MARKS[visibility] + randomText(ID_LENGTH);
+export function resultIdOf(visibility: Visibility, random: string): string {
+  return MARKS[visibility] + random;
 }
 
 export function isResultId(id: string): boolean {

@@ -6,14 +6,16 @@ import type { Ask } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./cache.ts";
 import type { AnswerRow, ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
-import { newResultId, visibilityOf } from "./delivery.ts";
+import { resultIdOf, visibilityOf } from "./delivery.ts";
 import { forgetNear } from "./edge.ts";
 import { sha256 } from "./fingerprint.ts";
+import { randomText } from "./keys.ts";
 import { pend, settled } from "./pending.ts";
 import type { Piece, Whole } from "./pieces.ts";
 import { repeated } from "./repeated.ts";
 import { recordSoon } from "./rows.ts";
 
+const RESULT_ID_LENGTH = 24;
 /** Results looked up at once; one answer holds no more. */
 const RESULTS_MAX = 64;
 /** Handed-on headers of an answer are kept up to this length; R2 metadata holds 8 KB in all. */
@@ -52,7 +54,10 @@ export function plan({ ask, tenant, answer }: Keeping, whole: Whole, found: Piec
     own: answerKey(tenant, of.fingerprint),
     shared: of.shared ? answerKey("shared", of.fingerprint) : null,
   });
-  return { results: found.map(() => newResultId(ask.delivery.visibility)), answer: stores ? keys(answer) : null };
+  return {
+    results: found.map(() => resultIdOf(ask.delivery.visibility, randomText(RESULT_ID_LENGTH))),
+    answer: stores ? keys(answer) : null,
+  };
 }
 
 /** Keeps what is planned, and lets readers of this isolate know. What could not be kept is left out. */
@@ -199,7 +204,9 @@ async function putAnswer(
   if (replace) await forgetNear(base, key);
 }
 
-export const resultKey = (id: string) => `results/${id}`;
+/** Where results lie in R2. */
+export const RESULTS = "results/";
+export const resultKey = (id: string) => RESULTS + id;
 
 /** What stands beside a result's bytes: a reader needs one look at R2 and nothing else, and a lost row is made anew from it. */
 function resultMeta(row: ResultRow): Record<string, string> {

@@ -54,7 +54,7 @@ export function page<Row>(
   return { status: 200, body: { data: shown.map(view), next_cursor: more ? cursorOf(position(last)) : null } };
 }
 
-function cursorOf(position: Position): string {
+export function cursorOf(position: Position): string {
   const text = new TextEncoder().encode(JSON.stringify(position));
   return text.toBase64({ alphabet: "base64url", omitPadding: true });
 }
