@@ -17,11 +17,22 @@ const PAGE_KEYS = 500;
 /** Of one call. */
 const PAGES_MAX = 10;
 
-/** Where objects with rows lie: key prefixes in their order, and whose rows are theirs. */
-const AREAS: { prefix: string; of: Kept; form: RegExp }[] = [
-  { prefix: RESULTS, of: "results", form: /./ },
-  { prefix: "shared/answers/", of: "answers", form: /./ },
-  { prefix: "ten_", of: "answers", form: /^[^/]+\/answers\// },
+interface Area {
+  /** Of its objects' keys. */
+  prefix: string;
+  of: Kept;
+  /** What of a key does not stand in its row. */
+  unsaid: string;
+  /** The first key behind its rows; null: they have their table to themselves. */
+  end: string | null;
+  form: RegExp;
+}
+
+/** Where objects with rows lie, in the order of their keys. */
+const AREAS: Area[] = [
+  { prefix: RESULTS, of: "results", unsaid: RESULTS, end: null, form: /./ },
+  { prefix: "shared/answers/", of: "answers", unsaid: "", end: "shared/answers0", form: /./ },
+  { prefix: "ten_", of: "answers", unsaid: "", end: "ten`", form: /^[^/]+\/answers\// },
 ];
 
 /** Where a walk goes on: an area, and the key behind which. */
@@ -59,25 +70,19 @@ export async function takeInventory(
 
 async function comparePage(
   env: Env,
-  { prefix, of, form }: (typeof AREAS)[number],
+  { prefix, of, unsaid, end, form }: Area,
   after: string,
   mend: boolean,
   limit: number,
   found: Inventory,
 ): Promise<string | null> {
   const seenAt = Date.now();
-  // The first key behind all that begin so.
-  const end = prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
-  const rows = (await keysBetween(env, of, after, end, limit)).map((key) => ({ key }));
-  const listed = await env.RESULTS.list({
-    prefix,
-    startAfter: after,
-    limit,
-    include: ["httpMetadata", "customMetadata"],
-  });
+  const rows = await keysBetween(env, of, after.slice(unsaid.length), end, limit);
+  const include: R2ListOptions["include"] = ["httpMetadata", "customMetadata"];
+  const listed = await env.RESULTS.list({ prefix, startAfter: after, limit, include });
   const { left, right, compared, next } = stretch(
     { items: listed.objects, more: listed.truncated },
-    { items: rows, more: rows.length === limit },
+    { items: rows.map((key) => ({ key: unsaid + key })), more: rows.length === limit },
   );
   const orphans = left.filter(({ key, uploaded }) => form.test(key) && seenAt - uploaded.getTime() > YOUNG_MS);
   found.compared += compared;
@@ -85,16 +90,8 @@ async function comparePage(
   found.missing += right.length;
   if (!mend) return next;
   await mendOrphans(env, orphans, of, seenAt, found);
-  const keys = right.map(({ key }) => key);
-  if (keys.length > 0)
-    await (of === "results"
-      ? forgetKept(
-          env,
-          keys.map((key) => key.slice(RESULTS.length)),
-          [],
-          seenAt,
-        )
-      : forgetKept(env, [], keys, seenAt));
+  const keys = right.map(({ key }) => key.slice(unsaid.length));
+  await forgetKept(env, of === "results" ? keys : [], of === "answers" ? keys : [], seenAt);
   found.removed_rows += keys.length;
   return next;
 }

@@ -84,11 +84,11 @@ export async function countMatching(
       .from(answers)
       .where(condition),
   ]);
-  const amount = (row: { count: number; bytes: string | null } | undefined): Amount => ({
-    count: row?.count ?? 0,
-    bytes: Number(row?.bytes ?? 0),
-  });
-  return { results: amount(r), answers: amount(a) };
+  return { results: amountOf(r), answers: amountOf(a) };
+}
+
+function amountOf(row: { count: number; bytes: string | null } | undefined): Amount {
+  return { count: row?.count ?? 0, bytes: Number(row?.bytes ?? 0) };
 }
 
 /** Forgets these. An answer that was stored anew after `seenAt` (ms of the epoch) keeps its row. */
@@ -100,16 +100,20 @@ export async function forgetKept(env: Env, ids: string[], keys: string[], seenAt
   ]);
 }
 
-/** R2 keys of rows between two R2 keys, both left out, in order. */
-export async function keysBetween(env: Env, of: Kept, from: string, to: string, limit: number): Promise<string[]> {
-  const key = of === "results" ? sql<string>`'results/' || ${results.id}` : answers.key;
-  const column = of === "results" ? results.id : answers.key;
-  const bare = (bound: string) => (of === "results" ? bound.slice("results/".length) : bound);
+/** Ids of results, or keys of answers, behind one and before another, in order. */
+export async function keysBetween(
+  env: Env,
+  of: Kept,
+  from: string,
+  to: string | null,
+  limit: number,
+): Promise<string[]> {
+  const [table, key] = of === "results" ? [results, results.id] : [answers, answers.key];
   const rows = db(env)
     .select({ key })
-    .from(of === "results" ? results : answers)
-    .where(and(gt(column, bare(from)), lt(column, bare(to))));
-  return (await rows.orderBy(asc(column)).limit(limit)).map((row) => row.key as string);
+    .from(table)
+    .where(and(gt(key, from), to === null ? undefined : lt(key, to)));
+  return (await rows.orderBy(asc(key)).limit(limit)).map((row) => row.key);
 }
 
 /** A change of many rows, for the audit log alone. */
