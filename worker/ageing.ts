@@ -26,7 +26,7 @@ export async function sweep(env: Env, now: number): Promise<void> {
 /** Removes results and stored answers that are over. */
 async function sweepOver(env: Env, now: number): Promise<void> {
   const removed = await removeMatching(env, { over: now }, "all", ROUNDS_MAX);
-  console.log(JSON.stringify({ event: "aged", ...removed }));
+  if (removed.results + removed.answers > 0) console.log(JSON.stringify({ event: "aged", ...removed }));
 }
 
 /** Moves results that are old enough to where storage costs less. */
