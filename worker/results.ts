@@ -63,18 +63,21 @@ type Reader = { tenant: string } | "signed" | "anybody";
 /** Null: not there, or another tenant's; the two take the same time. */
 async function find(asking: Asking, reader: Reader): Promise<Found | null> {
   await settled(resultKey(asking.id));
-  // Who shows nothing is worth one look.
-  if (reader === "anybody") return findNow(asking);
-  return sought(async () => {
+  const look = async (): Promise<Found | null> => {
     const found = await findNow(asking);
-    if (found !== null && mayRead(reader, found.result)) return found;
+    if (found !== null && mayRead(reader, found.result, Date.now())) return found;
     await found?.body?.cancel();
     return null;
-  });
+  };
+  // Who shows nothing is worth one look.
+  return reader === "anybody" ? look() : sought(look);
 }
 
-function mayRead(reader: Exclude<Reader, "anybody">, { id, tenant }: Result): boolean {
-  return reader === "signed" || reader.tenant === tenant || visibilityOf(id) === "public";
+/** Strangers do not hear of a public result that is over. */
+function mayRead(reader: Reader, { id, tenant, expiresAt }: Result, now: number): boolean {
+  if (reader === "signed") return true;
+  if (reader !== "anybody" && reader.tenant === tenant) return true;
+  return visibilityOf(id) === "public" && expiresAt > now;
 }
 
 /** What is found, at once or after a moment. */

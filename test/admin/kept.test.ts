@@ -125,21 +125,21 @@ test("a purge of more than one call removes answers 202, and the same call goes 
   expect(await purge({ tenant: "ten_m", what: "all" })).toMatchObject({ status: 200, results: 500, done: true });
 });
 
+/** All its pages added up. */
+async function verify(body: object): Promise<{ orphans: number; missing: number; removed_rows: number }> {
+  const whole = { orphans: 0, missing: 0, removed_rows: 0 };
+  for (let cursor: string | null = ""; cursor !== null;) {
+    const page = Page.parse(await door.done("POST", "/results/verify", { ...body, ...(cursor && { cursor }) }));
+    whole.orphans += page.orphans;
+    whole.missing += page.missing;
+    whole.removed_rows += page.removed_rows;
+    cursor = page.next_cursor;
+  }
+  return whole;
+}
+
 describe("POST /admin/v1/results/verify", () => {
   beforeAll(fill);
-
-  /** All its pages added up. */
-  async function verify(body: object): Promise<{ orphans: number; missing: number; removed_rows: number }> {
-    const whole = { orphans: 0, missing: 0, removed_rows: 0 };
-    for (let cursor: string | null = ""; cursor !== null;) {
-      const page = Page.parse(await door.done("POST", "/results/verify", { ...body, ...(cursor && { cursor }) }));
-      whole.orphans += page.orphans;
-      whole.missing += page.missing;
-      whole.removed_rows += page.removed_rows;
-      cursor = page.next_cursor;
-    }
-    return whole;
-  }
 
   test("finds rows without an object, mends on demand alone, and writes that down", async () => {
     expect(await verify({})).toEqual({ orphans: 0, missing: 0, removed_rows: 0 });

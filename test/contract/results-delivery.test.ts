@@ -82,6 +82,14 @@ describe("public", () => {
     expect((await nobody(url.pathname)).status).toBe(404);
   });
 
+  test("is 404 to strangers once it is over, and 410 to its tenant", async () => {
+    const { url } = await made({ "x-result-visibility": "public", "x-result-ttl": "1" });
+    await later(1_100);
+    expect(refusalOf(await nobody(url.pathname))).toMatch(NOT_FOUND);
+    expect(refusalOf(await door.ask(url.pathname, { key: await door.key() }))).toMatch(NOT_FOUND);
+    expect(refusalOf(await door.ask(url.pathname))).toBe("410 gone not_found expired_result");
+  });
+
   test("an id that only looks so is 404 to everybody", async () => {
     expect(refusalOf(await nobody("/v1/results/pub_AAAAAAAAAAAAAAAAAAAAAAAA"))).toMatch(NOT_FOUND);
     const { url } = await made({});

@@ -78,12 +78,13 @@ test("who has it already, and HEAD, make nothing", async () => {
   expect(seen).toEqual([]);
 });
 
+async function refusal(target: string, images?: ImagesBinding): Promise<string> {
+  const { error } = await (await ask(target, images)).json<{ error: { reason: string; param: string } }>();
+  return `${error.reason} ${error.param}`;
+}
+
 test("what is out of bounds, doubled, no image, or not offered is 400 and names the field", async () => {
   const { images, seen } = imageService();
-  const refusal = async (target: string, bound?: ImagesBinding) => {
-    const { error } = await (await ask(target, bound)).json<{ error: { reason: string; param: string } }>();
-    return `${error.reason} ${error.param}`;
-  };
   for (const side of ["0", "63", "65", "2112", "9999999", "-64", "64.0", "", "a"])
     expect(await refusal(`${IMAGE}?w=${side}`, images), side).toBe("invalid_field w");
   expect(await refusal(`${IMAGE}?h=1`, images)).toBe("invalid_field h");
