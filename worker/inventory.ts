@@ -17,6 +17,9 @@ const PAGE_KEYS = 500;
 /** Of one call. */
 const PAGES_MAX = 10;
 
+/** Nothing else under these prefixes is ours to judge. */
+const KEPT = /^(?:results\/|[^/]+\/answers\/)/;
+
 interface Area {
   /** Of its objects' keys. */
   prefix: string;
@@ -25,14 +28,13 @@ interface Area {
   unsaid: string;
   /** The first key behind its rows; null: they have their table to themselves. */
   end: string | null;
-  form: RegExp;
 }
 
 /** Where objects with rows lie, in the order of their keys. */
 const AREAS: Area[] = [
-  { prefix: RESULTS, of: "results", unsaid: RESULTS, end: null, form: /./ },
-  { prefix: "shared/answers/", of: "answers", unsaid: "", end: "shared/answers0", form: /./ },
-  { prefix: "ten_", of: "answers", unsaid: "", end: "ten`", form: /^[^/]+\/answers\// },
+  { prefix: RESULTS, of: "results", unsaid: RESULTS, end: null },
+  { prefix: "shared/answers/", of: "answers", unsaid: "", end: "shared/answers0" },
+  { prefix: "ten_", of: "answers", unsaid: "", end: "ten`" },
 ];
 
 /** Where a walk goes on: an area, and the key behind which. */
@@ -70,7 +72,7 @@ export async function takeInventory(
 
 async function comparePage(
   env: Env,
-  { prefix, of, unsaid, end, form }: Area,
+  { prefix, of, unsaid, end }: Area,
   after: string,
   mend: boolean,
   limit: number,
@@ -84,7 +86,7 @@ async function comparePage(
     { items: listed.objects, more: listed.truncated },
     { items: rows.map((key) => ({ key: unsaid + key })), more: rows.length === limit },
   );
-  const orphans = left.filter(({ key, uploaded }) => form.test(key) && seenAt - uploaded.getTime() > YOUNG_MS);
+  const orphans = left.filter(({ key, uploaded }) => KEPT.test(key) && seenAt - uploaded.getTime() > YOUNG_MS);
   found.compared += compared;
   found.orphans += orphans.length;
   found.missing += right.length;
