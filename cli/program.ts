@@ -4,6 +4,7 @@ import { addCards } from "./cards.ts";
 import { addCompletion } from "./completion.ts";
 import { addKeys } from "./keys.ts";
 import { addLedger } from "./ledger.ts";
+import { addResults } from "./results.ts";
 import { addOperators } from "./operators.ts";
 import { addServices } from "./services.ts";
 import { addStatus } from "./status.ts";
@@ -32,6 +33,7 @@ export function makeProgram(): Command {
   addCards(program);
   addOperators(program);
   addUsage(program);
+  addResults(program);
   addLedger(program);
   addCompletion(program);
   return program;

@@ -4,6 +4,7 @@
  */
 import { type Body, type Incoming, letGo, readBody } from "./body.ts";
 import type { ServiceRow } from "./db/queries.ts";
+import { type Delivery, deliveryOf } from "./delivery.ts";
 import {
   type Fields,
   isForm,
@@ -42,6 +43,7 @@ export interface Ask {
   directives: { noStore: boolean; noCache: boolean; onlyIfCached: boolean };
   /** JSON pointer to the images in the answer, where a dialect says it; else the kind's own. */
   resultsAt?: string | null;
+  delivery: Delivery;
 }
 
 const TIMEOUT_S_MAX = 3600;
@@ -67,6 +69,8 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const { service } = asked;
   const deadlineAt = deadline(request.headers, now);
   if (isRefusal(deadlineAt)) return deadlineAt;
+  const delivery = deliveryOf(request.headers, service.config);
+  if (isRefusal(delivery)) return delivery;
   const mediaType = mediaTypeOf(request.headers);
   const unsendable = headRefusal(request, asked);
   if (unsendable !== null) return unsendable;
@@ -113,6 +117,7 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     fields,
     deadlineAt,
     directives: directives(request.headers.get("cache-control")),
+    delivery,
   };
 }
 

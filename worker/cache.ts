@@ -20,8 +20,13 @@ export interface AnswerMeta {
   results: string;
   storedAt: string;
   expiresAt: string;
+  /** It is kept so long for who made it, and found again as his alone after `expiresAt`. */
+  keptUntil: string;
   /** The tenant whose request made it. */
   maker: string;
+  service: string;
+  /** The service's `model_version`, if it had one. */
+  model?: string;
   /** The origin's headers that callers get, as JSON pairs. */
   headers: string;
 }

@@ -18,7 +18,6 @@ import { Watch } from "./watch.ts";
 
 /** An origin sees the end of a cancelled call a moment after us; only then its slot is free. */
 const CANCEL_SEEN_MS = 100;
-const DAY_MS = 86_400_000;
 /** In this time a slot is handed on; storing takes the same isolates and objects their processor. */
 const HANDOVER_MS = 8;
 const NOTHING_KEPT: Kept = { results: [], answer: false };
@@ -167,9 +166,8 @@ class CardRun {
     const isKept = print.cacheable || keepAs !== null;
     const nothing = found.length === 0 && !(isKept && whole.status === 200);
     if (ask.directives.noStore || nothing || whole.status >= 300) return NOTHING_KEPT;
-    const { cache, results } = ask.service.config;
-    const ttlMs = cache.ttl_s * 1000;
-    const keepMs = keepAs === null ? ttlMs : results.keep_days * DAY_MS;
+    const ttlMs = ask.service.config.cache.ttl_s * 1000;
+    const keepMs = keepAs === null ? ttlMs : ask.delivery.lifeMs;
     const own = keepAs === null ? null : { fingerprint: keepAs, shared: false, replace: false, ttlMs: keepMs, keepMs };
     const shared = print.cacheable && print.scope === "shared";
     const answer = print.cacheable ? { fingerprint: print.key, shared, replace, ttlMs, keepMs } : own;

@@ -9,7 +9,7 @@ const NOT_FOR_PAGES = /^\/(?:admin|health|ready|cluster|metrics|autoscale|consol
 const METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /** Headers that our callers and the official clients of the dialects send. */
 const SENT =
-  /^(?:authorization|x-api-key|accept|accept-language|content-type|user-agent|cache-control|pragma|range|if-[a-z-]+|last-event-id|idempotency-key|prefer|x-request-id|x-timeout-s|(?:x-stainless|x-fal|openai)-[a-z0-9-]+)$/;
+  /^(?:authorization|x-api-key|accept|accept-language|content-type|user-agent|cache-control|pragma|range|if-[a-z-]+|last-event-id|idempotency-key|prefer|x-request-id|x-timeout-s|x-result-(?:ttl|visibility)|(?:x-stainless|x-fal|openai)-[a-z0-9-]+)$/;
 /** What stands beyond this in the list of headers that a page wants to send is not read, characters. */
 const WANTED_LENGTH_MAX = 4_000;
 /** How long a browser keeps a preflight's answer, seconds: Chromium takes no more. */

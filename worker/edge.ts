@@ -8,6 +8,8 @@ const COPY_BYTES_MAX = 16 * 1024 * 1024;
 const LIFE_S_MAX = 55;
 /** What stands beside a copy's bytes, as JSON. */
 const BESIDE = "x-portico-beside";
+/** When the copy was made, ms of the epoch. */
+const COPIED = "x-portico-copied";
 
 /** What copies are made of, and where. */
 export interface Place {
@@ -21,6 +23,7 @@ export interface Near<Beside> {
   beside: Beside;
   body: ReadableStream | null;
   bytes: number;
+  copiedAt: number;
 }
 
 /** Cache entries are named by URLs; this one is no route, so that nobody can ask for it. */
@@ -31,7 +34,8 @@ export async function findNear<Beside>(base: string, key: string): Promise<Near<
   const near = await caches.default.match(urlOf(base, key));
   if (near === undefined) return null;
   const beside = JSON.parse(near.headers.get(BESIDE) ?? "null") as Beside;
-  return { beside, body: near.body, bytes: Number(near.headers.get("content-length")) };
+  const [bytes = 0, copiedAt = 0] = ["content-length", COPIED].map((name) => Number(near.headers.get(name)));
+  return { beside, body: near.body, bytes, copiedAt };
 }
 
 /**
@@ -75,6 +79,7 @@ async function keepNear(
     "cache-control": `max-age=${life}`,
     "content-length": String(bytes.byteLength),
     [BESIDE]: JSON.stringify(beside),
+    [COPIED]: String(now),
   };
   try {
     await caches.default.put(urlOf(base, key), new Response(bytes, { headers }));

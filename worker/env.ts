@@ -29,6 +29,8 @@ export interface Env {
   FLOOD: RateLimit;
   /** Reaches public addresses alone; local mode's. In production nothing else can be reached. */
   OUTSIDE?: Fetcher;
+  /** The platform's image service; results come in other sizes and formats only where it is bound. */
+  IMAGES?: ImagesBinding;
   LOCAL_MODE?: string;
   PUBLIC_URL?: string;
   KEY_SECRET?: string;

@@ -58,6 +58,8 @@ export async function explainFingerprint(request: Request, env: Env, trace: Trac
     fields: { kind: "json", value: asked.input },
     deadlineAt: null,
     directives: { noStore: false, noCache: false, onlyIfCached: false },
+    // Nothing is made.
+    delivery: { lifeMs: 0, visibility: "private" },
   };
   const print = await fingerprint(ask, caller.tenant, unsureHost(env, new URL(request.url).origin));
   return Response.json(

@@ -1,7 +1,7 @@
 /** The front door: which path goes where. What each does stands in the file it names. */
 import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
-import { sweepInputs } from "./ageing.ts";
+import { sweep } from "./ageing.ts";
 import { catalog, serviceOf, target } from "./catalog.ts";
 import { renderRefusal } from "./dialects/native.ts";
 import { getModel, listModels, OPENAI_CALLS } from "./dialects/openai.ts";
@@ -120,7 +120,7 @@ function askingOf(c: Context<App, "/v1/results/:id">) {
 
 /** As often as `triggers.crons` of wrangler.toml says. */
 function scheduled({ scheduledTime }: ScheduledController, env: Env): Promise<void> {
-  return sweepInputs(env.RESULTS, scheduledTime);
+  return sweep(env, scheduledTime);
 }
 
 export default Object.assign(app, { scheduled }) satisfies ExportedHandler<Env>;

@@ -122,7 +122,7 @@ function originUrl(origin: string, ask: Ask): string {
 
 /** Never sent on: credentials, hop-by-hop (RFC 9110 7.6.1), what proxies vouch for, and what is meant for us. */
 const NOT_SENT =
-  /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
+  /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-result-.*|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
 
 /** A server in the manner of CGI (RFC 3875 4.1.18) cannot tell `x_forwarded_for` from `x-forwarded-for`. */
 function isSent(name: string): boolean {

@@ -3,6 +3,7 @@ import { hasCredential } from "./auth.ts";
 import { answerKey } from "./cache.ts";
 import { callerWith } from "./caller.ts";
 import { forgetResult } from "./db/queries.ts";
+import { isResultId, visibilityOf } from "./delivery.ts";
 import { findNear, forgetNear, readNear } from "./edge.ts";
 import { config, type Env } from "./env.ts";
 import { settled } from "./pending.ts";
@@ -11,9 +12,9 @@ import { isSigned, signatureRefusal } from "./signature.ts";
 import { recorded } from "./rows.ts";
 import { type Result, resultKey, resultOf } from "./store.ts";
 import { timed, type Trace } from "./trace.ts";
+import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
-const ID = /^[0-9A-Za-z]{8,64}$/;
 /** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for at these times, ms. */
 const LOOKS_AT_MS = [0, 100, 400];
 /** Until then nobody hears that nothing was found, ms: what is another's is found sooner than what never was. */
@@ -32,12 +33,14 @@ export interface Asking {
 
 /** GET and HEAD. */
 export async function getResult(asking: Asking): Promise<Response | Refusal> {
-  const { request, trace, id } = asking;
+  const { request, env, trace, id } = asking;
   const reader = await readerOf(asking);
   if (isRefusal(reader)) return reader;
-  const found = ID.test(id) ? await timed(trace, "cache", () => find(asking, reader.tenant)) : null;
+  const variant = variantOf(new URL(request.url).searchParams, env);
+  if (isRefusal(variant)) return variant;
+  const found = isResultId(id) ? await timed(trace, "cache", () => find(asking, reader)) : null;
   if (found === null) return refuse("not_found");
-  const answer = await answerWith(asking, found);
+  const answer = await answerWith(asking, found, variant);
   // What was opened and is not sent must be let go.
   if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range")))
     await letGo(found.body);
@@ -52,18 +55,31 @@ async function letGo(body: ReadableStream): Promise<void> {
 interface Found {
   result: Result;
   body: ReadableStream | null;
-  near: boolean;
+  /** When this edge location's copy was made; null: it comes from R2. */
+  copiedAt: number | null;
 }
 
+/** A key's tenant, whoever has a signature, or anybody. */
+type Reader = { tenant: string } | "signed" | "anybody";
+
 /** Null: not there, or another tenant's; the two take the same time. */
-async function find(asking: Asking, tenant: string | null): Promise<Found | null> {
+async function find(asking: Asking, reader: Reader): Promise<Found | null> {
   await settled(resultKey(asking.id));
-  return sought(async () => {
+  const look = async (): Promise<Found | null> => {
     const found = await findNow(asking);
-    if (found !== null && (tenant === null || tenant === found.result.tenant)) return found;
+    if (found !== null && mayRead(reader, found.result, Date.now())) return found;
     await found?.body?.cancel();
     return null;
-  });
+  };
+  // Who shows nothing is worth one look.
+  return reader === "anybody" ? look() : sought(look);
+}
+
+/** Strangers do not hear of a public result that is over. */
+function mayRead(reader: Reader, { id, tenant, expiresAt }: Result, now: number): boolean {
+  if (reader === "signed") return true;
+  if (reader !== "anybody" && reader.tenant === tenant) return true;
+  return visibilityOf(id) === "public" && expiresAt > now;
 }
 
 /** What is found, at once or after a moment. */
@@ -81,33 +97,39 @@ async function sought<T>(look: () => Promise<T | null>): Promise<T | null> {
 
 async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
   const near = await findNear<Result>(base, resultKey(id));
-  if (near !== null) return { result: near.beside, body: near.body, near: true };
+  if (near !== null) return { result: near.beside, body: near.body, copiedAt: near.copiedAt };
   if (request.method === "HEAD" || request.headers.has("range")) {
     const head = await env.RESULTS.head(resultKey(id));
-    return head === null ? null : { result: resultOf(id, head), body: null, near: false };
+    return head === null ? null : { result: resultOf(id, head), body: null, copiedAt: null };
   }
   const object = await env.RESULTS.get(resultKey(id));
   if (object === null) return null;
   const result = resultOf(id, object);
   const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   const body = await readNear(place, object, result);
-  return { result, body, near: false };
+  return { result, body, copiedAt: null };
 }
 
-async function answerWith(asking: Asking, { result, body, near }: Found): Promise<Response | Refusal> {
+async function answerWith(asking: Asking, found: Found, variant: Variant | null): Promise<Response | Refusal> {
+  const { result, body, copiedAt } = found;
   const { request, env, trace, id } = asking;
   const now = Date.now();
   if (result.expiresAt <= now) return refuse("expired_result");
   trace.headers.set(
     "cache-status",
-    near ? `portico; hit; ttl=${Math.floor((result.expiresAt - now) / 1000)}` : "portico; fwd=miss",
+    copiedAt === null ? "portico; fwd=miss" : `portico; hit; ttl=${Math.floor((result.expiresAt - now) / 1000)}`,
   );
-  const etag = `"${result.sha256}"`;
-  const headers = resultHeaders(result, new URL(request.url).searchParams.get("download"), now);
+  const etag = variant === null ? `"${result.sha256}"` : variantEtag(result.sha256, variant);
+  const headers = resultHeaders(result, etag, new URL(request.url).searchParams.get("download"), now);
+  if (copiedAt !== null) headers.set("age", String(Math.max(0, Math.floor((now - copiedAt) / 1000))));
   if (preconditionFailed(request.headers, etag, result.createdAt)) {
     return new Response(null, { status: 412, headers: { etag, "cache-control": "no-store" } });
   }
   if (isNotModified(request.headers, etag, result.createdAt)) return new Response(null, { status: 304, headers });
+  if (variant !== null) {
+    const open = async () => body ?? (await env.RESULTS.get(resultKey(id)))?.body ?? null;
+    return transformed(env, request.method, variant, headers, open);
+  }
   const range = requestedRange(request, etag, result.bytes);
   if (range === "unsatisfiable") {
     return refuse("range_not_satisfiable", {
@@ -123,25 +145,26 @@ async function answerWith(asking: Asking, { result, body, near }: Found): Promis
   return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
 }
 
-/** With a key present the key decides; without one the signature has to. A signature reads for any tenant. */
-async function readerOf(asking: Asking): Promise<{ tenant: string | null } | Refusal> {
+/** With a key present the key decides; without one the signature has to, unless everybody may read. */
+async function readerOf(asking: Asking): Promise<Reader | Refusal> {
   const { request, env, trace, id } = asking;
   if (hasCredential(request)) {
     const caller = await callerWith("results", asking);
     return isRefusal(caller) ? caller : { tenant: caller.tenant };
   }
   const query = new URL(request.url).searchParams;
-  if (!isSigned(query)) return refuse("missing");
+  if (!isSigned(query)) return visibilityOf(id) === "public" ? "anybody" : refuse("missing");
   const refused = await timed(trace, "auth", () => signatureRefusal(config(env), id, query, Date.now()));
-  return refused ?? { tenant: null };
+  if (refused !== null) return refused;
+  return visibilityOf(id) === "private" ? refuse("not_found") : "signed";
 }
 
-function resultHeaders(meta: Result, download: string | null, now: number): Headers {
+function resultHeaders(meta: Result, etag: string, download: string | null, now: number): Headers {
   const life = Math.max(0, Math.floor((meta.expiresAt - now) / 1000));
-  const scope = meta.visibility === "public" ? "public" : "private";
+  const scope = visibilityOf(meta.id) === "public" ? "public" : "private";
   const headers = new Headers({
     "content-type": meta.contentType,
-    etag: `"${meta.sha256}"`,
+    etag,
     "repr-digest": `sha-256=:${Uint8Array.fromHex(meta.sha256).toBase64()}:`,
     "last-modified": new Date(meta.createdAt).toUTCString(),
     "accept-ranges": "bytes",
@@ -179,7 +202,7 @@ export async function deleteResult(asking: Asking): Promise<Response | Refusal> 
   const caller = await callerWith("infer", asking);
   if (isRefusal(caller)) return caller;
   await settled(resultKey(id));
-  const result = ID.test(id) ? await sought(() => ownResult(env, caller.tenant, id)) : null;
+  const result = isResultId(id) ? await sought(() => ownResult(env, caller.tenant, id)) : null;
   if (result === null) return refuse("not_found");
   const answers = await answersOf(env, result, Date.now());
   await recorded();

@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { Dialects } from "./mapping.ts";
+import { VISIBILITIES } from "./delivery.ts";
 import { count, Id, says } from "./schema-parts.ts";
 
 const seconds = (max: number) => z.number().positive().max(max);
@@ -94,7 +95,18 @@ export const Service = z.strictObject({
     .meta(says("What the origin takes for fields that are not given; filled into cache keys.")),
   bounds: Bounds,
   forbid: Forbid,
-  results: z.strictObject({ keep_days: z.number().positive().max(36_500).meta(says("Default 30.")) }),
+  results: z.strictObject({
+    keep_days: z.number().positive().max(36_500).meta(says("Default 30.")),
+    visibility: z
+      .enum(VISIBILITIES)
+      .meta(says("Who may read a result whose request does not say it by `X-Result-Visibility`. Default `signed`.")),
+    infrequent_after_days: z
+      .number()
+      .min(1)
+      .max(36_500)
+      .nullable()
+      .meta(says("Older results go to R2's Infrequent Access class where that costs less. Default null: never.")),
+  }),
   abandon: z
     .enum(["finish", "cancel"])
     .meta(says("When the caller hangs up: read on and keep the result, or abort the origin. Default `finish`.")),

@@ -7,7 +7,6 @@ import type { Fingerprint } from "./fingerprint.ts";
 import type { Named, Once } from "./once.ts";
 import type { Answer, RunEnd } from "./run.ts";
 
-const DAY_MS = 86_400_000;
 /** An origin's own error up to this is told again. */
 const ERROR_BYTES_MAX = 64 * 1024;
 
@@ -18,7 +17,7 @@ export function named(request: Request, { method, path, query, headers, body }: 
   return { method, path: pathname, query: path + query, contentType: headers.get("content-type"), body: bytes };
 }
 
-export const keepMsOf = (ask: Ask): number => ask.service.config.results.keep_days * DAY_MS;
+export const keepMsOf = (ask: Ask): number => ask.delivery.lifeMs;
 
 /** Where an answer of the cache lies. */
 export function answerAt(caller: Caller, print: Fingerprint): Made {

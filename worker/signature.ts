@@ -1,4 +1,5 @@
 /** Signed result URLs: an HMAC over id and expiry under a named key, so that keys can be rotated. */
+import { visibilityOf } from "./delivery.ts";
 import type { Config } from "./env.ts";
 import { hmac, hmacMatches } from "./keys.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -9,8 +10,9 @@ const PURPOSE = "result-url";
 
 const encoded = (bytes: Uint8Array) => bytes.toBase64({ alphabet: "base64url", omitPadding: true });
 
-/** An absolute URL of a result, good for a day. */
+/** An absolute URL of a result: signed for a day, unless a signature would say nothing (public) or not be taken (private). */
 export async function signedUrl({ urlKeys }: Config, base: string, id: string, now: number): Promise<string> {
+  if (visibilityOf(id) !== "signed") return `${base}/v1/results/${id}`;
   const [kid, secret] = urlKeys[0] ?? ["", ""];
   const exp = String(Math.floor(now / 1000) + SIGNED_S);
   const sig = encoded(await hmac(secret, PURPOSE, `${id}\n${exp}`));

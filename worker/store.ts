@@ -6,6 +6,7 @@ import type { Ask } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./cache.ts";
 import type { AnswerRow, ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
+import { resultIdOf, visibilityOf } from "./delivery.ts";
 import { forgetNear } from "./edge.ts";
 import { sha256 } from "./fingerprint.ts";
 import { randomText } from "./keys.ts";
@@ -15,7 +16,6 @@ import { repeated } from "./repeated.ts";
 import { recordSoon } from "./rows.ts";
 
 const RESULT_ID_LENGTH = 24;
-const DAY_MS = 86_400_000;
 /** Results looked up at once; one answer holds no more. */
 const RESULTS_MAX = 64;
 /** Handed-on headers of an answer are kept up to this length; R2 metadata holds 8 KB in all. */
@@ -57,14 +57,17 @@ export interface Plan {
   answer: { own: string; shared: string | null } | null;
 }
 
-export function plan({ tenant, answer }: Keeping, whole: Whole, found: Piece[]): Plan {
+export function plan({ ask, tenant, answer }: Keeping, whole: Whole, found: Piece[]): Plan {
   // Any complete success is an answer; what stands in it may be none of the pieces we know.
   const stores = answer !== null && whole.status === 200 && (whole.endKnown || found.length > 0);
   const keys = (of: NonNullable<Keeping["answer"]>) => ({
     own: answerKey(tenant, of.fingerprint),
     shared: of.shared ? answerKey("shared", of.fingerprint) : null,
   });
-  return { results: found.map(() => randomText(RESULT_ID_LENGTH)), answer: stores ? keys(answer) : null };
+  return {
+    results: found.map(() => resultIdOf(ask.delivery.visibility, randomText(RESULT_ID_LENGTH))),
+    answer: stores ? keys(answer) : null,
+  };
 }
 
 /** Keeps what is planned, and lets readers of this isolate know. What could not be kept is left out. */
@@ -136,21 +139,28 @@ async function resultRow(
     contentType: piece.type,
     bytes: piece.bytes.byteLength,
     sha256: await sha256(piece.bytes),
-    visibility: "signed",
+    visibility: visibilityOf(id),
     answerKey: answer,
     createdAt: now,
-    expiresAt: now + service.config.results.keep_days * DAY_MS,
+    expiresAt: now + keeping.ask.delivery.lifeMs,
   };
 }
 
 function answerMeta(keeping: Keeping, whole: Whole, results: string[], now: number): AnswerMeta {
   const headers = JSON.stringify([...whole.headers]);
+  const { service, delivery } = keeping.ask;
+  // An answer that names results ends with them.
+  const lifeMs = results.length > 0 ? delivery.lifeMs : Infinity;
+  const { ttlMs = 0, keepMs = 0 } = keeping.answer ?? {};
   return {
     status: String(whole.status),
     results: results.join(","),
     storedAt: String(now),
-    expiresAt: String(now + (keeping.answer?.ttlMs ?? 0)),
+    expiresAt: String(now + Math.min(ttlMs, lifeMs)),
+    keptUntil: String(now + Math.min(Math.max(ttlMs, keepMs), lifeMs)),
     maker: keeping.tenant,
+    service: service.id,
+    ...(service.config.model_version === null ? {} : { model: service.config.model_version }),
     headers:
       headers.length <= HEADERS_LENGTH_MAX
         ? headers
@@ -159,7 +169,7 @@ function answerMeta(keeping: Keeping, whole: Whole, results: string[], now: numb
 }
 
 function answerRows(
-  { ask: { service }, tenant, answer }: Keeping,
+  { ask: { service }, tenant }: Keeping,
   { own, shared }: NonNullable<Plan["answer"]>,
   whole: Whole,
   meta: AnswerMeta,
@@ -172,7 +182,7 @@ function answerRows(
     modelVersion: service.config.model_version,
     bytes: whole.bytes.byteLength,
     createdAt: now,
-    expiresAt: Math.max(Number(meta.expiresAt), now + (answer?.keepMs ?? 0)),
+    expiresAt: Number(meta.keptUntil),
   };
   return shared === null ? [row] : [row, { ...row, key: shared }];
 }
@@ -206,15 +216,19 @@ async function putAnswer(
   if (replace) await forgetNear(base, key);
 }
 
-export const resultKey = (id: string) => `results/${id}`;
+/** Where results lie in R2. */
+export const RESULTS = "results/";
+export const resultKey = (id: string) => RESULTS + id;
 
-/** What stands beside a result's bytes, so that a reader needs one look at R2 and nothing else. */
+/** What stands beside a result's bytes: a reader needs one look at R2 and nothing else, and a lost row is made anew from it. */
 function resultMeta(row: ResultRow): Record<string, string> {
-  const { tenantId, sha256: digest, visibility, answerKey: answer, createdAt, expiresAt } = row;
+  const { tenantId, sha256: digest, answerKey: answer, createdAt, expiresAt } = row;
   return {
     tenant: tenantId,
+    service: row.serviceId,
+    request: row.requestId,
+    ...(row.modelVersion === null ? {} : { model: row.modelVersion }),
     sha256: digest,
-    visibility,
     answer: answer ?? "",
     createdAt: String(createdAt),
     expiresAt: String(expiresAt),
@@ -229,7 +243,6 @@ export interface Result {
   bytes: number;
   /** Hex. */
   sha256: string;
-  visibility: string;
   /** R2 key of the tenant's stored answer that held it when it was made; empty when there was none. */
   answer: string;
   createdAt: number;
@@ -244,7 +257,6 @@ export function resultOf(id: string, object: R2Object): Result {
     contentType: object.httpMetadata?.contentType ?? "application/octet-stream",
     bytes: object.size,
     sha256: meta["sha256"] ?? "",
-    visibility: meta["visibility"] ?? "private",
     answer: meta["answer"] ?? "",
     createdAt: Number(meta["createdAt"]),
     expiresAt: Number(meta["expiresAt"]),

@@ -33,6 +33,7 @@ function ask({ put, id = "speech", ...more }: Asking = {}): Ask {
     fields: { kind: "json", value: { text: "hello" } },
     deadlineAt: null,
     directives: { noStore: false, noCache: false, onlyIfCached: false },
+    delivery: { lifeMs: 1, visibility: "signed" },
     ...more,
   };
 }

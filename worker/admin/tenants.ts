@@ -1,20 +1,13 @@
 /** Tenants: who pays, and how much they may ask for. */
 import { z } from "zod";
 import { forgetCallers } from "../auth.ts";
-import {
-  closeTenant,
-  createTenant,
-  deleteTenant,
-  forgetResultsOf,
-  patchTenant,
-  resultIdsOf,
-} from "../db/caller-queries.ts";
-import { answerKeysOf, pageOfTenants, tenantById } from "../db/list-queries.ts";
+import { closeTenant, createTenant, deleteTenant, patchTenant } from "../db/caller-queries.ts";
+import { pageOfTenants, tenantById } from "../db/list-queries.ts";
 import type { TenantRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
-import { resultKey } from "../store.ts";
+import { removeMatching } from "../removal.ts";
 import { answered } from "../until.ts";
 import { DEFAULT_LIMITS, Limits, TenantCreate, TenantPatch } from "../tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
@@ -22,8 +15,6 @@ import { listOf, page, PageQuery, positionOf } from "./page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { TenantView, tenantView } from "./views.ts";
 
-/** Results removed at once: what R2 lists and deletes in one call. */
-const REMOVED_AT_ONCE = 1000;
 /** Rounds of removal in one call: one call works for seconds, not minutes. */
 const ROUNDS_MAX = 20;
 
@@ -84,7 +75,7 @@ export const tenantRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Delete a tenant with its keys, results and usage",
-    description: `Its keys are refused at once. A tenant with more results than one call removes (${ROUNDS_MAX * REMOVED_AT_ONCE}) answers 202 and stays disabled; the same call goes on.`,
+    description: `Its keys are refused at once. A tenant with more results than one call removes (${ROUNDS_MAX} thousand) answers 202 and stays disabled; the same call goes on.`,
     answers: {
       202: { description: "Results or usage are left: call again.", schema: TenantView },
       204: { description: "Gone.", schema: null },
@@ -141,25 +132,11 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   const outcome = await closeTenant(env, before, changeOf(call, "tenant.delete", params.id, tenantView(before), null));
   if (outcome !== "done") return outcome;
   forgetCallers();
-  if (!(await removeResults(env, params.id)) || !(await removeUsage(env, params.id)))
+  const { done } = await removeMatching(env, { tenant: params.id }, "all", ROUNDS_MAX);
+  if (!done || !(await removeUsage(env, params.id)))
     return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
   await deleteTenant(env, params.id);
   return { status: 204, body: null };
-}
-
-/** Removes a tenant's results and the answers it made; true when none is left. */
-async function removeResults(env: Env, tenantId: string): Promise<boolean> {
-  for (let round = 0; round < ROUNDS_MAX; round++) {
-    const [results, answers] = await Promise.all([
-      resultIdsOf(env, tenantId, REMOVED_AT_ONCE),
-      answerKeysOf(env, tenantId, REMOVED_AT_ONCE),
-    ]);
-    // Objects first: their rows are what finds them again should this end half-way.
-    for (const some of [results.map(resultKey), answers]) if (some.length > 0) await env.RESULTS.delete(some);
-    await forgetResultsOf(env, tenantId, { result: results.at(-1) ?? "", answer: answers.at(-1) ?? "" });
-    if (results.length < REMOVED_AT_ONCE && answers.length < REMOVED_AT_ONCE) return true;
-  }
-  return false;
 }
 
 /** Removes what the tenant's object keeps; true when it has. */

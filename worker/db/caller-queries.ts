@@ -1,12 +1,12 @@
 /** What operators change of tenants and their keys, and when a key or an operator came last. */
-import { and, asc, eq, isNull, lt, lte, or, sql } from "drizzle-orm";
+import { and, eq, isNull, lt, or, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
 import type { Credential } from "../last-use.ts";
 import type { Limits, Scope } from "../tenant.ts";
 import { db } from "./base.ts";
 import { type Change, commit, type Outcome } from "./commit.ts";
 import type { KeyRow, TenantRow } from "./queries.ts";
-import { answers, keys, operators, results, tenants } from "./schema.ts";
+import { keys, operators, tenants } from "./schema.ts";
 
 const sameTenant = ({ id, name, limits, weight, origins, state }: TenantRow) =>
   sql`EXISTS (SELECT 1 FROM tenants WHERE id = ${id} AND name = ${name} AND limits = ${JSON.stringify(limits)}
@@ -41,25 +41,6 @@ export function closeTenant(env: Env, before: TenantRow, change: Change): Promis
   return commit(env, change, sameTenant(before), (base) => [
     base.delete(keys).where(eq(keys.tenantId, before.id)),
     base.update(tenants).set({ state: "disabled" }).where(eq(tenants.id, before.id)),
-  ]);
-}
-
-/** Ids of a tenant's results, the lowest first. */
-export async function resultIdsOf(env: Env, tenantId: string, limit: number): Promise<string[]> {
-  const some = db(env).select({ id: results.id }).from(results).where(eq(results.tenantId, tenantId));
-  return (await some.orderBy(asc(results.id)).limit(limit)).map((row) => row.id);
-}
-
-/** Forgets a tenant's results and its stored answers up to these, as far as there are any. */
-export async function forgetResultsOf(
-  env: Env,
-  tenantId: string,
-  upTo: { result: string; answer: string },
-): Promise<void> {
-  const base = db(env);
-  await base.batch([
-    base.delete(results).where(and(eq(results.tenantId, tenantId), lte(results.id, upTo.result))),
-    base.delete(answers).where(and(eq(answers.tenantId, tenantId), lte(answers.key, upTo.answer))),
   ]);
 }
 

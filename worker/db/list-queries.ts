@@ -7,7 +7,7 @@ import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import type { Env } from "../env.ts";
 import { BOUND_MAX, db } from "./base.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "./queries.ts";
-import { answers, audit, cards, keys, listings, services, tenants } from "./schema.ts";
+import { audit, cards, keys, listings, services, tenants } from "./schema.ts";
 
 export type AuditRow = typeof audit.$inferSelect;
 
@@ -35,12 +35,6 @@ export async function tenantById(env: Env, id: string): Promise<TenantRow | null
 
 export async function keyById(env: Env, id: string): Promise<KeyRow | null> {
   return ((await db(env).select().from(keys).where(eq(keys.id, id)).get()) as KeyRow | undefined) ?? null;
-}
-
-/** R2 keys of the answers that a tenant made, shared ones included, in order. */
-export async function answerKeysOf(env: Env, tenantId: string, limit: number): Promise<string[]> {
-  const rows = db(env).select({ key: answers.key }).from(answers).where(eq(answers.tenantId, tenantId));
-  return (await rows.orderBy(asc(answers.key)).limit(limit)).map((row) => row.key);
 }
 
 export async function countServices(env: Env): Promise<number> {

@@ -24,9 +24,10 @@ import type { Trace } from "../trace.ts";
 import { answered } from "../until.ts";
 
 const ID_LENGTH = 24;
-const DAY_MS = 86_400_000;
 /** Inputs up to this lie with the job, larger ones in R2. */
 const INLINE_BYTES_MAX = 64 * 1024;
+/** Said to us, and minded when the job runs. */
+const OUR_HEADERS = ["cache-control", "x-result-ttl", "x-result-visibility"];
 /** Job objects made at the same time. */
 const MADE_AT_ONCE = 50;
 /** Waiting jobs begin to run one after the other: those beyond the bound may try again after so long. */
@@ -124,7 +125,7 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     method: ask.method,
     path: ask.path,
     query: ask.query,
-    headers: Object.fromEntries(sendable(ask.headers)),
+    headers: headersOf(ask.headers),
     input: await layAside(env, ask.body, id),
     createdAt: Date.now(),
     startDeadlineAt,
@@ -132,8 +133,14 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     webhook,
     base,
     clientAddress,
-    keepMs: ask.service.config.results.keep_days * DAY_MS,
+    keepMs: ask.delivery.lifeMs,
   };
+}
+
+/** What a run of the job has to know again: what its origin may get, and what is for us. */
+function headersOf(headers: Headers): Record<string, string> {
+  const ours = OUR_HEADERS.flatMap((name) => (headers.has(name) ? [[name, headers.get(name) ?? ""]] : []));
+  return Object.fromEntries([...sendable(headers), ...ours]) as Record<string, string>;
 }
 
 const inputKey = (id: string): string => `jobs/${id}/input`;

@@ -1,6 +1,7 @@
 /** The calls of tenants in the OpenAPI document: service routes, fingerprints, requests, results. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
+import { VISIBILITIES } from "../delivery.ts";
 import { FingerprintAnswer, FingerprintBody } from "../explain.ts";
 import { USAGE, UsageQuery, UsageView } from "../usage.ts";
 import { COMMON_HEADERS, errors, header, RUN_HEADERS, SIGNED_OR_KEY, TABLE, TENANT_KEY } from "./parts.ts";
@@ -17,6 +18,13 @@ const RunHeaders = z.object({
   ),
   Prefer: text("`respond-async`: a job, 202; `wait=N` (1 to 60): a job that is waited for (RFC 7240)."),
   "Idempotency-Key": text("1 to 255 characters: the same name and body are run once, and answered alike."),
+  "X-Result-TTL": text(
+    "Seconds that its results live: 1 to the service's `results.keep_days`, which is the default. A stored answer ends with its results.",
+  ),
+  "X-Result-Visibility": z.enum(VISIBILITIES).optional().meta({
+    description:
+      "Who may read its results: with a key of the tenant (`private`), also with a signed URL (`signed`), or everybody who has the id (`public`). Default: the service's `results.visibility`. A request that is answered from the cache gets the results of the one that was stored.",
+  }),
   "X-Request-Id": text("The caller's own id, 1 to 128 of `A-Z a-z 0-9 _ -`; comes back as `X-Client-Request-Id`."),
   "Accept-Language": text("The language of error messages: `en` or `zh`."),
 });
@@ -126,14 +134,15 @@ function resultCall(method: "get" | "head"): ZodOpenApiOperationObject {
     ...COMMON_HEADERS,
     ETag: header("SHA-256 of the bytes."),
     "Repr-Digest": header("RFC 9530."),
-    "Accept-Ranges": header("`bytes`."),
+    "Accept-Ranges": header("`bytes`; `none` of a variant."),
+    Age: header("Seconds since this edge location's copy was made, when it comes from there."),
   };
   return {
     operationId: `${method}Result`,
     tags: ["Results"],
     summary: method === "get" ? "Fetch a finished image or sound" : "Ask for a result's headers",
     description:
-      "With a key of its tenant, or with `exp`, `kid` and `sig` and no key. Conditional and range requests work.",
+      "With a key of its tenant, or with `exp`, `kid` and `sig` and no key; a private one with a key alone, a public one by everybody. Conditional and range requests work.",
     security: SIGNED_OR_KEY,
     requestParams: {
       path: id,
@@ -142,6 +151,11 @@ function resultCall(method: "get" | "head"): ZodOpenApiOperationObject {
         kid: text("The signing key's name."),
         sig: text("HMAC over id and exp."),
         download: text("A file name for `Content-Disposition`."),
+        w: text(
+          "An image no wider than this: a multiple of 64 up to 2048. Like `h` and `format` only where the deployment offers it.",
+        ),
+        h: text("An image no higher than this."),
+        format: text("An image as `png`, `jpeg`, `webp` or `avif`."),
       }),
       header: z.object({ Range: text("RFC 9110."), "If-None-Match": text("RFC 9110.") }),
     },
@@ -150,7 +164,7 @@ function resultCall(method: "get" | "head"): ZodOpenApiOperationObject {
       206: { description: "A range of the bytes.", headers, ...content },
       304: { description: "Not modified.", headers },
       412: { description: "A precondition failed.", headers },
-      ...errors(401, 403, 404, 410, 416, 500),
+      ...errors(400, 401, 403, 404, 410, 416, 500),
     },
   };
 }

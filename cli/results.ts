@@ -1,0 +1,83 @@
+/** `portico results`: what is kept of tenants' requests, purged and verified. */
+import type { Command } from "commander";
+import { acting, doubtful, type Front, leaf, showThing, type Yes } from "./command.ts";
+import { confirm } from "./confirm.ts";
+import { Failure, usageFailure } from "./failure.ts";
+import { tenantNamed } from "./tenants.ts";
+
+/** A purge removes up to 20,000 results in a call, a verification compares up to 5,000. */
+const CALLS_MAX = 10_000;
+const KINDS = ["results", "answers", "all"];
+
+interface Purged {
+  results: number;
+  answers: number;
+  bytes: number;
+  done: boolean;
+}
+
+interface Verified {
+  compared: number;
+  orphans: number;
+  missing: number;
+  restored: number;
+  removed_objects: number;
+  removed_rows: number;
+  next_cursor: string | null;
+}
+
+interface Which extends Yes {
+  tenant?: string;
+  service?: string;
+  modelVersion?: string;
+  dryRun?: boolean;
+}
+
+export function addResults(program: Command): void {
+  const results = program.command("results").description("what is kept of tenants' requests");
+
+  doubtful(leaf(results, "purge <what>", "purge results, answers or all", "results purge answers --service portrait"))
+    .option("--tenant <tenant>", "only what belongs to this tenant, by id or name")
+    .option("--service <id>", "only what this service made")
+    .option("--model-version <version>", "only what was made with it")
+    .option("--dry-run", "only tell what would go")
+    .action(acting(purge));
+
+  leaf(results, "verify", "compare what lies in R2 with its rows", "results verify --mend")
+    .option("--mend", "make lost rows anew, remove what is over and rows without an object")
+    .action(acting(verify));
+}
+
+async function purge(front: Front, what: string, { tenant, service, modelVersion, dryRun, yes }: Which): Promise<void> {
+  if (!KINDS.includes(what)) throw usageFailure(`${what} is none of ${KINDS.join(", ")}.`);
+  const id = tenant === undefined ? undefined : (await tenantNamed(front.api, tenant)).id;
+  const which = { what, tenant: id, service, model_version: modelVersion };
+  const told = await front.api.call<Purged>("POST", "/purge", { ...which, dry_run: true });
+  if (dryRun === true || told.done) return showThing(front, told);
+  const much = `${told.results} results and ${told.answers} answers (${told.bytes} bytes) will be removed.`;
+  await confirm({ what: much, name: tenant ?? service ?? modelVersion ?? what, yes });
+  const whole: Purged = { results: 0, answers: 0, bytes: 0, done: false };
+  for (let calls = 0; !whole.done; calls++) {
+    if (calls === CALLS_MAX) throw new Failure("More is left: say it again.");
+    const purged = await front.api.call<Purged>("POST", "/purge", which);
+    whole.results += purged.results;
+    whole.answers += purged.answers;
+    whole.bytes += purged.bytes;
+    whole.done = purged.done;
+  }
+  showThing(front, whole);
+}
+
+async function verify(front: Front, { mend = false }: { mend?: boolean }): Promise<void> {
+  const found = { compared: 0, orphans: 0, missing: 0, restored: 0, removed_objects: 0, removed_rows: 0 };
+  let cursor: string | null = "";
+  for (let calls = 0; cursor !== null; calls++) {
+    if (calls === CALLS_MAX) throw new Failure("Not everything is compared: there is too much of it.");
+    const page: Verified = await front.api.call("POST", "/results/verify", { mend, ...(cursor && { cursor }) });
+    for (const name of Object.keys(found) as (keyof typeof found)[]) found[name] += page[name];
+    cursor = page.next_cursor;
+  }
+  showThing(front, found);
+  const { orphans, missing } = found;
+  if (!mend && orphans + missing > 0) front.note("--mend makes lost rows anew and removes what is over.");
+}

@@ -1,0 +1,123 @@
+/** What is kept of tenants' requests: purged by what it belongs to, and verified against its rows. */
+import { z } from "zod";
+import { countMatching, noteChange } from "../db/kept-queries.ts";
+import { type Inventory, takeInventory } from "../inventory.ts";
+import { isRefusal, type Refusal } from "../refusal.ts";
+import { type Removed, removeMatching } from "../removal.ts";
+import { changeOf } from "./change.ts";
+import { cursorOf, positionOf } from "./page.ts";
+import { type Answer, type Call, route, type Route } from "./route.ts";
+
+/** Rounds of one call: one call works for seconds, not minutes. */
+const ROUNDS_MAX = 20;
+
+const tag = "Results";
+const name = z.string().min(1).max(200);
+
+const PurgeBody = z
+  .strictObject({
+    tenant: name.optional().meta({ description: "Only what belongs to this tenant." }),
+    service: name.optional().meta({ description: "Only what this service made; it may be gone already." }),
+    model_version: name.optional().meta({ description: "Only what was made with it." }),
+    what: z.enum(["results", "answers", "all"]).meta({
+      description:
+        "Results (with the stored answers that hold them), stored answers alone (the same requests run again), or both.",
+    }),
+    dry_run: z.boolean().optional().meta({ description: "Only tell what would go. Default false." }),
+  })
+  .refine(({ tenant, service, model_version }) => (tenant ?? service ?? model_version) !== undefined, {
+    path: ["tenant"],
+    message: "is needed, or `service` or `model_version`",
+  })
+  .meta({ id: "PurgeBody" });
+
+const Purged = z
+  .object({
+    results: z.int(),
+    answers: z.int(),
+    bytes: z.int(),
+    done: z.boolean().meta({ description: "Nothing that matches is left." }),
+  })
+  .meta({ id: "Purged" });
+
+const VerifyBody = z
+  .strictObject({
+    mend: z.boolean().optional().meta({
+      description:
+        "Make rows anew from their objects; remove objects that are over or say too little, and rows without an object. Default false.",
+    }),
+    cursor: z.string().max(2048).optional().meta({ description: "`next_cursor` of the call before." }),
+  })
+  .meta({ id: "VerifyBody" });
+
+const Verified = z
+  .object({
+    compared: z.int().meta({ description: "Objects and rows that were looked at." }),
+    orphans: z.int().meta({ description: "Objects without a row, older than an hour." }),
+    missing: z.int().meta({ description: "Rows without an object." }),
+    restored: z.int().meta({ description: "Rows that were made anew." }),
+    removed_objects: z.int(),
+    removed_rows: z.int(),
+    next_cursor: z.string().nullable().meta({ description: "Null: everything is compared." }),
+  })
+  .meta({ id: "Verified" });
+
+export const keptRoutes: Route[] = [
+  route({
+    method: "POST",
+    path: "/v1/purge",
+    role: "admin",
+    tag,
+    summary: "Purge results and stored answers",
+    description: `Objects, rows and all; copies at the edge end within a minute. One call removes up to ${ROUNDS_MAX} thousand results and as many answers; when more are left it answers 202, and the same call goes on.`,
+    body: PurgeBody,
+    answers: {
+      200: { description: "What was removed, or with `dry_run` would be.", schema: Purged },
+      202: { description: "What was removed; more is left: call again.", schema: Purged },
+    },
+    run: (call) => purge(call),
+  }),
+  route({
+    method: "POST",
+    path: "/v1/results/verify",
+    role: "admin",
+    tag,
+    summary: "Compare R2 with its rows",
+    description: "Walks R2 and D1 in the order of their keys; one call goes some thousand keys far.",
+    body: VerifyBody,
+    answers: { 200: { description: "What was found.", schema: Verified } },
+    run: (call) => verify(call),
+  }),
+];
+
+async function purge(call: Call<z.output<typeof PurgeBody>, unknown, never>): Promise<Answer> {
+  const { env, body } = call;
+  const { what, dry_run, ...filter } = body;
+  if (dry_run) return { status: 200, body: await wouldGo(call) };
+  // Written first: what ends half-way was begun all the same.
+  await noteChange(env, changeOf(call, "purge", Object.values(filter).join("/"), null, { what, ...filter }));
+  const removed = await removeMatching(env, filter, what, ROUNDS_MAX);
+  return { status: removed.done ? 200 : 202, body: removed };
+}
+
+async function wouldGo({ env, body }: Call<z.output<typeof PurgeBody>, unknown, never>): Promise<Removed> {
+  const { what, dry_run: _, ...filter } = body;
+  const matching = await countMatching(env, filter, what === "results" ? "held" : "matching");
+  const results = what === "answers" ? { count: 0, bytes: 0 } : matching.results;
+  const { answers } = matching;
+  const [made, bytes] = [results.count + answers.count, results.bytes + answers.bytes];
+  return { results: results.count, answers: answers.count, bytes, done: made === 0 };
+}
+
+async function verify(call: Call<z.output<typeof VerifyBody>, unknown, never>): Promise<Answer | Refusal> {
+  const { env, body } = call;
+  const from = positionOf(body.cursor, z.tuple([z.int().min(0), z.string()]));
+  if (isRefusal(from)) return from;
+  const { found, next } = await takeInventory(env, from.at ?? [0, ""], body.mend === true);
+  if (hasMended(found)) await noteChange(env, changeOf(call, "results.mend", "results", null, found));
+  return { status: 200, body: { ...found, next_cursor: next === null ? null : cursorOf(next) } };
+}
+
+function hasMended({ restored, removed_objects, removed_rows }: Inventory): boolean {
+  return restored + removed_objects + removed_rows > 0;
+}
