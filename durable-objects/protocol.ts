@@ -46,6 +46,8 @@ export interface Attempt {
   tenant: string;
   service: string;
   fingerprint: string | null;
+  /** As in Entry. */
+  address?: string;
   /** The Pool has too many cards out: this one is to be tried although it is out on suspicion. */
   pressed?: boolean;
 }
@@ -96,6 +98,8 @@ export interface Held {
   tenant: string;
   service: string;
   fingerprint: string | null;
+  /** As in Entry. */
+  address?: string;
   state: "leased" | "draining";
   claimedAt: number;
 }
@@ -205,6 +209,10 @@ export interface Entry {
   deadlineAt: number | null;
   /** Same fingerprint, one run; `null` runs alone. */
   fingerprint: string | null;
+  /** The client address, hashed, where the tenant has a limit for each; else absent. */
+  address?: string;
+  /** That limit: requests from one address that may be in this line or on its cards. */
+  perAddress?: number;
   /** Cards that have failed this request already. */
   avoid: string[];
   /** This request was let in before (the Pool restarted, or a leader was lost): room limits do not apply again. */
@@ -213,7 +221,8 @@ export interface Entry {
 }
 
 export type PoolRefusal =
-  | { reason: "concurrency"; waiting: number; max: number; retryAfterMs: number }
+  /** `of`: whose requests are too many, the tenant's or the client address's. */
+  | { reason: "concurrency"; of: "tenant" | "address"; waiting: number; max: number; retryAfterMs: number }
   | { reason: "queue_full"; length: number; max: number; retryAfterMs: number }
   | { reason: "queue_timeout"; waitedMs: number; retryAfterMs: number }
   | { reason: "deadline_unmeetable"; estimateMs: number; retryAfterMs: number }
@@ -232,7 +241,8 @@ export type Finish =
   | { kind: "failed"; reason: string };
 
 export type OfferReply =
-  | { kind: "offer"; card: string; pressed: boolean }
+  /** `slotsLeft`: those that the tenant may still hold in this service beside this one. */
+  | { kind: "offer"; card: string; pressed: boolean; slotsLeft: number }
   /** The same request ran for somebody else. */
   | { kind: "told"; finish: Finish }
   | { kind: "refused"; refusal: PoolRefusal }
@@ -312,28 +322,52 @@ export interface RateLimit {
   burst: number;
 }
 
-export type RateReply =
-  | { ok: true; limit: number; remaining: number; resetMs: number }
-  | { ok: false; limit: number; remaining: 0; resetMs: number; retryAfterMs: number };
+/** What is left of a rate. */
+export interface RateLeft {
+  /** Requests that pass at once when none has for long. */
+  limit: number;
+  /** Those that pass now. */
+  remaining: number;
+  /** Time until all of `limit` pass again. */
+  resetMs: number;
+}
 
-/** One request at the Tenant's door. */
-export interface Admission {
+export type RateReply = ({ ok: true } & RateLeft) | ({ ok: false; retryAfterMs: number } & RateLeft);
+
+/** What a quota counts. */
+export interface Counts {
+  /** Images or sounds. */
+  results: number;
+  /** Thousandths of a cost unit; whole ones, so that no sum of them drifts. */
+  costMilli: number;
+}
+
+/** The same in a month; null is no limit. */
+export type Quota = { [Of in keyof Counts]: number | null };
+
+/** One request at the Tenant's door; the counts are those that it comes to if all goes well. */
+export interface Admission extends Counts {
   id: string;
   clientId: string | null;
   service: string;
-  /** Results that it will make if all goes well; counted against the quota. */
-  results: number;
 }
 
 export interface TenantLimits extends RateLimit {
-  /** Null: no quota. */
-  resultsPerMonth: number | null;
+  /** The service has a rate of its own: its tokens are not the tenant's others'. */
+  ownRate: boolean;
+  quota: Quota;
 }
 
-export type AdmitReply = RateReply | { ok: false; quota: number; retryAfterMs: number };
+/** `over`: which part of the quota has no room for the request. */
+export type AdmitReply =
+  | RateReply
+  | ({ ok: false; over: "results" | "cost"; quota: number; retryAfterMs: number } & RateLeft);
 
-/** What a request costs its tenant in the end: all of it, its token alone (others did the work), or nothing. */
-export type Charge = "all" | "token" | "nothing";
+/**
+ * What a request costs its tenant in the end: all of it, its token and its price (others did the work, and that has a
+ * price too), its token alone, or nothing.
+ */
+export type Charge = "all" | "price" | "token" | "nothing";
 
 export type RunState = "queued" | "running" | "succeeded" | "failed" | "canceled";
 

@@ -17,8 +17,8 @@ import type {
   RunState,
   TenantLimits,
 } from "./protocol.ts";
-import { charge, monthEnd, monthOf, restore, UNUSED, type Used } from "./quota.ts";
-import { type Bucket, EMPTY, giveBack, REQUEST_DROPS, resetMs, take } from "./rate.ts";
+import { charge, monthEnd, monthOf, type Months, NO_MONTHS, type Over, restore } from "./quota.ts";
+import { type Bucket, EMPTY, giveBack, leftIn, REQUEST_DROPS, take } from "./rate.ts";
 import { RECORD_MS, Records, type Row } from "./records.ts";
 
 /** Changes of so long a time are written in one commit; a crash forgets at most that much. */
@@ -37,8 +37,9 @@ interface TenantEnv {
 
 export class Tenant extends DurableObject<TenantEnv> {
   readonly #records: Records;
-  #bucket: Bucket;
-  #used: Used;
+  /** The tenant's own (empty name), and one for each service that ever had a rate of its own here. */
+  readonly #buckets: Map<string, Bucket>;
+  #months: Months;
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
   #alarmAt: number | null = null;
   /** Requests that their Pool did not know, and since when. */
@@ -47,27 +48,45 @@ export class Tenant extends DurableObject<TenantEnv> {
   constructor(ctx: DurableObjectState, env: TenantEnv) {
     super(ctx, env);
     this.#records = new Records(ctx.storage.sql);
-    this.#bucket = ctx.storage.kv.get<Bucket>("bucket") ?? EMPTY;
-    this.#used = ctx.storage.kv.get<Used>("used") ?? UNUSED;
+    this.#buckets = ctx.storage.kv.get<Map<string, Bucket>>("buckets") ?? new Map();
+    this.#months = ctx.storage.kv.get<Months>("months") ?? NO_MONTHS;
   }
 
   /**
-   * One token and the results' place in the quota, or neither. The record of a request that passed stands as `queued`.
+   * One token and the counts' place in the quota, or neither. The record of a request that passed stands as `queued`.
    */
-  async admit({ id, clientId, service, results }: Admission, limits: TenantLimits): Promise<AdmitReply> {
+  async admit({ id, clientId, service, results, costMilli }: Admission, limits: TenantLimits): Promise<AdmitReply> {
     const now = Date.now();
-    if (this.#records.get(id) !== null)
-      return { ok: true, limit: limits.burst, remaining: 0, resetMs: resetMs(this.#bucket, limits) };
-    const used = charge(this.#used, results, limits.resultsPerMonth, now);
-    if (used === null) return { ok: false, quota: limits.resultsPerMonth ?? 0, retryAfterMs: monthEnd(now) - now };
-    const { bucket, reply } = take(this.#bucket, limits, now);
-    this.#bucket = bucket;
+    const name = limits.ownRate ? service : "";
+    const before = this.#buckets.get(name) ?? EMPTY;
+    if (this.#records.get(id) !== null) return { ok: true, ...leftIn(before, limits, now) };
+    const months = charge(this.#months, { results, costMilli }, limits.quota, now);
+    if ("over" in months) return overQuota(months, before, limits, now);
+    const { bucket, reply } = take(before, limits, now);
+    this.#buckets.set(name, bucket);
     if (!reply.ok) return reply;
-    this.#used = used;
+    this.#months = months;
     const fresh = { state: "queued" as const, status: null, results: [], at: now };
-    this.#records.put({ id, clientId, service, ...fresh, cost: REQUEST_DROPS, quota: results });
+    const charged = { cost: REQUEST_DROPS, bucket: name, quota: results, costMilli };
+    this.#records.put({ id, clientId, service, ...fresh, ...charged });
     this.#writeSoon();
     return reply;
+  }
+
+  /** The price of a hit, where hits have one, and no token; the request is over with these results. */
+  async admitHit(hit: Admission, limits: TenantLimits, made: string[]): Promise<AdmitReply> {
+    const { id, clientId, service, costMilli } = hit;
+    const now = Date.now();
+    const bucket = this.#buckets.get(limits.ownRate ? service : "") ?? EMPTY;
+    if (this.#records.get(id) === null) {
+      const months = charge(this.#months, { results: 0, costMilli }, limits.quota, now);
+      if ("over" in months) return overQuota(months, bucket, limits, now);
+      this.#months = months;
+      const over = { state: "succeeded" as const, status: 200, results: made, at: now };
+      this.#records.put({ id, clientId, service, ...over, cost: 0, bucket: "", quota: 0, costMilli });
+      this.#writeSoon();
+    }
+    return { ok: true, ...leftIn(bucket, limits, now) };
   }
 
   /** A later state of an admitted request; what has ended stays ended. What it does not cost is given back, once. */
@@ -77,9 +96,11 @@ export class Tenant extends DurableObject<TenantEnv> {
     this.#missed.delete(id);
     const cost = charged === "nothing" ? 0 : row.cost;
     const quota = charged === "all" ? row.quota : 0;
-    this.#bucket = giveBack(this.#bucket, row.cost - cost);
-    this.#used = restore(this.#used, row.quota - quota, monthOf(row.at));
-    this.#records.put({ ...row, state, status, results, cost, quota });
+    const costMilli = charged === "all" || charged === "price" ? row.costMilli : 0;
+    this.#buckets.set(row.bucket, giveBack(this.#buckets.get(row.bucket) ?? EMPTY, row.cost - cost));
+    const unmade = { results: row.quota - quota, costMilli: row.costMilli - costMilli };
+    this.#months = restore(this.#months, unmade, monthOf(row.at));
+    this.#records.put({ ...row, state, status, results, cost, quota, costMilli });
     this.#writeSoon();
   }
 
@@ -146,8 +167,8 @@ export class Tenant extends DurableObject<TenantEnv> {
     this.#writeTimer = setTimeout(() => {
       this.#writeTimer = null;
       this.#records.write();
-      this.ctx.storage.kv.put("bucket", this.#bucket);
-      this.ctx.storage.kv.put("used", this.#used);
+      this.ctx.storage.kv.put("buckets", this.#buckets);
+      this.ctx.storage.kv.put("months", this.#months);
       this.ctx.waitUntil(this.#wakeAt(Date.now() + LOOK_EVERY_MS));
     }, WRITE_SOON_MS);
   }
@@ -159,6 +180,10 @@ export class Tenant extends DurableObject<TenantEnv> {
     const set = await this.ctx.storage.getAlarm();
     if (set === null || set > at) await this.ctx.storage.setAlarm(at);
   }
+}
+
+function overQuota(over: Over, bucket: Bucket, limits: TenantLimits, now: number): AdmitReply {
+  return { ok: false, ...over, ...leftIn(bucket, limits, now), retryAfterMs: monthEnd(now) - now };
 }
 
 function isOpen({ state }: { state: RunState }): boolean {

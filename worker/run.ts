@@ -5,17 +5,21 @@
  * Up to the first offer nothing outlives the caller: a caller that goes leaves the line by itself. From the offer on
  * the work is held by `waitUntil`, so that the slot is given back and the result kept whatever the caller does.
  */
-import type { Priority } from "../durable-objects/protocol.ts";
+import type { Entry, Priority } from "../durable-objects/protocol.ts";
+import { keyedAddress } from "./address.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
+import { tellSlots } from "./limits.ts";
 import { tamed } from "./origin.ts";
+import { priceOf } from "./price.ts";
 import { provision } from "./provision.ts";
 import { end, record } from "./record.ts";
 import { findStored } from "./recall.ts";
 import { type Reason, REASONS, type Refusal, refuse } from "./refusal.ts";
+import { limitsIn } from "./tenant-limits.ts";
 import type { Trace } from "./trace.ts";
 import { Tries } from "./tries.ts";
 import { unlessGone, unlessLate } from "./until.ts";
@@ -51,7 +55,7 @@ export interface Answer {
 export async function run(running: Running): Promise<Answer | Refusal> {
   const { env, ctx, trace, ask, print } = running;
   const queuedAt = Date.now();
-  const line = new Line(env, ask.service.id, entryOf(running, queuedAt), {
+  const line = new Line(env, ask.service.id, await entryOf(running, queuedAt), {
     provision: () => provision(env, ask.service.id),
     later: (work) => ctx.waitUntil(work),
   });
@@ -64,6 +68,7 @@ export async function run(running: Running): Promise<Answer | Refusal> {
     trace.stages.queue = Date.now() - queuedAt;
     if (offer.kind === "refused") return end(running, "failed", offer.refusal);
     if (offer.kind === "offer") {
+      tellSlots(trace, offer.slotsLeft);
       return await beforeDeadline(new Tries(running, line, (told) => sharedAnswer(running, told)), offer, running);
     }
     // Somebody else ran the same.
@@ -75,18 +80,23 @@ export async function run(running: Running): Promise<Answer | Refusal> {
   }
 }
 
-function entryOf({ trace, caller, ask, print, priority }: Running, arrivedAt: number) {
+async function entryOf(running: Running, arrivedAt: number): Promise<Entry> {
+  const { trace, caller, ask, print, priority, clientAddress, config } = running;
+  const { concurrent, waiting, per_address: perAddress } = limitsIn(caller.limits, ask.service.id);
+  const counted =
+    clientAddress === null || perAddress === null ? null : await keyedAddress(config.keySecret, clientAddress);
   return {
     attempt: newAttempt(),
     request: trace.id,
     tenant: caller.tenant,
     weight: caller.weight,
-    concurrent: caller.limits.concurrent,
-    waiting: caller.limits.waiting,
+    concurrent,
+    waiting,
     priority,
     arrivedAt,
     deadlineAt: ask.deadlineAt,
     fingerprint: print.cacheable ? print.key : null,
+    ...(counted === null || perAddress === null ? {} : { address: counted, perAddress }),
     avoid: [],
     again: false,
     version: ask.service.version,
@@ -119,7 +129,8 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
   }
   const stored = await findStored(running);
   if (stored === null || stored === "expired") return null;
-  record(running, "succeeded", stored.status, stored.results, "token");
+  const { hits } = priceOf(running.ask.service.config);
+  record(running, "succeeded", stored.status, stored.results, hits ? "price" : "token");
   return {
     status: stored.status,
     headers: stored.headers,

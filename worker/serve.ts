@@ -11,7 +11,7 @@ import { listed, type Target } from "./catalog.ts";
 import type { ServiceRow } from "./db/queries.ts";
 import { config, type Env, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
-import { admit, guardHit } from "./limits.ts";
+import { admit, admitHit, guardHit } from "./limits.ts";
 import { provision } from "./provision.ts";
 import { readOrigin } from "./read.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
@@ -95,10 +95,10 @@ async function haveWeGotIt(
       ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base, ctx }))
       : null;
   if (stored === null || stored === "expired") return stored;
-  const flood = await guardHit(env, caller);
-  if (flood !== null) {
+  const refused = (await guardHit(env, caller, ask)) ?? (await admitHit(env, caller, trace, ask, stored.results));
+  if (refused !== null) {
     if (stored.body instanceof ReadableStream) await stored.body.cancel();
-    return flood;
+    return refused;
   }
   return renderHit(serving, stored);
 }

@@ -46,6 +46,36 @@ const Probe = z.strictObject({
     .meta(says("JSON pointer (RFC 6901) to the count of running requests.")),
 });
 
+/** Of top-level fields: a body too large to be kept is read for these alone. */
+const priced = z
+  .array(
+    z
+      .string()
+      .max(200)
+      .regex(/^[^.]+$/, "a field of the body, without dots"),
+  )
+  .min(1)
+  .max(20);
+const per = z.number().positive();
+const hits = z.boolean().default(false).meta(says("Whether a stored answer costs the same, or nothing (the default)."));
+
+export const Price = z
+  .union(
+    [
+      z.strictObject({ flat: z.number().min(0).max(1_000_000).meta(says("For each result.")), hits }),
+      z.strictObject({ product: priced.meta(says("Numbers; their product, for each result, is divided.")), per, hits }),
+      z.strictObject({ characters: priced.meta(says("Texts; their characters are added, and divided.")), per, hits }),
+    ],
+    { error: "must be {flat}, {product, per} or {characters, per}" },
+  )
+  .meta(
+    says(
+      "Cost units of a run, in thousandths, at most a million. A field that is not given counts as in `defaults`; a number else as 1. Default 1 for each result. Replaced as a whole.",
+    ),
+  );
+export type Price = z.infer<typeof Price>;
+export const PER_RESULT: Price = { flat: 1, hits: false };
+
 export const Service = z.strictObject({
   kind: Kind,
   route: Route,
@@ -97,6 +127,7 @@ export const Service = z.strictObject({
   abandon: z
     .enum(["finish", "cancel"])
     .meta(says("When the caller hangs up: read on and keep the result, or abort the origin. Default `finish`.")),
+  price: Price,
 });
 export type Service = z.infer<typeof Service>;
 
@@ -119,6 +150,7 @@ export const ServicePut = z
     forbid: Forbid.optional(),
     results: Service.shape.results.partial().optional(),
     abandon: Service.shape.abandon.optional(),
+    price: Price.optional(),
   })
   .meta({ id: "ServicePut" });
 export type ServicePut = z.infer<typeof ServicePut>;

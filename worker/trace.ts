@@ -26,6 +26,8 @@ export interface Trace {
   /** The caller prefers RFC 9457 members beside `error`. */
   problem: boolean;
   startedAt: number;
+  /** Asked below `/v1`: the answer tells the limits in the words of OpenAI's clients as well. */
+  belowV1: boolean;
   stages: Partial<Record<Stage, number>>;
   /** Fields of the log line; later values win. */
   fields: Record<string, string | number | boolean | null>;
@@ -41,6 +43,7 @@ export function openTrace(request: Request, now: number): Trace {
     language: language(request.headers.get("accept-language")),
     problem: wanted(request.headers.get("accept")).includes("application/problem+json"),
     startedAt: now,
+    belowV1: /^https?:\/\/[^/?#]*\/v1\//.test(request.url),
     stages: {},
     fields: {},
     headers: new Headers(),
