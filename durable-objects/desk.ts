@@ -262,7 +262,8 @@ export class Desk {
 
   /**
    * A newcomer: (1) an older configuration than the asker's; (2) somebody runs the same: follow; (3) nothing takes
-   * work, it cannot make its deadline, or its client address has too many here; (4) in line; (5) offered at once, or (6) no room or no time.
+   * work, it cannot make its deadline, or its client address has too many here; (4) in line; (5) offered at once, or
+   * (6) no room or no time.
    */
   #admit(ticket: TicketState): void {
     const { entry } = ticket;

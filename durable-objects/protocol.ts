@@ -332,7 +332,8 @@ export interface RateLeft {
   resetMs: number;
 }
 
-export type RateReply = ({ ok: true } & RateLeft) | ({ ok: false; retryAfterMs: number } & RateLeft);
+/** `follows`: the same is under way for the tenant, so that only a run of its own would be charged (`pay`). */
+export type RateReply = ({ ok: true; follows?: boolean } & RateLeft) | ({ ok: false; retryAfterMs: number } & RateLeft);
 
 /** What a quota counts. */
 export interface Counts {
@@ -350,6 +351,10 @@ export interface Admission extends Counts {
   id: string;
   clientId: string | null;
   service: string;
+  /** What makes it the same as another's; null: it runs by itself. */
+  fingerprint: string | null;
+  /** The answer of another's run has the same price. */
+  hits: boolean;
 }
 
 export interface TenantLimits extends RateLimit {

@@ -31,6 +31,9 @@ const LOOK_EVERY_MS = 60_000;
 /** A request that its Pool has not known for so long is lost: its end would have been told by now. */
 const LOST_MS = 30_000;
 
+/** Runs that are remembered by their fingerprint. */
+const LEADERS_MAX = 10_000;
+
 interface TenantEnv {
   POOL: { getByName(name: string): PresenceRights };
 }
@@ -40,6 +43,8 @@ export class Tenant extends DurableObject<TenantEnv> {
   /** The tenant's own (empty name), and one for each service that ever had a rate of its own here. */
   readonly #buckets: Map<string, Bucket>;
   #months: Months;
+  /** Who was charged last for a run, by its fingerprint; whom a restart forgot, or many others, nobody follows here. */
+  readonly #leaders = new Map<string, string>();
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
   #alarmAt: number | null = null;
   /** Requests that their Pool did not know, and since when. */
@@ -53,24 +58,48 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   /**
-   * One token and the counts' place in the quota, or neither. The record of a request that passed stands as `queued`.
+   * One token and the counts' place in the quota, or neither. Who asks for what is under way already takes no quota: it
+   * pays if it has to run by itself. The record of a request that passed stands as `queued`.
    */
-  async admit({ id, clientId, service, results, costMilli }: Admission, limits: TenantLimits): Promise<AdmitReply> {
+  async admit(admission: Admission, limits: TenantLimits): Promise<AdmitReply> {
+    const { id, clientId, service, fingerprint, hits } = admission;
     const now = Date.now();
     const name = limits.ownRate ? service : "";
     const before = this.#buckets.get(name) ?? EMPTY;
-    if (this.#records.get(id) !== null) return { ok: true, ...leftIn(before, limits, now) };
-    const months = charge(this.#months, { results, costMilli }, limits.quota, now);
+    const known = this.#records.get(id);
+    const follows = this.#isUnderWay(fingerprint, id);
+    if (known !== null) return { ok: true, follows, ...leftIn(before, limits, now) };
+    const costMilli = follows && !hits ? 0 : admission.costMilli;
+    const counts = { results: follows ? 0 : admission.results, costMilli };
+    const months = charge(this.#months, counts, limits.quota, now);
     if ("over" in months) return overQuota(months, before, limits, now);
     const { bucket, reply } = take(before, limits, now);
     this.#buckets.set(name, bucket);
     if (!reply.ok) return reply;
     this.#months = months;
+    if (!follows) this.#lead(fingerprint, id);
     const fresh = { state: "queued" as const, status: null, results: [], at: now };
-    const charged = { cost: REQUEST_DROPS, bucket: name, quota: results, costMilli };
+    const charged = { cost: REQUEST_DROPS, bucket: name, quota: counts.results, costMilli };
     this.#records.put({ id, clientId, service, ...fresh, ...charged });
     this.#writeSoon();
-    return reply;
+    return { ...reply, follows };
+  }
+
+  /** What a run of its own costs beyond what was taken when it was admitted: before it runs, and once. */
+  async pay({ id, results, costMilli, fingerprint }: Admission, limits: TenantLimits): Promise<AdmitReply> {
+    const now = Date.now();
+    const row = this.#records.get(id);
+    const bucket = this.#buckets.get(row?.bucket ?? "") ?? EMPTY;
+    if (row !== null && isOpen(row)) {
+      const owed = { results: results - row.quota, costMilli: costMilli - row.costMilli };
+      const months = charge(this.#months, owed, limits.quota, row.at);
+      if ("over" in months) return overQuota(months, bucket, limits, now);
+      this.#months = months;
+      this.#lead(fingerprint, id);
+      this.#records.put({ ...row, quota: results, costMilli });
+      this.#writeSoon();
+    }
+    return { ok: true, ...leftIn(bucket, limits, now) };
   }
 
   /** The price of a hit, where hits have one, and no token; the request is over with these results. */
@@ -132,6 +161,23 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   // Private
+
+  /** Whether another request for the same has not ended yet, as far as this object remembers. */
+  #isUnderWay(fingerprint: string | null, id: string): boolean {
+    const leader = fingerprint === null ? undefined : this.#leaders.get(fingerprint);
+    const row = leader === undefined || leader === id ? null : this.#records.get(leader);
+    return row !== null && isOpen(row);
+  }
+
+  #lead(fingerprint: string | null, id: string): void {
+    if (fingerprint === null) return;
+    this.#leaders.delete(fingerprint);
+    this.#leaders.set(fingerprint, id);
+    for (const oldest of this.#leaders.keys()) {
+      if (this.#leaders.size <= LEADERS_MAX) break;
+      this.#leaders.delete(oldest);
+    }
+  }
 
   /** Asks the Pool for requests that have not ended; one that it has not known for a while is lost. */
   async #lookAfter(service: string, rows: Row[]): Promise<Presence | null> {

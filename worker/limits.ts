@@ -15,12 +15,41 @@ const MINUTE_S = 60;
 /** FLOOD counts over this time. */
 const FLOOD_WINDOW_MS = 10_000;
 
-/** Takes one token of the rate and the counts' place in the quota; the request's record is opened with it. */
-export async function admit(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
+/**
+ * Takes one token of the rate and the counts' place in the quota; the request's record is opened with it. One that asks
+ * for what is under way, by its fingerprint, owes its place until it runs by itself.
+ */
+export async function admit(
+  env: Env,
+  caller: Caller,
+  trace: Trace,
+  ask: Ask,
+  fingerprint: string | null = null,
+): Promise<Refusal | null> {
   const limits = tenantLimits(caller, ask);
-  const reply = await answered(env.TENANT.getByName(caller.tenant).admit(admissionOf(trace, ask), limits));
+  const admission = admissionOf(trace, ask, fingerprint);
+  const reply = await answered(env.TENANT.getByName(caller.tenant).admit(admission, limits));
   tellRate(trace, reply);
-  return reply.ok ? null : refusalOf(reply, limits);
+  if (!reply.ok) return refusalOf(reply, limits);
+  trace.owes = reply.follows === true;
+  return null;
+}
+
+/** What a request owes that is about to run by itself. */
+export async function pay(
+  env: Env,
+  caller: Caller,
+  trace: Trace,
+  ask: Ask,
+  fingerprint: string | null,
+): Promise<Refusal | null> {
+  if (!trace.owes) return null;
+  const limits = tenantLimits(caller, ask);
+  const admission = admissionOf(trace, ask, fingerprint);
+  const reply = await answered(env.TENANT.getByName(caller.tenant).pay(admission, limits));
+  if (!reply.ok) return refusalOf(reply, limits);
+  trace.owes = false;
+  return null;
 }
 
 /** The price of a hit, where the service's hits have one; else nobody is asked. */
@@ -33,12 +62,14 @@ export async function admitHit(
 ): Promise<Refusal | null> {
   if (!priceOf(ask.service.config).hits) return null;
   const limits = tenantLimits(caller, ask);
-  const reply = await answered(env.TENANT.getByName(caller.tenant).admitHit(admissionOf(trace, ask), limits, results));
+  const admission = admissionOf(trace, ask, null);
+  const reply = await answered(env.TENANT.getByName(caller.tenant).admitHit(admission, limits, results));
   return reply.ok ? null : refusalOf(reply, limits);
 }
 
-function admissionOf({ id, clientId }: Trace, ask: Ask): Admission {
-  return { id, clientId, service: ask.service.id, ...countsOf(ask) };
+function admissionOf({ id, clientId }: Trace, ask: Ask, fingerprint: string | null): Admission {
+  const { hits } = priceOf(ask.service.config);
+  return { id, clientId, service: ask.service.id, fingerprint, hits, ...countsOf(ask) };
 }
 
 function tenantLimits({ limits }: Caller, { service }: Ask): TenantLimits {

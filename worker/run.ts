@@ -12,7 +12,7 @@ import type { Caller } from "./auth.ts";
 import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
-import { tellSlots } from "./limits.ts";
+import { pay, tellSlots } from "./limits.ts";
 import { tamed } from "./origin.ts";
 import { priceOf } from "./price.ts";
 import { provision } from "./provision.ts";
@@ -68,6 +68,8 @@ export async function run(running: Running): Promise<Answer | Refusal> {
     trace.stages.queue = Date.now() - queuedAt;
     if (offer.kind === "refused") return end(running, "failed", offer.refusal);
     if (offer.kind === "offer") {
+      const unpaid = await payFor(running, line);
+      if (unpaid !== null) return end(running, "failed", unpaid);
       tellSlots(trace, offer.slotsLeft);
       return await beforeDeadline(new Tries(running, line, (told) => sharedAnswer(running, told)), offer, running);
     }
@@ -77,6 +79,19 @@ export async function run(running: Running): Promise<Answer | Refusal> {
     // It was stored, yet it is not there: we run it ourselves, in a line of our own.
     if (again > 0 || !print.cacheable) return end(running, "failed", refuse("origin_reset", { started: "unknown" }));
     line.again();
+  }
+}
+
+/** A run of its own has its price; who cannot pay goes, and whoever asked for the same runs it without this one. */
+async function payFor({ env, caller, trace, ask, print }: Running, line: Line): Promise<Refusal | null> {
+  try {
+    const unpaid = await pay(env, caller, trace, ask, print.cacheable ? print.key : null);
+    if (unpaid !== null) await line.finished({ kind: "failed", reason: "client_gone" }, null);
+    return unpaid;
+  } catch (error) {
+    // As in tries.ts: nobody may wait for this run.
+    await line.finished({ kind: "failed", reason: "internal" }, null);
+    throw error;
   }
 }
 

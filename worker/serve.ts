@@ -55,7 +55,7 @@ async function answerAsk(serving: Serving, caller: Caller, ask: Ask): Promise<Re
   const found = await haveWeGotIt(serving, caller, ask, print);
   if (found !== null && found !== "expired") return found;
   if (ask.directives.onlyIfCached) return refuse("not_cached");
-  const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask));
+  const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask, print.cacheable ? print.key : null));
   if (limited !== null) return limited;
   const address = clientAddress(request, env);
   const { access } = config(env);

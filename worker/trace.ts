@@ -28,6 +28,8 @@ export interface Trace {
   startedAt: number;
   /** Asked below `/v1`: the answer tells the limits in the words of OpenAI's clients as well. */
   belowV1: boolean;
+  /** Admitted because the same is under way: its quota is still to be taken should it run by itself. */
+  owes: boolean;
   stages: Partial<Record<Stage, number>>;
   /** Fields of the log line; later values win. */
   fields: Record<string, string | number | boolean | null>;
@@ -44,6 +46,7 @@ export function openTrace(request: Request, now: number): Trace {
     problem: wanted(request.headers.get("accept")).includes("application/problem+json"),
     startedAt: now,
     belowV1: /^https?:\/\/[^/?#]*\/v1\//.test(request.url),
+    owes: false,
     stages: {},
     fields: {},
     headers: new Headers(),

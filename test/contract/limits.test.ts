@@ -1,19 +1,22 @@
 /** What a tenant may: its rate to the token, limits in one service, and a month's cost. */
+import type { ServerResponse } from "node:http";
 import { parseList } from "structured-headers";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, errorOf, expectOk, picture, refusalOf } from "./doorway.ts";
+import { listOrigin, Origin } from "./origin.ts";
 
 const READ = "/sdapi/v1/sd-models";
 const TOO_MANY = "429 rate_limited rate_limit_error requests";
 const USED_UP = "429 rate_limited rate_limit_error quota";
 const DAY_S = 86_400;
+const WAIT = { timeout: 5_000, interval: 50 };
 /** More than is kept in memory. */
 const LARGE_BYTES = 9 * 1024 * 1024;
 
 const door = doorway({
   services: {
-    portrait: {},
+    portrait: { breaker: { max_fails: 1_000 } },
     gallery: { kind: "image", route: "/gallery/sdapi/v1/", defaults: { width: 64, height: 64, steps: 1 } },
     charged: { kind: "image", route: "/charged/sdapi/v1/", price: { flat: 1, hits: true } },
     speech: {
@@ -188,6 +191,47 @@ test("a stored answer costs nothing, unless the service's hits have a price", as
   await door.portico.admin("PUT", "/services/charged", { price: { flat: 1 } });
   expectOk(await ask());
   await door.portico.admin("PUT", "/services/charged", { price: { flat: 1, hits: true } });
+});
+
+test("those who ask for the same at once are one run, for which one result and one cost are taken", async () => {
+  const key = await door.key({ limits: { results_per_month: 1, cost_per_month: 1 } });
+  const before = door.starts();
+  const json = picture({ steps: 20 });
+  const all = await Promise.all(Array.from({ length: 8 }, () => door.paint(json, { key })));
+  for (const answer of all) expectOk(answer);
+  expect(door.starts() - before).toBe(1);
+  expectUsedUp(await door.paint({}, { key }));
+});
+
+test("who has to run by himself after all, and has no quota for it, is refused before a card begins", async () => {
+  const origin = await Origin.open();
+  onTestFinished(() => origin.close());
+  await listOrigin(door, origin, "odd", { kind: "http", route: "/odd/", cache: { enabled: true } });
+  const held: ServerResponse[] = [];
+  origin.answering = (res) => void held.push(res);
+  const key = await door.key({ limits: { cost_per_month: 1 } });
+  const all = [1, 2, 3].map(() => door.ask("/odd/run", { key, json: { a: 1 } }));
+  await vi.waitFor(async () => {
+    const { live } = await door.portico.admin<{ live: { queued: number } }>("GET", "/services/odd");
+    expect([held.length, live.queued]).toEqual([1, 2]);
+  }, WAIT);
+  // Nothing but a 200 is kept, so that the others cannot have it.
+  held[0]?.writeHead(201, { "content-type": "application/json" }).end("{}");
+  const answers = await Promise.all(all);
+  expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([201, 429, 429]);
+  for (const answer of answers.filter(({ status }) => status === 429)) expectUsedUp(answer);
+  expect(origin.seen).toHaveLength(1);
+});
+
+test("when the run of the same fails for all, nothing is taken, and whoever runs it again pays for it", async () => {
+  const key = await door.key({ limits: { results_per_month: 1 } });
+  for (const { card } of door.park.cards) await door.park.setFault(card, { kind: "status", status: 500 });
+  const json = picture();
+  const failed = await Promise.all(Array.from({ length: 4 }, () => door.paint(json, { key })));
+  for (const answer of failed) expect(answer.status).toBeGreaterThanOrEqual(500);
+  await door.park.heal();
+  expectOk(await door.paint(json, { key }));
+  expectUsedUp(await door.paint({}, { key }));
 });
 
 test("an answer that somebody else's run brings has the price of a hit", async () => {

@@ -170,7 +170,15 @@ test("a caller who goes while waiting leaves the line at once, and its record sa
   const caller = new Caller(pool, { tenant });
   const rate = { requestsPerMinute: 60, burst: 10, ownRate: false, quota: { results: null, costMilli: null } };
   await env.TENANT.getByName(tenant).admit(
-    { id: caller.entry.request, clientId: null, service: pool.service, results: 1, costMilli: 1_000 },
+    {
+      id: caller.entry.request,
+      clientId: null,
+      service: pool.service,
+      fingerprint: null,
+      hits: false,
+      results: 1,
+      costMilli: 1_000,
+    },
     rate,
   );
   await caller.enter();

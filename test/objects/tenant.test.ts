@@ -14,6 +14,8 @@ const request = (id = fresh("req"), clientId: string | null = null) => ({
   id,
   clientId,
   service: "s",
+  fingerprint: null as string | null,
+  hits: false,
   results: 1,
   costMilli: 1_000,
 });
@@ -244,6 +246,44 @@ test("a quota's Retry-After is the month's end, and then it succeeds", async () 
   // What the month before gives back is not this month's.
   await stub.record(first.id, "failed", 503, [], "nothing");
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
+});
+
+test("who asks for what is under way takes no quota, and pays once, before it runs by itself", async () => {
+  const stub = tenant();
+  passTime(0);
+  const limits = { ...FAST, quota: { results: 2, costMilli: 2_500 } };
+  const same = () => ({ ...request(), fingerprint: "same" });
+  const [leader, ...followers] = Array.from({ length: 5 }, same);
+  expect(await stub.admit(leader ?? same(), limits)).toMatchObject({ ok: true, follows: false });
+  for (const one of followers) expect(await stub.admit(one, limits)).toMatchObject({ ok: true, follows: true });
+  expect(await stub.admit({ ...same(), fingerprint: "other" }, limits)).toMatchObject({ ok: true, follows: false });
+  // The leader comes to nothing: one follower takes its place, and no other finds room.
+  expect(await stub.pay(followers[0] ?? same(), limits)).toMatchObject({ ok: false, over: "results" });
+  await stub.record(leader?.id ?? "", "failed", 503, [], "nothing");
+  for (let twice = 0; twice < 2; twice++)
+    expect(await stub.pay(followers[0] ?? same(), limits)).toMatchObject({ ok: true });
+  expect(await stub.pay(followers[1] ?? same(), limits)).toMatchObject({ ok: false });
+  expect(await stub.admit(same(), limits)).toMatchObject({ ok: true, follows: true });
+  // What followers give back is nothing, as nothing was taken; what was paid is given back like all else.
+  for (const one of followers.slice(1)) await stub.record(one.id, "succeeded", 200, [], "token");
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
+  await stub.record(followers[0]?.id ?? "", "failed", 503, [], "nothing");
+  expect(await stub.pay(followers[0] ?? same(), limits)).toMatchObject({ ok: true });
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: true });
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
+});
+
+test("where hits have a price, who asks for what is under way pays that, and no result", async () => {
+  const stub = tenant();
+  passTime(0);
+  const limits = { ...FAST, quota: { results: 1, costMilli: 2_000 } };
+  const same = { fingerprint: "same", hits: true };
+  const follower = { ...request(), ...same };
+  await stub.admit({ ...request(), ...same }, limits);
+  expect(await stub.admit(follower, limits)).toMatchObject({ ok: true, follows: true });
+  expect(await stub.admit({ ...request(), ...same }, limits)).toMatchObject({ ok: false, over: "cost" });
+  await stub.record(follower.id, "succeeded", 200, [], "price");
+  expect(await stub.admit({ ...request(), ...same }, limits)).toMatchObject({ ok: false, over: "cost" });
 });
 
 test("a hit that has a price takes it once, no token, and is over", async () => {
