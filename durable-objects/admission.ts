@@ -2,9 +2,10 @@
  * Whom a Pool lets in, and with what estimate it sends others away. Pure.
  *
  * The order in which a newcomer is asked: `shut` (nothing takes work), `hopeless` (it cannot make its deadline even if
- * it starts at once), then it stands in line, and unless it is offered a card at once: `crowd` (too many of its
- * tenant), `full` (no room), `late` (no time).
+ * it starts at once), `swarm` (too many of its client address), then it stands in line, and unless it is offered a card
+ * at once: `crowd` (too many of its tenant), `full` (no room), `late` (no time).
  */
+import type { Addresses } from "./addresses.ts";
 import type { Cards } from "./choose-card.ts";
 import { known, startMs, type Times } from "./estimate.ts";
 import type { Following } from "./following.ts";
@@ -21,6 +22,7 @@ export interface Hall {
   config: PoolConfig;
   room: WaitingRoom;
   followers: Pick<Following, "count" | "countOf">;
+  addresses: Addresses;
   cards: Cards;
   times: Times | null;
   now: number;
@@ -38,11 +40,20 @@ export function unhealthy({ cards, now }: Hall): PoolRefusal {
   return { reason: "no_healthy_card", cause, retryAfterMs };
 }
 
+/** Too many of its client address wait or run already; the newcomer is counted in. */
+export function swarm(hall: Hall, entry: Entry): PoolRefusal | null {
+  return tooMany(hall, "address", hall.addresses.countOf(entry), entry.perAddress ?? Number.POSITIVE_INFINITY);
+}
+
 /** Too many of its tenant wait already, in line or for somebody else's run; the newcomer is counted in. */
 export function crowd(hall: Hall, entry: Entry): PoolRefusal | null {
   const waiting = hall.room.callsOf(entry.tenant) + hall.followers.countOf(entry.tenant);
-  if (waiting <= entry.waiting) return null;
-  return { reason: "concurrency", waiting: waiting - 1, max: entry.waiting, retryAfterMs: drainMs(hall, waiting - 1) };
+  return tooMany(hall, "tenant", waiting, entry.waiting);
+}
+
+function tooMany(hall: Hall, of: "tenant" | "address", count: number, max: number): PoolRefusal | null {
+  if (count <= max) return null;
+  return { reason: "concurrency", of, waiting: count - 1, max, retryAfterMs: drainMs(hall, count - 1) };
 }
 
 /** No room; the newcomer stands in line already and is not counted. */

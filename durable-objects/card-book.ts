@@ -185,7 +185,9 @@ function isOpen(lease: Lease): boolean {
 }
 
 /** What others see of a held slot. */
-export function shown({ number, attempt, request, tenant, service, fingerprint, state, claimedAt }: Lease): Held {
+export function shown(lease: Lease): Held {
+  const { number, attempt, request, tenant, service, fingerprint, address, state, claimedAt } = lease;
   const seen = state === "draining" ? "draining" : "leased";
-  return { number, attempt, request, tenant, service, fingerprint, state: seen, claimedAt };
+  const from = address === undefined ? {} : { address };
+  return { number, attempt, request, tenant, service, fingerprint, ...from, state: seen, claimedAt };
 }

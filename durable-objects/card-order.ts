@@ -5,6 +5,7 @@
  * Always: `free` holds just the seats that take work, have a slot that is neither held nor pending, and have not said
  * no since their last report; `shut` those whose gate has a time. Every step is logarithmic in the cards.
  */
+import type { Named } from "./addresses.ts";
 import { SortedMap } from "./sorted-map.ts";
 import type { CardReport, Gate } from "./protocol.ts";
 
@@ -30,7 +31,7 @@ export interface Seat {
   /** Requests of this service that run on it, by its report. */
   running: number;
   /** Attempts that this pool has offered the card to, or that claimed it, and that its report does not show yet. */
-  pending: Map<string, { number: number | null; tenant: string }>;
+  pending: Map<string, { number: number | null; by: Named }>;
   usedSeq: number;
   /** Said no although it looked free, and has not reported since. */
   refused: boolean;

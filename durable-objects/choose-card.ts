@@ -3,11 +3,14 @@
  * They are advice, mended by every report. Pure; `now` is an argument. Offers and reports are logarithmic in
  * the cards; what is asked about all of them for refusals and pages (capacity, the cause of an outage) is linear.
  */
+import { Addresses, type Named } from "./addresses.ts";
 import { CardOrder, newSeat, type Seat, takesWork } from "./card-order.ts";
 import type { CardReport, PoolCard } from "./protocol.ts";
 
 export class Cards {
   readonly #service: string;
+  /** Told what the cards hold, and are about to. */
+  readonly #addresses: Addresses;
   readonly #seats = new Map<string, Seat>();
   readonly #order = new CardOrder();
   /** Slots that each tenant holds for this service: leased, draining, or about to be claimed. */
@@ -17,8 +20,9 @@ export class Cards {
   #changed = new Set<string>();
   #seq = 0;
 
-  constructor(service: string) {
+  constructor(service: string, addresses = new Addresses()) {
     this.#service = service;
+    this.#addresses = addresses;
   }
 
   /** The cards of the pool, as configured; those that stay keep what is known of them. */
@@ -81,12 +85,12 @@ export class Cards {
     return this.#seats.get(card)?.pressed ?? false;
   }
 
-  offered(card: string, attempt: string, tenant: string, now: number): void {
+  offered(card: string, attempt: string, tenant: string, now: number, by: Named = { request: attempt, tenant }): void {
     const seat = this.#seats.get(card);
     if (seat === undefined) return;
     this.#drop(seat, attempt);
-    seat.pending.set(attempt, { number: null, tenant });
-    this.#add(tenant, 1);
+    seat.pending.set(attempt, { number: null, by });
+    this.#add(by, 1);
     seat.usedSeq = ++this.#seq;
     this.#order.file(seat);
     this.#order.pass(now);
@@ -204,21 +208,25 @@ export class Cards {
     return false;
   }
 
-  #add(tenant: string, slots: number): void {
+  /** One slot more or less that is held for a request. */
+  #add(by: Named, sign: 1 | -1): void {
+    const { tenant } = by;
     this.#changed.add(tenant);
-    const count = this.holding(tenant) + slots;
+    const count = this.holding(tenant) + sign;
     if (count === 0) this.#holding.delete(tenant);
     else this.#holding.set(tenant, count);
+    if (sign === 1) this.#addresses.add(by);
+    else this.#addresses.remove(by);
   }
 
   /** Adds or takes away everything that a card shows. */
   #count(seat: Seat, sign: 1 | -1): void {
     for (const held of seat.report?.held ?? []) {
       if (held.service !== this.#service) continue;
-      this.#add(held.tenant, sign);
+      this.#add(held, sign);
       if (held.fingerprint !== null && held.state === "leased") this.#print(held.fingerprint, held.attempt, sign);
     }
-    for (const { tenant } of seat.pending.values()) this.#add(tenant, sign);
+    for (const { by } of seat.pending.values()) this.#add(by, sign);
   }
 
   #print(fingerprint: string, attempt: string, sign: 1 | -1): void {
@@ -233,7 +241,7 @@ export class Cards {
     const pending = seat.pending.get(attempt);
     if (pending === undefined) return false;
     seat.pending.delete(attempt);
-    this.#add(pending.tenant, -1);
+    this.#add(pending.by, -1);
     return true;
   }
 }

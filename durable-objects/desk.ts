@@ -10,6 +10,7 @@
  *
  * Kept here: invariants 4, 5, 6 and 8 of DESIGN.md.
  */
+import { Addresses } from "./addresses.ts";
 import * as admission from "./admission.ts";
 import { type Budget, earn, newBudget, spend } from "./budget.ts";
 import { Cards } from "./choose-card.ts";
@@ -54,9 +55,10 @@ export class Desk {
   /** The same by request: the latest of each. */
   readonly #requests = new Map<string, TicketState>();
   readonly #following: Following;
+  readonly #addresses = new Addresses();
   readonly refused: Record<string, number> = {};
   admitted = 0;
-  cards = new Cards("");
+  cards = new Cards("", this.#addresses);
   times: Times | null;
   #config: PoolConfig | null = null;
   #budget: Budget;
@@ -81,7 +83,7 @@ export class Desk {
 
   configure(config: PoolConfig): void {
     if (this.#config?.service !== config.service || this.cards.names().length === 0)
-      this.cards = new Cards(config.service);
+      this.cards = new Cards(config.service, this.#addresses);
     this.#config = config;
     this.cards.configure(config.cards, this.#clock.now());
     // A card that is gone from here no longer counts against a tenant's cap.
@@ -105,6 +107,7 @@ export class Desk {
     };
     this.#tickets.set(entry.attempt, ticket);
     this.#requests.set(entry.request, ticket);
+    this.#addresses.add(entry);
     this.#admit(ticket);
     return ticket;
   }
@@ -148,7 +151,8 @@ export class Desk {
     calm(ticket);
     const now = this.#clock.now();
     // Its offer was taken back, yet the slot is its own.
-    if (ticket.phase === "missed") this.cards.offered(ticket.card, ticket.entry.attempt, ticket.entry.tenant, now);
+    const { entry } = ticket;
+    if (ticket.phase === "missed") this.cards.offered(ticket.card, entry.attempt, entry.tenant, now, entry);
     ticket.phase = "running";
     this.admitted++;
     if (ticket.entry.avoid.length === 0) this.#budget = earn(this.#budget, now);
@@ -279,12 +283,14 @@ export class Desk {
   // Private
 
   #hall(config: PoolConfig, now: number): admission.Hall {
-    return { config, room: this.#room, followers: this.#following, cards: this.cards, times: this.times, now };
+    const [room, followers, addresses] = [this.#room, this.#following, this.#addresses];
+    return { config, room, followers, addresses, cards: this.cards, times: this.times, now };
   }
 
   /**
    * A newcomer: (1) an older configuration than the asker's; (2) somebody runs the same: follow; (3) nothing takes
-   * work, or it cannot make its deadline; (4) in line; (5) offered at once, or (6) no room or no time.
+   * work, it cannot make its deadline, or its client address has too many here; (4) in line; (5) offered at once, or
+   * (6) no room or no time.
    */
   #admit(ticket: TicketState): void {
     const { entry } = ticket;
@@ -298,11 +304,15 @@ export class Desk {
     const hall = this.#hall(config, now);
     // (2)
     if (entry.fingerprint !== null && this.#following.join(ticket, entry.fingerprint, this.cards)) {
-      this.#refuseOrWatch(ticket, entry.again || entry.job ? null : admission.crowd(this.#hall(config, now), entry));
+      const full = entry.again || entry.job ? null : (admission.swarm(hall, entry) ?? admission.crowd(hall, entry));
+      this.#refuseOrWatch(ticket, full);
       return;
     }
     // (3)
-    const shut = entry.again || entry.job ? null : (admission.shut(hall) ?? admission.hopeless(hall, entry));
+    const shut =
+      entry.again || entry.job
+        ? null
+        : (admission.shut(hall) ?? admission.hopeless(hall, entry) ?? admission.swarm(hall, entry));
     if (shut !== null) {
       this.#refuse(ticket, shut);
       return;
@@ -383,7 +393,7 @@ export class Desk {
     this.#room.grant(entry.attempt);
     if (ticket === undefined) return;
     const pressed = this.cards.isPressed(card);
-    this.cards.offered(card, entry.attempt, entry.tenant, now);
+    this.cards.offered(card, entry.attempt, entry.tenant, now, entry);
     this.#recap(entry.tenant);
     calm(ticket);
     ticket.phase = "offered";
@@ -395,7 +405,8 @@ export class Desk {
       ticket.reply = null;
       this.pump();
     });
-    say(ticket, { kind: "offer", card, pressed, others: this.#room.length > 0 });
+    const slotsLeft = Math.max(0, entry.concurrent - this.cards.holding(entry.tenant));
+    say(ticket, { kind: "offer", card, pressed, others: this.#room.length > 0, slotsLeft });
   }
 
   #backInLine(ticket: TicketState): void {
@@ -436,6 +447,7 @@ export class Desk {
 
   #over(ticket: TicketState): void {
     calm(ticket);
+    if (ticket.phase !== "over") this.#addresses.remove(ticket.entry);
     ticket.phase = "over";
     this.#room.leave(ticket.entry.attempt);
     this.#following.over(ticket.entry.attempt);

@@ -40,6 +40,8 @@ export interface JobSpec {
   headers: Record<string, string>;
   input: JobInput;
   createdAt: number;
+  /** Its price, thousandths of a cost unit. */
+  costMilli: number;
   /** Not started by then: failed. */
   startDeadlineAt: number | null;
   batch: string | null;

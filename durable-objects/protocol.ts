@@ -46,6 +46,8 @@ export interface Attempt {
   tenant: string;
   service: string;
   fingerprint: string | null;
+  /** As in Entry. */
+  address?: string;
   /** The Pool has too many cards out: this one is to be tried although it is out on suspicion. */
   pressed?: boolean;
 }
@@ -96,6 +98,8 @@ export interface Held {
   tenant: string;
   service: string;
   fingerprint: string | null;
+  /** As in Entry. */
+  address?: string;
   state: "leased" | "draining";
   claimedAt: number;
 }
@@ -205,6 +209,10 @@ export interface Entry {
   deadlineAt: number | null;
   /** Same fingerprint, one run; `null` runs alone. */
   fingerprint: string | null;
+  /** The client address, hashed, where the tenant has a limit for each; else absent. */
+  address?: string;
+  /** That limit: requests from one address that may be in this line or on its cards. */
+  perAddress?: number;
   /** Cards that have failed this request already. */
   avoid: string[];
   /** This request was let in before (the Pool restarted, or a leader was lost): room limits do not apply again. */
@@ -215,7 +223,8 @@ export interface Entry {
 }
 
 export type PoolRefusal =
-  | { reason: "concurrency"; waiting: number; max: number; retryAfterMs: number }
+  /** `of`: whose requests are too many, the tenant's or the client address's. */
+  | { reason: "concurrency"; of: "tenant" | "address"; waiting: number; max: number; retryAfterMs: number }
   | { reason: "queue_full"; length: number; max: number; retryAfterMs: number }
   | { reason: "queue_timeout"; waitedMs: number; retryAfterMs: number }
   | { reason: "deadline_unmeetable"; estimateMs: number; retryAfterMs: number }
@@ -234,8 +243,8 @@ export type Finish =
   | { kind: "failed"; reason: string };
 
 export type OfferReply =
-  /** `others`: more wait for the next slot. */
-  | { kind: "offer"; card: string; pressed: boolean; others: boolean }
+  /** `others`: more wait for the next slot; `slotsLeft`: those that the tenant may still hold here beside this one. */
+  | { kind: "offer"; card: string; pressed: boolean; others: boolean; slotsLeft: number }
   /** The same request ran for somebody else. */
   | { kind: "told"; finish: Finish }
   | { kind: "refused"; refusal: PoolRefusal }
@@ -331,30 +340,59 @@ export interface RateLimit {
   burst: number;
 }
 
-export type RateReply =
-  | { ok: true; limit: number; remaining: number; resetMs: number }
-  | { ok: false; limit: number; remaining: 0; resetMs: number; retryAfterMs: number };
+/** What is left of a rate. */
+export interface RateLeft {
+  /** Requests that pass at once when none has for long. */
+  limit: number;
+  /** Those that pass now. */
+  remaining: number;
+  /** Time until all of `limit` pass again. */
+  resetMs: number;
+}
 
-/** One request at the Tenant's door. */
-export interface Admission {
+/** `follows`: the same is under way for the tenant, so that only a run of its own would be charged (`pay`). */
+export type RateReply = ({ ok: true; follows?: boolean } & RateLeft) | ({ ok: false; retryAfterMs: number } & RateLeft);
+
+/** What a quota counts. */
+export interface Counts {
+  /** Images or sounds. */
+  results: number;
+  /** Thousandths of a cost unit; whole ones, so that no sum of them drifts. */
+  costMilli: number;
+}
+
+/** The same in a month; null is no limit. */
+export type Quota = { [Of in keyof Counts]: number | null };
+
+/** One request at the Tenant's door; the counts are those that it comes to if all goes well. */
+export interface Admission extends Counts {
   id: string;
   clientId: string | null;
   service: string;
   /** Id of the caller's key. */
   key: string;
-  /** Results that it will make if all goes well; counted against the quota. */
-  results: number;
+  /** What makes it the same as another's; null: it runs by itself. */
+  fingerprint: string | null;
+  /** The answer of another's run has the same price. */
+  hits: boolean;
 }
 
 export interface TenantLimits extends RateLimit {
-  /** Null: no quota. */
-  resultsPerMonth: number | null;
+  /** The service has a rate of its own: its tokens are not the tenant's others'. */
+  ownRate: boolean;
+  quota: Quota;
 }
 
-export type AdmitReply = RateReply | { ok: false; quota: number; retryAfterMs: number };
+/** `over`: which part of the quota has no room for the request. */
+export type AdmitReply =
+  | RateReply
+  | ({ ok: false; over: "results" | "cost"; quota: number; retryAfterMs: number } & RateLeft);
 
-/** What a request costs its tenant in the end: all of it, its token alone (others did the work), or nothing. */
-export type Charge = "all" | "token" | "nothing";
+/**
+ * What a request costs its tenant in the end: all of it, its token and its price (others did the work, and that has a
+ * price too), its token alone, or nothing.
+ */
+export type Charge = "all" | "price" | "token" | "nothing";
 
 export type RunState = "queued" | "running" | "succeeded" | "failed" | "canceled";
 
@@ -387,7 +425,7 @@ export interface Spent {
   /** Why it got no answer; null: it got one. */
   reason: string | null;
   /** As it was admitted: a Tenant that restarted at once may have forgotten. Null where only the Tenant knows. */
-  admitted: (Pick<Admission, "clientId" | "service" | "key"> & { at: number }) | null;
+  admitted: (Pick<Admission, "clientId" | "service" | "key" | "costMilli"> & { at: number }) | null;
 }
 
 export const NOTHING_SPENT: Spent = { gpuMs: 0, bytes: 0, results: 0, reason: null, admitted: null };

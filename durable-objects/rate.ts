@@ -4,7 +4,7 @@
  * Every request fills the bucket by 60,000 drops, and `requestsPerMinute` drops leak out each millisecond; a request
  * passes while a full burst leaves room for it. Whole numbers throughout: a million requests count one by one.
  */
-import type { RateLimit, RateReply } from "./protocol.ts";
+import type { RateLeft, RateLimit, RateReply } from "./protocol.ts";
 
 /** Drops of one request: at one request a minute, one leaks out each millisecond. */
 export const REQUEST_DROPS = 60_000;
@@ -28,26 +28,27 @@ export function giveBack(bucket: Bucket, drops: number): Bucket {
  * it knows of the step, and time passes from there.
  */
 export function take(bucket: Bucket, limit: RateLimit, now: number): { bucket: Bucket; reply: RateReply } {
-  const { burst, requestsPerMinute } = limit;
-  const full = REQUEST_DROPS * burst;
-  const leaked = Math.max(0, now - bucket.at) * requestsPerMinute;
-  // A lowered limit must not lock a tenant out for longer than its full burst takes.
-  const level = Math.min(full, Math.max(0, bucket.level - leaked));
+  const level = leaked(bucket, limit, now);
   const next = level + REQUEST_DROPS;
+  const full = REQUEST_DROPS * limit.burst;
   if (next > full) {
     const kept = { at: now, level };
-    const retryAfterMs = Math.ceil((next - full) / requestsPerMinute);
-    return {
-      bucket: kept,
-      reply: { ok: false, limit: burst, remaining: 0, resetMs: resetMs(kept, limit), retryAfterMs },
-    };
+    const retryAfterMs = Math.ceil((next - full) / limit.requestsPerMinute);
+    return { bucket: kept, reply: { ok: false, ...leftIn(kept, limit, now), retryAfterMs } };
   }
   const taken = { at: now, level: next };
-  const remaining = Math.floor((full - next) / REQUEST_DROPS);
-  return { bucket: taken, reply: { ok: true, limit: burst, remaining, resetMs: resetMs(taken, limit) } };
+  return { bucket: taken, reply: { ok: true, ...leftIn(taken, limit, now) } };
 }
 
-/** How long the bucket takes to empty: then a full burst passes again. */
-export function resetMs(bucket: Bucket, limit: RateLimit): number {
-  return Math.ceil(bucket.level / limit.requestsPerMinute);
+/** What a bucket lets through now, and how long it takes to empty: then a full burst passes again. */
+export function leftIn(bucket: Bucket, limit: RateLimit, now: number): RateLeft {
+  const level = leaked(bucket, limit, now);
+  const remaining = Math.floor((REQUEST_DROPS * limit.burst - level) / REQUEST_DROPS);
+  return { limit: limit.burst, remaining, resetMs: Math.ceil(level / limit.requestsPerMinute) };
+}
+
+/** Drops that are in it now; a lowered limit must not lock a tenant out for longer than its full burst takes. */
+function leaked({ at, level }: Bucket, { burst, requestsPerMinute }: RateLimit, now: number): number {
+  const gone = Math.max(0, now - at) * requestsPerMinute;
+  return Math.min(REQUEST_DROPS * burst, Math.max(0, level - gone));
 }

@@ -16,8 +16,12 @@ export interface Row extends RequestRecord {
   key: string;
   /** Drops that its token put into the bucket (rate.ts); 0 once given back. */
   cost: number;
+  /** Whose bucket that was: its service's own, or the tenant's (empty). */
+  bucket: string;
   /** Results that it is charged; 0 once given back. */
   quota: number;
+  /** Thousandths of a cost unit that it is charged; 0 once given back. */
+  costMilli: number;
 }
 
 type Stored = {
@@ -29,8 +33,17 @@ type Stored = {
   results: string;
   at: number;
   cost: number;
+  bucket: string;
   quota: number;
   key: string;
+  cost_milli: number;
+};
+
+/** Columns that the tables of older objects lack. */
+const ADDED = {
+  bucket: "TEXT NOT NULL DEFAULT ''",
+  cost_milli: "INTEGER NOT NULL DEFAULT 0",
+  key: "TEXT NOT NULL DEFAULT ''",
 };
 
 export class Records {
@@ -50,10 +63,9 @@ export class Records {
       CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
       CREATE INDEX IF NOT EXISTS requests_open ON requests (at) WHERE state IN ('queued', 'running');
     `);
-    const columns = sql.exec<{ name: string }>("SELECT name FROM pragma_table_info('requests')").toArray();
-    // Objects that were made before keys stood in records.
-    if (!columns.some(({ name }) => name === "key"))
-      sql.exec("ALTER TABLE requests ADD COLUMN key TEXT NOT NULL DEFAULT ''");
+    const there = [...sql.exec<{ name: string }>("SELECT name FROM pragma_table_info('requests')")];
+    for (const [column, type] of Object.entries(ADDED))
+      if (!there.some(({ name }) => name === column)) sql.exec(`ALTER TABLE requests ADD COLUMN ${column} ${type}`);
   }
 
   get(id: string): Row | null {
@@ -76,13 +88,27 @@ export class Records {
   }
 
   write(): void {
-    for (const { id, clientId, service, key, state, status, results, at, cost, quota } of this.#unwritten.values()) {
-      const values = [id, clientId, service, state, status, JSON.stringify(results), at, cost, quota, key];
+    for (const row of this.#unwritten.values()) {
+      const { id, clientId, service, state, status, results, at, cost, bucket, quota, costMilli, key } = row;
+      const values = [
+        id,
+        clientId,
+        service,
+        state,
+        status,
+        JSON.stringify(results),
+        at,
+        cost,
+        bucket,
+        quota,
+        costMilli,
+        key,
+      ];
       this.#sql.exec(
-        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost, quota, key)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost, bucket, quota, cost_milli, key)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, status = excluded.status, results = excluded.results,
-         cost = excluded.cost, quota = excluded.quota`,
+         cost = excluded.cost, quota = excluded.quota, cost_milli = excluded.cost_milli`,
         ...values,
       );
     }
@@ -112,6 +138,6 @@ export class Records {
   }
 }
 
-function rowOf({ client_id: clientId, state, results, ...rest }: Stored): Row {
-  return { ...rest, clientId, state: state as RunState, results: JSON.parse(results) as string[] };
+function rowOf({ client_id: clientId, cost_milli: costMilli, state, results, ...rest }: Stored): Row {
+  return { ...rest, clientId, costMilli, state: state as RunState, results: JSON.parse(results) as string[] };
 }

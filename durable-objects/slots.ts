@@ -81,7 +81,7 @@ export class Slots {
     }
     if (this.#ended.has(attempt.attempt)) return { no: "ended" };
     if (this.#held.size >= slots) return { no: "full" };
-    const { attempt: id, request, tenant, service, fingerprint } = attempt;
+    const { attempt: id, request, tenant, service, fingerprint, address } = attempt;
     const lease: Lease = {
       number: ++this.#lastNumber,
       attempt: id,
@@ -89,6 +89,7 @@ export class Slots {
       tenant,
       service,
       fingerprint,
+      ...(address === undefined ? {} : { address }),
       state: "leased",
       claimedAt: now,
       renewedAt: now,

@@ -23,10 +23,10 @@ import {
   type UsageQuery,
   type UsageRow,
 } from "./protocol.ts";
-import { charge, monthEnd, monthOf, restore, UNUSED, type Used } from "./quota.ts";
-import { type Bucket, EMPTY, giveBack, REQUEST_DROPS, resetMs, take } from "./rate.ts";
+import { charge, monthEnd, monthOf, type Months, NO_MONTHS, type Over, restore } from "./quota.ts";
+import { type Bucket, EMPTY, giveBack, leftIn, REQUEST_DROPS, take } from "./rate.ts";
 import { RECORD_MS, Records, type Row } from "./records.ts";
-import { dayOf, useOf } from "./usage.ts";
+import { dayOf, NO_USE, useOf } from "./usage.ts";
 import { UsageStore } from "./usage-store.ts";
 
 /** Admissions of so long a time are written in one commit; a crash forgets at most that much. */
@@ -43,6 +43,9 @@ const LOST_MS = 30_000;
 /** What is known of what a lost request took. */
 const LOST: Spent = { ...NOTHING_SPENT, reason: "internal" };
 
+/** Runs that are remembered by their fingerprint. */
+const LEADERS_MAX = 10_000;
+
 interface TenantEnv {
   POOL: { getByName(name: string): PresenceRights };
 }
@@ -50,8 +53,11 @@ interface TenantEnv {
 export class Tenant extends DurableObject<TenantEnv> {
   #records: Records;
   #usage: UsageStore;
-  #bucket: Bucket;
-  #used: Used;
+  /** The tenant's own (empty name), and one for each service that ever had a rate of its own here. */
+  #buckets: Map<string, Bucket>;
+  #months: Months;
+  /** Who was charged last for a run, by its fingerprint; whom a restart forgot, or many others, nobody follows here. */
+  readonly #leaders = new Map<string, string>();
   /** When the tenant was deleted: what is told of it after that is not kept. */
   #forgottenAt: number | null;
   #isWritten = true;
@@ -67,43 +73,86 @@ export class Tenant extends DurableObject<TenantEnv> {
     this.#records = new Records(ctx.storage.sql);
     this.#usage = new UsageStore(ctx.storage.sql);
     this.#forgottenAt = ctx.storage.kv.get<number>("forgotten") ?? null;
-    this.#bucket = ctx.storage.kv.get<Bucket>("bucket") ?? EMPTY;
-    this.#used = ctx.storage.kv.get<Used>("used") ?? UNUSED;
+    this.#buckets = ctx.storage.kv.get<Map<string, Bucket>>("buckets") ?? new Map();
+    this.#months = ctx.storage.kv.get<Months>("months") ?? NO_MONTHS;
   }
 
   /**
-   * One token and the results' place in the quota, or neither. The record of a request that passed stands as `queued`.
+   * One token and the counts' place in the quota, or neither. Who asks for what is under way already takes no quota: it
+   * pays if it has to run by itself. The record of a request that passed stands as `queued`.
    */
-  async admit({ id, clientId, service, key, results }: Admission, limits: TenantLimits): Promise<AdmitReply> {
+  async admit(admission: Admission, limits: TenantLimits): Promise<AdmitReply> {
+    const { id, clientId, service, key, fingerprint, hits } = admission;
     const now = Date.now();
-    if (this.#records.get(id) !== null)
-      return { ok: true, limit: limits.burst, remaining: 0, resetMs: resetMs(this.#bucket, limits) };
-    const used = charge(this.#used, results, limits.resultsPerMonth, now);
-    if (used === null) return { ok: false, quota: limits.resultsPerMonth ?? 0, retryAfterMs: monthEnd(now) - now };
-    const { bucket, reply } = take(this.#bucket, limits, now);
-    this.#bucket = bucket;
+    const name = limits.ownRate ? service : "";
+    const before = this.#buckets.get(name) ?? EMPTY;
+    const known = this.#records.get(id);
+    const follows = this.#isUnderWay(fingerprint, id);
+    if (known !== null) return { ok: true, follows, ...leftIn(before, limits, now) };
+    const costMilli = follows && !hits ? 0 : admission.costMilli;
+    const counts = { results: follows ? 0 : admission.results, costMilli };
+    const months = charge(this.#months, counts, limits.quota, now);
+    if ("over" in months) return overQuota(months, before, limits, now);
+    const { bucket, reply } = take(before, limits, now);
+    this.#buckets.set(name, bucket);
     if (!reply.ok) return reply;
-    this.#used = used;
+    this.#months = months;
+    if (!follows) this.#lead(fingerprint, id);
     const fresh = { state: "queued" as const, status: null, results: [], at: now };
-    this.#records.put({ id, clientId, service, key, ...fresh, cost: REQUEST_DROPS, quota: results });
+    const charged = { cost: REQUEST_DROPS, bucket: name, quota: counts.results, costMilli };
+    this.#records.put({ id, clientId, service, key, ...fresh, ...charged });
     this.#writeSoon();
-    return reply;
+    return { ...reply, follows };
+  }
+
+  /** What a run of its own costs beyond what was taken when it was admitted: before it runs, and once. */
+  async pay({ id, results, costMilli, fingerprint }: Admission, limits: TenantLimits): Promise<AdmitReply> {
+    const now = Date.now();
+    const row = this.#records.get(id);
+    const bucket = this.#buckets.get(row?.bucket ?? "") ?? EMPTY;
+    if (row !== null && isOpen(row)) {
+      const owed = { results: results - row.quota, costMilli: costMilli - row.costMilli };
+      const months = charge(this.#months, owed, limits.quota, row.at);
+      if ("over" in months) return overQuota(months, bucket, limits, now);
+      this.#months = months;
+      this.#lead(fingerprint, id);
+      this.#records.put({ ...row, quota: results, costMilli });
+      this.#writeSoon();
+    }
+    return { ok: true, ...leftIn(bucket, limits, now) };
+  }
+
+  /** The price of a hit, where hits have one, and no token; the request is over with these results. */
+  async admitHit(hit: Admission, limits: TenantLimits, made: string[]): Promise<AdmitReply> {
+    const { id, clientId, service, key, costMilli } = hit;
+    const now = Date.now();
+    const bucket = this.#buckets.get(limits.ownRate ? service : "") ?? EMPTY;
+    if (this.#records.get(id) === null) {
+      const months = charge(this.#months, { results: 0, costMilli }, limits.quota, now);
+      if ("over" in months) return overQuota(months, bucket, limits, now);
+      this.#months = months;
+      const over = { state: "succeeded" as const, status: 200, results: made, at: now };
+      this.#records.put({ id, clientId, service, key, ...over, cost: 0, bucket: "", quota: 0, costMilli });
+      this.#usage.add({ service, key, day: dayOf(now) }, { ...NO_USE, costMilli });
+      this.#writeSoon();
+    }
+    return { ok: true, ...leftIn(bucket, limits, now) };
   }
 
   /** One token, and the place in the quota of all their results, or nothing. */
   async admitAll(admissions: Admission[], limits: TenantLimits): Promise<AdmitReply> {
     const [first, ...rest] = admissions;
     if (first === undefined) throw new RangeError("nothing to admit");
-    const all = { ...first, results: admissions.reduce((sum, { results }) => sum + results, 0) };
+    const sum = (of: "results" | "costMilli"): number => admissions.reduce((total, one) => total + one[of], 0);
+    const all = { ...first, fingerprint: null, results: sum("results"), costMilli: sum("costMilli") };
     const reply = await this.admit(all, limits);
-    if (!("ok" in reply) || !reply.ok) return reply;
-    const record = this.#records.get(first.id);
+    const record = reply.ok ? this.#records.get(first.id) : null;
     if (record === null || !isOpen(record)) return reply;
-    this.#records.put({ ...record, quota: first.results });
-    const { at } = record;
-    const fresh = { state: "queued" as const, status: null, results: [], at, cost: 0 };
-    for (const { results: quota, ...one } of rest)
-      if (this.#records.get(one.id) === null) this.#records.put({ ...one, ...fresh, quota });
+    this.#records.put({ ...record, quota: first.results, costMilli: first.costMilli });
+    const { at, bucket } = record;
+    const fresh = { state: "queued" as const, status: null, results: [], at, cost: 0, bucket };
+    for (const { id, clientId, service, key, results: quota, costMilli } of rest)
+      if (this.#records.get(id) === null) this.#records.put({ id, clientId, service, key, ...fresh, quota, costMilli });
     return reply;
   }
 
@@ -142,7 +191,7 @@ export class Tenant extends DurableObject<TenantEnv> {
       await this.#removeAll();
       const { sql, kv } = this.ctx.storage;
       [this.#records, this.#usage] = [new Records(sql), new UsageStore(sql)];
-      [this.#bucket, this.#used, this.#isWritten] = [EMPTY, UNUSED, true];
+      [this.#buckets, this.#months, this.#isWritten] = [new Map(), NO_MONTHS, true];
       this.#forgottenAt = Date.now();
       kv.put("forgotten", this.#forgottenAt);
       await this.#wakeAt(this.#forgottenAt + RECORD_MS);
@@ -187,16 +236,37 @@ export class Tenant extends DurableObject<TenantEnv> {
   // Private
 
   #note(id: string, state: RunState, status: number | null, results: string[], charged: Charge, spent: Spent): void {
-    const row = this.#records.get(id) ?? reopened(id, spent, Date.now());
+    const known = this.#records.get(id);
+    const row = known ?? reopened(id, spent, Date.now());
     if (row === null || !isOpen(row) || this.#forgottenAt !== null) return;
     this.#missed.delete(id);
     const cost = charged === "nothing" ? 0 : row.cost;
     const quota = charged === "all" ? row.quota : 0;
-    this.#bucket = giveBack(this.#bucket, row.cost - cost);
-    this.#used = restore(this.#used, row.quota - quota, monthOf(row.at));
-    this.#records.put({ ...row, state, status, results, cost, quota });
-    if (!isOpen({ state })) this.#usage.add({ ...row, day: dayOf(row.at) }, useOf(spent, charged, row.quota));
+    const costMilli = charged === "all" || charged === "price" ? row.costMilli : 0;
+    this.#buckets.set(row.bucket, giveBack(this.#buckets.get(row.bucket) ?? EMPTY, row.cost - cost));
+    const unmade = { results: row.quota - quota, costMilli: row.costMilli - costMilli };
+    // What was forgotten was never taken either.
+    if (known !== null) this.#months = restore(this.#months, unmade, monthOf(row.at));
+    this.#records.put({ ...row, state, status, results, cost, quota, costMilli });
+    if (!isOpen({ state })) this.#usage.add({ ...row, day: dayOf(row.at) }, useOf(spent, row.quota, costMilli));
     this.#writeSoon();
+  }
+
+  /** Whether another request for the same has not ended yet, as far as this object remembers. */
+  #isUnderWay(fingerprint: string | null, id: string): boolean {
+    const leader = fingerprint === null ? undefined : this.#leaders.get(fingerprint);
+    const row = leader === undefined || leader === id ? null : this.#records.get(leader);
+    return row !== null && isOpen(row);
+  }
+
+  #lead(fingerprint: string | null, id: string): void {
+    if (fingerprint === null) return;
+    this.#leaders.delete(fingerprint);
+    this.#leaders.set(fingerprint, id);
+    for (const oldest of this.#leaders.keys()) {
+      if (this.#leaders.size <= LEADERS_MAX) break;
+      this.#leaders.delete(oldest);
+    }
   }
 
   /** Asks the Pool for requests that have not ended; one that it has not known for a while is lost. */
@@ -254,8 +324,8 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (this.#isWritten) return;
     const { storage } = this.ctx;
     storage.transactionSync(() => {
-      storage.kv.put("bucket", this.#bucket);
-      storage.kv.put("used", this.#used);
+      storage.kv.put("buckets", this.#buckets);
+      storage.kv.put("months", this.#months);
       this.#usage.write();
       this.#records.write();
     });
@@ -282,6 +352,10 @@ function isJob({ id }: { id: string }): boolean {
   return id.startsWith("job_");
 }
 
+function overQuota(over: Over, bucket: Bucket, limits: TenantLimits, now: number): AdmitReply {
+  return { ok: false, ...over, ...leftIn(bucket, limits, now), retryAfterMs: monthEnd(now) - now };
+}
+
 function isOpen({ state }: { state: RunState }): boolean {
   return state === "queued" || state === "running";
 }
@@ -289,5 +363,5 @@ function isOpen({ state }: { state: RunState }): boolean {
 /** An admission that this object forgot by a restart right after it: it is charged nothing, but what it ran counts. */
 function reopened(id: string, { admitted }: Spent, now: number): Row | null {
   if (admitted === null || now - admitted.at > RECORD_MS) return null;
-  return { id, ...admitted, state: "queued", status: null, results: [], cost: 0, quota: 0 };
+  return { id, ...admitted, state: "queued", status: null, results: [], cost: 0, bucket: "", quota: 0 };
 }

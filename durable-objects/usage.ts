@@ -4,7 +4,7 @@
  * A request counts once, when it ends, on the day (UTC) of its admission. What its GPU ran is counted whatever came of
  * it; cost only where the request is charged for it.
  */
-import type { Charge, Spent, UsageOf, Use } from "./protocol.ts";
+import type { Spent, UsageOf, Use } from "./protocol.ts";
 
 /** How long usage is kept. */
 const USAGE_DAYS = 400;
@@ -20,10 +20,9 @@ export const firstKept = (now: number): string => dayOf(now - USAGE_DAYS * DAY_M
 /** When a day's usage is no longer kept, ms of the epoch. */
 export const keptUntil = (day: string): number => Date.parse(day) + (USAGE_DAYS + 1) * DAY_MS;
 
-/** What an ended request adds; `asked`: the results that it was admitted for. */
-export function useOf({ gpuMs, bytes, results, reason }: Spent, charge: Charge, asked: number): Use {
+/** What an ended request adds; `asked`: the results that it was admitted for; `costMilli`: what it is charged. */
+export function useOf({ gpuMs, bytes, results, reason }: Spent, asked: number, costMilli: number): Use {
   const made = results ?? asked;
-  const costMilli = charge === "all" ? made * 1000 : 0;
   return {
     ...NO_USE,
     requests: 1,

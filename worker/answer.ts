@@ -11,7 +11,7 @@ import { config, type Env, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
 import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
 import type { Grant } from "./lease.ts";
-import { admit, admitReplay, guardHit } from "./limits.ts";
+import { admit, admitHit, admitReplay, guardHit } from "./limits.ts";
 import { isReplay, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
 import { tamed } from "./origin.ts";
 import { provision } from "./provision.ts";
@@ -103,7 +103,7 @@ async function answerOnce(
   }
   if (ask.directives.onlyIfCached) return counted(mouth, caller, ask.service.id, refuse("not_cached"));
   if (preference !== null) return asJob(mouth, caller, ask, print, preference, once);
-  const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask));
+  const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask, print.cacheable ? print.key : null));
   if (limited !== null) return counted(mouth, caller, ask.service.id, limited);
   if (ask.as === "read") return read(mouth, caller, ask);
   const answer = await run({
@@ -222,10 +222,10 @@ async function haveWeGotIt(
       ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base, ctx }))
       : null;
   if (stored === null || stored === "expired") return stored;
-  const flood = await guardHit(env, caller);
-  if (flood !== null) {
+  const refused = (await guardHit(env, caller, ask)) ?? (await admitHit(env, caller, trace, ask, stored.results));
+  if (refused !== null) {
     if (stored.body instanceof ReadableStream) await stored.body.cancel();
-    return flood;
+    return refused;
   }
   return fromStore(trace, stored);
 }

@@ -18,6 +18,7 @@ import {
   URLENCODED,
 } from "./fields.ts";
 import { mediaTypeOf } from "./media.ts";
+import { pricedFields } from "./price.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { fieldRefusal, rulesOf } from "./rules.ts";
 import { NoScan, type Scan, scanOf } from "./scan/scan.ts";
@@ -35,7 +36,10 @@ export interface Ask {
   body: Body;
   /** Lower case, without parameters; null without a body. */
   mediaType: string | null;
-  /** The body's fields, when it is JSON or a form and was buffered; of spooled JSON those that count results alone. */
+  /**
+   * The body's fields, when it is JSON or a form. Of a spooled one those alone that say how many results it makes and what
+   * it costs; those of a form stand there as lists of their values.
+   */
   fields: Fields | null;
   /** The caller's own deadline for the first byte, ms of the epoch. */
   deadlineAt: number | null;
@@ -80,7 +84,8 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const inQuery = asked.as === "run" ? fieldRefusal(queryFields(asked.query), service.config) : null;
   if (inQuery !== null) return inQuery;
   const contentType = request.headers.get("content-type") ?? "";
-  const scanAs = (type: string | null): Scan | null => scanOf(type, contentType, rulesOf(service.config), COUNTS);
+  const kept = [...COUNTS, ...pricedFields(service.config)];
+  const scanAs = (type: string | null): Scan | null => scanOf(type, contentType, rulesOf(service.config), kept);
   const scan = isRuled(service) ? scanAs(mediaType) : null;
   const spoolIt = async (incoming: Incoming): Promise<Body | Refusal | null> => {
     if (scan !== null) return spool(incoming, scan, place);
@@ -102,7 +107,7 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     return refuse("invalid_field", { param: "body", facts: { detail: `${request.method} takes none` } });
   }
   // What was spooled was checked while it passed.
-  const counts: Fields | null = scan !== null && isJson(mediaType) ? { kind: "json", value: scan.kept } : null;
+  const counts: Fields | null = scan !== null ? { kind: "json", value: scan.kept } : null;
   const fields = body.kind === "spooled" ? counts : await checkedFields(body, request, mediaType, service);
   if (isRefusal(fields)) {
     letGo(body);
@@ -160,8 +165,10 @@ function queryFields(query: string): Fields {
   return { kind: "form", parts };
 }
 
-function isRuled({ config: { bounds, forbid } }: ServiceRow): boolean {
-  return forbid.length > 0 || Object.keys(bounds).length > 0;
+/** Whether anything is asked about the fields of a body. */
+function isRuled({ config }: ServiceRow): boolean {
+  const { bounds, forbid } = config;
+  return forbid.length > 0 || Object.keys(bounds).length > 0 || pricedFields(config).length > 0;
 }
 
 /** What the two known kinds of origins take; an `http` service takes anything. */

@@ -19,7 +19,7 @@ const PAUSE_MS = 100;
 const LEFT = "the request has left the line";
 
 export type Offer =
-  | { kind: "offer"; card: string; pressed: boolean; others: boolean }
+  | { kind: "offer"; card: string; pressed: boolean; others: boolean; slotsLeft: number }
   | { kind: "told"; finish: Finish }
   | { kind: "refused"; refusal: Refusal };
 
@@ -121,7 +121,9 @@ export class Line {
   async claim({ card, pressed }: Offered, attempt: Omit<Attempt, "attempt">): Promise<Lease | null> {
     for (let tries = 1; ; tries++) {
       try {
-        const claim = this.#env.CARD.getByName(card).claim({ ...attempt, attempt: this.attempt, pressed });
+        const { address } = this.#entry;
+        const from = address === undefined ? {} : { address };
+        const claim = this.#env.CARD.getByName(card).claim({ ...attempt, ...from, attempt: this.attempt, pressed });
         const reply = await answered(claim);
         if ("no" in reply) {
           // An earlier try whose reply was lost may still come.
@@ -228,7 +230,14 @@ function poolRefusal(refusal: PoolRefusal): Refusal {
   const { reason, retryAfterMs } = refusal;
   switch (refusal.reason) {
     case "concurrency":
-      return refuse(reason, { retryAfterMs, facts: { waiting: refusal.waiting, max: refusal.max } });
+      return refuse(reason, {
+        retryAfterMs,
+        facts: {
+          waiting: refusal.waiting,
+          max: refusal.max,
+          detail: refusal.of === "address" ? " from this address, running ones included," : "",
+        },
+      });
     case "queue_full":
       return refuse(reason, {
         retryAfterMs,

@@ -1,6 +1,7 @@
 /** What each kind of service stands for, and a service completed by what its kind and the defaults say. Pure. */
 import type { Dialects, Task } from "./mapping.ts";
-import type { Kind, Service, ServicePut } from "./service.ts";
+import { given } from "./schema-parts.ts";
+import { type Kind, PER_RESULT, type Service, type ServicePut } from "./service.ts";
 
 const run = (...paths: string[]) => paths.map((path) => ({ method: "POST" as const, path, as: "run" as const }));
 const read = (...paths: string[]) => paths.map((path) => ({ method: "GET" as const, path, as: "read" as const }));
@@ -108,12 +109,6 @@ export function completeService(put: ServicePut & { kind: Kind; route: string },
     },
     abandon: put.abandon ?? before?.abandon ?? "finish",
     dialects: { ...before?.dialects, ...given(put.dialects) },
-  };
-}
-
-/** A partial object without its undefined members, so that spreading it keeps what stands below. */
-function given<T extends object>(part: T | undefined): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(part ?? {}).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]?: Exclude<T[K], undefined>;
+    price: put.price ?? before?.price ?? PER_RESULT,
   };
 }

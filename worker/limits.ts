@@ -1,10 +1,13 @@
 /** Stage 4: may it. The exact request rate lives in the Tenant object; what it says goes into the headers. */
 import { type Item, serializeList, type Parameters } from "structured-headers";
-import type { Admission, AdmitReply, RateReply, TenantLimits } from "../durable-objects/protocol.ts";
+import type { Admission, AdmitReply, TenantLimits } from "../durable-objects/protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import type { Env } from "./env.ts";
+import { countsOf, priceOf } from "./price.ts";
 import { type Refusal, refuse } from "./refusal.ts";
+import type { Limits } from "./tenant.ts";
+import { hasOwnRate, limitsIn } from "./tenant-limits.ts";
 import type { Trace } from "./trace.ts";
 import { answered } from "./until.ts";
 
@@ -12,89 +15,152 @@ const MINUTE_S = 60;
 /** FLOOD counts over this time. */
 const FLOOD_WINDOW_MS = 10_000;
 
-/** Takes one token of the tenant's rate and the results' place in its quota; the request's record is opened with it. */
-export async function admit(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
-  const reply = await answered(
-    env.TENANT.getByName(caller.tenant).admit(admissionOf(trace.id, caller, trace, ask), limitsOf(caller)),
-  );
-  return told(reply, caller, trace);
+/**
+ * Takes one token of the rate and the counts' place in the quota; the request's record is opened with it. One that asks
+ * for what is under way, by its fingerprint, owes its place until it runs by itself.
+ */
+export async function admit(
+  env: Env,
+  caller: Caller,
+  trace: Trace,
+  ask: Ask,
+  fingerprint: string | null = null,
+): Promise<Refusal | null> {
+  const limits = tenantLimits(caller, ask);
+  const admission = admissionOf(caller, trace, ask, fingerprint);
+  const reply = await answered(env.TENANT.getByName(caller.tenant).admit(admission, limits));
+  tellRate(trace, reply);
+  if (!reply.ok) return refusalOf(reply, limits);
+  trace.owes = reply.follows === true;
+  return null;
 }
 
-/** One token for all of a batch, and all their results' places. */
+/** One token for all of a batch, and all their counts' places. The limits are those of the first one's service. */
 export async function admitBatch(
   env: Env,
   caller: Caller,
   trace: Trace,
   jobs: { id: string; ask: Ask }[],
 ): Promise<Refusal | null> {
-  const admissions = jobs.map(({ id, ask }) => admissionOf(id, caller, trace, ask));
-  return told(
-    await answered(env.TENANT.getByName(caller.tenant).admitAll(admissions, limitsOf(caller))),
-    caller,
-    trace,
-  );
-}
-
-function admissionOf(id: string, { key }: Caller, { clientId }: Trace, ask: Ask): Admission {
-  return { id, clientId, service: ask.service.id, key, results: resultsAsked(ask) };
-}
-
-function limitsOf({ limits: { requests_per_minute, burst, results_per_month } }: Caller): TenantLimits {
-  return { requestsPerMinute: requests_per_minute, burst, resultsPerMonth: results_per_month };
-}
-
-/** What the Tenant said, in the headers and as a refusal. */
-function told(reply: AdmitReply, caller: Caller, trace: Trace): Refusal | null {
-  if ("quota" in reply) return refuse("quota", { facts: { quota: reply.quota }, retryAfterMs: reply.retryAfterMs });
-  trace.headers.set("ratelimit", rateLimit(reply));
-  if (reply.ok) return null;
-  const retry_s = Math.ceil(reply.retryAfterMs / 1000);
-  const facts = { limit: caller.limits.requests_per_minute, retry_s };
-  return refuse("requests", { facts, retryAfterMs: reply.retryAfterMs });
+  const [first] = jobs;
+  if (first === undefined) return null;
+  const limits = tenantLimits(caller, first.ask);
+  const admissions = jobs.map(({ id, ask }) => ({ ...admissionOf(caller, trace, ask, null), id }));
+  const reply = await answered(env.TENANT.getByName(caller.tenant).admitAll(admissions, limits));
+  tellRate(trace, reply);
+  return reply.ok ? null : refusalOf(reply, limits);
 }
 
 /** A token alone, for an answer that was made before. */
 export async function admitReplay(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
-  const nothing = { ...ask, as: "read" as const };
-  const refused = await admit(env, caller, trace, nothing);
+  const refused = await admit(env, caller, trace, { ...ask, as: "read" });
   if (refused === null)
     await answered(env.TENANT.getByName(caller.tenant).record(trace.id, "succeeded", null, [], "token"));
   return refused;
 }
 
-/** Images or sounds that the ask makes if all goes well. */
-function resultsAsked(ask: Ask): number {
-  const { kind, defaults } = ask.service.config;
-  if (ask.as === "read" || kind === "http") return 0;
-  if (kind === "tts" || ask.fields?.kind !== "json") return 1;
-  const fields: Record<string, unknown> = { ...defaults, ...(ask.fields.value as object | null) };
-  const count = (name: string): number => {
-    const value = Number(fields[name] ?? 1);
-    return Number.isInteger(value) && value >= 1 ? value : 1;
+/** What a request owes that is about to run by itself. */
+export async function pay(
+  env: Env,
+  caller: Caller,
+  trace: Trace,
+  ask: Ask,
+  fingerprint: string | null,
+): Promise<Refusal | null> {
+  if (!trace.owes) return null;
+  const limits = tenantLimits(caller, ask);
+  const admission = admissionOf(caller, trace, ask, fingerprint);
+  const reply = await answered(env.TENANT.getByName(caller.tenant).pay(admission, limits));
+  if (!reply.ok) return refusalOf(reply, limits);
+  trace.owes = false;
+  return null;
+}
+
+/** The price of a hit, where the service's hits have one; else nobody is asked. */
+export async function admitHit(
+  env: Env,
+  caller: Caller,
+  trace: Trace,
+  ask: Ask,
+  results: string[],
+): Promise<Refusal | null> {
+  if (!priceOf(ask.service.config).hits) return null;
+  const limits = tenantLimits(caller, ask);
+  const admission = admissionOf(caller, trace, ask, null);
+  const reply = await answered(env.TENANT.getByName(caller.tenant).admitHit(admission, limits, results));
+  return reply.ok ? null : refusalOf(reply, limits);
+}
+
+function admissionOf({ key }: Caller, { id, clientId }: Trace, ask: Ask, fingerprint: string | null): Admission {
+  const { hits } = priceOf(ask.service.config);
+  return { id, clientId, service: ask.service.id, key, fingerprint, hits, ...countsOf(ask) };
+}
+
+function tenantLimits({ limits }: Caller, { service }: Ask): TenantLimits {
+  const { requests_per_minute, burst, results_per_month, cost_per_month } = limitsIn(limits, service.id);
+  return {
+    requestsPerMinute: requests_per_minute,
+    burst,
+    ownRate: hasOwnRate(limits, service.id),
+    quota: {
+      results: results_per_month,
+      costMilli: cost_per_month === null ? null : Math.round(cost_per_month * 1000),
+    },
   };
-  return count("batch_size") * count("n_iter");
+}
+
+function refusalOf(reply: Extract<AdmitReply, { ok: false }>, { requestsPerMinute }: TenantLimits): Refusal {
+  const { retryAfterMs } = reply;
+  if ("over" in reply) {
+    const detail = `${reply.quota} ${reply.over === "cost" ? "cost units" : "results"}`;
+    return refuse("quota", { facts: { detail }, retryAfterMs });
+  }
+  return refuse("requests", {
+    facts: { limit: requestsPerMinute, retry_s: Math.ceil(retryAfterMs / 1000) },
+    retryAfterMs,
+  });
 }
 
 /** The cheap guard before a hit: a hit costs no object call, so only a flood is stopped here. */
-export async function guardHit(env: Env, caller: Caller): Promise<Refusal | null> {
+export async function guardHit(env: Env, caller: Caller, ask: Ask): Promise<Refusal | null> {
   const { success } = await env.FLOOD.limit({ key: caller.key });
   if (success) return null;
-  const facts = { limit: caller.limits.requests_per_minute, retry_s: FLOOD_WINDOW_MS / 1000 };
+  const { requests_per_minute: limit } = limitsIn(caller.limits, ask.service.id);
+  const facts = { limit, retry_s: FLOOD_WINDOW_MS / 1000 };
   return refuse("requests", { facts, retryAfterMs: FLOOD_WINDOW_MS });
 }
 
 /** `RateLimit-Policy` (IETF draft-ietf-httpapi-ratelimit-headers): the rate, and the slots that one may hold. */
-export function ratePolicy(caller: Caller): string {
-  const { requests_per_minute, burst, concurrent } = caller.limits;
+export function ratePolicy({ requests_per_minute, burst, concurrent }: Limits): string {
   return list([
     ["requests", { q: Math.max(requests_per_minute, burst), w: MINUTE_S }],
     ["slots", { q: concurrent, qu: "concurrent-requests" }],
   ]);
 }
 
-function rateLimit(reply: RateReply): string {
-  const wait = reply.ok ? reply.resetMs : reply.retryAfterMs;
-  return list([["requests", { r: reply.remaining, t: Math.ceil(wait / 1000) }]]);
+/** What is left of the rate, as `RateLimit`; below `/v1` also as OpenAI's clients read it. */
+export function tellRate(trace: Trace, reply: AdmitReply): void {
+  const { limit, remaining, resetMs } = reply;
+  const waitMs = reply.ok || "over" in reply ? resetMs : reply.retryAfterMs;
+  trace.headers.set("ratelimit", list([["requests", { r: remaining, t: Math.ceil(waitMs / 1000) }]]));
+  if (!trace.belowV1) return;
+  trace.headers.set("x-ratelimit-limit-requests", String(limit));
+  trace.headers.set("x-ratelimit-remaining-requests", String(remaining));
+  trace.headers.set("x-ratelimit-reset-requests", duration(resetMs));
+}
+
+/** The slots that are left beside the one that the request was offered. */
+export function tellSlots(trace: Trace, slotsLeft: number): void {
+  trace.headers.append("ratelimit", list([["slots", { r: slotsLeft }]]));
+}
+
+/** As Go writes durations: `12ms`, `1.5s`, `6m0s`, `1h0m0s`. */
+export function duration(ms: number): string {
+  if (ms < 1000) return `${ms}ms`;
+  const [hours, minutes] = [Math.floor(ms / 3_600_000), Math.floor(ms / 60_000)];
+  const seconds = `${(ms % 60_000) / 1000}s`;
+  if (hours > 0) return `${hours}h${minutes % 60}m${seconds}`;
+  return minutes > 0 ? `${minutes}m${seconds}` : seconds;
 }
 
 /** A structured-field list (RFC 9651) of strings with parameters. */

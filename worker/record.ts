@@ -1,5 +1,6 @@
 /** Notes in the Tenant object how a request ended that it admitted, and what it took. A job notes that itself. */
 import { type Charge, NOTHING_SPENT, type RunState, type Spent } from "../durable-objects/protocol.ts";
+import { countsOf } from "./price.ts";
 import { REASONS, type Refusal } from "./refusal.ts";
 import { repeated } from "./repeated.ts";
 import type { Running } from "./run.ts";
@@ -29,7 +30,8 @@ export async function record(
   // A job says in the end what all its tries took.
   if (job) return;
   const { clientId, startedAt: at, gpuMs } = trace;
-  const admitted = { clientId, service: ask.service.id, key: caller.key, at };
+  const { costMilli } = countsOf(ask);
+  const admitted = { clientId, service: ask.service.id, key: caller.key, costMilli, at };
   const spent: Spent = { ...NOTHING_SPENT, ...took, gpuMs, admitted };
   const tenant = env.TENANT.getByName(caller.tenant);
   const told = repeated(() => answered(tenant.record(trace.id, state, status, results, charge, spent))).catch(

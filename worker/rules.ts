@@ -68,7 +68,7 @@ export function problem(rule: Rule, value: unknown, form: boolean): string | nul
 }
 
 /** Every value that a name has: one in JSON, as many as parts of that name in a form. */
-function valuesOf(fields: Fields, name: string): unknown[] {
+export function valuesOf(fields: Fields, name: string): unknown[] {
   if (fields.kind === "form") return fields.parts.filter((part) => part.name === name).map((part) => part.value);
   let value: unknown = fields.value;
   for (const part of name.split(".")) {

@@ -5,18 +5,22 @@
  * Up to the first offer nothing outlives the caller: a caller that goes leaves the line by itself. From the offer on
  * the work is held by `waitUntil`, so that the slot is given back and the result kept whatever the caller does.
  */
-import type { Charge, Priority, RunState } from "../durable-objects/protocol.ts";
+import type { Charge, Entry, Priority, RunState } from "../durable-objects/protocol.ts";
+import { keyedAddress } from "./address.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import type { Grant } from "./lease.ts";
+import { pay, tellSlots } from "./limits.ts";
 import { tamed } from "./origin.ts";
+import { priceOf } from "./price.ts";
 import { provision } from "./provision.ts";
 import { end, record, type Took } from "./record.ts";
 import { findStored } from "./recall.ts";
 import { type Reason, REASONS, type Refusal, refuse } from "./refusal.ts";
+import { limitsIn } from "./tenant-limits.ts";
 import type { Trace } from "./trace.ts";
 import { Tries } from "./tries.ts";
 import { unlessGone, unlessLate } from "./until.ts";
@@ -76,7 +80,7 @@ export interface Answer {
 export async function run(running: Running): Promise<Answer | Refusal> {
   const { env, ctx, trace, ask, print } = running;
   const queuedAt = Date.now();
-  const line = new Line(env, ask.service.id, entryOf(running, running.job?.arrivedAt ?? queuedAt), {
+  const line = new Line(env, ask.service.id, await entryOf(running, running.job?.arrivedAt ?? queuedAt), {
     provision: () => provision(env, ask.service.id),
     later: (work) => ctx.waitUntil(work),
   });
@@ -89,6 +93,9 @@ export async function run(running: Running): Promise<Answer | Refusal> {
     trace.stages.queue = Date.now() - queuedAt;
     if (offer.kind === "refused") return end(running, "failed", offer.refusal);
     if (offer.kind === "offer") {
+      const unpaid = await payFor(running, line);
+      if (unpaid !== null) return end(running, "failed", unpaid);
+      tellSlots(trace, offer.slotsLeft);
       return await beforeDeadline(new Tries(running, line, (told) => sharedAnswer(running, told)), offer, running);
     }
     // Somebody else ran the same.
@@ -100,18 +107,36 @@ export async function run(running: Running): Promise<Answer | Refusal> {
   }
 }
 
-function entryOf({ trace, caller, ask, print, priority, job }: Running, arrivedAt: number) {
+/** A run of its own has its price; who cannot pay goes, and whoever asked for the same runs it without this one. */
+async function payFor({ env, caller, trace, ask, print }: Running, line: Line): Promise<Refusal | null> {
+  try {
+    const unpaid = await pay(env, caller, trace, ask, print.cacheable ? print.key : null);
+    if (unpaid !== null) await line.finished({ kind: "failed", reason: "client_gone" }, null);
+    return unpaid;
+  } catch (error) {
+    // As in tries.ts: nobody may wait for this run.
+    await line.finished({ kind: "failed", reason: "internal" }, null);
+    throw error;
+  }
+}
+
+async function entryOf(running: Running, arrivedAt: number): Promise<Entry> {
+  const { trace, caller, ask, print, priority, clientAddress, config, job } = running;
+  const { concurrent, waiting, per_address: perAddress } = limitsIn(caller.limits, ask.service.id);
+  const counted =
+    clientAddress === null || perAddress === null ? null : await keyedAddress(config.keySecret, clientAddress);
   return {
     attempt: newAttempt(),
     request: trace.id,
     tenant: caller.tenant,
     weight: caller.weight,
-    concurrent: caller.limits.concurrent,
-    waiting: caller.limits.waiting,
+    concurrent,
+    waiting,
     priority,
     arrivedAt,
     deadlineAt: ask.deadlineAt,
     fingerprint: print.cacheable ? print.key : null,
+    ...(counted === null || perAddress === null ? {} : { address: counted, perAddress }),
     avoid: job?.avoid ?? [],
     again: false,
     job: job !== null,
@@ -146,7 +171,9 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
   }
   const stored = await findStored(running);
   if (stored === null || stored === "expired") return null;
-  await record(running, "succeeded", stored.status, stored.results, "token", { bytes: stored.bytes });
+  const { hits } = priceOf(running.ask.service.config);
+  const took = { bytes: stored.bytes };
+  await record(running, "succeeded", stored.status, stored.results, hits ? "price" : "token", took);
   return {
     status: stored.status,
     headers: stored.headers,

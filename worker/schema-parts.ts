@@ -1,4 +1,4 @@
-/** What the schemas of services and tenants share. */
+/** What the schemas of services and tenants share, and the merging of what is put into what was set. */
 import { z } from "zod";
 
 /** Ids that people choose for services and cards. */
@@ -10,3 +10,10 @@ export const count = (max: number) => z.int().min(1).max(max);
 
 /** What a field means, for the OpenAPI document. */
 export const says = (description: string) => ({ description });
+
+/** A partial object without its undefined members, so that spreading it keeps what stands below. */
+export function given<T extends object>(part: T | undefined): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(part ?? {}).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
+}

@@ -48,6 +48,36 @@ const Probe = z.strictObject({
     .meta(says("JSON pointer (RFC 6901) to the count of running requests.")),
 });
 
+/** Of top-level fields: a body too large to be kept is read for these alone. */
+const priced = z
+  .array(
+    z
+      .string()
+      .max(200)
+      .regex(/^[^.]+$/, "a field of the body, without dots"),
+  )
+  .min(1)
+  .max(20);
+const per = z.number().positive();
+const hits = z.boolean().default(false).meta(says("Whether a stored answer costs the same, or nothing (the default)."));
+
+export const Price = z
+  .union(
+    [
+      z.strictObject({ flat: z.number().min(0).max(1_000_000).meta(says("For each result.")), hits }),
+      z.strictObject({ product: priced.meta(says("Numbers; their product, for each result, is divided.")), per, hits }),
+      z.strictObject({ characters: priced.meta(says("Texts; their characters are added, and divided.")), per, hits }),
+    ],
+    { error: "must be {flat}, {product, per} or {characters, per}" },
+  )
+  .meta(
+    says(
+      "Cost units of a run, in thousandths, at most a million. A field that is not given counts as in `defaults`; a number else as 1. Default 1 for each result. Replaced as a whole.",
+    ),
+  );
+export type Price = z.infer<typeof Price>;
+export const PER_RESULT: Price = { flat: 1, hits: false };
+
 export const Service = z.strictObject({
   kind: Kind,
   route: Route,
@@ -113,6 +143,7 @@ export const Service = z.strictObject({
   dialects: Dialects.meta(
     says("How foreign dialects reach the origin's API, by task. Default: as the kind's usual origin is reached."),
   ),
+  price: Price,
 });
 export type Service = z.infer<typeof Service>;
 
@@ -136,6 +167,7 @@ export const ServicePut = z
     results: Service.shape.results.partial().optional(),
     abandon: Service.shape.abandon.optional(),
     dialects: Service.shape.dialects.optional(),
+    price: Price.optional(),
   })
   .meta({ id: "ServicePut" });
 export type ServicePut = z.infer<typeof ServicePut>;

@@ -3,14 +3,36 @@ import { z } from "zod";
 import { count, Id, says } from "./schema-parts.ts";
 
 const MILLION = 1_000_000;
+/** In thousandths still a number that counts one by one. */
+const COST_PER_MONTH_MAX = 1_000_000_000;
 
-export const Limits = z.strictObject({
+const inService = {
   requests_per_minute: count(MILLION).meta(says("Default 600.")),
   burst: count(MILLION).meta(says("Requests at once above that pace. Default 60.")),
   concurrent: count(MILLION).meta(says("Slots held at once, per service; more requests wait. Default 6.")),
   waiting: z.int().min(0).max(MILLION).meta(says("Requests in line, per service; more are refused. Default 100.")),
   jobs_waiting: z.int().min(0).max(MILLION).meta(says("Default 1000.")),
+  per_address: count(MILLION)
+    .nullable()
+    .meta(says("Requests in line or running, per service and client address (of IPv6 its /64); null is no limit.")),
+};
+
+/** What holds in one service instead. */
+const ServiceLimits = z.strictObject(inService).partial().meta({
+  id: "ServiceLimits",
+  description: "With `requests_per_minute` or `burst` the service has a rate of its own beside the tenant's.",
+});
+
+export const Limits = z.strictObject({
+  ...inService,
   results_per_month: z.int().min(0).max(MILLION).nullable().meta(says("Images or sounds a month; null is no limit.")),
+  cost_per_month: z
+    .number()
+    .min(0)
+    .max(COST_PER_MONTH_MAX)
+    .nullable()
+    .meta(says("Cost units a month, by the services' `price`, in thousandths; null is no limit.")),
+  services: z.record(Id, ServiceLimits).meta(says("By the service's id.")),
 });
 export type Limits = z.infer<typeof Limits>;
 
@@ -20,7 +42,10 @@ export const DEFAULT_LIMITS: Limits = {
   concurrent: 6,
   waiting: 100,
   jobs_waiting: 1000,
+  per_address: null,
   results_per_month: null,
+  cost_per_month: null,
+  services: {},
 };
 
 /** As a browser writes it into `Origin` (RFC 6454 6.2): in small letters, without a path or the scheme's own port. */
@@ -43,6 +68,13 @@ export const WebOrigins = z
   .max(WEB_ORIGINS_MAX)
   .refine((origins) => origins.length <= 1 || !origins.includes("*"), "`*` stands alone")
   .meta(says("Web origins whose pages may call with this tenant's keys (CORS); `*` alone: any. Default: none."));
+const LimitsPut = Limits.partial().extend({
+  services: z
+    .record(Id, ServiceLimits.nullable())
+    .optional()
+    .meta(says("By the service's id, merged into what was set; null takes it away.")),
+});
+export type LimitsPut = z.infer<typeof LimitsPut>;
 
 const tenantName = z.string().trim().min(1).max(200);
 const weight = z
@@ -54,7 +86,7 @@ const weight = z
 export const TenantCreate = z
   .strictObject({
     name: tenantName,
-    limits: Limits.partial().optional(),
+    limits: LimitsPut.optional(),
     weight: weight.optional(),
     origins: WebOrigins.optional(),
   })
@@ -62,7 +94,7 @@ export const TenantCreate = z
 export const TenantPatch = z
   .strictObject({
     name: tenantName.optional(),
-    limits: Limits.partial().optional(),
+    limits: LimitsPut.optional(),
     weight: weight.optional(),
     origins: WebOrigins.optional(),
     state: z.enum(["active", "disabled"]).optional(),

@@ -29,6 +29,10 @@ export interface Trace {
   /** The caller prefers a table (RFC 4180) where there is one. */
   csv: boolean;
   startedAt: number;
+  /** Asked below `/v1`: the answer tells the limits in the words of OpenAI's clients as well. */
+  belowV1: boolean;
+  /** Admitted because the same is under way: its quota is still to be taken should it run by itself. */
+  owes: boolean;
   stages: Partial<Record<Stage, number>>;
   /** What let it in; null: nothing has, or nothing that D1 has a row of. */
   credential: Credential | null;
@@ -52,6 +56,8 @@ export function openTrace(request: Request, now: number): Trace {
     problem: accepted.includes("application/problem+json"),
     csv: accepted.find((type) => type === "text/csv" || type === "application/json") === "text/csv",
     startedAt: now,
+    belowV1: /^https?:\/\/[^/?#]*\/v1\//.test(request.url),
+    owes: false,
     stages: {},
     credential: null,
     pages: null,
@@ -73,6 +79,8 @@ export function quietTrace(id: string, now: number): Trace {
     stages: {},
     credential: null,
     pages: null,
+    belowV1: false,
+    owes: false,
     gpuMs: 0,
     fields: {},
     headers: new Headers(),

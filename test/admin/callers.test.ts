@@ -44,8 +44,11 @@ test("numbers up to a million are legal, and no more", async () => {
     waiting: 1e6,
     jobs_waiting: 1e6,
     results_per_month: 1e6,
+    per_address: 1e6,
+    cost_per_month: 1e6,
   };
-  expect((await door.done("POST", "/tenants", { name: "large", limits: million })).limits).toEqual(million);
+  const { limits: made } = await door.done("POST", "/tenants", { name: "large", limits: million });
+  expect(made).toEqual({ ...million, services: {} });
   const refused = (limits: object) => door.refusal("POST", "/tenants", { name: "x", limits });
   expect(await refused({ burst: 1e6 + 1 })).toBe("400 invalid_field limits.burst");
   expect(await refused({ concurrent: 0 })).toBe("400 invalid_field limits.concurrent");
@@ -61,6 +64,37 @@ test("a patch merges limits", async () => {
   expect(patched).toMatchObject({ name: "studio", weight: 2.5, limits: { burst: 5, waiting: 0, concurrent: 6 } });
   expect(await door.refusal("PATCH", `/tenants/${id}`, { weight: 0 })).toBe("400 invalid_field weight");
   expect(await door.refusal("PATCH", "/tenants/nobody", { weight: 1 })).toBe("404 not_found");
+});
+
+test("limits of one service merge field by field, go with null, and are refused by the name of the field at fault", async () => {
+  const made = await door.done("POST", "/tenants", {
+    name: "studio",
+    limits: { services: { portrait: { burst: 5, per_address: null }, other: null } },
+  });
+  expect(made.limits).toMatchObject({ per_address: null, cost_per_month: null });
+  expect(made.limits).toHaveProperty("services", { portrait: { burst: 5, per_address: null } });
+  const patch = (services: object) => door.done("PATCH", `/tenants/${made.id}`, { limits: { services } });
+  const patched = await patch({ portrait: { waiting: 0 }, cosyvoice2: { concurrent: 1 } });
+  const both = { portrait: { burst: 5, per_address: null, waiting: 0 }, cosyvoice2: { concurrent: 1 } };
+  expect(patched.limits).toHaveProperty("services", both);
+  expect((await patch({ portrait: null })).limits).toHaveProperty("services", { cosyvoice2: { concurrent: 1 } });
+  const refused = (limits: object) => door.refusal("PATCH", `/tenants/${made.id}`, { limits });
+  const bad = "400 invalid_field limits.";
+  expect(await refused({ services: { portrait: { burst: 0 } } })).toBe(`${bad}services.portrait.burst`);
+  expect(await refused({ services: { portrait: { burst: null } } })).toBe(`${bad}services.portrait.burst`);
+  expect(await refused({ services: { portrait: { price: 1 } } })).toBe(`${bad}services.portrait.price`);
+  expect(await refused({ services: { portrait: { results_per_month: 1 } } })).toBe(
+    `${bad}services.portrait.results_per_month`,
+  );
+  expect(await refused({ services: { "No Id": {} } })).toBe(`${bad}services.No Id`);
+  expect(await refused({ services: null })).toBe(`${bad}services`);
+  expect(await refused({ per_address: 0 })).toBe(`${bad}per_address`);
+  expect(await refused({ cost_per_month: -1 })).toBe(`${bad}cost_per_month`);
+  const many = Object.fromEntries(Array.from({ length: 101 }, (_, i) => [`s${i}`, { burst: 1 }]));
+  expect(await refused({ services: many })).toBe(`${bad}services`);
+  expect((await door.done("GET", `/tenants/${made.id}`)).limits).toHaveProperty("services", {
+    cosyvoice2: { concurrent: 1 },
+  });
 });
 
 test("a disabled tenant's keys are refused until it is active again", async () => {

@@ -205,6 +205,36 @@ test("many who change one service at once all succeed or are told to try again, 
   for (let i = 0; i + 1 < log.length; i++) expect(log[i]?.before).toEqual(log[i + 1]?.after);
 });
 
+test("a price is one of three, replaced as a whole, and 1 for each result where none was put", async () => {
+  const put = (body: object) => door.done("PUT", "/services/priced", body);
+  expect(await put({ kind: "image", route: "/priced/" })).toHaveProperty("price", { flat: 1, hits: false });
+  const product = { product: ["width", "steps"], per: 1_024 };
+  expect(await put({ price: { ...product, hits: true } })).toHaveProperty("price", { ...product, hits: true });
+  expect(await put({ price: { characters: ["text"], per: 100 } })).toHaveProperty("price", {
+    characters: ["text"],
+    per: 100,
+    hits: false,
+  });
+  expect(await put({ model_version: "2" })).toHaveProperty("price.per", 100);
+  const wrong = [
+    null,
+    5,
+    {},
+    { flat: -1 },
+    { flat: 1, per: 2 },
+    { product: [], per: 1 },
+    { product: ["a.b"], per: 1 },
+    { product: ["a"], per: 0 },
+    { product: ["a"] },
+    { characters: ["a"], per: 1, product: ["b"] },
+  ];
+  for (const price of wrong) {
+    const refused = await door.refusal("PUT", "/services/priced", { price });
+    expect(refused, JSON.stringify(price)).toMatch(/^400 invalid_field price(\.|$)/);
+  }
+  expect(await door.refusal("PUT", "/services/priced", { price: { flat: -1 } })).toBe("400 invalid_field price.flat");
+});
+
 test("a service too long to be held everywhere is refused by its longest field", async () => {
   const defaults = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`field${i}`, "x".repeat(1000)]));
   expect(await door.refusal("PUT", "/services/long", { kind: "http", route: "/long/", defaults })).toBe(

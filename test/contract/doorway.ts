@@ -68,7 +68,7 @@ export class Doorway {
     return this.portico.key({ ...options, limits: { ...LIMITS, ...options.limits } });
   }
 
-  tenant(limits: Record<string, number | null> = {}): Promise<string> {
+  tenant(limits: Record<string, unknown> = {}): Promise<string> {
     return this.portico.tenant({ ...LIMITS, ...limits });
   }
 

@@ -45,6 +45,7 @@ async function ended(tenant: string): Promise<string> {
     input: { kind: "none" },
     createdAt: Date.now(),
     startDeadlineAt: null,
+    costMilli: 0,
     batch: null,
     webhook: null,
     base: "https://gpu.example.com",

@@ -168,9 +168,18 @@ test("a caller who goes while waiting leaves the line at once, and its record sa
   const tenant = fresh("tenant");
   const running = await start(pool);
   const caller = new Caller(pool, { tenant });
-  const rate = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
+  const rate = { requestsPerMinute: 60, burst: 10, ownRate: false, quota: { results: null, costMilli: null } };
   await env.TENANT.getByName(tenant).admit(
-    { id: caller.entry.request, clientId: null, key: "k", service: pool.service, results: 1 },
+    {
+      id: caller.entry.request,
+      clientId: null,
+      service: pool.service,
+      key: "key",
+      fingerprint: null,
+      hits: false,
+      results: 1,
+      costMilli: 1_000,
+    },
     rate,
   );
   await caller.enter();

@@ -136,8 +136,10 @@ export class Caller {
   async start(card?: string): Promise<Running> {
     const offered = card ?? (await this.offer());
     const stub = env.CARD.getByName(offered);
-    const { attempt, request, tenant, fingerprint } = this.entry;
-    const { number, lease } = await claim(stub, { attempt, request, tenant, service: this.pool.service, fingerprint });
+    const { attempt, request, tenant, fingerprint, address } = this.entry;
+    const from = address === undefined ? {} : { address };
+    const asked = { attempt, request, tenant, service: this.pool.service, fingerprint, ...from };
+    const { number, lease } = await claim(stub, asked);
     await this.ticket.claimed(number);
     const end = async (ending: Ending = CLEAN, finish: Finish = { kind: "stored" }) => {
       await lease.release(ending);

@@ -4,7 +4,9 @@ import { expect, test } from "vitest";
 import { eventually, evict, fresh, passTime, sleep } from "./objects.ts";
 import { Caller, makePool } from "./pools.ts";
 
-const RATE = { requestsPerMinute: 60, burst: 10, resultsPerMonth: null };
+const NO_QUOTA = { results: null, costMilli: null };
+const RATE = { requestsPerMinute: 60, burst: 10, ownRate: false, quota: NO_QUOTA };
+const FAST = { ...RATE, requestsPerMinute: 1e6, burst: 1e6 };
 const DAY_MS = 86_400_000;
 const USAGE_MS = 401 * DAY_MS;
 
@@ -14,7 +16,10 @@ const request = (id = fresh("req"), clientId: string | null = null) => ({
   clientId,
   service: "s",
   key: "k",
+  fingerprint: null as string | null,
+  hits: false,
   results: 1,
+  costMilli: 1_000,
 });
 
 test("sixty at once on a burst of ten: exactly ten pass", async () => {
@@ -176,7 +181,7 @@ test("many old records are swept some at a time", async () => {
 test("a month's quota is never exceeded, and what came to nothing is given back", async () => {
   const stub = tenant();
   passTime(0);
-  const limits = { requestsPerMinute: 1e6, burst: 1e6, resultsPerMonth: 5 };
+  const limits = { ...FAST, quota: { ...NO_QUOTA, results: 5 } };
   const all = Array.from({ length: 8 }, () => request());
   const replies = await Promise.all(all.map((one) => stub.admit(one, limits)));
   expect(replies.filter(({ ok }) => ok)).toHaveLength(5);
@@ -189,6 +194,118 @@ test("a month's quota is never exceeded, and what came to nothing is given back"
   expect(await stub.admit({ ...request(), results: 3 }, limits)).toMatchObject({ ok: false, quota: 5 });
   expect(await stub.admit({ ...request(), results: 2 }, limits)).toMatchObject({ ok: true });
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false, quota: 5 });
+});
+
+test("a service with a rate of its own takes no token of the others, and gets back what is its own", async () => {
+  const stub = tenant();
+  passTime(0);
+  const own = { ...RATE, burst: 3, ownRate: true };
+  const ask = (service: string, limits = RATE) => stub.admit({ ...request(), service }, limits);
+  const first = { ...request(), service: "own" };
+  expect(await stub.admit(first, own)).toMatchObject({ ok: true, limit: 3, remaining: 2 });
+  for (let i = 0; i < 2; i++) await ask("own", own);
+  expect(await ask("own", own)).toMatchObject({ ok: false, remaining: 0 });
+  expect(await ask("other")).toMatchObject({ ok: true, limit: 10, remaining: 9 });
+  expect(await ask("constructor", own)).toMatchObject({ ok: true, remaining: 2 });
+  await stub.record(first.id, "failed", 503, [], "nothing");
+  await evict(stub);
+  expect(await ask("own", own)).toMatchObject({ ok: true, remaining: 0 });
+  expect(await ask("other")).toMatchObject({ ok: true, remaining: 8 });
+});
+
+test("a month's cost is never exceeded; what came to nothing, or ran for somebody else, is given back once", async () => {
+  const stub = tenant();
+  passTime(0);
+  const limits = { ...FAST, quota: { ...NO_QUOTA, costMilli: 5_500 } };
+  const all = Array.from({ length: 8 }, () => request());
+  const replies = await Promise.all(all.map((one) => stub.admit(one, limits)));
+  expect(replies.filter(({ ok }) => ok)).toHaveLength(5);
+  expect(replies.at(-1)).toMatchObject({ ok: false, over: "cost", quota: 5.5 });
+  expect(await stub.admit({ ...request(), costMilli: 500 }, limits)).toMatchObject({ ok: true });
+  const ends = ["nothing", "token", "all", "price"] as const;
+  for (let twice = 0; twice < 2; twice++)
+    for (const [i, end] of ends.entries()) await stub.record(all[i]?.id ?? "", "failed", 503, [], end);
+  expect(await stub.admit({ ...request(), costMilli: 2_001 }, limits)).toMatchObject({ ok: false });
+  await evict(stub);
+  expect(await stub.admit({ ...request(), costMilli: 2_000 }, limits)).toMatchObject({ ok: true });
+  expect(await stub.admit({ ...request(), costMilli: 1 }, limits)).toMatchObject({ ok: false });
+});
+
+test("whoever asks for none of a quota that is used up is not refused for it, and a refusal says what is left", async () => {
+  const stub = tenant();
+  passTime(0);
+  const none = { ...RATE, quota: { results: 0, costMilli: 0 } };
+  expect(await stub.admit(request(), none)).toMatchObject({ ok: false, over: "results", remaining: 10, resetMs: 0 });
+  expect(await stub.admit({ ...request(), results: 0, costMilli: 0 }, none)).toMatchObject({ ok: true, remaining: 9 });
+});
+
+test("a quota's Retry-After is the month's end, and then it succeeds", async () => {
+  const stub = tenant();
+  passTime(Date.UTC(2026, 11, 31, 23, 59, 58) - Date.now());
+  const limits = { ...FAST, quota: { ...NO_QUOTA, results: 1 } };
+  const first = request();
+  await stub.admit(first, limits);
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false, retryAfterMs: 2_000 });
+  passTime(2_000);
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: true });
+  // What the month before gives back is not this month's.
+  await stub.record(first.id, "failed", 503, [], "nothing");
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
+});
+
+test("who asks for what is under way takes no quota, and pays once, before it runs by itself", async () => {
+  const stub = tenant();
+  passTime(0);
+  const limits = { ...FAST, quota: { results: 2, costMilli: 2_500 } };
+  const same = () => ({ ...request(), fingerprint: "same" });
+  const [leader, ...followers] = Array.from({ length: 5 }, same);
+  expect(await stub.admit(leader ?? same(), limits)).toMatchObject({ ok: true, follows: false });
+  for (const one of followers) expect(await stub.admit(one, limits)).toMatchObject({ ok: true, follows: true });
+  expect(await stub.admit({ ...same(), fingerprint: "other" }, limits)).toMatchObject({ ok: true, follows: false });
+  // The leader comes to nothing: one follower takes its place, and no other finds room.
+  expect(await stub.pay(followers[0] ?? same(), limits)).toMatchObject({ ok: false, over: "results" });
+  await stub.record(leader?.id ?? "", "failed", 503, [], "nothing");
+  for (let twice = 0; twice < 2; twice++)
+    expect(await stub.pay(followers[0] ?? same(), limits)).toMatchObject({ ok: true });
+  expect(await stub.pay(followers[1] ?? same(), limits)).toMatchObject({ ok: false });
+  expect(await stub.admit(same(), limits)).toMatchObject({ ok: true, follows: true });
+  // What followers give back is nothing, as nothing was taken; what was paid is given back like all else.
+  for (const one of followers.slice(1)) await stub.record(one.id, "succeeded", 200, [], "token");
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
+  await stub.record(followers[0]?.id ?? "", "failed", 503, [], "nothing");
+  expect(await stub.pay(followers[0] ?? same(), limits)).toMatchObject({ ok: true });
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: true });
+  expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
+});
+
+test("where hits have a price, who asks for what is under way pays that, and no result", async () => {
+  const stub = tenant();
+  passTime(0);
+  const limits = { ...FAST, quota: { results: 1, costMilli: 2_000 } };
+  const same = { fingerprint: "same", hits: true };
+  const follower = { ...request(), ...same };
+  await stub.admit({ ...request(), ...same }, limits);
+  expect(await stub.admit(follower, limits)).toMatchObject({ ok: true, follows: true });
+  expect(await stub.admit({ ...request(), ...same }, limits)).toMatchObject({ ok: false, over: "cost" });
+  await stub.record(follower.id, "succeeded", 200, [], "price");
+  expect(await stub.admit({ ...request(), ...same }, limits)).toMatchObject({ ok: false, over: "cost" });
+});
+
+test("a hit that has a price takes it once, no token, and is over", async () => {
+  const stub = tenant();
+  passTime(0);
+  const limits = { ...RATE, quota: { results: 0, costMilli: 2_000 } };
+  const hit = request();
+  for (let twice = 0; twice < 2; twice++)
+    expect(await stub.admitHit(hit, limits, ["result-1"])).toMatchObject({ ok: true, remaining: 10 });
+  expect(await stub.request(hit.id)).toMatchObject({ state: "succeeded", status: 200, results: ["result-1"] });
+  await stub.record(hit.id, "failed", 503, [], "nothing");
+  expect(await stub.admitHit({ ...request(), costMilli: 1_001 }, limits, [])).toMatchObject({
+    ok: false,
+    over: "cost",
+  });
+  expect(await stub.admitHit(request(), limits, [])).toMatchObject({ ok: true });
+  expect(await stub.admitHit(request(), limits, [])).toMatchObject({ ok: false, over: "cost", quota: 2 });
 });
 
 test("a request that has not ended is where its Pool has it, with what it waits for", async () => {
@@ -224,7 +341,7 @@ test("a request that its Pool has not known for 30 s is lost: it has failed, and
 test("lost requests are found by the Tenant's own alarm, and their quota is given back", async () => {
   const pool = await makePool();
   const stub = tenant();
-  const limits = { requestsPerMinute: 1e6, burst: 1e6, resultsPerMonth: 2 };
+  const limits = { ...FAST, quota: { ...NO_QUOTA, results: 2 } };
   passTime(0);
   await stub.admit({ ...request(), service: pool.service, results: 2 }, limits);
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });

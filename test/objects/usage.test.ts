@@ -8,7 +8,7 @@ import { NO_USE, sum, useOf } from "../../durable-objects/usage.ts";
 import { eventually, evict, fresh, passTime } from "./objects.ts";
 import { makePool } from "./pools.ts";
 
-const LIMITS = { requestsPerMinute: 1e6, burst: 1e6, resultsPerMonth: null };
+const LIMITS = { requestsPerMinute: 1e6, burst: 1e6, ownRate: false, quota: { results: null, costMilli: null } };
 const DAY_MS = 86_400_000;
 const ALL: UsageQuery = { from: "0000", to: "9999", by: ["day", "service", "key"], after: null, limit: 1_000 };
 
@@ -23,7 +23,8 @@ class Mortal {
   }
 
   admit(id: string, { service = "s", key = "k", results = 1 } = {}) {
-    return this.stub.admit({ id, clientId: null, service, key, results }, LIMITS);
+    const counts = { results, costMilli: results * 1_000 };
+    return this.stub.admit({ id, clientId: null, service, key, fingerprint: null, hits: false, ...counts }, LIMITS);
   }
 
   end(id: string, charge: Charge, took: Partial<Spent>): Promise<void> {
@@ -92,7 +93,7 @@ test("what ran counts although a crash took its admission, unless that is older 
   const id = fresh("req");
   await tenant.admit(id);
   await tenant.crash();
-  const admitted = { clientId: null, service: "s", key: "k", at: Date.now() };
+  const admitted = { clientId: null, service: "s", key: "k", costMilli: 1_000, at: Date.now() };
   await tenant.end(id, "all", { gpuMs: 70, results: 1, admitted });
   await tenant.end(id, "all", { gpuMs: 70, results: 1, admitted });
   await tenant.end(fresh("req"), "all", { gpuMs: 1, admitted: { ...admitted, at: Date.now() - DAY_MS - 1 } });
@@ -148,7 +149,7 @@ test("whatever is repeated, crashes or is told late: it sums to the truth", asyn
       const tenant = new Mortal();
       const at = Date.now();
       const [ended, batches] = [new Set<number>(), new Set<number>()];
-      const admitted = { clientId: null, service: "s", key: "k", at };
+      const admitted = { clientId: null, service: "s", key: "k", costMilli: 1_000, at };
       const end = (n: number) => {
         ended.add(n);
         return tenant.end(`${n}`, charge(n), { ...took(n), admitted });
@@ -171,7 +172,11 @@ test("whatever is repeated, crashes or is told late: it sums to the truth", asyn
       for (const n of batches) await tally(n);
       const truth = [
         ...Array.from(ended, (n) =>
-          useOf({ gpuMs: 0, bytes: 0, results: 0, reason: null, admitted, ...took(n) }, charge(n), 1),
+          useOf(
+            { gpuMs: 0, bytes: 0, results: 0, reason: null, admitted, ...took(n) },
+            1,
+            charge(n) === "all" ? 1_000 : 0,
+          ),
         ),
         ...Array.from(batches, (n) => ({ ...NO_USE, requests: 1, hits: 10 ** n })),
       ].reduce(sum, NO_USE);
@@ -251,7 +256,7 @@ test("a tenant that is forgotten is gone, and what still runs of it does not com
   await tenant.admit(id);
   await tenant.stub.tally("before", batchOf({ requests: 1 }));
   for (let twice = 0; twice < 2; twice++) await tenant.stub.forget();
-  const admitted = { clientId: null, service: "s", key: "k", at: Date.now() };
+  const admitted = { clientId: null, service: "s", key: "k", costMilli: 1_000, at: Date.now() };
   const late = async (): Promise<void> => {
     await tenant.end(id, "all", { gpuMs: 5, admitted });
     await tenant.stub.tally("after", batchOf({ requests: 1 }));

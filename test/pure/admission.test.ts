@@ -1,5 +1,6 @@
 /** Whom a Pool lets in, and with what estimate it sends others away. */
 import { expect, test } from "vitest";
+import { Addresses } from "../../durable-objects/addresses.ts";
 import * as admission from "../../durable-objects/admission.ts";
 import { Cards } from "../../durable-objects/choose-card.ts";
 import type { Entry, Gate } from "../../durable-objects/protocol.ts";
@@ -22,6 +23,7 @@ function hallOf(more: Partial<admission.Hall> = {}, gate: Gate = CLOSED): admiss
     config: { version: 1, service: SERVICE, paused: false, queue, cards: [{ card: "x", weight: 1 }] },
     room: new WaitingRoom(),
     followers: { count: 0, countOf: () => 0 },
+    addresses: new Addresses(),
     cards,
     times: { firstByteMs: 500, totalMs: 2_000, count: 20, at: NOW },
     now: NOW,
@@ -54,7 +56,18 @@ test("of one tenant no more wait than it may, in line and behind others' runs to
   waiting(hall, 1);
   expect(admission.crowd(hall, entry)).toBeNull();
   waiting(hall, 2);
-  expect(admission.crowd(hall, entry)).toEqual({ reason: "concurrency", waiting: 3, max: 3, retryAfterMs: 4_000 });
+  const refusal = { reason: "concurrency", of: "tenant", waiting: 3, max: 3, retryAfterMs: 4_000 };
+  expect(admission.crowd(hall, entry)).toEqual(refusal);
+});
+
+test("from one client address no more are here than it may, and who has no such limit is not counted", () => {
+  const hall = hallOf();
+  const [unlimited, limited] = [entryOf("a", "a"), entryOf("a", "a", { address: "here", perAddress: 2 })];
+  for (const request of ["1", "2"]) hall.addresses.add({ ...limited, request });
+  expect([admission.swarm(hall, limited), admission.swarm(hall, unlimited)]).toEqual([null, null]);
+  hall.addresses.add({ ...limited, request: "3" });
+  const refusal = { reason: "concurrency", of: "address", waiting: 2, max: 2, retryAfterMs: 3_000 };
+  expect(admission.swarm(hall, limited)).toEqual(refusal);
 });
 
 test("no more wait than the room holds, not counting the newcomer, but counting those who follow", () => {

@@ -67,7 +67,7 @@ test("the attempt of before a retry, which its card still shows, is followed by 
   counter.desk.left(leader);
   counter.tell("y", []);
   const next = counter.enter("next", { fingerprint: "same" });
-  expect(next.reply).toEqual({ kind: "offer", card: "y", pressed: false, others: false });
+  expect(next.reply).toEqual({ kind: "offer", card: "y", pressed: false, others: false, slotsLeft: 4 });
 });
 
 test("a clock that is set back makes nobody wait longer than the line's time", () => {

@@ -149,7 +149,8 @@ export class SmallCaller {
     const { pool, entry } = this;
     const card = pool.cards.find((one) => one.name === cardName);
     if (card === undefined) throw new Error("an offer of no card");
-    const { attempt, request, tenant, fingerprint } = entry;
+    const { attempt, request, tenant, fingerprint, address } = entry;
+    const from = address === undefined ? {} : { address };
     let heard = false;
     const lost = (): void => {
       if (heard) return;
@@ -170,7 +171,7 @@ export class SmallCaller {
       stream: `${this.name} claims`,
       twice: true,
       arrive: () => {
-        const asked = { attempt, request, tenant, service: SERVICE, fingerprint, pressed };
+        const asked = { attempt, request, tenant, service: SERVICE, fingerprint, ...from, pressed };
         const outcome = card.claim(asked);
         const isFirst = !heard;
         const take = (): void => {

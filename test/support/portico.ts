@@ -59,7 +59,7 @@ export interface PorticoOptions {
 export interface KeyOptions {
   /** Default: a tenant of its own. */
   tenant?: string;
-  limits?: Record<string, number | null>;
+  limits?: Record<string, unknown>;
   scopes?: string[];
   services?: string[];
   expires_at?: string;
@@ -76,7 +76,7 @@ export interface Portico {
   /** `path` below /admin/v1; a refusal is thrown as RefusedError. */
   admin<T = unknown>(method: string, path: string, body?: unknown): Promise<T>;
   /** A new tenant's id. */
-  tenant(limits?: Record<string, number | null>): Promise<string>;
+  tenant(limits?: Record<string, unknown>): Promise<string>;
   /** A new key. */
   key(options?: KeyOptions): Promise<string>;
   /** Ends the runtime in order and starts it again: same state, same address. */
@@ -107,7 +107,7 @@ export async function startPortico(options: PorticoOptions = {}): Promise<Portic
   await list(admin, options, park);
 
   let tenants = 0;
-  const tenant = async (limits: Record<string, number | null> = {}) => {
+  const tenant = async (limits: Record<string, unknown> = {}) => {
     tenants += 1;
     const made = await admin.call<{ id: string }>("POST", "/tenants", { name: `tenant-${tenants}`, limits });
     return made.id;

@@ -62,7 +62,7 @@ test("a Pool that says nothing in line is asked once more, and keeps nobody long
 test("a Card that says nothing is declined, and what it may have given is given back", async () => {
   const said: unknown[] = [];
   const ticket = {
-    offer: () => Promise.resolve({ kind: "offer", card: "a", pressed: false, others: false }),
+    offer: () => Promise.resolve({ kind: "offer", card: "a", pressed: false, others: false, slotsLeft: 1 }),
     declined: (...words: unknown[]) => (said.push(["declined", ...words]), done()),
     retry: () => (said.push(["retry"]), Promise.resolve(true)),
     [Symbol.dispose]: () => undefined,

@@ -18,7 +18,7 @@ function admitted(gpuMs: number, answer: () => Promise<void>) {
     ctx: { waitUntil: (work: Promise<unknown>) => held.push(work) },
     caller: { tenant: "ten", key: "key" },
     trace: { id: "req", clientId: null, startedAt: 7, gpuMs },
-    ask: { service: { id: "s" } },
+    ask: { service: { id: "s", config: { kind: "tts", defaults: {} } }, as: "run", fields: null, query: "" },
   } as unknown as Parameters<typeof record>[0];
   const end = async (): Promise<number> => {
     const from = performance.now();
@@ -33,7 +33,7 @@ const slowly = (): Promise<void> => scheduler.wait(SLOW_MS);
 test("what a GPU ran is written before the answer goes on", async () => {
   const { end, told } = admitted(50, slowly);
   expect(await end()).toBeGreaterThanOrEqual(SLOW_MS - 1);
-  const opened = { clientId: null, service: "s", key: "key", at: 7 };
+  const opened = { clientId: null, service: "s", key: "key", costMilli: 1_000, at: 7 };
   expect(told).toEqual([{ gpuMs: 50, bytes: 3, results: 2, reason: null, admitted: opened }]);
 });
 

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { MULTIPART, parseFields, URLENCODED } from "../../worker/fields.ts";
 import { isRefusal, type Refusal } from "../../worker/refusal.ts";
-import { fieldRefusal, rulesOf } from "../../worker/rules.ts";
+import { fieldRefusal, LongText, rulesOf } from "../../worker/rules.ts";
 import { scanOf } from "../../worker/scan/scan.ts";
 
 const RULES = {
@@ -130,6 +130,42 @@ test("no form passes in pieces that is refused as a whole, however it is spoiled
     if (body.startsWith(`--${BOUNDARY}`)) expect(said).toEqual(expected);
   });
   await fc.assert(property, { numRuns: 3_000 });
+});
+
+/** What is kept of the form when it comes in pieces, and the texts that the platform finds in it. */
+async function keptOf(bytes: Uint8Array<ArrayBuffer>, contentType: string, where: number[], keep: string[]) {
+  const mediaType = contentType.split(";")[0] ?? "";
+  const scan = scanOf(mediaType, contentType, [], keep);
+  const ends = [...where.map((cut) => cut % (bytes.length + 1)), bytes.length].toSorted((a, b) => a - b);
+  for (const [i, end] of ends.entries()) await scan?.push(bytes.slice(ends[i - 1] ?? 0, end));
+  const fields = await parseFields(bytes, mediaType, contentType);
+  if (fields === null || isRefusal(fields) || fields.kind !== "form" || (await scan?.end()) !== null) return null;
+  const texts = (field: string) =>
+    fields.parts.filter((each) => each.name === field && typeof each.value === "string").map((each) => each.value);
+  return { kept: scan?.kept, expected: Object.fromEntries(keep.map((field) => [field, texts(field)])) };
+}
+
+test("of a form in pieces the texts are kept that the platform finds in the whole, in their order, and no file", async () => {
+  let compared = 0;
+  const keep = fc.uniqueArray(fc.constantFrom("text", "width", "script_name", "constructor"), { maxLength: 3 });
+  const property = fc.asyncProperty(multipart, cuts, keep, async (body, where, names) => {
+    const both = await keptOf(encode(body), MULTIPART_TYPE, where, names);
+    if (both === null) return;
+    compared += names.length;
+    expect(both.kept).toEqual(both.expected);
+  });
+  await fc.assert(property, { numRuns: 1_000 });
+  expect(compared).toBeGreaterThan(300);
+  const pairs = encode("text=a&width=1&text=%F0%9F%98%80b&other=x");
+  const both = await keptOf(pairs, URLENCODED, [7, 22], ["text", "width", "missing"]);
+  expect(both?.kept).toEqual({ text: ["a", "😀b"], width: ["1"], missing: [] });
+});
+
+test("of a long text that is kept only its length is", async () => {
+  const scan = scanOf(URLENCODED, URLENCODED, [], ["text"]);
+  await scan?.push(encode(`text=${"😀".repeat(1_000)}&text=${"a".repeat(100_000)}`));
+  expect(await scan?.end()).toBeNull();
+  expect(scan?.kept).toEqual({ text: [new LongText("", 1_000), new LongText("", 100_000)] });
 });
 
 const parts = (count: number) =>

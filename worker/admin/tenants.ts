@@ -9,7 +9,8 @@ import { randomText } from "../keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { removeMatching } from "../removal.ts";
 import { answered } from "../until.ts";
-import { DEFAULT_LIMITS, Limits, TenantCreate, TenantPatch } from "../tenant.ts";
+import { TenantCreate, TenantPatch } from "../tenant.ts";
+import { completeLimits } from "../tenant-limits.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { listOf, page, PageQuery, positionOf } from "./page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
@@ -29,7 +30,8 @@ export const tenantRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Create a tenant",
-    description: "`concurrent` and `waiting` count per service; the quota counts results.",
+    description:
+      "`concurrent`, `waiting` and `per_address` count per service; `limits.services` says what holds in one service instead. `results_per_month` counts images and sounds, `cost_per_month` what they cost by the services' `price`; both are taken before the run, and given back when nothing came of it.",
     body: TenantCreate,
     answers: { 201: { ...one, description: "The new tenant." } },
     run: (call) => create(call),
@@ -64,7 +66,8 @@ export const tenantRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Change a tenant",
-    description: "Limits that are left out stay; `origins` are replaced. A disabled tenant's keys are refused.",
+    description:
+      "Limits that are left out stay, those in `services` as well; a null there takes a service's away. `origins` are replaced. A disabled tenant's keys are refused.",
     body: TenantPatch,
     answers: { 200: one },
     run: (call) => attempt(() => patch(call)),
@@ -84,12 +87,14 @@ export const tenantRoutes: Route[] = [
   }),
 ];
 
-async function create(call: Call<z.output<typeof TenantCreate>, unknown, never>): Promise<Answer> {
+async function create(call: Call<z.output<typeof TenantCreate>, unknown, never>): Promise<Answer | Refusal> {
   const { env, body } = call;
+  const limits = completeLimits(body.limits);
+  if (isRefusal(limits)) return limits;
   const row: TenantRow = {
     id: `ten_${randomText(16)}`,
     name: body.name,
-    limits: Limits.parse({ ...DEFAULT_LIMITS, ...body.limits }),
+    limits,
     weight: body.weight ?? 1,
     state: "active",
     origins: body.origins ?? [],
@@ -104,9 +109,11 @@ async function patch(call: Named<z.output<typeof TenantPatch>>): Promise<Changed
   const { env, params, body } = call;
   const before = await tenantById(env, params.id);
   if (before === null) return refuse("not_found");
+  const limits = completeLimits(body.limits, before.limits);
+  if (isRefusal(limits)) return limits;
   const after = {
     name: body.name ?? before.name,
-    limits: Limits.parse({ ...DEFAULT_LIMITS, ...before.limits, ...body.limits }),
+    limits,
     weight: body.weight ?? before.weight,
     origins: body.origins ?? before.origins,
     state: body.state ?? before.state,

@@ -256,8 +256,8 @@ async function forgo(env: Env, spec: JobSpec, follow: Follow): Promise<void> {
   if (spec.input.kind === "r2") await env.RESULTS.delete(spec.input.key);
 }
 
-function admittedOf({ service, key, createdAt: at }: JobSpec): Spent["admitted"] {
-  return { clientId: null, service, key, at };
+function admittedOf({ service, key, costMilli, createdAt: at }: JobSpec): Spent["admitted"] {
+  return { clientId: null, service, key, costMilli, at };
 }
 
 function log({ id, tenant, service }: JobSpec, run: number, outcome: Outcome, ms: number): void {

@@ -19,7 +19,9 @@ import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { admit } from "../limits.ts";
 import { sendable } from "../origin.ts";
+import { countsOf } from "../price.ts";
 import { type Refusal, refuse } from "../refusal.ts";
+import { limitsIn } from "../tenant-limits.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../until.ts";
 
@@ -77,7 +79,7 @@ export async function reserve(
 ): Promise<Refusal | null> {
   const limits: BacklogLimits = {
     waiting: caller.limits.jobs_waiting,
-    concurrent: Object.fromEntries(specs.map(({ service }) => [service, caller.limits.concurrent])),
+    concurrent: Object.fromEntries(specs.map(({ service }) => [service, limitsIn(caller.limits, service).concurrent])),
   };
   const reply = await answered(env.BACKLOG.getByName(caller.tenant).reserve(specs.map(newJob), batch, limits));
   if (reply.ok) return null;
@@ -128,6 +130,7 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     headers: headersOf(ask.headers),
     input: await layAside(env, ask.body, id),
     createdAt: Date.now(),
+    costMilli: countsOf(ask).costMilli,
     startDeadlineAt,
     batch,
     webhook,

@@ -21,7 +21,6 @@ const END = encoder.encode("--\r\n");
 type Place = "start" | "boundary" | "head" | "content" | "over";
 
 export class MultipartScan {
-  readonly kept = {};
   readonly #parts: Parts;
   readonly #contentType: string;
   /** With the line feed before it; without a carriage return, which may be missing. */
@@ -31,13 +30,17 @@ export class MultipartScan {
   /** Bytes that cannot be told yet. */
   #rest: Uint8Array = new Uint8Array();
 
-  constructor(rules: Rule[], contentType: string) {
-    this.#parts = new Parts(rules);
+  constructor(rules: Rule[], keep: string[], contentType: string) {
+    this.#parts = new Parts(rules, keep);
     this.#contentType = contentType;
     const [, quoted, plain] = /;\s*boundary=(?:"([^"]*)"|([^;]*))/i.exec(contentType) ?? [];
     const boundary = quoted ?? plain?.trim() ?? "";
     this.#malformed = boundary === "" || boundary.length > BOUNDARY_LENGTH_MAX;
     this.#delimiter = encoder.encode(`\n--${boundary}`);
+  }
+
+  get kept(): Record<string, unknown> {
+    return this.#parts.kept;
   }
 
   get failed(): boolean {

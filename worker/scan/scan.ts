@@ -16,15 +16,15 @@ export interface Scan {
   push(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /** The whole body was pushed. */
   end(): Promise<Refusal | null>;
-  /** Values of the top-level members that were to be kept, the last of each name; empty for forms. */
+  /** Values of the fields that were to be kept: of JSON's top-level members the last of each name, of a form a list. */
   readonly kept: Record<string, unknown>;
 }
 
-/** Null for a body that is neither JSON nor a form. `keep`: top-level members whose plain values are kept. */
+/** Null for a body that is neither JSON nor a form. `keep`: top-level fields whose plain values are kept. */
 export function scanOf(mediaType: string | null, contentType: string, rules: Rule[], keep: string[]): Scan | null {
   if (isJson(mediaType)) return new JsonScan(rules, keep);
-  if (mediaType === MULTIPART) return new MultipartScan(rules, contentType);
-  return mediaType === URLENCODED ? new UrlencodedScan(rules, contentType) : null;
+  if (mediaType === MULTIPART) return new MultipartScan(rules, keep, contentType);
+  return mediaType === URLENCODED ? new UrlencodedScan(rules, keep, contentType) : null;
 }
 
 /** Of a body that no rule asks about. */

@@ -15,7 +15,6 @@ const NAME_BYTES_MAX = 200 * 3 * 4;
 const NOTHING = new Uint8Array();
 
 export class UrlencodedScan {
-  readonly kept = {};
   readonly #parts: Parts;
   readonly #contentType: string;
   /** Escaped; null once the value has begun. */
@@ -23,9 +22,13 @@ export class UrlencodedScan {
   /** An escape that was cut off at the end of a piece. */
   #rest: Uint8Array = NOTHING;
 
-  constructor(rules: Rule[], contentType: string) {
-    this.#parts = new Parts(rules);
+  constructor(rules: Rule[], keep: string[], contentType: string) {
+    this.#parts = new Parts(rules, keep);
     this.#contentType = contentType;
+  }
+
+  get kept(): Record<string, unknown> {
+    return this.#parts.kept;
   }
 
   get failed(): boolean {

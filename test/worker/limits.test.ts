@@ -1,0 +1,103 @@
+/** Limits as they hold in one service, and what the headers tell of them. */
+import { parseList } from "structured-headers";
+import { expect, test } from "vitest";
+import type { AdmitReply } from "../../durable-objects/protocol.ts";
+import { duration, tellRate, tellSlots } from "../../worker/limits.ts";
+import { isRefusal } from "../../worker/refusal.ts";
+import { DEFAULT_LIMITS, type Limits, type LimitsPut } from "../../worker/tenant.ts";
+import { completeLimits, hasOwnRate, limitsIn } from "../../worker/tenant-limits.ts";
+import { openTrace } from "../../worker/trace.ts";
+
+function complete(put: LimitsPut, before: Partial<Limits> = {}): Limits {
+  const limits = completeLimits(put, before);
+  if (isRefusal(limits)) throw new Error(JSON.stringify(limits));
+  return limits;
+}
+
+test("what a service has of its own holds there and nowhere else", () => {
+  const limits = complete({ concurrent: 4, services: { portrait: { concurrent: 1, per_address: 2 } } });
+  expect(limitsIn(limits, "portrait")).toMatchObject({ concurrent: 1, per_address: 2, waiting: 100 });
+  for (const other of ["cosyvoice2", "constructor"]) expect(limitsIn(limits, other)).toEqual(limits);
+});
+
+test("a null of a service's own takes the tenant's limit away there", () => {
+  const limits = complete({ per_address: 3, services: { portrait: { per_address: null } } });
+  expect([limits.per_address, limitsIn(limits, "portrait").per_address]).toEqual([3, null]);
+});
+
+test("a service has tokens of its own when it has a pace or a burst of its own", () => {
+  const limits = complete({ services: { a: { burst: 5 }, b: { requests_per_minute: 5 }, c: { waiting: 0 } } });
+  expect(["a", "b", "c", "d", "constructor"].map((id) => hasOwnRate(limits, id))).toEqual([
+    true,
+    true,
+    false,
+    false,
+    false,
+  ]);
+});
+
+test("limits merge service by service and field by field; null takes a service's own away", () => {
+  const before = complete({ burst: 7, services: { a: { burst: 5, waiting: 1 }, b: { burst: 6 } } });
+  const after = complete({ services: { a: { waiting: 2 }, b: null, c: null, constructor: { burst: 1 } } }, before);
+  expect(after.services).toEqual({ a: { burst: 5, waiting: 2 }, constructor: { burst: 1 } });
+  expect(after.burst).toBe(7);
+  expect(complete({}, after)).toEqual(after);
+  expect(complete({})).toEqual(DEFAULT_LIMITS);
+});
+
+test("a tenant has a hundred services with limits of their own, and no more", () => {
+  const hundred = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`s${i}`, { burst: 1 }]));
+  const before = complete({ services: hundred });
+  expect(completeLimits({ services: { more: { burst: 1 } } }, before)).toMatchObject({
+    reason: "invalid_field",
+    param: "limits.services",
+  });
+  expect(Object.keys(complete({ services: { more: { burst: 1 }, s0: null } }, before).services)).toHaveLength(100);
+});
+
+const left = { limit: 60, remaining: 59, resetMs: 100 };
+const told = (path: string, reply: AdmitReply, slotsLeft: number | null = null) => {
+  const trace = openTrace(new Request(`http://portico${path}`), 0);
+  tellRate(trace, reply);
+  if (slotsLeft !== null) tellSlots(trace, slotsLeft);
+  return Object.fromEntries(trace.headers);
+};
+
+test("below /v1 the limit stands in OpenAI's words too, and nowhere else", () => {
+  expect(told("/v1/images/generations", { ok: true, ...left })).toEqual({
+    ratelimit: '"requests";r=59;t=1',
+    "x-ratelimit-limit-requests": "60",
+    "x-ratelimit-remaining-requests": "59",
+    "x-ratelimit-reset-requests": "100ms",
+  });
+  for (const path of ["/sdapi/v1/txt2img", "/v1", "/x?/v1/y", "/v10/x"])
+    expect(Object.keys(told(path, { ok: true, ...left })), path).toEqual(["ratelimit"]);
+});
+
+test("slots stand beside requests where both were asked, in one list", () => {
+  const { ratelimit = "" } = told("/sdapi/v1/txt2img", { ok: true, ...left }, 5);
+  expect(parseList(ratelimit).map(([name, parameters]) => [name, Object.fromEntries(parameters)])).toEqual([
+    ["requests", { r: 59, t: 1 }],
+    ["slots", { r: 5 }],
+  ]);
+});
+
+test("a refused rate tells when the next request passes, a quota that is used up what is left of the rate", () => {
+  const none = { ...left, remaining: 0, resetMs: 60_000 };
+  expect(told("/x/", { ok: false, ...none, retryAfterMs: 1_001 })).toEqual({ ratelimit: '"requests";r=0;t=2' });
+  const over = { ok: false as const, over: "results" as const, quota: 1, retryAfterMs: 86_400_000 };
+  expect(told("/x/", { ...over, ...left })).toEqual({ ratelimit: '"requests";r=59;t=1' });
+});
+
+test.each([
+  [0, "0ms"],
+  [12, "12ms"],
+  [1_000, "1s"],
+  [1_250, "1.25s"],
+  [59_999, "59.999s"],
+  [360_000, "6m0s"],
+  [3_600_000, "1h0m0s"],
+  [90_061_001, "25h1m1.001s"],
+])("%i ms are %s", (ms, text) => {
+  expect(duration(ms)).toBe(text);
+});
