@@ -192,6 +192,7 @@ export class Tenant extends DurableObject<TenantEnv> {
       const { sql, kv } = this.ctx.storage;
       [this.#records, this.#usage] = [new Records(sql), new UsageStore(sql)];
       [this.#buckets, this.#months, this.#isWritten] = [new Map(), NO_MONTHS, true];
+      this.#leaders.clear();
       this.#forgottenAt = Date.now();
       kv.put("forgotten", this.#forgottenAt);
       await this.#wakeAt(this.#forgottenAt + RECORD_MS);
