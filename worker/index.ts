@@ -1,10 +1,11 @@
 /** The front door: which path goes where. What each does stands in the file it names. */
 import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
-import { sweepInputs } from "./ageing.ts";
+import { sweepFiles, sweepInputs } from "./ageing.ts";
 import { catalog, serviceOf, target } from "./catalog.ts";
 import { renderRefusal } from "./dialects/native.ts";
 import { getModel, listModels, OPENAI_CALLS } from "./dialects/openai.ts";
+import { replicateApp } from "./dialects/replicate.ts";
 import { config, type Env } from "./env.ts";
 import { explainFingerprint } from "./explain.ts";
 import { door } from "./door.ts";
@@ -37,6 +38,7 @@ app.use(door);
 
 app.route("/", operateApp);
 app.route("/admin", adminApp);
+app.route("/replicate/v1", replicateApp(mouthOf));
 
 app.on(["GET", "HEAD"], "/v1/results/:id", (c) => reply(c, getResult(askingOf(c))));
 app.delete("/v1/results/:id", (c) => reply(c, deleteResult(askingOf(c))));
@@ -119,8 +121,8 @@ function askingOf(c: Context<App, "/v1/results/:id">) {
 }
 
 /** As often as `triggers.crons` of wrangler.toml says. */
-function scheduled({ scheduledTime }: ScheduledController, env: Env): Promise<void> {
-  return sweepInputs(env.RESULTS, scheduledTime);
+async function scheduled({ scheduledTime }: ScheduledController, env: Env): Promise<void> {
+  await Promise.all([sweepInputs(env.RESULTS, scheduledTime), sweepFiles(env.RESULTS, scheduledTime)]);
 }
 
 export default Object.assign(app, { scheduled }) satisfies ExportedHandler<Env>;

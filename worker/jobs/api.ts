@@ -108,7 +108,7 @@ export async function listJobs(asking: Asking): Promise<Response | Refusal> {
 export async function pageOf(
   { env }: Asking,
   caller: Caller,
-  { status = null, service = null, limit = LIST_DEFAULT, cursor }: Partial<z.output<typeof ListQuery>>,
+  { status, service, limit = LIST_DEFAULT, cursor }: z.output<typeof ListQuery>,
 ): Promise<{ views: View[]; next: string | null } | Refusal> {
   let before = cursor === undefined ? null : Number(atobOr(cursor));
   if (before !== null && !Number.isSafeInteger(before)) return invalid("cursor", "is none that this list gave");
@@ -116,7 +116,12 @@ export async function pageOf(
   for (let stretch = 0; stretch < STRETCHES_MAX; stretch++) {
     const wanted = limit - views.length;
     const rows = await answered(
-      env.BACKLOG.getByName(caller.tenant).list({ status, service, before, limit: wanted + 1 }),
+      env.BACKLOG.getByName(caller.tenant).list({
+        status: status ?? null,
+        service: service ?? null,
+        before,
+        limit: wanted + 1,
+      }),
     );
     const some = rows.slice(0, wanted);
     views.push(
@@ -124,7 +129,7 @@ export async function pageOf(
         env,
         caller,
         some.map(({ id }) => id),
-        status,
+        status ?? null,
       )),
     );
     before = rows.length > wanted ? (some.at(-1)?.place ?? null) : null;
