@@ -41,8 +41,7 @@ test("what is not there is 404 in Replicate's words", async () => {
     models.versions.get("portico", "one", "0"),
     replicate(door).collections.list(),
   ];
-  for (const call of calls) {
-    const { error, problem } = await refused(call);
+  for (const { error, problem } of await Promise.all(calls.map(refused))) {
     expect(error.response.status).toBe(404);
     expect(error.response.headers.get("content-type")).toBe("application/json");
     expect(problem).toEqual({ title: "Not found", detail: expect.stringMatching(/./), status: 404 });

@@ -85,10 +85,17 @@ test("a file may stand in the origin's own fields, and twice in one input", asyn
 });
 
 test("data URLs are taken as they are", async () => {
-  await replicate(door, { fileEncodingStrategy: "data-uri" }).run("portico/paint", {
-    input: { prompt: "x", image: `data:image/png;base64,${PNG}` },
-  });
+  await replicate(door).run("portico/paint", { input: { prompt: "x", image: `data:image/png;base64,${PNG}` } });
   expect(json(ran())).toMatchObject({ init_images: [PNG] });
+});
+
+test("a client that sends its own key as input is refused: no origin gets it", async () => {
+  // This release does so with every input when it is told to encode files by itself.
+  const client = replicate(door, { fileEncodingStrategy: "data-uri" });
+  const { problem } = await refused(client.run("portico/paint", { input: { prompt: "x", image: PIXELS } }));
+  expect(problem).toMatchObject({ status: 400, invalid_fields: [{ field: "input.auth" }] });
+  expect(JSON.stringify(problem)).not.toContain(door.ownKey);
+  expect(origin.seen).toEqual([]);
 });
 
 test("an origin that takes a form gets the file itself", async () => {

@@ -19,7 +19,7 @@ import { at } from "./models.ts";
 export const FILES = "files/";
 export const FILE_AGE_MS_MAX = 86_400_000;
 /** Of one tenant; at most what R2 lists at once. */
-export const FILES_MAX = 1_000;
+const FILES_MAX = 1_000;
 /** What the caller says of a file beside its bytes; R2 keeps 8 KB beside an object. */
 const NAME_LENGTH_MAX = 200;
 const METADATA_LENGTH_MAX = 1_000;
@@ -74,7 +74,7 @@ export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
     const given = fileGiven(fields?.kind === "form" ? fields.parts : []);
     if (isRefusal(given)) return given;
     const { bytes, ...said } = given;
-    await makeRoom(env.RESULTS, caller);
+    await makeRoom(env.RESULTS, caller.tenant);
     const beside: Beside = { ...said, sha256: await sha256(bytes) };
     const id = newId(Date.now());
     const customMetadata = { file: encodeURIComponent(JSON.stringify(beside)) };
@@ -118,9 +118,10 @@ function metadataOf(part: FormPart | undefined): Beside["metadata"] | Refusal {
   }
 }
 
-async function makeRoom(bucket: R2Bucket, { tenant }: Caller): Promise<void> {
+/** For one more. */
+export async function makeRoom(bucket: R2Bucket, tenant: string, most = FILES_MAX): Promise<void> {
   const { objects } = await bucket.list({ prefix: `${FILES}${tenant}/`, limit: FILES_MAX });
-  const tooMany = objects.length - FILES_MAX + 1;
+  const tooMany = objects.length - most + 1;
   if (tooMany > 0) await bucket.delete(objects.slice(0, tooMany).map(({ key }) => key));
 }
 

@@ -78,6 +78,8 @@ async function handIn(
   if (isRefusal(service)) return service;
   const choice = chosenBy(service, body.input);
   if (isRefusal(choice)) return choice;
+  const leaked = keyIn(body.input);
+  if (leaked !== undefined) return invalid(`input.${leaked}`, "is an API key, which no input needs");
   const webhook = webhookOf(mouth, body);
   if (isRefusal(webhook)) return webhook;
   const filled = await withFiles(mouth, caller, choice.task, body.input);
@@ -90,6 +92,11 @@ async function handIn(
   } finally {
     letGo(ask.body);
   }
+}
+
+/** Clients up to 1.4.0 send themselves as the input, key and all, when they are to encode files. */
+function keyIn(input: PredictionCreate["input"]): string | undefined {
+  return Object.keys(input).find((name) => typeof input[name] === "string" && input[name].startsWith("ptk_"));
 }
 
 function webhookOf({ env }: Mouth, { webhook: url, webhook_events_filter }: PredictionCreate) {
