@@ -26,7 +26,7 @@ const counting: typeof fetch = (url, init) => {
   return fetch(url, init);
 };
 const runs = () => origin.seen.filter(({ target }) => target === "/one/txt2img").length;
-const client = (auth: string) => replicate(door, { auth, fetch: counting as never });
+const client = (auth: string) => replicate(door, { auth, fetch: counting });
 
 test("what is not there is 404 in Replicate's words", async () => {
   const { predictions, models } = replicate(door);
@@ -91,7 +91,7 @@ test("malformed JSON, another method and another type are refused in the same fo
 
 test("beyond the rate a request is held until it may go, and the client repeats nothing", async () => {
   const auth = await door.key({ limits: { requests_per_minute: 60, burst: 1 } });
-  const { run } = { run: () => client(auth).run("portico/one", { input: { prompt: "x" } }) };
+  const run = () => client(auth).run("portico/one", { input: { prompt: "x" } });
   const from = performance.now();
   const outputs = await Promise.all([run(), run(), run()]);
   expect(performance.now() - from).toBeGreaterThan(1_500);
@@ -102,8 +102,7 @@ test("beyond the rate a request is held until it may go, and the client repeats 
 
 test("beyond the jobs that may wait, too", async () => {
   const auth = await door.key({ limits: { jobs_waiting: 1, concurrent: 1 } });
-  let release = (): void => undefined;
-  const released = new Promise<void>((resolve) => (release = resolve));
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
   origin.answering = (res, seen) => void released.then(() => answerImage(res, seen));
   const { predictions } = client(auth);
   const first = await predictions.create(ASKED);

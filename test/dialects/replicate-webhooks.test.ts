@@ -73,7 +73,8 @@ test("what is canceled before it began has no start", async () => {
   await client.predictions.cancel(id);
   await client.predictions.cancel(first.id);
   const [seen] = await heard(there, 1);
-  expect(toldBy(seen as Seen)).toMatchObject({ id, status: "canceled", started_at: null, output: null });
+  if (seen === undefined) throw new Error("nothing came");
+  expect(toldBy(seen)).toMatchObject({ id, status: "canceled", started_at: null, output: null });
 });
 
 test("an address that may not be called is refused, and names the field", async () => {

@@ -1,7 +1,6 @@
 /** Replicate's models, which are services, each with the one version that it has now; and whose account it is. */
 import { z } from "zod";
-import type { Caller } from "../../auth.ts";
-import { mayCall } from "../../auth.ts";
+import { type Caller, mayCall } from "../../auth.ts";
 import { callerWith } from "../../caller.ts";
 import { catalog } from "../../catalog.ts";
 import type { ServiceRow } from "../../db/queries.ts";
@@ -14,7 +13,7 @@ import { modelNamed, servicesFor } from "../task.ts";
 /** Who owns every model. */
 const OWNER = "portico";
 
-const Version = z
+export const Version = z
   .object({
     id: z.string().meta({ description: "Another one when the service's `model_version` is." }),
     created_at: z.string().meta({ format: "date-time" }),
@@ -39,7 +38,6 @@ export const ReplicateModel = z
 export const pageOf = <T extends z.ZodType>(item: T) =>
   z.object({ results: z.array(item), next: z.string().nullable(), previous: z.null() });
 export const VersionPage = pageOf(Version);
-export { Version };
 
 export const Account = z
   .object({ type: z.literal("organization"), username: z.string(), name: z.string() })

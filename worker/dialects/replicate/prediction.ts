@@ -7,7 +7,7 @@ import { signedQuery, signedUrl } from "../../signature.ts";
 import { answered } from "../../until.ts";
 import { at, modelName, versionOf } from "./models.ts";
 
-export const STATUSES = ["starting", "processing", "succeeded", "failed", "canceled"] as const;
+const STATUSES = ["starting", "processing", "succeeded", "failed", "canceled"] as const;
 type Status = (typeof STATUSES)[number];
 
 const Time = z.string().meta({ format: "date-time" });
