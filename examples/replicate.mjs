@@ -25,8 +25,12 @@ console.log("at night:", String(night));
 for await (const { event, data } of replicate.stream("portico/portrait", { input: { ...input, seed: 8, steps: 40 } }))
   console.log("event:", event, data);
 
-const spoken = await replicate.run("portico/cosyvoice2", { input: { text: "The tide is in." } });
-await writeFile(join(folder, "tide-in.wav"), Buffer.from(await (await fetch(String(spoken))).arrayBuffer()));
+const { output: spoken } = await replicate.predictions.create({
+  model: "portico/cosyvoice2",
+  input: { text: "The tide is in." },
+  wait: true,
+});
+await writeFile(join(folder, "tide-in.wav"), Buffer.from(await (await fetch(spoken)).arrayBuffer()));
 console.log("sound:", join(folder, "tide-in.wav"));
 
 try {
