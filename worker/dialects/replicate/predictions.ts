@@ -27,7 +27,8 @@ import { outputOf, predictionOf, progressLine } from "./prediction.ts";
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
 /** Longest that a prediction is waited for, s; a longer wish is cut to it. */
 const WAIT_S_MAX = 60;
-const PAGE = 100;
+/** Predictions of one page of the list. */
+const PAGE = 50;
 const MOMENTS = ["start", "output", "logs", "completed"] as const;
 
 const named = z.string().min(1).max(200).nullish();
