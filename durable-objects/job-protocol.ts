@@ -23,6 +23,8 @@ export interface JobWebhook {
   /** `whsec_...`; null: the tenant's. */
   secret: string | null;
   dialect: Dialect;
+  /** What is told; without it, the end alone. */
+  moments?: ("start" | "end")[];
 }
 
 /** What is to be done, as it was handed in. Never changes. */
@@ -51,6 +53,10 @@ export interface JobSpec {
   clientAddress: string | null;
   /** Kept so long after its end, ms. */
   keepMs: number;
+  /** JSON text of what a dialect was given as input, to be shown again; null: too long. */
+  asked?: string | null;
+  /** JSON pointer to the images in the answer, where a dialect says it; else the kind's own. */
+  resultsAt?: string | null;
 }
 
 export interface JobResult {

@@ -20,6 +20,8 @@ const WAIT_MS_MAX = 30_000;
 const PLACE_EVERY_MS = 1_000;
 /** What could not be told is told again after so long. */
 const TELL_AGAIN_MS = 5_000;
+/** Who looks at its steps is expected to look again within so long. */
+const LOOKING_MS = 3_000;
 
 interface JobEnv {
   BACKLOG: { getByName(name: string): BacklogRights };
@@ -37,6 +39,8 @@ export class Job extends DurableObject<JobEnv> {
   /** Who waits for something new. */
   readonly #waiters = new Set<() => void>();
   #followers = 0;
+  /** When somebody looked at its steps last. */
+  #lookedAt = 0;
   #placing = false;
 
   constructor(ctx: DurableObjectState, env: JobEnv) {
@@ -75,6 +79,19 @@ export class Job extends DurableObject<JobEnv> {
   /** What was handed in, for the webhook at its end. */
   async webhook(): Promise<JobSpec["webhook"]> {
     return this.#spec?.webhook ?? null;
+  }
+
+  /** Whose it is; null: there is no such job (any more). */
+  async owner(): Promise<string | null> {
+    return this.#spec?.tenant ?? null;
+  }
+
+  /** How far it was, each time that it was told: 0 to 1, rising within a try. */
+  async steps(): Promise<number[]> {
+    this.#lookedAt = Date.now();
+    const rows = this.ctx.storage.sql.exec<{ event: string }>("SELECT event FROM events ORDER BY id");
+    const events = Array.from(rows, ({ event }) => JSON.parse(event) as JobEvent);
+    return events.flatMap(({ type, progress }) => (type === "progress" && progress !== null ? [progress] : []));
   }
 
   /** Waits until its status is another than this, for `ms` at most. */
@@ -117,11 +134,11 @@ export class Job extends DurableObject<JobEnv> {
     this.#keep(core.started(this.#state, run, card, Date.now()));
   }
 
-  /** True while somebody follows it. */
+  /** True while somebody follows it, or looks at it again and again. */
   async progressed(run: number, progress: number): Promise<boolean> {
     this.#heardAt = Date.now();
     this.#keep(core.progressed(this.#state, run, progress));
-    return this.#followers > 0;
+    return this.#followers > 0 || Date.now() - this.#lookedAt < LOOKING_MS;
   }
 
   /**
@@ -218,13 +235,17 @@ export class Job extends DurableObject<JobEnv> {
     else await this.ctx.storage.setAlarm(finishedAt + spec.keepMs);
   }
 
-  /** Its end, for the Courier to bring to whoever handed it in. */
+  /** Its start and its end, for the Courier to bring to whoever handed it in. What was told already is not told twice. */
   async #notify({ id, tenant, webhook }: JobSpec): Promise<void> {
-    const { status, finishedAt: at } = this.#state;
-    if (webhook === null || at === null) return;
-    const { url, dialect } = webhook;
+    if (webhook === null) return;
+    const { status, startedAt, finishedAt } = this.#state;
+    const { url, dialect, moments = ["end"] } = webhook;
     const subject = { kind: "job" as const, id };
-    await this.env.COURIER.getByName(tenant).enqueue({ tenant, subject, type: `job.${status}`, at, url, dialect });
+    const tell = (type: string, at: number): Promise<void> =>
+      this.env.COURIER.getByName(tenant).enqueue({ tenant, subject, type, at, url, dialect });
+    // It may have ended before its start was told.
+    if (startedAt !== null && moments.includes("start")) await tell("job.started", startedAt);
+    if (finishedAt !== null && moments.includes("end")) await tell(`job.${status}`, finishedAt);
   }
 
   /** Resolves when the condition holds, or at the limit. */

@@ -1,4 +1,5 @@
 /** What is taken away by the clock: each sweep is short, and the next one goes on where it stopped. */
+import { FILE_AGE_MS_MAX, FILES } from "./dialects/replicate/files.ts";
 import type { Env } from "./env.ts";
 import { mover } from "./infrequent.ts";
 import { removeMatching } from "./removal.ts";
@@ -18,7 +19,12 @@ export type Walked = Pick<R2Object, "key" | "size" | "uploaded" | "customMetadat
 
 /** One sweep; what fails in it keeps nothing else from being done. `now`: ms of the epoch. */
 export async function sweep(env: Env, now: number): Promise<void> {
-  const done = await Promise.allSettled([sweepInputs(env.RESULTS, now), sweepOver(env, now), sweepOld(env, now)]);
+  const done = await Promise.allSettled([
+    sweepInputs(env.RESULTS, now),
+    sweepFiles(env.RESULTS, now),
+    sweepOver(env, now),
+    sweepOld(env, now),
+  ]);
   const failed = done.find((each) => each.status === "rejected");
   if (failed !== undefined) throw failed.reason;
 }
@@ -37,11 +43,21 @@ async function sweepOld(env: Env, now: number): Promise<void> {
 
 /** Removes spooled bodies that no request owns any more. `now`: ms of the epoch. */
 export async function sweepInputs(bucket: R2Bucket, now: number, pageObjects = PAGE_OBJECTS): Promise<void> {
-  await walk(bucket, INPUTS, "ageing/inputs", pageObjects, async (page) => {
-    const old = page.filter(({ uploaded }) => now - uploaded.getTime() > INPUT_AGE_MS_MAX);
+  await walk(bucket, INPUTS, "ageing/inputs", pageObjects, removing(bucket, now - INPUT_AGE_MS_MAX));
+}
+
+/** Removes callers' files that are over their time. */
+export async function sweepFiles(bucket: R2Bucket, now: number): Promise<void> {
+  await walk(bucket, FILES, "ageing/files", PAGE_OBJECTS, removing(bucket, now - FILE_AGE_MS_MAX));
+}
+
+/** Removes what was put before this time, of all pages. */
+function removing(bucket: R2Bucket, until: number): (page: Walked[]) => Promise<boolean> {
+  return async (page) => {
+    const old = page.filter(({ uploaded }) => uploaded.getTime() < until);
     if (old.length > 0) await bucket.delete(old.map(({ key }) => key));
     return true;
-  });
+  };
 }
 
 /** Visits objects page by page, on from where the last walk stopped, until `visit` says no. The place is kept under `placeKey`. */

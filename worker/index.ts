@@ -5,6 +5,7 @@ import { sweep } from "./ageing.ts";
 import { catalog, serviceOf, target } from "./catalog.ts";
 import { renderRefusal } from "./dialects/native.ts";
 import { getModel, listModels, OPENAI_CALLS } from "./dialects/openai.ts";
+import { replicateApp } from "./dialects/replicate.ts";
 import { config, type Env } from "./env.ts";
 import { explainFingerprint } from "./explain.ts";
 import { door } from "./door.ts";
@@ -37,6 +38,7 @@ app.use(door);
 
 app.route("/", operateApp);
 app.route("/admin", adminApp);
+app.route("/replicate/v1", replicateApp(mouthOf));
 
 app.on(["GET", "HEAD"], "/v1/results/:id", (c) => reply(c, getResult(askingOf(c))));
 app.delete("/v1/results/:id", (c) => reply(c, deleteResult(askingOf(c))));

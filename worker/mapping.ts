@@ -116,7 +116,8 @@ export function mapped(task: Task, given: Given): Mapped {
   return { fields: { ...fields, ...task.fixed } };
 }
 
-function isGiven(value: unknown): boolean {
+/** `null` says nothing. */
+export function isGiven(value: unknown): boolean {
   return value !== undefined && value !== null;
 }
 

@@ -9,11 +9,13 @@ import { nativePaths } from "./openapi/native.ts";
 import { openAiPaths } from "./openapi/openai-dialect.ts";
 import { operatePaths } from "./openapi/operate.ts";
 import { reasonTable } from "./openapi/parts.ts";
+import { replicatePaths } from "./openapi/replicate-dialect.ts";
 import { webhookCalls, webhookPaths } from "./openapi/webhooks.ts";
 
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
   { name: "OpenAI dialect", description: "What clients of OpenAI's API call; models are services." },
+  { name: "Replicate dialect", description: "What clients of Replicate's API call; predictions are jobs." },
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
   { name: "Usage", description: "What was asked for, what it took, and what it costs." },
   { name: "Jobs", description: "Work that outlives its caller." },
@@ -72,7 +74,15 @@ export function openApiDocument(): OpenApiDocument {
     info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
     servers: [{ url: "/" }],
     tags: TAGS,
-    paths: { ...nativePaths(), ...openAiPaths(), ...jobPaths(), ...webhookPaths(), ...adminPaths(), ...operatePaths() },
+    paths: {
+      ...nativePaths(),
+      ...openAiPaths(),
+      ...replicatePaths(),
+      ...jobPaths(),
+      ...webhookPaths(),
+      ...adminPaths(),
+      ...operatePaths(),
+    },
     webhooks: webhookCalls(),
     components: { securitySchemes: SECURITY },
     "x-reasons": reasonTable,

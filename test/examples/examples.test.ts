@@ -20,6 +20,12 @@ const EXAMPLES: [example: string, command: string, made: string, says: RegExp[]]
     "tide.wav",
     [/models: .*portrait/, /picture: http/, /image_generation\.completed/, /refused: 404 404 The model 'nobody'/],
   ],
+  [
+    "replicate.mjs",
+    process.execPath,
+    "tide-in.wav",
+    [/picture: http/, /at night: http/, /event: output http[^]*event: done \{\}/, /refused: 404 .*portico\/nobody/],
+  ],
   ["curl.sh", "sh", "hello.wav", [/"url":"http/, /fwd=miss; stored[^]*portico; hit/]],
   ["python.py", "python3", "word.wav", [/picture: .*lighthouse\.png made by gpu-/, /sound: first \d+ bytes/]],
 ];

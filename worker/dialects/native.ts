@@ -21,17 +21,10 @@ export function errorObject(refusal: Refusal, trace: Trace) {
 
 /** A refusal as an HTTP answer. With Accept: application/problem+json the members of RFC 9457 stand beside `error`. */
 export function renderRefusal(refusal: Refusal, trace: Trace): Response {
-  const { status, code, retryable } = REASONS[refusal.reason];
+  const { status, code } = REASONS[refusal.reason];
   const error = errorObject(refusal, trace);
-  const headers = new Headers(refusal.headers);
+  const headers = refusalHeaders(refusal, trace);
   headers.set("content-type", trace.problem ? "application/problem+json" : "application/json");
-  headers.set("content-language", trace.language);
-  const retryAfter = retryAfterSeconds(refusal, Math.random());
-  if (retryAfter !== null) headers.set("retry-after", String(retryAfter));
-  // Clients repeat these statuses by themselves, whatever stands in the body.
-  if (!retryable && (status === 409 || status === 429 || status >= 500)) headers.set("x-should-retry", "false");
-  if (status === 401) headers.set("www-authenticate", 'Bearer realm="portico"');
-  trace.fields["reason"] = refusal.reason;
   const problem = trace.problem
     ? {
         type: `urn:portico:error:${refusal.reason}`,
@@ -42,4 +35,18 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
       }
     : {};
   return new Response(JSON.stringify({ ...problem, error }), { status, headers });
+}
+
+/** What stands in the head of a refusal, whatever its dialect. */
+export function refusalHeaders(refusal: Refusal, trace: Trace): Headers {
+  const { status, retryable } = REASONS[refusal.reason];
+  const headers = new Headers(refusal.headers);
+  headers.set("content-language", trace.language);
+  const retryAfter = retryAfterSeconds(refusal, Math.random());
+  if (retryAfter !== null) headers.set("retry-after", String(retryAfter));
+  // Clients repeat these statuses by themselves, whatever stands in the body.
+  if (!retryable && (status === 409 || status === 429 || status >= 500)) headers.set("x-should-retry", "false");
+  if (status === 401) headers.set("www-authenticate", 'Bearer realm="portico"');
+  trace.fields["reason"] = refusal.reason;
+  return headers;
 }

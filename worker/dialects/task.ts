@@ -4,7 +4,7 @@ import { type Caller, mayCall } from "../auth.ts";
 import { catalog, listed } from "../catalog.ts";
 import type { ServiceRow } from "../db/queries.ts";
 import { DIALECTS_BY_KIND } from "../kinds.ts";
-import { type Dialects, type Given, isFile, mapped, nameGiven, type Task, type TaskName } from "../mapping.ts";
+import { type Dialects, type Given, isFile, isGiven, mapped, nameGiven, type Task, type TaskName } from "../mapping.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { invalid } from "../json-body.ts";
 import type { Mouth } from "../answer.ts";
@@ -66,12 +66,28 @@ export async function modelNamed(
   return mayCall(caller, service.id) ?? service;
 }
 
-/** The origin's own request, checked as if the caller had sent it; a field at fault is named as the dialect has it. */
+/** What a foreign `input` means to a service: its `run`, or its `edit` where a picture is given that only that one takes. */
+export function chosenBy(service: ServiceRow, input: Given): Chosen | Refusal {
+  const [run, edit] = [taskOf(service, "run"), taskOf(service, "edit")];
+  const known = new Set(run?.fields.map(({ from }) => from));
+  const pictures = (edit?.fields ?? []).filter(({ from, as }) => isPicture(as) && !known.has(from));
+  const isEdit = pictures.some(({ from, to }) => isGiven(input[from]) || isGiven(input[to]));
+  const task = isEdit ? edit : run;
+  return task === null ? invalid("model", `'${service.id}' does not do this`) : { service, task };
+}
+
+const isPicture = (as: string | undefined): boolean => as === "base64" || as === "data_url";
+
+/**
+ * The origin's own request, checked as if the caller had sent it; a field at fault is named as the dialect has it.
+ * `later`: it outlives this request, as a job.
+ */
 export async function askFor(
   { request, env, ctx }: Mouth,
   caller: Caller,
   { service, task }: Chosen,
   given: Given,
+  later = false,
 ): Promise<Ask | Refusal> {
   const outcome = mapped(task, given);
   if ("detail" in outcome) return invalid(outcome.param, outcome.detail);
@@ -90,7 +106,7 @@ export async function askFor(
     signal: request.signal,
   });
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const asked = { tenant: caller.tenant, service, as: "run" as const, path, query: "" };
+  const asked = { tenant: caller.tenant, service, as: "run" as const, path, query: "", later };
   const ask = await parseAsk(native, asked, place, Date.now());
   if (!isRefusal(ask)) return { ...ask, resultsAt: task.results };
   return ask.param === null ? ask : { ...ask, param: nameGiven(task, ask.param) };

@@ -93,19 +93,35 @@ export const ListQuery = z.object({
 });
 
 export async function listJobs(asking: Asking): Promise<Response | Refusal> {
-  const { request, env } = asking;
+  const { request } = asking;
   const caller = await callerWith("jobs", asking);
   if (isRefusal(caller)) return caller;
   const query = checkFields(ListQuery, Object.fromEntries(new URL(request.url).searchParams));
   if (isRefusal(query)) return query;
-  const { status = null, service = null, limit = LIST_DEFAULT, cursor } = query.body;
+  const page = await pageOf(asking, caller, query.body);
+  if (isRefusal(page)) return page;
+  const data = await Promise.all(page.views.map((view) => jobView(asking, view)));
+  return Response.json({ data, next_cursor: page.next });
+}
+
+/** Jobs that the key may see, the latest first, and the cursor of the next page. */
+export async function pageOf(
+  { env }: Asking,
+  caller: Caller,
+  { status, service, limit = LIST_DEFAULT, cursor }: z.output<typeof ListQuery>,
+): Promise<{ views: View[]; next: string | null } | Refusal> {
   let before = cursor === undefined ? null : Number(atobOr(cursor));
   if (before !== null && !Number.isSafeInteger(before)) return invalid("cursor", "is none that this list gave");
   const views: View[] = [];
   for (let stretch = 0; stretch < STRETCHES_MAX; stretch++) {
     const wanted = limit - views.length;
     const rows = await answered(
-      env.BACKLOG.getByName(caller.tenant).list({ status, service, before, limit: wanted + 1 }),
+      env.BACKLOG.getByName(caller.tenant).list({
+        status: status ?? null,
+        service: service ?? null,
+        before,
+        limit: wanted + 1,
+      }),
     );
     const some = rows.slice(0, wanted);
     views.push(
@@ -113,14 +129,13 @@ export async function listJobs(asking: Asking): Promise<Response | Refusal> {
         env,
         caller,
         some.map(({ id }) => id),
-        status,
+        status ?? null,
       )),
     );
     before = rows.length > wanted ? (some.at(-1)?.place ?? null) : null;
     if (before === null || views.length === limit) break;
   }
-  const data = await Promise.all(views.map((view) => jobView(asking, view)));
-  return Response.json({ data, next_cursor: before === null ? null : btoa(String(before)) });
+  return { views, next: before === null ? null : btoa(String(before)) };
 }
 
 /** What the jobs themselves say: one that has just changed is not shown as what it was. */
@@ -143,9 +158,15 @@ function atobOr(text: string): string {
 }
 
 export async function cancelJob(asking: Asking, id: string): Promise<Response | Refusal> {
-  const { env } = asking;
   const caller = await callerWith("jobs", asking);
   if (isRefusal(caller)) return caller;
+  const view = await canceled(asking, caller, id);
+  return isRefusal(view) ? view : Response.json(await jobView(asking, view));
+}
+
+/** The job, canceled; 409 `job_finished`: it was over before. */
+export async function canceled(asking: Asking, caller: Caller, id: string): Promise<View | Refusal> {
+  const { env } = asking;
   const view = await seen(asking, caller, id);
   if (isRefusal(view)) return view;
   const before = await answered(env.JOB.getByName(id).cancel(caller.tenant));
@@ -154,6 +175,5 @@ export async function cancelJob(asking: Asking, id: string): Promise<Response | 
   // One that no Workflow holds yet has nobody else to say that it costs nothing.
   if (before === "queued")
     await answered(env.TENANT.getByName(caller.tenant).record(id, "canceled", null, [], "nothing"));
-  const after = await viewOf(env, caller.tenant, id);
-  return isRefusal(after) ? after : Response.json(await jobView(asking, after));
+  return viewOf(env, caller.tenant, id);
 }

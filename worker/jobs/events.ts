@@ -20,9 +20,20 @@ export async function jobEvents(asking: Asking, id: string): Promise<Response | 
   if (isRefusal(caller)) return caller;
   const view = await seen(asking, caller, id);
   if (isRefusal(view)) return view;
+  return tellEvents(asking, caller.tenant, id, (event) => textOf(asking, caller.tenant, id, event));
+}
+
+/** A job's events after `Last-Event-ID`, each as its dialect tells it; empty: not at all. */
+export function tellEvents(
+  asking: Asking,
+  tenant: string,
+  id: string,
+  tell: (event: JobEvent) => Promise<string>,
+): Response {
   const last = Number(asking.request.headers.get("last-event-id") ?? 0);
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  const work = send(asking, caller.tenant, id, Number.isSafeInteger(last) && last > 0 ? last : 0, writable);
+  const from = Number.isSafeInteger(last) && last > 0 ? last : 0;
+  const work = send(asking, tenant, id, from, tell, writable);
   // Who hangs up ends it: the next write fails.
   asking.ctx.waitUntil(work);
   const headers = {
@@ -38,6 +49,7 @@ async function send(
   tenant: string,
   id: string,
   from: number,
+  tell: (event: JobEvent) => Promise<string>,
   writable: WritableStream<Uint8Array>,
 ): Promise<void> {
   const writer = writable.getWriter();
@@ -56,7 +68,7 @@ async function send(
         await write(": still here\n\n");
       }
       for (const event of events) {
-        await write(await textOf(asking, tenant, id, event));
+        await write(await tell(event));
         after = event.id;
         if (event.type === "done") return;
       }

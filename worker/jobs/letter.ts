@@ -5,6 +5,7 @@
 import { Webhook } from "standardwebhooks";
 import type { Dialect, Letter, Subject } from "../../durable-objects/courier-protocol.ts";
 import type { JobView as View } from "../../durable-objects/job-protocol.ts";
+import { predictionOf } from "../dialects/replicate/prediction.ts";
 import type { Env } from "../env.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../until.ts";
@@ -52,6 +53,7 @@ const SUBJECTS: Record<Subject["kind"], (env: Env, letter: Letter) => Promise<To
 
 const JOB: Record<Dialect, (showing: Showing, view: View, letter: Letter) => Promise<unknown>> = {
   native: async (showing, view, letter) => event(letter, await jobView(showing, view)),
+  replicate: (showing, view, { type }) => predictionOf(showing, view, type === "job.started" ? "processing" : null),
 };
 
 /** As Standard Webhooks has it. */

@@ -79,7 +79,8 @@ export async function followJob(
   return { status, headers, body, results: [] };
 }
 
-async function follow(
+/** The job when it is over, or after `ms`. */
+export async function follow(
   { env, request }: Asking,
   caller: Caller,
   first: JobView,

@@ -154,8 +154,10 @@ async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refus
   const { method, path, query } = spec;
   const asked = { tenant: spec.tenant, service, as: entry.as, method, path, query };
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const ask = await parseAsk(request, asked, place, Date.now());
-  if (isRefusal(ask) || large === null) return ask;
+  const parsed = await parseAsk(request, asked, place, Date.now());
+  if (isRefusal(parsed)) return parsed;
+  const ask = spec.resultsAt === undefined ? parsed : { ...parsed, resultsAt: spec.resultsAt };
+  if (large === null) return ask;
   // It was checked when it was handed in, and lies there until the job is over.
   const body = new Spooled(env.RESULTS, large.key, large.bytes, () => undefined);
   body.hold();

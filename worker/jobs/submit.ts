@@ -30,6 +30,8 @@ const ID_LENGTH = 24;
 const INLINE_BYTES_MAX = 64 * 1024;
 /** Said to us, and minded when the job runs. */
 const OUR_HEADERS = ["cache-control", "x-result-ttl", "x-result-visibility"];
+/** JSON text of an input that is shown again. */
+const ASKED_LENGTH_MAX = 32 * 1024;
 /** Job objects made at the same time. */
 const MADE_AT_ONCE = 50;
 /** Waiting jobs begin to run one after the other: those beyond the bound may try again after so long. */
@@ -49,6 +51,8 @@ export interface Draft {
   priority: Priority;
   startDeadlineAt: number | null;
   webhook: JobWebhook | null;
+  /** What a dialect was given as input, to be shown again. */
+  asked?: unknown;
 }
 
 export const newJobId = (): string => `job_${randomText(ID_LENGTH)}`;
@@ -63,7 +67,7 @@ export async function submit(handing: Handing, draft: Draft): Promise<JobView | 
   const spec = await specOf(handing, draft, id, null);
   const refused = await reserve(handing, [spec], null);
   if (refused !== null) {
-    await giveBackAll(env, caller.tenant, [id]);
+    await Promise.all([giveBackAll(env, caller.tenant, [id]), forgetInput(env, spec)]);
     return refused;
   }
   await make(env, spec);
@@ -137,7 +141,14 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     base,
     clientAddress,
     keepMs: ask.delivery.lifeMs,
+    ...(draft.asked === undefined ? {} : { asked: shownAgain(draft.asked) }),
+    ...(ask.resultsAt === undefined ? {} : { resultsAt: ask.resultsAt }),
   };
+}
+
+function shownAgain(asked: unknown): string | null {
+  const text = JSON.stringify(asked);
+  return text.length > ASKED_LENGTH_MAX ? null : text;
 }
 
 /** What a run of the job has to know again: what its origin may get, and what is for us. */
@@ -147,6 +158,11 @@ function headersOf(headers: Headers): Record<string, string> {
 }
 
 const inputKey = (id: string): string => `jobs/${id}/input`;
+
+/** Of a job that was not taken. */
+async function forgetInput(env: Env, { input }: JobSpec): Promise<void> {
+  if (input.kind === "r2") await env.RESULTS.delete(input.key);
+}
 
 async function layAside(env: Env, body: Body, id: string): Promise<JobInput> {
   if (body.kind === "none") return { kind: "none" };

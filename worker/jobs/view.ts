@@ -106,7 +106,8 @@ function tryView({ number, card, startedAt, endedAt, error }: JobAttempt, trace:
   };
 }
 
-function errorOf({ error, answer }: JobState, trace: Trace): Record<string, unknown> | null {
+/** Why it failed, in the origin's own words where it has said any; null: it has not. */
+export function errorOf({ error, answer }: Pick<JobState, "error" | "answer">, trace: Trace) {
   if (error === null) return null;
   const shown = errorObject(refusalOf(error), trace);
   const own = answer?.body === null || answer === null ? null : ownMessage(answer.body);

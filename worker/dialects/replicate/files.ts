@@ -1,0 +1,178 @@
+/**
+ * `/replicate/v1/files`: what a caller lays down to name it as an input. A file lies in R2 below its tenant's own prefix
+ * and is nobody else's; after a day it is gone, and beyond FILES_MAX the oldest make room.
+ */
+import { z } from "zod";
+import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body.ts";
+import type { Caller } from "../../auth.ts";
+import { callerWith } from "../../caller.ts";
+import { type FormPart, MULTIPART, parseFields } from "../../fields.ts";
+import { sha256 } from "../../fingerprint.ts";
+import { invalid } from "../../json-body.ts";
+import { randomText } from "../../keys.ts";
+import { media, mediaTypeOf } from "../../media.ts";
+import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import type { Mouth } from "../../answer.ts";
+import { at } from "./models.ts";
+
+/** Where files lie: `files/<tenant>/<id>`; what is older than this is swept (worker/ageing.ts). */
+export const FILES = "files/";
+export const FILE_AGE_MS_MAX = 86_400_000;
+/** Of one tenant; at most what R2 lists at once. */
+const FILES_MAX = 1_000;
+/** What the caller says of a file beside its bytes; R2 keeps 8 KB beside an object. */
+const NAME_LENGTH_MAX = 200;
+const METADATA_LENGTH_MAX = 1_000;
+/** Ids begin with the time, so that R2 lists the oldest first. */
+const TIME_LENGTH = 9;
+const RANDOM_LENGTH = 20;
+const ID = /^[0-9A-Za-z]{29}$/;
+const TYPE = /^[a-z0-9.+-]{1,60}\/[a-z0-9.+-]{1,60}$/;
+
+const Beside = z.object({
+  name: z.string(),
+  type: z.string(),
+  sha256: z.string(),
+  metadata: z.record(z.string(), z.unknown()),
+});
+type Beside = z.output<typeof Beside>;
+
+export const FileView = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    content_type: z.string(),
+    size: z.int(),
+    checksums: z.object({ sha256: z.string() }),
+    metadata: z.record(z.string(), z.unknown()),
+    created_at: z.string().meta({ format: "date-time" }),
+    expires_at: z.string().meta({ format: "date-time" }),
+    urls: z.object({ get: z.string().meta({ description: "Names the file in an `input`." }) }),
+  })
+  .meta({ id: "ReplicateFile" });
+
+export const FileForm = z
+  .object({
+    content: z.string().meta({ format: "binary" }),
+    metadata: z.string().optional().meta({ description: "A JSON object of at most 1,000 characters." }),
+  })
+  .meta({ id: "ReplicateFileForm" });
+
+/** A form of at most 8 MiB. */
+export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
+  const { request, env } = mouth;
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const mediaType = mediaTypeOf(request.headers);
+  if (mediaType !== MULTIPART) return refuse("unsupported_media_type", { facts: { expected: MULTIPART } });
+  const body = await readBody(request, { max: BUFFERED_BYTES_MAX, tenant: caller.tenant });
+  if (isRefusal(body)) return body;
+  try {
+    if (body.kind !== "bytes") return invalid("content", "is needed");
+    const fields = await parseFields(body.bytes, mediaType, request.headers.get("content-type") ?? "");
+    if (isRefusal(fields)) return fields;
+    const given = fileGiven(fields?.kind === "form" ? fields.parts : []);
+    if (isRefusal(given)) return given;
+    const { bytes, ...said } = given;
+    await makeRoom(env.RESULTS, caller.tenant);
+    const beside: Beside = { ...said, sha256: await sha256(bytes) };
+    const id = newId(Date.now());
+    const customMetadata = { file: encodeURIComponent(JSON.stringify(beside)) };
+    const object = await env.RESULTS.put(keyOf(caller, id), bytes, { customMetadata });
+    return Response.json(fileView(mouth, id, object, beside), { status: 201 });
+  } finally {
+    letGo(body);
+  }
+}
+
+function newId(now: number): string {
+  return now.toString(36).padStart(TIME_LENGTH, "0") + randomText(RANDOM_LENGTH);
+}
+
+const keyOf = ({ tenant }: Caller, id: string): string => `${FILES}${tenant}/${id}`;
+
+type FileBrought = { name: string; type: string; bytes: Uint8Array<ArrayBuffer>; metadata: Beside["metadata"] };
+
+function fileGiven(parts: FormPart[]): FileBrought | Refusal {
+  const content = parts.find(({ name }) => name === "content");
+  if (content === undefined || typeof content.value === "string") return invalid("content", "must be a file");
+  const metadata = metadataOf(parts.find(({ name }) => name === "metadata"));
+  if (isRefusal(metadata)) return metadata;
+  const bytes = content.value;
+  const said = content.type.split(";")[0]?.trim().toLowerCase() ?? "";
+  // Clients call whatever they know nothing of a stream of octets.
+  const type = media(bytes)?.type ?? (TYPE.test(said) ? said : "application/octet-stream");
+  return { name: (content.filename ?? "").slice(0, NAME_LENGTH_MAX).toWellFormed(), type, bytes, metadata };
+}
+
+function metadataOf(part: FormPart | undefined): Beside["metadata"] | Refusal {
+  if (part === undefined) return {};
+  const wrong = invalid("metadata", `must be a JSON object of at most ${METADATA_LENGTH_MAX} characters`);
+  const text = typeof part.value === "string" ? part.value : new TextDecoder().decode(part.value);
+  if (text.length > METADATA_LENGTH_MAX) return wrong;
+  try {
+    const parsed = Beside.shape.metadata.safeParse(JSON.parse(text));
+    return parsed.success ? parsed.data : wrong;
+  } catch {
+    return wrong;
+  }
+}
+
+/** For one more. */
+export async function makeRoom(bucket: R2Bucket, tenant: string, most = FILES_MAX): Promise<void> {
+  const { objects } = await bucket.list({ prefix: `${FILES}${tenant}/`, limit: FILES_MAX });
+  const tooMany = objects.length - most + 1;
+  if (tooMany > 0) await bucket.delete(objects.slice(0, tooMany).map(({ key }) => key));
+}
+
+export async function getFile(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const object = ID.test(id) ? await mouth.env.RESULTS.head(keyOf(caller, id)) : null;
+  return object === null || isOld(object)
+    ? refuse("not_found")
+    : Response.json(fileView(mouth, id, object, besideOf(object)));
+}
+
+export async function deleteFile(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const key = keyOf(caller, id);
+  if (!ID.test(id) || (await mouth.env.RESULTS.head(key)) === null) return refuse("not_found");
+  await mouth.env.RESULTS.delete(key);
+  return new Response(null, { status: 204 });
+}
+
+/** Null: there is none, or none any more; its body is opened. */
+export async function openFile({ env }: Mouth, caller: Caller, id: string): Promise<R2ObjectBody | null> {
+  const object = ID.test(id) ? await env.RESULTS.get(keyOf(caller, id)) : null;
+  if (object === null || !isOld(object)) return object;
+  await object.body.cancel();
+  return null;
+}
+
+export const typeOf = (object: R2Object): string => besideOf(object).type;
+
+/** The sweep may come later. */
+function isOld({ uploaded }: R2Object): boolean {
+  return Date.now() - uploaded.getTime() > FILE_AGE_MS_MAX;
+}
+
+function besideOf({ customMetadata }: R2Object): Beside {
+  return Beside.parse(JSON.parse(decodeURIComponent(customMetadata?.["file"] ?? "")));
+}
+
+function fileView({ base }: Mouth, id: string, { size, uploaded }: R2Object, beside: Beside): z.infer<typeof FileView> {
+  const { name, type, sha256: digest, metadata } = beside;
+  return {
+    id,
+    name,
+    content_type: type,
+    size,
+    checksums: { sha256: digest },
+    metadata,
+    created_at: uploaded.toISOString(),
+    expires_at: new Date(uploaded.getTime() + FILE_AGE_MS_MAX).toISOString(),
+    urls: { get: at(base, `files/${id}`) },
+  };
+}

@@ -1,0 +1,205 @@
+/** `/replicate/v1/predictions`: a prediction is made, looked at, listed, canceled and followed. Each is a job. */
+import { z } from "zod";
+import type { JobEvent, JobView, JobWebhook } from "../../../durable-objects/job-protocol.ts";
+import { type Caller, hasCredential } from "../../auth.ts";
+import { BUFFERED_BYTES_MAX, letGo } from "../../body.ts";
+import { callerWith } from "../../caller.ts";
+import { config } from "../../env.ts";
+import { canceled, pageOf, seen } from "../../jobs/api.ts";
+import { handing } from "../../jobs/asking.ts";
+import { tellEvents } from "../../jobs/events.ts";
+import { madeOnce } from "../../jobs/made.ts";
+import { follow } from "../../jobs/prefer.ts";
+import { submit, viewOf } from "../../jobs/submit.ts";
+import { errorOf } from "../../jobs/view.ts";
+import { targetProblem } from "../../jobs/webhook.ts";
+import { checkedBody, checkFields, invalid } from "../../json-body.ts";
+import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { isSigned, signatureRefusal } from "../../signature.ts";
+import { answered } from "../../until.ts";
+import type { Mouth } from "../../answer.ts";
+import { askFor, chosenBy } from "../task.ts";
+import { withFiles } from "./file-inputs.ts";
+import { heldBack } from "./holding.ts";
+import { at, serviceMeant } from "./models.ts";
+import { outputOf, predictionOf, progressLine } from "./prediction.ts";
+
+const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
+/** Longest that a prediction is waited for, s; a longer wish is cut to it. */
+const WAIT_S_MAX = 60;
+/** Predictions of one page of the list. */
+const PAGE = 50;
+const MOMENTS = ["start", "output", "logs", "completed"] as const;
+
+const named = z.string().min(1).max(200).nullish();
+
+/** Members that are not in it are none of ours; clients of other ages send some. */
+export const PredictionCreate = z
+  .object({
+    version: named.meta({ description: "A version's id, `portico/<service>` or `portico/<service>:<version>`." }),
+    model: named.meta({ description: "`portico/<service>`; where neither the path nor `version` says it." }),
+    input: z.record(z.string().max(200), z.unknown()).meta({
+      description:
+        "Canonical fields, which the service's mapping knows, and the origin's own. Files by URL of `/files`.",
+    }),
+    webhook: z.string().max(2048).nullish().meta({ description: "`https:`, to a public address." }),
+    webhook_events_filter: z
+      .array(z.enum(MOMENTS))
+      .max(8)
+      .nullish()
+      .meta({ description: "Default: all. What is made and logged is told with the end." }),
+  })
+  .meta({ id: "PredictionCreate" });
+type PredictionCreate = z.output<typeof PredictionCreate>;
+
+export const PageQuery = z.object({ cursor: z.string().max(200).optional() });
+
+/** `model`: what the path says; null: the body does. 201, over or `starting`: the client takes every other state for the end. */
+export async function createPrediction(mouth: Mouth, model: string | null): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const checked = await checkedBody(mouth.request, PredictionCreate, BODY);
+  if (isRefusal(checked)) return checked;
+  const make = async (): Promise<{ kind: "job"; id: string; keepMs: number } | Refusal> => {
+    const view = await handIn(mouth, caller, model, checked.body);
+    return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
+  };
+  return madeOnce(mouth, caller, checked.body, make, (id) => made(mouth, caller, id));
+}
+
+async function handIn(
+  mouth: Mouth,
+  caller: Caller,
+  model: string | null,
+  body: PredictionCreate,
+): Promise<JobView | Refusal> {
+  const meant = model ?? body.version ?? body.model ?? null;
+  if (meant === null) return invalid("version", "is needed: it says which model is meant");
+  const service = await serviceMeant(mouth, caller, meant);
+  if (isRefusal(service)) return service;
+  const choice = chosenBy(service, body.input);
+  if (isRefusal(choice)) return choice;
+  const leaked = keyIn(body.input);
+  if (leaked !== undefined) return invalid(`input.${leaked}`, "is an API key, which no input needs");
+  const webhook = webhookOf(mouth, body);
+  if (isRefusal(webhook)) return webhook;
+  const filled = await withFiles(mouth, caller, choice.task, body.input);
+  if (isRefusal(filled)) return filled;
+  const ask = await askFor(mouth, caller, choice, filled.input, true).finally(() => filled.room.free());
+  if (isRefusal(ask)) return ask.reason === "invalid_field" ? { ...ask, param: `input.${ask.param}` } : ask;
+  const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook, asked: body.input };
+  try {
+    return await heldBack(caller.tenant, mouth.request.signal, () => submit(handing(mouth, caller), draft));
+  } finally {
+    letGo(ask.body);
+  }
+}
+
+/** Clients up to 1.4.0 send themselves as the input, key and all, when they are to encode files. */
+function keyIn(input: PredictionCreate["input"]): string | undefined {
+  return Object.keys(input).find((name) => typeof input[name] === "string" && input[name].startsWith("ptk_"));
+}
+
+function webhookOf({ env }: Mouth, { webhook: url, webhook_events_filter }: PredictionCreate) {
+  if (url === undefined || url === null || url === "") return null;
+  const problem = targetProblem(url, config(env).local);
+  if (problem !== null) return invalid("webhook", problem);
+  const wanted: readonly (typeof MOMENTS)[number][] = webhook_events_filter?.length ? webhook_events_filter : MOMENTS;
+  const moments: JobWebhook["moments"] = [];
+  if (wanted.includes("start")) moments.push("start");
+  if (wanted.some((moment) => moment !== "start")) moments.push("end");
+  return { url, secret: null, dialect: "replicate" as const, moments } satisfies JobWebhook;
+}
+
+async function made(mouth: Mouth, caller: Caller, id: string): Promise<Response | Refusal> {
+  mouth.trace.fields["job"] = id;
+  const view = await viewOf(mouth.env, caller.tenant, id);
+  if (isRefusal(view)) return view;
+  const waitS = waitOf(mouth.request.headers);
+  if (waitS > 0) mouth.trace.headers.set("preference-applied", `wait=${waitS}`);
+  const last = await follow(mouth, caller, view, waitS * 1000);
+  if (isRefusal(last)) return last;
+  const body = await predictionOf(mouth, last, last.state.finishedAt === null ? "starting" : null);
+  return Response.json(body, { status: 201, headers: { location: body.urls.get } });
+}
+
+/** Seconds of `Prefer: wait`; 0: not at all. What cannot be met is met as far as it can be (RFC 7240). */
+function waitOf(headers: Headers): number {
+  const [wait, seconds] =
+    /(?:^|,)\s*wait\s*(?:=\s*"?(\d{1,6})"?)?\s*(?=$|[,;])/i.exec(headers.get("prefer") ?? "") ?? [];
+  if (wait === undefined) return 0;
+  return seconds === undefined ? WAIT_S_MAX : Math.min(WAIT_S_MAX, Math.max(1, Number(seconds)));
+}
+
+export async function getPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const view = await seen(mouth, caller, id);
+  return isRefusal(view) ? view : Response.json(await predictionOf(mouth, view));
+}
+
+export async function listPredictions(mouth: Mouth): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const query = checkFields(PageQuery, Object.fromEntries(new URL(mouth.request.url).searchParams));
+  if (isRefusal(query)) return query;
+  const page = await pageOf(mouth, caller, { ...query.body, limit: PAGE });
+  if (isRefusal(page)) return page;
+  const results = await Promise.all(page.views.map((view) => predictionOf(mouth, view)));
+  const next = page.next === null ? null : at(mouth.base, `predictions?cursor=${encodeURIComponent(page.next)}`);
+  return Response.json({ results, next, previous: null });
+}
+
+/** One that is over stays as it is: the client cancels whatever it was told to give up. */
+export async function cancelPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const stopped = await canceled(mouth, caller, id);
+  const isOver = isRefusal(stopped) && stopped.reason === "job_finished";
+  const view = isOver ? await seen(mouth, caller, id) : stopped;
+  return isRefusal(view) ? view : Response.json(await predictionOf(mouth, view));
+}
+
+/** With the signature of `urls.stream` and no key, which the client does not send there; or with a key. */
+export async function streamPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const tenant = await readerOf(mouth, id);
+  if (isRefusal(tenant)) return tenant;
+  return tellEvents(mouth, tenant, id, (event) => told(mouth, tenant, id, event));
+}
+
+async function readerOf(mouth: Mouth, id: string): Promise<string | Refusal> {
+  const { request, env } = mouth;
+  if (hasCredential(request)) {
+    const caller = await callerWith("jobs", mouth);
+    if (isRefusal(caller)) return caller;
+    const view = await seen(mouth, caller, id);
+    return isRefusal(view) ? view : caller.tenant;
+  }
+  const query = new URL(request.url).searchParams;
+  if (!isSigned(query)) return refuse("missing");
+  const refused = await signatureRefusal(config(env), id, query, Date.now(), "stream-url");
+  return refused ?? (await answered(env.JOB.getByName(id).owner())) ?? refuse("not_found");
+}
+
+/** `logs` while it runs; at its end `output`, or `error`, and `done`, which ends the client's stream. */
+async function told(mouth: Mouth, tenant: string, id: string, event: JobEvent): Promise<string> {
+  if (event.type === "progress") return sse("logs", progressLine(event.progress ?? 0), event.id);
+  if (event.type !== "done") return "";
+  const view = await viewOf(mouth.env, tenant, id);
+  if (isRefusal(view)) return sse("done", JSON.stringify({ reason: "error" }), event.id);
+  const { status } = view.state;
+  if (status === "canceled") return sse("done", JSON.stringify({ reason: "canceled" }), event.id);
+  if (status === "failed") {
+    const detail = String(errorOf(view.state, mouth.trace)?.["message"]);
+    return sse("error", JSON.stringify({ detail })) + sse("done", JSON.stringify({ reason: "error" }), event.id);
+  }
+  const outputs = [await outputOf(mouth, view)].flat().filter((each) => each !== null);
+  const texts = outputs.map((each) => (typeof each === "string" ? each : JSON.stringify(each)));
+  return texts.map((text) => sse("output", text)).join("") + sse("done", "{}", event.id);
+}
+
+/** Only the last of several events of one change has its number: who comes back before it gets them all again. */
+function sse(event: string, data: string, id: number | null = null): string {
+  const lines = data.split(/\r\n|[\r\n]/).map((line) => `data: ${line}\n`);
+  return `${id === null ? "" : `id: ${id}\n`}event: ${event}\n${lines.join("")}\n`;
+}
