@@ -4,7 +4,7 @@
  */
 
 /** Whose shape the body has. */
-export type Dialect = "native";
+export type Dialect = "native" | "fal";
 
 /** What an event is about. */
 export interface Subject {

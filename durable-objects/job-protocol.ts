@@ -39,6 +39,10 @@ export interface JobSpec {
   query: string;
   headers: Record<string, string>;
   input: JobInput;
+  /** JSON pointer to the images in the answer, where a dialect says it. */
+  resultsAt?: string | null;
+  /** One try is enough; absent: a failure that a retry can mend is tried again. */
+  retries?: false;
   createdAt: number;
   /** Not started by then: failed. */
   startDeadlineAt: number | null;

@@ -3,6 +3,7 @@ import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
 import { sweepInputs } from "./ageing.ts";
 import { catalog, serviceOf, target } from "./catalog.ts";
+import { fal, FAL_ROUTES } from "./dialects/fal.ts";
 import { renderRefusal } from "./dialects/native.ts";
 import { getModel, listModels, OPENAI_CALLS } from "./dialects/openai.ts";
 import { config, type Env } from "./env.ts";
@@ -70,6 +71,8 @@ for (const [path, call] of Object.entries(OPENAI_CALLS)) {
   app.post(path, (c) => reply(c, call(mouthOf(c))));
   app.all(path, (c) => only(c, "POST"));
 }
+for (const [method, path] of FAL_ROUTES) app.on(method, path, (c) => fal(mouthOf(c)));
+app.all("/fal/*", (c) => fal(mouthOf(c)));
 app.get("/v1/webhooks/secret", (c) => reply(c, getSecret(mouthOf(c))));
 app.all("/v1/webhooks/secret", (c) => only(c, "GET, HEAD"));
 app.post("/v1/webhooks/secret/rotate", (c) => reply(c, rotateSecret(mouthOf(c))));

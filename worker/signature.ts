@@ -1,4 +1,4 @@
-/** Signed result URLs: an HMAC over id and expiry under a named key, so that keys can be rotated. */
+/** Signed URLs: an HMAC over what they are for and their expiry under a named key, so that keys can be rotated. */
 import type { Config } from "./env.ts";
 import { hmac, hmacMatches } from "./keys.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -10,19 +10,29 @@ const PURPOSE = "result-url";
 const encoded = (bytes: Uint8Array) => bytes.toBase64({ alphabet: "base64url", omitPadding: true });
 
 /** An absolute URL of a result, good for a day. */
-export async function signedUrl({ urlKeys }: Config, base: string, id: string, now: number): Promise<string> {
-  const [kid, secret] = urlKeys[0] ?? ["", ""];
-  const exp = String(Math.floor(now / 1000) + SIGNED_S);
-  const sig = encoded(await hmac(secret, PURPOSE, `${id}\n${exp}`));
-  return `${base}/v1/results/${id}?exp=${exp}&kid=${kid}&sig=${sig}`;
+export async function signedUrl(keys: Pick<Config, "urlKeys">, base: string, id: string, now: number): Promise<string> {
+  return `${base}/v1/results/${id}?${await signedQuery(keys, PURPOSE, id, now + SIGNED_S * 1000)}`;
 }
 
-/** Null when the query signs this id and has not expired. The signature is looked at before the expiry. */
+/** The query that signs this text for a purpose, until a time (ms of the epoch). */
+export async function signedQuery(
+  { urlKeys }: Pick<Config, "urlKeys">,
+  purpose: string,
+  text: string,
+  until: number,
+): Promise<string> {
+  const [kid, secret] = urlKeys[0] ?? ["", ""];
+  const exp = String(Math.floor(until / 1000));
+  return `exp=${exp}&kid=${kid}&sig=${encoded(await hmac(secret, purpose, `${text}\n${exp}`))}`;
+}
+
+/** Null when the query signs this id (or another purpose's text) and has not expired. The signature is looked at before the expiry. */
 export async function signatureRefusal(
   { urlKeys }: Config,
   id: string,
   query: URLSearchParams,
   now: number,
+  purpose = PURPOSE,
 ): Promise<Refusal | null> {
   const [exp, kid, sig] = ["exp", "kid", "sig"].map((name) => query.getAll(name));
   if (exp?.length !== 1 || kid?.length !== 1 || sig?.length !== 1) return refuse("bad_signature");
@@ -34,7 +44,7 @@ export async function signatureRefusal(
     return refuse("bad_signature");
   }
   // An unknown key is checked against another one's secret, so that it takes as long.
-  const matches = await hmacMatches(secret ?? urlKeys[0]?.[1] ?? "", PURPOSE, `${id}\n${exp[0]}`, mac);
+  const matches = await hmacMatches(secret ?? urlKeys[0]?.[1] ?? "", purpose, `${id}\n${exp[0]}`, mac);
   // The same bytes must not have two spellings.
   if (!matches || secret === undefined || encoded(mac) !== sig[0]) return refuse("bad_signature");
   return Number(exp[0]) * 1000 > now ? null : refuse("expired_signature");

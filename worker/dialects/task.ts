@@ -18,7 +18,7 @@ export interface Chosen {
 }
 
 /** How a service does a task; null: it does not, or lists no such path. */
-function taskOf({ route, config }: ServiceRow, name: TaskName): Task | null {
+export function taskOf({ route, config }: ServiceRow, name: TaskName): Task | null {
   // What was put before there were tasks has no such field.
   const own = (config.dialects as Dialects | undefined)?.[name];
   if (own !== undefined) return own;
@@ -66,12 +66,16 @@ export async function modelNamed(
   return mayCall(caller, service.id) ?? service;
 }
 
-/** The origin's own request, checked as if the caller had sent it; a field at fault is named as the dialect has it. */
+/**
+ * The origin's own request, checked as if the caller had sent it; a field at fault is named as the dialect has it.
+ * `later`: its body has to outlive the call.
+ */
 export async function askFor(
   { request, env, ctx }: Mouth,
   caller: Caller,
   { service, task }: Chosen,
   given: Given,
+  later = false,
 ): Promise<Ask | Refusal> {
   const outcome = mapped(task, given);
   if ("detail" in outcome) return invalid(outcome.param, outcome.detail);
@@ -90,7 +94,7 @@ export async function askFor(
     signal: request.signal,
   });
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const asked = { tenant: caller.tenant, service, as: "run" as const, path, query: "" };
+  const asked = { tenant: caller.tenant, service, as: "run" as const, path, query: "", later };
   const ask = await parseAsk(native, asked, place, Date.now());
   if (!isRefusal(ask)) return { ...ask, resultsAt: task.results };
   return ask.param === null ? ask : { ...ask, param: nameGiven(task, ask.param) };

@@ -46,6 +46,8 @@ export interface Draft {
   priority: Priority;
   startDeadlineAt: number | null;
   webhook: JobWebhook | null;
+  /** One try is enough. */
+  retries?: false;
 }
 
 export const newJobId = (): string => `job_${randomText(ID_LENGTH)}`;
@@ -114,7 +116,7 @@ export async function giveBackAll(env: Env, tenant: string, ids: string[]): Prom
 /** What the job is, with its input laid aside. */
 export async function specOf(handing: Handing, draft: Draft, id: string, batch: string | null): Promise<JobSpec> {
   const { env, caller, base, clientAddress } = handing;
-  const { ask, priority, startDeadlineAt, webhook } = draft;
+  const { ask, priority, startDeadlineAt, webhook, retries } = draft;
   return {
     id,
     tenant: caller.tenant,
@@ -133,6 +135,8 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     base,
     clientAddress,
     keepMs: ask.service.config.results.keep_days * DAY_MS,
+    ...(ask.resultsAt === undefined ? {} : { resultsAt: ask.resultsAt }),
+    ...(retries === undefined ? {} : { retries }),
   };
 }
 

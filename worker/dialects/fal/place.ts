@@ -14,7 +14,8 @@ export type Call =
   | { kind: "run" | "submit"; app: App }
   | { kind: "status" | "stream" | "result" | "cancel"; app: App; id: string }
   | { kind: "file"; id: string }
-  | { kind: "initiate" | "multipart" | "proxy" | "jwks" };
+  | { kind: "proxy" }
+  | { kind: "initiate" | "multipart" | "jwks" };
 
 /** What each call is made with. */
 export const METHODS: Record<Call["kind"], string[]> = {

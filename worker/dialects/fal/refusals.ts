@@ -87,7 +87,9 @@ function fault(param: string, msg: string) {
 export function ownFailure(status: number, text: string): Failure {
   const said = objectIn(text);
   const detail = said["detail"] ?? said["message"] ?? said["error"] ?? text.slice(0, MESSAGE_LENGTH_MAX);
-  const first: unknown = Array.isArray(detail) ? (detail[0] as { msg?: unknown } | null)?.msg : (said["message"] ?? detail);
+  const first: unknown = Array.isArray(detail)
+    ? (detail[0] as { msg?: unknown } | null)?.msg
+    : (said["message"] ?? detail);
   const told = typeof first === "string" && first !== "" ? first : `the model's server answered with status ${status}`;
   const listed = status === 422 && typeof detail === "string" ? [fault("", detail)] : detail;
   return { status, type: "bad_request", message: told.slice(0, MESSAGE_LENGTH_MAX), detail: listed, headers: {} };
