@@ -21,12 +21,10 @@ const KEPT_S_MAX = 10 * 365 * 86_400;
 /** In this order a task is looked for that has the path that was called. */
 const TASKS: TaskName[] = ["run", "generate", "edit", "speech"];
 
-export const Input = z
-  .record(z.string(), z.unknown())
-  .meta({
-    id: "FalInput",
-    description: "The origin's own fields, or fal's common ones (`image_size`, `num_images`, ...).",
-  });
+export const Input = z.record(z.string(), z.unknown()).meta({
+  id: "FalInput",
+  description: "The origin's own fields, or fal's common ones (`image_size`, `num_images`, ...).",
+});
 
 export function idOf({ id }: Pick<ServiceRow, "id">): string {
   return `${OWNER}/${id}`;
