@@ -45,7 +45,7 @@ async function called(mouth: Mouth): Promise<Response | Refusal> {
   return call.kind === "proxy" ? proxy(mouth) : answer(mouth, call);
 }
 
-function callOf({ method, url }: Request): Call | Refusal {
+function callOf({ method, url }: Pick<Request, "method" | "url">): Call | Refusal {
   const at = target(url);
   if (isRefusal(at)) return at;
   const call = callAt(at.path);
@@ -61,10 +61,12 @@ async function proxy(mouth: Mouth): Promise<Response | Refusal> {
   if (isRefusal(path)) return path;
   const headers = new Headers(sent);
   headers.delete(TARGET_HEADER);
-  const request = new Request(new URL(url).origin + path, { method, headers, body, signal });
-  const call = callOf(request);
+  const bound = new URL(url).origin + path;
+  // Before anything makes a URL of it: that would take dots and backslashes away.
+  const call = callOf({ method, url: bound });
   if (isRefusal(call)) return call;
-  return call.kind === "proxy" ? refuse("not_found") : answer({ ...mouth, request }, call);
+  if (call.kind === "proxy") return refuse("not_found");
+  return answer({ ...mouth, request: new Request(bound, { method, headers, body, signal }) }, call);
 }
 
 function answer(mouth: Mouth, call: Exclude<Call, { kind: "proxy" }>): Promise<Response | Refusal> | Refusal {

@@ -30,11 +30,14 @@ export function idOf({ id }: Pick<ServiceRow, "id">): string {
   return `${OWNER}/${id}`;
 }
 
-/** `streamed`: the app's last segment says that the answer is wanted as a stream. */
-export interface Asked {
-  ask: Ask;
+interface AskedFor {
+  /** Below the service's route; empty: what the service does by default. */
+  path: string;
   input: Given;
-  streamed: boolean;
+  /** The answer is wanted as it is made. */
+  streamed?: boolean;
+  /** The origin's request has to outlive the call. */
+  later?: boolean;
 }
 
 export async function inputOf({ request }: Mouth): Promise<Given | Refusal> {
@@ -53,14 +56,14 @@ export async function serviceNamed(
   return mayCall(caller, service.id) ?? service;
 }
 
-/** `later`: its body has to outlive the call. */
+/** The origin's request; a field at fault is named as the caller has it. */
 export async function askedOf(
   mouth: Mouth,
   caller: Caller,
   service: ServiceRow,
-  { path, input, later }: { path: string; input: Given; later: boolean },
+  { path, input, streamed = false, later = false }: AskedFor,
 ): Promise<Ask | Refusal> {
-  const task = taskAt(service, path, input);
+  const task = taskAt(service, path, input, streamed);
   if (isRefusal(task)) return task;
   const given = await withFiles(mouth, caller, givenTo(task, input), task.body);
   if (isRefusal(given)) return given;
@@ -74,17 +77,18 @@ export function isListed(service: ServiceRow, path: string): boolean {
   return !isRefusal(entry) && entry.as === "run";
 }
 
-function taskAt(service: ServiceRow, path: string, input: Given): Task | Refusal {
+function taskAt(service: ServiceRow, path: string, input: Given, streamed: boolean): Task | Refusal {
   if (path === "")
-    return taskByDefault(service, input) ?? invalid("path", "is needed: this service lists no plain path");
+    return taskByDefault(service, input, streamed) ?? invalid("path", "is needed: this service lists no plain path");
   if (!isListed(service, path))
     return refuse("not_found", { facts: { app: `${idOf(service)}/${path}`.slice(0, 200) } });
   const known = TASKS.map((name) => taskOf(service, name)).find((task) => task?.path === path);
   return known ?? plain(service, path);
 }
 
-function taskByDefault(service: ServiceRow, input: Given): Task | null {
-  const task = (bringsImage(input) ? taskOf(service, "edit") : null) ?? taskOf(service, "run");
+function taskByDefault(service: ServiceRow, input: Given, streamed: boolean): Task | null {
+  const special = bringsImage(input) ? taskOf(service, "edit") : streamed ? taskOf(service, "speech") : null;
+  const task = special ?? taskOf(service, "run");
   const own = service.config.paths.find(
     ({ as, path, method }) => as === "run" && !path.includes("*") && method !== "GET",
   );

@@ -24,6 +24,8 @@ const MIB = 1024 * 1024;
 /** Of one file, and of all files of one input: each is in memory as bytes, as base64 and in the body for the origin. */
 export const FILE_BYTES_MAX = 12 * MIB;
 const COPIES = 5;
+/** Clients send as much in one piece. */
+const DRAINED_BYTES_MAX = 100 * MIB;
 const FILES_MAX = 16;
 /** Life of a file, and of the URL that it is put to. */
 const FILE_MS = 86_400_000;
@@ -87,7 +89,7 @@ async function put({ request, env }: Mouth, id: string): Promise<Response | Refu
   if (denied !== null) return denied;
   const length = request.headers.get("content-length");
   if (length === null || !/^\d{1,15}$/.test(length)) return invalid("Content-Length", "is needed");
-  if (Number(length) > FILE_BYTES_MAX) return noMultipart();
+  if (Number(length) > FILE_BYTES_MAX) return tooLarge(request, Number(length));
   const kept = env.RESULTS.put(keyOf(id), request.body ?? new Uint8Array(0), {
     httpMetadata: { contentType: mediaTypeOf(request.headers) ?? "application/octet-stream" },
     customMetadata: { tenant },
@@ -98,6 +100,16 @@ async function put({ request, env }: Mouth, id: string): Promise<Response | Refu
   );
   if (stored === null) return tooSlow(COMING_MS_MAX);
   return isRefusal(stored) ? stored : Response.json({});
+}
+
+/** Read to its end, within a bound: a client that is still sending hears no refusal. */
+async function tooLarge({ body }: Request, length: number): Promise<Refusal> {
+  const read = length <= DRAINED_BYTES_MAX ? body?.pipeTo(new WritableStream()) : body?.cancel();
+  await unlessLate(
+    Promise.resolve(read).catch(() => undefined),
+    Date.now() + COMING_MS_MAX,
+  );
+  return noMultipart();
 }
 
 async function get({ request, env }: Mouth, id: string): Promise<Response | Refusal> {

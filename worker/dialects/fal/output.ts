@@ -79,7 +79,7 @@ function withFiles(json: string | null, files: FileShown[]): unknown {
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
   if (!isObject) return files.length === 0 ? value : { output: value, ...media(files) };
   const own = value as Record<string, unknown>;
-  return { ...media(files), ...told(own), ...own };
+  return { ...told(own), ...own, ...media(files) };
 }
 
 function media(files: FileShown[]) {

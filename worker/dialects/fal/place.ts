@@ -46,7 +46,8 @@ const FIXED: Record<string, Exclude<Call, { app: App } | { id: string }>["kind"]
 export function callAt(path: string): Call | null {
   const fixed = Object.hasOwn(FIXED, path) ? FIXED[path] : undefined;
   if (fixed !== undefined) return { kind: fixed };
-  const [mouth, ...named] = path.split("/").slice(2);
+  const [, dialect, mouth, ...named] = path.split("/");
+  if (dialect !== "fal") return null;
   if (mouth === "files") return named.length === 1 ? { kind: "file", id: named[0] ?? "" } : null;
   const [owner, name, ...below] = NAMESPACES.has(named[0] ?? "") ? named.slice(1) : named;
   if (owner === undefined || name === undefined || name === "") return null;

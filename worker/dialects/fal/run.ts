@@ -31,7 +31,7 @@ export async function run(mouth: Mouth, app: App): Promise<Response | Refusal> {
   if (isRefusal(input)) return input;
   const streamed = STREAM.test(app.path) && !isListed(service, app.path);
   const path = streamed ? app.path.replace(STREAM, "") : app.path;
-  const ask = await askedOf(mouth, caller, service, { path, input, later: false });
+  const ask = await askedOf(mouth, caller, service, { path, input, streamed });
   if (isRefusal(ask)) return ask;
   const shown = await startedWithin(mouth, caller, ask, said.startS);
   if (isRefusal(shown)) return shown;
