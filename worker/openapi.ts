@@ -4,6 +4,7 @@
  */
 import { createDocument } from "zod-openapi";
 import { adminPaths } from "./openapi/admin.ts";
+import { falPaths } from "./openapi/fal-dialect.ts";
 import { jobPaths } from "./openapi/jobs.ts";
 import { nativePaths } from "./openapi/native.ts";
 import { openAiPaths } from "./openapi/openai-dialect.ts";
@@ -14,6 +15,7 @@ import { webhookCalls, webhookPaths } from "./openapi/webhooks.ts";
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
   { name: "OpenAI dialect", description: "What clients of OpenAI's API call; models are services." },
+  { name: "fal dialect", description: "What clients of fal's API call; apps are services, requests are jobs." },
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
   { name: "Usage", description: "What was asked for, what it took, and what it costs." },
   { name: "Jobs", description: "Work that outlives its caller." },
@@ -70,7 +72,15 @@ export function openApiDocument(): OpenApiDocument {
     info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
     servers: [{ url: "/" }],
     tags: TAGS,
-    paths: { ...nativePaths(), ...openAiPaths(), ...jobPaths(), ...webhookPaths(), ...adminPaths(), ...operatePaths() },
+    paths: {
+      ...nativePaths(),
+      ...openAiPaths(),
+      ...falPaths(),
+      ...jobPaths(),
+      ...webhookPaths(),
+      ...adminPaths(),
+      ...operatePaths(),
+    },
     webhooks: webhookCalls(),
     components: { securitySchemes: SECURITY },
     "x-reasons": reasonTable,

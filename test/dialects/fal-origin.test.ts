@@ -177,14 +177,17 @@ test("who is not started in time gets 504 once, at once and in the queue", async
 }, 30_000);
 
 test("a look is held until there is something new", async () => {
-  let release = (): void => undefined;
-  origin.answering = (res, seen) => void (release = () => json(200, {})(res, seen));
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  origin.answering = (res, seen) => {
+    if (seen.target === "/words/say") void released.then(() => json(200, {})(res, seen));
+    else json(404, {})(res, seen);
+  };
   const app = "portico/words/say";
   const { request_id: id } = await fal(door).queue.submit(app, { input: { prompt: "x" } });
   await begun(door, id);
   await delay(450);
   const from = Date.now();
-  setTimeout(() => release(), 1_500);
+  setTimeout(release, 1_500);
   const look = await door.ask(`/fal/queue/portico/words/requests/${id}/status`);
   expect([look.status, JSON.parse(look.text)]).toMatchObject([200, { status: "COMPLETED" }]);
   expect(Date.now() - from).toBeGreaterThan(1_200);

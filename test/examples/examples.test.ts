@@ -20,6 +20,12 @@ const EXAMPLES: [example: string, command: string, made: string, says: RegExp[]]
     "tide.wav",
     [/models: .*portrait/, /picture: http/, /image_generation\.completed/, /refused: 404 404 The model 'nobody'/],
   ],
+  [
+    "fal.mjs",
+    process.execPath,
+    "boats.wav",
+    [/picture: http/, /state: COMPLETED/, /edited: http/, /refused: 404 Application 'portico\/nobody' not found/],
+  ],
   ["curl.sh", "sh", "hello.wav", [/"url":"http/, /fwd=miss; stored[^]*portico; hit/]],
   ["python.py", "python3", "word.wav", [/picture: .*lighthouse\.png made by gpu-/, /sound: first \d+ bytes/]],
 ];

@@ -22,7 +22,7 @@ import type { Mouth } from "../../answer.ts";
 
 const MIB = 1024 * 1024;
 /** Of one file, and of all files of one input: each is in memory as bytes, as base64 and in the body for the origin. */
-export const FILE_BYTES_MAX = 12 * MIB;
+const FILE_BYTES_MAX = 12 * MIB;
 const COPIES = 5;
 /** Clients send as much in one piece. */
 const DRAINED_BYTES_MAX = 100 * MIB;

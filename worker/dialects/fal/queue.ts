@@ -112,7 +112,7 @@ function isNews({ spec, state }: View, now: number): boolean {
 }
 
 /** The request after its next event, or after a while. */
-export async function next({ env }: Mouth, { tenant }: Caller, { spec, state }: View): Promise<View | Refusal> {
+async function next({ env }: Mouth, { tenant }: Caller, { spec, state }: View): Promise<View | Refusal> {
   await answered(env.JOB.getByName(spec.id).events(state.seq, HOLD_MS_MAX), 2 * HOLD_MS_MAX);
   return viewOf(env, tenant, spec.id);
 }
@@ -135,14 +135,12 @@ function statusOf({ base, trace }: Mouth, { spec, state, waiting }: View, withLo
   return { status: "COMPLETED", ...same, logs, metrics: { inference_time: state.gpuMs / 1000 }, ...error };
 }
 
+function line(message: string, at: number | null): z.infer<typeof Log> {
+  return { message, level: "INFO", source: "portico", timestamp: new Date(at ?? Date.now()).toISOString() };
+}
+
 /** A line for each try, and how far the last one is. */
 function logsOf({ attempts, progress, status }: View["state"]): z.infer<typeof Log>[] {
-  const line = (message: string, at: number | null) => ({
-    message,
-    level: "INFO",
-    source: "portico",
-    timestamp: new Date(at ?? Date.now()).toISOString(),
-  });
   const tries = attempts.map(({ number, card, startedAt }) => line(`try ${number} on ${card ?? "a card"}`, startedAt));
   return progress === null || status !== "running" ? tries : [...tries, line(`${Math.round(progress * 100)}%`, null)];
 }
