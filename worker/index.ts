@@ -4,6 +4,7 @@ import { adminApp } from "./admin/index.ts";
 import { sweepInputs } from "./ageing.ts";
 import { catalog, serviceOf, target } from "./catalog.ts";
 import { fal, FAL_ROUTES } from "./dialects/fal.ts";
+import { falRefusal } from "./dialects/fal/refusals.ts";
 import { renderRefusal } from "./dialects/native.ts";
 import { getModel, listModels, OPENAI_CALLS } from "./dialects/openai.ts";
 import { config, type Env } from "./env.ts";
@@ -96,7 +97,8 @@ app.all("*", async (c) => {
 app.onError((error, c) => {
   // Nothing of what went wrong is for the caller: the log has it under the request's id.
   console.error(JSON.stringify({ event: "crash", request: c.var.trace.id, error: String(error), stack: error.stack }));
-  return renderRefusal(refuse("internal", { started: "unknown" }), c.var.trace);
+  const render = c.req.path.startsWith("/fal/") ? falRefusal : renderRefusal;
+  return render(refuse("internal", { started: "unknown" }), c.var.trace);
 });
 
 async function reply(c: Context<App>, work: Promise<Response | Refusal>): Promise<Response> {

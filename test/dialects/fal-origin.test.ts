@@ -104,11 +104,9 @@ test("an address that is not ours is never fetched, nor given to a WebUI", async
 
 test("what is wrong in an input is a ValidationError that names the field in the caller's words", async () => {
   const client = fal(door);
-  for (const call of [
-    client.run(APP, { input: { prompt: "x", num_inference_steps: 10_000 } }),
-    client.queue.submit(APP, { input: { prompt: "x", num_inference_steps: 10_000 } }),
-  ]) {
-    const error = await raised(call);
+  const input = { prompt: "x", num_inference_steps: 10_000 };
+  for (const call of [() => client.run(APP, { input }), () => client.queue.submit(APP, { input })]) {
+    const error = await raised(call());
     expect([error.name, error.status]).toEqual(["ValidationError", 422]);
     expect(error.message).toContain("num_inference_steps");
     expect(error.body.detail).toMatchObject([{ loc: ["body", "num_inference_steps"], type: "value_error" }]);

@@ -45,6 +45,8 @@ export const UploadBody = z.looseObject({
 
 export const UploadView = z.object({ upload_url: z.string(), file_url: z.string() }).meta({ id: "FalUpload" });
 
+const PLAIN_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,100}$/;
+
 const keyOf = (id: string): string => `${INPUTS}fal-${id}`;
 
 /** Where a file is put, and where it will be. */
@@ -90,8 +92,9 @@ async function put({ request, env }: Mouth, id: string): Promise<Response | Refu
   const length = request.headers.get("content-length");
   if (length === null || !/^\d{1,15}$/.test(length)) return invalid("Content-Length", "is needed");
   if (Number(length) > FILE_BYTES_MAX) return tooLarge(request, Number(length));
+  const type = mediaTypeOf(request.headers) ?? "";
   const kept = env.RESULTS.put(keyOf(id), request.body ?? new Uint8Array(0), {
-    httpMetadata: { contentType: mediaTypeOf(request.headers) ?? "application/octet-stream" },
+    httpMetadata: { contentType: PLAIN_TYPE.test(type) ? type : "application/octet-stream" },
     customMetadata: { tenant },
   });
   const stored = await unlessLate(
