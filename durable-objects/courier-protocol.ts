@@ -4,7 +4,7 @@
  */
 
 /** Whose shape the body has. */
-export type Dialect = "native" | "replicate";
+export type Dialect = "native" | "replicate" | "fal";
 
 /** What an event is about. */
 export interface Subject {

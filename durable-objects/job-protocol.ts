@@ -41,6 +41,8 @@ export interface JobSpec {
   query: string;
   headers: Record<string, string>;
   input: JobInput;
+  /** One try is enough; absent: a failure that a retry can mend is tried again. */
+  retries?: false;
   createdAt: number;
   /** Its price, thousandths of a cost unit. */
   costMilli: number;

@@ -222,7 +222,8 @@ async function haveWeGotIt(
       ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base, ctx }))
       : null;
   if (stored === null || stored === "expired") return stored;
-  const refused = (await guardHit(env, caller, ask)) ?? (await admitHit(env, caller, trace, ask, stored.results));
+  const refused =
+    (await guardHit(env, caller, ask.service.id)) ?? (await admitHit(env, caller, trace, ask, stored.results));
   if (refused !== null) {
     if (stored.body instanceof ReadableStream) await stored.body.cancel();
     return refused;

@@ -3,6 +3,8 @@ import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
 import { sweep } from "./ageing.ts";
 import { catalog, serviceOf, target } from "./catalog.ts";
+import { fal, FAL_ROUTES } from "./dialects/fal.ts";
+import { falRefusal } from "./dialects/fal/refusals.ts";
 import { renderRefusal } from "./dialects/native.ts";
 import { getModel, listModels, OPENAI_CALLS } from "./dialects/openai.ts";
 import { replicateApp } from "./dialects/replicate.ts";
@@ -72,6 +74,8 @@ for (const [path, call] of Object.entries(OPENAI_CALLS)) {
   app.post(path, (c) => reply(c, call(mouthOf(c))));
   app.all(path, (c) => only(c, "POST"));
 }
+for (const [method, path] of FAL_ROUTES) app.on(method, path, (c) => fal(mouthOf(c)));
+app.all("/fal/*", (c) => fal(mouthOf(c)));
 app.get("/v1/webhooks/secret", (c) => reply(c, getSecret(mouthOf(c))));
 app.all("/v1/webhooks/secret", (c) => only(c, "GET, HEAD"));
 app.post("/v1/webhooks/secret/rotate", (c) => reply(c, rotateSecret(mouthOf(c))));
@@ -95,7 +99,8 @@ app.all("*", async (c) => {
 app.onError((error, c) => {
   // Nothing of what went wrong is for the caller: the log has it under the request's id.
   console.error(JSON.stringify({ event: "crash", request: c.var.trace.id, error: String(error), stack: error.stack }));
-  return renderRefusal(refuse("internal", { started: "unknown" }), c.var.trace);
+  const render = c.req.path.startsWith("/fal/") ? falRefusal : renderRefusal;
+  return render(refuse("internal", { started: "unknown" }), c.var.trace);
 });
 
 async function reply(c: Context<App>, work: Promise<Response | Refusal>): Promise<Response> {

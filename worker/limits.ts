@@ -122,10 +122,10 @@ function refusalOf(reply: Extract<AdmitReply, { ok: false }>, { requestsPerMinut
 }
 
 /** The cheap guard before a hit: a hit costs no object call, so only a flood is stopped here. */
-export async function guardHit(env: Env, caller: Caller, ask: Ask): Promise<Refusal | null> {
+export async function guardHit(env: Env, caller: Caller, service: string | null): Promise<Refusal | null> {
   const { success } = await env.FLOOD.limit({ key: caller.key });
   if (success) return null;
-  const { requests_per_minute: limit } = limitsIn(caller.limits, ask.service.id);
+  const { requests_per_minute: limit } = service === null ? caller.limits : limitsIn(caller.limits, service);
   const facts = { limit, retry_s: FLOOD_WINDOW_MS / 1000 };
   return refuse("requests", { facts, retryAfterMs: FLOOD_WINDOW_MS });
 }

@@ -4,6 +4,7 @@
  */
 import { createDocument } from "zod-openapi";
 import { adminPaths } from "./openapi/admin.ts";
+import { falPaths } from "./openapi/fal-dialect.ts";
 import { jobPaths } from "./openapi/jobs.ts";
 import { nativePaths } from "./openapi/native.ts";
 import { openAiPaths } from "./openapi/openai-dialect.ts";
@@ -16,6 +17,7 @@ const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
   { name: "OpenAI dialect", description: "What clients of OpenAI's API call; models are services." },
   { name: "Replicate dialect", description: "What clients of Replicate's API call; predictions are jobs." },
+  { name: "fal dialect", description: "What clients of fal's API call; apps are services, requests are jobs." },
   { name: "Results", description: "Finished images and sounds, and what became of requests." },
   { name: "Usage", description: "What was asked for, what it took, and what it costs." },
   { name: "Jobs", description: "Work that outlives its caller." },
@@ -78,6 +80,7 @@ export function openApiDocument(): OpenApiDocument {
       ...nativePaths(),
       ...openAiPaths(),
       ...replicatePaths(),
+      ...falPaths(),
       ...jobPaths(),
       ...webhookPaths(),
       ...adminPaths(),

@@ -26,6 +26,12 @@ const EXAMPLES: [example: string, command: string, made: string, says: RegExp[]]
     "tide-in.wav",
     [/picture: http/, /at night: http/, /event: output http[^]*event: done \{\}/, /refused: 404 .*portico\/nobody/],
   ],
+  [
+    "fal.mjs",
+    process.execPath,
+    "boats.wav",
+    [/picture: http/, /state: COMPLETED/, /edited: http/, /refused: 404 Application 'portico\/nobody' not found/],
+  ],
   ["curl.sh", "sh", "hello.wav", [/"url":"http/, /fwd=miss; stored[^]*portico; hit/]],
   ["python.py", "python3", "word.wav", [/picture: .*lighthouse\.png made by gpu-/, /sound: first \d+ bytes/]],
 ];

@@ -18,7 +18,7 @@ export interface Chosen {
 }
 
 /** How a service does a task; null: it does not, or lists no such path. */
-function taskOf({ route, config }: ServiceRow, name: TaskName): Task | null {
+export function taskOf({ route, config }: ServiceRow, name: TaskName): Task | null {
   // What was put before there were tasks has no such field.
   const own = (config.dialects as Dialects | undefined)?.[name];
   if (own !== undefined) return own;

@@ -6,6 +6,7 @@ import { Webhook } from "standardwebhooks";
 import type { Dialect, Letter, Subject } from "../../durable-objects/courier-protocol.ts";
 import type { JobView as View } from "../../durable-objects/job-protocol.ts";
 import { predictionOf } from "../dialects/replicate/prediction.ts";
+import { falLetter, falSignature } from "../dialects/fal/letter.ts";
 import type { Env } from "../env.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../until.ts";
@@ -32,6 +33,7 @@ export async function write(env: Env, letter: Letter, now: Date): Promise<{ body
     "webhook-timestamp": String(Math.floor(now.getTime() / 1000)),
     "webhook-signature": secrets.map((secret) => new Webhook(secret).sign(letter.event, now, body)).join(" "),
   });
+  for (const [name, value] of await OWN_HEADERS[letter.dialect](env, letter, body, now)) headers.set(name, value);
   return { body, headers };
 }
 
@@ -54,7 +56,16 @@ const SUBJECTS: Record<Subject["kind"], (env: Env, letter: Letter) => Promise<To
 const JOB: Record<Dialect, (showing: Showing, view: View, letter: Letter) => Promise<unknown>> = {
   native: async (showing, view, letter) => event(letter, await jobView(showing, view)),
   replicate: (showing, view, { type }) => predictionOf(showing, view, type === "job.started" ? "processing" : null),
+  fal: falLetter,
 };
+
+/** What a dialect's receivers look at beside the headers of Standard Webhooks. */
+const OWN_HEADERS: Record<Dialect, (env: Env, letter: Letter, body: string, now: Date) => Promise<[string, string][]>> =
+  {
+    native: async () => [],
+    replicate: async () => [],
+    fal: falSignature,
+  };
 
 /** As Standard Webhooks has it. */
 function event({ type, at }: Letter, data: unknown) {

@@ -151,12 +151,12 @@ async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refus
   const init: RequestInit = { method: spec.method, headers: spec.headers };
   const bytes = large === null ? await inputOf(env, spec) : null;
   const request = new Request(`${spec.base}${spec.path}`, bytes === null ? init : { ...init, body: bytes });
-  const { method, path, query } = spec;
+  const { method, path, query, resultsAt } = spec;
   const asked = { tenant: spec.tenant, service, as: entry.as, method, path, query };
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   const parsed = await parseAsk(request, asked, place, Date.now());
   if (isRefusal(parsed)) return parsed;
-  const ask = spec.resultsAt === undefined ? parsed : { ...parsed, resultsAt: spec.resultsAt };
+  const ask = resultsAt === undefined ? parsed : { ...parsed, resultsAt };
   if (large === null) return ask;
   // It was checked when it was handed in, and lies there until the job is over.
   const body = new Spooled(env.RESULTS, large.key, large.bytes, () => undefined);
@@ -205,9 +205,10 @@ function resultIds(came: Extract<Came, { kind: "answer" }>): string[] {
 }
 
 /** A failure that a later try may mend, while there are tries left; the cards that are out heal, the caller's fault does not. */
-function refusedOutcome({ attempts }: Handed, refusal: Refusal, gpuMs: number): Outcome {
+function refusedOutcome({ attempts, spec }: Handed, refusal: Refusal, gpuMs: number): Outcome {
   const error = errorOf(refusal);
-  const isFinal = !REASONS[refusal.reason].retryable || refusal.reason === "queue_timeout" || attempts >= RETRIES_MAX;
+  const triesLeft = spec.retries === false ? 0 : RETRIES_MAX - attempts;
+  const isFinal = !REASONS[refusal.reason].retryable || refusal.reason === "queue_timeout" || triesLeft <= 0;
   if (isFinal) return { kind: "failed", error, answer: null, gpuMs };
   const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);
   return { kind: "again", error, retryAt: Date.now() + pauseMs, gpuMs };

@@ -53,6 +53,8 @@ export interface Draft {
   webhook: JobWebhook | null;
   /** What a dialect was given as input, to be shown again. */
   asked?: unknown;
+  /** One try is enough. */
+  retries?: false;
 }
 
 export const newJobId = (): string => `job_${randomText(ID_LENGTH)}`;
@@ -121,7 +123,7 @@ export async function giveBackAll(env: Env, tenant: string, ids: string[]): Prom
 /** What the job is, with its input laid aside. */
 export async function specOf(handing: Handing, draft: Draft, id: string, batch: string | null): Promise<JobSpec> {
   const { env, caller, base, clientAddress } = handing;
-  const { ask, priority, startDeadlineAt, webhook } = draft;
+  const { ask, priority, startDeadlineAt, webhook, retries } = draft;
   return {
     id,
     tenant: caller.tenant,
@@ -143,6 +145,7 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     keepMs: ask.delivery.lifeMs,
     ...(draft.asked === undefined ? {} : { asked: shownAgain(draft.asked) }),
     ...(ask.resultsAt === undefined ? {} : { resultsAt: ask.resultsAt }),
+    ...(retries === undefined ? {} : { retries }),
   };
 }
 

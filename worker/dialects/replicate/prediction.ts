@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { JobState, JobView as View } from "../../../durable-objects/job-protocol.ts";
 import { config } from "../../env.ts";
 import { errorOf, type Showing } from "../../jobs/view.ts";
-import { signedQuery, signedUrl } from "../../signature.ts";
+import { SIGNED_S, signedQuery, signedUrl } from "../../signature.ts";
 import { answered } from "../../until.ts";
 import { at, modelName, versionOf } from "./models.ts";
 
@@ -47,7 +47,7 @@ export async function predictionOf(
     versionOf(env, spec.service),
     status === "succeeded" ? outputOf(showing, view) : null,
     status === "starting" ? [] : logsOf(showing, spec.id),
-    signedQuery(config(env), "stream-url", spec.id, Date.now()),
+    signedQuery(config(env), "stream-url", spec.id, Date.now() + SIGNED_S * 1000),
   ]);
   return {
     id: spec.id,

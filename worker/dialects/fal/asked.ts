@@ -1,0 +1,136 @@
+/** What a call of a model asks for: the service and task that its id and input mean, and the origin's request. */
+import { z } from "zod";
+import type { Mouth } from "../../answer.ts";
+import type { Ask } from "../../ask.ts";
+import { type Caller, mayCall } from "../../auth.ts";
+import { BUFFERED_BYTES_MAX } from "../../body.ts";
+import { catalog, listed } from "../../catalog.ts";
+import type { ServiceRow } from "../../db/queries.ts";
+import { checkedBody, invalid } from "../../json-body.ts";
+import type { Given, Task, TaskName } from "../../mapping.ts";
+import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { askFor, type Chosen, taskOf } from "../task.ts";
+import { withFiles } from "./files.ts";
+import type { App } from "./place.ts";
+import { bringsImage, givenTo, nameIn } from "./words.ts";
+
+const OWNER = "portico";
+const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: true };
+const START_S_MAX = 604_800;
+const KEPT_S_MAX = 10 * 365 * 86_400;
+/** In this order a task is looked for that has the path that was called. */
+const TASKS: TaskName[] = ["run", "generate", "edit", "speech"];
+
+export const Input = z.record(z.string(), z.unknown()).meta({
+  id: "FalInput",
+  description: "The origin's own fields, or fal's common ones (`image_size`, `num_images`, ...).",
+});
+
+export function idOf({ id }: Pick<ServiceRow, "id">): string {
+  return `${OWNER}/${id}`;
+}
+
+interface AskedFor {
+  /** Below the service's route; empty: what the service does by default. */
+  path: string;
+  input: Given;
+  /** The answer is wanted as it is made. */
+  streamed?: boolean;
+  /** The origin's request has to outlive the call. */
+  later?: boolean;
+}
+
+export async function inputOf({ request }: Mouth): Promise<Given | Refusal> {
+  const checked = await checkedBody(request, Input, BODY);
+  return isRefusal(checked) ? checked : checked.body;
+}
+
+/** The service that an app's id names, if the key may call it. */
+export async function serviceNamed(
+  { env }: Mouth,
+  caller: Caller,
+  { owner, name }: App,
+): Promise<ServiceRow | Refusal> {
+  const service = owner === OWNER ? (await catalog(env)).find(({ id }) => id === name) : undefined;
+  if (service === undefined) return refuse("not_found", { facts: { app: `${owner}/${name}`.slice(0, 200) } });
+  return mayCall(caller, service.id) ?? service;
+}
+
+/** The origin's request; a field at fault is named as the caller has it. */
+export async function askedOf(
+  mouth: Mouth,
+  caller: Caller,
+  service: ServiceRow,
+  { path, input, streamed = false, later = false }: AskedFor,
+): Promise<Ask | Refusal> {
+  const task = taskAt(service, path, input, streamed);
+  if (isRefusal(task)) return task;
+  const given = await withFiles(mouth, caller, givenTo(task, input), task.body);
+  if (isRefusal(given)) return given;
+  const choice: Chosen = { service, task };
+  const ask = await askFor(mouth, caller, choice, given, later);
+  return isRefusal(ask) && ask.param !== null ? { ...ask, param: nameIn(input, ask.param) } : ask;
+}
+
+export function isListed(service: ServiceRow, path: string): boolean {
+  const entry = listed(service, "POST", service.route + path);
+  return !isRefusal(entry) && entry.as === "run";
+}
+
+function taskAt(service: ServiceRow, path: string, input: Given, streamed: boolean): Task | Refusal {
+  if (path === "")
+    return taskByDefault(service, input, streamed) ?? invalid("path", "is needed: this service lists no plain path");
+  if (!isListed(service, path))
+    return refuse("not_found", { facts: { app: `${idOf(service)}/${path}`.slice(0, 200) } });
+  const known = TASKS.map((name) => taskOf(service, name)).find((task) => task?.path === path);
+  return known ?? plain(service, path);
+}
+
+function taskByDefault(service: ServiceRow, input: Given, streamed: boolean): Task | null {
+  const special = bringsImage(input) ? taskOf(service, "edit") : streamed ? taskOf(service, "speech") : null;
+  const task = special ?? taskOf(service, "run");
+  const own = service.config.paths.find(
+    ({ as, path, method }) => as === "run" && !path.includes("*") && method !== "GET",
+  );
+  return task ?? (own === undefined ? null : plain(service, own.path));
+}
+
+/** The origin's own API, as it is. */
+function plain({ config }: ServiceRow, path: string): Task {
+  const results = config.kind === "image" ? "/images" : null;
+  return { path, body: "json", fields: [], fixed: {}, results, formats: ["png"] };
+}
+
+// --------------------------------------------------------------------------------------------------------- headers
+
+const lifecycle = z.looseObject({ expiration_duration_seconds: z.int().min(1).max(KEPT_S_MAX).optional() });
+
+/** What clients say beside their input. */
+export interface Said {
+  priority: "high" | "normal" | "low";
+  /** Not started within so many seconds: failed. */
+  startS: number | null;
+  retries: boolean;
+}
+
+export function saidIn({ headers }: Request): Said | Refusal {
+  const priority = headers.get("x-fal-queue-priority") ?? "normal";
+  if (priority !== "high" && priority !== "normal" && priority !== "low")
+    return invalid("x-fal-queue-priority", "must be high, normal or low");
+  const text = headers.get("x-fal-request-timeout");
+  const startS = text === null ? null : /^\d{1,6}(\.\d{1,6})?$/.test(text.trim()) ? Number(text) : Number.NaN;
+  if (startS !== null && !(startS >= 1 && startS <= START_S_MAX))
+    return invalid("x-fal-request-timeout", `must be 1 to ${START_S_MAX} seconds`);
+  const kept = headers.get("x-fal-object-lifecycle-preference");
+  if (kept !== null && !isLifecycle(kept))
+    return invalid("x-fal-object-lifecycle-preference", "must be JSON with `expiration_duration_seconds` of 1 or more");
+  return { priority, startS, retries: !/^(1|true)$/i.test(headers.get("x-fal-no-retry") ?? "") };
+}
+
+function isLifecycle(text: string): boolean {
+  try {
+    return lifecycle.safeParse(JSON.parse(text)).success;
+  } catch {
+    return false;
+  }
+}

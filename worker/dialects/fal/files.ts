@@ -1,0 +1,194 @@
+/**
+ * Files that clients upload for their inputs: their tenant's alone, kept for a day, given to origins as data. They lie where
+ * spooled bodies do, so that the same sweep takes them away.
+ */
+import { z } from "zod";
+import { Room } from "../../buffers.ts";
+import { noRoom, tooSlow } from "../../body.ts";
+import type { Caller } from "../../auth.ts";
+import { callerWith } from "../../caller.ts";
+import { config } from "../../env.ts";
+import { checkedBody, invalid } from "../../json-body.ts";
+import { randomText } from "../../keys.ts";
+import { guardHit } from "../../limits.ts";
+import type { FileGiven, Given } from "../../mapping.ts";
+import { mediaTypeOf } from "../../media.ts";
+import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { signatureRefusal, signedQuery } from "../../signature.ts";
+import { INPUTS } from "../../spool.ts";
+import { resultKey } from "../../store.ts";
+import { unlessLate } from "../../until.ts";
+import type { Mouth } from "../../answer.ts";
+
+const MIB = 1024 * 1024;
+/** Of one file, and of all files of one input: each is in memory as bytes, as base64 and in the body for the origin. */
+const FILE_BYTES_MAX = 12 * MIB;
+const COPIES = 5;
+/** Clients send as much in one piece. */
+const DRAINED_BYTES_MAX = 100 * MIB;
+const FILES_MAX = 16;
+/** Life of a file, and of the URL that it is put to. */
+const FILE_MS = 86_400_000;
+const UPLOAD_MS = 3_600_000;
+/** Longest time that a file may take to come. */
+const COMING_MS_MAX = 300_000;
+const ID_LENGTH = 24;
+const ID = /^[0-9A-Za-z]{24}$/;
+const READ = "fal-file";
+const WRITE = "fal-upload";
+const BODY = { bytesMax: 64 * 1024, depthMax: 8, emptyIsObject: false };
+
+export const UploadBody = z.looseObject({
+  content_type: z.string().max(200).optional(),
+  file_name: z.string().max(500).optional(),
+});
+
+export const UploadView = z.object({ upload_url: z.string(), file_url: z.string() }).meta({ id: "FalUpload" });
+
+const PLAIN_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,100}$/;
+
+const keyOf = (id: string): string => `${INPUTS}fal-${id}`;
+
+/** Where a file is put, and where it will be. */
+export async function initiate(mouth: Mouth): Promise<Response | Refusal> {
+  const { env, base } = mouth;
+  const caller = await callerWithFiles(mouth);
+  if (isRefusal(caller)) return caller;
+  const checked = await checkedBody(mouth.request, UploadBody, BODY);
+  if (isRefusal(checked)) return checked;
+  const flood = await guardHit(env, caller, null);
+  if (flood !== null) return flood;
+  const id = randomText(ID_LENGTH);
+  const [now, keys] = [Date.now(), config(env)];
+  const upload = await signedQuery(keys, WRITE, `${id}\n${caller.tenant}`, now + UPLOAD_MS);
+  const url = `${base}/fal/files/${id}`;
+  return Response.json({
+    upload_url: `${url}?tenant=${encodeURIComponent(caller.tenant)}&${upload}`,
+    file_url: `${url}?${await signedQuery(keys, READ, id, now + FILE_MS)}`,
+  } satisfies z.infer<typeof UploadView>);
+}
+
+/** Who may call a model in either way may bring it files. */
+async function callerWithFiles(mouth: Mouth): Promise<Caller | Refusal> {
+  const caller = await callerWith("infer", mouth);
+  return isRefusal(caller) && caller.reason === "scope" ? callerWith("jobs", mouth) : caller;
+}
+
+/** Larger than what an origin gets as data: said before anything is sent. */
+export function noMultipart(): Refusal {
+  return refuse("body_too_large", { facts: { max_mb: FILE_BYTES_MAX / MIB } });
+}
+
+export async function fileCall(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  if (!ID.test(id)) return refuse("not_found");
+  return mouth.request.method === "PUT" ? put(mouth, id) : get(mouth, id);
+}
+
+async function put({ request, env }: Mouth, id: string): Promise<Response | Refusal> {
+  const query = new URL(request.url).searchParams;
+  const tenant = query.get("tenant") ?? "";
+  const denied = await signatureRefusal(config(env), `${id}\n${tenant}`, query, Date.now(), WRITE);
+  if (denied !== null) return denied;
+  const length = request.headers.get("content-length");
+  if (length === null || !/^\d{1,15}$/.test(length)) return invalid("Content-Length", "is needed");
+  if (Number(length) > FILE_BYTES_MAX) return tooLarge(request, Number(length));
+  const type = mediaTypeOf(request.headers) ?? "";
+  const kept = env.RESULTS.put(keyOf(id), request.body ?? new Uint8Array(0), {
+    httpMetadata: { contentType: PLAIN_TYPE.test(type) ? type : "application/octet-stream" },
+    customMetadata: { tenant },
+  });
+  const stored = await unlessLate(
+    kept.catch(() => invalid("body", "did not arrive whole")),
+    Date.now() + COMING_MS_MAX,
+  );
+  if (stored === null) return tooSlow(COMING_MS_MAX);
+  return isRefusal(stored) ? stored : Response.json({});
+}
+
+/** Read to its end, within a bound: a client that is still sending hears no refusal. */
+async function tooLarge({ body }: Request, length: number): Promise<Refusal> {
+  const read = length <= DRAINED_BYTES_MAX ? body?.pipeTo(new WritableStream()) : body?.cancel();
+  await unlessLate(
+    Promise.resolve(read).catch(() => undefined),
+    Date.now() + COMING_MS_MAX,
+  );
+  return noMultipart();
+}
+
+async function get({ request, env }: Mouth, id: string): Promise<Response | Refusal> {
+  const denied = await signatureRefusal(config(env), id, new URL(request.url).searchParams, Date.now(), READ);
+  if (denied !== null) return denied;
+  const object = await env.RESULTS.get(keyOf(id));
+  if (object === null) return refuse("not_found");
+  const headers = {
+    "content-type": object.httpMetadata?.contentType ?? "application/octet-stream",
+    "content-length": String(object.size),
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox; default-src 'none'",
+  };
+  return new Response(object.body, { headers });
+}
+
+/** Our own addresses of files and results in an input, wherever they stand. */
+class Addresses {
+  readonly #pattern: RegExp;
+
+  constructor(base: string) {
+    const literal = base.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    this.#pattern = new RegExp(`^${literal}/(fal/files|v1/results)/([0-9A-Za-z]{8,64})(?:\\?|$)`);
+  }
+
+  /** R2 key of what lies there; null: it is no address of ours. */
+  keyAt(text: unknown): string | null {
+    const [, place, id = ""] = typeof text === "string" && text.length < 2048 ? (this.#pattern.exec(text) ?? []) : [];
+    if (place === undefined) return null;
+    return place === "v1/results" ? resultKey(id) : keyOf(id);
+  }
+}
+
+/**
+ * The input with what lies at our own addresses in their place: never fetched, read as the tenant's own. As files where a
+ * form takes them, else as `data:` URLs.
+ */
+export async function withFiles(
+  { env, base, request }: Mouth,
+  { tenant }: Caller,
+  input: Given,
+  body: "json" | "multipart",
+): Promise<Given | Refusal> {
+  const addresses = new Addresses(base);
+  const room = new Room(request.signal, tenant);
+  let [bytes, files] = [0, 0];
+  const fileAt = async (key: string, param: string): Promise<FileGiven | Refusal> => {
+    const object = await env.RESULTS.get(key);
+    if (object === null || object.customMetadata?.["tenant"] !== tenant)
+      return invalid(param, "is no file of yours, or is over its time");
+    [bytes, files] = [bytes + object.size, files + 1];
+    if (bytes > FILE_BYTES_MAX || files > FILES_MAX)
+      return invalid(param, `files must be at most ${FILES_MAX}, of ${FILE_BYTES_MAX / MIB} MiB in all`);
+    if (!(await room.growSoon(COPIES * bytes))) return noRoom();
+    const type = object.httpMetadata?.contentType ?? "application/octet-stream";
+    return { bytes: new Uint8Array(await object.arrayBuffer()), type };
+  };
+  const filled = async (value: unknown, param: string): Promise<unknown> => {
+    const key = addresses.keyAt(value);
+    if (key !== null) {
+      const file = await fileAt(key, param);
+      if (isRefusal(file) || body === "multipart") return file;
+      return `data:${file.type};base64,${file.bytes.toBase64()}`;
+    }
+    if (typeof value !== "object" || value === null) return value;
+    const members: [string, unknown][] = [];
+    for (const [name, member] of Object.entries(value)) {
+      const whole = await filled(member, param === "" ? name : param);
+      if (isRefusal(whole)) return whole;
+      members.push([name, whole]);
+    }
+    return Array.isArray(value) ? members.map(([, member]) => member) : Object.fromEntries(members);
+  };
+  try {
+    return (await filled(input, "")) as Given | Refusal;
+  } finally {
+    room.free();
+  }
+}

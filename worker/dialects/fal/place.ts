@@ -1,0 +1,90 @@
+/** Which of fal's calls a path means, and where a proxied call is bound for. Pure. */
+import { invalid } from "../../json-body.ts";
+import type { Refusal } from "../../refusal.ts";
+
+/** `owner/name/path` as clients write it; what we serve is `portico/<service>`. */
+export interface App {
+  owner: string;
+  name: string;
+  /** Below the service's route; empty: what the service does by default. */
+  path: string;
+}
+
+export type Call =
+  | { kind: "run" | "submit"; app: App }
+  | { kind: "status" | "stream" | "result" | "cancel"; app: App; id: string }
+  | { kind: "file"; id: string }
+  | { kind: "proxy" }
+  | { kind: "initiate" | "multipart" | "jwks" };
+
+/** What each call is made with. */
+export const METHODS: Record<Call["kind"], string[]> = {
+  run: ["POST"],
+  submit: ["POST"],
+  status: ["GET", "HEAD"],
+  stream: ["GET", "HEAD"],
+  result: ["GET", "HEAD"],
+  cancel: ["PUT"],
+  initiate: ["POST"],
+  multipart: ["POST"],
+  file: ["GET", "HEAD", "PUT"],
+  proxy: ["GET", "POST", "PUT"],
+  jwks: ["GET", "HEAD"],
+};
+
+/** Ids that begin so have one segment more. */
+const NAMESPACES = new Set(["workflows", "comfy"]);
+
+const FIXED: Record<string, Exclude<Call, { app: App } | { id: string }>["kind"]> = {
+  "/fal/proxy": "proxy",
+  "/fal/rest/storage/upload/initiate": "initiate",
+  "/fal/rest/storage/upload/initiate-multipart": "multipart",
+  "/fal/.well-known/jwks.json": "jwks",
+};
+
+/** Null: no call is there. */
+export function callAt(path: string): Call | null {
+  const fixed = Object.hasOwn(FIXED, path) ? FIXED[path] : undefined;
+  if (fixed !== undefined) return { kind: fixed };
+  const [, dialect, mouth, ...named] = path.split("/");
+  if (dialect !== "fal") return null;
+  if (mouth === "files") return named.length === 1 ? { kind: "file", id: named[0] ?? "" } : null;
+  const [owner, name, ...below] = NAMESPACES.has(named[0] ?? "") ? named.slice(1) : named;
+  if (owner === undefined || name === undefined || name === "") return null;
+  const app = { owner, name, path: below.join("/") };
+  if (mouth === "run") return { kind: "run", app };
+  if (mouth !== "queue") return null;
+  return below[0] === "requests" && below.length > 1 ? requestCall(app, below.slice(1)) : { kind: "submit", app };
+}
+
+const OF_REQUEST: Record<string, "status" | "stream" | "result" | "cancel"> = {
+  "": "result",
+  response: "result",
+  status: "status",
+  "status/stream": "stream",
+  cancel: "cancel",
+};
+
+function requestCall(app: App, [id = "", ...tail]: string[]): Call | null {
+  const name = tail.join("/");
+  const kind = Object.hasOwn(OF_REQUEST, name) ? OF_REQUEST[name] : undefined;
+  return kind === undefined ? null : { kind, app: { ...app, path: "" }, id };
+}
+
+export const TARGET_HEADER = "x-fal-target-url";
+const MOUTHS: Record<string, string> = {
+  "fal.run": "/fal/run",
+  "queue.fal.run": "/fal/queue",
+  "rest.fal.ai": "/fal/rest",
+};
+/** Letter by letter: what two parsers could read differently is none. */
+const TARGET = /^https:\/\/(fal\.run|queue\.fal\.run|rest\.fal\.ai)(\/[^#]*)$/;
+
+/** Our own path and query for what a client's proxied call is bound for. It is never fetched. */
+export function ownPath(targetUrl: string | null): string | Refusal {
+  if (targetUrl === null) return invalid(TARGET_HEADER, "is needed");
+  const [, host = "", rest = ""] = TARGET.exec(targetUrl) ?? [];
+  const mouth = MOUTHS[host];
+  if (mouth === undefined) return invalid(TARGET_HEADER, `must be https: to ${Object.keys(MOUTHS).join(", ")}`);
+  return mouth + rest;
+}

@@ -1,0 +1,211 @@
+/** `/fal/queue`: a model's call as a job, and how it is looked at, followed, canceled, and its output had. */
+import { z } from "zod";
+import { isOver, type JobView as View, type JobWebhook } from "../../../durable-objects/job-protocol.ts";
+import type { Mouth } from "../../answer.ts";
+import type { Caller } from "../../auth.ts";
+import { letGo } from "../../body.ts";
+import { answerKey, lookUp } from "../../cache.ts";
+import { callerWith } from "../../caller.ts";
+import { config } from "../../env.ts";
+import { invalid } from "../../json-body.ts";
+import { cancelJob, seen } from "../../jobs/api.ts";
+import { handing } from "../../jobs/asking.ts";
+import { madeOnce } from "../../jobs/made.ts";
+import { keptAs } from "../../jobs/run-once.ts";
+import { submit, viewOf } from "../../jobs/submit.ts";
+import { targetProblem } from "../../jobs/webhook.ts";
+import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { answered } from "../../until.ts";
+import { askedOf, idOf, inputOf, saidIn, serviceNamed } from "./asked.ts";
+import { outputOf } from "./output.ts";
+import type { App } from "./place.ts";
+import { failed, failureOf } from "./refusals.ts";
+
+/** Longest that one look is held until there is something new. */
+const HOLD_MS_MAX = 20_000;
+/** A state that is younger is news: whoever looks is told at once. */
+const NEWS_MS = 400;
+const WEBHOOK_LENGTH_MAX = 2048;
+
+const Urls = z.object({ response_url: z.string(), status_url: z.string(), cancel_url: z.string() });
+const Log = z.object({ message: z.string(), level: z.string(), source: z.string(), timestamp: z.string() });
+
+export const StatusView = Urls.extend({
+  status: z.enum(["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]),
+  request_id: z.string(),
+  queue_position: z.int().optional().meta({ description: "0: next." }),
+  logs: z.array(Log).nullable().optional(),
+  metrics: z.object({ inference_time: z.number() }).optional().meta({ description: "Seconds on a card." }),
+  error: z.string().optional().meta({ description: "It came to nothing: the result's address says how." }),
+  error_type: z.string().optional(),
+}).meta({ id: "FalStatus" });
+export type StatusView = z.infer<typeof StatusView>;
+
+export async function submitRequest(mouth: Mouth, app: App): Promise<Response | Refusal> {
+  const { request, env } = mouth;
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const service = await serviceNamed(mouth, caller, app);
+  if (isRefusal(service)) return service;
+  const said = saidIn(request);
+  if (isRefusal(said)) return said;
+  const webhook = webhookIn(mouth);
+  if (isRefusal(webhook)) return webhook;
+  const input = await inputOf(mouth);
+  if (isRefusal(input)) return input;
+  const make = async (): Promise<{ kind: "job"; id: string; keepMs: number } | Refusal> => {
+    const ask = await askedOf(mouth, caller, service, { path: app.path, input, later: true });
+    if (isRefusal(ask)) return ask;
+    try {
+      const startDeadlineAt = said.startS === null ? null : Date.now() + said.startS * 1000;
+      const retries = said.retries ? {} : { retries: false as const };
+      const draft = { ask, priority: said.priority, startDeadlineAt, webhook, ...retries };
+      const view = await submit(handing(mouth, caller), draft);
+      return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
+    } finally {
+      letGo(ask.body);
+    }
+  };
+  const show = async (id: string): Promise<Response | Refusal> => {
+    const view = await viewOf(env, caller.tenant, id);
+    if (isRefusal(view)) return view;
+    mouth.trace.headers.set("x-fal-request-id", id);
+    const { queue_position = 0, response_url, status_url, cancel_url } = statusOf(mouth, view, false);
+    return Response.json({ status: "IN_QUEUE", request_id: id, queue_position, response_url, status_url, cancel_url });
+  };
+  return madeOnce(mouth, caller, { input, webhook: webhook?.url ?? null }, make, show);
+}
+
+function webhookIn({ request, env }: Mouth): JobWebhook | null | Refusal {
+  const url = new URL(request.url).searchParams.get("fal_webhook");
+  if (url === null) return null;
+  const problem = url.length > WEBHOOK_LENGTH_MAX ? "too long" : targetProblem(url, config(env).local);
+  return problem === null ? { url, secret: null, dialect: "fal" } : invalid("fal_webhook", problem);
+}
+
+/** The request, if it is the caller's, and of this app. */
+async function requestOf(mouth: Mouth, { owner, name }: App, id: string): Promise<[Caller, View] | Refusal> {
+  const caller = await callerWith("jobs", mouth);
+  if (isRefusal(caller)) return caller;
+  const view = await seen(mouth, caller, id);
+  if (isRefusal(view)) return view;
+  if (`${owner}/${name}` !== idOf({ id: view.spec.service })) return refuse("not_found");
+  mouth.trace.headers.set("x-fal-request-id", id);
+  return [caller, view];
+}
+
+/** Held until there is something new, behind the client's own polling. */
+export async function getStatus(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
+  const found = await requestOf(mouth, app, id);
+  if (isRefusal(found)) return found;
+  const [caller, view] = found;
+  const later = isNews(view, Date.now()) ? view : await next(mouth, caller, view);
+  if (isRefusal(later)) return later;
+  const status = statusOf(mouth, later, wantsLogs(mouth));
+  return Response.json(status, { status: status.status === "COMPLETED" ? 200 : 202 });
+}
+
+function isNews({ spec, state }: View, now: number): boolean {
+  if (isOver(state.status)) return true;
+  const since = state.status === "running" ? state.attempts.at(-1)?.startedAt : spec.createdAt;
+  return now - (since ?? 0) < NEWS_MS;
+}
+
+/** The request after its next event, or after a while. */
+async function next({ env }: Mouth, { tenant }: Caller, { spec, state }: View): Promise<View | Refusal> {
+  await answered(env.JOB.getByName(spec.id).events(state.seq, HOLD_MS_MAX), 2 * HOLD_MS_MAX);
+  return viewOf(env, tenant, spec.id);
+}
+
+function wantsLogs({ request }: Mouth): boolean {
+  return /^(1|true)$/.test(new URL(request.url).searchParams.get("logs") ?? "");
+}
+
+/** Only COMPLETED ends a client's polling: what failed or was canceled says so where its result would be. */
+function statusOf({ base, trace }: Mouth, { spec, state, waiting }: View, withLogs: boolean): StatusView {
+  const url = `${base}/fal/queue/${idOf({ id: spec.service })}/requests/${spec.id}`;
+  const urls = { response_url: url, status_url: `${url}/status`, cancel_url: `${url}/cancel` };
+  const same = { request_id: spec.id, ...urls };
+  const logs = withLogs ? logsOf(state) : null;
+  if (state.status === "queued")
+    return { status: "IN_QUEUE", ...same, queue_position: Math.max(0, (waiting?.position ?? 1) - 1), logs };
+  if (state.status === "running") return { status: "IN_PROGRESS", ...same, logs };
+  const failure = failureOf(state, trace.language);
+  const error = failure === null ? {} : { error: failure.message, error_type: failure.type };
+  return { status: "COMPLETED", ...same, logs, metrics: { inference_time: state.gpuMs / 1000 }, ...error };
+}
+
+function line(message: string, at: number | null): z.infer<typeof Log> {
+  return { message, level: "INFO", source: "portico", timestamp: new Date(at ?? Date.now()).toISOString() };
+}
+
+/** A line for each try, and how far the last one is. */
+function logsOf({ attempts, progress, status }: View["state"]): z.infer<typeof Log>[] {
+  const tries = attempts.map(({ number, card, startedAt }) => line(`try ${number} on ${card ?? "a card"}`, startedAt));
+  return progress === null || status !== "running" ? tries : [...tries, line(`${Math.round(progress * 100)}%`, null)];
+}
+
+/** Longest life of one stream of states. */
+const STREAM_MS_MAX = 3_600_000;
+
+/** Its states as server-sent events, the last one COMPLETED. */
+export async function streamStatus(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
+  const found = await requestOf(mouth, app, id);
+  if (isRefusal(found)) return found;
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  // Who hangs up ends it: the next write fails.
+  mouth.ctx.waitUntil(tell(mouth, ...found, writable));
+  return new Response(readable, { headers: { "content-type": "text/event-stream; charset=utf-8" } });
+}
+
+async function tell(mouth: Mouth, caller: Caller, first: View, writable: WritableStream<Uint8Array>): Promise<void> {
+  const [writer, encoder, until] = [writable.getWriter(), new TextEncoder(), Date.now() + STREAM_MS_MAX];
+  const write = (text: string): Promise<void> => writer.write(encoder.encode(text));
+  try {
+    for (let view = first, told = ""; ;) {
+      const status = JSON.stringify(statusOf(mouth, view, wantsLogs(mouth)));
+      await write(status === told ? ": still here\n\n" : `data: ${status}\n\n`);
+      told = status;
+      if (isOver(view.state.status)) return await writer.close();
+      const later = Date.now() > until || mouth.request.signal.aborted ? null : await next(mouth, caller, view);
+      // A stream without its last state must not look like one that ended well.
+      if (later === null || isRefusal(later)) return await writer.abort(new Error("cut"));
+      view = later;
+    }
+  } catch (error) {
+    await writer.abort(error).catch(() => undefined);
+    if (!mouth.request.signal.aborted)
+      console.warn(JSON.stringify({ event: "events_cut", job: first.spec.id, error: String(error) }));
+  }
+}
+
+/** What the request made, or how it came to nothing. */
+export async function getOutput(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
+  const found = await requestOf(mouth, app, id);
+  if (isRefusal(found)) return found;
+  const [caller, view] = found;
+  const { state } = view;
+  if (!isOver(state.status)) return failed(UNFINISHED, mouth.trace);
+  const failure = failureOf(state, mouth.trace.language);
+  if (failure !== null) return failed(failure, mouth.trace);
+  if (state.results.length > 0 || state.output !== null) return Response.json(await outputOf(mouth, view));
+  // What is neither JSON nor a file is given as the origin gave it.
+  const own = await lookUp(mouth, answerKey(caller.tenant, await keptAs(id)), Date.now(), true);
+  if (own === null || own === "expired") return Response.json({});
+  const type = own.headers.get("content-type") ?? "application/octet-stream";
+  return new Response(own.body, { headers: { "content-type": type } });
+}
+
+const STILL = "Request is still in progress";
+const UNFINISHED = { status: 400, type: "bad_request", message: STILL, detail: STILL, headers: {} };
+
+/** In fal's words. */
+export async function cancelRequest(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
+  const found = await requestOf(mouth, app, id);
+  const outcome = isRefusal(found) ? found : await cancelJob(mouth, id);
+  if (!isRefusal(outcome)) return Response.json({ status: "CANCELLATION_REQUESTED" }, { status: 202 });
+  const status = outcome.reason === "job_finished" ? "ALREADY_COMPLETED" : "NOT_FOUND";
+  if (outcome.reason !== "job_finished" && outcome.reason !== "not_found") return outcome;
+  const code = status === "ALREADY_COMPLETED" ? 400 : 404;
+  return Response.json({ status, detail: status, message: status }, { status: code });
+}

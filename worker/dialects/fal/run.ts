@@ -1,0 +1,85 @@
+/** `/fal/run`: a model's answer in the answer; below `/stream` as events, or as the bytes that the card makes. */
+import { readWhole } from "../../bounded.ts";
+import { Room } from "../../buffers.ts";
+import { answerAsk, type Follower, type Mouth, type Shown } from "../../answer.ts";
+import type { Ask } from "../../ask.ts";
+import type { Caller } from "../../auth.ts";
+import { callerWith } from "../../caller.ts";
+import { isJson } from "../../fields.ts";
+import { withoutImages } from "../../jobs/output.ts";
+import { mediaTypeOf } from "../../media.ts";
+import { pieces } from "../../pieces.ts";
+import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { link } from "../../serve.ts";
+import { askedOf, inputOf, isListed, saidIn, serviceNamed } from "./asked.ts";
+import { outputOfPieces } from "./output.ts";
+import type { App } from "./place.ts";
+import { failed, ownFailure, tooLate } from "./refusals.ts";
+
+/** An answer that is taken apart in memory; a larger one is refused. */
+const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
+const STREAM = /(^|\/)stream$/;
+
+export async function run(mouth: Mouth, app: App): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", mouth);
+  if (isRefusal(caller)) return caller;
+  const service = await serviceNamed(mouth, caller, app);
+  if (isRefusal(service)) return service;
+  const said = saidIn(mouth.request);
+  if (isRefusal(said)) return said;
+  const input = await inputOf(mouth);
+  if (isRefusal(input)) return input;
+  const streamed = STREAM.test(app.path) && !isListed(service, app.path);
+  const path = streamed ? app.path.replace(STREAM, "") : app.path;
+  const ask = await askedOf(mouth, caller, service, { path, input, streamed });
+  if (isRefusal(ask)) return ask;
+  const shown = await startedWithin(mouth, caller, ask, said.startS);
+  if (isRefusal(shown)) return shown;
+  return answer(mouth, ask, shown, streamed);
+}
+
+/** Who asks for a start within so many seconds leaves the line when they are over. */
+async function startedWithin(mouth: Mouth, caller: Caller, ask: Ask, startS: number | null): Promise<Shown | Refusal> {
+  if (startS === null) return answerAsk(mouth, caller, ask);
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), startS * 1000);
+  const started = (): void => clearTimeout(timer);
+  const follower: Follower = { gone: AbortSignal.any([mouth.request.signal, late.signal]), started };
+  const shown = await answerAsk(mouth, caller, ask, { follower }).finally(started);
+  return isRefusal(shown) && late.signal.aborted ? tooLate(startS) : shown;
+}
+
+async function answer(mouth: Mouth, ask: Ask, shown: Shown, streamed: boolean): Promise<Response | Refusal> {
+  const type = mediaTypeOf(shown.headers);
+  const isMade = isJson(type) || (!streamed && /^(image|audio)\//.test(type ?? ""));
+  if (shown.status < 400 && !isMade) return asItIs(mouth, shown);
+  const room = new Room(mouth.request.signal);
+  try {
+    const bytes = await readWhole(new Response(shown.body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
+    if (bytes === null)
+      return refuse("origin_invalid", { started: "yes", facts: { detail: "it is too large to be taken apart" } });
+    if (shown.status >= 400) return failed(ownFailure(shown.status, new TextDecoder().decode(bytes)), mouth.trace);
+    const { status, headers } = shown;
+    const found = pieces(ask, { status, headers, bytes, endKnown: true });
+    if ("problem" in found) return refuse("origin_invalid", { started: "yes", facts: { detail: found.problem } });
+    const output = await outputOfPieces(mouth, found, shown.results, withoutImages(bytes, type));
+    return streamed ? asEvent(output) : Response.json(output);
+  } catch {
+    return refuse("origin_reset", { started: "yes" });
+  } finally {
+    room.free();
+  }
+}
+
+async function asItIs(mouth: Mouth, { body, headers: own, results }: Shown): Promise<Response> {
+  const headers = new Headers();
+  await link(mouth, headers, results);
+  headers.set("content-type", own.get("content-type") ?? "application/octet-stream");
+  return new Response(body, { headers });
+}
+
+/** What comes at once is one event. */
+function asEvent(output: unknown): Response {
+  const headers = { "content-type": "text/event-stream; charset=utf-8" };
+  return new Response(`data: ${JSON.stringify(output)}\n\n`, { headers });
+}
