@@ -47,7 +47,7 @@ export async function sweepInputs(bucket: R2Bucket, now: number, pageObjects = P
 }
 
 /** Removes callers' files that are over their time. */
-export async function sweepFiles(bucket: R2Bucket, now: number): Promise<void> {
+async function sweepFiles(bucket: R2Bucket, now: number): Promise<void> {
   await walk(bucket, FILES, "ageing/files", PAGE_OBJECTS, removing(bucket, now - FILE_AGE_MS_MAX));
 }
 
