@@ -45,6 +45,9 @@ export class Idempotency extends DurableObject<object> {
   }
 
   override async alarm(): Promise<void> {
+    const until = this.#settled?.until ?? 0;
+    // What was made meanwhile under the same name is kept for its own time.
+    if (until > Date.now()) return this.ctx.storage.setAlarm(until);
     this.#settled = null;
     await this.ctx.storage.deleteAll();
   }

@@ -83,10 +83,10 @@ export const tenantRoutes: Route[] = [
     path: "/v1/tenants/{id}",
     role: "admin",
     tag,
-    summary: "Delete a tenant with its keys, results and usage",
+    summary: "Delete a tenant with its keys, jobs, results and usage",
     description: `Its keys are refused at once. A tenant with more results than one call removes (${ROUNDS_MAX * REMOVED_AT_ONCE}) answers 202 and stays disabled; the same call goes on.`,
     answers: {
-      202: { description: "Results or usage are left: call again.", schema: TenantView },
+      202: { description: "Jobs, results or usage are left: call again.", schema: TenantView },
       204: { description: "Gone.", schema: null },
     },
     run: (call) => attempt(() => remove(call)),
@@ -140,10 +140,22 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   const outcome = await closeTenant(env, before, changeOf(call, "tenant.delete", params.id, tenantView(before), null));
   if (outcome !== "done") return outcome;
   forgetCallers();
-  if (!(await removeResults(env, params.id)) || !(await removeUsage(env, params.id)))
-    return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
+  // Jobs first: what still runs makes no results any more.
+  const isGone =
+    (await removeJobs(env, params.id)) && (await removeResults(env, params.id)) && (await removeUsage(env, params.id));
+  if (!isGone) return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
   await deleteTenant(env, params.id);
   return { status: 204, body: null };
+}
+
+/** Removes a tenant's jobs and its webhooks; true when none is left. */
+async function removeJobs(env: Env, tenantId: string): Promise<boolean> {
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    if (!(await answered(env.BACKLOG.getByName(tenantId).forget()))) continue;
+    await answered(env.COURIER.getByName(tenantId).forget());
+    return true;
+  }
+  return false;
 }
 
 /** Removes a tenant's results and the answers it made; true when none is left. */

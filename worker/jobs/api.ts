@@ -151,9 +151,6 @@ export async function cancelJob(asking: Asking, id: string): Promise<Response | 
   const before = await answered(env.JOB.getByName(id).cancel(caller.tenant));
   if (before === null) return refuse("not_found");
   if (before !== "queued" && before !== "running") return refuse("job_finished");
-  // One that no Workflow holds yet has nobody else to say that it costs nothing.
-  if (before === "queued")
-    await answered(env.TENANT.getByName(caller.tenant).record(id, "canceled", null, [], "nothing"));
   const after = await viewOf(env, caller.tenant, id);
   return isRefusal(after) ? after : Response.json(await jobView(asking, after));
 }

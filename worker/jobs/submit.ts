@@ -19,7 +19,7 @@ import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { admit } from "../limits.ts";
 import { sendable } from "../origin.ts";
-import { type Refusal, refuse } from "../refusal.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../until.ts";
 
@@ -57,23 +57,47 @@ export async function submit(handing: Handing, draft: Draft): Promise<JobView | 
   const id = newJobId();
   const limited = await admit(env, caller, { ...handing.trace, id }, draft.ask);
   if (limited !== null) return limited;
-  const spec = await specOf(handing, draft, id, null);
-  const refused = await reserve(handing, [spec], null);
-  if (refused !== null) {
-    await giveBackAll(env, caller.tenant, [id]);
-    return refused;
+  const made = await handIn(handing, null, [id], async () => [await specOf(handing, draft, id, null)]);
+  return isRefusal(made) ? made : viewOf(env, caller.tenant, id);
+}
+
+/** Of jobs that were admitted: all of them stand in the end, or none, and what they cost is given back. */
+export async function handIn(
+  handing: Handing,
+  batch: NewBatch | null,
+  ids: string[],
+  specsOf: () => Promise<JobSpec[]>,
+): Promise<JobSpec[] | Refusal> {
+  const { env, caller } = handing;
+  const backlog = env.BACKLOG.getByName(caller.tenant);
+  try {
+    const specs = await specsOf();
+    const refused = await reserve(handing, specs, batch);
+    if (refused !== null) {
+      await giveBackAll(env, caller.tenant, ids);
+      await dropInputs(env, specs);
+      return refused;
+    }
+    await makeAll(env, specs);
+    if (!(await answered(backlog.stand(ids)))) throw new Error("the submission took too long");
+    return specs;
+  } catch (error) {
+    // Whether they stand may not be known: those that do are run, and settle what they cost themselves.
+    await answered(backlog.release(ids)).catch(() => undefined);
+    const stands = await Promise.all(ids.map((id) => answered(backlog.stands(id)).catch(() => true)));
+    const gone = ids.filter((_, i) => stands[i] !== true);
+    await giveBackAll(env, caller.tenant, gone);
+    throw error;
   }
-  await make(env, spec);
-  await answered(env.BACKLOG.getByName(caller.tenant).stand([id]));
-  return viewOf(env, caller.tenant, id);
+}
+
+async function dropInputs(env: Env, specs: JobSpec[]): Promise<void> {
+  const keys = specs.flatMap(({ input }) => (input.kind === "r2" ? [input.key] : []));
+  if (keys.length > 0) await env.RESULTS.delete(keys);
 }
 
 /** Room for waiting jobs, all or none. */
-export async function reserve(
-  { env, caller }: Handing,
-  specs: JobSpec[],
-  batch: NewBatch | null,
-): Promise<Refusal | null> {
+async function reserve({ env, caller }: Handing, specs: JobSpec[], batch: NewBatch | null): Promise<Refusal | null> {
   const limits: BacklogLimits = {
     waiting: caller.limits.jobs_waiting,
     concurrent: Object.fromEntries(specs.map(({ service }) => [service, caller.limits.concurrent])),
@@ -91,7 +115,7 @@ function newJob({ id, service, priority, createdAt, startDeadlineAt, keepMs }: J
 }
 
 /** Makes the Job objects, some at a time. */
-export async function makeAll(env: Env, specs: JobSpec[]): Promise<void> {
+async function makeAll(env: Env, specs: JobSpec[]): Promise<void> {
   for (let i = 0; i < specs.length; i += MADE_AT_ONCE)
     await Promise.all(specs.slice(i, i + MADE_AT_ONCE).map((spec) => make(env, spec)));
 }
@@ -106,7 +130,7 @@ export async function viewOf(env: Env, tenant: string, id: string): Promise<JobV
 }
 
 /** Tokens and quota of jobs that were not taken. */
-export async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<void> {
+async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<void> {
   const stub = env.TENANT.getByName(tenant);
   await Promise.all(ids.map((id) => answered(stub.record(id, "failed", null, [], "nothing"))));
 }
@@ -124,7 +148,7 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     method: ask.method,
     path: ask.path,
     query: ask.query,
-    headers: Object.fromEntries(sendable(ask.headers)),
+    headers: { ...Object.fromEntries(sendable(ask.headers)), ...directives(ask.headers) },
     input: await layAside(env, ask.body, id),
     createdAt: Date.now(),
     startDeadlineAt,
@@ -134,6 +158,12 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     clientAddress,
     keepMs: ask.service.config.results.keep_days * DAY_MS,
   };
+}
+
+/** What the request asked of our cache, which no origin is told. */
+function directives(headers: Headers): Record<string, string> {
+  const value = headers.get("cache-control");
+  return value === null ? {} : { "cache-control": value };
 }
 
 const inputKey = (id: string): string => `jobs/${id}/input`;

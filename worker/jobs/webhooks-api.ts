@@ -22,7 +22,7 @@ export const DeliveryView = z
   .object({
     id: z.string(),
     event: z.string().meta({ description: "`webhook-id`: the same in every sending of an event." }),
-    type: z.string().meta({ description: "`job.succeeded`, `job.failed`, `job.canceled`." }),
+    type: z.string().meta({ description: "`job.succeeded`, `job.failed`, `job.canceled`, `batch.finished`." }),
     job: z.string().nullable(),
     batch: z.string().nullable(),
     url: z.string(),
