@@ -326,13 +326,9 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** When the next retry or start deadline of a sleeping job comes; what is due already waits for room, not for a time. */
   #nextDue(now: number): number {
-    const due = (column: string): string =>
-      `SELECT min(${column}) AS at FROM jobs WHERE state = 'asleep' AND ${column} > ?`;
-    const rows = this.#sql.exec<{ at: number | null }>(
-      `${due("not_before")} UNION ALL ${due("deadline_at")}`,
-      now,
-      now,
-    );
+    const query = `SELECT min(not_before) AS at FROM jobs WHERE state = 'asleep' AND not_before > ?
+     UNION ALL SELECT min(deadline_at) FROM jobs WHERE state = 'asleep' AND deadline_at > ?`;
+    const rows = this.#sql.exec<{ at: number | null }>(query, now, now);
     return Math.min(...rows.toArray().map(({ at }) => at ?? Number.POSITIVE_INFINITY));
   }
 
