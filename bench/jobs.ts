@@ -3,7 +3,6 @@
  * slots are while there is work, how long a slot that is free waits for the next job; and that each job runs once, in equal
  * shares, with no card above its slots.
  */
-import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Admin } from "../local/admin.ts";
@@ -31,7 +30,7 @@ if (!(jobs > 0 && jobs <= 10_000 && runMs > 0 && runMs <= 60_000))
 
 async function main(): Promise<void> {
   const { path: stateDir, remove } = await makeFolder();
-  const { path } = await bundle(join(stateDir, "bundle"));
+  const { path } = await bundle();
   const program = await startOwn("local/serve.ts", [stateDir, "0", path]);
   const url = `http://127.0.0.1:${Number(program.ready["port"])}`;
   const park = await startPark({ service: { service_ms: runMs } });
