@@ -12,13 +12,13 @@
  * Kept here: the bound of waiting jobs, the order within tenant and service, and that nothing handed in is lost.
  */
 import { DurableObject } from "cloudflare:workers";
+import { Batches } from "./batches.ts";
 import type { CourierRights } from "./courier-protocol.ts";
 import type {
   BacklogLimits,
   BatchView,
   JobRights,
   JobStatus,
-  JobWebhook,
   Listed,
   ListQuery,
   NewBatch,
@@ -26,7 +26,7 @@ import type {
   Pause,
   Reserved,
 } from "./job-protocol.ts";
-import { isOver, JOB_STATUSES } from "./job-protocol.ts";
+import { isOver } from "./job-protocol.ts";
 
 /** Started jobs beyond what the tenant may run: they stand in the Pool's line, so that no slot waits for a start. */
 const AHEAD = 8;
@@ -72,6 +72,7 @@ const COLUMNS = "id, service, run, state, status, started_at, missed_at";
 
 export class Backlog extends DurableObject<BacklogEnv> {
   readonly #sql: SqlStorage;
+  readonly #batches: Batches;
   #pumping = false;
   #pumpAgain = false;
 
@@ -91,13 +92,9 @@ export class Backlog extends DurableObject<BacklogEnv> {
       CREATE INDEX IF NOT EXISTS jobs_batch ON jobs (batch, place);
       CREATE INDEX IF NOT EXISTS jobs_batch_open ON jobs (batch) WHERE state <> 'over';
       CREATE INDEX IF NOT EXISTS jobs_old ON jobs (over_at + keep_ms) WHERE state = 'over';
-      CREATE TABLE IF NOT EXISTS batches (
-        id TEXT PRIMARY KEY, tenant TEXT NOT NULL, created_at INTEGER NOT NULL, over_at INTEGER, webhook TEXT NOT NULL,
-        told INTEGER NOT NULL DEFAULT 0
-      );
-      CREATE INDEX IF NOT EXISTS batches_untold ON batches (over_at) WHERE told = 0 AND over_at IS NOT NULL;
       CREATE TABLE IF NOT EXISTS services (id TEXT PRIMARY KEY, concurrent INTEGER NOT NULL);
     `);
+    this.#batches = new Batches(this.#sql);
   }
 
   /** Room for these jobs, all of them or none; they stand when `stand` says so. */
@@ -118,10 +115,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
         ...values,
       );
     }
-    if (batch !== null) {
-      const values = [batch.id, batch.tenant, now, JSON.stringify(batch.webhook)];
-      this.#sql.exec("INSERT OR IGNORE INTO batches (id, tenant, created_at, webhook) VALUES (?, ?, ?, ?)", ...values);
-    }
+    if (batch !== null) this.#batches.add(batch, now);
     await this.#wakeBy(now + RESERVED_MS);
     return { ok: true };
   }
@@ -159,7 +153,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     const now = Date.now();
     if (isOver(status)) {
       this.#sql.exec("UPDATE jobs SET status = ?, state = 'over', over_at = ? WHERE id = ?", status, now, id);
-      this.#closeBatch(id, now);
+      this.#batches.close(id, now);
       await this.#wakeBy(now + LOOK_EVERY_MS);
       this.ctx.waitUntil(Promise.all([this.#pump(), this.#tellBatches()]));
       return;
@@ -204,27 +198,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
   }
 
   async batch(id: string): Promise<BatchView | null> {
-    const found = this.#sql
-      .exec<{ created_at: number; over_at: number | null; webhook: string }>(
-        "SELECT created_at, over_at, webhook FROM batches WHERE id = ?",
-        id,
-      )
-      .toArray()[0];
-    if (found === undefined) return null;
-    const counts = Object.fromEntries(JOB_STATUSES.map((status) => [status, 0])) as Record<JobStatus, number>;
-    const jobs: string[] = [];
-    const rows = this.#sql.exec<{ id: string; status: JobStatus; state: string }>(
-      "SELECT id, status, state FROM jobs WHERE batch = ? ORDER BY place",
-      id,
-    );
-    for (const row of rows) {
-      if (row.state === "reserved") return null;
-      counts[row.status]++;
-      jobs.push(row.id);
-    }
-    const { created_at: createdAt, over_at: finishedAt } = found;
-    const webhook = JSON.parse(found.webhook) as BatchView["webhook"];
-    return jobs.length === 0 ? null : { id, createdAt, finishedAt, webhook, counts, jobs };
+    return this.#batches.view(id);
   }
 
   /** Its tenant is gone, and so are its jobs, some at a time; true: none is left. */
@@ -236,7 +210,8 @@ export class Backlog extends DurableObject<BacklogEnv> {
       for (const { id } of some) this.#sql.exec("DELETE FROM jobs WHERE id = ?", id);
     }
     if (this.#has("1")) return false;
-    this.#sql.exec("DELETE FROM batches; DELETE FROM services");
+    this.#batches.sweep();
+    this.#sql.exec("DELETE FROM services");
     await this.ctx.storage.deleteAlarm();
     return true;
   }
@@ -248,7 +223,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     await this.#tellBatches();
     const isSwept = this.#sweep(now);
     await this.#pump();
-    const isBusy = this.#has("state IN ('reserved', 'asleep', 'started')") || this.#hasUntold();
+    const isBusy = this.#has("state IN ('reserved', 'asleep', 'started')") || this.#batches.untold(1).length > 0;
     if (isBusy || !isSwept) await this.#wakeBy(Math.min(now + LOOK_EVERY_MS, this.#nextDue(now)));
     else if (this.#has("1")) await this.#wakeBy(now + SWEEP_EVERY_MS);
   }
@@ -260,32 +235,18 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return this.#sql.exec<Row>(query, id).toArray()[0] ?? null;
   }
 
-  /** A batch is over with the last of its jobs. */
-  #closeBatch(job: string, now: number): void {
-    this.#sql.exec(
-      `UPDATE batches SET over_at = ? WHERE over_at IS NULL AND id = (SELECT batch FROM jobs WHERE id = ?)
-       AND NOT EXISTS (SELECT 1 FROM jobs WHERE batch = batches.id AND state <> 'over')`,
-      now,
-      job,
-    );
-  }
-
-  /** Those that are over are told to the Courier, until it hears it. */
+  /** Batches that are over are told to the Courier, until it hears it. */
   async #tellBatches(): Promise<void> {
-    const query = `SELECT id, tenant, over_at AS at, webhook FROM batches WHERE told = 0 AND over_at IS NOT NULL
-     ORDER BY over_at LIMIT ?`;
-    const rows = this.#sql.exec<{ id: string; tenant: string; at: number; webhook: string }>(query, TOLD_AT_ONCE);
     await Promise.all(
-      rows.toArray().map(async ({ id, tenant, at, webhook }) => {
-        const to = JSON.parse(webhook) as JobWebhook | null;
+      this.#batches.untold(TOLD_AT_ONCE).map(async ({ id, tenant, at, webhook }) => {
         const subject = { kind: "batch" as const, id };
         try {
-          if (to !== null) {
-            const { url, dialect } = to;
+          if (webhook !== null) {
+            const { url, dialect } = webhook;
             const notice = { tenant, subject, type: "batch.finished", at, url, dialect };
             await this.env.COURIER.getByName(tenant).enqueue(notice);
           }
-          this.#sql.exec("UPDATE batches SET told = 1 WHERE id = ?", id);
+          this.#batches.heard(id);
         } catch (error) {
           // Told again at the next look.
           console.warn(JSON.stringify({ event: "batch_untold", batch: id, error: String(error) }));
@@ -294,19 +255,13 @@ export class Backlog extends DurableObject<BacklogEnv> {
     );
   }
 
-  #hasUntold(): boolean {
-    const query = "SELECT EXISTS (SELECT 1 FROM batches WHERE told = 0 AND over_at IS NOT NULL) AS has";
-    return this.#sql.exec<{ has: number }>(query).one().has === 1;
-  }
-
   /** Away with what was never handed in to the end, and with what is too old; false: there is more. */
   #sweep(now: number): boolean {
     const late = "DELETE FROM jobs WHERE state = 'reserved' AND reserved_at < ? RETURNING id";
     const cut = this.#sql.exec(late, now - RESERVED_MS).toArray();
     const few = "SELECT id FROM jobs WHERE state = 'over' AND over_at + keep_ms < ? LIMIT ?";
     const old = this.#sql.exec(`DELETE FROM jobs WHERE id IN (${few}) RETURNING id`, now, SWEPT_AT_ONCE).toArray();
-    if (cut.length + old.length > 0)
-      this.#sql.exec("DELETE FROM batches WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE batch = batches.id)");
+    if (cut.length + old.length > 0) this.#batches.sweep();
     return old.length < SWEPT_AT_ONCE;
   }
 
