@@ -12,6 +12,8 @@
  * Kept here: the bound of waiting jobs, the order within tenant and service, and that nothing handed in is lost.
  */
 import { DurableObject } from "cloudflare:workers";
+import { Batches } from "./batches.ts";
+import type { CourierRights } from "./courier-protocol.ts";
 import type {
   BacklogLimits,
   BatchView,
@@ -21,9 +23,10 @@ import type {
   ListQuery,
   NewBatch,
   NewJob,
+  Pause,
   Reserved,
 } from "./job-protocol.ts";
-import { isOver, JOB_STATUSES } from "./job-protocol.ts";
+import { isOver } from "./job-protocol.ts";
 
 /** Started jobs beyond what the tenant may run: they stand in the Pool's line, so that no slot waits for a start. */
 const AHEAD = 8;
@@ -38,13 +41,19 @@ const HEARD_MS = 15_000;
 /** How often started jobs are looked after, and how many at once. */
 const LOOK_EVERY_MS = 10_000;
 const LOOKED_AT_ONCE = 50;
-/** Rows removed in one sweep. */
+/** Rows removed in one sweep; when nothing is to be run, the next one follows so much later. */
 const SWEPT_AT_ONCE = 1_000;
+const SWEEP_EVERY_MS = 600_000;
+/** Jobs of a deleted tenant that go in one call. */
+const FORGOTTEN_AT_ONCE = 500;
+/** Batches whose end is told in one go. */
+const TOLD_AT_ONCE = 50;
 
 const RANK = { high: 0, normal: 1, low: 2 } as const;
 
 interface BacklogEnv {
   JOB: { getByName(name: string): JobRights };
+  COURIER: { getByName(name: string): CourierRights };
   RUN_JOB: { create(options: { id: string; params: { job: string; run: number } }): Promise<unknown> };
 }
 
@@ -63,6 +72,7 @@ const COLUMNS = "id, service, run, state, status, started_at, missed_at";
 
 export class Backlog extends DurableObject<BacklogEnv> {
   readonly #sql: SqlStorage;
+  readonly #batches: Batches;
   #pumping = false;
   #pumpAgain = false;
 
@@ -78,12 +88,13 @@ export class Backlog extends DurableObject<BacklogEnv> {
       );
       CREATE INDEX IF NOT EXISTS jobs_turn ON jobs (service, state, rank, created_at, place);
       CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, status);
-      CREATE INDEX IF NOT EXISTS jobs_batch ON jobs (batch);
-      CREATE TABLE IF NOT EXISTS batches (
-        id TEXT PRIMARY KEY, created_at INTEGER NOT NULL, over_at INTEGER, webhook TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0
-      );
+      CREATE INDEX IF NOT EXISTS jobs_status ON jobs (status, place);
+      CREATE INDEX IF NOT EXISTS jobs_batch ON jobs (batch, place);
+      CREATE INDEX IF NOT EXISTS jobs_batch_open ON jobs (batch) WHERE state <> 'over';
+      CREATE INDEX IF NOT EXISTS jobs_old ON jobs (over_at + keep_ms) WHERE state = 'over';
       CREATE TABLE IF NOT EXISTS services (id TEXT PRIMARY KEY, concurrent INTEGER NOT NULL);
     `);
+    this.#batches = new Batches(this.#sql);
   }
 
   /** Room for these jobs, all of them or none; they stand when `stand` says so. */
@@ -104,19 +115,30 @@ export class Backlog extends DurableObject<BacklogEnv> {
         ...values,
       );
     }
-    if (batch !== null) {
-      const values = [batch.id, now, JSON.stringify(batch.webhook)];
-      this.#sql.exec("INSERT OR IGNORE INTO batches (id, created_at, webhook) VALUES (?, ?, ?)", ...values);
-    }
+    if (batch !== null) this.#batches.add(batch, now);
     await this.#wakeBy(now + RESERVED_MS);
     return { ok: true };
   }
 
-  /** Their Job objects are made: from here on they are run, whatever happens. */
-  async stand(ids: string[]): Promise<void> {
+  /**
+   * Their Job objects are made: from here on they are run, whatever happens. False: their submission took too long, and
+   * some of them are forgotten; then none stands.
+   */
+  async stand(ids: string[]): Promise<boolean> {
+    const isKnown = ids.every((id) => this.#row(id) !== null);
+    if (!isKnown) {
+      await this.release(ids);
+      return false;
+    }
     for (const id of ids) this.#sql.exec("UPDATE jobs SET state = 'asleep' WHERE id = ? AND state = 'reserved'", id);
     await this.#wakeBy(Date.now() + LOOK_EVERY_MS);
     this.ctx.waitUntil(this.#pump());
+    return true;
+  }
+
+  async stands(id: string): Promise<boolean | null> {
+    const row = this.#row(id);
+    return row === null ? null : row.state !== "reserved";
   }
 
   /** They did not come to be. */
@@ -124,26 +146,25 @@ export class Backlog extends DurableObject<BacklogEnv> {
     for (const id of ids) this.#sql.exec("DELETE FROM jobs WHERE id = ? AND state = 'reserved'", id);
   }
 
-  /** A Job tells what became of it. */
-  async changed(id: string, status: JobStatus): Promise<void> {
+  /** A Job tells what became of it; one that pauses sleeps until its next try is due. */
+  async changed(id: string, status: JobStatus, pause: Pause | null): Promise<void> {
     const row = this.#row(id);
     if (row === null || row.state === "over") return;
-    if (!isOver(status)) {
-      this.#sql.exec("UPDATE jobs SET status = ? WHERE id = ?", status, id);
+    const now = Date.now();
+    if (isOver(status)) {
+      this.#sql.exec("UPDATE jobs SET status = ?, state = 'over', over_at = ? WHERE id = ?", status, now, id);
+      this.#batches.close(id, now);
+      await this.#wakeBy(now + LOOK_EVERY_MS);
+      this.ctx.waitUntil(Promise.all([this.#pump(), this.#tellBatches()]));
       return;
     }
-    const now = Date.now();
-    this.#sql.exec("UPDATE jobs SET status = ?, state = 'over', over_at = ? WHERE id = ?", status, now, id);
-    this.#closeBatch(id, now);
-    await this.#wakeBy(now + LOOK_EVERY_MS);
-    this.ctx.waitUntil(this.#pump());
-  }
-
-  /** Its run came to nothing, and the next is due at this time: it sleeps until then. */
-  async retry(id: string, run: number, at: number): Promise<void> {
+    // What has been started once is not late any more.
+    const deadline = status === "running" ? ", deadline_at = NULL" : "";
+    this.#sql.exec(`UPDATE jobs SET status = ?${deadline} WHERE id = ?`, status, id);
+    if (pause === null) return;
     const query = "UPDATE jobs SET state = 'asleep', not_before = ? WHERE id = ? AND state = 'started' AND run = ?";
-    this.#sql.exec(query, at, id, run);
-    await this.#wakeBy(at);
+    this.#sql.exec(query, pause.at, id, pause.start);
+    await this.#wakeBy(pause.at);
     this.ctx.waitUntil(this.#pump());
   }
 
@@ -163,56 +184,48 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** The latest first. */
   async list({ status, service, before, limit }: ListQuery): Promise<Listed[]> {
+    const [byStatus, statuses] = status === null ? ["", []] : ["AND status = ?", [status]];
+    const [byService, services] = service === null ? ["", []] : ["AND service = ?", [service]];
     const rows = this.#sql.exec<{ id: string; service: string; status: JobStatus; place: number }>(
-      `SELECT id, service, status, place FROM jobs WHERE state <> 'reserved' AND place < ?
-       AND (? IS NULL OR status = ?) AND (? IS NULL OR service = ?) ORDER BY place DESC LIMIT ?`,
+      `SELECT id, service, status, place FROM jobs WHERE state <> 'reserved' AND place < ? ${byStatus} ${byService}
+       ORDER BY place DESC LIMIT ?`,
       before ?? Number.MAX_SAFE_INTEGER,
-      status,
-      status,
-      service,
-      service,
+      ...statuses,
+      ...services,
       limit,
     );
     return [...rows];
   }
 
   async batch(id: string): Promise<BatchView | null> {
-    const found = this.#sql
-      .exec<{ created_at: number; over_at: number | null; webhook: string }>(
-        "SELECT created_at, over_at, webhook FROM batches WHERE id = ?",
-        id,
-      )
-      .toArray()[0];
-    if (found === undefined) return null;
-    const counts = Object.fromEntries(JOB_STATUSES.map((status) => [status, 0])) as Record<JobStatus, number>;
-    const jobs: string[] = [];
-    const rows = this.#sql.exec<{ id: string; status: JobStatus; state: string }>(
-      "SELECT id, status, state FROM jobs WHERE batch = ? ORDER BY place",
-      id,
-    );
-    for (const row of rows) {
-      if (row.state === "reserved") return null;
-      counts[row.status]++;
-      jobs.push(row.id);
+    return this.#batches.view(id);
+  }
+
+  /** Its tenant is gone, and so are its jobs, some at a time; true: none is left. */
+  async forget(): Promise<boolean> {
+    const ids = this.#sql.exec<{ id: string }>("SELECT id FROM jobs LIMIT ?", FORGOTTEN_AT_ONCE).toArray();
+    for (let i = 0; i < ids.length; i += LOOKED_AT_ONCE) {
+      const some = ids.slice(i, i + LOOKED_AT_ONCE);
+      await Promise.all(some.map(({ id }) => this.env.JOB.getByName(id).discard()));
+      for (const { id } of some) this.#sql.exec("DELETE FROM jobs WHERE id = ?", id);
     }
-    const { created_at: createdAt, over_at: finishedAt } = found;
-    const webhook = JSON.parse(found.webhook) as BatchView["webhook"];
-    return jobs.length === 0 ? null : { id, createdAt, finishedAt, webhook, counts, jobs };
+    if (this.#has("1")) return false;
+    this.#batches.sweep();
+    this.#sql.exec("DELETE FROM services");
+    await this.ctx.storage.deleteAlarm();
+    return true;
   }
 
   override async alarm(): Promise<void> {
     const now = Date.now();
-    this.#sql.exec("DELETE FROM jobs WHERE state = 'reserved' AND reserved_at < ?", now - RESERVED_MS);
     await this.#lookAfter(now);
     await this.#expire(now);
-    const old = "SELECT id FROM jobs WHERE state = 'over' AND over_at + keep_ms < ? LIMIT ?";
-    this.#sql.exec(`DELETE FROM jobs WHERE id IN (${old})`, now, SWEPT_AT_ONCE);
-    this.#sql.exec("DELETE FROM batches WHERE id NOT IN (SELECT batch FROM jobs WHERE batch IS NOT NULL)");
+    await this.#tellBatches();
+    const isSwept = this.#sweep(now);
     await this.#pump();
-    const isBusy = this.#count("state IN ('reserved', 'asleep', 'started')") > 0;
-    if (isBusy)
-      await this.#wakeBy(Math.min(now + LOOK_EVERY_MS, Math.max(now, this.#nextDue() ?? Number.POSITIVE_INFINITY)));
-    else if (this.#count("1") > 0) await this.#wakeBy(now + 3_600_000);
+    const isBusy = this.#has("state IN ('reserved', 'asleep', 'started')") || this.#batches.untold(1).length > 0;
+    if (isBusy || !isSwept) await this.#wakeBy(Math.min(now + LOOK_EVERY_MS, this.#nextDue(now)));
+    else if (this.#has("1")) await this.#wakeBy(now + SWEEP_EVERY_MS);
   }
 
   // Private
@@ -222,14 +235,39 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return this.#sql.exec<Row>(query, id).toArray()[0] ?? null;
   }
 
-  /** A batch is over with the last of its jobs. */
-  #closeBatch(job: string, now: number): void {
-    this.#sql.exec(
-      `UPDATE batches SET over_at = ? WHERE over_at IS NULL AND id = (SELECT batch FROM jobs WHERE id = ?)
-       AND NOT EXISTS (SELECT 1 FROM jobs WHERE batch = batches.id AND state <> 'over')`,
-      now,
-      job,
+  /** Batches that are over are told to the Courier, until it hears it. */
+  async #tellBatches(): Promise<void> {
+    await Promise.all(
+      this.#batches.untold(TOLD_AT_ONCE).map(async ({ id, tenant, at, webhook }) => {
+        const subject = { kind: "batch" as const, id };
+        try {
+          if (webhook !== null) {
+            const { url, dialect } = webhook;
+            const notice = { tenant, subject, type: "batch.finished", at, url, dialect };
+            await this.env.COURIER.getByName(tenant).enqueue(notice);
+          }
+          this.#batches.heard(id);
+        } catch (error) {
+          // Told again at the next look.
+          console.warn(JSON.stringify({ event: "batch_untold", batch: id, error: String(error) }));
+        }
+      }),
     );
+  }
+
+  /** Away with what was never handed in to the end, and with what is too old; false: there is more. */
+  #sweep(now: number): boolean {
+    const late = "DELETE FROM jobs WHERE state = 'reserved' AND reserved_at < ? RETURNING id";
+    const cut = this.#sql.exec(late, now - RESERVED_MS).toArray();
+    const few = "SELECT id FROM jobs WHERE state = 'over' AND over_at + keep_ms < ? LIMIT ?";
+    const old = this.#sql.exec(`DELETE FROM jobs WHERE id IN (${few}) RETURNING id`, now, SWEPT_AT_ONCE).toArray();
+    if (cut.length + old.length > 0) this.#batches.sweep();
+    return old.length < SWEPT_AT_ONCE;
+  }
+
+  #has(where: string): boolean {
+    const query = `SELECT EXISTS (SELECT 1 FROM jobs WHERE ${where}) AS has`;
+    return this.#sql.exec<{ has: number }>(query).one().has === 1;
   }
 
   #count(where: string): number {
@@ -241,11 +279,12 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return this.#sql.exec<{ concurrent: number }>(query, service).toArray()[0]?.concurrent ?? 1;
   }
 
-  /** When the next retry or start deadline of a sleeping job is due. */
-  #nextDue(): number | null {
-    const query = `SELECT min(min(coalesce(not_before, deadline_at), coalesce(deadline_at, not_before))) AS at FROM jobs
-     WHERE state = 'asleep' AND (not_before IS NOT NULL OR deadline_at IS NOT NULL)`;
-    return this.#sql.exec<{ at: number | null }>(query).one().at;
+  /** When the next retry or start deadline of a sleeping job comes; what is due already waits for room, not for a time. */
+  #nextDue(now: number): number {
+    const query = `SELECT min(not_before) AS at FROM jobs WHERE state = 'asleep' AND not_before > ?
+     UNION ALL SELECT min(deadline_at) FROM jobs WHERE state = 'asleep' AND deadline_at > ?`;
+    const rows = this.#sql.exec<{ at: number | null }>(query, now, now);
+    return Math.min(...rows.toArray().map(({ at }) => at ?? Number.POSITIVE_INFINITY));
   }
 
   /** Those asleep that had to be started by now have failed. */
@@ -281,8 +320,8 @@ export class Backlog extends DurableObject<BacklogEnv> {
   /** Those that may start, in their order: marked as started, so that no other pass starts them too. */
   #due(now: number): Row[] {
     const due: Row[] = [];
-    const services = this.#sql.exec<{ service: string }>("SELECT DISTINCT service FROM jobs WHERE state = 'asleep'");
-    for (const { service } of services.toArray()) {
+    const services = this.#sql.exec<{ id: string }>("SELECT id FROM services").toArray();
+    for (const { id: service } of services) {
       const started = this.#sql
         .exec<{ n: number }>("SELECT count(*) AS n FROM jobs WHERE service = ? AND state = 'started'", service)
         .one().n;
@@ -327,7 +366,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
       const pulse = await this.env.JOB.getByName(id).pulse();
       const isHeard = pulse !== null && pulse.heardMsAgo !== null && pulse.heardMsAgo < HEARD_MS;
       if (pulse === null) this.#sql.exec("DELETE FROM jobs WHERE id = ? AND run = ?", id, run);
-      else if (isOver(pulse.status)) await this.changed(id, pulse.status);
+      else if (isOver(pulse.status)) await this.changed(id, pulse.status, null);
       else if (isHeard) this.#sql.exec("UPDATE jobs SET missed_at = NULL WHERE id = ?", id);
       else if (missedAt === null || missedAt > now)
         this.#sql.exec("UPDATE jobs SET missed_at = ? WHERE id = ?", now, id);

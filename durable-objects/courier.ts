@@ -23,7 +23,7 @@ const SWEEP_EVERY_MS = 6 * 3_600_000;
 const SWEEP_ON_MS = 1_000;
 
 export class Courier extends DurableObject implements CourierRights {
-  readonly #deliveries: Deliveries;
+  #deliveries: Deliveries;
   #generations: Generations;
   /** Ids of deliveries that are being sent. */
   readonly #sending = new Set<string>();
@@ -82,6 +82,16 @@ export class Courier extends DurableObject implements CourierRights {
     this.#generations = rotated(this.#generations, Date.now());
     this.ctx.storage.kv.put("generations", this.#generations);
     return this.generations();
+  }
+
+  /** Its tenant is gone: so is all that was to be told, and its secret. */
+  async forget(): Promise<void> {
+    await this.ctx.blockConcurrencyWhile(async () => {
+      await this.ctx.storage.deleteAlarm();
+      await this.ctx.storage.deleteAll();
+      this.#deliveries = new Deliveries(this.ctx.storage.sql);
+      this.#generations = FIRST;
+    });
   }
 
   override async alarm(): Promise<void> {

@@ -1,4 +1,13 @@
-/** The words about a request that its caller names with an `Idempotency-Key`. */
+/** The words about a request that its caller names with an `Idempotency-Key`, or that says that it is a retry. */
+
+/** A request that joins the one under way waits for its end so long at the most. */
+export const JOIN_MS_MAX = 60_000;
+
+/**
+ * What a request is to its name: `named` has it from its caller; `first` and `retry` have it from what they ask for: such
+ * a first one is never told of an earlier one, it only can be joined.
+ */
+export type Coming = "named" | "first" | "retry";
 
 /** What the first request of that name came to. */
 export type Made =
@@ -17,8 +26,10 @@ export type NameReply<Hold> =
   | { kind: "mismatch" }
   | { kind: "made"; made: Made };
 
-/** The first request's hold on its name; disposing it without a word lets the next one be the first. */
+/** The first request's hold on its name; `keepMs` 0: only those who have joined are told. Disposing it without a word lets the next one be the first. */
 export interface NameRights {
   settle(made: Made, keepMs: number): Promise<void>;
   drop(): Promise<void>;
+  /** Its caller is gone, and it goes on: who comes now by the same name joins it. */
+  abandon(): Promise<void>;
 }

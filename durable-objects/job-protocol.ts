@@ -3,7 +3,7 @@
  * which jobs there are, and whose turn it is). As in protocol.ts: every method can be called twice and means it once.
  */
 import type { Dialect } from "./courier-protocol.ts";
-import type { Priority, WaitingOn } from "./protocol.ts";
+import type { Charge, Priority, RunState, Spent, WaitingOn } from "./protocol.ts";
 
 export const JOB_STATUSES = ["queued", "running", "succeeded", "failed", "canceled"] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
@@ -98,7 +98,9 @@ export interface JobState {
   status: JobStatus;
   /** Grows with every event. */
   seq: number;
-  /** The Workflow instance that may write; a lower one is over. */
+  /** The Backlog's number of the Workflow instance that may run it; a lower one is over. */
+  start: number;
+  /** The run that may write: each time an instance begins it is another, so of two at once the later one counts. */
   run: number;
   attempts: JobAttempt[];
   /** 0 to 1, where the origin tells. */
@@ -114,6 +116,16 @@ export interface JobState {
   error: JobError | null;
   /** Time that cards ran for it, ms. */
   gpuMs: number;
+  /** What it costs in the end; null until then. */
+  bill: Bill | null;
+}
+
+/** What a job's end says to its Tenant. */
+export interface Bill {
+  /** Of the origin's answer; null: there is none. */
+  status: number | null;
+  charge: Charge;
+  took: Partial<Pick<Spent, "bytes" | "results" | "reason">>;
 }
 
 export interface JobEvent {
@@ -136,15 +148,15 @@ export interface JobView {
 
 /** How a run ended. */
 export type Outcome =
-  | { kind: "succeeded"; results: JobResult[]; output: string | null; answer: JobAnswer; gpuMs: number }
-  | { kind: "failed"; error: JobError; answer: JobAnswer | null; gpuMs: number }
+  | { kind: "succeeded"; results: JobResult[]; output: string | null; answer: JobAnswer; gpuMs: number; bill: Bill }
+  | { kind: "failed"; error: JobError; answer: JobAnswer | null; gpuMs: number; bill: Bill }
   /** It may do better later. */
   | { kind: "again"; error: JobError; retryAt: number; gpuMs: number };
 
 export type Begun =
   | { over: true }
   /** `failed`: cards on which it came to nothing. */
-  | { over: false; spec: JobSpec; attempts: number; failed: string[]; startedAt: number | null };
+  | { over: false; run: number; spec: JobSpec; attempts: number; failed: string[]; startedAt: number | null };
 
 // ------------------------------------------------------------------------------------------------------- Backlog
 
@@ -160,6 +172,7 @@ export interface NewJob {
 
 export interface NewBatch {
   id: string;
+  tenant: string;
   webhook: JobWebhook | null;
 }
 
@@ -197,9 +210,17 @@ export interface BatchView {
   jobs: string[];
 }
 
+/** A try of this start came to nothing, and the next is due at this time. */
+export interface Pause {
+  start: number;
+  at: number;
+}
+
 /** What a Job tells its Backlog. */
 export interface BacklogRights {
-  changed(id: string, status: JobStatus): Promise<void>;
+  changed(id: string, status: JobStatus, pause: Pause | null): Promise<void>;
+  /** Null: it is not known; false: its submission is still under way. */
+  stands(id: string): Promise<boolean | null>;
   /** How many of its service sleep before it (0 when it does not sleep), and how many the tenant may run at once. */
   place(id: string): Promise<{ ahead: number; concurrent: number }>;
 }
@@ -210,4 +231,18 @@ export interface JobRights {
   pulse(): Promise<{ status: JobStatus; heardMsAgo: number | null } | null>;
   /** It had to be started by now; one that has run once is not late. */
   late(): Promise<void>;
+  /** As if it had never been. */
+  discard(): Promise<void>;
+}
+
+/** What a Job tells its Tenant of its end. */
+export interface JobsTenant {
+  record(
+    id: string,
+    state: RunState,
+    status: number | null,
+    results: string[],
+    charge: Charge,
+    spent: Spent,
+  ): Promise<void>;
 }

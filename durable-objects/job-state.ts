@@ -5,14 +5,26 @@
  *   running -> queued     a run failed, and a retry can mend it; or whoever ran it is gone
  *   queued -> failed | canceled
  *
- * Always: a job ends once, and what has ended never changes; a run whose number is not the latest changes nothing; every
- * change is one event, with a number that only grows.
+ * Always: a job ends once, and what has ended never changes; a run whose number is not the latest changes nothing; what a
+ * caller sees change is an event, with a number that only grows; a job that is over has its bill.
  */
-import { isOver, type JobAttempt, type JobError, type JobEvent, type JobState, type Outcome } from "./job-protocol.ts";
+import {
+  type Bill,
+  isOver,
+  type JobAttempt,
+  type JobError,
+  type JobEvent,
+  type JobState,
+  type Outcome,
+} from "./job-protocol.ts";
+
+/** So many times at most somebody begins a job: one that is lost each time takes its Workflow along. */
+export const RUNS_MAX = 12;
 
 export const NEW: JobState = {
   status: "queued",
   seq: 0,
+  start: 0,
   run: 0,
   attempts: [],
   progress: null,
@@ -24,6 +36,7 @@ export const NEW: JobState = {
   answer: null,
   error: null,
   gpuMs: 0,
+  bill: null,
 };
 
 export interface Change {
@@ -50,12 +63,25 @@ function ended(state: JobState): Change {
 /** A try that nobody can say the end of: whoever ran it is gone. */
 const LOST: JobError = { reason: "internal", param: null, started: "unknown", facts: {}, retryAfterMs: null };
 
-/** Another Workflow instance takes the job over; the one before may write no more. Null: it is over. */
-export function begin(state: JobState, run: number, now: number): Step {
-  if (isOver(state.status) || run < state.run) return null;
-  if (state.status === "queued" || run === state.run) return { state: { ...state, run }, events: [] };
-  const attempts = closed(state, LOST, now);
-  return event({ ...state, run, status: "queued", progress: null, attempts }, "state");
+const FREE: Bill = { status: null, charge: "nothing", took: {} };
+
+/**
+ * Somebody runs it from here on; whoever did before may write no more. Null: (1) it is over, (2) a later start runs it, or
+ * (3) this start's try is over, and pauses. (4) One that was begun too often is given up.
+ */
+export function begin(state: JobState, start: number, now: number): Step {
+  // (1) (2)
+  if (isOver(state.status) || start < state.start) return null;
+  // (3)
+  if (start === state.start && state.retryAt !== null) return null;
+  const next = { ...state, start, run: state.run + 1, retryAt: null };
+  // (4)
+  if (next.run > RUNS_MAX) {
+    const outcome: Outcome = { kind: "failed", error: LOST, answer: null, gpuMs: 0, bill: FREE };
+    return finish(next, next.run, outcome, now);
+  }
+  if (state.status === "queued") return { state: next, events: [] };
+  return event({ ...next, status: "queued", progress: null, attempts: closed(state, LOST, now) }, "state");
 }
 
 /** A card runs it. Twice is once. */
@@ -96,11 +122,11 @@ export function finish(state: JobState, run: number, outcome: Outcome, now: numb
     return event({ ...state, status: "queued", progress: null, attempts, retryAt, gpuMs }, "state");
   }
   if (outcome.kind === "failed") {
-    const { error, answer } = outcome;
+    const { error, answer, bill } = outcome;
     const attempts = closed(state, error, now);
-    return ended({ ...state, status: "failed", attempts, error, answer, gpuMs, finishedAt: now, retryAt: null });
+    return ended({ ...state, status: "failed", attempts, error, answer, bill, gpuMs, finishedAt: now, retryAt: null });
   }
-  const { results, output, answer } = outcome;
+  const { results, output, answer, bill } = outcome;
   const attempts = closed(state, null, now);
   return ended({
     ...state,
@@ -110,6 +136,7 @@ export function finish(state: JobState, run: number, outcome: Outcome, now: numb
     results,
     output,
     answer,
+    bill,
     gpuMs,
     startedAt: state.startedAt ?? now,
     finishedAt: now,
@@ -121,13 +148,23 @@ export function finish(state: JobState, run: number, outcome: Outcome, now: numb
 export function lateStart({ createdAt }: { createdAt: number }, now: number): Outcome {
   const facts = { waited_s: Math.round((now - createdAt) / 1000) };
   const error: JobError = { reason: "queue_timeout", param: null, started: "no", facts, retryAfterMs: null };
-  return { kind: "failed", error, answer: null, gpuMs: 0 };
+  const bill: Bill = { ...FREE, took: { reason: error.reason } };
+  return { kind: "failed", error, answer: null, gpuMs: 0, bill };
 }
 
-/** By its tenant's wish, whatever it is doing. */
+/** By its tenant's wish, whatever it is doing; what a card has begun for it is not free. */
 export function cancel(state: JobState, now: number): Step {
   if (isOver(state.status)) return null;
-  return ended({ ...state, status: "canceled", attempts: closed(state, null, now), finishedAt: now, retryAt: null });
+  const begunAt = state.status === "running" ? (state.attempts.at(-1)?.startedAt ?? now) : null;
+  const gpuMs = state.gpuMs + (begunAt === null ? 0 : Math.max(0, now - begunAt));
+  const bill: Bill = { ...FREE, charge: begunAt === null ? "nothing" : "all", took: { reason: "client_gone" } };
+  const attempts = closed(state, null, now);
+  return ended({ ...state, status: "canceled", attempts, bill, gpuMs, finishedAt: now, retryAt: null });
+}
+
+/** What its Backlog has to hear of: two states that read the same here are one to it. */
+export function newsOf({ status, retryAt }: JobState): string {
+  return retryAt === null ? status : `${status} until ${retryAt}`;
 }
 
 /** The attempt under way has ended; one that no card took is none. */

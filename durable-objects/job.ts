@@ -1,16 +1,27 @@
 /**
  * The Job: one job's truth. What it is (its spec), what became of it (job-state.ts), its events, and those who follow
- * it. It is told what happens by the Workflow that runs it and by its tenant, and tells its Backlog of every new state and
- * the Courier of its end; what it could not tell it tells later, by its alarm. After its time it forgets itself.
+ * it. It is told what happens by the Workflow that runs it and by its tenant, and tells its Backlog of every new state, and of
+ * its end its Tenant, who pays, and the Courier; what it could not tell it tells later, by its alarm. With its end goes its
+ * input. After its time it forgets itself, and so does one whose submission was cut off.
  *
- * Kept here: invariant 8 of DESIGN.md, and that a job ends exactly once.
+ * Kept here: invariants 8 and 9 of DESIGN.md, and that a job ends exactly once.
  */
 import { DurableObject } from "cloudflare:workers";
 import type { CourierRights } from "./courier-protocol.ts";
-import type { BacklogRights, Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome } from "./job-protocol.ts";
+import type {
+  BacklogRights,
+  Begun,
+  JobEvent,
+  JobSpec,
+  JobsTenant,
+  JobState,
+  JobStatus,
+  JobView,
+  Outcome,
+} from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
-import type { Outlook } from "./protocol.ts";
+import { NOTHING_SPENT, type Outlook } from "./protocol.ts";
 
 /** Events kept for those who come back; the last ones always. */
 const EVENTS_MAX = 500;
@@ -22,18 +33,25 @@ const PLACE_EVERY_MS = 1_000;
 const TELL_AGAIN_MS = 5_000;
 /** Who looks at its steps is expected to look again within so long. */
 const LOOKING_MS = 3_000;
+/** What is shown was told first, so that lists agree with it; nobody waits longer for that. */
+const TOLD_MS_MAX = 1_000;
+/** A job that does not stand after so long is asked after: longer than a Backlog keeps its place. */
+const STANDS_MS = 120_000;
 
 interface JobEnv {
   BACKLOG: { getByName(name: string): BacklogRights };
   COURIER: { getByName(name: string): CourierRights };
+  TENANT: { getByName(name: string): JobsTenant };
+  RESULTS: { delete(key: string): Promise<void> };
   POOL: { getByName(name: string): { outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> } };
 }
 
 export class Job extends DurableObject<JobEnv> {
   #spec: JobSpec | null;
   #state: JobState;
-  /** What its Backlog knows of it. */
-  #told: JobStatus | null;
+  /** What was heard of it, as newsOf has it. */
+  #told: string | null;
+  #telling: Promise<void> | null = null;
   /** When its Workflow was heard last. */
   #heardAt: number | null = null;
   /** Who waits for something new. */
@@ -47,7 +65,7 @@ export class Job extends DurableObject<JobEnv> {
     super(ctx, env);
     this.#spec = ctx.storage.kv.get<JobSpec>("spec") ?? null;
     this.#state = ctx.storage.kv.get<JobState>("state") ?? core.NEW;
-    this.#told = ctx.storage.kv.get<JobStatus>("told") ?? null;
+    this.#told = ctx.storage.kv.get<string>("told") ?? null;
     ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
   }
 
@@ -55,14 +73,16 @@ export class Job extends DurableObject<JobEnv> {
   async create(spec: JobSpec): Promise<void> {
     if (this.#spec !== null) return;
     this.#spec = spec;
-    this.#told = "queued";
+    this.#told = core.newsOf(core.NEW);
     this.ctx.storage.kv.put("spec", spec);
-    this.ctx.storage.kv.put("told", "queued");
+    this.ctx.storage.kv.put("told", this.#told);
     this.#keep({ state: { ...core.NEW, seq: 1 }, events: [firstEvent()] });
+    await this.ctx.storage.setAlarm(Date.now() + STANDS_MS);
   }
 
-  /** It never came to be: its submission was refused after all. */
+  /** Its tenant is gone: as if it had never been. */
   async discard(): Promise<void> {
+    if (this.#spec !== null) await this.#dropInput(this.#spec);
     await this.#forget();
   }
 
@@ -70,6 +90,7 @@ export class Job extends DurableObject<JobEnv> {
   async view(tenant: string): Promise<JobView | null> {
     const spec = this.#spec;
     if (spec === null || spec.tenant !== tenant) return null;
+    if (this.#telling !== null) await Promise.race([this.#telling, scheduler.wait(TOLD_MS_MAX)]);
     const { webhook: _webhook, headers: _headers, input: _input, ...shown } = spec;
     const outlook = isOver(this.#state.status) ? null : await this.#outlook(spec);
     const waiting = this.#state.status === "queued" ? (outlook?.waiting ?? null) : null;
@@ -118,15 +139,16 @@ export class Job extends DurableObject<JobEnv> {
 
   // ------------------------------------------------------------------------------------ by the Workflow that runs it
 
-  /** This instance runs it now; one with a lower number may write no more. */
-  async begin(run: number): Promise<Begun> {
-    const step = core.begin(this.#state, run, Date.now());
+  /** This Workflow instance runs it now, under the number that it is given; a run with a lower one may write no more. */
+  async begin(start: number): Promise<Begun> {
+    const step = core.begin(this.#state, start, Date.now());
     if (this.#spec === null || step === null) return { over: true };
     this.#heardAt = Date.now();
     this.#keep(step);
-    const { attempts, startedAt } = step.state;
+    const { run, attempts, startedAt } = step.state;
+    if (isOver(step.state.status)) return { over: true };
     const failed = attempts.flatMap(({ card, error }) => (card === null || error === null ? [] : [card]));
-    return { over: false, spec: this.#spec, attempts: attempts.length, failed, startedAt };
+    return { over: false, run, spec: this.#spec, attempts: attempts.length, failed, startedAt };
   }
 
   async started(run: number, card: string): Promise<void> {
@@ -141,26 +163,19 @@ export class Job extends DurableObject<JobEnv> {
     return this.#followers > 0 || Date.now() - this.#lookedAt < LOOKING_MS;
   }
 
-  /**
-   * The time that cards ran for the job, all tries together, ms; null: the job is over otherwise, or another instance
-   * runs it: what came of this run is nobody's.
-   */
-  async finish(run: number, outcome: Outcome): Promise<number | null> {
+  /** How a run ended; from one that may write no more it is nobody's. */
+  async finish(run: number, outcome: Outcome): Promise<void> {
     this.#heardAt = Date.now();
-    const step = core.finish(this.#state, run, outcome, Date.now());
-    const isSaidAgain = run === this.#state.run && this.#state.status === outcome.kind;
-    if (step === null) return isSaidAgain ? this.#state.gpuMs : null;
-    this.#keep(step);
-    return step.state.gpuMs;
+    this.#keep(core.finish(this.#state, run, outcome, Date.now()));
   }
 
   /** Waits until this run is to end before its time (canceled, or taken over), for `ms` at most; whether it is. */
-  async stopped(run: number, ms: number): Promise<{ stopped: boolean; canceled: boolean }> {
+  async stopped(run: number, ms: number): Promise<boolean> {
     const isStopped = (): boolean => isOver(this.#state.status) || this.#state.run !== run;
     this.#heardAt = Date.now();
     await this.#until(isStopped, ms);
     this.#heardAt = Date.now();
-    return { stopped: isStopped(), canceled: this.#state.status === "canceled" };
+    return isStopped();
   }
 
   // ------------------------------------------------------------------------------------------- by its tenant and Backlog
@@ -188,12 +203,12 @@ export class Job extends DurableObject<JobEnv> {
   }
 
   override async alarm(): Promise<void> {
-    const { finishedAt } = this.#state;
-    if (this.#spec === null) return;
-    if (finishedAt !== null && this.#told === this.#state.status && Date.now() >= finishedAt + this.#spec.keepMs) {
-      await this.#forget();
-      return;
-    }
+    const spec = this.#spec;
+    if (spec === null) return;
+    const { finishedAt, start } = this.#state;
+    const isTold = this.#told === core.newsOf(this.#state);
+    if (finishedAt !== null && isTold && Date.now() >= finishedAt + spec.keepMs) return this.#forget();
+    if (finishedAt === null && start === 0 && isTold) return this.#askAfter(spec);
     await this.#tell();
   }
 
@@ -201,7 +216,7 @@ export class Job extends DurableObject<JobEnv> {
 
   /** Stores a change and wakes who waits for one. */
   #keep(change: core.Step): void {
-    if (change === null) return;
+    if (change === null || this.#spec === null) return;
     this.#state = change.state;
     this.ctx.storage.kv.put("state", change.state);
     for (const event of change.events) {
@@ -210,29 +225,65 @@ export class Job extends DurableObject<JobEnv> {
     }
     this.ctx.storage.sql.exec("DELETE FROM events WHERE id <= ?", change.state.seq - EVENTS_MAX);
     for (const wake of this.#waiters) wake();
-    if (this.#told !== this.#state.status) this.ctx.waitUntil(this.#tell());
+    if (this.#told !== core.newsOf(this.#state)) this.ctx.waitUntil(this.#tell());
   }
 
-  /** Tells Backlog and Courier what became of the job; the alarm sees to it that they hear it in the end. */
-  async #tell(): Promise<void> {
-    const spec = this.#spec;
-    if (spec === null) return;
-    const { status, finishedAt } = this.#state;
-    if (this.#told !== status) {
+  /** Whether it stands. One that its Backlog does not know was never answered for: it costs nothing, and goes. */
+  async #askAfter(spec: JobSpec): Promise<void> {
+    const stands = await this.env.BACKLOG.getByName(spec.tenant).stands(spec.id);
+    if (stands === true) return;
+    if (stands === false) return this.ctx.storage.setAlarm(Date.now() + STANDS_MS);
+    await this.env.TENANT.getByName(spec.tenant).record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT);
+    await this.#dropInput(spec);
+    await this.#forget();
+  }
+
+  /** Tells what became of the job, one state after the other; the alarm sees to it that it is heard in the end. */
+  #tell(): Promise<void> {
+    this.#telling ??= this.#tellAll().finally(() => {
+      this.#telling = null;
+    });
+    return this.#telling;
+  }
+
+  async #tellAll(): Promise<void> {
+    for (let news = core.newsOf(this.#state); this.#told !== news; news = core.newsOf(this.#state)) {
+      const spec = this.#spec;
+      if (spec === null) return;
       await this.ctx.storage.setAlarm(Date.now() + TELL_AGAIN_MS);
+      const { status, start, retryAt } = this.#state;
+      const pause = retryAt === null ? null : { start, at: retryAt };
       try {
-        await Promise.all([this.env.BACKLOG.getByName(spec.tenant).changed(spec.id, status), this.#notify(spec)]);
+        const backlog = this.env.BACKLOG.getByName(spec.tenant);
+        await Promise.all([backlog.changed(spec.id, status, pause), this.#settle(spec), this.#notify(spec)]);
       } catch (error) {
         console.warn(JSON.stringify({ event: "job_untold", job: spec.id, error: String(error) }));
         return;
       }
-      // It may have gone on while it was told.
-      if (this.#state.status !== status) return;
-      this.#told = status;
-      this.ctx.storage.kv.put("told", status);
+      // It was forgotten while it was told.
+      if (this.#spec === null) return;
+      this.#told = news;
+      this.ctx.storage.kv.put("told", news);
     }
+    if (this.#spec === null) return;
+    const { finishedAt } = this.#state;
     if (finishedAt === null) await this.ctx.storage.deleteAlarm();
-    else await this.ctx.storage.setAlarm(finishedAt + spec.keepMs);
+    else await this.ctx.storage.setAlarm(finishedAt + this.#spec.keepMs);
+  }
+
+  /** What it costs in the end, and away with its input. */
+  async #settle(spec: JobSpec): Promise<void> {
+    const { status, finishedAt, results, gpuMs, bill } = this.#state;
+    if (finishedAt === null || bill === null) return;
+    const { id, service, key, costMilli, createdAt: at } = spec;
+    const spent = { ...NOTHING_SPENT, ...bill.took, gpuMs, admitted: { clientId: null, service, key, costMilli, at } };
+    const made = results.map((result) => result.id);
+    await this.env.TENANT.getByName(spec.tenant).record(id, status, bill.status, made, bill.charge, spent);
+    await this.#dropInput(spec);
+  }
+
+  async #dropInput({ input }: JobSpec): Promise<void> {
+    if (input.kind === "r2") await this.env.RESULTS.delete(input.key);
   }
 
   /** Its start and its end, for the Courier to bring to whoever handed it in. What was told already is not told twice. */

@@ -11,6 +11,9 @@ const SWEPT_AT_ONCE = 5_000;
 /** Requests under way that are looked at in one go. */
 const OPEN_AT_ONCE = 500;
 
+/** A job may wait for longer than a record is kept; what it was charged is given back or counted at its end. */
+const OPEN_JOB = "state IN ('queued', 'running') AND id GLOB 'job_*'";
+
 export interface Row extends RequestRecord {
   /** Id of the caller's key. */
   key: string;
@@ -126,9 +129,10 @@ export class Records {
   /** Removes what is older than a day, a bounded number at a time; says when the next look is worth it. */
   sweep(now: number): { left: boolean; more: boolean } {
     const old = now - RECORD_MS;
-    const few = "SELECT id FROM requests WHERE at < ? ORDER BY at LIMIT ?";
+    const few = `SELECT id FROM requests WHERE at < ? AND NOT (${OPEN_JOB}) ORDER BY at LIMIT ?`;
     this.#sql.exec(`DELETE FROM requests WHERE id IN (${few})`, old, SWEPT_AT_ONCE);
-    const oldest = this.#sql.exec<{ at: number | null }>("SELECT min(at) AS at FROM requests").one().at;
+    const query = `SELECT min(at) AS at FROM requests WHERE NOT (${OPEN_JOB})`;
+    const oldest = this.#sql.exec<{ at: number | null }>(query).one().at;
     return { left: oldest !== null, more: oldest !== null && oldest < old };
   }
 

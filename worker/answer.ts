@@ -12,7 +12,7 @@ import { fingerprint, type Fingerprint } from "./fingerprint.ts";
 import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
 import type { Grant } from "./lease.ts";
 import { admit, admitHit, admitReplay, guardHit } from "./limits.ts";
-import { isReplay, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
+import { isReplay, isRetry, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
 import { tamed } from "./origin.ts";
 import { provision } from "./provision.ts";
 import { readOrigin } from "./read.ts";
@@ -70,13 +70,15 @@ export function counted<T extends Shown | Refusal>(
 }
 
 async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): Promise<Shown | Refusal> {
+  const { request, env, base } = mouth;
   const isMaking = ask.as === "run" && ask.method === "POST";
-  const once = isMaking ? await onceOf(mouth.env, caller, mouth.request.headers, named(mouth.request, ask)) : null;
+  const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
+  const once = isMaking ? await onceOf(env, caller, request, named(request, ask), !print.cacheable) : null;
   if (isRefusal(once)) return counted(mouth, caller, ask.service.id, once);
   if (isReplay(once)) return replay(mouth, caller, ask, once, wish);
-  if (once === null) return answerOnce(mouth, caller, ask, wish, null);
+  if (once === null) return joined(mouth, await answerOnce(mouth, caller, ask, print, wish, null));
   try {
-    const answer = await answerOnce(mouth, caller, ask, wish, once);
+    const answer = await answerOnce(mouth, caller, ask, print, wish, once);
     // A run that goes on says itself what becomes of it.
     if (isRefusal(answer)) await once.drop();
     return answer;
@@ -86,15 +88,22 @@ async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): 
   }
 }
 
+/** A retry that had its answer from its earlier try's run, or from anybody's, is told so. */
+function joined<T>({ request, trace }: Mouth, outcome: T): T {
+  const { cache } = trace.fields;
+  if (isRetry(request.headers) && (cache === "hit" || cache === "collapsed")) trace.headers.set(REPLAYED, "true");
+  return outcome;
+}
+
 async function answerOnce(
   mouth: Mouth,
   caller: Caller,
   ask: Ask,
+  print: Fingerprint,
   { preference = null, follower }: Wish,
   once: Once | null,
 ): Promise<Shown | Refusal> {
   const { request, env, ctx, trace, base } = mouth;
-  const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
   if (preference?.waitS === 0) return asJob(mouth, caller, ask, print, preference, once);
   const found = await haveWeGotIt(mouth, caller, ask, print);
   if (found !== null && found !== "expired") {
@@ -119,7 +128,10 @@ async function answerOnce(
     base,
     clientAddress: clientAddress(request, env),
     replace: ask.directives.noCache || found === "expired",
-    keepAs: once?.keepAs ?? null,
+    // By the time when it is kept it may be known that a retry may come.
+    get keepAs() {
+      return once?.keepAs ?? null;
+    },
     started: follower?.started ?? null,
     ended: once === null ? null : (end) => ctx.waitUntil(settleRun(once, caller, ask, print, end)),
     job: null,

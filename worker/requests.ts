@@ -1,4 +1,5 @@
 /** `/v1/requests/<id>`: what became of a request that took a ticket, for a day. */
+import type { JobView } from "../durable-objects/job-protocol.ts";
 import { callerWith } from "./caller.ts";
 import { config, type Env } from "./env.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
@@ -21,17 +22,30 @@ export async function getRequest(
   if (isRefusal(caller)) return caller;
   const found = ID.test(id) ? await answered(env.TENANT.getByName(caller.tenant).request(id)) : null;
   if (found === null) return refuse("not_found");
-  const results = await resultsOf(env, caller.tenant, found.results);
+  const job = found.id.startsWith("job_") ? await answered(env.JOB.getByName(found.id).view(caller.tenant)) : null;
+  const became = job === null ? found : asJob(job);
+  const results = await resultsOf(env, caller.tenant, became.results);
   return Response.json({
     id: found.id,
     service: found.service,
-    state: found.state,
-    status: found.status,
-    waiting_on: found.on,
-    queue_position: found.position,
+    state: became.state,
+    status: became.status,
+    waiting_on: became.on,
+    queue_position: became.position,
     results: await Promise.all(results.map((result) => resultView(env, base, result))),
     created_at: new Date(found.at).toISOString(),
   });
+}
+
+/** Of a job its Job knows more than the record of its admission. */
+function asJob({ state, waiting }: JobView) {
+  return {
+    state: state.status,
+    status: state.bill?.status ?? null,
+    on: waiting?.on ?? null,
+    position: waiting?.position ?? null,
+    results: state.results.map(({ id }) => id),
+  };
 }
 
 /** A result as jobs and requests show it; its URL is made for this answer. */

@@ -27,10 +27,11 @@ export function answerAt(caller: Caller, print: Fingerprint): Made {
 /** A run has ended that has a name: what it made is told to later ones of it. */
 export async function settleRun(once: Once, caller: Caller, ask: Ask, print: Fingerprint, end: RunEnd): Promise<void> {
   const isMade = end.state === "succeeded" && end.status !== null && end.status < 400 && !ask.directives.noStore;
-  const keys = [once.keepAs, ...(print.cacheable ? [print.key] : [])].map((key) => answerKey(caller.tenant, key));
-  if (isMade) await once.settle({ kind: "answer", keys }, keepMsOf(ask));
+  const names = [once.keepAs, print.cacheable ? print.key : null].filter((key) => key !== null);
+  const keys = names.map((key) => answerKey(caller.tenant, key));
+  if (isMade && keys.length > 0) await once.settle({ kind: "answer", keys }, keepMsOf(ask));
   // An origin's own error is told with its answer.
-  else if (end.status === null || end.status >= 500 || end.state !== "failed") await once.drop();
+  else if (isMade || end.status === null || end.status >= 500 || end.state !== "failed") await once.drop();
 }
 
 /** An origin's own error, if it is small enough to be told again. */

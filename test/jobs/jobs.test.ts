@@ -156,3 +156,34 @@ test("jobs go by priority, then by arrival", async () => {
   expect(h).toBeLessThan(n ?? 0);
   expect(n).toBeLessThan(l ?? 0);
 });
+
+test("what became of a request that was made a job is told in the job's words", async () => {
+  const key = await door.key({ limits: { concurrent: 1 } });
+  const became = async (id: string) =>
+    JSON.parse(expectOk(await door.ask(`/v1/requests/${id}`, { key })).text) as { state: string; results: unknown[] };
+  const slow = picture({ steps: 60, width: 512, height: 512 });
+  const headers = { prefer: "respond-async", "x-request-id": "as-a-job" };
+  const answer = await door.paint(slow, { headers, key });
+  const { id } = JSON.parse(answer.text) as JobShown;
+  await begun(door, id, key);
+  for (const name of [id, "as-a-job"]) expect(await became(name)).toMatchObject({ state: "running", results: [] });
+  const { results } = await over(door, id, key);
+  for (const name of [id, "as-a-job"]) {
+    const told = await became(name);
+    expect(told).toMatchObject({ state: "succeeded", status: 200 });
+    expect(told.results).toHaveLength(results.length);
+  }
+});
+
+test("a tenant that is deleted takes its jobs along: what runs is broken off, what waits never runs", async () => {
+  const tenant = await door.tenant({ concurrent: 1 });
+  const key = await door.key({ tenant });
+  const slow = { service: "portrait", input: picture({ steps: 100, width: 768, height: 768 }) };
+  const running = await submitted(door, slow, key);
+  await begun(door, running, key);
+  for (let i = 0; i < 3; i++) await submitted(door, { ...slow, input: { ...slow.input, seed: i } }, key);
+  const before = door.starts();
+  await door.portico.admin("DELETE", `/tenants/${tenant}`);
+  await delay(2_000);
+  expect(door.starts()).toBe(before);
+});

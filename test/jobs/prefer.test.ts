@@ -56,3 +56,16 @@ test("a key without the scope makes no jobs", async () => {
   );
   expectOk(await door.paint({}, { key, ...prefer("return=minimal") }));
 });
+
+test("as a job, too, a request is neither served from the cache nor stored when it says so", async () => {
+  const json = picture();
+  expectOk(await door.paint(json));
+  const before = door.starts();
+  const unstored = await door.paint(json, { headers: { prefer: "wait=20", "cache-control": "no-store" } });
+  expectOk(unstored);
+  expect(door.starts() - before).toBe(1);
+  const other = picture();
+  expectOk(await door.paint(other, { headers: { prefer: "wait=20", "cache-control": "no-store" } }));
+  expectOk(await door.paint(other));
+  expect(door.starts() - before).toBe(3);
+});

@@ -252,3 +252,22 @@ test("another tenant's deliveries are not found, and a key without the scope see
       "403 forbidden permission_error scope",
     );
 });
+
+test("the end of a batch is told once, signed with its own secret", async () => {
+  const origin = await receiver();
+  const secret = `whsec_${Buffer.alloc(64, 7).toString("base64")}`;
+  const ours = [1, 2, 3].map((seed) => ({ service: "portrait", input: picture({ seed }) }));
+  const made = await door.ask("/v1/batches", {
+    json: { jobs: ours, webhook: { url: origin.url, secret } },
+  });
+  expect(made.status, made.text).toBe(202);
+  const { id, jobs } = JSON.parse(made.text) as { id: string; jobs: string[] };
+  const [seen] = await heard(origin, 1);
+  if (seen === undefined) throw new Error("nothing was heard");
+  expect(verified(seen, secret)).toMatchObject({
+    type: "batch.finished",
+    data: { id, jobs, counts: { succeeded: 3 } },
+  });
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(origin.seen).toHaveLength(1);
+});

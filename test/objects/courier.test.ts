@@ -194,14 +194,14 @@ test("a batch is told by its counts", async () => {
   const backlog = env.BACKLOG.getByName(tenant);
   await backlog.reserve(
     [{ id: job, service: "s", priority: "normal", ...created }],
-    { id: batch, webhook: null },
+    { id: batch, tenant, webhook: null },
     {
       waiting: 10,
       concurrent: { s: 0 },
     },
   );
   await backlog.stand([job]);
-  await backlog.changed(job, "failed");
+  await backlog.changed(job, "failed", null);
   await stub.enqueue({ ...notice, subject: { kind: "batch", id: batch }, type: "batch.finished" });
   await expectStates(stub, "delivered");
   expect(sendings[0]?.body).toMatchObject({

@@ -77,10 +77,10 @@ export const tenantRoutes: Route[] = [
     path: "/v1/tenants/{id}",
     role: "admin",
     tag,
-    summary: "Delete a tenant with its keys, results and usage",
+    summary: "Delete a tenant with its keys, jobs, results and usage",
     description: `Its keys are refused at once. A tenant with more results than one call removes (${ROUNDS_MAX} thousand) answers 202 and stays disabled; the same call goes on.`,
     answers: {
-      202: { description: "Results or usage are left: call again.", schema: TenantView },
+      202: { description: "Jobs, results or usage are left: call again.", schema: TenantView },
       204: { description: "Gone.", schema: null },
     },
     run: (call) => attempt(() => remove(call)),
@@ -139,11 +139,24 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   const outcome = await closeTenant(env, before, changeOf(call, "tenant.delete", params.id, tenantView(before), null));
   if (outcome !== "done") return outcome;
   forgetCallers();
-  const { done } = await removeMatching(env, { tenant: params.id }, "all", ROUNDS_MAX);
-  if (!done || !(await removeUsage(env, params.id)))
-    return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
+  // Jobs first: what still runs makes no results any more.
+  const isGone =
+    (await removeJobs(env, params.id)) &&
+    (await removeMatching(env, { tenant: params.id }, "all", ROUNDS_MAX)).done &&
+    (await removeUsage(env, params.id));
+  if (!isGone) return { status: 202, body: tenantView({ ...before, state: "disabled" }) };
   await deleteTenant(env, params.id);
   return { status: 204, body: null };
+}
+
+/** Removes a tenant's jobs and its webhooks; true when none is left. */
+async function removeJobs(env: Env, tenantId: string): Promise<boolean> {
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    if (!(await answered(env.BACKLOG.getByName(tenantId).forget()))) continue;
+    await answered(env.COURIER.getByName(tenantId).forget());
+    return true;
+  }
+  return false;
 }
 
 /** Removes what the tenant's object keeps; true when it has. */

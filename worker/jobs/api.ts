@@ -172,8 +172,5 @@ export async function canceled(asking: Asking, caller: Caller, id: string): Prom
   const before = await answered(env.JOB.getByName(id).cancel(caller.tenant));
   if (before === null) return refuse("not_found");
   if (before !== "queued" && before !== "running") return refuse("job_finished");
-  // One that no Workflow holds yet has nobody else to say that it costs nothing.
-  if (before === "queued")
-    await answered(env.TENANT.getByName(caller.tenant).record(id, "canceled", null, [], "nothing"));
   return viewOf(env, caller.tenant, id);
 }

@@ -1,6 +1,6 @@
 /** `/v1/batches`: up to a thousand jobs under one id, taken whole or not at all. */
 import { z } from "zod";
-import { type BatchView as View, isOver, JOB_STATUSES } from "../../durable-objects/job-protocol.ts";
+import { type BatchView as View, isOver, JOB_STATUSES, type JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Caller } from "../auth.ts";
 import { BUFFERED_BYTES_MAX, letGo } from "../body.ts";
 import { callerWith } from "../caller.ts";
@@ -11,7 +11,7 @@ import { answered } from "../until.ts";
 import { type Asking, handing } from "./asking.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import { madeOnce } from "./made.ts";
-import { type Draft, giveBackAll, makeAll, newBatchId, newJobId, reserve, specOf } from "./submit.ts";
+import { type Draft, handIn, newBatchId, newJobId, specOf } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
 const JOBS_MAX = 1_000;
@@ -92,25 +92,28 @@ async function submitAll(
     named.map(({ id: job, draft }) => ({ id: job, ask: draft.ask })),
   );
   if (limited !== null) return limited;
-  const ids = named.map(({ id: job }) => job);
-  try {
-    const specs = [];
-    for (let i = 0; i < named.length; i += AT_ONCE) {
-      const some = named.slice(i, i + AT_ONCE);
-      specs.push(...(await Promise.all(some.map((one) => specOf(handing(asking, caller), one.draft, one.id, id)))));
-    }
-    const refused = await reserve(handing(asking, caller), specs, { id, webhook });
-    if (refused !== null) {
-      await giveBackAll(env, caller.tenant, ids);
-      return refused;
-    }
-    await makeAll(env, specs);
-    await answered(env.BACKLOG.getByName(caller.tenant).stand(ids));
-    return { kind: "batch", id, keepMs: Math.max(...specs.map(({ keepMs }) => keepMs)) };
-  } catch (error) {
-    await giveBackAll(env, caller.tenant, ids);
-    throw error;
+  const specs = await handIn(
+    handing(asking, caller),
+    { id, tenant: caller.tenant, webhook },
+    named.map(({ id: job }) => job),
+    () => specsOf(asking, caller, named, id),
+  );
+  if (isRefusal(specs)) return specs;
+  return { kind: "batch", id, keepMs: Math.max(...specs.map(({ keepMs }) => keepMs)) };
+}
+
+async function specsOf(
+  asking: Asking,
+  caller: Caller,
+  named: { id: string; draft: Draft }[],
+  batch: string,
+): Promise<JobSpec[]> {
+  const specs: JobSpec[] = [];
+  for (let i = 0; i < named.length; i += AT_ONCE) {
+    const some = named.slice(i, i + AT_ONCE);
+    specs.push(...(await Promise.all(some.map((one) => specOf(handing(asking, caller), one.draft, one.id, batch)))));
   }
+  return specs;
 }
 
 async function accepted(asking: Asking, caller: Caller, id: string): Promise<Response | Refusal> {

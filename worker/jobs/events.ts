@@ -12,6 +12,8 @@ import { jobView } from "./view.ts";
 const ASK_MS = 15_000;
 /** Longest life of one connection: the client comes back by itself, with the last id it saw. */
 const LIFE_MS_MAX = 3_600_000;
+/** A client that takes nothing for so long is cut. */
+const STALL_MS = 30_000;
 /** When a client whose connection was cut is to come back, ms. */
 const RECONNECT_MS = 2_000;
 
@@ -54,7 +56,7 @@ async function send(
 ): Promise<void> {
   const writer = writable.getWriter();
   const encoder = new TextEncoder();
-  const write = (text: string): Promise<void> => writer.write(encoder.encode(text));
+  const write = (text: string): Promise<void> => answered(writer.write(encoder.encode(text)), STALL_MS);
   const until = Date.now() + LIFE_MS_MAX;
   let after = from;
   try {
@@ -77,7 +79,7 @@ async function send(
     if (!asking.request.signal.aborted)
       console.warn(JSON.stringify({ event: "events_cut", job: id, error: String(error) }));
   } finally {
-    await writer.close().catch(() => undefined);
+    await answered(writer.close(), STALL_MS).catch(() => writer.abort());
   }
 }
 

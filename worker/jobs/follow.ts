@@ -49,17 +49,10 @@ export class Follow {
     return this.#stopped;
   }
 
-  /** A card ran it. */
-  get hasStarted(): boolean {
-    return this.#grant !== null;
-  }
-
   /** It was not started in time. */
   get tooLate(): boolean {
     return this.#tooLate;
   }
-
-  canceled = false;
 
   startBy(at: number): void {
     this.#deadline = setTimeout(
@@ -96,14 +89,13 @@ export class Follow {
   async #watch(): Promise<void> {
     while (!this.#over) {
       try {
-        const { stopped, canceled } = await answered(
+        const stopped = await answered(
           this.#env.JOB.getByName(this.#spec.id).stopped(this.#number, ASK_MS),
           2 * ASK_MS,
         );
         if (!stopped) continue;
         if (this.#over) return;
         this.#stopped = true;
-        this.canceled = canceled;
         // Only while it is this run's slot, and nobody else's work is on the card.
         if (this.#grant !== null) await interrupt(this.#env, this.#grant, this.#spec);
         this.#gone.abort(new Error("the job is over"));

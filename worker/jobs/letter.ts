@@ -48,8 +48,8 @@ const SUBJECTS: Record<Subject["kind"], (env: Env, letter: Letter) => Promise<To
   batch: async (env, letter) => {
     const batch = await answered(env.BACKLOG.getByName(letter.tenant).batch(letter.subject.id));
     if (batch === null) return null;
-    const { id, counts, jobs } = batch;
-    return { content: event(letter, { id, counts, jobs }), secret: null };
+    const { id, counts, jobs, webhook } = batch;
+    return { content: event(letter, { id, counts, jobs }), secret: webhook?.secret ?? null };
   },
 };
 

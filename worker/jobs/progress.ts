@@ -3,12 +3,14 @@
  * its own id; the interrupt, which is the whole card's, only while nobody else's work is on the card.
  */
 import type { JobSpec } from "../../durable-objects/job-protocol.ts";
+import { readWhole } from "../bounded.ts";
+import { Room } from "../buffers.ts";
 import { config, type Env } from "../env.ts";
 import type { Grant } from "../lease.ts";
 import { answered } from "../until.ts";
 
 const ANSWER_MS = 3_000;
-const ANSWER_BYTES_MAX = 4 * 1024 * 1024;
+const ANSWER_BYTES_MAX = 1024 * 1024;
 
 /** 0 to 1; null: not known now; `unknown`: this origin does not tell. */
 export async function progressOf(env: Env, grant: Grant, spec: JobSpec): Promise<number | null | "unknown"> {
@@ -51,14 +53,13 @@ async function call(env: Env, grant: Grant, method: string, path: string, body: 
 }
 
 async function smallJson(answer: Response): Promise<unknown> {
-  const length = Number(answer.headers.get("content-length") ?? 0);
-  if (length > ANSWER_BYTES_MAX) {
-    await answer.body?.cancel();
-    return null;
-  }
+  const room = new Room();
   try {
-    return await answer.json();
+    const bytes = await readWhole(answer.body, { max: ANSWER_BYTES_MAX, times: 2, room });
+    return bytes === null ? null : JSON.parse(new TextDecoder().decode(bytes));
   } catch {
     return null;
+  } finally {
+    room.free();
   }
 }

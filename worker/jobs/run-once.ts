@@ -1,6 +1,13 @@
 /** One try of a job: the same stages as a caller's request, between the Job object that hands it out and takes it back. */
-import type { Begun, JobAnswer, JobError, JobResult, JobSpec, Outcome } from "../../durable-objects/job-protocol.ts";
-import { NOTHING_SPENT, type Spent } from "../../durable-objects/protocol.ts";
+import type {
+  Begun,
+  Bill,
+  JobAnswer,
+  JobError,
+  JobResult,
+  JobSpec,
+  Outcome,
+} from "../../durable-objects/job-protocol.ts";
 import { type Ask, parseAsk } from "../ask.ts";
 import type { Caller } from "../auth.ts";
 import { letGo } from "../body.ts";
@@ -12,6 +19,7 @@ import type { Grant } from "../lease.ts";
 import { findStored } from "../recall.ts";
 import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { type Answer, run as runAsk, type RunEnd, type Running } from "../run.ts";
+import { repeated } from "../repeated.ts";
 import { Spooled } from "../spool.ts";
 import { type Result, resultsOf } from "../store.ts";
 import { quietTrace } from "../trace.ts";
@@ -31,26 +39,24 @@ const OWN_ERROR_BYTES_MAX = 64 * 1024;
 type Handed = Extract<Begun, { over: false }>;
 type Context = Pick<ExecutionContext, "waitUntil">;
 
-/** What came of a try. */
+/** What came of a try. `end`: null for what was in the store already. */
 type Came = { kind: "answer"; answer: Answer | Stored; end: RunEnd | null } | { kind: "refused"; refusal: Refusal };
 
-export async function runOnce(env: Env, ctx: Context, job: string, number: number): Promise<void> {
-  const stub = env.JOB.getByName(job);
-  const begun = await answered(stub.begin(number));
+/** `start`: the Backlog's number of this Workflow instance. */
+export async function runOnce(env: Env, ctx: Context, job: string, start: number): Promise<void> {
+  const begun = await answered(env.JOB.getByName(job).begin(start));
   if (begun.over) return;
-  const trace = quietTrace(begun.spec.id, Date.now());
-  const follow = new Follow(env, begun.spec, number, trace);
+  const { run, spec } = begun;
+  const trace = quietTrace(spec.id, Date.now());
+  const follow = new Follow(env, spec, run, trace);
   try {
     const from = Date.now();
     const came = await tryIt(env, ctx, begun, follow);
-    if (follow.stopped) return await forgo(env, begun.spec, follow);
+    // Canceled, or another run's by now: what came of this one is nobody's.
+    if (follow.stopped) return;
     const outcome = await outcomeOf(env, begun, came, trace.gpuMs);
-    const gpuMs = await answered(stub.finish(number, outcome));
-    if (gpuMs === null) return await forgo(env, begun.spec, follow);
-    if (outcome.kind === "again")
-      await answered(env.BACKLOG.getByName(begun.spec.tenant).retry(job, number, outcome.retryAt));
-    else await settle(env, begun.spec, outcome, came, gpuMs);
-    log(begun.spec, number, outcome, Date.now() - from);
+    await repeated(() => answered(env.JOB.getByName(job).finish(run, outcome)));
+    log(spec, run, outcome, Date.now() - from);
   } finally {
     follow.end();
   }
@@ -180,14 +186,14 @@ function lateStart({ createdAt }: JobSpec): Refusal {
 }
 
 async function outcomeOf(env: Env, begun: Handed, came: Came, gpuMs: number): Promise<Outcome> {
-  if (came.kind === "refused") return refusedOutcome(begun, came.refusal, gpuMs);
+  if (came.kind === "refused") return refusedOutcome(begun, came, gpuMs);
   const { answer } = came;
   const bytes = await bytesOf(answer);
   const contentType = answer.headers.get("content-type");
   if (answer.status >= 400) {
     const own: JobAnswer = { status: answer.status, contentType, key: null, body: textOf(bytes) };
     const error = errorOf(refuse("origin_status", { facts: { status: answer.status }, started: "yes" }));
-    return { kind: "failed", error, answer: own, gpuMs };
+    return { kind: "failed", error, answer: own, gpuMs, bill: billOf(begun, came, answer.status) };
   }
   const results = (await resultsOf(env, begun.spec.tenant, resultIds(came))).map(asJobResult);
   const output = withoutImages(bytes, contentType);
@@ -197,6 +203,7 @@ async function outcomeOf(env: Env, begun: Handed, came: Came, gpuMs: number): Pr
     output,
     answer: { status: answer.status, contentType, key: null, body: null },
     gpuMs,
+    bill: billOf(begun, came, answer.status),
   };
 }
 
@@ -205,11 +212,13 @@ function resultIds(came: Extract<Came, { kind: "answer" }>): string[] {
 }
 
 /** A failure that a later try may mend, while there are tries left; the cards that are out heal, the caller's fault does not. */
-function refusedOutcome({ attempts, spec }: Handed, refusal: Refusal, gpuMs: number): Outcome {
+function refusedOutcome(begun: Handed, came: Extract<Came, { kind: "refused" }>, gpuMs: number): Outcome {
+  const { attempts, spec } = begun;
+  const { refusal } = came;
   const error = errorOf(refusal);
   const triesLeft = spec.retries === false ? 0 : RETRIES_MAX - attempts;
   const isFinal = !REASONS[refusal.reason].retryable || refusal.reason === "queue_timeout" || triesLeft <= 0;
-  if (isFinal) return { kind: "failed", error, answer: null, gpuMs };
+  if (isFinal) return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, came, null) };
   const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);
   return { kind: "again", error, retryAt: Date.now() + pauseMs, gpuMs };
 }
@@ -236,31 +245,12 @@ function textOf(bytes: Uint8Array | null): string | null {
   }
 }
 
-/** What the job costs in the end, and away with its input. */
-async function settle(env: Env, spec: JobSpec, outcome: Outcome, came: Came, gpuMs: number): Promise<void> {
-  const state = outcome.kind === "succeeded" ? "succeeded" : "failed";
-  const results = outcome.kind === "succeeded" ? outcome.results.map(({ id }) => id) : [];
-  const charge = came.kind === "answer" ? (came.end?.charge ?? "token") : "nothing";
-  const status = outcome.kind === "again" ? null : (outcome.answer?.status ?? null);
-  const reason = came.kind === "refused" ? came.refusal.reason : null;
-  const took = came.kind === "answer" ? (came.end?.took ?? {}) : {};
-  const spent: Spent = { ...NOTHING_SPENT, ...took, reason, gpuMs, admitted: admittedOf(spec) };
-  await answered(env.TENANT.getByName(spec.tenant).record(spec.id, state, status, results, charge, spent));
-  if (spec.input.kind === "r2") await env.RESULTS.delete(spec.input.key);
-}
-
-/** Canceled, or another instance's by now: what came of this run is nobody's, and a canceled start is not free. */
-async function forgo(env: Env, spec: JobSpec, follow: Follow): Promise<void> {
-  if (!follow.canceled) return;
-  const charge = follow.hasStarted ? "all" : "nothing";
-  const { gpuMs } = follow.trace;
-  const spent: Spent = { ...NOTHING_SPENT, reason: "client_gone", gpuMs, admitted: admittedOf(spec) };
-  await answered(env.TENANT.getByName(spec.tenant).record(spec.id, "canceled", null, [], charge, spent));
-  if (spec.input.kind === "r2") await env.RESULTS.delete(spec.input.key);
-}
-
-function admittedOf({ service, key, costMilli, createdAt: at }: JobSpec): Spent["admitted"] {
-  return { clientId: null, service, key, costMilli, at };
+/** What the job costs in the end. What was there before a card began it costs no more than a hit. */
+function billOf({ startedAt }: Handed, came: Came, status: number | null): Bill {
+  if (came.kind === "refused") return { status, charge: "nothing", took: { reason: came.refusal.reason } };
+  const { end } = came;
+  if (end !== null) return { status, charge: end.charge, took: end.took };
+  return { status, charge: startedAt === null ? "token" : "all", took: {} };
 }
 
 function log({ id, tenant, service }: JobSpec, run: number, outcome: Outcome, ms: number): void {

@@ -20,7 +20,7 @@ import { randomText } from "../keys.ts";
 import { admit } from "../limits.ts";
 import { sendable } from "../origin.ts";
 import { countsOf } from "../price.ts";
-import { type Refusal, refuse } from "../refusal.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { limitsIn } from "../tenant-limits.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../until.ts";
@@ -66,23 +66,47 @@ export async function submit(handing: Handing, draft: Draft): Promise<JobView | 
   const id = newJobId();
   const limited = await admit(env, caller, { ...handing.trace, id }, draft.ask);
   if (limited !== null) return limited;
-  const spec = await specOf(handing, draft, id, null);
-  const refused = await reserve(handing, [spec], null);
-  if (refused !== null) {
-    await Promise.all([giveBackAll(env, caller.tenant, [id]), forgetInput(env, spec)]);
-    return refused;
+  const made = await handIn(handing, null, [id], async () => [await specOf(handing, draft, id, null)]);
+  return isRefusal(made) ? made : viewOf(env, caller.tenant, id);
+}
+
+/** Of jobs that were admitted: all of them stand in the end, or none, and what they cost is given back. */
+export async function handIn(
+  handing: Handing,
+  batch: NewBatch | null,
+  ids: string[],
+  specsOf: () => Promise<JobSpec[]>,
+): Promise<JobSpec[] | Refusal> {
+  const { env, caller } = handing;
+  const backlog = env.BACKLOG.getByName(caller.tenant);
+  try {
+    const specs = await specsOf();
+    const refused = await reserve(handing, specs, batch);
+    if (refused !== null) {
+      await giveBackAll(env, caller.tenant, ids);
+      await dropInputs(env, specs);
+      return refused;
+    }
+    await makeAll(env, specs);
+    if (!(await answered(backlog.stand(ids)))) throw new Error("the submission took too long");
+    return specs;
+  } catch (error) {
+    // Whether they stand may not be known: those that do are run, and settle what they cost themselves.
+    await answered(backlog.release(ids)).catch(() => undefined);
+    const stands = await Promise.all(ids.map((id) => answered(backlog.stands(id)).catch(() => true)));
+    const gone = ids.filter((_, i) => stands[i] !== true);
+    await giveBackAll(env, caller.tenant, gone);
+    throw error;
   }
-  await make(env, spec);
-  await answered(env.BACKLOG.getByName(caller.tenant).stand([id]));
-  return viewOf(env, caller.tenant, id);
+}
+
+async function dropInputs(env: Env, specs: JobSpec[]): Promise<void> {
+  const keys = specs.flatMap(({ input }) => (input.kind === "r2" ? [input.key] : []));
+  if (keys.length > 0) await env.RESULTS.delete(keys);
 }
 
 /** Room for waiting jobs, all or none. */
-export async function reserve(
-  { env, caller }: Handing,
-  specs: JobSpec[],
-  batch: NewBatch | null,
-): Promise<Refusal | null> {
+async function reserve({ env, caller }: Handing, specs: JobSpec[], batch: NewBatch | null): Promise<Refusal | null> {
   const limits: BacklogLimits = {
     waiting: caller.limits.jobs_waiting,
     concurrent: Object.fromEntries(specs.map(({ service }) => [service, limitsIn(caller.limits, service).concurrent])),
@@ -100,7 +124,7 @@ function newJob({ id, service, priority, createdAt, startDeadlineAt, keepMs }: J
 }
 
 /** Makes the Job objects, some at a time. */
-export async function makeAll(env: Env, specs: JobSpec[]): Promise<void> {
+async function makeAll(env: Env, specs: JobSpec[]): Promise<void> {
   for (let i = 0; i < specs.length; i += MADE_AT_ONCE)
     await Promise.all(specs.slice(i, i + MADE_AT_ONCE).map((spec) => make(env, spec)));
 }
@@ -115,7 +139,7 @@ export async function viewOf(env: Env, tenant: string, id: string): Promise<JobV
 }
 
 /** Tokens and quota of jobs that were not taken. */
-export async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<void> {
+async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<void> {
   const stub = env.TENANT.getByName(tenant);
   await Promise.all(ids.map((id) => answered(stub.record(id, "failed", null, [], "nothing"))));
 }
@@ -161,11 +185,6 @@ function headersOf(headers: Headers): Record<string, string> {
 }
 
 const inputKey = (id: string): string => `jobs/${id}/input`;
-
-/** Of a job that was not taken. */
-async function forgetInput(env: Env, { input }: JobSpec): Promise<void> {
-  if (input.kind === "r2") await env.RESULTS.delete(input.key);
-}
 
 async function layAside(env: Env, body: Body, id: string): Promise<JobInput> {
   if (body.kind === "none") return { kind: "none" };

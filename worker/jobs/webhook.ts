@@ -7,8 +7,9 @@ import { hmac } from "../keys.ts";
 import { originProblem } from "../origins.ts";
 import type { Refusal } from "../refusal.ts";
 
-/** Standard Webhooks: 24 to 64 bytes. */
-const SECRET = /^whsec_(?:[A-Za-z0-9+/]{4}){8,22}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+/** Standard Webhooks: 24 to 64 bytes. The longest are 63 and the 64th. */
+const SECRET =
+  /^whsec_(?:(?:[A-Za-z0-9+/]{4}){8,21}(?:[A-Za-z0-9+/]{2}==)?|(?:[A-Za-z0-9+/]{4}){8,20}[A-Za-z0-9+/]{3}=)$/;
 
 export const Webhook = z
   .strictObject({

@@ -23,7 +23,8 @@ export const DeliveryView = z
     id: z.string(),
     event: z.string().meta({ description: "`webhook-id`: the same in every sending of an event." }),
     type: z.string().meta({
-      description: "`job.succeeded`, `job.failed`, `job.canceled`; `job.started` where a dialect asks for it.",
+      description:
+        "`job.succeeded`, `job.failed`, `job.canceled`, `batch.finished`; `job.started` where a dialect asks for it.",
     }),
     job: z.string().nullable(),
     batch: z.string().nullable(),

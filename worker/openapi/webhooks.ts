@@ -1,6 +1,7 @@
 /** Webhooks in the OpenAPI document: the calls about them, and what receivers get. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
+import { BatchView } from "../jobs/batches.ts";
 import { JobView } from "../jobs/view.ts";
 import { DeliveriesQuery, DeliveryView, SecretView } from "../jobs/webhooks-api.ts";
 import { COMMON_HEADERS, errors, header, NOBODY, TENANT_KEY } from "./parts.ts";
@@ -15,6 +16,11 @@ const JobEnded = z
     data: JobView,
   })
   .meta({ id: "JobEnded" });
+
+const BatchEnded = JobEnded.extend({
+  type: z.literal("batch.finished"),
+  data: BatchView.pick({ id: true, counts: true, jobs: true }),
+}).meta({ id: "BatchEnded" });
 
 const SignedHeaders = z.object({
   "webhook-id": z.string().meta({ description: "The same in every sending of an event." }),
@@ -32,22 +38,25 @@ export function webhookPaths(): ZodOpenApiPathsObject {
   };
 }
 
-/** What is sent to the address that a job was handed in with. */
+/** What is sent to the address that a job or a batch was handed in with. */
 export function webhookCalls(): ZodOpenApiPathsObject {
   return {
-    jobEnded: {
-      post: {
-        operationId: "jobEnded",
-        tags: ["Webhooks"],
-        summary: "A job has ended",
-        description:
-          "Standard Webhooks. Anything but 2xx within 20 s is tried again after about 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, or after `Retry-After` (an hour at most). 410 disables the address. Redirects are not followed.",
-        security: NOBODY,
-        requestParams: { header: SignedHeaders },
-        requestBody: { required: true, content: { "application/json": { schema: JobEnded } } },
-        responses: { "2XX": { description: "Taken." }, 410: { description: "Nothing more, ever." } },
-      },
-    },
+    jobEnded: { post: told("jobEnded", "A job has ended", JobEnded) },
+    batchEnded: { post: told("batchEnded", "The last job of a batch has ended", BatchEnded) },
+  };
+}
+
+function told(operationId: string, summary: string, schema: z.ZodType): ZodOpenApiOperationObject {
+  return {
+    operationId,
+    tags: ["Webhooks"],
+    summary,
+    description:
+      "Standard Webhooks. Anything but 2xx within 20 s is tried again after about 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, or after `Retry-After` (an hour at most). 410 disables the address. Redirects are not followed.",
+    security: NOBODY,
+    requestParams: { header: SignedHeaders },
+    requestBody: { required: true, content: { "application/json": { schema } } },
+    responses: { "2XX": { description: "Taken." }, 410: { description: "Nothing more, ever." } },
   };
 }
 

@@ -1,0 +1,114 @@
+/** What a job does when its cards fail: retries of what a retry can mend, and of nothing else. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { doorway, expectOk } from "../contract/doorway.ts";
+import { answerImage, Origin } from "../contract/origin.ts";
+import { type JobShown, over, show, submitted } from "./shown.ts";
+
+const SLOW_MS_MAX = 200_000;
+const door = doorway({ cards: [] });
+const origins: Origin[] = [];
+let sick = (_card: number, _call: number): number | null => null;
+const calls: { card: number; at: number }[] = [];
+
+beforeAll(async () => {
+  const service = {
+    kind: "image",
+    route: "/sick/sdapi/v1/",
+    retry: { tries: 1 },
+    breaker: { max_fails: 1_000 },
+    drain: { max_s: 1 },
+  };
+  await door.portico.admin("PUT", "/services/sick", service);
+  for (let card = 0; card < 4; card++) {
+    const origin = await Origin.open();
+    origin.answering = (res, seen) => {
+      calls.push({ card, at: Date.now() });
+      const status = sick(card, calls.length);
+      if (status === null) return answerImage(res, seen);
+      res.writeHead(status, { "content-type": "application/json" }).end('{"detail":"as the origin has it"}');
+    };
+    origins.push(origin);
+    await door.portico.admin("PUT", `/services/sick/cards/sick-${card}`, { origin: origin.url });
+  }
+});
+afterAll(() => {
+  for (const origin of origins) origin.close();
+});
+
+const job = { service: "sick", input: { prompt: "x" } };
+const tries = (shown: JobShown) => (shown as JobShown & { tries: { card: string | null }[] }).tries;
+
+async function paused(id: string, key: string): Promise<JobShown & { retry_at: string }> {
+  for (;;) {
+    const shown = (await show(door, id, "", key)) as JobShown & { retry_at: string | null };
+    if (shown.retry_at !== null) return { ...shown, retry_at: shown.retry_at };
+    expect(shown.finished_at).toBeNull();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+test("what a retry cannot mend fails at once, in the origin's own words", async () => {
+  calls.length = 0;
+  sick = () => 422;
+  const failed = await over(door, await submitted(door, job));
+  expect(failed).toMatchObject({ status: "failed", attempts: 1, error: { message: "as the origin has it" } });
+  expect(calls).toHaveLength(1);
+});
+
+test("a job canceled while it pauses before a retry costs nothing, and never runs again", async () => {
+  calls.length = 0;
+  sick = () => 500;
+  const key = await door.key({ limits: { results_per_month: 1, requests_per_minute: 60, burst: 2 } });
+  const id = await submitted(door, job, key);
+  await paused(id, key);
+  expectOk(await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST", key }));
+  sick = () => null;
+  expect((await over(door, await submitted(door, job, key), key)).status).toBe("succeeded");
+  await new Promise((resolve) => setTimeout(resolve, 16_000));
+  expect(await show(door, id, "", key)).toMatchObject({ status: "canceled", attempts: 1 });
+  expect(calls).toHaveLength(2);
+});
+
+test(
+  "cards that fail for a while: the job is tried again after 10 s and more, on another card, and succeeds",
+  async () => {
+    calls.length = 0;
+    sick = (_card, call) => (call === 1 ? 500 : null);
+    const id = await submitted(door, job);
+    const { retry_at: retryAt } = await paused(id, door.ownKey);
+    const pauseMs = Date.parse(retryAt) - (calls[0]?.at ?? 0);
+    expect(pauseMs).toBeGreaterThan(9_900);
+    expect(pauseMs).toBeLessThan(16_000);
+    const shown = await over(door, id);
+    expect(shown).toMatchObject({ status: "succeeded", attempts: 2, error: null });
+    expect(calls[1]?.at).toBeGreaterThanOrEqual(Date.parse(retryAt) - 100);
+    expect(calls.map(({ card }) => card)).toEqual([calls[0]?.card, expect.not.toBeOneOf([calls[0]?.card])]);
+  },
+  SLOW_MS_MAX,
+);
+
+test(
+  "cards that fail for good: three retries, later each time, each on another card, then it has failed and costs nothing",
+  async () => {
+    calls.length = 0;
+    sick = () => 503;
+    const key = await door.key({ limits: { results_per_month: 1 } });
+    const id = await submitted(door, job, key);
+    const shown = await over(door, id, key, SLOW_MS_MAX);
+    expect(shown).toMatchObject({
+      status: "failed",
+      attempts: 4,
+      error: { code: "bad_gateway", reason: "origin_status" },
+    });
+    expect(new Set(tries(shown).map(({ card }) => card)).size).toBe(4);
+    const pauses = calls.slice(1).map(({ at }, i) => (at - (calls[i]?.at ?? 0)) / 1000);
+    expect(pauses).toHaveLength(3);
+    for (const [i, pause] of pauses.entries()) {
+      expect(pause).toBeGreaterThan(10 * 2 ** i - 0.2);
+      expect(pause).toBeLessThan(10 * 2 ** i * 1.5 + 3);
+    }
+    sick = () => null;
+    expect((await over(door, await submitted(door, job, key), key)).status).toBe("succeeded");
+  },
+  SLOW_MS_MAX,
+);

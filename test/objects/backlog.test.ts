@@ -1,0 +1,305 @@
+/** The Backlog against a model, with restarts at any moment; jobs, Workflows and the Courier are the test's own. */
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Notice } from "../../durable-objects/courier-protocol.ts";
+import type { JobStatus, NewJob } from "../../durable-objects/job-protocol.ts";
+import { eventually, evict, fresh, passTime } from "./objects.ts";
+
+const WAITING_MAX = 30;
+const CONCURRENT = 2;
+/** With those who stand in the Pool's line. */
+const STARTED_MAX = CONCURRENT + 8;
+const DAY_MS = 86_400_000;
+const PAUSE_MS = 40_000;
+/** More than the Backlog waits for a sign of life, in looks that are due every 10 s. */
+const LOOKS_TO_LOSE = 6;
+
+interface Known {
+  id: string;
+  batch: string | null;
+  state: "reserved" | "asleep" | "started" | "over";
+  status: JobStatus;
+  run: number;
+  notBefore: number;
+}
+
+/** The world around one Backlog. */
+class World {
+  readonly tenant = fresh("tenant");
+  readonly jobs: Known[] = [];
+  /** Starts in their order. */
+  readonly starts: string[] = [];
+  readonly told: Notice[] = [];
+  readonly silent = new Set<string>();
+  courierFails = false;
+
+  get stub() {
+    return env.BACKLOG.getByName(this.tenant);
+  }
+
+  /** Puts the test's own neighbours around the object as it is now. */
+  async settle(): Promise<void> {
+    const create = ({ id, params }: { id: string; params: { job: string; run: number } }): Promise<void> => {
+      this.starts.push(id);
+      expect(id).toBe(`${params.job}-${params.run}`);
+      return Promise.resolve();
+    };
+    const enqueue = (notice: Notice): Promise<void> => {
+      if (this.courierFails) return Promise.reject(new Error("silent"));
+      this.told.push(notice);
+      return Promise.resolve();
+    };
+    const job = (id: string) => ({
+      pulse: () => {
+        const known = this.jobs.find((one) => one.id === id);
+        return Promise.resolve({ status: known?.status ?? "queued", heardMsAgo: this.silent.has(id) ? null : 0 });
+      },
+      late: () => Promise.resolve(),
+      discard: () => Promise.resolve(),
+    });
+    const neighbours = {
+      RUN_JOB: { create },
+      COURIER: { getByName: () => ({ enqueue }) },
+      JOB: { getByName: job },
+    };
+    await runInDurableObject(this.stub, (backlog) => {
+      Object.assign(backlog, { env: neighbours });
+    });
+  }
+
+  newJob(id: string): NewJob {
+    return { id, service: "s", priority: "normal", createdAt: Date.now(), startDeadlineAt: null, keepMs: DAY_MS };
+  }
+
+  some(state: Known["state"], pick: number): Known | undefined {
+    const those = this.jobs.filter((job) => job.state === state);
+    return those[pick % Math.max(1, those.length)];
+  }
+
+  /** What the Backlog has to have done by now, all at once. */
+  async pumped(): Promise<void> {
+    const now = Date.now();
+    for (;;) {
+      const started = this.jobs.filter(({ state }) => state === "started").length;
+      const next = this.jobs.find(({ state, notBefore }) => state === "asleep" && notBefore <= now);
+      if (started >= STARTED_MAX || next === undefined) break;
+      Object.assign(next, { state: "started", run: next.run + 1, notBefore: 0 });
+    }
+    const expected = this.jobs.flatMap(({ id, run }) => Array.from({ length: run }, (_, i) => `${id}-${i + 1}`));
+    await eventually(() => Promise.resolve(expect(this.starts.toSorted()).toEqual(expected.toSorted())));
+  }
+
+  async check(): Promise<void> {
+    await this.pumped();
+    const shown = await this.stub.list({ status: null, service: null, before: null, limit: 1_000 });
+    const standing = this.jobs.filter(({ state }) => state !== "reserved");
+    expect(shown.map(({ id, status }) => `${id} ${status}`)).toEqual(
+      standing.map(({ id, status }) => `${id} ${status}`).toReversed(),
+    );
+    for (const batch of new Set(standing.flatMap(({ batch: of }) => of ?? []))) {
+      const own = this.jobs.filter((job) => job.batch === batch);
+      const isOver = own.every(({ state }) => state === "over");
+      const view = await this.stub.batch(batch);
+      expect(view?.jobs).toEqual(own.map(({ id }) => id));
+      expect(view?.finishedAt !== null).toBe(isOver);
+    }
+  }
+}
+
+type Act =
+  | { what: "reserve"; jobs: number; batch: boolean }
+  | { what: "pass" }
+  | { what: "restart" }
+  | { what: "lose" }
+  | { what: "forget halves" }
+  | { what: "stand" | "release" | "run" | "end" | "cancel" | "pause"; pick: number };
+
+const pick = fc.nat({ max: 50 });
+const act: fc.Arbitrary<Act> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      what: fc.constant("reserve" as const),
+      jobs: fc.integer({ min: 1, max: 12 }),
+      batch: fc.boolean(),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ what: fc.constantFrom("stand" as const, "stand" as const, "release" as const), pick }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      what: fc.constantFrom("run" as const, "end" as const, "cancel" as const, "pause" as const),
+      pick,
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.constantFrom<Act>({ what: "pass" }, { what: "restart" }, { what: "lose" }, { what: "forget halves" }),
+  },
+);
+
+const together = (world: World, job: Known): Known[] =>
+  job.batch === null ? [job] : world.jobs.filter(({ batch }) => batch === job.batch);
+
+async function end(world: World, job: Known, status: JobStatus): Promise<void> {
+  Object.assign(job, { status, state: "over" });
+  await world.stub.changed(job.id, status, null);
+  // Said twice is said once.
+  await world.stub.changed(job.id, status, null);
+}
+
+async function perform(world: World, does: Act): Promise<void> {
+  const { jobs, stub } = world;
+  if (does.what === "reserve") {
+    const batch = does.batch ? fresh("bat") : null;
+    const ids = Array.from({ length: does.batch ? does.jobs : 1 }, () => fresh("job"));
+    const waiting = jobs.filter(({ state, status }) => state !== "over" && status === "queued").length;
+    const ask = () =>
+      stub.reserve(
+        ids.map((id) => world.newJob(id)),
+        batch === null
+          ? null
+          : {
+              id: batch,
+              tenant: world.tenant,
+              webhook: { url: "https://example.com/", secret: null, dialect: "native" },
+            },
+        { waiting: WAITING_MAX, concurrent: { s: CONCURRENT } },
+      );
+    const isRoom = waiting + ids.length <= WAITING_MAX;
+    expect((await ask()).ok).toBe(isRoom);
+    if (!isRoom) return;
+    expect((await ask()).ok).toBe(true);
+    for (const id of ids) jobs.push({ id, batch, state: "reserved", status: "queued", run: 0, notBefore: 0 });
+    return;
+  }
+  if (does.what === "pass") {
+    passTime(PAUSE_MS);
+    await runDurableObjectAlarm(stub);
+    return;
+  }
+  if (does.what === "restart") {
+    await evict(stub);
+    await world.settle();
+    return;
+  }
+  if (does.what === "forget halves") {
+    // Longer than a submission may take.
+    passTime(70_000);
+    await runDurableObjectAlarm(stub);
+    jobs.splice(0, jobs.length, ...jobs.filter(({ state }) => state !== "reserved"));
+    return;
+  }
+  if (does.what === "lose") {
+    const lost = world.some("started", 0);
+    if (lost === undefined) return;
+    world.silent.add(lost.id);
+    for (let look = 0; look < LOOKS_TO_LOSE; look++) {
+      passTime(10_000);
+      await runDurableObjectAlarm(stub);
+      if (world.starts.includes(`${lost.id}-${lost.run + 1}`)) break;
+    }
+    world.silent.delete(lost.id);
+    lost.run++;
+    return;
+  }
+  const job = world.some(does.what === "stand" || does.what === "release" ? "reserved" : "started", does.pick);
+  if (job === undefined) return;
+  switch (does.what) {
+    case "stand": {
+      const ids = together(world, job).map(({ id }) => id);
+      expect(await stub.stand(ids)).toBe(true);
+      for (const one of together(world, job)) one.state = "asleep";
+      expect(await stub.stand(ids)).toBe(true);
+      return;
+    }
+    case "release": {
+      const ids = together(world, job).map(({ id }) => id);
+      await stub.release(ids);
+      jobs.splice(0, jobs.length, ...jobs.filter(({ id }) => !ids.includes(id)));
+      expect(await stub.stand(ids)).toBe(false);
+      return;
+    }
+    case "run":
+      job.status = "running";
+      return stub.changed(job.id, "running", null);
+    case "end":
+      return end(world, job, "succeeded");
+    case "cancel":
+      return end(world, world.some("asleep", does.pick) ?? job, "canceled");
+    case "pause": {
+      const at = Date.now() + PAUSE_MS;
+      Object.assign(job, { state: "asleep", status: "queued", notBefore: at });
+      await stub.changed(job.id, "queued", { start: job.run, at });
+      return;
+    }
+  }
+}
+
+test("whatever happens, restarts included: no job is lost, started twice under a number, or over the tenant's room", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(act, { minLength: 10, maxLength: 30 }), async (acts) => {
+      passTime(0);
+      const world = new World();
+      await world.settle();
+      for (const does of acts) {
+        await perform(world, does);
+        await world.check();
+      }
+      // Each batch that is over is told once, by its webhook.
+      const over = [...new Set(world.jobs.flatMap(({ batch }) => batch ?? []))].filter((batch) =>
+        world.jobs.every((job) => job.batch !== batch || job.state === "over"),
+      );
+      await eventually(() =>
+        Promise.resolve(expect(world.told.map(({ subject }) => subject.id).toSorted()).toEqual(over.toSorted())),
+      );
+    }),
+    { numRuns: 15, endOnFailure: true },
+  );
+}, 90_000);
+
+test("the end of a batch is told until the Courier has heard it", async () => {
+  const world = new World();
+  await world.settle();
+  world.courierFails = true;
+  await perform(world, { what: "reserve", jobs: 2, batch: true });
+  await perform(world, { what: "stand", pick: 0 });
+  await world.check();
+  for (const job of world.jobs) await end(world, job, "failed");
+  passTime(20_000);
+  await runDurableObjectAlarm(world.stub);
+  expect(world.told).toEqual([]);
+  world.courierFails = false;
+  await evict(world.stub);
+  await world.settle();
+  passTime(20_000);
+  await runDurableObjectAlarm(world.stub);
+  const [batch] = world.jobs.map((job) => job.batch);
+  expect(world.told).toMatchObject([{ subject: { kind: "batch", id: batch }, type: "batch.finished" }]);
+  passTime(20_000);
+  await runDurableObjectAlarm(world.stub);
+  expect(world.told).toHaveLength(1);
+});
+
+test("a tenant that is deleted takes its jobs along, however many they are", async () => {
+  const world = new World();
+  await world.settle();
+  const ids = Array.from({ length: 600 }, () => fresh("job"));
+  const limits = { waiting: 1_000, concurrent: { s: CONCURRENT } };
+  await world.stub.reserve(
+    ids.map((id) => world.newJob(id)),
+    null,
+    limits,
+  );
+  expect(await world.stub.forget()).toBe(false);
+  expect(await world.stub.forget()).toBe(true);
+  expect(await world.stub.forget()).toBe(true);
+  await runInDurableObject(world.stub, async (_, { storage }) => {
+    expect(await storage.getAlarm()).toBeNull();
+  });
+});

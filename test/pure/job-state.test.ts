@@ -1,0 +1,132 @@
+/** A job's states against a model that knows only who may speak and whether it is over. */
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Bill, JobState, Outcome } from "../../durable-objects/job-protocol.ts";
+import { isOver } from "../../durable-objects/job-protocol.ts";
+import * as core from "../../durable-objects/job-state.ts";
+
+const ERROR = { reason: "origin_reset", param: null, started: "unknown", facts: {}, retryAfterMs: null } as const;
+const ALL: Bill = { status: 200, charge: "all", took: {} };
+const FREE: Bill = { status: null, charge: "nothing", took: { reason: "origin_reset" } };
+const ANSWER = { status: 200, contentType: null, key: null, body: null };
+const SUCCEEDED: Outcome = { kind: "succeeded", results: [], output: null, answer: ANSWER, gpuMs: 5, bill: ALL };
+const FAILED: Outcome = { kind: "failed", error: ERROR, answer: null, gpuMs: 5, bill: FREE };
+const again = (retryAt: number): Outcome => ({ kind: "again", error: ERROR, retryAt, gpuMs: 5 });
+
+interface Model {
+  run: number;
+  start: number;
+  running: boolean;
+  pausing: boolean;
+  over: "succeeded" | "failed" | "canceled" | null;
+}
+
+type Does = { what: "begin"; start: number } | { what: "begin again" } | { what: "cancel" | "late" } | Speaks;
+type Speaks = { what: "started" | "progress" | "succeed" | "fail" | "pause"; behind: number };
+
+/** `behind`: 0 is the run that may speak, others are earlier ones. */
+const speaks = fc.record({
+  what: fc.constantFrom<Speaks["what"]>("started", "progress", "succeed", "fail", "pause"),
+  behind: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat({ max: 2 })),
+});
+const does: fc.Arbitrary<Does> = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ what: fc.constant("begin" as const), start: fc.integer({ min: -1, max: 1 }) }) },
+  fc.constant<Does>({ what: "begin again" }),
+  { weight: 6, arbitrary: speaks },
+  { weight: 1, arbitrary: fc.constantFrom<Does>({ what: "cancel" }, { what: "late" }) },
+);
+
+function stepOf(state: JobState, { run, start }: Model, act: Does, now: number): core.Step {
+  if (act.what === "begin") return core.begin(state, start + act.start, now);
+  if (act.what === "begin again") return core.begin(state, start, now);
+  if (act.what === "cancel") return core.cancel(state, now);
+  if (act.what === "late") return core.finish(state, run, core.lateStart({ createdAt: 0 }, now), now);
+  const speaker = run - (act as Speaks).behind;
+  if (act.what === "started") return core.started(state, speaker, "card", now);
+  if (act.what === "progress") return core.progressed(state, speaker, 0.5);
+  const outcome = { succeed: SUCCEEDED, fail: FAILED, pause: again(now + 1) }[act.what];
+  return core.finish(state, speaker, outcome, now);
+}
+
+function expected(before: Model, act: Does): Model {
+  if (before.over !== null) return before;
+  if (act.what === "begin" || act.what === "begin again") {
+    const start = before.start + (act.what === "begin" ? act.start : 0);
+    if (start < before.start || (start === before.start && before.pausing)) return before;
+    const run = before.run + 1;
+    return { run, start, running: false, pausing: false, over: run > core.RUNS_MAX ? "failed" : null };
+  }
+  if (act.what === "cancel") return { ...before, running: false, pausing: false, over: "canceled" };
+  if (act.what === "late") return { ...before, running: false, pausing: false, over: "failed" };
+  if ((act as Speaks).behind > 0) return before;
+  switch (act.what) {
+    case "started":
+      return { ...before, running: true, pausing: false };
+    case "succeed":
+      return { ...before, running: false, pausing: false, over: "succeeded" };
+    case "fail":
+      return { ...before, running: false, pausing: false, over: "failed" };
+    case "pause":
+      return { ...before, running: false, pausing: true };
+    default:
+      return before;
+  }
+}
+
+test("whatever is told in whatever order: a job ends once, with a bill, and only its latest run is heard", () => {
+  fc.assert(
+    fc.property(fc.array(does, { maxLength: 40 }), (acts) => {
+      let state = core.NEW;
+      let model: Model = { run: 0, start: 0, running: false, pausing: false, over: null };
+      let ends = 0;
+      for (const [now, act] of acts.entries()) {
+        const step = stepOf(state, model, act, now);
+        const after = expected(model, act);
+        if (model.over !== null) expect(step).toBeNull();
+        const { seq } = state;
+        state = step?.state ?? state;
+        expect(step?.events.map(({ id }) => id) ?? []).toEqual(
+          Array.from({ length: state.seq - seq }, (_, i) => seq + 1 + i),
+        );
+        ends += step?.events.filter(({ type }) => type === "done").length ?? 0;
+        model = after;
+        const { status } = state;
+        expect([status, state.run, state.retryAt !== null]).toEqual([
+          model.over ?? (model.running ? "running" : "queued"),
+          model.run,
+          model.pausing,
+        ]);
+        expect([state.bill !== null, state.finishedAt !== null, ends]).toEqual(
+          isOver(status) ? [true, true, 1] : [false, false, 0],
+        );
+        const open = state.attempts.filter(({ endedAt }) => endedAt === null).length;
+        expect(open).toBe(status === "running" ? 1 : 0);
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test("a job whose Workflow is lost every time is given up after a bounded number of runs", () => {
+  let state = core.NEW;
+  let begun = 0;
+  for (let start = 1; !isOver(state.status); start++) {
+    const step = core.begin(state, start, start);
+    state = step?.state ?? state;
+    if (isOver(state.status)) break;
+    begun++;
+    state = core.started(state, state.run, "card", start)?.state ?? state;
+  }
+  expect(begun).toBe(core.RUNS_MAX);
+  expect(state).toMatchObject({ status: "failed", error: { reason: "internal" }, bill: { charge: "nothing" } });
+});
+
+test("canceled, a job costs what a card has begun for it, and nothing before", () => {
+  expect(core.cancel(core.NEW, 5)?.state.bill).toMatchObject({ charge: "nothing" });
+  const begun = core.begin(core.NEW, 1, 10)?.state ?? core.NEW;
+  expect(core.cancel(begun, 20)?.state).toMatchObject({ bill: { charge: "nothing" }, gpuMs: 0 });
+  const running = core.started(begun, 1, "card", 30)?.state ?? begun;
+  expect(core.cancel(running, 75)?.state).toMatchObject({ bill: { charge: "all" }, gpuMs: 45 });
+  const pausing = core.finish(running, 1, again(99), 40)?.state ?? running;
+  expect(core.cancel(pausing, 75)?.state).toMatchObject({ bill: { charge: "nothing" }, gpuMs: 5 });
+});
