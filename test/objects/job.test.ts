@@ -8,7 +8,7 @@ import { eventually, evict, fresh, passTime } from "./objects.ts";
 const DAY_MS = 86_400_000;
 /** A job that does not stand after so long is asked after. */
 const STANDS_MS = 120_000;
-const QUOTA = { requestsPerMinute: 60, burst: 10, ownRate: null, quota: { results: 1, costMilli: null } };
+const QUOTA = { requestsPerMinute: 60, burst: 10, ownRate: false, quota: { results: 1, costMilli: null } };
 const ALL: Bill = { status: 200, charge: "all", took: { results: 1 } };
 const ANSWER = { status: 200, contentType: null, key: null, body: null };
 const SUCCEEDED: Outcome = { kind: "succeeded", results: [], output: null, answer: ANSWER, gpuMs: 7, bill: ALL };
