@@ -223,8 +223,8 @@ test("Idempotency-Key makes one prediction of two requests", async () => {
 test("another tenant's prediction is not there", async () => {
   const { id } = await replicate(door).predictions.create({ model: "portico/portrait", input: SMALL });
   const other = replicate(door, { auth: await door.key() });
-  for (const call of [other.predictions.get(id), other.predictions.cancel(id)])
-    expect((await refused(call)).error.response.status).toBe(404);
+  const calls = [other.predictions.get(id), other.predictions.cancel(id)];
+  for (const { error } of await Promise.all(calls.map(refused))) expect(error.response.status).toBe(404);
   expect((await other.predictions.list()).results).toEqual([]);
 });
 
