@@ -1,38 +1,35 @@
-/** Signed URLs: an HMAC over what they are for and their expiry under a named key, so that keys can be rotated. */
+/** Signed URLs: an HMAC over id and expiry under a named key, so that keys can be rotated. */
 import type { Config } from "./env.ts";
 import { hmac, hmacMatches } from "./keys.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /** Life of a signed URL, seconds. */
 const SIGNED_S = 86_400;
-const PURPOSE = "result-url";
+/** What a signature lets read; one of one purpose is none of another. */
+type Purpose = "result-url" | "stream-url";
 
 const encoded = (bytes: Uint8Array) => bytes.toBase64({ alphabet: "base64url", omitPadding: true });
 
 /** An absolute URL of a result, good for a day. */
-export async function signedUrl(keys: Pick<Config, "urlKeys">, base: string, id: string, now: number): Promise<string> {
-  return `${base}/v1/results/${id}?${await signedQuery(keys, PURPOSE, id, now + SIGNED_S * 1000)}`;
+export async function signedUrl(config: Config, base: string, id: string, now: number): Promise<string> {
+  return `${base}/v1/results/${id}?${await signedQuery(config, "result-url", id, now)}`;
 }
 
-/** The query that signs this text for a purpose, until a time (ms of the epoch). */
-export async function signedQuery(
-  { urlKeys }: Pick<Config, "urlKeys">,
-  purpose: string,
-  text: string,
-  until: number,
-): Promise<string> {
+/** The query that lets whoever has it read this, for a day. */
+export async function signedQuery({ urlKeys }: Config, purpose: Purpose, id: string, now: number): Promise<string> {
   const [kid, secret] = urlKeys[0] ?? ["", ""];
-  const exp = String(Math.floor(until / 1000));
-  return `exp=${exp}&kid=${kid}&sig=${encoded(await hmac(secret, purpose, `${text}\n${exp}`))}`;
+  const exp = String(Math.floor(now / 1000) + SIGNED_S);
+  const sig = encoded(await hmac(secret, purpose, `${id}\n${exp}`));
+  return `exp=${exp}&kid=${kid}&sig=${sig}`;
 }
 
-/** Null when the query signs this id (or another purpose's text) and has not expired. The signature is looked at before the expiry. */
+/** Null when the query signs this id and has not expired. The signature is looked at before the expiry. */
 export async function signatureRefusal(
   { urlKeys }: Config,
   id: string,
   query: URLSearchParams,
   now: number,
-  purpose = PURPOSE,
+  purpose: Purpose = "result-url",
 ): Promise<Refusal | null> {
   const [exp, kid, sig] = ["exp", "kid", "sig"].map((name) => query.getAll(name));
   if (exp?.length !== 1 || kid?.length !== 1 || sig?.length !== 1) return refuse("bad_signature");

@@ -56,6 +56,16 @@ export async function chosen(
   return task === null ? invalid("model", `'${service.id}' does not do this`) : { service, task };
 }
 
+export async function modelNamed(
+  { env }: Pick<Mouth, "env">,
+  caller: Caller,
+  model: string,
+): Promise<ServiceRow | Refusal> {
+  const service = (await catalog(env)).find(({ id }) => id === model);
+  if (service === undefined) return refuse("not_found", { param: "model", facts: { model: model.slice(0, 100) } });
+  return mayCall(caller, service.id) ?? service;
+}
+
 /** What a foreign `input` means to a service: its `run`, or its `edit` where a picture is given that only that one takes. */
 export function chosenBy(service: ServiceRow, input: Given): Chosen | Refusal {
   const [run, edit] = [taskOf(service, "run"), taskOf(service, "edit")];
@@ -68,19 +78,9 @@ export function chosenBy(service: ServiceRow, input: Given): Chosen | Refusal {
 
 const isPicture = (as: string | undefined): boolean => as === "base64" || as === "data_url";
 
-export async function modelNamed(
-  { env }: Pick<Mouth, "env">,
-  caller: Caller,
-  model: string,
-): Promise<ServiceRow | Refusal> {
-  const service = (await catalog(env)).find(({ id }) => id === model);
-  if (service === undefined) return refuse("not_found", { param: "model", facts: { model: model.slice(0, 100) } });
-  return mayCall(caller, service.id) ?? service;
-}
-
 /**
  * The origin's own request, checked as if the caller had sent it; a field at fault is named as the dialect has it.
- * `later`: its body has to outlive the call.
+ * `later`: it outlives this request, as a job.
  */
 export async function askFor(
   { request, env, ctx }: Mouth,

@@ -151,17 +151,17 @@ async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refus
   const init: RequestInit = { method: spec.method, headers: spec.headers };
   const bytes = large === null ? await inputOf(env, spec) : null;
   const request = new Request(`${spec.base}${spec.path}`, bytes === null ? init : { ...init, body: bytes });
-  const { method, path, query, resultsAt } = spec;
+  const { method, path, query } = spec;
   const asked = { tenant: spec.tenant, service, as: entry.as, method, path, query };
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const ask = await parseAsk(request, asked, place, Date.now());
-  if (isRefusal(ask)) return ask;
-  const told = resultsAt === undefined ? ask : { ...ask, resultsAt };
-  if (large === null) return told;
+  const parsed = await parseAsk(request, asked, place, Date.now());
+  if (isRefusal(parsed)) return parsed;
+  const ask = spec.resultsAt === undefined ? parsed : { ...parsed, resultsAt: spec.resultsAt };
+  if (large === null) return ask;
   // It was checked when it was handed in, and lies there until the job is over.
   const body = new Spooled(env.RESULTS, large.key, large.bytes, () => undefined);
   body.hold();
-  return { ...told, body, mediaType: request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null };
+  return { ...ask, body, mediaType: request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null };
 }
 
 /** As much as is kept in memory. */

@@ -137,8 +137,8 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     base,
     clientAddress,
     keepMs: ask.service.config.results.keep_days * DAY_MS,
-    ...(ask.resultsAt === undefined ? {} : { resultsAt: ask.resultsAt }),
     ...(draft.asked === undefined ? {} : { asked: shownAgain(draft.asked) }),
+    ...(ask.resultsAt === undefined ? {} : { resultsAt: ask.resultsAt }),
   };
 }
 

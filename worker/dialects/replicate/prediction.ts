@@ -10,10 +10,6 @@ import { at, modelName, versionOf } from "./models.ts";
 const STATUSES = ["starting", "processing", "succeeded", "failed", "canceled"] as const;
 type Status = (typeof STATUSES)[number];
 
-/** What the signature of `urls.stream` lets read, and how long, ms. */
-export const STREAM_PURPOSE = "stream-url";
-const STREAM_MS = 86_400_000;
-
 const Time = z.string().meta({ format: "date-time" });
 
 export const Prediction = z
@@ -51,7 +47,7 @@ export async function predictionOf(
     versionOf(env, spec.service),
     status === "succeeded" ? outputOf(showing, view) : null,
     status === "starting" ? [] : logsOf(showing, spec.id),
-    signedQuery(config(env), STREAM_PURPOSE, spec.id, Date.now() + STREAM_MS),
+    signedQuery(config(env), "stream-url", spec.id, Date.now()),
   ]);
   return {
     id: spec.id,

@@ -22,7 +22,7 @@ import { askFor, chosenBy } from "../task.ts";
 import { withFiles } from "./file-inputs.ts";
 import { heldBack } from "./holding.ts";
 import { at, serviceMeant } from "./models.ts";
-import { outputOf, predictionOf, progressLine, STREAM_PURPOSE } from "./prediction.ts";
+import { outputOf, predictionOf, progressLine } from "./prediction.ts";
 
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
 /** Longest that a prediction is waited for, s; a longer wish is cut to it. */
@@ -177,7 +177,7 @@ async function readerOf(mouth: Mouth, id: string): Promise<string | Refusal> {
   }
   const query = new URL(request.url).searchParams;
   if (!isSigned(query)) return refuse("missing");
-  const refused = await signatureRefusal(config(env), id, query, Date.now(), STREAM_PURPOSE);
+  const refused = await signatureRefusal(config(env), id, query, Date.now(), "stream-url");
   return refused ?? (await answered(env.JOB.getByName(id).owner())) ?? refuse("not_found");
 }
 
