@@ -97,7 +97,7 @@ async function handIn(
 
 /** Clients up to 1.4.0 send themselves as the input, key and all, when they are to encode files. */
 function keyIn(input: PredictionCreate["input"]): string | undefined {
-  return Object.keys(input).find((name) => typeof input[name] === "string" && input[name].startsWith("ptk_"));
+  return Object.keys(input).find((name) => typeof input[name] === "string" && input[name].startsWith("ptk_live_"));
 }
 
 function webhookOf({ env }: Mouth, { webhook: url, webhook_events_filter }: PredictionCreate) {
