@@ -185,7 +185,7 @@ test("a look is held until there is something new", async () => {
   await begun(door, id);
   await delay(450);
   const from = Date.now();
-  setTimeout(release, 1_500);
+  setTimeout(() => release(), 1_500);
   const look = await door.ask(`/fal/queue/portico/words/requests/${id}/status`);
   expect([look.status, JSON.parse(look.text)]).toMatchObject([200, { status: "COMPLETED" }]);
   expect(Date.now() - from).toBeGreaterThan(1_200);
