@@ -135,7 +135,7 @@ class Addresses {
 
   constructor(base: string) {
     const literal = base.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-    this.#pattern = new RegExp(`^${literal}/(fal/files|v1/results)/([0-9A-Za-z]{8,64})(?:\\?|$)`);
+    this.#pattern = new RegExp(`^${literal}/(fal/files|v1/results)/([0-9A-Za-z_]{8,68})(?:\\?|$)`);
   }
 
   /** R2 key of what lies there; null: it is no address of ours. */
