@@ -29,7 +29,7 @@ export async function signedQuery(
   return `exp=${exp}&kid=${kid}&sig=${encoded(await hmac(secret, purpose, `${text}\n${exp}`))}`;
 }
 
-/** Null when the query signs this id (or another purpose's text) and has not expired. The signature is looked at before the expiry. */
+/** Null when the query signs this id for the purpose and has not expired. The signature is looked at before the expiry. */
 export async function signatureRefusal(
   { urlKeys }: Config,
   id: string,

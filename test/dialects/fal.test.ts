@@ -25,7 +25,7 @@ test.each(WAYS)("run, by %s: the output with the picture's signed URL", async (w
 test.each(WAYS)("subscribe, by %s: every state is told, and the output is the job's", async (way) => {
   const updates: QueueStatus[] = [];
   const { data, requestId } = await fal(door, way).subscribe(PORTRAIT, {
-    input: { prompt: "a harbour", ...SLOW },
+    input: { prompt: "a harbour", image_size: "square", num_inference_steps: 60 },
     logs: true,
     onQueueUpdate: (update) => void updates.push(update),
   });
@@ -39,7 +39,7 @@ test.each(WAYS)("subscribe, by %s: every state is told, and the output is the jo
   expect(job.status).toBe("succeeded");
   const { images } = data as Output;
   expect(images[0]?.url).toContain(job.results[0]?.id);
-  expect(images[0]).toMatchObject({ width: 768, height: 768, file_size: job.results[0]?.bytes });
+  expect(images[0]).toMatchObject({ width: 512, height: 512, file_size: job.results[0]?.bytes });
 });
 
 test("a request in the queue: handed in, looked at, its output had", async () => {

@@ -135,7 +135,7 @@ class Addresses {
 
   constructor(base: string) {
     const literal = base.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-    this.#pattern = new RegExp(`^${literal}/(fal/files|v1/results)/([0-9A-Za-z]{8,64})(?:\\?|$)`);
+    this.#pattern = new RegExp(`^${literal}/(fal/files|v1/results)/([0-9A-Za-z_]{8,68})(?:\\?|$)`);
   }
 
   /** R2 key of what lies there; null: it is no address of ours. */
@@ -161,7 +161,8 @@ export async function withFiles(
   let [bytes, files] = [0, 0];
   const fileAt = async (key: string, param: string): Promise<FileGiven | Refusal> => {
     const object = await env.RESULTS.get(key);
-    if (object === null || object.customMetadata?.["tenant"] !== tenant)
+    const { tenant: owner, expiresAt = Infinity } = object?.customMetadata ?? {};
+    if (object === null || owner !== tenant || Number(expiresAt) <= Date.now())
       return invalid(param, "is no file of yours, or is over its time");
     [bytes, files] = [bytes + object.size, files + 1];
     if (bytes > FILE_BYTES_MAX || files > FILES_MAX)
