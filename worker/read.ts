@@ -1,6 +1,7 @@
 /** `read` paths: questions to an origin that take no slot. Any card that takes work may answer, in a short time. */
 import type { Env } from "./env.ts";
 import type { Ask } from "./ask.ts";
+import { Room } from "./buffers.ts";
 import { asRefusal, type Call, callOrigin, type Failure, handedOn, isFailure } from "./origin.ts";
 import { pump } from "./pump.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -75,7 +76,7 @@ function answer(
     return new Response(null, { status: response.status, headers });
   }
   const source = response.body.getReader();
-  const flow = pump({ source, first: [], length: saidLength(response), silence, keep: false });
+  const flow = pump({ source, first: [], room: new Room(), length: saidLength(response), silence, copy: null });
   // Without a caller nobody wants the rest.
   ctx.waitUntil(flow.drained.finally(() => controller.abort()));
   return new Response(flow.readable, { status: response.status, headers });

@@ -119,10 +119,9 @@ async function render(serving: Serving, ask: Ask, answer: Answer): Promise<Respo
   const { trace } = serving;
   const forward = ask.directives.noCache && answer.cache === "stored" ? "request" : "miss";
   const suffix = answer.cache === "stored" || answer.cache === "collapsed" ? `; ${answer.cache}` : "";
-  trace.headers.set(
-    "cache-status",
-    answer.cache === "bypass" ? "portico; fwd=bypass" : `portico; fwd=${forward}${suffix}`,
-  );
+  const detail = answer.unkept === null ? "" : `; detail=${answer.unkept}`;
+  const way = answer.cache === "bypass" ? "bypass" : forward + suffix;
+  trace.headers.set("cache-status", `portico; fwd=${way}${detail}`);
   trace.fields["cache"] = answer.cache;
   const headers = new Headers(answer.headers);
   await link(serving, headers, answer.results);
