@@ -30,14 +30,15 @@ afterEach(async () => {
 });
 afterAll(() => origin.close());
 
+function chunk(type: string, data: Buffer): Buffer {
+  const head = Buffer.alloc(8);
+  head.writeUInt32BE(data.length);
+  head.write(type, 4, "latin1");
+  return Buffer.concat([head, data, Buffer.alloc(4)]);
+}
+
 /** A PNG of about so many bytes: right in its structure. */
 function png(bytes: number): Buffer {
-  const chunk = (type: string, data: Buffer) => {
-    const head = Buffer.alloc(8);
-    head.writeUInt32BE(data.length);
-    head.write(type, 4, "latin1");
-    return Buffer.concat([head, data, Buffer.alloc(4)]);
-  };
   const parts = Array.from({ length: Math.ceil(bytes / MIB) }, (_, i) => chunk("IDAT", Buffer.alloc(MIB, i + 1)));
   const signature = Buffer.from("89504e470d0a1a0a", "hex");
   return Buffer.concat([signature, chunk("IHDR", Buffer.alloc(13)), ...parts, chunk("IEND", Buffer.alloc(0))]);
@@ -216,18 +217,18 @@ test("no-store: it comes whole, and nothing of it is kept", async () => {
   expect(await finished(answer)).toMatchObject({ state: "succeeded", results: [] });
 });
 
-describe("an answer in JSON", () => {
-  const answers =
-    (images: Buffer[], more = ""): Answering =>
-    (res) => {
-      res.writeHead(200, { "content-type": "application/json" });
-      res.end(JSON.stringify({ images: images.map((image) => image.toString("base64")), info: more }));
-    };
+function answersImages(images: Buffer[]): Answering {
+  return (res) => {
+    res.writeHead(200, { "content-type": "application/json" });
+    res.end(JSON.stringify({ images: images.map((image) => image.toString("base64")) }));
+  };
+}
 
+describe("an answer in JSON", () => {
   test("with a picture of 2048 x 2048, or four of 1024 x 1024, is stored with each of them", async () => {
     // As large as pictures of that size are that cannot be compressed.
     for (const images of [[png(7 * MIB)], Array.from({ length: 4 }, () => png(2 * MIB))]) {
-      origin.answering = answers(images);
+      origin.answering = answersImages(images);
       const json = picture();
       const answer = expectOk(await door.ask("/p/txt2img", { json }));
       expect(answer.header("cache-status")).toBe("portico; fwd=miss; stored");
