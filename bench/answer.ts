@@ -79,7 +79,8 @@ function parseHead(text: string): Head {
   const after = field(/\r\nretry-after:([^\r]*)/i);
   return {
     status,
-    length: length === "" ? null : Number(length),
+    // A 204 has no body, and says no length (RFC 9110 15.3.5).
+    length: status === 204 ? 0 : length === "" ? null : Number(length),
     chunked: /\r\ntransfer-encoding:[^\r]*chunked/i.test(text),
     closes: /\r\nconnection:[^\r]*close/i.test(text),
     retryAfterMs: after === "" ? null : Number(after) * 1000,

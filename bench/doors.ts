@@ -27,8 +27,8 @@ export const portico: Contender = {
   missing: () => null,
   open: async (cards) => {
     const runtime = await openRuntime(() => bundle());
-    const admin = new Admin(runtime.url, runtime.secrets.ADMIN_TOKEN);
-    const authorization = `Bearer ${await furnish(admin, cards)}`;
+    const [key] = await furnish(new Admin(runtime.url, runtime.secrets.ADMIN_TOKEN), cards);
+    const authorization = `Bearer ${key}`;
     const target = { port: runtime.port, headers: { authorization } };
     return { target: () => target, restart: runtime.restart, close: runtime.close };
   },
@@ -55,13 +55,13 @@ export const bareWorker: Contender = {
   },
 };
 
-interface OpenRuntime extends Pick<Door, "restart" | "close"> {
+export interface OpenRuntime extends Pick<Door, "restart" | "close"> {
   url: string;
   port: number;
   secrets: Secrets;
 }
 
-async function openRuntime(build: (folder: string) => Promise<Bundle>): Promise<OpenRuntime> {
+export async function openRuntime(build: (folder: string) => Promise<Bundle>): Promise<OpenRuntime> {
   const { path: stateDir, remove } = await makeFolder();
   const { path } = await build(stateDir);
   let program = await startOwn("local/serve.ts", [stateDir, "0", path]);
@@ -77,8 +77,8 @@ async function openRuntime(build: (folder: string) => Promise<Bundle>): Promise<
   return { url: `http://127.0.0.1:${port}`, port, secrets: await loadSecrets(stateDir), restart, close };
 }
 
-/** One service on all cards and one tenant with room for everybody; gives a key. */
-async function furnish(admin: Admin, cards: readonly CardPlace[]): Promise<string> {
+/** One service on all cards and one tenant with room for everybody; gives its keys. */
+export async function furnish(admin: Admin, cards: readonly CardPlace[], keyCount = 1): Promise<string[]> {
   const service = { kind: "image", route: "/sdapi/v1/", queue: { max: WAITING_MAX }, drain: { max_s: DRAIN_S } };
   await admin.call("PUT", "/services/portrait", service);
   for (const { card, port, server, gpu } of cards) {
@@ -87,6 +87,8 @@ async function furnish(admin: Admin, cards: readonly CardPlace[]): Promise<strin
   }
   const limits = { requests_per_minute: RATE, burst: RATE, concurrent: SLOTS_MAX, waiting: WAITING_MAX };
   const { id } = await admin.call<{ id: string }>("POST", "/tenants", { name: "bench", limits });
-  const { key } = await admin.call<{ key: string }>("POST", `/tenants/${id}/keys`, {});
-  return key;
+  const keys: string[] = [];
+  for (let i = 0; i < keyCount; i++)
+    keys.push((await admin.call<{ key: string }>("POST", `/tenants/${id}/keys`, {})).key);
+  return keys;
 }

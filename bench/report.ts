@@ -1,6 +1,7 @@
 /** bench/results/README.md: what the kept whole runs came to, with their plots, written by the program itself. */
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { table as hitsTable, type Results as HitsResults } from "./hits-report.ts";
 import { describe, type Machine } from "./machine.ts";
 import { load, RESULTS, type Results } from "./results.ts";
 import { tables, type Results as ScaleResults } from "./scale-report.ts";
@@ -9,10 +10,12 @@ import { tableOf } from "./table.ts";
 /** The names under which whole runs are kept. */
 const SIDE_BY_SIDE = "side-by-side";
 const SCALE = "scale";
+const HITS = "hits";
 
 interface Kept {
   sideBySide: Results | null;
   scale: ScaleResults | null;
+  hits: HitsResults | null;
   /** Files beside it. */
   files: readonly string[];
 }
@@ -24,17 +27,18 @@ export async function tell(): Promise<string> {
   const kept: Kept = {
     sideBySide: has(SIDE_BY_SIDE) ? await load<Results>(SIDE_BY_SIDE) : null,
     scale: has(SCALE) ? await load<ScaleResults>(SCALE) : null,
+    hits: has(HITS) ? await load<HitsResults>(HITS) : null,
     files,
   };
   await writeFile(join(RESULTS, "README.md"), reportOf(kept));
   return "bench/results/README.md";
 }
 
-export function reportOf({ sideBySide, scale, files }: Kept): string {
+export function reportOf({ sideBySide, scale, hits, files }: Kept): string {
   const plots = (name: string) => files.filter((file) => file.startsWith(`${name}-`) && file.endsWith(".svg"));
   const lines = [
     "# Results",
-    "Written by `npm run bench` and `npm run bench:scale`; what the figures mean stands in [the benchmarks' own page](../README.md).",
+    "Written by `npm run bench`, `npm run bench:scale` and `npm run bench:hits`; what the figures mean stands in [the benchmarks' own page](../README.md).",
     "## Side by side",
     ...(sideBySide === null
       ? ["No whole run is kept: `npm run bench` on a machine that does nothing else writes it here."]
@@ -43,6 +47,10 @@ export function reportOf({ sideBySide, scale, files }: Kept): string {
     ...(scale === null
       ? ["No whole run is kept: `npm run bench:scale` writes it here."]
       : section(scale, tables(scale), plots(SCALE))),
+    "## Hits",
+    ...(hits === null
+      ? ["No whole run is kept: `npm run bench:hits` writes it here."]
+      : section(hits, hitsTable(hits), plots(HITS))),
   ];
   return `${lines.join("\n\n")}\n`;
 }

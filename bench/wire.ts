@@ -74,9 +74,20 @@ export class Wire {
   }
 }
 
+type Headers = Readonly<Record<string, string>>;
+
 /** A POST as it goes over the wire, ready to be sent. */
-export function post(path: string, headers: Readonly<Record<string, string>>, body: string): Buffer {
-  const fields = Object.entries({ host: "127.0.0.1", "content-type": "application/json", ...headers });
+export function post(path: string, headers: Headers, body: string): Buffer {
+  const length = { "content-length": String(Buffer.byteLength(body)) };
+  return Buffer.concat([
+    plain("POST", path, { "content-type": "application/json", ...headers, ...length }),
+    Buffer.from(body),
+  ]);
+}
+
+/** A request without a body. */
+export function plain(method: string, path: string, headers: Headers): Buffer {
+  const fields = Object.entries({ host: "127.0.0.1", ...headers });
   const head = fields.map(([name, value]) => `${name}: ${value}\r\n`).join("");
-  return Buffer.from(`POST ${path} HTTP/1.1\r\n${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  return Buffer.from(`${method} ${path} HTTP/1.1\r\n${head}\r\n`);
 }

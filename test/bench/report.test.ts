@@ -46,14 +46,14 @@ const results: Results = {
 };
 
 test("without a whole run the page says how to come by one", () => {
-  const page = reportOf({ sideBySide: null, scale: null, files: ["part.json", "part-share.svg"] });
+  const page = reportOf({ sideBySide: null, scale: null, hits: null, files: ["part.json", "part-share.svg"] });
   expect(page).toContain("`npm run bench` on a machine that does nothing else");
   expect(page).not.toContain(".svg");
 });
 
 test("a kept run is told with its date, machine, versions, plots and every table", () => {
   const files = ["side-by-side.json", "side-by-side-share.svg", "side-by-side-hang-ups.svg", "quick-share.svg"];
-  const page = reportOf({ sideBySide: results, scale: null, files });
+  const page = reportOf({ sideBySide: results, scale: null, hits: null, files });
   expect(page).toContain("2026-11-21; 2 cores of Some Processor, 24 GB, Linux 6; nginx 1.22.1.");
   expect(page).toContain("![hang-ups](side-by-side-hang-ups.svg)\n![share](side-by-side-share.svg)");
   expect(page).not.toContain("quick");
