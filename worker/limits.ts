@@ -4,6 +4,7 @@ import type { RateReply } from "../durable-objects/protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import type { Env } from "./env.ts";
+import { isFlood } from "./flood.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import type { Trace } from "./trace.ts";
 import { answered } from "./until.ts";
@@ -40,8 +41,7 @@ function resultsAsked(ask: Ask): number {
 
 /** The cheap guard before a hit: a hit costs no object call, so only a flood is stopped here. */
 export async function guardHit(env: Env, caller: Caller): Promise<Refusal | null> {
-  const { success } = await env.FLOOD.limit({ key: caller.key });
-  if (success) return null;
+  if (!(await isFlood(env, caller.key, Math.random()))) return null;
   const facts = { limit: caller.limits.requests_per_minute, retry_s: FLOOD_WINDOW_MS / 1000 };
   return refuse("requests", { facts, retryAfterMs: FLOOD_WINDOW_MS });
 }
