@@ -33,7 +33,7 @@ export interface Mouth {
 }
 
 /** An answer as a mouth shows it; the trace's headers tell where it came from. */
-export type Shown = Omit<Answer, "cache">;
+export type Shown = Omit<Answer, "cache" | "unkept">;
 
 /** Who follows a run: it is told each card that begins it, and says when nobody wants it any more. */
 export interface Follower {
@@ -179,7 +179,7 @@ async function asJob(
 /** A job's answer is told as what a run of the route would have been. */
 function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
   return ({ status, headers, body, results }: Stored): Shown =>
-    fromRun(trace, ask, { status, headers, body, results, cache: print.cacheable ? "stored" : "bypass" });
+    fromRun(trace, ask, { status, headers, body, results, unkept: null, cache: print.cacheable ? "stored" : "bypass" });
 }
 
 /** What an earlier request of this name came to. It takes a token and no quota. */
@@ -256,10 +256,9 @@ function fromStore(trace: Trace, stored: Stored): Shown {
 function fromRun(trace: Trace, ask: Ask, answer: Answer): Shown {
   const forward = ask.directives.noCache && answer.cache === "stored" ? "request" : "miss";
   const suffix = answer.cache === "stored" || answer.cache === "collapsed" ? `; ${answer.cache}` : "";
-  trace.headers.set(
-    "cache-status",
-    answer.cache === "bypass" ? "portico; fwd=bypass" : `portico; fwd=${forward}${suffix}`,
-  );
+  const detail = answer.unkept === null ? "" : `; detail=${answer.unkept}`;
+  const way = answer.cache === "bypass" ? "bypass" : forward + suffix;
+  trace.headers.set("cache-status", `portico; fwd=${way}${detail}`);
   trace.fields["cache"] = answer.cache;
   return { ...answer, headers: new Headers(answer.headers) };
 }

@@ -29,6 +29,8 @@ export interface AnswerMeta {
   model?: string;
   /** The origin's headers that callers get, as JSON pairs. */
   headers: string;
+  /** R2 key of the result whose bytes are the answer's, where it is too large to be kept twice; else it holds its own. */
+  bulk?: string;
 }
 
 export const answerKey = (scope: string, fingerprint: string) => `${scope}/answers/${fingerprint}`;
@@ -53,6 +55,12 @@ export async function lookUp(
   if (Number(meta.expiresAt) <= now && !evenExpired) {
     await object.body.cancel();
     return "expired";
+  }
+  if (meta.bulk !== undefined) {
+    await object.body.cancel();
+    const bulk = await env.RESULTS.get(meta.bulk);
+    // A result that is gone takes its answer along.
+    return bulk === null ? "expired" : stored(meta, bulk.body, bulk.size);
   }
   const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   return stored(meta, await readNear(place, object, meta), object.size);

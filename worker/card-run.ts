@@ -3,16 +3,18 @@
  * the origin's answer has ended, or by whoever finds that it did not.
  */
 import type { Finish, Observed } from "../durable-objects/protocol.ts";
+import { Copy } from "./copy.ts";
 import type { Line } from "./dispatch.ts";
 import { finishOf } from "./finish.ts";
+import { keepLaid, layResult, type Laying } from "./lay.ts";
 import type { Lease } from "./lease.ts";
 import { type Call, callOrigin, failure, type Failure, isFailure } from "./origin.ts";
 import { pump } from "./pump.ts";
 import { record } from "./record.ts";
 import type { Answer, Running } from "./run.ts";
 import type { Reason } from "./refusal.ts";
-import { pieces, type Piece, type Whole } from "./pieces.ts";
-import { keep, type Kept, plan } from "./store.ts";
+import { type Head, isMedia, misfit, pieces, type Piece, type Whole } from "./pieces.ts";
+import { keep, type Keeping, type Kept, NOTHING_KEPT, plan } from "./store.ts";
 import { take, type TakenStream, type TakenWhole } from "./take.ts";
 import { Watch } from "./watch.ts";
 
@@ -20,7 +22,6 @@ import { Watch } from "./watch.ts";
 const CANCEL_SEEN_MS = 100;
 /** In this time a slot is handed on; storing takes the same isolates and objects their processor. */
 const HANDOVER_MS = 8;
-const NOTHING_KEPT: Kept = { results: [], answer: false };
 
 /** `others` wait for the slot that this run will leave. */
 export async function runOnCard(
@@ -79,6 +80,8 @@ class CardRun {
           throw error;
         });
       }
+      const problem = misfit(ask, taken);
+      if (problem !== null) return await this.#refuse(taken, problem);
       streaming = true;
       return this.#stream(taken, firstByteMs);
     } catch (error) {
@@ -107,6 +110,13 @@ class CardRun {
     const failed = this.#watch.told(seen);
     await this.#release(failed);
     return failed;
+  }
+
+  /** A stream of which the caller has got nothing yet. */
+  async #refuse({ reader, room }: TakenStream, problem: string): Promise<Failure> {
+    room.free();
+    await reader.cancel();
+    return this.#failed(failure("origin_invalid", "yes", false, { detail: problem }));
   }
 
   /** Gives the slot back; null: the answer came to its end. */
@@ -143,7 +153,7 @@ class CardRun {
       const took = { bytes: reason === null ? whole.bytes.byteLength : 0, results: found.length, reason };
       await record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token", took);
       const cache = !print.cacheable ? "bypass" : kept.answer ? "stored" : "miss";
-      return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache };
+      return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache, unkept: null };
     } finally {
       room.free();
     }
@@ -162,34 +172,40 @@ class CardRun {
   }
 
   async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
-    const { env, ctx, ask, caller, trace, print, replace, base, keepAs } = this.#running;
+    const { env, ask, print, keepAs } = this.#running;
     const isKept = print.cacheable || keepAs !== null;
     const nothing = found.length === 0 && !(isKept && whole.status === 200);
     if (ask.directives.noStore || nothing || whole.status >= 300) return NOTHING_KEPT;
+    const keeping = this.#keeping();
+    return keep(env, keeping, plan(keeping, whole, found), whole, found);
+  }
+
+  #keeping(): Keeping {
+    const { ctx, ask, caller, trace, print, replace, base, keepAs } = this.#running;
     const ttlMs = ask.service.config.cache.ttl_s * 1000;
     const keepMs = keepAs === null ? ttlMs : ask.delivery.lifeMs;
     const own = keepAs === null ? null : { fingerprint: keepAs, shared: false, replace: false, ttlMs: keepMs, keepMs };
     const shared = print.cacheable && print.scope === "shared";
     const answer = print.cacheable ? { fingerprint: print.key, shared, replace, ttlMs, keepMs } : own;
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
-    const keeping = { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer };
-    return keep(env, keeping, plan(keeping, whole, found), whole, found);
+    return { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer };
   }
 
   /** Handed on as it comes; the slot is free at the origin's end, the result is kept after it. */
   #stream(taken: TakenStream, firstByteMs: number): Answer {
     const { ctx, print } = this.#running;
-    const { status, headers, reader, first, length, endKnown } = taken;
+    const { status, headers, reader, first, room, length, unkept } = taken;
     this.#watch.metDeadline();
-    const flow = pump({ source: reader, first, length, silence: this.#watch.silence, keep: true });
+    const copy = this.#copyOf(taken);
+    const flow = pump({ source: reader, first, room, length, silence: this.#watch.silence, copy });
     const after = async (): Promise<void> => {
-      const { complete, bytes, total, handed } = await flow.ended;
+      const { complete, problem, total, handed } = await flow.ended;
       const totalMs = Date.now() - this.#sentAt;
       this.#watch.end();
-      const failed = complete ? null : this.#watch.told(failure("origin_reset", "yes", false));
+      const failed = complete ? null : this.#watch.told(brokenBy(problem));
       await this.#release(failed);
       await this.#giveWay();
-      const kept = bytes === null ? NOTHING_KEPT : await this.#keepStream({ status, headers, bytes, endKnown });
+      const kept = complete ? await this.#keepCopy(taken, copy) : NOTHING_KEPT;
       const finish: Finish =
         failed !== null ? { kind: "failed", reason: failed.reason } : { kind: kept.answer ? "stored" : "alone" };
       await this.#line.finished(finish, complete ? { firstByteMs, totalMs } : null);
@@ -203,11 +219,41 @@ class CardRun {
       await flow.drained;
     };
     ctx.waitUntil(after());
-    return { status, headers, body: flow.readable, results: [], cache: print.cacheable ? "miss" : "bypass" };
+    const cache = print.cacheable ? "miss" : "bypass";
+    return { status, headers, body: flow.readable, results: [], cache, unkept: this.#mayKeep(taken) ? unkept : null };
   }
 
-  async #keepStream(whole: Whole): Promise<Kept> {
-    const found = pieces(this.#running.ask, whole);
-    return "problem" in found ? NOTHING_KEPT : await this.#keep(whole, found);
+  #copyOf(head: Head): Copy {
+    const { env, ask, trace } = this.#running;
+    const keeping = this.#keeping();
+    const lay = (type: string): Laying => layResult(env, keeping, head, type);
+    const { later } = keeping;
+    return new Copy({ ask, head, requestId: trace.id, lay: this.#mayKeep(head) ? lay : null, later });
   }
+
+  /** Whether anything of such an answer is to be kept, if it comes to its end. */
+  #mayKeep(head: Head): boolean {
+    const { ask, print } = this.#running;
+    const isMaking = isMedia(head) || ask.service.config.kind === "image" || print.cacheable;
+    return isMaking && head.status < 300 && !ask.directives.noStore;
+  }
+
+  async #keepCopy(head: Head, copy: Copy): Promise<Kept> {
+    try {
+      const copied = await copy.take();
+      if (copied === null) return NOTHING_KEPT;
+      if (copied.kind === "laid") return await keepLaid(this.#running.env, this.#keeping(), head, copied);
+      const whole = { ...head, bytes: copied.bytes };
+      const found = pieces(this.#running.ask, whole);
+      return "problem" in found ? NOTHING_KEPT : await this.#keep(whole, found);
+    } finally {
+      copy.free();
+    }
+  }
+}
+
+function brokenBy(problem: string | null): Failure {
+  return problem === null
+    ? failure("origin_reset", "yes", false)
+    : failure("origin_invalid", "yes", true, { detail: problem });
 }

@@ -1,7 +1,9 @@
 /** The fields of a body that is there as a whole: JSON or a form, parsed by the platform. */
 import { type Refusal, refuse } from "./refusal.ts";
+import { saysNameTwice } from "./twice.ts";
 
-export type Fields = { kind: "json"; value: unknown } | { kind: "form"; parts: FormPart[] };
+/** `isAmbiguous`: an object in it says a name twice. */
+export type Fields = { kind: "json"; value: unknown; isAmbiguous?: boolean } | { kind: "form"; parts: FormPart[] };
 export interface FormPart {
   name: string;
   filename: string | null;
@@ -46,7 +48,8 @@ export async function parseFields(
 export function jsonOf(bytes: Uint8Array): Extract<Fields, { kind: "json" }> | Refusal {
   try {
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
-    return { kind: "json", value: JSON.parse(text) as unknown };
+    const value = JSON.parse(text) as unknown;
+    return { kind: "json", value, isAmbiguous: saysNameTwice(text, value) };
   } catch (error) {
     return malformedJson(error instanceof SyntaxError ? error.message.slice(0, 200) : "it is not UTF-8");
   }

@@ -80,7 +80,8 @@ async function canonicalContent(ask: Ask): Promise<string | null> {
     const whole =
       typeof value === "object" && value !== null && !Array.isArray(value) ? { ...defaults, ...value } : value;
     try {
-      return isExact(whole) ? (canonicalize(whole) ?? null) : null;
+      // What says a name twice is read as its first value by some servers, as its last by others.
+      return isExact(whole) && !ask.fields.isAmbiguous ? (canonicalize(whole) ?? null) : null;
     } catch {
       // Numbers that JSON cannot say again (1e400), lone surrogates, nesting beyond the stack.
       return null;

@@ -4,7 +4,7 @@
  * or goes meanwhile counts as missing; what is younger than an hour counts as nothing.
  */
 import { forgetKept, type Kept, keysBetween } from "./db/kept-queries.ts";
-import { recordResults } from "./db/queries.ts";
+import { recordResults, type ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
 import { answerRowOf, resultRowOf } from "./remake.ts";
 import { RESULTS } from "./store.ts";
@@ -100,7 +100,9 @@ async function comparePage(
 
 /** Nothing is lost that is not over: a row is made anew, from what stands beside the bytes. */
 async function mendOrphans(env: Env, orphans: R2Object[], of: Kept, now: number, found: Inventory): Promise<void> {
-  const results = of === "results" ? orphans.map(resultRowOf) : [];
+  const results: (ResultRow | null)[] = [];
+  // One after the other: a large one is read for its digest.
+  if (of === "results") for (const orphan of orphans) results.push(await resultRowOf(env, orphan));
   const answers = of === "answers" ? orphans.map(answerRowOf) : [];
   const rows = [...results, ...answers];
   const lives = <Row extends { expiresAt: number }>(row: Row | null): row is Row => row !== null && row.expiresAt > now;

@@ -4,6 +4,7 @@ import type { Admission, AdmitReply, TenantLimits } from "../durable-objects/pro
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import type { Env } from "./env.ts";
+import { isFlood } from "./flood.ts";
 import { countsOf, priceOf } from "./price.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import type { Limits } from "./tenant.ts";
@@ -123,8 +124,7 @@ function refusalOf(reply: Extract<AdmitReply, { ok: false }>, { requestsPerMinut
 
 /** The cheap guard before a hit: a hit costs no object call, so only a flood is stopped here. */
 export async function guardHit(env: Env, caller: Caller, service: string | null): Promise<Refusal | null> {
-  const { success } = await env.FLOOD.limit({ key: caller.key });
-  if (success) return null;
+  if (!(await isFlood(env, caller.key, Math.random()))) return null;
   const { requests_per_minute: limit } = service === null ? caller.limits : limitsIn(caller.limits, service);
   const facts = { limit, retry_s: FLOOD_WINDOW_MS / 1000 };
   return refuse("requests", { facts, retryAfterMs: FLOOD_WINDOW_MS });

@@ -2,15 +2,19 @@
 import type { Ask } from "./ask.ts";
 import { isJson } from "./fields.ts";
 import { listAt } from "./mapping.ts";
-import { fromBase64, media, mediaTypeOf } from "./media.ts";
+import { fromBase64, type Media, media, mediaTypeOf } from "./media.ts";
 
-/** A complete answer of an origin. */
-export interface Whole {
+/** What is known of an answer beside its bytes. */
+export interface Head {
   status: number;
   headers: Headers;
-  bytes: Uint8Array<ArrayBuffer>;
   /** The transport said where the body ends (a length or chunks). */
   endKnown: boolean;
+}
+
+/** A complete answer of an origin. */
+export interface Whole extends Head {
+  bytes: Uint8Array<ArrayBuffer>;
 }
 
 export interface Piece {
@@ -21,18 +25,41 @@ export interface Piece {
 /** The finished images and sounds in an answer, or why the answer is not valid. */
 export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
   if (whole.status < 200 || whole.status >= 300) return [];
-  const type = mediaTypeOf(whole.headers);
-  const { kind } = ask.service.config;
-  if (isJson(type)) return jsonPieces(ask.resultsAt ?? (kind === "image" ? "/images" : null), whole.bytes);
-  if (kind === "image" && ask.as === "run" && !type?.startsWith("image/"))
-    return { problem: "it is neither JSON nor an image" };
-  if (type === null || !/^(image|audio)\//.test(type)) return [];
-  const found = media(whole.bytes);
+  if (isJson(mediaTypeOf(whole.headers))) {
+    const isImage = ask.service.config.kind === "image";
+    return jsonPieces(ask.resultsAt ?? (isImage ? "/images" : null), whole.bytes);
+  }
+  const problem = misfit(ask, whole);
+  if (problem !== null) return { problem };
+  if (!isMedia(whole)) return [];
+  const judged = judge(ask, whole, media(whole.bytes));
+  if ("problem" in judged) return judged;
+  return judged.type === null ? [] : [{ type: judged.type, bytes: whole.bytes }];
+}
+
+/** Why a success cannot be what its service makes, whatever comes after its head; null: it can be. */
+export function misfit(ask: Ask, { status, headers }: Head): string | null {
+  if (status < 200 || status >= 300) return null;
+  const type = mediaTypeOf(headers);
+  return makesImages(ask) && !isJson(type) && !type?.startsWith("image/") ? "it is neither JSON nor an image" : null;
+}
+
+/** Whether the body itself is to be an image, a sound or a film. */
+export function isMedia({ status, headers }: Head): boolean {
+  return status >= 200 && status < 300 && /^(image|audio|video)\//.test(mediaTypeOf(headers) ?? "");
+}
+
+/** What such a body is, when all of it has come: `found` by its own bytes. A null type: nobody knows that this is all of it. */
+export function judge(ask: Ask, head: Head, found: Media | null): { type: string | null } | { problem: string } {
   if (found?.end === "cut") return { problem: `its ${found.type} is damaged` };
-  if (found === null && kind === "image" && ask.as === "run") return { problem: "it is not an image" };
+  if (found === null && makesImages(ask)) return { problem: "it is not an image" };
   // Its own structure or the transport must say that this is all of it.
-  if (found?.end !== "whole" && !whole.endKnown) return [];
-  return [{ type: found?.type ?? type, bytes: whole.bytes }];
+  if (found?.end !== "whole" && !head.endKnown) return { type: null };
+  return { type: found?.type ?? mediaTypeOf(head.headers) };
+}
+
+function makesImages({ service, as }: Ask): boolean {
+  return service.config.kind === "image" && as === "run";
 }
 
 /** A WebUI answers JSON with its images in base64. `pointer` leads to them; null: nothing in it is one. */

@@ -1,25 +1,23 @@
 /**
  * Hands an origin's bytes to the caller chunk by chunk, with a bounded queue between the two: the origin is read as
- * fast as it sends until the queue is full, so that its end (and the slot's) does not wait for a slow caller. A copy
- * is gathered for the store while it is small enough. Our own pump, because `tee` couples speeds and a body handed
- * over natively hides both ends from us.
+ * fast as it sends until the queue is full, so that its end (and the slot's) does not wait for a slow caller. What is
+ * kept of it is fed beside the caller. Our own pump, because `tee` couples speeds and a body handed over natively hides
+ * both ends from us.
  */
-import { Room } from "./buffers.ts";
-import { concat } from "./body.ts";
+import type { Room } from "./buffers.ts";
+import type { Copy } from "./copy.ts";
 import type { Silence } from "./silence.ts";
 
 /** Bytes on the way to one caller; only beyond them a slow caller holds the origin back. */
 const QUEUE_BYTES_MAX = 1024 * 1024;
 /** A caller that takes nothing for so long is cut. */
 const STALL_MS = 30_000;
-/** Answers longer than this pass through without being kept. */
-const KEPT_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface PumpEnd {
-  /** The origin's answer ended; false: it was cut. */
+  /** The origin's answer ended well; false: it was cut, or came to a wrong end. */
   complete: boolean;
-  /** All of it, when it was small enough to keep. */
-  bytes: Uint8Array<ArrayBuffer> | null;
+  /** What was wrong with an end that came; null: nothing, or none came. */
+  problem: string | null;
   /** Bytes that came, and of them those that the caller got or is about to get. */
   total: number;
   handed: number;
@@ -37,13 +35,14 @@ type Source = ReadableStreamDefaultReader<Uint8Array>;
 
 export interface Flow {
   source: Source;
-  /** Chunks that were read already. */
+  /** Chunks that were read already, and their share of the buffers. */
   first: Uint8Array[];
+  room: Room;
   /** The body's length when the origin said it. */
   length: number | null;
   silence: Silence;
-  /** Whether the bytes are gathered as well. */
-  keep: boolean;
+  /** What is kept of it; null: nothing is, and its bytes are not looked at. */
+  copy: Copy | null;
 }
 
 export function pump(flow: Flow): Pump {
@@ -54,40 +53,50 @@ export function pump(flow: Flow): Pump {
   return { readable, ended, drained: queue.drained };
 }
 
-async function read({ source, first, length, silence, keep }: Flow, queue: Queue): Promise<PumpEnd> {
-  const room = new Room();
-  let kept: Uint8Array[] | null = keep ? [] : null;
+/** All of the bytes have come, and are no whole image or sound. */
+class Damaged extends Error {}
+
+async function read({ source, first, room, length, silence, copy }: Flow, queue: Queue): Promise<PumpEnd> {
   let total = 0;
   const take = async (chunk: Uint8Array): Promise<void> => {
     total += chunk.byteLength;
-    if (kept !== null && total <= KEPT_BYTES_MAX && room.grow(2 * total)) kept.push(chunk);
-    else {
-      kept = null;
-      room.free();
-    }
+    copy?.see(chunk);
+    // The last bytes go on only when they are known to be right: a caller who has them all cannot be told any more.
+    if (total === length) expectSound(copy);
     // While a slow caller holds the origin back, the origin's silence is not its own.
     silence.stop();
-    await queue.put(chunk);
+    await Promise.all([queue.put(chunk), copy?.keep(chunk)]);
     silence.heard();
   };
   try {
-    for (const chunk of first) await take(chunk);
+    for (let chunk = first.shift(); chunk !== undefined; chunk = first.shift()) {
+      await take(chunk);
+      room.shrink(room.bytes - chunk.byteLength);
+    }
+    room.free();
     for (;;) {
       const { done, value } = await source.read();
       if (done) break;
       await take(value);
     }
-    if (length !== null && total !== length) throw new Error("shorter than its length");
+    if (length === null) expectSound(copy);
+    else if (total !== length) throw new Error("shorter than its length");
     queue.end();
-    return { complete: true, bytes: kept === null ? null : concat(kept, total), total, handed: queue.handed };
+    return { complete: true, problem: null, total, handed: queue.handed };
   } catch (error) {
     const { handed } = queue;
     queue.cut(error);
-    return { complete: false, bytes: null, total, handed };
+    copy?.drop();
+    return { complete: false, problem: error instanceof Damaged ? error.message : null, total, handed };
   } finally {
     silence.stop();
     room.free();
   }
+}
+
+function expectSound(copy: Copy | null): void {
+  const problem = copy?.problem ?? null;
+  if (problem !== null) throw new Damaged(problem);
 }
 
 /** Chunks on their way to the caller. Once broken it takes everything and hands on nothing. */

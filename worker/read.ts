@@ -2,6 +2,7 @@
 import type { Env } from "./env.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
+import { Room } from "./buffers.ts";
 import { asRefusal, type Call, callOrigin, type Failure, handedOn, isFailure } from "./origin.ts";
 import { pump } from "./pump.ts";
 import { end, record } from "./record.ts";
@@ -89,7 +90,7 @@ async function handOn(
     return new Response(null, { status, headers });
   }
   const source = response.body.getReader();
-  const flow = pump({ source, first: [], length: saidLength(response), silence, keep: false });
+  const flow = pump({ source, first: [], room: new Room(), length: saidLength(response), silence, copy: null });
   // Without a caller nobody wants the rest.
   ctx.waitUntil(flow.drained.finally(() => controller.abort()));
   const after = async (): Promise<void> => {

@@ -100,11 +100,16 @@ async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found |
   if (near !== null) return { result: near.beside, body: near.body, copiedAt: near.copiedAt };
   if (request.method === "HEAD" || request.headers.has("range")) {
     const head = await env.RESULTS.head(resultKey(id));
-    return head === null ? null : { result: resultOf(id, head), body: null, copiedAt: null };
+    const result = head === null ? null : await resultOf(env, id, head);
+    return result === null ? null : { result, body: null, copiedAt: null };
   }
   const object = await env.RESULTS.get(resultKey(id));
   if (object === null) return null;
-  const result = resultOf(id, object);
+  const result = await resultOf(env, id, object);
+  if (result === null) {
+    await object.body.cancel();
+    return null;
+  }
   const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   const body = await readNear(place, object, result);
   return { result, body, copiedAt: null };
@@ -214,7 +219,7 @@ export async function deleteResult(asking: Asking): Promise<Response | Refusal> 
 
 async function ownResult(env: Env, tenant: string, id: string): Promise<Result | null> {
   const object = await env.RESULTS.head(resultKey(id));
-  const result = object === null ? null : resultOf(id, object);
+  const result = object === null ? null : await resultOf(env, id, object);
   return result?.tenant === tenant ? result : null;
 }
 

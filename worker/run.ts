@@ -74,6 +74,8 @@ export interface Answer {
   /** Ids of the results in it. */
   results: string[];
   cache: "stored" | "miss" | "collapsed" | "bypass";
+  /** Why nothing of it can be kept, where that was known before its end. */
+  unkept: "too_large" | "no_room" | null;
 }
 
 /** The answer, or the refusal that stands in its place. */
@@ -167,7 +169,7 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
     const headers = tamed(new Headers(finish.contentType === null ? {} : { "content-type": finish.contentType }));
     const bytes = new TextEncoder().encode(finish.body).byteLength;
     await record(running, "failed", finish.status, [], "token", { bytes });
-    return { status: finish.status, headers, body: finish.body, results: [], cache: "collapsed" };
+    return { status: finish.status, headers, body: finish.body, results: [], cache: "collapsed", unkept: null };
   }
   const stored = await findStored(running);
   if (stored === null || stored === "expired") return null;
@@ -180,6 +182,7 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
     body: stored.body,
     results: stored.results,
     cache: "collapsed",
+    unkept: null,
   };
 }
 

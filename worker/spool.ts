@@ -3,15 +3,11 @@
  * is there as a whole and keeps every rule goes on to the line. Each try at an origin reads it from there anew.
  */
 import { type Incoming, noRoom, tooSlow } from "./body.ts";
+import { Deposit, DEPOSIT_BYTES } from "./deposit.ts";
 import { randomText } from "./keys.ts";
 import { type Refusal, isRefusal } from "./refusal.ts";
 import type { Scan } from "./scan/scan.ts";
 
-const MIB = 1024 * 1024;
-/** R2 takes parts of one size, of at least 5 MiB; only the last may be smaller. */
-const PART_BYTES = 5 * MIB;
-/** The part that fills, the runtime's copy of it, and the piece that is scanned. */
-const SPOOL_BYTES = 12 * MIB;
 /** Longest time that a body may take to come, however steadily. */
 const COMING_MS_MAX = 3_600_000;
 /** How long a sending may go on that outlives the request: an origin may answer before it has read everything. */
@@ -55,68 +51,14 @@ async function read(incoming: Incoming, scan: Scan, deposit: Deposit): Promise<R
     await (scan.failed ? deposit.abort() : deposit.write(chunk));
   };
   for (let chunk = incoming.kept.shift(); chunk !== undefined; chunk = incoming.kept.shift()) await take(chunk);
-  incoming.room.shrink(SPOOL_BYTES);
-  if (!(await incoming.room.growSoon(SPOOL_BYTES))) return noRoom();
+  incoming.room.shrink(DEPOSIT_BYTES);
+  if (!(await incoming.room.growSoon(DEPOSIT_BYTES))) return noRoom();
   for (;;) {
     const chunk = await incoming.read();
     if (isRefusal(chunk)) return chunk;
     if (chunk === null) return null;
     await take(chunk);
     if (Date.now() > until) return tooSlow(COMING_MS_MAX);
-  }
-}
-
-/** An object that is written part by part; it is to be seen when it is complete, or never. */
-class Deposit {
-  readonly key: string;
-  readonly #bucket: R2Bucket;
-  readonly #parts: R2UploadedPart[] = [];
-  #upload: R2MultipartUpload | null = null;
-  #part: Uint8Array<ArrayBuffer> | null = null;
-  #filled = 0;
-  #bytes = 0;
-  #aborted = false;
-
-  constructor(bucket: R2Bucket, key: string) {
-    this.#bucket = bucket;
-    this.key = key;
-  }
-
-  async write(chunk: Uint8Array): Promise<void> {
-    this.#part ??= new Uint8Array(PART_BYTES);
-    for (let at = 0; at < chunk.byteLength;) {
-      const piece = chunk.subarray(at, at + PART_BYTES - this.#filled);
-      this.#part.set(piece, this.#filled);
-      this.#filled += piece.byteLength;
-      at += piece.byteLength;
-      if (this.#filled === PART_BYTES) await this.#flush(this.#part);
-    }
-    this.#bytes += chunk.byteLength;
-  }
-
-  /** Its bytes. */
-  async complete(): Promise<number> {
-    if (this.#part !== null && this.#filled > 0) await this.#flush(this.#part.subarray(0, this.#filled));
-    await this.#upload?.complete(this.#parts);
-    return this.#bytes;
-  }
-
-  async abort(): Promise<void> {
-    if (this.#aborted) return;
-    this.#aborted = true;
-    this.#part = null;
-    try {
-      await this.#upload?.abort();
-    } catch (error) {
-      // R2 itself ends what is left open after a week.
-      console.warn(JSON.stringify({ event: "spool_left_open", key: this.key, error: String(error) }));
-    }
-  }
-
-  async #flush(part: Uint8Array<ArrayBuffer>): Promise<void> {
-    this.#upload ??= await this.#bucket.createMultipartUpload(this.key);
-    this.#parts.push(await this.#upload.uploadPart(this.#parts.length + 1, part));
-    this.#filled = 0;
   }
 }
 

@@ -4,18 +4,19 @@
  */
 import type { Ask } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./cache.ts";
-import type { AnswerRow, ResultRow } from "./db/queries.ts";
+import { type AnswerRow, resultDigest, type ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
 import { resultIdOf, visibilityOf } from "./delivery.ts";
 import { forgetNear } from "./edge.ts";
 import { sha256 } from "./fingerprint.ts";
 import { randomText } from "./keys.ts";
 import { pend, settled } from "./pending.ts";
-import type { Piece, Whole } from "./pieces.ts";
+import type { Head, Piece, Whole } from "./pieces.ts";
 import { repeated } from "./repeated.ts";
 import { recordSoon } from "./rows.ts";
 
-const RESULT_ID_LENGTH = 24;
+/** Of its random characters. */
+export const RESULT_ID_LENGTH = 24;
 /** Results looked up at once; one answer holds no more. */
 const RESULTS_MAX = 64;
 /** Handed-on headers of an answer are kept up to this length; R2 metadata holds 8 KB in all. */
@@ -48,6 +49,8 @@ export interface Kept {
   /** The answer itself is stored. */
   answer: boolean;
 }
+
+export const NOTHING_KEPT: Kept = { results: [], answer: false };
 
 /** What is going to be kept, named before it lies in R2. */
 export interface Plan {
@@ -91,7 +94,10 @@ async function write(
   const { service } = keeping.ask;
   try {
     const rows = await Promise.all(
-      found.map((piece, i) => resultRow(keeping, results[i] as string, piece, answer?.own ?? null, now)),
+      found.map(async ({ type, bytes }, i) => {
+        const made = { type, bytes: bytes.byteLength, sha256: await sha256(bytes) };
+        return resultRow(keeping, results[i] as string, made, answer?.own ?? null, now);
+      }),
     );
     const meta = answerMeta(keeping, whole, results, now);
     const puts: Promise<unknown>[] = rows.map((row, i) => putResult(env, row, found[i] as Piece));
@@ -110,7 +116,7 @@ async function write(
     );
     // A stored answer must not name results that are not there.
     if (answer !== null) keeping.later(forgetAnswer(env, answer));
-    return { results: [], answer: false };
+    return NOTHING_KEPT;
   }
 }
 
@@ -122,13 +128,13 @@ async function forgetAnswer(env: Env, { own, shared }: NonNullable<Plan["answer"
   }
 }
 
-async function resultRow(
+export function resultRow(
   keeping: Keeping,
   id: string,
-  piece: Piece,
+  { type, bytes, sha256: digest }: { type: string; bytes: number; sha256: string },
   answer: string | null,
   now: number,
-): Promise<ResultRow> {
+): ResultRow {
   const { service } = keeping.ask;
   return {
     id,
@@ -136,9 +142,9 @@ async function resultRow(
     serviceId: service.id,
     requestId: keeping.requestId,
     modelVersion: service.config.model_version,
-    contentType: piece.type,
-    bytes: piece.bytes.byteLength,
-    sha256: await sha256(piece.bytes),
+    contentType: type,
+    bytes,
+    sha256: digest,
     visibility: visibilityOf(id),
     answerKey: answer,
     createdAt: now,
@@ -146,7 +152,7 @@ async function resultRow(
   };
 }
 
-function answerMeta(keeping: Keeping, whole: Whole, results: string[], now: number): AnswerMeta {
+export function answerMeta(keeping: Keeping, whole: Head, results: string[], now: number): AnswerMeta {
   const headers = JSON.stringify([...whole.headers]);
   const { service, delivery } = keeping.ask;
   // An answer that names results ends with them.
@@ -168,7 +174,7 @@ function answerMeta(keeping: Keeping, whole: Whole, results: string[], now: numb
   };
 }
 
-function answerRows(
+export function answerRows(
   { ask: { service }, tenant }: Keeping,
   { own, shared }: NonNullable<Plan["answer"]>,
   whole: Whole,
@@ -199,7 +205,7 @@ async function putResult(env: Env, row: ResultRow, piece: Piece): Promise<void> 
 }
 
 /** Create-once: an answer is never replaced but by a caller who asked for a new run, or when it has expired. */
-async function putAnswer(
+export async function putAnswer(
   env: Env,
   base: string,
   key: string,
@@ -220,8 +226,11 @@ async function putAnswer(
 export const RESULTS = "results/";
 export const resultKey = (id: string) => RESULTS + id;
 
-/** What stands beside a result's bytes: a reader needs one look at R2 and nothing else, and a lost row is made anew from it. */
-function resultMeta(row: ResultRow): Record<string, string> {
+/**
+ * What stands beside a result's bytes: a reader needs one look at R2 and, but for the largest, nothing else, and a lost
+ * row is made anew from it.
+ */
+export function resultMeta(row: ResultRow): Record<string, string> {
   const { tenantId, sha256: digest, answerKey: answer, createdAt, expiresAt } = row;
   return {
     tenant: tenantId,
@@ -249,14 +258,23 @@ export interface Result {
   expiresAt: number;
 }
 
-export function resultOf(id: string, object: R2Object): Result {
+/** Null while it has no digest: then it is no result yet. */
+export async function resultOf(env: Env, id: string, object: R2Object): Promise<Result | null> {
+  const meta = object.customMetadata ?? {};
+  // What was laid down in parts has it in its row alone.
+  const digest = meta["sha256"] || (await resultDigest(env, id));
+  return digest === null ? null : resultWith(id, object, digest);
+}
+
+/** `digest`: hex, of its bytes. */
+export function resultWith(id: string, object: R2Object, digest: string): Result {
   const meta = object.customMetadata ?? {};
   return {
     id,
     tenant: meta["tenant"] ?? "",
     contentType: object.httpMetadata?.contentType ?? "application/octet-stream",
     bytes: object.size,
-    sha256: meta["sha256"] ?? "",
+    sha256: digest,
     answer: meta["answer"] ?? "",
     createdAt: Number(meta["createdAt"]),
     expiresAt: Number(meta["expiresAt"]),
@@ -265,12 +283,12 @@ export function resultOf(id: string, object: R2Object): Result {
 
 /** Those of a tenant's results that are there, in the order asked. */
 export async function resultsOf(env: Env, tenant: string, ids: string[]): Promise<Result[]> {
-  const objects = await Promise.all(
+  const found = await Promise.all(
     ids.slice(0, RESULTS_MAX).map(async (id) => {
       await settled(resultKey(id));
-      return env.RESULTS.head(resultKey(id));
+      const object = await env.RESULTS.head(resultKey(id));
+      return object === null ? null : resultOf(env, id, object);
     }),
   );
-  const found = objects.map((object, i) => (object === null ? null : resultOf(ids[i] ?? "", object)));
   return found.filter((result) => result !== null && result.tenant === tenant) as Result[];
 }

@@ -4,7 +4,7 @@ import { concat } from "./body.ts";
 import { Room } from "./buffers.ts";
 import { mediaTypeOf } from "./media.ts";
 import { failure, type Failure, handedOn } from "./origin.ts";
-import type { Whole } from "./pieces.ts";
+import { isMedia, type Whole } from "./pieces.ts";
 import type { Silence } from "./silence.ts";
 
 /** Answers up to this are read whole before they are handed on: failover until the last byte, checked, stored. */
@@ -16,9 +16,10 @@ export interface TakenWhole {
   room: Room;
 }
 
-/** An answer that goes on as a stream: what was read of it, and the reader of the rest. */
+/** An answer that goes on as a stream: what was read of it, with its share of the buffers, and the reader of the rest. */
 export interface TakenStream {
   kind: "stream";
+  room: Room;
   status: number;
   headers: Headers;
   reader: ReadableStreamDefaultReader<Uint8Array>;
@@ -26,6 +27,8 @@ export interface TakenStream {
   /** Null when the origin did not say it. */
   length: number | null;
   endKnown: boolean;
+  /** Why nothing of it can be kept; null: it may be. */
+  unkept: "too_large" | "no_room" | null;
 }
 
 /**
@@ -46,12 +49,15 @@ export async function take(
     return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown: true }, room };
   const stream = {
     kind: "stream" as const,
+    room,
     status,
     headers,
     reader: body.getReader(),
     first: [] as Uint8Array[],
     length,
     endKnown,
+    unkept:
+      !isMedia({ status, headers, endKnown }) && (length ?? 0) > BUFFERED_BYTES_MAX ? ("too_large" as const) : null,
   };
   if (!isMadeAtOnce(headers, length, status)) return begin(stream, silence);
   try {
@@ -65,8 +71,9 @@ export async function take(
       // Bytes, their text, and the images decoded.
       const fits = bytes <= BUFFERED_BYTES_MAX && (room.grow(3 * bytes) || (await room.growSoon(3 * bytes)));
       if (fits) continue;
-      room.free();
-      return stream;
+      room.shrink(bytes);
+      if (isMedia(stream)) return stream;
+      return { ...stream, unkept: bytes > BUFFERED_BYTES_MAX ? "too_large" : "no_room" };
     }
   } catch {
     room.free();

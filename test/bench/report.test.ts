@@ -47,14 +47,20 @@ const results: Results = {
 };
 
 test("without a whole run the page says how to come by one", () => {
-  const page = reportOf({ sideBySide: null, scale: null, auth: null, files: ["part.json", "part-share.svg"] });
+  const page = reportOf({
+    sideBySide: null,
+    scale: null,
+    auth: null,
+    hits: null,
+    files: ["part.json", "part-share.svg"],
+  });
   expect(page).toContain("`npm run bench` on a machine that does nothing else");
   expect(page).not.toContain(".svg");
 });
 
 test("a kept run is told with its date, machine, versions, plots and every table", () => {
   const files = ["side-by-side.json", "side-by-side-share.svg", "side-by-side-hang-ups.svg", "quick-share.svg"];
-  const page = reportOf({ sideBySide: results, scale: null, auth: null, files });
+  const page = reportOf({ sideBySide: results, scale: null, auth: null, hits: null, files });
   expect(page).toContain("2026-11-21; 2 cores of Some Processor, 24 GB, Linux 6; nginx 1.22.1.");
   expect(page).toContain("![hang-ups](side-by-side-hang-ups.svg)\n![share](side-by-side-share.svg)");
   expect(page).not.toContain("quick");
@@ -75,7 +81,7 @@ test("what keys and limits cost is told beside the bare Worker, and a warm reque
     { ...hit, isWarm: false, uses: { d1_reads: 1 } },
   ];
   const auth = { name: "auth", at: results.at, machine, rounds: 5, rows };
-  const page = reportOf({ sideBySide: null, scale: null, auth, files: ["auth.json"] });
+  const page = reportOf({ sideBySide: null, scale: null, auth, hits: null, files: ["auth.json"] });
   expect(page).toMatch(/\na hit +1000 +2000 +x 2\.50 +0\.50 +- +0\.00 +- +- +- +0\.04 +-\n/);
   expect(brokenOf(rows)).toEqual([]);
   const reading = { ...hit, uses: { d1_reads: 0.04 } };

@@ -1,13 +1,11 @@
 /** Section 5: bodies too large to keep are checked as well, before a slot is taken, and nothing of them is left. */
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { createHash } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { eventually, sleep } from "../line/caller.ts";
 import { bytesOf, RawCall } from "../support/raw.ts";
 import { doorway, errorOf, expectOk, picture, refusalOf } from "./doorway.ts";
 import { answerImage, listOrigin, Origin, PNG, valuesOf } from "./origin.ts";
+import { openUploads } from "./uploads.ts";
 
 const MB = 1e6;
 const JSON_TYPE = { "content-type": "application/json" };
@@ -38,28 +36,16 @@ afterEach(async () => {
 });
 afterAll(() => origin.close());
 
-/** Uploads in parts that are neither complete nor aborted, as R2's stand-in keeps them. */
-function openUploads(): number {
-  const folder = join(door.portico.stateDir, "state/v3/r2/miniflare-R2BucketObject");
-  const files = readdirSync(folder).filter((name) => /^[0-9a-f]+\.sqlite$/.test(name));
-  return files.reduce((sum, name) => {
-    const database = new DatabaseSync(join(folder, name), { readOnly: true });
-    try {
-      const row = database.prepare("SELECT count(*) AS open FROM _mf_multipart_uploads WHERE state = 0").get();
-      return sum + Number(row?.["open"]);
-    } finally {
-      database.close();
-    }
-  }, 0);
-}
-
 async function inputs(): Promise<string[]> {
   const bucket = await door.portico.mf().getR2Bucket("RESULTS");
   return (await bucket.list({ prefix: "inputs/" })).objects.map(({ key }) => key);
 }
 
 async function nothingLeft(): Promise<void> {
-  await eventually("no spooled body is left", async () => (await inputs()).length === 0 && openUploads() === 0);
+  await eventually(
+    "no spooled body is left",
+    async () => (await inputs()).length === 0 && openUploads(door.portico.stateDir) === 0,
+  );
 }
 
 /** JSON of so many bytes whose filling stands first, or behind what is said. */
@@ -244,7 +230,7 @@ describe("a caller who hangs up", () => {
   test("in the midst of sending has taken no slot, and leaves nothing", async () => {
     const { received } = origin;
     const call = await halfSent(large(40 * MB, {}));
-    await eventually("it is being laid away", () => openUploads() === 1);
+    await eventually("it is being laid away", () => openUploads(door.portico.stateDir) === 1);
     const { data } = await door.portico.admin<{ data: { state: string }[] }>("GET", "/leases?limit=1000");
     expect(data.filter(({ state }) => state === "leased")).toEqual([]);
     call.reset();

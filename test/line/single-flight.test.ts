@@ -158,3 +158,57 @@ test("an origin's own 4xx is told to all who asked for the same", async () => {
   expect(all.map(({ status, text }) => [status, text])).toEqual(all.map(() => [422, '{"detail":"no"}']));
   expect(starts()).toBe(1);
 });
+
+test("a hundred ask for the same at once: one run, a hundred equal answers", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 2_000 });
+  const all = await answers(await line.calls(100, { service, key, ...SAME }));
+  expect(tally(all)).toEqual({ 200: 100 });
+  expect(new Set(all.map(({ text }) => text)).size).toBe(1);
+  expect(starts()).toBe(1);
+});
+
+test("in a shared cache tenants share a run, and each gets results of its own", async () => {
+  const service = await line.service({ cache: { shared: true } });
+  const keys = await Promise.all(Array.from({ length: 5 }, () => line.key()));
+  line.park.setService({ service_ms: 2_000 });
+  const callers = (await Promise.all(keys.map((key) => line.calls(4, { service, key, ...SAME })))).flat();
+  const all = await answers(callers);
+  expect(tally(all)).toEqual({ 200: 20 });
+  expect(new Set(all.map(({ text }) => text)).size).toBe(1);
+  expect(starts()).toBe(1);
+  const links = keys.map((_, i) => new Set(all.slice(4 * i, 4 * i + 4).map(idOf)));
+  expect(new Set(links.flatMap((ids) => [...ids])).size).toBeGreaterThanOrEqual(keys.length);
+  links.forEach((ids, i) => {
+    for (const others of links.slice(i + 1)) expect(ids.isDisjointFrom(others)).toBe(true);
+  });
+});
+
+const idOf = (answer: { header: (name: string) => string | null }) =>
+  /results\/(\w+)/.exec(answer.header("link") ?? "")?.[1] ?? "none";
+
+test("followers who hang up leave the line, and the others get what they wait for", async () => {
+  const service = await line.service();
+  const key = await line.key();
+  line.park.setService({ service_ms: 3_000 });
+  const { leader, followers } = await follow(service, key);
+  const [gone, staying] = [followers.slice(0, 15), followers.slice(15)];
+  for (const caller of gone) caller.hangUp();
+  await queued(service, staying.length);
+  expect(tally(await answers([leader, ...staying]))).toEqual({ 200: 1 + staying.length });
+  expect(starts()).toBe(1);
+});
+
+test("all followers hang up, and the leader as well: what it made is a hit for whoever comes later", async () => {
+  const service = await line.service({ abandon: "finish" });
+  const key = await line.key();
+  line.park.setService({ service_ms: 2_000 });
+  const { leader, followers } = await follow(service, key, 5);
+  for (const caller of [leader, ...followers]) caller.hangUp();
+  await line.conserved();
+  await eventually("it is stored", async () =>
+    Boolean((await line.ask({ service, key, ...SAME })).header("cache-status")?.startsWith("portico; hit")),
+  );
+  expect(starts()).toBe(1);
+});

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { media } from "../../worker/media.ts";
+import { media, MediaScan } from "../../worker/media.ts";
 import { joined, jpeg, png, wav, wavHeader, webp } from "./media-files.ts";
 import { expectSame } from "./same.ts";
 
@@ -39,6 +39,25 @@ test("a PNG, JPEG, WebP or WAV that is cut at any byte is cut, or not recognised
     });
     fc.assert(property, { numRuns: 300 });
   }
+});
+
+test("bytes in pieces are judged exactly as the whole of them, cut or not, with more after them or not", () => {
+  const files = fc.oneof(...KINDS.map(({ files: some }) => some));
+  const more = fc.uint8Array({ maxLength: 4 });
+  const property = fc.property(
+    files,
+    more,
+    fc.nat(),
+    fc.array(fc.nat(), { maxLength: 8 }),
+    (file, after, cut, cuts) => {
+      const bytes = joined(file, after).subarray(0, cut % (file.length + after.length + 1));
+      const scan = new MediaScan();
+      const places = [0, ...cuts.map((place) => place % (bytes.length + 1)), bytes.length].toSorted((a, b) => a - b);
+      places.forEach((place, i) => scan.push(bytes.subarray(place, places[i + 1] ?? place)));
+      expectSame(scan.end(), media(bytes));
+    },
+  );
+  fc.assert(property, { numRuns: 5_000 });
 });
 
 test("what goes on after its end is not whole", () => {

@@ -71,6 +71,12 @@ export async function cardTokenHash(env: Env, cardId: string): Promise<string | 
   return row?.hash ?? null;
 }
 
+/** The digest (hex) of a result by its id. */
+export async function resultDigest(env: Env, id: string): Promise<string | null> {
+  const row = await db(env).select({ sha256: results.sha256 }).from(results).where(eq(results.id, id)).get();
+  return row?.sha256 || null;
+}
+
 /** Records finished results and the stored answers that hold them. Twice is once. */
 export async function recordResults(env: Env, rows: ResultRow[], kept: AnswerRow[]): Promise<void> {
   const base = db(env);

@@ -1,0 +1,94 @@
+/** An object in R2 that is written part by part; it is to be seen when it is complete, or never. */
+import { repeated } from "./repeated.ts";
+
+const MIB = 1024 * 1024;
+/** R2 takes parts of one size, of at least 5 MiB; only the last may be smaller. */
+export const PART_BYTES = 5 * MIB;
+/** What one takes of memory: the part that fills, the one on its way, and the piece that comes. */
+export const DEPOSIT_BYTES = 12 * MIB;
+
+export class Deposit {
+  readonly key: string;
+  readonly #bucket: R2Bucket;
+  readonly #options: R2MultipartOptions;
+  readonly #parts: R2UploadedPart[] = [];
+  #upload: R2MultipartUpload | null = null;
+  #part: Uint8Array<ArrayBuffer> | null = null;
+  #spare: Uint8Array<ArrayBuffer> | null = null;
+  /** The part on its way; what went wrong with it is thrown at whoever brings the next one. */
+  #sent: Promise<void> = Promise.resolve();
+  #failed: unknown = null;
+  #filled = 0;
+  #bytes = 0;
+  #aborted = false;
+
+  constructor(bucket: R2Bucket, key: string, options: R2MultipartOptions = {}) {
+    this.#bucket = bucket;
+    this.key = key;
+    this.#options = options;
+  }
+
+  /** Waits only while a part is full before the last one has arrived. */
+  async write(chunk: Uint8Array): Promise<void> {
+    for (let at = 0; at < chunk.byteLength && !this.#aborted;) {
+      if (this.#part === null) {
+        this.#part = this.#spare ?? new Uint8Array(PART_BYTES);
+        this.#spare = null;
+      }
+      const piece = chunk.subarray(at, at + PART_BYTES - this.#filled);
+      this.#part.set(piece, this.#filled);
+      this.#filled += piece.byteLength;
+      at += piece.byteLength;
+      if (this.#filled === PART_BYTES) await this.#send(this.#part);
+    }
+    this.#bytes += chunk.byteLength;
+  }
+
+  /** Its bytes. */
+  async complete(): Promise<number> {
+    if (this.#part !== null && this.#filled > 0) await this.#send(this.#part.subarray(0, this.#filled));
+    await this.#arrived();
+    await repeated(async () => this.#upload?.complete(this.#parts)).catch((error: unknown) => this.#look(error));
+    return this.#bytes;
+  }
+
+  async abort(): Promise<void> {
+    if (this.#aborted) return;
+    this.#aborted = true;
+    this.#part = null;
+    try {
+      await this.#sent;
+      await this.#upload?.abort();
+    } catch (error) {
+      // R2 itself ends what is left open after a week.
+      console.warn(JSON.stringify({ event: "deposit_left_open", key: this.key, error: String(error) }));
+    }
+  }
+
+  async #send(part: Uint8Array<ArrayBuffer>): Promise<void> {
+    await this.#arrived();
+    // An abort may have come meanwhile.
+    if (this.#aborted) return;
+    this.#part = null;
+    this.#filled = 0;
+    this.#sent = this.#put(part).catch((error: unknown) => {
+      this.#failed = error;
+    });
+  }
+
+  async #put(part: Uint8Array<ArrayBuffer>): Promise<void> {
+    const upload = (this.#upload ??= await repeated(() => this.#bucket.createMultipartUpload(this.key, this.#options)));
+    this.#parts.push(await repeated(() => upload.uploadPart(this.#parts.length + 1, part)));
+    if (part.byteLength === PART_BYTES) this.#spare = part;
+  }
+
+  async #arrived(): Promise<void> {
+    await this.#sent;
+    if (this.#failed !== null) throw this.#failed;
+  }
+
+  /** A completion whose answer was lost has happened. */
+  async #look(error: unknown): Promise<void> {
+    if ((await this.#bucket.head(this.key))?.size !== this.#bytes) throw error;
+  }
+}

@@ -1,0 +1,74 @@
+/** A walk through the structure of a file whose bytes come in pieces: it says what it wants, and is led there. Pure. */
+
+/** Bytes of which a walk wants to see some, to pass over some, or to come to the marker after entropy-coded data. */
+type Want = { take: number } | { skip: number } | "marker";
+/** `at`: the place behind what was wanted. `bytes`: what was to be seen; for "marker" the marker's second byte. */
+export type Walk = Generator<Want, void, { bytes: Uint8Array; at: number }>;
+
+export class Walker {
+  readonly #walk: Walk;
+  #want: Want | null;
+  #seen: number[] = [];
+  #skipped = 0;
+  #afterFf = false;
+  #at = 0;
+
+  constructor(walk: Walk) {
+    this.#walk = walk;
+    this.#want = walk.next().value ?? null;
+  }
+
+  push(bytes: Uint8Array): void {
+    for (let rest = bytes; rest.byteLength > 0 && this.#want !== null;) {
+      const taken = this.#use(rest, this.#want);
+      this.#at += taken;
+      rest = rest.subarray(taken);
+      while (this.#want !== null && this.#isMet(this.#want)) this.#next();
+    }
+  }
+
+  /** How many of the bytes are used up. */
+  #use(bytes: Uint8Array, want: Want): number {
+    if (want === "marker") return this.#seek(bytes);
+    if ("skip" in want) {
+      const taken = Math.min(bytes.byteLength, want.skip - this.#skipped);
+      this.#skipped += taken;
+      return taken;
+    }
+    const taken = bytes.subarray(0, want.take - this.#seen.length);
+    this.#seen.push(...taken);
+    return taken.byteLength;
+  }
+
+  /** In entropy-coded data FF 00 is a byte of it, and RST0 to RST7 stand within it. */
+  #seek(bytes: Uint8Array): number {
+    for (let at = 0; at < bytes.byteLength;) {
+      if (!this.#afterFf) {
+        const ff = bytes.indexOf(0xff, at);
+        if (ff < 0) break;
+        this.#afterFf = true;
+        at = ff + 1;
+        continue;
+      }
+      const byte = bytes[at++] ?? 0;
+      if (byte === 0xff) continue;
+      this.#afterFf = false;
+      if (byte === 0 || (byte >= 0xd0 && byte <= 0xd7)) continue;
+      this.#seen.push(byte);
+      return at;
+    }
+    return bytes.byteLength;
+  }
+
+  #isMet(want: Want): boolean {
+    if (want === "marker") return this.#seen.length === 1;
+    return "skip" in want ? this.#skipped === want.skip : this.#seen.length === want.take;
+  }
+
+  #next(): void {
+    const bytes = Uint8Array.from(this.#seen);
+    this.#seen = [];
+    this.#skipped = 0;
+    this.#want = this.#walk.next({ bytes, at: this.#at }).value ?? null;
+  }
+}
