@@ -3,7 +3,7 @@
  * which jobs there are, and whose turn it is). As in protocol.ts: every method can be called twice and means it once.
  */
 import type { Dialect } from "./courier-protocol.ts";
-import type { Charge, Priority, RunState, Spent, WaitingOn } from "./protocol.ts";
+import type { Charge, Priority, Spent, WaitingOn } from "./protocol.ts";
 
 export const JOB_STATUSES = ["queued", "running", "succeeded", "failed", "canceled"] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
@@ -233,16 +233,4 @@ export interface JobRights {
   late(): Promise<void>;
   /** As if it had never been. */
   discard(): Promise<void>;
-}
-
-/** What a Job tells its Tenant of its end. */
-export interface JobsTenant {
-  record(
-    id: string,
-    state: RunState,
-    status: number | null,
-    results: string[],
-    charge: Charge,
-    spent: Spent,
-  ): Promise<void>;
 }

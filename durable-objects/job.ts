@@ -8,20 +8,10 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import type { CourierRights } from "./courier-protocol.ts";
-import type {
-  BacklogRights,
-  Begun,
-  JobEvent,
-  JobSpec,
-  JobsTenant,
-  JobState,
-  JobStatus,
-  JobView,
-  Outcome,
-} from "./job-protocol.ts";
+import type { BacklogRights, Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
-import { NOTHING_SPENT, type Outlook } from "./protocol.ts";
+import { NOTHING_SPENT, type Outlook, type TenantRights } from "./protocol.ts";
 
 /** Events kept for those who come back; the last ones always. */
 const EVENTS_MAX = 500;
@@ -41,7 +31,7 @@ const STANDS_MS = 120_000;
 interface JobEnv {
   BACKLOG: { getByName(name: string): BacklogRights };
   COURIER: { getByName(name: string): CourierRights };
-  TENANT: { getByName(name: string): JobsTenant };
+  TENANT: { getByName(name: string): TenantRights };
   RESULTS: { delete(key: string): Promise<void> };
   POOL: { getByName(name: string): { outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> } };
 }
