@@ -81,7 +81,8 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const brings = request.method === "POST" || request.body !== null;
   const unsupported = asked.as === "run" && brings ? mediaTypeRefusal(service, mediaType) : null;
   if (unsupported !== null) return unsupported;
-  const inQuery = asked.as === "run" ? fieldRefusal(queryFields(asked.query), service.config) : null;
+  const inQuery =
+    asked.as === "run" && asked.query !== "" ? fieldRefusal(queryFields(asked.query), service.config) : null;
   if (inQuery !== null) return inQuery;
   const contentType = request.headers.get("content-type") ?? "";
   const kept = [...COUNTS, ...pricedFields(service.config)];

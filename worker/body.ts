@@ -70,7 +70,8 @@ export async function readBody(
   const onward = async (): Promise<Body | Refusal> => (await spool?.(incoming)) ?? passThrough(incoming);
   if (length !== null && length > BUFFERED_BYTES_MAX) return onward();
   const until = Date.now() + COMING_MS_MAX;
-  for (;;) {
+  // What says its length ends there: nothing has to be waited for to know it.
+  while (incoming.bytes !== length) {
     const chunk = await incoming.read();
     if (isRefusal(chunk)) return incoming.stop(chunk);
     if (chunk === null) break;
