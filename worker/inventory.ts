@@ -1,7 +1,7 @@
 /**
  * Whether R2 and the rows in D1 say the same: an object without a row is never aged away, a row without an object is
- * listed in vain. Rows are read before objects, and objects are written before their rows, so that nothing that comes
- * or goes meanwhile counts as missing; what is younger than an hour counts as nothing.
+ * listed in vain. Rows are read before objects, and objects are written before their rows (the largest before their rows
+ * are written again), so that nothing that comes or goes meanwhile is lost; what is younger than an hour counts as nothing.
  */
 import { forgetKept, type Kept, keysBetween } from "./db/kept-queries.ts";
 import { recordResults, type ResultRow } from "./db/queries.ts";

@@ -63,6 +63,8 @@ async function write(env: Env, keeping: Keeping, head: Head, { row, deposit }: L
     keeping.later(forgetResult(env, row.tenantId, row.id, []).catch((left: unknown) => failed(keeping, left)));
     return NOTHING_KEPT;
   }
+  // Whoever took inventory between the two has found a row without an object, and may have removed it.
+  keeping.later(recordSoon(env, [row], []));
   return {
     results: [row],
     answer: row.answerKey !== null && (await putPointer(env, keeping, head, row, row.answerKey)),

@@ -2,7 +2,7 @@
 import type { Env } from "../../worker/env.ts";
 import worker from "../../worker/index.ts";
 
-export { Card, Pool, Tenant } from "../../worker/index.ts";
+export * from "../../worker/index.ts";
 
 /** Yes and no with no pattern that a number of tries could fit. */
 let state = 20_261_125;

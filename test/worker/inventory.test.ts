@@ -10,7 +10,7 @@ const createdAt = Date.now();
 const expiresAt = createdAt + 24 * HOUR_MS;
 const times = { createdAt: String(createdAt), expiresAt: String(expiresAt) };
 const RESULT = { tenant: "ten_a", service: "portrait", request: "req_1", model: "v1", sha256: "00", ...times };
-const ANSWER = { maker: "ten_a", service: "portrait", storedAt: String(createdAt), expiresAt: String(expiresAt) };
+const ANSWER = { maker: "ten_a", service: "portrait", storedAt: times.createdAt, keptUntil: times.expiresAt };
 
 const row = (id: string): ResultRow => ({
   id,
