@@ -233,9 +233,9 @@ class CardRun {
 
   /** Whether anything of such an answer is to be kept, if it comes to its end. */
   #mayKeep(head: Head): boolean {
-    const { ask, print } = this.#running;
-    const isMaking = isMedia(head) || ask.service.config.kind === "image" || print.cacheable;
-    return isMaking && head.status < 300 && !ask.directives.noStore;
+    const { ask, print, keepAs } = this.#running;
+    const isMaking = isMedia(head) || ask.service.config.kind === "image";
+    return (isMaking || print.cacheable || keepAs !== null) && head.status < 300 && !ask.directives.noStore;
   }
 
   async #keepCopy(head: Head, copy: Copy): Promise<Kept> {

@@ -38,7 +38,7 @@ export async function checkedBody<S extends z.ZodType>(
 export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { ok: true; body: z.output<S> } | Refusal {
   const parsed = schema.safeParse(value);
   if (parsed.success) return { ok: true, body: parsed.data };
-  const issue = parsed.error.issues[0];
+  const issue = atFault(parsed.error.issues[0], value);
   if (issue === undefined) return invalid("body", "is not valid");
   const unknownField = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
   const param = [...issue.path, ...unknownField].map(String).join(".");
@@ -46,6 +46,24 @@ export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { o
     param === "" ? "body" : param,
     unknownField.length > 0 ? "is not a field of this call" : issue.message,
   );
+}
+
+/** Of alternatives the one that is meant: but for one field that is given everything in it is right. */
+function atFault(issue: z.core.$ZodIssue | undefined, value: unknown): z.core.$ZodIssue | undefined {
+  if (issue?.code !== "invalid_union") return issue;
+  for (const [only, ...more] of issue.errors) {
+    if (only === undefined || only.path.length === 0 || more.length > 0) continue;
+    const path = [...issue.path, ...only.path];
+    if (isGiven(value, path)) return { ...only, path };
+  }
+  return issue;
+}
+
+function isGiven(value: unknown, [name, ...below]: PropertyKey[]): boolean {
+  if (name === undefined) return true;
+  return typeof value === "object" && value !== null && Object.hasOwn(value, name)
+    ? isGiven((value as Record<PropertyKey, unknown>)[name], below)
+    : false;
 }
 
 export function invalid(param: string, detail: string): Refusal {

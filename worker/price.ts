@@ -12,6 +12,8 @@ import { PER_RESULT, type Price, type Service } from "./service.ts";
 /** Of one request: sums of them stay exact. */
 const RESULTS_MAX = 1_000_000;
 const COST_MILLI_MAX = 1_000_000_000;
+/** Of one field: a product of twenty of them is still a number. */
+const FACTOR_MAX = 1e12;
 
 type Priced = Pick<Ask, "service" | "as" | "fields" | "query">;
 
@@ -58,7 +60,8 @@ function unitsOf(ask: Priced): number {
 }
 
 function numberOf(ask: Priced, name: string): number {
-  return largest(givenOf(ask, name)) || largest([ask.service.config.defaults[name]]) || 1;
+  const factor = largest(givenOf(ask, name)) || largest([ask.service.config.defaults[name]]) || 1;
+  return Math.min(FACTOR_MAX, factor);
 }
 
 function charactersIn(ask: Priced, name: string): number {

@@ -84,7 +84,14 @@ describe("a text that means something elsewhere", () => {
           const answer = await attack.put(call, bodyWith(call, path, JSON.stringify(text)));
           const at = `${call.method} ${call.path}, ${path.join(".")}: ${text.slice(0, 30)}`;
           expectHarmless(answer, at);
-          if (answer.status >= 300 || answer.body.length === 0) continue;
+          // Others' answers are what a service made of it, and a removal keeps nothing.
+          if (
+            call.of !== "operator" ||
+            call.path.endsWith("/purge") ||
+            answer.status >= 300 ||
+            answer.body.length === 0
+          )
+            continue;
           kept++;
           const shown = valuesIn(answer.text);
           expect(shown.includes(text) || shown.includes(text.trim()), at).toBe(true);

@@ -143,7 +143,7 @@ test("as CSV: a header row, and a page after the other by Link", async () => {
   for (let query: string | undefined = "?limit=1"; query !== undefined;) {
     const page = expectOk(await ask(key, query, { accept: "text/csv" }));
     expect(page.header("content-type")).toBe("text/csv; charset=utf-8; header=present");
-    expect(page.header("vary")).toBe("Accept");
+    expect(page.header("vary")).toBe("Accept, Origin");
     const [head, ...lines] = page.text.split("\r\n");
     expect(head).toBe("day,service,key,requests,hits,results,bytes,gpu_seconds,cost,refusals");
     expect(lines.pop()).toBe("");

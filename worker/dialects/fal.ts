@@ -3,6 +3,7 @@
  * run is the one of every other mouth, and its requests are jobs.
  */
 import type { Mouth } from "../answer.ts";
+import { authenticate } from "../auth.ts";
 import { target } from "../catalog.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "../refusal.ts";
 import { fileCall, initiate, noMultipart } from "./fal/files.ts";
@@ -57,6 +58,9 @@ function callOf({ method, url }: Pick<Request, "method" | "url">): Call | Refusa
 /** The very call that a client says it is bound for, done here: nothing is fetched. */
 async function proxy(mouth: Mouth): Promise<Response | Refusal> {
   const { method, headers: sent, body, signal, url } = mouth.request;
+  // Whoever has no key learns nothing of where calls go.
+  const caller = await authenticate(mouth.request, mouth.env);
+  if (isRefusal(caller)) return caller;
   const path = ownPath(sent.get(TARGET_HEADER));
   if (isRefusal(path)) return path;
   const headers = new Headers(sent);
