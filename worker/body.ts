@@ -3,6 +3,7 @@ import { Room } from "./buffers.ts";
 import { startsAsObject } from "./fields.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import type { Spooled } from "./spool.ts";
+import { unlessLate } from "./until.ts";
 
 const MIB = 1024 * 1024;
 /** Bodies up to this are kept in memory: for the fingerprint, and so that a try can be repeated. */
@@ -11,6 +12,10 @@ export const BUFFERED_BYTES_MAX = 8 * MIB;
 const SILENCE_MS = 30_000;
 /** Longest time that a body which is kept in memory may take to come, however steadily. */
 const COMING_MS_MAX = 300_000;
+/** A body that is refused for its length, and not longer than this, is read to its end: who still sends hears no refusal. */
+const DRAINED_BYTES_MAX = 16 * MIB;
+/** Longest that its refusal waits for that. */
+const DRAINED_MS_MAX = 2_000;
 
 export type Body =
   | { kind: "none" }
@@ -59,7 +64,10 @@ export async function readBody(
 ): Promise<Body | Refusal> {
   const length = contentLength(request);
   if (isRefusal(length)) return length;
-  if (length !== null && length > max) return tooLarge(max);
+  if (length !== null && length > max) {
+    if (length <= DRAINED_BYTES_MAX) await drain(request);
+    return tooLarge(max);
+  }
   if (request.body === null || length === 0) return { kind: "none" };
   const incoming = new Incoming(
     request.body as ReadableStream<Uint8Array>,
@@ -82,6 +90,11 @@ export async function readBody(
   const { bytes, room } = incoming;
   if (bytes === 0) return { kind: "none" };
   return { kind: "bytes", bytes: concat(incoming.kept, bytes), room };
+}
+
+async function drain({ body }: Request): Promise<void> {
+  const read = body?.pipeTo(new WritableStream()).catch(() => undefined);
+  await unlessLate(Promise.resolve(read), Date.now() + DRAINED_MS_MAX);
 }
 
 export function tooSlow(ms: number): Refusal {
