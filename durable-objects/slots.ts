@@ -231,7 +231,8 @@ export class Slots {
     return Object.assign(lease, {
       state: "draining",
       drainingSince: now,
-      drainUntil: from + lease.drainMaxMs,
+      // What ought to be over by now is over now, and no sign of a clock that jumped.
+      drainUntil: Math.max(now, from + lease.drainMaxMs),
       vanished,
       reports: 0,
     });
