@@ -58,7 +58,7 @@ test.runIf(existsSync(SCRIPT))(
   "on a terminal a watch draws one picture over and over, and gives the screen back",
   async () => {
     await start(() => ({ body: STATUS }));
-    const command = `stty rows 6 cols 80; "${process.execPath}" "${COMMAND}" status --watch`;
+    const command = `stty rows 6 cols 80; exec "${process.execPath}" "${COMMAND}" status --watch`;
     const watch = run(SCRIPT, ["-qec", command, "/dev/null"], {
       url: api.url,
       token: "t",

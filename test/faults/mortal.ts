@@ -1,6 +1,8 @@
 /** The Worker that is deployed, but its objects can be ended from outside: at once, as a deploy or a crash ends them. */
 import worker, { Card as LastingCard, Pool as LastingPool, Tenant as LastingTenant } from "../../worker/index.ts";
 
+export * from "../../worker/index.ts";
+
 const ENDED = "ended by the test";
 
 export class Card extends LastingCard {

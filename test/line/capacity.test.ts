@@ -30,7 +30,8 @@ test("200 at once on twelve slots: every slot is used, none twice, and all are a
 test("two services that share the cards share their slots", async () => {
   const [one, other] = [await line.service(), await line.service({}, { kind: "tts" })];
   const key = await line.key();
-  line.park.setService({ service_ms: 100 });
+  // Long beside the time that it takes to give away all slots.
+  line.park.setService({ service_ms: 300 });
   const callers = [
     ...(await line.calls(60, { service: one, key })),
     ...(await line.calls(60, { service: other, key })),
