@@ -7,6 +7,7 @@ import { Admin } from "../local/admin.ts";
 import { bundle } from "../local/build.ts";
 import { ROOT } from "../local/root.ts";
 import { type OpenRuntime, openRuntime } from "./doors.ts";
+import { nginxConfig } from "./nginx.ts";
 import { find } from "./peers.ts";
 import { freePort, makeFolder, startServer } from "./program.ts";
 import { plain, post } from "./wire.ts";
@@ -125,7 +126,7 @@ export async function openNginx(origin: SoundOrigin): Promise<{ door: HitDoor; c
   const { path: folder, remove } = await makeFolder();
   const port = await freePort();
   const file = join(folder, "config");
-  await writeFile(file, nginxConfig(origin, port, folder));
+  await writeFile(file, nginxConfig(folder, 1, 1024, caching(origin, port, folder)));
   const server = await startServer(find("nginx") ?? "nginx", ["-p", folder, "-c", file], port);
   const request = plain("GET", "/a-hit", {});
   const close = async (): Promise<void> => {
@@ -135,21 +136,8 @@ export async function openNginx(origin: SoundOrigin): Promise<{ door: HitDoor; c
   return { door: { name: "nginx", title: "nginx, proxy_cache", port, request: () => request }, close };
 }
 
-function nginxConfig(origin: SoundOrigin, port: number, folder: string): string {
-  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
-    (name) => `  ${name}_temp_path ${folder}/${name};`,
-  );
-  // Started by root its workers would be somebody else, who cannot write here.
-  const user = process.getuid?.() === 0 ? "user root;\n" : "";
-  return `${user}worker_processes 1;
-daemon off;
-pid ${folder}/pid;
-error_log stderr crit;
-events { worker_connections 1024; }
-http {
-  access_log off;
-${temporary.join("\n")}
-  sendfile on;
+function caching(origin: SoundOrigin, port: number, folder: string): string {
+  return `  sendfile on;
   keepalive_requests 100000000;
   proxy_cache_path ${folder}/cache keys_zone=hits:1m;
   server {
@@ -160,6 +148,5 @@ ${temporary.join("\n")}
       proxy_cache_valid 200 1h;
     }
   }
-}
 `;
 }

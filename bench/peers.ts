@@ -10,6 +10,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CardPlace } from "./cards.ts";
 import type { Contender, Door } from "./contenders.ts";
+import { nginxConfig } from "./nginx.ts";
 import { freePort, makeFolder, startServer } from "./program.ts";
 
 /** They know nothing of before, so they are back as soon as they run. */
@@ -52,7 +53,7 @@ export function nginx(names: Names & Pick<Contender, "isHasty">): Contender {
     open: (cards) =>
       openPeer(
         "nginx",
-        (port, folder) => nginxConfig(cards, port, folder),
+        (port, folder) => nginxConfig(folder, 2, 4096, limiting(cards, port)),
         (file, folder) => ["-p", folder, "-c", file],
       ),
   };
@@ -108,24 +109,12 @@ ${servers.join("\n")}
 `;
 }
 
-function nginxConfig(cards: readonly CardPlace[], port: number, folder: string): string {
+/** The reference. */
+function limiting(cards: readonly CardPlace[], port: number): string {
   const servers = cards.map(
     ({ port: own }) => `    server 127.0.0.1:${own} weight=1 max_conns=2 max_fails=3 fail_timeout=30s;`,
   );
-  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
-    (name) => `  ${name}_temp_path ${folder}/${name};`,
-  );
-  // Started by root its workers would be somebody else, who cannot write here.
-  const user = process.getuid?.() === 0 ? "user root;\n" : "";
-  return `${user}worker_processes 2;
-daemon off;
-pid ${folder}/pid;
-error_log stderr crit;
-events { worker_connections 4096; }
-http {
-  access_log off;
-${temporary.join("\n")}
-  limit_conn_zone $server_name zone=cluster:1m;
+  return `  limit_conn_zone $server_name zone=cluster:1m;
   limit_conn_zone $binary_remote_addr zone=address:10m;
   limit_conn_status 503;
   keepalive_timeout 300s;
@@ -165,6 +154,5 @@ ${servers.join("\n")}
       return 503 '{"error":"busy"}';
     }
   }
-}
 `;
 }

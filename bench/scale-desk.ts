@@ -5,7 +5,8 @@
  */
 import { Timers } from "../durable-objects/clock.ts";
 import { Desk } from "../durable-objects/desk.ts";
-import type { CardReport, Entry, Held, PoolConfig } from "../durable-objects/protocol.ts";
+import type { CardReport, Held } from "../durable-objects/card-protocol.ts";
+import type { Entry, PoolConfig } from "../durable-objects/pool-protocol.ts";
 import type { TicketState } from "../durable-objects/ticket-state.ts";
 import { mean, percentile } from "./figures.ts";
 

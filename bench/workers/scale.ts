@@ -3,7 +3,8 @@
  * few at once, the next in line are offered their slots and claim them, and newcomers enter: so the line keeps its
  * length, and what is counted is how fast the objects are.
  */
-import type { CardConfig, Entry, PoolConfig } from "../../durable-objects/protocol.ts";
+import type { CardConfig } from "../../durable-objects/card-protocol.ts";
+import type { Entry, PoolConfig } from "../../durable-objects/pool-protocol.ts";
 import type { Env } from "../../worker/env.ts";
 
 export { Card } from "../../durable-objects/card.ts";

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { doorway, errorOf, expectOk, picture } from "../contract/doorway.ts";
-import { answerEcho, listOrigin, Origin, valuesOf } from "../contract/origin.ts";
+import { answerEcho, listAny, Origin, valuesOf } from "../contract/origin.ts";
 
 const door = doorway();
 let origin: Origin;
@@ -13,14 +13,7 @@ const KIB = 1024;
 
 beforeAll(async () => {
   origin = await Origin.open();
-  await listOrigin(door, origin, "any", {
-    kind: "http",
-    route: "/any/",
-    paths: [
-      { method: "POST", path: "run", as: "run" },
-      { method: "GET", path: "read", as: "read" },
-    ],
-  });
+  await listAny(door, origin);
 });
 beforeEach(() => {
   origin.seen.length = 0;

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, test } from "vitest";
 import { bytesOf, RawCall } from "../support/raw.ts";
 import { doorway, expectOk } from "./doorway.ts";
-import { answerImage, listOrigin, Origin } from "./origin.ts";
+import { answerImage, listAny, Origin } from "./origin.ts";
 
 /** Several of them, with what is made of them, are more than an isolate holds. */
 const LARGE_BYTES = 7_000_000;
@@ -12,14 +12,7 @@ const door = doorway({ cards: [] });
 let origin: Origin;
 beforeAll(async () => {
   origin = await Origin.open();
-  await listOrigin(door, origin, "any", {
-    kind: "http",
-    route: "/any/",
-    paths: [
-      { method: "POST", path: "run", as: "run" },
-      { method: "GET", path: "read", as: "read" },
-    ],
-  });
+  await listAny(door, origin);
 });
 afterAll(() => origin.close());
 

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, picture } from "./doorway.ts";
-import { answerEcho, answerImage, listOrigin, Origin, valuesOf } from "./origin.ts";
+import { answerEcho, answerImage, listAny, listOrigin, Origin, valuesOf } from "./origin.ts";
 
 const door = doorway();
 let origin: Origin;
@@ -10,14 +10,7 @@ const SPOOFED = "203.0.113.66";
 
 beforeAll(async () => {
   origin = await Origin.open();
-  await listOrigin(door, origin, "any", {
-    kind: "http",
-    route: "/any/",
-    paths: [
-      { method: "POST", path: "run", as: "run" },
-      { method: "GET", path: "read", as: "read" },
-    ],
-  });
+  await listAny(door, origin);
   await listOrigin(door, origin, "pictures", { kind: "image", route: "/pictures/sdapi/v1/" });
 });
 beforeEach(() => {
@@ -30,7 +23,7 @@ afterAll(() => origin.close());
 const UNWANTED: Record<string, string> = {
   cookie: "session=secret",
   "cf-connecting-ip": SPOOFED,
-  "cf-ray": "1-XXX",
+  "cf-ray": "8e2f1a0b3c4d5e6f-FRA",
   "cf-access-client-secret": "spoofed",
   "cf-access-jwt-assertion": "spoofed",
   "cf-ipcountry": "T1",

@@ -101,3 +101,12 @@ export async function listOrigin(door: Doorway, origin: Origin, id: string, serv
   await door.portico.admin("PUT", `/services/${id}`, service);
   await door.portico.admin("PUT", `/services/${id}/cards/${id}-card`, { origin: origin.url, slots: 8, ...card });
 }
+
+/** As the service `any`, whose calls may bring anything: one that runs, one that reads. */
+export function listAny(door: Doorway, origin: Origin): Promise<void> {
+  const paths = [
+    { method: "POST", path: "run", as: "run" },
+    { method: "GET", path: "read", as: "read" },
+  ];
+  return listOrigin(door, origin, "any", { kind: "http", route: "/any/", paths });
+}

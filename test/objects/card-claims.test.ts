@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
-import { LEASE_RENEW_MS } from "../../durable-objects/protocol.ts";
+import { LEASE_RENEW_MS } from "../../durable-objects/card-protocol.ts";
 import { Lease } from "../../worker/lease.ts";
 import {
   attemptAt,

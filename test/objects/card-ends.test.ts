@@ -1,6 +1,6 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { LEASE_MS } from "../../durable-objects/protocol.ts";
+import { LEASE_MS } from "../../durable-objects/card-protocol.ts";
 import {
   attemptAt,
   type CardUnderTest,

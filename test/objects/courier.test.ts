@@ -2,8 +2,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { env } from "cloudflare:workers";
 import { afterEach, expect, test, vi } from "vitest";
 import type { Delivery, Notice } from "../../durable-objects/courier-protocol.ts";
-import type { JobSpec } from "../../durable-objects/job-protocol.ts";
-import { eventually, fresh, passTime } from "./objects.ts";
+import { eventually, fresh, jobSpec, passTime } from "./objects.ts";
 
 const DAY_MS = 86_400_000;
 const URL_THERE = "https://example.com/hook";
@@ -31,31 +30,11 @@ const ok = (): Response => new Response(null, { status: 200 });
 
 /** A job of this tenant that has ended; its id. */
 async function ended(tenant: string): Promise<string> {
-  const id = fresh("job_x").replaceAll("-", "");
-  const spec: JobSpec = {
-    id,
-    tenant,
-    key: "key",
-    service: "s",
-    priority: "normal",
-    method: "POST",
-    path: "/s/run",
-    query: "",
-    headers: {},
-    input: { kind: "none" },
-    createdAt: Date.now(),
-    startDeadlineAt: null,
-    costMilli: 0,
-    batch: null,
-    webhook: null,
-    base: "https://gpu.example.com",
-    clientAddress: null,
-    keepMs: DAY_MS,
-  };
-  const job = env.JOB.getByName(id);
+  const spec = jobSpec(tenant);
+  const job = env.JOB.getByName(spec.id);
   await job.create(spec);
   await job.cancel(tenant);
-  return id;
+  return spec.id;
 }
 
 async function someCourier() {

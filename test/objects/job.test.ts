@@ -3,7 +3,7 @@ import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import type { Bill, JobSpec, Outcome } from "../../durable-objects/job-protocol.ts";
-import { eventually, evict, fresh, passTime } from "./objects.ts";
+import { eventually, evict, fresh, jobSpec, passTime } from "./objects.ts";
 
 const DAY_MS = 86_400_000;
 /** A job that does not stand after so long is asked after. */
@@ -28,27 +28,7 @@ async function made(more: Partial<JobSpec> = {}) {
   const tenant = fresh("tenant");
   const key = `jobs/${id}/input`;
   await env.RESULTS.put(key, "x");
-  const spec: JobSpec = {
-    id,
-    tenant,
-    key: "key",
-    service: "s",
-    priority: "normal",
-    method: "POST",
-    path: "/s/run",
-    query: "",
-    headers: {},
-    input: { kind: "r2", key, bytes: 1 },
-    createdAt: Date.now(),
-    startDeadlineAt: null,
-    batch: null,
-    webhook: null,
-    base: "https://gpu.example.com",
-    clientAddress: null,
-    keepMs: DAY_MS,
-    costMilli: 0,
-    ...more,
-  };
+  const spec = jobSpec(tenant, { id, input: { kind: "r2", key, bytes: 1 }, ...more });
   const admission = { ...ADMISSION, id };
   expect((await env.TENANT.getByName(tenant).admit(admission, QUOTA)).ok).toBe(true);
   await env.JOB.getByName(id).create(spec);

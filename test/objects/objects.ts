@@ -5,7 +5,8 @@
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished, vi } from "vitest";
-import type { Attempt, CardConfig, Ending, Listing } from "../../durable-objects/protocol.ts";
+import type { JobSpec } from "../../durable-objects/job-protocol.ts";
+import type { Attempt, CardConfig, Ending, Listing } from "../../durable-objects/card-protocol.ts";
 import type { Env } from "../../worker/env.ts";
 
 /** Generous: the machine may be busy, and what is told in the background takes its time. */
@@ -139,4 +140,29 @@ export async function expectSlots(stub: CardStub, slots: { leased: number; drain
 /** Whether a card takes work for a service. */
 export async function gateOf(stub: CardStub, service: string) {
   return (await stub.report()).gates[service];
+}
+
+/** A job as it is handed in, of a tenant. */
+export function jobSpec(tenant: string, more: Partial<JobSpec> = {}): JobSpec {
+  return {
+    id: fresh("job_x").replaceAll("-", ""),
+    tenant,
+    key: "key",
+    service: "s",
+    priority: "normal",
+    method: "POST",
+    path: "/s/run",
+    query: "",
+    headers: {},
+    input: { kind: "none" },
+    createdAt: Date.now(),
+    startDeadlineAt: null,
+    costMilli: 0,
+    batch: null,
+    webhook: null,
+    base: "https://gpu.example.com",
+    clientAddress: null,
+    keepMs: 86_400_000,
+    ...more,
+  };
 }

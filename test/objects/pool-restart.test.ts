@@ -1,7 +1,7 @@
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { Card } from "../../durable-objects/card.ts";
-import type { CardReport } from "../../durable-objects/protocol.ts";
+import type { CardReport } from "../../durable-objects/card-protocol.ts";
 import { attemptAt, claim, CLEAN, evict, eventually, failureOf, fresh, sleep } from "./objects.ts";
 import { Caller, crashPool, enter, enterMany, expectHeld, makePool, queued, start, startMany } from "./pools.ts";
 

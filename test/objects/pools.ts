@@ -2,7 +2,8 @@
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished } from "vitest";
-import type { CardConfig, Ending, Entry, Finish, OfferReply, PoolConfig } from "../../durable-objects/protocol.ts";
+import type { CardConfig, Ending } from "../../durable-objects/card-protocol.ts";
+import type { Entry, Finish, OfferReply, PoolConfig } from "../../durable-objects/pool-protocol.ts";
 import type { Env } from "../../worker/env.ts";
 import { type CardUnderTest, claim, CLEAN, eventually, fresh, makeCard } from "./objects.ts";
 

@@ -3,7 +3,7 @@ import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Charge, Spent, UsageQuery, UsageRow } from "../../durable-objects/protocol.ts";
+import type { Charge, Spent, UsageQuery, UsageRow } from "../../durable-objects/tenant-protocol.ts";
 import { NO_USE, sum, useOf } from "../../durable-objects/usage.ts";
 import { eventually, evict, fresh, passTime } from "./objects.ts";
 import { makePool } from "./pools.ts";
