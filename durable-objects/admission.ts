@@ -9,7 +9,7 @@ import type { Addresses } from "./addresses.ts";
 import type { Cards } from "./choose-card.ts";
 import { known, startMs, type Times } from "./estimate.ts";
 import type { Following } from "./following.ts";
-import type { Entry, PoolConfig, PoolRefusal } from "./protocol.ts";
+import type { Entry, PoolConfig, PoolRefusal } from "./pool-protocol.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
 /** Retry-After when nothing is known yet. */

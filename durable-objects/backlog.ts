@@ -27,11 +27,8 @@ import type {
   Reserved,
 } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
+import { type Turn, Turns } from "./turns.ts";
 
-/** Started jobs beyond what the tenant may run: they stand in the Pool's line, so that no slot waits for a start. */
-const AHEAD = 8;
-/** Started jobs of one service at the most. */
-const STARTED_MAX = 500;
 /** A submission that has not said so long that its jobs stand was cut off. */
 const RESERVED_MS = 60_000;
 /** A started job that was not heard of at two looks so far apart is started again: its Workflow speaks more often. */
@@ -41,15 +38,12 @@ const HEARD_MS = 15_000;
 /** How often started jobs are looked after, and how many at once. */
 const LOOK_EVERY_MS = 10_000;
 const LOOKED_AT_ONCE = 50;
-/** Rows removed in one sweep; when nothing is to be run, the next one follows so much later. */
-const SWEPT_AT_ONCE = 1_000;
+/** When nothing is to be run, the next sweep follows so much later. */
 const SWEEP_EVERY_MS = 600_000;
 /** Jobs of a deleted tenant that go in one call. */
 const FORGOTTEN_AT_ONCE = 500;
 /** Batches whose end is told in one go. */
 const TOLD_AT_ONCE = 50;
-
-const RANK = { high: 0, normal: 1, low: 2 } as const;
 
 interface BacklogEnv {
   JOB: { getByName(name: string): JobRights };
@@ -57,64 +51,27 @@ interface BacklogEnv {
   RUN_JOB: { create(options: { id: string; params: { job: string; run: number } }): Promise<unknown> };
 }
 
-type Row = {
-  id: string;
-  service: string;
-  run: number;
-  state: string;
-  status: JobStatus;
-  started_at: number | null;
-  /** When it was first not heard of; null while it is. */
-  missed_at: number | null;
-};
-
-const COLUMNS = "id, service, run, state, status, started_at, missed_at";
-
 export class Backlog extends DurableObject<BacklogEnv> {
-  readonly #sql: SqlStorage;
+  readonly #turns: Turns;
   readonly #batches: Batches;
   #pumping = false;
   #pumpAgain = false;
 
   constructor(ctx: DurableObjectState, env: BacklogEnv) {
     super(ctx, env);
-    this.#sql = ctx.storage.sql;
-    this.#sql.exec(`
-      CREATE TABLE IF NOT EXISTS jobs (
-        place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, service TEXT NOT NULL, rank INTEGER NOT NULL,
-        state TEXT NOT NULL, status TEXT NOT NULL, run INTEGER NOT NULL, batch TEXT, created_at INTEGER NOT NULL,
-        reserved_at INTEGER NOT NULL, started_at INTEGER, missed_at INTEGER, not_before INTEGER, deadline_at INTEGER, over_at INTEGER,
-        keep_ms INTEGER NOT NULL
-      );
-      CREATE INDEX IF NOT EXISTS jobs_turn ON jobs (service, state, rank, created_at, place);
-      CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, status);
-      CREATE INDEX IF NOT EXISTS jobs_status ON jobs (status, place);
-      CREATE INDEX IF NOT EXISTS jobs_batch ON jobs (batch, place);
-      CREATE INDEX IF NOT EXISTS jobs_batch_open ON jobs (batch) WHERE state <> 'over';
-      CREATE INDEX IF NOT EXISTS jobs_old ON jobs (over_at + keep_ms) WHERE state = 'over';
-      CREATE TABLE IF NOT EXISTS services (id TEXT PRIMARY KEY, concurrent INTEGER NOT NULL);
-    `);
-    this.#batches = new Batches(this.#sql);
+    this.#turns = new Turns(ctx.storage.sql);
+    this.#batches = new Batches(ctx.storage.sql);
   }
 
   /** Room for these jobs, all of them or none; they stand when `stand` says so. */
   async reserve(jobs: NewJob[], batch: NewBatch | null, limits: BacklogLimits): Promise<Reserved> {
     const now = Date.now();
-    const fresh = jobs.filter(({ id }) => this.#row(id) === null);
-    const waiting = this.#count("state IN ('reserved', 'asleep', 'started') AND status = 'queued'");
+    const fresh = jobs.filter(({ id }) => this.#turns.row(id) === null);
+    const { waiting } = this.#turns;
     if (waiting + fresh.length > limits.waiting) return { ok: false, waiting, max: limits.waiting };
-    for (const [service, concurrent] of Object.entries(limits.concurrent)) {
-      const values = [service, concurrent];
-      this.#sql.exec("INSERT OR REPLACE INTO services (id, concurrent) VALUES (?, ?)", ...values);
-    }
-    for (const { id, service, priority, createdAt, startDeadlineAt, keepMs } of fresh) {
-      const values = [id, service, RANK[priority], batch?.id ?? null, createdAt, now, startDeadlineAt, keepMs];
-      this.#sql.exec(
-        `INSERT INTO jobs (id, service, rank, state, status, run, batch, created_at, reserved_at, deadline_at, keep_ms)
-         VALUES (?, ?, ?, 'reserved', 'queued', 0, ?, ?, ?, ?, ?)`,
-        ...values,
-      );
-    }
+    for (const [service, concurrent] of Object.entries(limits.concurrent))
+      this.#turns.setConcurrent(service, concurrent);
+    for (const job of fresh) this.#turns.reserve(job, batch?.id ?? null, now);
     if (batch !== null) this.#batches.add(batch, now);
     await this.#wakeBy(now + RESERVED_MS);
     return { ok: true };
@@ -125,76 +82,55 @@ export class Backlog extends DurableObject<BacklogEnv> {
    * some of them are forgotten; then none stands.
    */
   async stand(ids: string[]): Promise<boolean> {
-    const isKnown = ids.every((id) => this.#row(id) !== null);
+    const isKnown = ids.every((id) => this.#turns.row(id) !== null);
     if (!isKnown) {
       await this.release(ids);
       return false;
     }
-    for (const id of ids) this.#sql.exec("UPDATE jobs SET state = 'asleep' WHERE id = ? AND state = 'reserved'", id);
+    for (const id of ids) this.#turns.stand(id);
     await this.#wakeBy(Date.now() + LOOK_EVERY_MS);
     this.ctx.waitUntil(this.#pump());
     return true;
   }
 
   async stands(id: string): Promise<boolean | null> {
-    const row = this.#row(id);
+    const row = this.#turns.row(id);
     return row === null ? null : row.state !== "reserved";
   }
 
   /** They did not come to be. */
   async release(ids: string[]): Promise<void> {
-    for (const id of ids) this.#sql.exec("DELETE FROM jobs WHERE id = ? AND state = 'reserved'", id);
+    for (const id of ids) this.#turns.release(id);
   }
 
   /** A Job tells what became of it; one that pauses sleeps until its next try is due. */
   async changed(id: string, status: JobStatus, pause: Pause | null): Promise<void> {
-    const row = this.#row(id);
+    const row = this.#turns.row(id);
     if (row === null || row.state === "over") return;
     const now = Date.now();
     if (isOver(status)) {
-      this.#sql.exec("UPDATE jobs SET status = ?, state = 'over', over_at = ? WHERE id = ?", status, now, id);
+      this.#turns.end(id, status, now);
       this.#batches.close(id, now);
       await this.#wakeBy(now + LOOK_EVERY_MS);
       this.ctx.waitUntil(Promise.all([this.#pump(), this.#tellBatches()]));
       return;
     }
-    // What has been started once is not late any more.
-    const deadline = status === "running" ? ", deadline_at = NULL" : "";
-    this.#sql.exec(`UPDATE jobs SET status = ?${deadline} WHERE id = ?`, status, id);
+    this.#turns.note(id, status);
     if (pause === null) return;
-    const query = "UPDATE jobs SET state = 'asleep', not_before = ? WHERE id = ? AND state = 'started' AND run = ?";
-    this.#sql.exec(query, pause.at, id, pause.start);
+    this.#turns.pause(id, pause);
     await this.#wakeBy(pause.at);
     this.ctx.waitUntil(this.#pump());
   }
 
   async place(id: string): Promise<{ ahead: number; concurrent: number }> {
-    const row = this.#row(id);
-    const concurrent = this.#concurrentOf(row?.service ?? "");
-    if (row === null || row.state !== "asleep") return { ahead: 0, concurrent };
-    const ahead = this.#sql.exec<{ n: number }>(
-      `SELECT count(*) AS n FROM jobs AS other, (SELECT rank, created_at, place FROM jobs WHERE id = ?) AS own
-       WHERE other.service = ? AND other.state = 'asleep'
-       AND (other.rank, other.created_at, other.place) < (own.rank, own.created_at, own.place)`,
-      id,
-      row.service,
-    );
-    return { ahead: ahead.one().n, concurrent };
+    const row = this.#turns.row(id);
+    const concurrent = this.#turns.concurrentOf(row?.service ?? "");
+    return { ahead: row === null ? 0 : this.#turns.aheadOf(row), concurrent };
   }
 
   /** The latest first. */
-  async list({ status, service, before, limit }: ListQuery): Promise<Listed[]> {
-    const [byStatus, statuses] = status === null ? ["", []] : ["AND status = ?", [status]];
-    const [byService, services] = service === null ? ["", []] : ["AND service = ?", [service]];
-    const rows = this.#sql.exec<{ id: string; service: string; status: JobStatus; place: number }>(
-      `SELECT id, service, status, place FROM jobs WHERE state <> 'reserved' AND place < ? ${byStatus} ${byService}
-       ORDER BY place DESC LIMIT ?`,
-      before ?? Number.MAX_SAFE_INTEGER,
-      ...statuses,
-      ...services,
-      limit,
-    );
-    return [...rows];
+  async list(query: ListQuery): Promise<Listed[]> {
+    return this.#turns.list(query);
   }
 
   async batch(id: string): Promise<BatchView | null> {
@@ -203,15 +139,15 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** Its tenant is gone, and so are its jobs, some at a time; true: none is left. */
   async forget(): Promise<boolean> {
-    const ids = this.#sql.exec<{ id: string }>("SELECT id FROM jobs LIMIT ?", FORGOTTEN_AT_ONCE).toArray();
+    const ids = this.#turns.some(FORGOTTEN_AT_ONCE);
     for (let i = 0; i < ids.length; i += LOOKED_AT_ONCE) {
       const some = ids.slice(i, i + LOOKED_AT_ONCE);
-      await Promise.all(some.map(({ id }) => this.env.JOB.getByName(id).discard()));
-      for (const { id } of some) this.#sql.exec("DELETE FROM jobs WHERE id = ?", id);
+      await Promise.all(some.map((id) => this.env.JOB.getByName(id).discard()));
+      for (const id of some) this.#turns.remove(id);
     }
-    if (this.#has("1")) return false;
+    if (!this.#turns.isEmpty) return false;
     this.#batches.sweep();
-    this.#sql.exec("DELETE FROM services");
+    this.#turns.forgetServices();
     await this.ctx.storage.deleteAlarm();
     return true;
   }
@@ -223,17 +159,12 @@ export class Backlog extends DurableObject<BacklogEnv> {
     await this.#tellBatches();
     const isSwept = this.#sweep(now);
     await this.#pump();
-    const isBusy = this.#has("state IN ('reserved', 'asleep', 'started')") || this.#batches.untold(1).length > 0;
-    if (isBusy || !isSwept) await this.#wakeBy(Math.min(now + LOOK_EVERY_MS, this.#nextDue(now)));
-    else if (this.#has("1")) await this.#wakeBy(now + SWEEP_EVERY_MS);
+    const isBusy = this.#turns.isBusy || this.#batches.untold(1).length > 0;
+    if (isBusy || !isSwept) await this.#wakeBy(Math.min(now + LOOK_EVERY_MS, this.#turns.nextDue(now)));
+    else if (!this.#turns.isEmpty) await this.#wakeBy(now + SWEEP_EVERY_MS);
   }
 
   // Private
-
-  #row(id: string): Row | null {
-    const query = `SELECT ${COLUMNS} FROM jobs WHERE id = ?`;
-    return this.#sql.exec<Row>(query, id).toArray()[0] ?? null;
-  }
 
   /** Batches that are over are told to the Courier, until it hears it. */
   async #tellBatches(): Promise<void> {
@@ -257,42 +188,15 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** Away with what was never handed in to the end, and with what is too old; false: there is more. */
   #sweep(now: number): boolean {
-    const late = "DELETE FROM jobs WHERE state = 'reserved' AND reserved_at < ? RETURNING id";
-    const cut = this.#sql.exec(late, now - RESERVED_MS).toArray();
-    const few = "SELECT id FROM jobs WHERE state = 'over' AND over_at + keep_ms < ? LIMIT ?";
-    const old = this.#sql.exec(`DELETE FROM jobs WHERE id IN (${few}) RETURNING id`, now, SWEPT_AT_ONCE).toArray();
-    if (cut.length + old.length > 0) this.#batches.sweep();
-    return old.length < SWEPT_AT_ONCE;
-  }
-
-  #has(where: string): boolean {
-    const query = `SELECT EXISTS (SELECT 1 FROM jobs WHERE ${where}) AS has`;
-    return this.#sql.exec<{ has: number }>(query).one().has === 1;
-  }
-
-  #count(where: string): number {
-    return this.#sql.exec<{ n: number }>(`SELECT count(*) AS n FROM jobs WHERE ${where}`).one().n;
-  }
-
-  #concurrentOf(service: string): number {
-    const query = "SELECT concurrent FROM services WHERE id = ?";
-    return this.#sql.exec<{ concurrent: number }>(query, service).toArray()[0]?.concurrent ?? 1;
-  }
-
-  /** When the next retry or start deadline of a sleeping job comes; what is due already waits for room, not for a time. */
-  #nextDue(now: number): number {
-    const query = `SELECT min(not_before) AS at FROM jobs WHERE state = 'asleep' AND not_before > ?
-     UNION ALL SELECT min(deadline_at) FROM jobs WHERE state = 'asleep' AND deadline_at > ?`;
-    const rows = this.#sql.exec<{ at: number | null }>(query, now, now);
-    return Math.min(...rows.toArray().map(({ at }) => at ?? Number.POSITIVE_INFINITY));
+    const { gone, more } = this.#turns.sweep(now - RESERVED_MS, now);
+    if (gone > 0) this.#batches.sweep();
+    return !more;
   }
 
   /** Those asleep that had to be started by now have failed. */
   async #expire(now: number): Promise<void> {
-    const query = "SELECT id FROM jobs WHERE state = 'asleep' AND deadline_at <= ? AND status = 'queued' LIMIT ?";
-    const late = this.#sql.exec<{ id: string }>(query, now, LOOKED_AT_ONCE).toArray();
     await Promise.all(
-      late.map(({ id }) =>
+      this.#turns.late(now, LOOKED_AT_ONCE).map((id) =>
         this.env.JOB.getByName(id)
           .late()
           .catch((error: unknown) =>
@@ -310,40 +214,14 @@ export class Backlog extends DurableObject<BacklogEnv> {
     try {
       while (this.#pumpAgain) {
         this.#pumpAgain = false;
-        await Promise.all(this.#due(Date.now()).map((row) => this.#start(row)));
+        await Promise.all(this.#turns.start(Date.now()).map((row) => this.#start(row)));
       }
     } finally {
       this.#pumping = false;
     }
   }
 
-  /** Those that may start, in their order: marked as started, so that no other pass starts them too. */
-  #due(now: number): Row[] {
-    const due: Row[] = [];
-    const services = this.#sql.exec<{ id: string }>("SELECT id FROM services").toArray();
-    for (const { id: service } of services) {
-      const started = this.#sql
-        .exec<{ n: number }>("SELECT count(*) AS n FROM jobs WHERE service = ? AND state = 'started'", service)
-        .one().n;
-      const room = Math.min(STARTED_MAX, this.#concurrentOf(service) + AHEAD) - started;
-      if (room <= 0) continue;
-      const rows = this.#sql.exec<Row>(
-        `SELECT ${COLUMNS} FROM jobs
-         WHERE service = ? AND state = 'asleep' AND (not_before IS NULL OR not_before <= ?)
-         ORDER BY rank, created_at, place LIMIT ?`,
-        service,
-        now,
-        room,
-      );
-      due.push(...rows.toArray());
-    }
-    const query =
-      "UPDATE jobs SET state = 'started', run = run + 1, started_at = ?, missed_at = NULL, not_before = NULL WHERE id = ?";
-    for (const { id } of due) this.#sql.exec(query, now, id);
-    return due;
-  }
-
-  async #start({ id, run }: Row): Promise<void> {
+  async #start({ id, run }: Turn): Promise<void> {
     const next = run + 1;
     try {
       await this.env.RUN_JOB.create({ id: `${id}-${next}`, params: { job: id, run: next } });
@@ -355,31 +233,25 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** Starts again those that nobody works on any more. */
   async #lookAfter(now: number): Promise<void> {
-    const query = `SELECT ${COLUMNS} FROM jobs WHERE state = 'started' AND started_at < ?`;
-    const rows = this.#sql.exec<Row>(query, now - HEARD_MS).toArray();
+    const rows = this.#turns.startedBefore(now - HEARD_MS);
     for (let i = 0; i < rows.length; i += LOOKED_AT_ONCE)
       await Promise.all(rows.slice(i, i + LOOKED_AT_ONCE).map((row) => this.#look(row, now)));
   }
 
-  async #look({ id, run, missed_at: missedAt }: Row, now: number): Promise<void> {
+  async #look(row: Turn, now: number): Promise<void> {
+    const { id, missed_at: missedAt } = row;
     try {
       const pulse = await this.env.JOB.getByName(id).pulse();
       const isHeard = pulse !== null && pulse.heardMsAgo !== null && pulse.heardMsAgo < HEARD_MS;
-      if (pulse === null) this.#sql.exec("DELETE FROM jobs WHERE id = ? AND run = ?", id, run);
+      if (pulse === null) this.#turns.drop(row);
       else if (isOver(pulse.status)) await this.changed(id, pulse.status, null);
-      else if (isHeard) this.#sql.exec("UPDATE jobs SET missed_at = NULL WHERE id = ?", id);
-      else if (missedAt === null || missedAt > now)
-        this.#sql.exec("UPDATE jobs SET missed_at = ? WHERE id = ?", now, id);
-      else if (now - missedAt >= LOST_MS) this.#sleepAgain(id, run);
+      else if (isHeard) this.#turns.miss(id, null);
+      else if (missedAt === null || missedAt > now) this.#turns.miss(id, now);
+      else if (now - missedAt >= LOST_MS) this.#turns.lose(row);
     } catch (error) {
       // Looked at again next time.
       console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) }));
     }
-  }
-
-  #sleepAgain(id: string, run: number): void {
-    const query = "UPDATE jobs SET state = 'asleep', missed_at = NULL WHERE id = ? AND state = 'started' AND run = ?";
-    this.#sql.exec(query, id, run);
   }
 
   /** An alarm by then, or earlier. */

@@ -12,7 +12,7 @@
  * A card that recovers and fails again stays out longer each time, up to OUT_TIMES_MAX; a card that is simply down
  * is tried every `failTimeoutMs`, so that it is back soon after it heals.
  */
-import type { Gate } from "./protocol.ts";
+import type { Gate } from "./card-protocol.ts";
 
 /** Ejection time grows up to this many times `failTimeoutMs`. */
 const OUT_TIMES_MAX = 10;

@@ -18,7 +18,7 @@ import type {
   Listing,
   ReleaseReply,
   RenewReply,
-} from "./protocol.ts";
+} from "./card-protocol.ts";
 import { type Lease, Slots } from "./slots.ts";
 
 export interface Granted {

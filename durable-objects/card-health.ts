@@ -1,6 +1,6 @@
 /** A card's health, service by service (breaker.ts), kept in its storage. */
 import { abandoned, failed, gate, type Health, HEALTHY, succeeded, tried } from "./breaker.ts";
-import type { Attempt, ClaimNo, Ending, Gate, Listing } from "./protocol.ts";
+import type { Attempt, ClaimNo, Ending, Gate, Listing } from "./card-protocol.ts";
 
 type Breaker = Listing["breaker"];
 

@@ -7,7 +7,7 @@
  */
 import type { Named } from "./addresses.ts";
 import { SortedMap } from "./sorted-map.ts";
-import type { CardReport, Gate } from "./protocol.ts";
+import type { CardReport, Gate } from "./card-protocol.ts";
 
 type Rank = [share: number, usedSeq: number, card: string];
 type Opening = [untilAt: number, card: string];

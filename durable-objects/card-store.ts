@@ -1,6 +1,6 @@
 /** What a Card keeps in its own SQLite: leases, health per service, configuration, counters. */
 import type { Health } from "./breaker.ts";
-import type { CardConfig, CardCounters } from "./protocol.ts";
+import type { CardConfig, CardCounters } from "./card-protocol.ts";
 import type { Lease } from "./slots.ts";
 
 const NO_COUNTS: CardCounters = {

@@ -19,10 +19,10 @@ import type {
   Ending,
   Heartbeat,
   Listing,
-  PoolRights,
   ReleaseReply,
   RenewReply,
-} from "./protocol.ts";
+} from "./card-protocol.ts";
+import type { PoolRights } from "./pool-protocol.ts";
 import type { Lease } from "./slots.ts";
 import { Teller } from "./teller.ts";
 

@@ -5,7 +5,8 @@
  */
 import { Addresses, type Named } from "./addresses.ts";
 import { CardOrder, newSeat, type Seat, takesWork } from "./card-order.ts";
-import type { CardReport, PoolCard } from "./protocol.ts";
+import type { CardReport } from "./card-protocol.ts";
+import type { PoolCard } from "./pool-protocol.ts";
 
 export class Cards {
   readonly #service: string;

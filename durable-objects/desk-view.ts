@@ -1,6 +1,6 @@
 /** What a Pool's desk shows of its tickets. */
 import type { Desk } from "./desk.ts";
-import type { PoolStatus, Presence } from "./protocol.ts";
+import type { PoolStatus, Presence } from "./pool-protocol.ts";
 
 /** How many wait, and for what. */
 export function waitingFor(desk: Desk): PoolStatus["waitingFor"] {

@@ -18,9 +18,8 @@ import type { Clock } from "./clock.ts";
 import { learn, startMs, type Times } from "./estimate.ts";
 import { Following } from "./following.ts";
 import { Lookout } from "./lookout.ts";
+import type { CardReport, ClaimNo } from "./card-protocol.ts";
 import type {
-  CardReport,
-  ClaimNo,
   Entry,
   Finish,
   Observed,
@@ -29,7 +28,7 @@ import type {
   PoolConfig,
   PoolRefusal,
   WaitingOn,
-} from "./protocol.ts";
+} from "./pool-protocol.ts";
 import { calm, say, type TicketState } from "./ticket-state.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 import { reasonToWait, type Waiting } from "./waiting-on.ts";

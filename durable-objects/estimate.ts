@@ -1,5 +1,5 @@
 /** What a Pool has learned of its service's times, and what it expects from them. Pure. */
-import type { Observed } from "./protocol.ts";
+import type { Observed } from "./pool-protocol.ts";
 
 /** Weight of a new observation: the mean follows the last twenty or so runs. */
 const NEW_SHARE = 0.1;

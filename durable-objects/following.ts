@@ -1,7 +1,7 @@
 /** One run for many tickets: who follows whom (runs.ts), and what they do when a run ends or is lost. */
 import type { Cards } from "./choose-card.ts";
 import type { Clock } from "./clock.ts";
-import type { Finish } from "./protocol.ts";
+import type { Finish } from "./pool-protocol.ts";
 import { type Run, Runs } from "./runs.ts";
 import type { TicketState } from "./ticket-state.ts";
 

@@ -3,7 +3,8 @@
  * which jobs there are, and whose turn it is). As in protocol.ts: every method can be called twice and means it once.
  */
 import type { Dialect } from "./courier-protocol.ts";
-import type { Charge, Priority, Spent, WaitingOn } from "./protocol.ts";
+import type { Priority, WaitingOn } from "./pool-protocol.ts";
+import type { Charge, Spent } from "./tenant-protocol.ts";
 
 export const JOB_STATUSES = ["queued", "running", "succeeded", "failed", "canceled"] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];

@@ -11,7 +11,8 @@ import type { CourierRights } from "./courier-protocol.ts";
 import type { BacklogRights, Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
-import { NOTHING_SPENT, type Outlook, type TenantRights } from "./protocol.ts";
+import type { Outlook } from "./pool-protocol.ts";
+import { NOTHING_SPENT, type TenantRights } from "./tenant-protocol.ts";
 
 /** Events kept for those who come back; the last ones always. */
 const EVENTS_MAX = 500;

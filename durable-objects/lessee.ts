@@ -1,6 +1,6 @@
 /** The holder's end of a lease: a hint when it is disposed, a word when it is released. */
 import { RpcTarget } from "cloudflare:workers";
-import type { Ending, LeaseRights, ReleaseReply, RenewReply } from "./protocol.ts";
+import type { Ending, LeaseRights, ReleaseReply, RenewReply } from "./card-protocol.ts";
 
 export class Lessee extends RpcTarget implements LeaseRights {
   readonly #rights: LeaseRights & { vanish(): void };

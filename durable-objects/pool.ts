@@ -9,20 +9,9 @@ import { Desk } from "./desk.ts";
 import { present, waitingFor } from "./desk-view.ts";
 import type { Times } from "./estimate.ts";
 import { ASKED_AT_ONCE } from "./lookout.ts";
-import {
-  type CardReport,
-  type CardRights,
-  type Entry,
-  type Finish,
-  NOTHING_SPENT,
-  type Observed,
-  type Outlook,
-  type PoolConfig,
-  type PoolStatus,
-  type Presence,
-  type Spent,
-  type TenantRights,
-} from "./protocol.ts";
+import type { CardReport, CardRights } from "./card-protocol.ts";
+import type { Entry, Finish, Observed, Outlook, PoolConfig, PoolStatus, Presence } from "./pool-protocol.ts";
+import { NOTHING_SPENT, type Spent, type TenantRights } from "./tenant-protocol.ts";
 import { Ticket } from "./ticket.ts";
 
 /** A Pool that starts hears its cards before it offers anything, unless they take longer than this. */

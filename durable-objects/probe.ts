@@ -1,5 +1,5 @@
 /** Asks origins how many requests they run, by the path and JSON pointer that the service names. */
-import type { Listing } from "./protocol.ts";
+import type { Listing } from "./card-protocol.ts";
 
 /** Pause between two probes of a draining origin. */
 const PROBE_EVERY_MS = 1_000;

@@ -4,7 +4,7 @@
  * Always: no month's counts go beyond the quota that held at each charge; whole numbers throughout. A month is that of
  * the admission, so that a clock which goes back over a month's border finds the counts that it left there.
  */
-import type { Counts, Quota } from "./protocol.ts";
+import type { Counts, Quota } from "./tenant-protocol.ts";
 
 /** Counts by month, `YYYY-MM`, the one charged last at the end. */
 export type Months = ReadonlyMap<string, Counts>;

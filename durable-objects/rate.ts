@@ -4,7 +4,7 @@
  * Every request fills the bucket by 60,000 drops, and `requestsPerMinute` drops leak out each millisecond; a request
  * passes while a full burst leaves room for it. Whole numbers throughout: a million requests count one by one.
  */
-import type { RateLeft, RateLimit, RateReply } from "./protocol.ts";
+import type { RateLeft, RateLimit, RateReply } from "./tenant-protocol.ts";
 
 /** Drops of one request: at one request a minute, one leaks out each millisecond. */
 export const REQUEST_DROPS = 60_000;

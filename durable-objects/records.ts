@@ -2,7 +2,7 @@
  * What became of a tenant's requests, for a day. Changes are written together, admissions later than told: reads see
  * them at once, a crash loses those of the last WRITE_SOON_MS.
  */
-import type { RequestRecord, RunState } from "./protocol.ts";
+import type { RequestRecord, RunState } from "./tenant-protocol.ts";
 
 /** How long a request's record is kept. */
 export const RECORD_MS = 86_400_000;

@@ -19,7 +19,7 @@ import {
   type LeaseRecord,
   type ReleaseReply,
   type RenewReply,
-} from "./protocol.ts";
+} from "./card-protocol.ts";
 
 /**
  * A lease found this long past its expiry points to a stopped process or a clock that was set, not to a dead holder;

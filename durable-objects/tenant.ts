@@ -8,13 +8,12 @@
  * restarts or is repeated, a request counts once.
  */
 import { DurableObject } from "cloudflare:workers";
+import type { Presence, PresenceRights } from "./pool-protocol.ts";
 import {
   type Admission,
   type AdmitReply,
   type Charge,
   NOTHING_SPENT,
-  type Presence,
-  type PresenceRights,
   type RequestState,
   type RunState,
   type Spent,
@@ -22,7 +21,7 @@ import {
   type UsagePage,
   type UsageQuery,
   type UsageRow,
-} from "./protocol.ts";
+} from "./tenant-protocol.ts";
 import { charge, monthEnd, monthOf, type Months, NO_MONTHS, type Over, restore } from "./quota.ts";
 import { type Bucket, EMPTY, giveBack, leftIn, REQUEST_DROPS, take } from "./rate.ts";
 import { RECORD_MS, Records, type Row } from "./records.ts";

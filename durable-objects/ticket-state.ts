@@ -1,5 +1,5 @@
 /** A place in line as the desk has it. */
-import type { Entry, OfferReply } from "./protocol.ts";
+import type { Entry, OfferReply } from "./pool-protocol.ts";
 
 export interface TicketState {
   entry: Entry;

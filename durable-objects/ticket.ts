@@ -1,6 +1,7 @@
 /** A place in line as its holder has it: an RPC target that lives as long as the holder does. */
 import { RpcTarget } from "cloudflare:workers";
-import type { ClaimNo, Finish, Observed, OfferReply, TicketRights } from "./protocol.ts";
+import type { ClaimNo } from "./card-protocol.ts";
+import type { Finish, Observed, OfferReply, TicketRights } from "./pool-protocol.ts";
 import type { TicketState } from "./ticket-state.ts";
 import type { Waiting } from "./waiting-on.ts";
 

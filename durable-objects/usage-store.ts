@@ -2,7 +2,7 @@
  * A tenant's usage in its own SQLite, by day, service and key. Additions are gathered and written in one commit with
  * the records that they come from; only then the writer lets this `forget` them.
  */
-import type { UsageOf, UsagePage, UsageQuery, UsageRow, Use } from "./protocol.ts";
+import type { UsageOf, UsagePage, UsageQuery, UsageRow, Use } from "./tenant-protocol.ts";
 import { firstKept, keptUntil, nameOf, NO_USE, sum } from "./usage.ts";
 
 /** Old rows of each table that one sweep removes at most. */

@@ -4,7 +4,7 @@
  * A request counts once, when it ends, on the day (UTC) of its admission. What its GPU ran is counted whatever came of
  * it; cost only where the request is charged for it.
  */
-import type { Spent, UsageOf, Use } from "./protocol.ts";
+import type { Spent, UsageOf, Use } from "./tenant-protocol.ts";
 
 /** How long usage is kept. */
 const USAGE_DAYS = 400;

@@ -1,6 +1,6 @@
 /** Why a request waits, in the words that jobs, metrics and pages use. Pure. */
 import type { Cards } from "./choose-card.ts";
-import type { Entry, PoolConfig, WaitingOn } from "./protocol.ts";
+import type { Entry, PoolConfig, WaitingOn } from "./pool-protocol.ts";
 
 export interface Waiting {
   on: WaitingOn;

@@ -10,7 +10,7 @@
  * their cap, by start tag. Every step is logarithmic in waiters and tenants.
  */
 import { SortedMap } from "./sorted-map.ts";
-import type { Entry, Priority } from "./protocol.ts";
+import type { Entry, Priority } from "./pool-protocol.ts";
 
 type Place = [rank: number, arrivedAt: number, seq: number];
 type Turn = [start: number, seq: number];

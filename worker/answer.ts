@@ -11,6 +11,7 @@ import { config, type Env, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
 import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
 import type { Grant } from "./lease.ts";
+import type { Mouth } from "./mouth.ts";
 import { admit, admitHit, admitReplay, guardHit } from "./limits.ts";
 import { isReplay, isRetry, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
 import { tamed } from "./origin.ts";
@@ -22,15 +23,6 @@ import { type Answer, run } from "./run.ts";
 import { answerAt, keepMsOf, named, settleError, settleRun } from "./settle.ts";
 import { count } from "./tally.ts";
 import { timed, type Trace } from "./trace.ts";
-
-/** What any mouth has in hand: the caller's request, and our public address. */
-export interface Mouth {
-  request: Request;
-  env: Env;
-  ctx: { waitUntil(promise: Promise<unknown>): void };
-  trace: Trace;
-  base: string;
-}
 
 /** An answer as a mouth shows it; the trace's headers tell where it came from. */
 export type Shown = Omit<Answer, "cache" | "unkept">;

@@ -12,7 +12,7 @@ export const BUFFERED_BYTES_MAX = 8 * MIB;
 const SILENCE_MS = 30_000;
 /** Longest time that a body which is kept in memory may take to come, however steadily. */
 const COMING_MS_MAX = 300_000;
-/** A body that is refused for its length, and not longer than this, is read to its end: who still sends hears no refusal. */
+/** A body that is refused for its length, and not longer than this, is read to its end. */
 const DRAINED_BYTES_MAX = 16 * MIB;
 /** Longest that its refusal waits for that. */
 const DRAINED_MS_MAX = 2_000;
@@ -65,7 +65,7 @@ export async function readBody(
   const length = contentLength(request);
   if (isRefusal(length)) return length;
   if (length !== null && length > max) {
-    if (length <= DRAINED_BYTES_MAX) await drain(request);
+    if (length <= DRAINED_BYTES_MAX) await drain(request, DRAINED_MS_MAX);
     return tooLarge(max);
   }
   if (request.body === null || length === 0) return { kind: "none" };
@@ -92,9 +92,10 @@ export async function readBody(
   return { kind: "bytes", bytes: concat(incoming.kept, bytes), room };
 }
 
-async function drain({ body }: Request): Promise<void> {
+/** Reads a body that nobody wants to its end, or for so long: a caller that still sends hears no refusal. */
+export async function drain({ body }: Request, ms: number): Promise<void> {
   const read = body?.pipeTo(new WritableStream()).catch(() => undefined);
-  await unlessLate(Promise.resolve(read), Date.now() + DRAINED_MS_MAX);
+  await unlessLate(Promise.resolve(read), Date.now() + ms);
 }
 
 export function tooSlow(ms: number): Refusal {

@@ -2,7 +2,7 @@
  * One try at one card, under a lease: the call, the answer, its keeping. The lease is released here exactly once, when
  * the origin's answer has ended, or by whoever finds that it did not.
  */
-import type { Finish, Observed } from "../durable-objects/protocol.ts";
+import type { Finish, Observed } from "../durable-objects/pool-protocol.ts";
 import { Copy } from "./copy.ts";
 import type { Line } from "./dispatch.ts";
 import { finishOf } from "./finish.ts";

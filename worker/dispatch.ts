@@ -1,5 +1,6 @@
 /** Stage 5: who runs it. A request's way through the line to a lease: enter the Pool, wait for an offer, claim. */
-import type { Attempt, Entry, Finish, Observed, OfferReply, PoolRefusal } from "../durable-objects/protocol.ts";
+import type { Attempt } from "../durable-objects/card-protocol.ts";
+import type { Entry, Finish, Observed, OfferReply, PoolRefusal } from "../durable-objects/pool-protocol.ts";
 import type { Env } from "./env.ts";
 import { Lease, unclaim } from "./lease.ts";
 import { type Refusal, refuse } from "./refusal.ts";

@@ -1,5 +1,5 @@
 /** What those are told who asked for the same as a run that has ended. */
-import type { Finish } from "../durable-objects/protocol.ts";
+import type { Finish } from "../durable-objects/pool-protocol.ts";
 import type { Whole } from "./pieces.ts";
 import type { Kept } from "./store.ts";
 

@@ -19,7 +19,7 @@ import { operateApp } from "./operate/index.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
 import { getRequest } from "./requests.ts";
 import { deleteResult, getResult } from "./results.ts";
-import { type Mouth } from "./answer.ts";
+import type { Mouth } from "./mouth.ts";
 import { serve } from "./serve.ts";
 import type { App } from "./trace.ts";
 import { getUsage } from "./usage.ts";

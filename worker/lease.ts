@@ -1,5 +1,5 @@
 /** A lease in its holder's hands: renewed while the run lasts, released when the origin's answer has ended. */
-import { type Ending, LEASE_RENEW_MS, type Transport } from "../durable-objects/protocol.ts";
+import { type Ending, LEASE_RENEW_MS, type Transport } from "../durable-objects/card-protocol.ts";
 import type { Env } from "./env.ts";
 import { answered } from "./until.ts";
 

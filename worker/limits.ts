@@ -1,6 +1,6 @@
 /** Stage 4: may it. The exact request rate lives in the Tenant object; what it says goes into the headers. */
 import { type Item, serializeList, type Parameters } from "structured-headers";
-import type { Admission, AdmitReply, TenantLimits } from "../durable-objects/protocol.ts";
+import type { Admission, AdmitReply, TenantLimits } from "../durable-objects/tenant-protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import type { Env } from "./env.ts";

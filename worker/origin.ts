@@ -3,7 +3,7 @@
  * what its answer's head says of it. Treats the origin as hostile: redirects are not followed, headers are filtered.
  */
 import { connect } from "cloudflare:sockets";
-import type { Transport } from "../durable-objects/protocol.ts";
+import type { Transport } from "../durable-objects/card-protocol.ts";
 import type { Ask } from "./ask.ts";
 import { isJson } from "./fields.ts";
 import { mediaTypeOf } from "./media.ts";

@@ -1,8 +1,8 @@
 /** Pages of a list: `{"data":[...],"next_cursor"}` in an order that later rows do not disturb; cursors are opaque. */
 import { z } from "zod";
-import { isRefusal, type Refusal } from "../refusal.ts";
-import { checkFields, invalid } from "../json-body.ts";
-import type { Answer } from "./route.ts";
+import { isRefusal, type Refusal } from "./refusal.ts";
+import { checkFields, invalid } from "./json-body.ts";
+import type { Answer } from "./admin/route.ts";
 
 const PAGE_LENGTH_MAX = 1000;
 const PAGE_LENGTH = 100;

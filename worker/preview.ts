@@ -10,7 +10,7 @@ import { config } from "./env.ts";
 import type { Grant } from "./lease.ts";
 import { at, type Task } from "./mapping.ts";
 import { callOrigin, isFailure } from "./origin.ts";
-import type { Mouth } from "./answer.ts";
+import type { Mouth } from "./mouth.ts";
 import { Silence } from "./silence.ts";
 import { answered } from "./until.ts";
 

@@ -4,7 +4,7 @@
  * Callers choose the fields that are counted. So every value counts that an origin may read, from the body and from the
  * query; and what is no number above 0 counts as not given.
  */
-import type { Counts } from "../durable-objects/protocol.ts";
+import type { Counts } from "../durable-objects/tenant-protocol.ts";
 import type { Ask } from "./ask.ts";
 import { charactersOf, LongText, valuesOf } from "./rules.ts";
 import { PER_RESULT, type Price, type Service } from "./service.ts";

@@ -2,7 +2,8 @@
  * Tells the objects what people configured: D1 is where configuration is kept, Pool and Card hold copies by version.
  * Called after every change, and again by whoever finds an object that is behind.
  */
-import type { CardConfig, PoolConfig } from "../durable-objects/protocol.ts";
+import type { CardConfig } from "../durable-objects/card-protocol.ts";
+import type { PoolConfig } from "../durable-objects/pool-protocol.ts";
 import {
   cardsOfService,
   listingsOfCards,

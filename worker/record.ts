@@ -1,5 +1,5 @@
 /** Notes in the Tenant object how a request ended that it admitted, and what it took. A job notes that itself. */
-import { type Charge, NOTHING_SPENT, type RunState, type Spent } from "../durable-objects/protocol.ts";
+import { type Charge, NOTHING_SPENT, type RunState, type Spent } from "../durable-objects/tenant-protocol.ts";
 import { countsOf } from "./price.ts";
 import { REASONS, type Refusal } from "./refusal.ts";
 import { repeated } from "./repeated.ts";

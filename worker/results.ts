@@ -12,6 +12,7 @@ import { isSigned, signatureRefusal } from "./signature.ts";
 import { recorded } from "./rows.ts";
 import { type Result, resultKey, resultOf } from "./store.ts";
 import { timed, type Trace } from "./trace.ts";
+import type { Mouth } from "./mouth.ts";
 import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
@@ -22,12 +23,7 @@ const NOTHING_MS = 600;
 /** What is written with a result, by whoever made it, is there by then, ms. */
 const SETTLED_MS = 10_000;
 
-export interface Asking {
-  request: Request;
-  env: Env;
-  ctx: { waitUntil(promise: Promise<unknown>): void };
-  trace: Trace;
-  base: string;
+export interface Asking extends Mouth {
   id: string;
 }
 

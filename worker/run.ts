@@ -5,7 +5,8 @@
  * Up to the first offer nothing outlives the caller: a caller that goes leaves the line by itself. From the offer on
  * the work is held by `waitUntil`, so that the slot is given back and the result kept whatever the caller does.
  */
-import type { Charge, Entry, Priority, RunState } from "../durable-objects/protocol.ts";
+import type { Entry, Priority } from "../durable-objects/pool-protocol.ts";
+import type { Charge, RunState } from "../durable-objects/tenant-protocol.ts";
 import { keyedAddress } from "./address.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";

@@ -1,5 +1,6 @@
 /** A service route: the origin's own API, unified. Makes the ask of a caller's request, and shows the answer as it is. */
-import { answerAsk, counted, type Mouth } from "./answer.ts";
+import { answerAsk, counted } from "./answer.ts";
+import type { Mouth } from "./mouth.ts";
 import { type Ask, parseAsk } from "./ask.ts";
 import { type Caller, mayCall } from "./auth.ts";
 import { callerWith } from "./caller.ts";

@@ -2,7 +2,7 @@
  * Hits, and requests that are refused before they are admitted, cost no call to an object: they are counted here and
  * handed on to their Tenants together. What an isolate's end forgets of them is not in the usage.
  */
-import type { UsageOf, UsageRow } from "../durable-objects/protocol.ts";
+import type { UsageOf, UsageRow } from "../durable-objects/tenant-protocol.ts";
 import type { Env } from "./env.ts";
 import { isRefusal, type Refusal } from "./refusal.ts";
 import { repeated } from "./repeated.ts";

@@ -1,7 +1,7 @@
 /** What a tenant used, by day (UTC), service and key: `GET /v1/usage` for itself; the admin API shows the same. */
 import { z } from "zod";
-import type { UsagePage, UsageRow, Use } from "../durable-objects/protocol.ts";
-import { cursorOf, PageQuery, positionOf } from "./admin/page.ts";
+import type { UsagePage, UsageRow, Use } from "../durable-objects/tenant-protocol.ts";
+import { cursorOf, PageQuery, positionOf } from "./page.ts";
 import { callerWith } from "./caller.ts";
 import type { Env } from "./env.ts";
 import { checkFields, invalid } from "./json-body.ts";

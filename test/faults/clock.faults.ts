@@ -1,5 +1,5 @@
 /** The wall clock steps. The Card's core is handed its clock, so that no machine's has to be turned. */
-import { LEASE_RENEW_MS } from "../../durable-objects/protocol.ts";
+import { LEASE_RENEW_MS } from "../../durable-objects/card-protocol.ts";
 import { Slots } from "../../durable-objects/slots.ts";
 import { fault, type Seen as Row } from "./case.ts";
 import { attemptOf } from "./objects.ts";

@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { LEASE_MS, type Ending } from "../../durable-objects/protocol.ts";
+import { LEASE_MS, type Ending } from "../../durable-objects/card-protocol.ts";
 import { bundle } from "../../local/build.ts";
 import { ROOT } from "../../local/root.ts";
 import { eventually, sleep, tally } from "../line/caller.ts";

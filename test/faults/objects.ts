@@ -1,6 +1,6 @@
 /** The objects of a runtime in this process, spoken to past the Worker. */
 import { expect } from "vitest";
-import type { Attempt, Claimed, Ending } from "../../durable-objects/protocol.ts";
+import type { Attempt, Claimed, Ending } from "../../durable-objects/card-protocol.ts";
 import type { Line } from "../line/line.ts";
 
 /** A Card object as the runtime has it, spoken to past the Worker. */

@@ -3,7 +3,8 @@ import { expect, test } from "vitest";
 import { Addresses } from "../../durable-objects/addresses.ts";
 import * as admission from "../../durable-objects/admission.ts";
 import { Cards } from "../../durable-objects/choose-card.ts";
-import type { Entry, Gate } from "../../durable-objects/protocol.ts";
+import type { Gate } from "../../durable-objects/card-protocol.ts";
+import type { Entry } from "../../durable-objects/pool-protocol.ts";
 import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
 import { entryOf } from "./room-model.ts";
 

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Health } from "../../durable-objects/breaker.ts";
 import { CardBook } from "../../durable-objects/card-book.ts";
-import { LEASE_MS, type CardCounters, type Ending } from "../../durable-objects/protocol.ts";
+import { LEASE_MS, type CardCounters, type Ending } from "../../durable-objects/card-protocol.ts";
 import { expectThat } from "./same.ts";
 import { cardConfig, countsOfNothing, SERVICE } from "./small-card.ts";
 import { attempt, CLEAN, UNCLEAN } from "./slots-model.ts";

@@ -1,5 +1,5 @@
 /** What the tests of choose-card.ts expect of a Pool's counts: everything worked out anew whenever it is asked. */
-import type { CardReport, Gate, Held } from "../../durable-objects/protocol.ts";
+import type { CardReport, Gate, Held } from "../../durable-objects/card-protocol.ts";
 
 export const SERVICE = "portrait";
 

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Cards } from "../../durable-objects/choose-card.ts";
-import type { CardReport, Gate, Held } from "../../durable-objects/protocol.ts";
+import type { CardReport, Gate, Held } from "../../durable-objects/card-protocol.ts";
 import { CardsModel, SERVICE } from "./cards-model.ts";
 import { expectSame } from "./same.ts";
 

@@ -1,7 +1,8 @@
 /** The Pool's desk by itself: what it answers to calls in an order that is seldom. */
 import { expect, test } from "vitest";
 import { Desk } from "../../durable-objects/desk.ts";
-import type { CardReport, Entry, Gate, Held, PoolConfig } from "../../durable-objects/protocol.ts";
+import type { CardReport, Gate, Held } from "../../durable-objects/card-protocol.ts";
+import type { Entry, PoolConfig } from "../../durable-objects/pool-protocol.ts";
 import type { TicketState } from "../../durable-objects/ticket-state.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { entryOf } from "./room-model.ts";

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { known, learn, startMs, type Times } from "../../durable-objects/estimate.ts";
-import type { Observed } from "../../durable-objects/protocol.ts";
+import type { Observed } from "../../durable-objects/pool-protocol.ts";
 
 /** Runs that weigh alike before the mean begins to forget. */
 const ALIKE = 10;

@@ -4,7 +4,8 @@
  */
 import type { Clock } from "../../durable-objects/clock.ts";
 import { Desk } from "../../durable-objects/desk.ts";
-import type { Attempt, Entry, Finish, PoolConfig, Priority } from "../../durable-objects/protocol.ts";
+import type { Attempt } from "../../durable-objects/card-protocol.ts";
+import type { Entry, Finish, PoolConfig, Priority } from "../../durable-objects/pool-protocol.ts";
 import type { TicketState } from "../../durable-objects/ticket-state.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { Post } from "./post.ts";

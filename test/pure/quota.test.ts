@@ -1,7 +1,7 @@
 /** What a month may cost, against a model that remembers every charge by itself. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Counts, Quota } from "../../durable-objects/protocol.ts";
+import type { Counts, Quota } from "../../durable-objects/tenant-protocol.ts";
 import { charge, monthEnd, monthOf, type Months, NO_MONTHS, restore } from "../../durable-objects/quota.ts";
 import { expectThat } from "./same.ts";
 

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { RateLimit, RateReply } from "../../durable-objects/protocol.ts";
+import type { RateLimit, RateReply } from "../../durable-objects/tenant-protocol.ts";
 import { type Bucket, EMPTY, giveBack, leftIn, REQUEST_DROPS, take } from "../../durable-objects/rate.ts";
 import { expectSame, expectThat } from "./same.ts";
 

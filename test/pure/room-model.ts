@@ -1,5 +1,5 @@
 /** What the tests of waiting-room.ts expect of a line: who stands in it, and how often each tenant was served. */
-import type { Entry, Priority } from "../../durable-objects/protocol.ts";
+import type { Entry, Priority } from "../../durable-objects/pool-protocol.ts";
 
 const RANKS: Priority[] = ["high", "normal", "low"];
 

@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Cards } from "../../durable-objects/choose-card.ts";
-import type { CardReport, Gate } from "../../durable-objects/protocol.ts";
+import type { CardReport, Gate } from "../../durable-objects/card-protocol.ts";
 
 const NOW = 1_000_000_000;
 const HOUR_MS = 3_600_000;

@@ -1,7 +1,7 @@
 /** How single leases end, come back and are forgotten. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { LEASE_MS, LEASE_RENEW_MS } from "../../durable-objects/protocol.ts";
+import { LEASE_MS, LEASE_RENEW_MS } from "../../durable-objects/card-protocol.ts";
 import { ENDED_MAX, type Lease, Slots } from "../../durable-objects/slots.ts";
 import { attempt, CLEAN, held, lapse, UNCLEAN } from "./slots-model.ts";
 import { COUNT, DRAIN_MS, HOUR_MS, leased, NOW, Ran } from "./slots-run.ts";

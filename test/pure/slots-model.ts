@@ -2,7 +2,7 @@
  * What the tests of slots.ts expect of a card's slots, said a second time and more simply: a list of leases and what
  * each call does to it, under a clock that only goes forward and an alarm that is never late.
  */
-import { LEASE_MS, type Attempt, type Ending, type ReleaseReply } from "../../durable-objects/protocol.ts";
+import { LEASE_MS, type Attempt, type Ending, type ReleaseReply } from "../../durable-objects/card-protocol.ts";
 import type { Lease, Slots } from "../../durable-objects/slots.ts";
 
 export const CLEAN: Ending = { clean: true, health: "ok", reason: null };

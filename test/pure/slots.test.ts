@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { LEASE_MS, LEASE_RENEW_MS } from "../../durable-objects/protocol.ts";
+import { LEASE_MS, LEASE_RENEW_MS } from "../../durable-objects/card-protocol.ts";
 import { Slots } from "../../durable-objects/slots.ts";
 import { expectSame, expectThat } from "./same.ts";
 import { slotCalls } from "./slots-commands.ts";

@@ -2,7 +2,8 @@
  * A request's way as the Worker goes it (dispatch.ts, tries.ts, card-run.ts), with messages for calls: enter, ask for an
  * offer, claim, run, release, try again elsewhere, tell how it ended.
  */
-import type { Ending, Entry, Finish, OfferReply } from "../../durable-objects/protocol.ts";
+import type { Ending } from "../../durable-objects/card-protocol.ts";
+import type { Entry, Finish, OfferReply } from "../../durable-objects/pool-protocol.ts";
 import type { TicketState } from "../../durable-objects/ticket-state.ts";
 import type { SmallPool } from "./pool-in-small.ts";
 import { SERVICE, type SmallCard } from "./small-card.ts";

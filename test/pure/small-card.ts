@@ -4,7 +4,7 @@
  */
 import { CardBook } from "../../durable-objects/card-book.ts";
 import type { Health } from "../../durable-objects/breaker.ts";
-import type { Attempt, CardConfig, CardReport, ClaimNo, Ending } from "../../durable-objects/protocol.ts";
+import type { Attempt, CardConfig, CardReport, ClaimNo, Ending } from "../../durable-objects/card-protocol.ts";
 import type { Lease } from "../../durable-objects/slots.ts";
 import type { FakeClock } from "./fake-clock.ts";
 import type { Post } from "./post.ts";

@@ -1,6 +1,6 @@
 /** What may happen to a pool and its cards, as fast-check makes it up, and what must be true of them at any time. */
 import * as fc from "fast-check";
-import type { Entry, Priority } from "../../durable-objects/protocol.ts";
+import type { Entry, Priority } from "../../durable-objects/pool-protocol.ts";
 import type { SmallPool } from "./pool-in-small.ts";
 import type { Fate } from "./post.ts";
 import { expectThat } from "./same.ts";

@@ -5,7 +5,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Cards } from "../../durable-objects/choose-card.ts";
-import type { CardReport } from "../../durable-objects/protocol.ts";
+import type { CardReport } from "../../durable-objects/card-protocol.ts";
 import { Slots } from "../../durable-objects/slots.ts";
 import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
 import { SmallPool } from "./pool-in-small.ts";

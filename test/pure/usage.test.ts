@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Spent, Use } from "../../durable-objects/protocol.ts";
+import type { Spent, Use } from "../../durable-objects/tenant-protocol.ts";
 import { dayOf, firstKept, keptUntil, NO_USE, sum, useOf } from "../../durable-objects/usage.ts";
 
 const DAY_MS = 86_400_000;

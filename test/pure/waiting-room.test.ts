@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Entry } from "../../durable-objects/protocol.ts";
+import type { Entry } from "../../durable-objects/pool-protocol.ts";
 import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
 import { entryOf, RoomModel } from "./room-model.ts";
 import { expectSame, expectThat } from "./same.ts";

@@ -4,7 +4,7 @@ import { Line, newAttempt, type Offer } from "../../worker/dispatch.ts";
 import type { Env } from "../../worker/env.ts";
 import { message } from "../../worker/messages.ts";
 import { retryAfterSeconds } from "../../worker/refusal.ts";
-import type { Entry } from "../../durable-objects/protocol.ts";
+import type { Entry } from "../../durable-objects/pool-protocol.ts";
 
 const never = () => new Promise<never>(() => {});
 const done = () => Promise.resolve();

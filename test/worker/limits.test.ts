@@ -1,7 +1,7 @@
 /** Limits as they hold in one service, and what the headers tell of them. */
 import { parseList } from "structured-headers";
 import { expect, test } from "vitest";
-import type { AdmitReply } from "../../durable-objects/protocol.ts";
+import type { AdmitReply } from "../../durable-objects/tenant-protocol.ts";
 import { duration, tellRate, tellSlots } from "../../worker/limits.ts";
 import { isRefusal } from "../../worker/refusal.ts";
 import { DEFAULT_LIMITS, type Limits, type LimitsPut } from "../../worker/tenant.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Spent } from "../../durable-objects/protocol.ts";
+import type { Spent } from "../../durable-objects/tenant-protocol.ts";
 import { record } from "../../worker/record.ts";
 
 const WRITTEN_MS_MAX = 1_000;

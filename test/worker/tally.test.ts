@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import type { UsageRow } from "../../durable-objects/protocol.ts";
+import type { UsageRow } from "../../durable-objects/tenant-protocol.ts";
 import { refuse } from "../../worker/refusal.ts";
 import { count, tallied } from "../../worker/tally.ts";
 

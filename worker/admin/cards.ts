@@ -1,6 +1,6 @@
 /** Cards: one GPU each, wherever it is listed; what it is doing, and what its agent reports. */
 import { z } from "zod";
-import type { CardStatus, Gate } from "../../durable-objects/protocol.ts";
+import type { CardStatus, Gate } from "../../durable-objects/card-protocol.ts";
 import { patchCard, setCardToken } from "../db/admin-queries.ts";
 import { cardById, listingsOf, pageOfCards } from "../db/list-queries.ts";
 import type { CardRow, ListingRow } from "../db/queries.ts";
@@ -12,9 +12,10 @@ import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { cardSettings } from "./listings.ts";
 import { makeCardToken } from "./operator.ts";
-import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { listOf, page, PageQuery, positionOf } from "../page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
-import { CardView, cardView, iso, Time } from "./views.ts";
+import { CardView, cardView } from "./views.ts";
+import { iso, Time } from "../time.ts";
 
 const GateView = z.object({
   state: z.enum(["closed", "open", "half_open", "trial"]),

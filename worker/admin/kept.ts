@@ -5,7 +5,7 @@ import { type Inventory, takeInventory } from "../inventory.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
 import { type Removed, removeMatching } from "../removal.ts";
 import { changeOf } from "./change.ts";
-import { cursorOf, positionOf } from "./page.ts";
+import { cursorOf, positionOf } from "../page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 
 /** Rounds of one call: one call works for seconds, not minutes. */

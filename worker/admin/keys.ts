@@ -10,7 +10,7 @@ import { isRefusal, refuse } from "../refusal.ts";
 import { KeyCreate, KeyPatch, KeyRotate } from "../tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { invalid } from "../json-body.ts";
-import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { listOf, page, PageQuery, positionOf } from "../page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { KeyView, keyView, NewKeyView } from "./views.ts";
 

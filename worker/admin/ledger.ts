@@ -1,13 +1,14 @@
 /** What happened and what is held: the audit log of operators' changes, and the leases of all cards. Both only read. */
 import { z } from "zod";
-import type { LeaseRecord } from "../../durable-objects/protocol.ts";
+import type { LeaseRecord } from "../../durable-objects/card-protocol.ts";
 import { pageOfAudit, pageOfCards } from "../db/list-queries.ts";
 import type { Env } from "../env.ts";
 import { cardStatuses } from "../operate/live.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
-import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { listOf, page, PageQuery, positionOf } from "../page.ts";
 import { type Answer, route, type Route } from "./route.ts";
-import { AuditView, auditView, iso, isoOrNull, Time } from "./views.ts";
+import { AuditView, auditView } from "./views.ts";
+import { iso, isoOrNull, Time } from "../time.ts";
 
 /** Cards asked for one stretch of leases. */
 const CARDS_AT_ONCE = 100;

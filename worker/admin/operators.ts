@@ -19,7 +19,7 @@ import { isRefusal, refuse } from "../refusal.ts";
 import { KeyRotate } from "../tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { ADMIN, forgetOperators, Role } from "./operator.ts";
-import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { listOf, page, PageQuery, positionOf } from "../page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { NewOperatorView, OperatorView, operatorView } from "./views.ts";
 

@@ -13,7 +13,7 @@ import { type Service, ServicePut } from "../service.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { checkFields, invalid } from "../json-body.ts";
-import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { listOf, page, PageQuery, positionOf } from "../page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { LiveServiceView, liveServiceView, ServiceView, serviceView } from "./views.ts";
 

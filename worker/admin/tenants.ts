@@ -12,7 +12,7 @@ import { answered } from "../until.ts";
 import { TenantCreate, TenantPatch } from "../tenant.ts";
 import { completeLimits } from "../tenant-limits.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { listOf, page, PageQuery, positionOf } from "./page.ts";
+import { listOf, page, PageQuery, positionOf } from "../page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { TenantView, tenantView } from "./views.ts";
 

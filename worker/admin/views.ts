@@ -1,18 +1,14 @@
 /** How the admin API shows rows: one schema and one function each. Hashes and tokens are not in any of them. */
 import { z } from "zod";
-import type { PoolStatus } from "../../durable-objects/protocol.ts";
+import type { PoolStatus } from "../../durable-objects/pool-protocol.ts";
 import type { AuditRow } from "../db/list-queries.ts";
 import type { OperatorRow } from "../db/operator-queries.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "../db/queries.ts";
 import { Id } from "../schema-parts.ts";
 import { CardStateName, Service } from "../service.ts";
 import { DEFAULT_LIMITS, Limits, Scope, WebOrigins } from "../tenant.ts";
+import { iso, isoOrNull, Time } from "../time.ts";
 import { Role } from "./operator.ts";
-
-export const Time = z.string().meta({ format: "date-time", description: "ISO 8601, UTC." });
-
-export const iso = (ms: number) => new Date(ms).toISOString();
-export const isoOrNull = (ms: number | null) => (ms === null ? null : iso(ms));
 
 export const ServiceView = z
   .object({

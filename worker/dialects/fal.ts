@@ -2,7 +2,7 @@
  * The fal dialect below `/fal`: which call goes where, each by its path or through `/fal/proxy`. It parses and renders; the
  * run is the one of every other mouth, and its requests are jobs.
  */
-import type { Mouth } from "../answer.ts";
+import type { Mouth } from "../mouth.ts";
 import { authenticate } from "../auth.ts";
 import { target } from "../catalog.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "../refusal.ts";

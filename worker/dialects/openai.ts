@@ -1,5 +1,5 @@
 /** The OpenAI dialect: which call goes where. It parses and renders; the run is the one of every other mouth. */
-import type { Mouth } from "../answer.ts";
+import type { Mouth } from "../mouth.ts";
 import type { Refusal } from "../refusal.ts";
 import { editPicture, generatePicture, varyPicture } from "./openai/pictures.ts";
 import { speak } from "./openai/speech.ts";

@@ -5,7 +5,7 @@
 import { type Context, Hono } from "hono";
 import { getSecret } from "../jobs/webhooks-api.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "../refusal.ts";
-import type { Mouth } from "../answer.ts";
+import type { Mouth } from "../mouth.ts";
 import type { App } from "../trace.ts";
 import { createFile, deleteFile, getFile } from "./replicate/files.ts";
 import { getAccount, getModel, getVersion, listModels, listVersions } from "./replicate/models.ts";

@@ -7,7 +7,7 @@ import { DIALECTS_BY_KIND } from "../kinds.ts";
 import { type Dialects, type Given, isFile, isGiven, mapped, nameGiven, type Task, type TaskName } from "../mapping.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { invalid } from "../json-body.ts";
-import type { Mouth } from "../answer.ts";
+import type { Mouth } from "../mouth.ts";
 
 /** Of a caller's headers, what the stages obey; the origin gets none of them. */
 const OBEYED = ["cache-control", "x-timeout-s", "x-stainless-timeout"];

@@ -5,14 +5,15 @@ import { type Caller, mayCall } from "../auth.ts";
 import { BUFFERED_BYTES_MAX, letGo } from "../body.ts";
 import { callerWith } from "../caller.ts";
 import type { Env } from "../env.ts";
-import { checkedBody, checkFields, invalid } from "../json-body.ts";
+import { checkedBody, checkFields } from "../json-body.ts";
+import { cursorOf, positionOf } from "../page.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../schema-parts.ts";
 import { answered } from "../until.ts";
-import { type Asking, handing } from "./asking.ts";
+import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import { madeOnce } from "./made.ts";
-import { submit, viewOf } from "./submit.ts";
+import { submit, viewOf, handing } from "./submit.ts";
 import { jobView } from "./view.ts";
 
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: null, emptyIsObject: false };
@@ -25,31 +26,31 @@ const STRETCHES_MAX = 5;
 /** When a job that waits is worth another look, s. */
 const LOOK_AGAIN_S = 1;
 
-export async function createJob(asking: Asking): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(asking.request, JobCreate, BODY);
+  const checked = await checkedBody(mouth.request, JobCreate, BODY);
   if (isRefusal(checked)) return checked;
   const make = async (): Promise<{ kind: "job"; id: string; keepMs: number } | Refusal> => {
-    const draft = await draftOf(asking, caller, checked.body);
+    const draft = await draftOf(mouth, caller, checked.body);
     if (isRefusal(draft)) return draft;
     try {
-      const view = await submit(handing(asking, caller), draft);
+      const view = await submit(handing(mouth, caller), draft);
       return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
     } finally {
       letGo(draft.ask.body);
     }
   };
   const show = async (id: string): Promise<Response | Refusal> => {
-    const view = await viewOf(asking.env, caller.tenant, id);
-    return isRefusal(view) ? view : accepted(asking, view);
+    const view = await viewOf(mouth.env, caller.tenant, id);
+    return isRefusal(view) ? view : accepted(mouth, view);
   };
-  return madeOnce(asking, caller, checked.body, make, show);
+  return madeOnce(mouth, caller, checked.body, make, show);
 }
 
 /** 202: taken; where it is looked at, and when that is worth while. */
-export async function accepted(asking: Asking, view: View): Promise<Response> {
-  const body = await jobView(asking, view);
+export async function accepted(mouth: Mouth, view: View): Promise<Response> {
+  const body = await jobView(mouth, view);
   const headers = {
     location: `/v1/jobs/${view.spec.id}`,
     "retry-after": String(Math.max(LOOK_AGAIN_S, Math.ceil(body.eta_s ?? LOOK_AGAIN_S))),
@@ -62,23 +63,23 @@ export const WaitQuery = z.object({
   wait: z.coerce.number().min(0).max(WAIT_S_MAX).optional().meta({ description: "Held until the state changes." }),
 });
 
-export async function getJob(asking: Asking, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function getJob(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const query = checkFields(WaitQuery, Object.fromEntries(new URL(asking.request.url).searchParams));
+  const query = checkFields(WaitQuery, Object.fromEntries(new URL(mouth.request.url).searchParams));
   if (isRefusal(query)) return query;
-  const view = await seen(asking, caller, id);
+  const view = await seen(mouth, caller, id);
   if (isRefusal(view)) return view;
   const waitMs = (query.body.wait ?? 0) * 1000;
   const { status } = view.state;
-  if (waitMs === 0 || view.state.finishedAt !== null) return Response.json(await jobView(asking, view));
-  await answered(asking.env.JOB.getByName(id).changed(status, waitMs), waitMs + 10_000);
-  const later = await viewOf(asking.env, caller.tenant, id);
-  return isRefusal(later) ? later : Response.json(await jobView(asking, later));
+  if (waitMs === 0 || view.state.finishedAt !== null) return Response.json(await jobView(mouth, view));
+  await answered(mouth.env.JOB.getByName(id).changed(status, waitMs), waitMs + 10_000);
+  const later = await viewOf(mouth.env, caller.tenant, id);
+  return isRefusal(later) ? later : Response.json(await jobView(mouth, later));
 }
 
 /** The job, if it is the caller's, and of a service that the key may use. */
-export async function seen({ env }: Asking, caller: Caller, id: string): Promise<View | Refusal> {
+export async function seen({ env }: Mouth, caller: Caller, id: string): Promise<View | Refusal> {
   if (!JobId.test(id)) return refuse("not_found");
   const view = await viewOf(env, caller.tenant, id);
   if (isRefusal(view)) return view;
@@ -92,26 +93,27 @@ export const ListQuery = z.object({
   cursor: z.string().max(200).optional(),
 });
 
-export async function listJobs(asking: Asking): Promise<Response | Refusal> {
-  const { request } = asking;
-  const caller = await callerWith("jobs", asking);
+export async function listJobs(mouth: Mouth): Promise<Response | Refusal> {
+  const { request } = mouth;
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
   const query = checkFields(ListQuery, Object.fromEntries(new URL(request.url).searchParams));
   if (isRefusal(query)) return query;
-  const page = await pageOf(asking, caller, query.body);
+  const page = await pageOf(mouth, caller, query.body);
   if (isRefusal(page)) return page;
-  const data = await Promise.all(page.views.map((view) => jobView(asking, view)));
+  const data = await Promise.all(page.views.map((view) => jobView(mouth, view)));
   return Response.json({ data, next_cursor: page.next });
 }
 
 /** Jobs that the key may see, the latest first, and the cursor of the next page. */
 export async function pageOf(
-  { env }: Asking,
+  { env }: Mouth,
   caller: Caller,
   { status, service, limit = LIST_DEFAULT, cursor }: z.output<typeof ListQuery>,
 ): Promise<{ views: View[]; next: string | null } | Refusal> {
-  let before = cursor === undefined ? null : Number(atobOr(cursor));
-  if (before !== null && !Number.isSafeInteger(before)) return invalid("cursor", "is none that this list gave");
+  const from = positionOf(cursor, z.tuple([z.int()]));
+  if (isRefusal(from)) return from;
+  let before = from.at?.[0] ?? null;
   const views: View[] = [];
   for (let stretch = 0; stretch < STRETCHES_MAX; stretch++) {
     const wanted = limit - views.length;
@@ -135,7 +137,7 @@ export async function pageOf(
     before = rows.length > wanted ? (some.at(-1)?.place ?? null) : null;
     if (before === null || views.length === limit) break;
   }
-  return { views, next: before === null ? null : btoa(String(before)) };
+  return { views, next: before === null ? null : cursorOf([before]) };
 }
 
 /** What the jobs themselves say: one that has just changed is not shown as what it was. */
@@ -149,25 +151,17 @@ async function current(env: Env, caller: Caller, ids: string[], status: JobStatu
   );
 }
 
-function atobOr(text: string): string {
-  try {
-    return atob(text);
-  } catch {
-    return "";
-  }
-}
-
-export async function cancelJob(asking: Asking, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function cancelJob(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const view = await canceled(asking, caller, id);
-  return isRefusal(view) ? view : Response.json(await jobView(asking, view));
+  const view = await canceled(mouth, caller, id);
+  return isRefusal(view) ? view : Response.json(await jobView(mouth, view));
 }
 
 /** The job, canceled; 409 `job_finished`: it was over before. */
-export async function canceled(asking: Asking, caller: Caller, id: string): Promise<View | Refusal> {
-  const { env } = asking;
-  const view = await seen(asking, caller, id);
+export async function canceled(mouth: Mouth, caller: Caller, id: string): Promise<View | Refusal> {
+  const { env } = mouth;
+  const view = await seen(mouth, caller, id);
   if (isRefusal(view)) return view;
   const before = await answered(env.JOB.getByName(id).cancel(caller.tenant));
   if (before === null) return refuse("not_found");

@@ -7,11 +7,12 @@ import { callerWith } from "../caller.ts";
 import { checkedBody } from "../json-body.ts";
 import { admitBatch } from "../limits.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { iso, isoOrNull, Time } from "../time.ts";
 import { answered } from "../until.ts";
-import { type Asking, handing } from "./asking.ts";
+import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import { madeOnce } from "./made.ts";
-import { type Draft, handIn, newBatchId, newJobId, specOf } from "./submit.ts";
+import { type Draft, handIn, newBatchId, newJobId, specOf, handing } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
 const JOBS_MAX = 1_000;
@@ -36,36 +37,36 @@ export const BatchView = z
     progress: z.number().meta({ description: "Share of its jobs that have ended." }),
     counts: z.record(z.enum(JOB_STATUSES), z.int()),
     jobs: z.array(z.string()),
-    created_at: z.string().meta({ format: "date-time" }),
-    finished_at: z.string().nullable().meta({ format: "date-time" }),
+    created_at: Time,
+    finished_at: Time.nullable(),
   })
   .meta({ id: "Batch" });
 
-export async function createBatch(asking: Asking): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(asking.request, BatchCreate, BODY);
+  const checked = await checkedBody(mouth.request, BatchCreate, BODY);
   if (isRefusal(checked)) return checked;
   const { jobs, webhook: told } = checked.body;
-  const webhook = told === undefined ? null : webhookOf(asking.env, told);
+  const webhook = told === undefined ? null : webhookOf(mouth.env, told);
   if (isRefusal(webhook)) return webhook;
   const make = async (): Promise<{ kind: "batch"; id: string; keepMs: number } | Refusal> => {
-    const drafts = await draftsOf(asking, caller, jobs);
+    const drafts = await draftsOf(mouth, caller, jobs);
     if (isRefusal(drafts)) return drafts;
     try {
-      return await submitAll(asking, caller, drafts, webhook);
+      return await submitAll(mouth, caller, drafts, webhook);
     } finally {
       for (const { ask } of drafts) letGo(ask.body);
     }
   };
-  return madeOnce(asking, caller, checked.body, make, (id) => accepted(asking, caller, id));
+  return madeOnce(mouth, caller, checked.body, make, (id) => accepted(mouth, caller, id));
 }
 
 /** All, or the refusal of the first that is wrong, which names it. */
-async function draftsOf(asking: Asking, caller: Caller, jobs: JobCreate[]): Promise<Draft[] | Refusal> {
+async function draftsOf(mouth: Mouth, caller: Caller, jobs: JobCreate[]): Promise<Draft[] | Refusal> {
   const drafts: Draft[] = [];
   for (let i = 0; i < jobs.length; i += AT_ONCE) {
-    const some = await Promise.all(jobs.slice(i, i + AT_ONCE).map((job) => draftOf(asking, caller, job)));
+    const some = await Promise.all(jobs.slice(i, i + AT_ONCE).map((job) => draftOf(mouth, caller, job)));
     drafts.push(...some.filter((draft): draft is Draft => !isRefusal(draft)));
     const wrong = some.findIndex(isRefusal);
     const refusal = some[wrong];
@@ -77,12 +78,12 @@ async function draftsOf(asking: Asking, caller: Caller, jobs: JobCreate[]): Prom
 }
 
 async function submitAll(
-  asking: Asking,
+  mouth: Mouth,
   caller: Caller,
   drafts: Draft[],
   webhook: View["webhook"],
 ): Promise<{ kind: "batch"; id: string; keepMs: number } | Refusal> {
-  const { env, trace } = asking;
+  const { env, trace } = mouth;
   const id = newBatchId();
   const named = drafts.map((draft) => ({ id: newJobId(), draft }));
   const limited = await admitBatch(
@@ -93,17 +94,17 @@ async function submitAll(
   );
   if (limited !== null) return limited;
   const specs = await handIn(
-    handing(asking, caller),
+    handing(mouth, caller),
     { id, tenant: caller.tenant, webhook },
     named.map(({ id: job }) => job),
-    () => specsOf(asking, caller, named, id),
+    () => specsOf(mouth, caller, named, id),
   );
   if (isRefusal(specs)) return specs;
   return { kind: "batch", id, keepMs: Math.max(...specs.map(({ keepMs }) => keepMs)) };
 }
 
 async function specsOf(
-  asking: Asking,
+  mouth: Mouth,
   caller: Caller,
   named: { id: string; draft: Draft }[],
   batch: string,
@@ -111,26 +112,26 @@ async function specsOf(
   const specs: JobSpec[] = [];
   for (let i = 0; i < named.length; i += AT_ONCE) {
     const some = named.slice(i, i + AT_ONCE);
-    specs.push(...(await Promise.all(some.map((one) => specOf(handing(asking, caller), one.draft, one.id, batch)))));
+    specs.push(...(await Promise.all(some.map((one) => specOf(handing(mouth, caller), one.draft, one.id, batch)))));
   }
   return specs;
 }
 
-async function accepted(asking: Asking, caller: Caller, id: string): Promise<Response | Refusal> {
-  const batch = await viewOf(asking, caller, id);
+async function accepted(mouth: Mouth, caller: Caller, id: string): Promise<Response | Refusal> {
+  const batch = await viewOf(mouth, caller, id);
   if (isRefusal(batch)) return batch;
   const headers = { location: `/v1/batches/${id}`, "retry-after": String(LOOK_AGAIN_S) };
   return Response.json(batchView(batch), { status: 202, headers });
 }
 
-export async function getBatch(asking: Asking, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function getBatch(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const batch = BatchId.test(id) ? await viewOf(asking, caller, id) : refuse("not_found");
+  const batch = BatchId.test(id) ? await viewOf(mouth, caller, id) : refuse("not_found");
   return isRefusal(batch) ? batch : Response.json(batchView(batch));
 }
 
-async function viewOf({ env }: Asking, caller: Caller, id: string): Promise<View | Refusal> {
+async function viewOf({ env }: Mouth, caller: Caller, id: string): Promise<View | Refusal> {
   return (await answered(env.BACKLOG.getByName(caller.tenant).batch(id))) ?? refuse("not_found");
 }
 
@@ -142,7 +143,7 @@ function batchView({ id, createdAt, finishedAt, counts, jobs }: View): z.infer<t
     progress: Math.floor((100 * over) / jobs.length) / 100,
     counts,
     jobs,
-    created_at: new Date(createdAt).toISOString(),
-    finished_at: finishedAt === null ? null : new Date(finishedAt).toISOString(),
+    created_at: iso(createdAt),
+    finished_at: isoOrNull(finishedAt),
   };
 }

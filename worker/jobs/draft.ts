@@ -7,7 +7,7 @@ import type { ServiceRow } from "../db/queries.ts";
 import { invalid } from "../json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../schema-parts.ts";
-import type { Asking } from "./asking.ts";
+import type { Mouth } from "../mouth.ts";
 import type { Draft } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
@@ -35,8 +35,8 @@ export const JobCreate = z
   .meta({ id: "JobCreate" });
 export type JobCreate = z.output<typeof JobCreate>;
 
-export async function draftOf(asking: Asking, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
-  const { env } = asking;
+export async function draftOf(mouth: Mouth, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
+  const { env } = mouth;
   const service = (await catalog(env)).find(({ id }) => id === body.service);
   if (service === undefined) return refuse("not_found");
   const denied = mayCall(caller, service.id);
@@ -45,7 +45,7 @@ export async function draftOf(asking: Asking, caller: Caller, body: JobCreate): 
   if (path === null) return invalid("path", "is needed: this service lists no plain path");
   const webhook = body.webhook === undefined ? null : webhookOf(env, body.webhook);
   if (isRefusal(webhook)) return webhook;
-  const ask = await askOf(asking, caller, service, path, body.input);
+  const ask = await askOf(mouth, caller, service, path, body.input);
   if (isRefusal(ask)) return ask;
   const { start_deadline_s: deadline, priority = "normal" } = body;
   const startDeadlineAt = deadline === undefined ? null : Date.now() + deadline * 1000;
@@ -62,7 +62,7 @@ function firstRun({ config }: ServiceRow): string | null {
 }
 
 async function askOf(
-  { env, ctx, request }: Asking,
+  { env, ctx, request }: Mouth,
   caller: Caller,
   service: ServiceRow,
   path: string,

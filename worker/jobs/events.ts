@@ -4,7 +4,7 @@ import { callerWith } from "../caller.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import { answered } from "../until.ts";
 import { seen } from "./api.ts";
-import type { Asking } from "./asking.ts";
+import type { Mouth } from "../mouth.ts";
 import { viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
@@ -17,27 +17,27 @@ const STALL_MS = 30_000;
 /** When a client whose connection was cut is to come back, ms. */
 const RECONNECT_MS = 2_000;
 
-export async function jobEvents(asking: Asking, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function jobEvents(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const view = await seen(asking, caller, id);
+  const view = await seen(mouth, caller, id);
   if (isRefusal(view)) return view;
-  return tellEvents(asking, caller.tenant, id, (event) => textOf(asking, caller.tenant, id, event));
+  return tellEvents(mouth, caller.tenant, id, (event) => textOf(mouth, caller.tenant, id, event));
 }
 
 /** A job's events after `Last-Event-ID`, each as its dialect tells it; empty: not at all. */
 export function tellEvents(
-  asking: Asking,
+  mouth: Mouth,
   tenant: string,
   id: string,
   tell: (event: JobEvent) => Promise<string>,
 ): Response {
-  const last = Number(asking.request.headers.get("last-event-id") ?? 0);
+  const last = Number(mouth.request.headers.get("last-event-id") ?? 0);
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const from = Number.isSafeInteger(last) && last > 0 ? last : 0;
-  const work = send(asking, tenant, id, from, tell, writable);
+  const work = send(mouth, tenant, id, from, tell, writable);
   // Who hangs up ends it: the next write fails.
-  asking.ctx.waitUntil(work);
+  mouth.ctx.waitUntil(work);
   const headers = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache, no-store, no-transform",
@@ -47,7 +47,7 @@ export function tellEvents(
 }
 
 async function send(
-  asking: Asking,
+  mouth: Mouth,
   tenant: string,
   id: string,
   from: number,
@@ -61,10 +61,10 @@ async function send(
   let after = from;
   try {
     await write(`retry: ${RECONNECT_MS}\n\n`);
-    while (Date.now() < until && !asking.request.signal.aborted) {
-      const events = await answered(asking.env.JOB.getByName(id).events(after, ASK_MS), 2 * ASK_MS);
+    while (Date.now() < until && !mouth.request.signal.aborted) {
+      const events = await answered(mouth.env.JOB.getByName(id).events(after, ASK_MS), 2 * ASK_MS);
       if (events.length === 0) {
-        const view = await viewOf(asking.env, tenant, id);
+        const view = await viewOf(mouth.env, tenant, id);
         // All was told before this connection, or the job is forgotten.
         if (isRefusal(view) || isOver(view.state.status)) break;
         await write(": still here\n\n");
@@ -76,22 +76,22 @@ async function send(
       }
     }
   } catch (error) {
-    if (!asking.request.signal.aborted)
+    if (!mouth.request.signal.aborted)
       console.warn(JSON.stringify({ event: "events_cut", job: id, error: String(error) }));
   } finally {
     await answered(writer.close(), STALL_MS).catch(() => writer.abort());
   }
 }
 
-async function textOf(asking: Asking, tenant: string, id: string, event: JobEvent): Promise<string> {
-  return `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(await dataOf(asking, tenant, id, event))}\n\n`;
+async function textOf(mouth: Mouth, tenant: string, id: string, event: JobEvent): Promise<string> {
+  return `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(await dataOf(mouth, tenant, id, event))}\n\n`;
 }
 
-async function dataOf(asking: Asking, tenant: string, id: string, event: JobEvent): Promise<unknown> {
+async function dataOf(mouth: Mouth, tenant: string, id: string, event: JobEvent): Promise<unknown> {
   const { status, progress, position } = event;
   if (event.type === "position") return { id, status, queue_position: position };
   if (event.type === "progress") return { id, status, progress };
   if (event.type === "state") return { id, status };
-  const view = await viewOf(asking.env, tenant, id);
-  return isRefusal(view) ? { id, status } : jobView(asking, view);
+  const view = await viewOf(mouth.env, tenant, id);
+  return isRefusal(view) ? { id, status } : jobView(mouth, view);
 }

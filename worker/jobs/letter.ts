@@ -8,6 +8,7 @@ import type { JobView as View } from "../../durable-objects/job-protocol.ts";
 import { predictionOf } from "../dialects/replicate/prediction.ts";
 import { falLetter, falSignature } from "../dialects/fal/letter.ts";
 import type { Env } from "../env.ts";
+import { iso } from "../time.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../until.ts";
 import { jobView, type Showing } from "./view.ts";
@@ -69,5 +70,5 @@ const OWN_HEADERS: Record<Dialect, (env: Env, letter: Letter, body: string, now:
 
 /** As Standard Webhooks has it. */
 function event({ type, at }: Letter, data: unknown) {
-  return { type, timestamp: new Date(at).toISOString(), data };
+  return { type, timestamp: iso(at), data };
 }

@@ -2,17 +2,17 @@
 import type { Caller } from "../auth.ts";
 import { isReplay, onceOf, REPLAYED } from "../once.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
-import type { Asking } from "./asking.ts";
+import type { Mouth } from "../mouth.ts";
 
 /** What a call of ours makes: by a name that was used before, the same again. */
 export async function madeOnce(
-  asking: Asking,
+  mouth: Mouth,
   caller: Caller,
   body: unknown,
   make: () => Promise<{ kind: "job" | "batch"; id: string; keepMs: number } | Refusal>,
   show: (id: string) => Promise<Response | Refusal>,
 ): Promise<Response | Refusal> {
-  const { env, request } = asking;
+  const { env, request } = mouth;
   const bytes = new TextEncoder().encode(JSON.stringify(body)) as Uint8Array<ArrayBuffer>;
   const { pathname: path } = new URL(request.url);
   const named = { method: request.method, path, query: "", contentType: null, body: bytes };
@@ -22,11 +22,11 @@ export async function madeOnce(
     if (once.replay.kind !== "job" && once.replay.kind !== "batch") throw new Error("a name of another call");
     const again = await show(once.replay.id);
     if (!isRefusal(again)) {
-      asking.trace.headers.set(REPLAYED, "true");
+      mouth.trace.headers.set(REPLAYED, "true");
       return again;
     }
     await once.forget();
-    return madeOnce(asking, caller, body, make, show);
+    return madeOnce(mouth, caller, body, make, show);
   }
   try {
     const made = await make();

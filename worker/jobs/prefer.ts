@@ -12,9 +12,9 @@ import { findStored } from "../recall.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { answered } from "../until.ts";
 import { accepted } from "./api.ts";
-import { type Asking, handing } from "./asking.ts";
+import type { Mouth } from "../mouth.ts";
 import { keptAs } from "./run-once.ts";
-import { submit, viewOf } from "./submit.ts";
+import { submit, viewOf, handing } from "./submit.ts";
 import { refusalOf } from "./view.ts";
 
 const WAIT_S_MAX = 60;
@@ -43,22 +43,22 @@ export function preferenceOf(headers: Headers): Preference | Refusal | null {
 
 /** The request as a job; its id. */
 export async function submitAsJob(
-  asking: Asking,
+  mouth: Mouth,
   caller: Caller,
   ask: Ask,
   preference: Preference,
 ): Promise<string | Refusal> {
   const denied = mayUse(caller, "jobs");
   if (denied !== null) return denied;
-  asking.trace.headers.set("preference-applied", preference.applied);
+  mouth.trace.headers.set("preference-applied", preference.applied);
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook: null };
-  const view = await submit(handing(asking, caller), draft);
+  const view = await submit(handing(mouth, caller), draft);
   return isRefusal(view) ? view : view.spec.id;
 }
 
 /** The job's answer as the route would give it, or 202. `serveStored` gives a stored answer in the route's own way. */
 export async function followJob(
-  asking: Asking,
+  mouth: Mouth,
   caller: Caller,
   ask: Ask,
   print: Fingerprint,
@@ -66,22 +66,22 @@ export async function followJob(
   id: string,
   serveStored: (stored: Stored) => Shown,
 ): Promise<Shown | Refusal> {
-  asking.trace.fields["job"] = id;
-  const view = await viewOf(asking.env, caller.tenant, id);
+  mouth.trace.fields["job"] = id;
+  const view = await viewOf(mouth.env, caller.tenant, id);
   if (isRefusal(view)) return view;
   const waitS = preference?.waitS ?? 0;
-  const last = await follow(asking, caller, view, waitS * 1000);
+  const last = await follow(mouth, caller, view, waitS * 1000);
   if (isRefusal(last)) return last;
   const isOver = last.state.finishedAt !== null && waitS > 0;
-  const answer = isOver ? await answerOf(asking, caller, ask, print, last, serveStored) : null;
+  const answer = isOver ? await answerOf(mouth, caller, ask, print, last, serveStored) : null;
   if (answer !== null) return answer;
-  const { status, headers, body } = await accepted(asking, last);
+  const { status, headers, body } = await accepted(mouth, last);
   return { status, headers, body, results: [] };
 }
 
 /** The job when it is over, or after `ms`. */
 export async function follow(
-  { env, request }: Asking,
+  { env, request }: Mouth,
   caller: Caller,
   first: JobView,
   ms: number,
@@ -98,14 +98,14 @@ export async function follow(
 
 /** Null: there is none to be had any more, and the job says what became of it. */
 async function answerOf(
-  asking: Asking,
+  mouth: Mouth,
   caller: Caller,
   ask: Ask,
   print: Fingerprint,
   { spec, state }: JobView,
   serveStored: (stored: Stored) => Shown,
 ): Promise<Shown | Refusal | null> {
-  const { env, base, ctx, trace } = asking;
+  const { env, base, ctx, trace } = mouth;
   const { startedAt, finishedAt, error, answer } = state;
   if (startedAt !== null && finishedAt !== null)
     Object.assign(trace.stages, { queue: Math.max(0, startedAt - spec.createdAt), origin: finishedAt - startedAt });

@@ -11,13 +11,14 @@ import type {
   NewBatch,
   NewJob,
 } from "../../durable-objects/job-protocol.ts";
-import type { Priority } from "../../durable-objects/protocol.ts";
+import type { Priority } from "../../durable-objects/pool-protocol.ts";
 import type { Ask } from "../ask.ts";
-import type { Caller } from "../auth.ts";
+import { type Caller, clientAddress } from "../auth.ts";
 import type { Body } from "../body.ts";
 import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { admit } from "../limits.ts";
+import type { Mouth } from "../mouth.ts";
 import { sendable } from "../origin.ts";
 import { countsOf } from "../price.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
@@ -43,6 +44,10 @@ export interface Handing {
   caller: Caller;
   base: string;
   clientAddress: string | null;
+}
+
+export function handing({ request, env, trace, base }: Mouth, caller: Caller): Handing {
+  return { env, trace, caller, base, clientAddress: clientAddress(request, env) };
 }
 
 /** One job to be, before it has an id. */

@@ -11,9 +11,8 @@ import { errorObject } from "../dialects/native.ts";
 import { config, type Env } from "../env.ts";
 import { type Reason, REASONS, type Refusal, refuse } from "../refusal.ts";
 import { signedUrl } from "../signature.ts";
+import { iso, isoOrNull, Time } from "../time.ts";
 import type { Trace } from "../trace.ts";
-
-const Time = z.string().meta({ format: "date-time" });
 
 const ResultView = z
   .object({ id: z.string(), url: z.string(), content_type: z.string(), bytes: z.int(), sha256: z.string() })
@@ -54,8 +53,6 @@ export const JobView = z
   })
   .meta({ id: "Job" });
 
-const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
-
 export interface Showing {
   env: Env;
   trace: Trace;
@@ -85,10 +82,10 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
     tries: state.attempts.map((attempt) => tryView(attempt, trace)),
     progress: state.progress,
     batch: spec.batch,
-    created_at: new Date(spec.createdAt).toISOString(),
-    started_at: iso(state.startedAt),
-    finished_at: iso(state.finishedAt),
-    retry_at: iso(state.retryAt),
+    created_at: iso(spec.createdAt),
+    started_at: isoOrNull(state.startedAt),
+    finished_at: isoOrNull(state.finishedAt),
+    retry_at: isoOrNull(state.retryAt),
     gpu_seconds: Math.round(state.gpuMs) / 1000,
     results: await Promise.all(results),
     output: state.output === null ? null : (JSON.parse(state.output) as unknown),
@@ -100,8 +97,8 @@ function tryView({ number, card, startedAt, endedAt, error }: JobAttempt, trace:
   return {
     number,
     card,
-    started_at: iso(startedAt),
-    ended_at: iso(endedAt),
+    started_at: isoOrNull(startedAt),
+    ended_at: isoOrNull(endedAt),
     error: error === null ? null : errorObject(refusalOf(error), trace),
   };
 }

@@ -5,14 +5,14 @@ import type { Caller } from "../auth.ts";
 import { callerWith } from "../caller.ts";
 import { checkFields } from "../json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { cursorOf, positionOf } from "../page.ts";
 import { answered } from "../until.ts";
-import type { Asking } from "./asking.ts";
+import type { Mouth } from "../mouth.ts";
+import { iso, isoOrNull, Time } from "../time.ts";
 import { tenantSecret } from "./webhook.ts";
 
 const LIST_MAX = 100;
 const LIST_DEFAULT = 20;
-
-const Time = z.string().meta({ format: "date-time" });
 
 export const SecretView = z
   .object({ key: z.string().meta({ description: "`whsec_` and base64, as Standard Webhooks has it." }) })
@@ -50,66 +50,64 @@ export const DeliveryView = z
 export const DeliveriesQuery = z.object({
   status: z.enum(DELIVERY_STATES).optional(),
   limit: z.coerce.number().int().min(1).max(LIST_MAX).optional(),
-  cursor: z
-    .string()
-    .regex(/^\d{1,15}$/, "is none that this list gave")
-    .optional()
-    .meta({ description: "`next_cursor` of the page before." }),
+  cursor: z.string().max(200).optional().meta({ description: "`next_cursor` of the page before." }),
 });
 
-export async function getSecret(asking: Asking): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function getSecret(mouth: Mouth): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  return secret(asking, caller, await answered(courierOf(asking, caller).generations()));
+  return secret(mouth, caller, await answered(courierOf(mouth, caller).generations()));
 }
 
-export async function rotateSecret(asking: Asking): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function rotateSecret(mouth: Mouth): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  return secret(asking, caller, await answered(courierOf(asking, caller).rotate()));
+  return secret(mouth, caller, await answered(courierOf(mouth, caller).rotate()));
 }
 
-async function secret({ env }: Asking, { tenant }: Caller, [latest = 1]: number[]): Promise<Response> {
+async function secret({ env }: Mouth, { tenant }: Caller, [latest = 1]: number[]): Promise<Response> {
   const body: z.infer<typeof SecretView> = { key: await tenantSecret(env, tenant, latest) };
   return Response.json(body);
 }
 
-export async function listDeliveries(asking: Asking): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function listDeliveries(mouth: Mouth): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const query = checkFields(DeliveriesQuery, Object.fromEntries(new URL(asking.request.url).searchParams));
+  const query = checkFields(DeliveriesQuery, Object.fromEntries(new URL(mouth.request.url).searchParams));
   if (isRefusal(query)) return query;
   const { status: state = null, limit = LIST_DEFAULT, cursor } = query.body;
-  const before = cursor === undefined ? null : Number(cursor);
-  const rows = await answered(courierOf(asking, caller).list({ state, before, limit: limit + 1 }));
+  const from = positionOf(cursor, z.tuple([z.int()]));
+  if (isRefusal(from)) return from;
+  const before = from.at?.[0] ?? null;
+  const rows = await answered(courierOf(mouth, caller).list({ state, before, limit: limit + 1 }));
   const shown = rows.slice(0, limit);
   const last = rows.length > limit ? shown.at(-1) : undefined;
-  return Response.json({ data: shown.map(deliveryView), next_cursor: last === undefined ? null : String(last.place) });
+  return Response.json({
+    data: shown.map(deliveryView),
+    next_cursor: last === undefined ? null : cursorOf([last.place]),
+  });
 }
 
-export async function getDelivery(asking: Asking, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function getDelivery(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const delivery = await answered(courierOf(asking, caller).delivery(id));
+  const delivery = await answered(courierOf(mouth, caller).delivery(id));
   return delivery === null ? refuse("not_found") : Response.json(deliveryView(delivery));
 }
 
 /** 202: the same event once more, as a delivery of its own; one that is still pending is sent now instead. */
-export async function replayDelivery(asking: Asking, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", asking);
+export async function replayDelivery(mouth: Mouth, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const delivery = await answered(courierOf(asking, caller).replay(id));
+  const delivery = await answered(courierOf(mouth, caller).replay(id));
   if (delivery === null) return refuse("not_found");
   const headers = { location: `/v1/webhooks/deliveries/${delivery.id}` };
   return Response.json(deliveryView(delivery), { status: 202, headers });
 }
 
-function courierOf({ env }: Asking, { tenant }: Caller) {
+function courierOf({ env }: Mouth, { tenant }: Caller) {
   return env.COURIER.getByName(tenant);
 }
-
-const iso = (ms: number): string => new Date(ms).toISOString();
-const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms));
 
 function deliveryView(delivery: Delivery): z.infer<typeof DeliveryView> {
   const { id, event, type, subject, url, state, tries, createdAt, nextAt, endedAt } = delivery;

@@ -1,6 +1,7 @@
 /** The cluster in numbers: pure, from what people configured and what the objects say. */
 import { z } from "zod";
-import type { CardReport, CardStatus, PoolStatus } from "../../durable-objects/protocol.ts";
+import type { CardReport, CardStatus } from "../../durable-objects/card-protocol.ts";
+import type { PoolStatus } from "../../durable-objects/pool-protocol.ts";
 import type { CardRow, ListingRow } from "../db/queries.ts";
 
 export const ClusterStatus = z

@@ -1,5 +1,6 @@
 /** What the objects say this moment: many asked at once, bounded in number and time. Who does not answer is left out. */
-import type { CardStatus, PoolStatus } from "../../durable-objects/protocol.ts";
+import type { CardStatus } from "../../durable-objects/card-protocol.ts";
+import type { PoolStatus } from "../../durable-objects/pool-protocol.ts";
 import type { Env } from "../env.ts";
 import { unlessLate } from "../until.ts";
 

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import type { CardReport, CardStatus, Gate, Held, PoolStatus } from "../../../durable-objects/protocol.ts";
+import type { CardReport, CardStatus, Gate, Held } from "../../../durable-objects/card-protocol.ts";
+import type { PoolStatus } from "../../../durable-objects/pool-protocol.ts";
 import type { CardRow } from "../../../worker/db/queries.ts";
 import { clusterStatus, type Park } from "../../../worker/operate/cluster.ts";
 

@@ -1,6 +1,6 @@
 /** What a call of a model asks for: the service and task that its id and input mean, and the origin's request. */
 import { z } from "zod";
-import type { Mouth } from "../../answer.ts";
+import type { Mouth } from "../../mouth.ts";
 import type { Ask } from "../../ask.ts";
 import { type Caller, mayCall } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body.ts";

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { Room } from "../../buffers.ts";
-import { noRoom, tooSlow } from "../../body.ts";
+import { drain, noRoom, tooSlow } from "../../body.ts";
 import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller.ts";
 import { config } from "../../env.ts";
@@ -18,7 +18,7 @@ import { signatureRefusal, signedQuery } from "../../signature.ts";
 import { INPUTS } from "../../spool.ts";
 import { resultKey } from "../../store.ts";
 import { unlessLate } from "../../until.ts";
-import type { Mouth } from "../../answer.ts";
+import type { Mouth } from "../../mouth.ts";
 
 const MIB = 1024 * 1024;
 /** Of one file, and of all files of one input: each is in memory as bytes, as base64 and in the body for the origin. */
@@ -105,13 +105,10 @@ async function put({ request, env }: Mouth, id: string): Promise<Response | Refu
   return isRefusal(stored) ? stored : Response.json({});
 }
 
-/** Read to its end, within a bound: a client that is still sending hears no refusal. */
-async function tooLarge({ body }: Request, length: number): Promise<Refusal> {
-  const read = length <= DRAINED_BYTES_MAX ? body?.pipeTo(new WritableStream()) : body?.cancel();
-  await unlessLate(
-    Promise.resolve(read).catch(() => undefined),
-    Date.now() + COMING_MS_MAX,
-  );
+/** Clients send all of it before they look for an answer. */
+async function tooLarge(request: Request, length: number): Promise<Refusal> {
+  if (length <= DRAINED_BYTES_MAX) await drain(request, COMING_MS_MAX);
+  else await request.body?.cancel().catch(() => undefined);
   return noMultipart();
 }
 

@@ -7,7 +7,7 @@
  */
 import type { Letter } from "../../../durable-objects/courier-protocol.ts";
 import type { JobView } from "../../../durable-objects/job-protocol.ts";
-import type { Mouth } from "../../answer.ts";
+import type { Mouth } from "../../mouth.ts";
 import { config, type Env } from "../../env.ts";
 import { sha256 } from "../../fingerprint.ts";
 import type { Showing } from "../../jobs/view.ts";

@@ -1,7 +1,7 @@
 /** `/fal/queue`: a model's call as a job, and how it is looked at, followed, canceled, and its output had. */
 import { z } from "zod";
 import { isOver, type JobView as View, type JobWebhook } from "../../../durable-objects/job-protocol.ts";
-import type { Mouth } from "../../answer.ts";
+import type { Mouth } from "../../mouth.ts";
 import type { Caller } from "../../auth.ts";
 import { letGo } from "../../body.ts";
 import { answerKey, lookUp } from "../../cache.ts";
@@ -9,10 +9,9 @@ import { callerWith } from "../../caller.ts";
 import { config } from "../../env.ts";
 import { invalid } from "../../json-body.ts";
 import { cancelJob, seen } from "../../jobs/api.ts";
-import { handing } from "../../jobs/asking.ts";
+import { handing, submit, viewOf } from "../../jobs/submit.ts";
 import { madeOnce } from "../../jobs/made.ts";
 import { keptAs } from "../../jobs/run-once.ts";
-import { submit, viewOf } from "../../jobs/submit.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { answered } from "../../until.ts";

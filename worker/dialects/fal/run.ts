@@ -1,7 +1,8 @@
 /** `/fal/run`: a model's answer in the answer; below `/stream` as events, or as the bytes that the card makes. */
 import { readWhole } from "../../bounded.ts";
 import { Room } from "../../buffers.ts";
-import { answerAsk, type Follower, type Mouth, type Shown } from "../../answer.ts";
+import { answerAsk, type Follower, type Shown } from "../../answer.ts";
+import type { Mouth } from "../../mouth.ts";
 import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller.ts";

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { callerWith } from "../../caller.ts";
 import type { ServiceRow } from "../../db/queries.ts";
 import { type Refusal, isRefusal } from "../../refusal.ts";
-import type { Mouth } from "../../answer.ts";
+import type { Mouth } from "../../mouth.ts";
 import { modelNamed, servicesFor } from "../task.ts";
 
 export const Model = z

@@ -8,7 +8,7 @@ import { noRoom } from "../../body.ts";
 import { invalid } from "../../json-body.ts";
 import type { FileGiven, Given, Task } from "../../mapping.ts";
 import { type Refusal, isRefusal } from "../../refusal.ts";
-import type { Mouth } from "../../answer.ts";
+import type { Mouth } from "../../mouth.ts";
 import { openFile, typeOf } from "./files.ts";
 import { at } from "./models.ts";
 

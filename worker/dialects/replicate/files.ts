@@ -12,7 +12,8 @@ import { invalid } from "../../json-body.ts";
 import { randomText } from "../../keys.ts";
 import { media, mediaTypeOf } from "../../media.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import type { Mouth } from "../../answer.ts";
+import { iso, Time } from "../../time.ts";
+import type { Mouth } from "../../mouth.ts";
 import { at } from "./models.ts";
 
 /** Where files lie: `files/<tenant>/<id>`; what is older than this is swept (worker/ageing.ts). */
@@ -45,8 +46,8 @@ export const FileView = z
     size: z.int(),
     checksums: z.object({ sha256: z.string() }),
     metadata: z.record(z.string(), z.unknown()),
-    created_at: z.string().meta({ format: "date-time" }),
-    expires_at: z.string().meta({ format: "date-time" }),
+    created_at: Time,
+    expires_at: Time,
     urls: z.object({ get: z.string().meta({ description: "Names the file in an `input`." }) }),
   })
   .meta({ id: "ReplicateFile" });
@@ -171,8 +172,8 @@ function fileView({ base }: Mouth, id: string, { size, uploaded }: R2Object, bes
     size,
     checksums: { sha256: digest },
     metadata,
-    created_at: uploaded.toISOString(),
-    expires_at: new Date(uploaded.getTime() + FILE_AGE_MS_MAX).toISOString(),
+    created_at: iso(uploaded.getTime()),
+    expires_at: iso(uploaded.getTime() + FILE_AGE_MS_MAX),
     urls: { get: at(base, `files/${id}`) },
   };
 }

@@ -7,7 +7,8 @@ import type { ServiceRow } from "../../db/queries.ts";
 import type { Env } from "../../env.ts";
 import { sha256 } from "../../fingerprint.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import type { Mouth } from "../../answer.ts";
+import { iso, Time } from "../../time.ts";
+import type { Mouth } from "../../mouth.ts";
 import { modelNamed, servicesFor } from "../task.ts";
 
 /** Who owns every model. */
@@ -16,7 +17,7 @@ const OWNER = "portico";
 export const Version = z
   .object({
     id: z.string().meta({ description: "Another one when the service's `model_version` is." }),
-    created_at: z.string().meta({ format: "date-time" }),
+    created_at: Time,
     cog_version: z.null(),
     openapi_schema: z.null(),
   })
@@ -92,7 +93,7 @@ async function modelView({ base }: Mouth, service: ServiceRow): Promise<z.infer<
 async function versionView({ id, config, createdAt }: ServiceRow): Promise<z.infer<typeof Version>> {
   return {
     id: await versionId(id, config.model_version),
-    created_at: new Date(createdAt).toISOString(),
+    created_at: iso(createdAt),
     cog_version: null,
     openapi_schema: null,
   };

@@ -4,13 +4,12 @@ import type { JobState, JobView as View } from "../../../durable-objects/job-pro
 import { config } from "../../env.ts";
 import { errorOf, type Showing } from "../../jobs/view.ts";
 import { SIGNED_S, signedQuery, signedUrl } from "../../signature.ts";
+import { iso, Time } from "../../time.ts";
 import { answered } from "../../until.ts";
 import { at, modelName, versionOf } from "./models.ts";
 
 const STATUSES = ["starting", "processing", "succeeded", "failed", "canceled"] as const;
 type Status = (typeof STATUSES)[number];
-
-const Time = z.string().meta({ format: "date-time" });
 
 export const Prediction = z
   .object({
@@ -67,8 +66,6 @@ export async function predictionOf(
     urls: { get: url, cancel: `${url}/cancel`, stream: `${url}/stream?${signed}` },
   };
 }
-
-const iso = (ms: number): string => new Date(ms).toISOString();
 
 /** One that was begun and waits for another try goes on: clients do not expect it to start again. */
 function statusOf({ status, startedAt }: JobState): Status {
