@@ -41,6 +41,14 @@ test("a clock that jumps frees no draining slot before its GPU had its time", ()
   expect(slots.reap(after + DRAIN_MS + HOUR_MS)).toMatchObject({ drained: 1 });
 });
 
+test("a holder that vanishes after its drain time is no clock that jumped: its slot is free at the next look", () => {
+  const slots = leased(1, 1_000);
+  const late = NOW + LEASE_MS - 1;
+  slots.vanish(1, late);
+  expect(slots.nextAt()).toBe(late);
+  expect(slots.reap(late)).toMatchObject({ drained: 1 });
+});
+
 test("who is given up frees its slot, who released is not given up, and who never came never gets a slot", () => {
   const slots = leased(2);
   expect(slots.unclaim("a1")).toMatchObject([{ number: 1, state: "ended" }]);

@@ -14,6 +14,7 @@ const ANSWER_BYTES_MAX = 1024 * 1024;
 
 /** 0 to 1; null: not known now; `unknown`: this origin does not tell. */
 export async function progressOf(env: Env, grant: Grant, spec: JobSpec): Promise<number | null | "unknown"> {
+  if (!isPainting(spec)) return "unknown";
   const body = JSON.stringify({ id_task: spec.id, live_preview: false });
   const answer = await call(env, grant, "POST", "/internal/progress", body);
   if (answer === null) return null;
@@ -28,13 +29,18 @@ export async function interrupt(env: Env, grant: Grant, spec: JobSpec): Promise<
   try {
     const { held } = await answered(env.CARD.getByName(grant.card).report());
     const isAlone = held.length === 1 && held[0]?.number === grant.number && held[0].request === spec.id;
-    if (!isAlone || !spec.path.endsWith("img")) return;
+    if (!isAlone || !isPainting(spec)) return;
     const answer = await call(env, grant, "POST", "/sdapi/v1/interrupt", "{}");
     await answer?.body?.cancel();
   } catch (error) {
     // The run is broken off all the same; its slot drains.
     console.warn(JSON.stringify({ event: "interrupt_missed", job: spec.id, error: String(error) }));
   }
+}
+
+/** By the WebUI's own paths; nobody else's origin is asked what it never offered. */
+function isPainting({ path }: JobSpec): boolean {
+  return path.endsWith("img");
 }
 
 async function call(env: Env, grant: Grant, method: string, path: string, body: string): Promise<Response | null> {
