@@ -7,7 +7,7 @@ import type { Ask } from "./ask.ts";
 import { type Caller, clientAddress } from "./auth.ts";
 import { letGo } from "./body.ts";
 import { lookUp, type Stored } from "./cache.ts";
-import { config, type Env, unsureHost } from "./env.ts";
+import { config, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
 import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
 import type { Grant } from "./lease.ts";

@@ -11,7 +11,7 @@ import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
 import { recorded } from "./rows.ts";
 import { type Result, resultKey, resultOf } from "./store.ts";
-import { timed, type Trace } from "./trace.ts";
+import { timed } from "./trace.ts";
 import type { Mouth } from "./mouth.ts";
 import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";

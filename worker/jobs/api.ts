@@ -13,7 +13,7 @@ import { answered } from "../until.ts";
 import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import { madeOnce } from "./made.ts";
-import { submit, viewOf, handing } from "./submit.ts";
+import { handingOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: null, emptyIsObject: false };
@@ -35,7 +35,7 @@ export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
     const draft = await draftOf(mouth, caller, checked.body);
     if (isRefusal(draft)) return draft;
     try {
-      const view = await submit(handing(mouth, caller), draft);
+      const view = await submit(handingOf(mouth, caller), draft);
       return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
     } finally {
       letGo(draft.ask.body);

@@ -12,7 +12,7 @@ import { answered } from "../until.ts";
 import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import { madeOnce } from "./made.ts";
-import { type Draft, handIn, newBatchId, newJobId, specOf, handing } from "./submit.ts";
+import { type Draft, handIn, handingOf, newBatchId, newJobId, specOf } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
 const JOBS_MAX = 1_000;
@@ -94,7 +94,7 @@ async function submitAll(
   );
   if (limited !== null) return limited;
   const specs = await handIn(
-    handing(mouth, caller),
+    handingOf(mouth, caller),
     { id, tenant: caller.tenant, webhook },
     named.map(({ id: job }) => job),
     () => specsOf(mouth, caller, named, id),
@@ -112,7 +112,7 @@ async function specsOf(
   const specs: JobSpec[] = [];
   for (let i = 0; i < named.length; i += AT_ONCE) {
     const some = named.slice(i, i + AT_ONCE);
-    specs.push(...(await Promise.all(some.map((one) => specOf(handing(mouth, caller), one.draft, one.id, batch)))));
+    specs.push(...(await Promise.all(some.map((one) => specOf(handingOf(mouth, caller), one.draft, one.id, batch)))));
   }
   return specs;
 }

@@ -14,7 +14,7 @@ import { answered } from "../until.ts";
 import { accepted } from "./api.ts";
 import type { Mouth } from "../mouth.ts";
 import { keptAs } from "./run-once.ts";
-import { submit, viewOf, handing } from "./submit.ts";
+import { handingOf, submit, viewOf } from "./submit.ts";
 import { refusalOf } from "./view.ts";
 
 const WAIT_S_MAX = 60;
@@ -52,7 +52,7 @@ export async function submitAsJob(
   if (denied !== null) return denied;
   mouth.trace.headers.set("preference-applied", preference.applied);
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook: null };
-  const view = await submit(handing(mouth, caller), draft);
+  const view = await submit(handingOf(mouth, caller), draft);
   return isRefusal(view) ? view : view.spec.id;
 }
 

@@ -46,7 +46,7 @@ export interface Handing {
   clientAddress: string | null;
 }
 
-export function handing({ request, env, trace, base }: Mouth, caller: Caller): Handing {
+export function handingOf({ request, env, trace, base }: Mouth, caller: Caller): Handing {
   return { env, trace, caller, base, clientAddress: clientAddress(request, env) };
 }
 
@@ -151,7 +151,7 @@ async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<voi
 
 /** What the job is, with its input laid aside. */
 export async function specOf(handing: Handing, draft: Draft, id: string, batch: string | null): Promise<JobSpec> {
-  const { env, caller, base, clientAddress } = handing;
+  const { env, caller, base } = handing;
   const { ask, priority, startDeadlineAt, webhook, retries } = draft;
   return {
     id,
@@ -170,7 +170,7 @@ export async function specOf(handing: Handing, draft: Draft, id: string, batch: 
     batch,
     webhook,
     base,
-    clientAddress,
+    clientAddress: handing.clientAddress,
     keepMs: ask.delivery.lifeMs,
     ...(draft.asked === undefined ? {} : { asked: shownAgain(draft.asked) }),
     ...(ask.resultsAt === undefined ? {} : { resultsAt: ask.resultsAt }),

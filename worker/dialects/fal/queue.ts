@@ -9,7 +9,7 @@ import { callerWith } from "../../caller.ts";
 import { config } from "../../env.ts";
 import { invalid } from "../../json-body.ts";
 import { cancelJob, seen } from "../../jobs/api.ts";
-import { handing, submit, viewOf } from "../../jobs/submit.ts";
+import { handingOf, submit, viewOf } from "../../jobs/submit.ts";
 import { madeOnce } from "../../jobs/made.ts";
 import { keptAs } from "../../jobs/run-once.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
@@ -59,7 +59,7 @@ export async function submitRequest(mouth: Mouth, app: App): Promise<Response | 
       const startDeadlineAt = said.startS === null ? null : Date.now() + said.startS * 1000;
       const retries = said.retries ? {} : { retries: false as const };
       const draft = { ask, priority: said.priority, startDeadlineAt, webhook, ...retries };
-      const view = await submit(handing(mouth, caller), draft);
+      const view = await submit(handingOf(mouth, caller), draft);
       return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
     } finally {
       letGo(ask.body);

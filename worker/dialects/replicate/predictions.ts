@@ -6,7 +6,7 @@ import { BUFFERED_BYTES_MAX, letGo } from "../../body.ts";
 import { callerWith } from "../../caller.ts";
 import { config } from "../../env.ts";
 import { canceled, pageOf, seen } from "../../jobs/api.ts";
-import { handing, submit, viewOf } from "../../jobs/submit.ts";
+import { handingOf, submit, viewOf } from "../../jobs/submit.ts";
 import { tellEvents } from "../../jobs/events.ts";
 import { madeOnce } from "../../jobs/made.ts";
 import { follow } from "../../jobs/prefer.ts";
@@ -88,7 +88,7 @@ async function handIn(
   if (isRefusal(ask)) return ask.reason === "invalid_field" ? { ...ask, param: `input.${ask.param}` } : ask;
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook, asked: body.input };
   try {
-    return await heldBack(caller.tenant, mouth.request.signal, () => submit(handing(mouth, caller), draft));
+    return await heldBack(caller.tenant, mouth.request.signal, () => submit(handingOf(mouth, caller), draft));
   } finally {
     letGo(ask.body);
   }
