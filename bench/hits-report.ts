@@ -59,7 +59,7 @@ const PRICES: Readonly<Record<string, number>> = {
 };
 
 /** Dollars for a million requests; reads of D1 ($0.001 for a million rows), processor time, storage and the time that objects are awake are not in it. */
-export function dollars({ uses, rows }: CostRow): number {
+function dollars({ uses, rows }: CostRow): number {
   const counts: Uses = { ...uses, request: 1, d1_rows: rows };
   return Object.entries(PRICES).reduce((sum, [what, price]) => sum + (counts[what] ?? 0) * price, 0);
 }

@@ -6,6 +6,7 @@ import { asRefusal, type Call, callOrigin, type Failure, handedOn, isFailure } f
 import { pump } from "./pump.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { Silence } from "./silence.ts";
+import { Source } from "./source.ts";
 import { saidLength } from "./take.ts";
 import type { Trace } from "./trace.ts";
 import { answered } from "./until.ts";
@@ -75,7 +76,7 @@ function answer(
     silence.stop();
     return new Response(null, { status: response.status, headers });
   }
-  const source = response.body.getReader();
+  const source = new Source(response.body);
   const flow = pump({ source, first: [], room: new Room(), length: saidLength(response), silence, copy: null });
   // Without a caller nobody wants the rest.
   ctx.waitUntil(flow.drained.finally(() => controller.abort()));

@@ -9,8 +9,9 @@ import { settled } from "./pending.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
 import { recorded } from "./rows.ts";
-import { type Result, resultKey, resultOf } from "./store.ts";
+import { isLaid, type Result, resultKey, resultOf } from "./store.ts";
 import { timed, type Trace } from "./trace.ts";
+import { inWindows, WINDOW_BYTES } from "./windows.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
 const ID = /^[0-9A-Za-z]{8,64}$/;
@@ -77,7 +78,7 @@ async function sought<T>(look: () => Promise<T | null>): Promise<T | null> {
 async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
   const near = await findNear<Result>(base, resultKey(id));
   if (near !== null) return { result: near.beside, body: near.body, near: true };
-  if (request.method === "HEAD" || request.headers.has("range")) {
+  if (request.method === "HEAD" || request.headers.has("range") || isLaid(id)) {
     const head = await env.RESULTS.head(resultKey(id));
     const result = head === null ? null : await resultOf(env, id, head);
     return result === null ? null : { result, body: null, near: false };
@@ -119,6 +120,8 @@ async function answerWith(asking: Asking, { result, body, near }: Found): Promis
   const status = range === null ? 200 : 206;
   if (request.method === "HEAD") return new Response(null, { status, headers });
   if (range === null && body !== null && !request.headers.has("range")) return new Response(body, { status, headers });
+  const span = range ?? { offset: 0, length: result.bytes };
+  if (span.length > WINDOW_BYTES) return new Response(inWindows(env.RESULTS, resultKey(id), span), { status, headers });
   const part = await env.RESULTS.get(resultKey(id), range === null ? {} : { range });
   return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
 }

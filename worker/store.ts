@@ -14,8 +14,9 @@ import type { Head, Piece, Whole } from "./pieces.ts";
 import { repeated } from "./repeated.ts";
 import { recordSoon } from "./rows.ts";
 
-/** Of its random characters. */
-export const RESULT_ID_LENGTH = 24;
+/** Of its random characters; one that was laid down in parts has one more, so that nobody asks for all of it at once. */
+const RESULT_ID_LENGTH = 24;
+const LAID_ID_LENGTH = 25;
 const DAY_MS = 86_400_000;
 /** Results looked up at once; one answer holds no more. */
 const RESULTS_MAX = 64;
@@ -203,6 +204,8 @@ export async function putAnswer(
 }
 
 export const resultKey = (id: string) => `results/${id}`;
+export const laidId = () => randomText(LAID_ID_LENGTH);
+export const isLaid = (id: string) => id.length === LAID_ID_LENGTH;
 
 /** What stands beside a result's bytes, so that a reader needs one look at R2 and, but for the largest, nothing else. */
 export function resultMeta(row: ResultRow): Record<string, string> {
