@@ -7,6 +7,7 @@ import type { Laid } from "./copy.ts";
 import { forgetResult, recordResults, type ResultRow } from "./db/queries.ts";
 import { Deposit } from "./deposit.ts";
 import type { Env } from "./env.ts";
+import { randomText } from "./keys.ts";
 import { pend } from "./pending.ts";
 import type { Head } from "./pieces.ts";
 import { repeated } from "./repeated.ts";
@@ -16,7 +17,7 @@ import {
   answerRows,
   type Keeping,
   type Kept,
-  laidId,
+  LAID_ID_LENGTH,
   NOTHING_KEPT,
   putAnswer,
   resultKey,
@@ -33,7 +34,7 @@ export interface Laying {
 export function layResult(env: Env, keeping: Keeping, { status }: Head, type: string): Laying {
   const { tenant, answer } = keeping;
   const own = answer !== null && status === 200 ? answerKey(tenant, answer.fingerprint) : null;
-  const row = resultRow(keeping, laidId(), { type, bytes: 0, sha256: "" }, own, Date.now());
+  const row = resultRow(keeping, randomText(LAID_ID_LENGTH), { type, bytes: 0, sha256: "" }, own, Date.now());
   const beside = { httpMetadata: { contentType: type }, customMetadata: resultMeta(row) };
   return { row, deposit: new Deposit(env.RESULTS, resultKey(row.id), beside) };
 }

@@ -14,9 +14,10 @@ import type { Head, Piece, Whole } from "./pieces.ts";
 import { repeated } from "./repeated.ts";
 import { recordSoon } from "./rows.ts";
 
-/** Of its random characters; one that was laid down in parts has one more, so that nobody asks for all of it at once. */
+/** Of its random characters. */
 const RESULT_ID_LENGTH = 24;
-const LAID_ID_LENGTH = 25;
+/** One that was laid down in parts has one more: whoever reads it must not ask for all of it at once. */
+export const LAID_ID_LENGTH = 25;
 const DAY_MS = 86_400_000;
 /** Results looked up at once; one answer holds no more. */
 const RESULTS_MAX = 64;
@@ -204,8 +205,7 @@ export async function putAnswer(
 }
 
 export const resultKey = (id: string) => `results/${id}`;
-export const laidId = () => randomText(LAID_ID_LENGTH);
-export const isLaid = (id: string) => id.length === LAID_ID_LENGTH;
+export const isLaid = (id: string) => /(?:^|_)[0-9A-Za-z]{25}$/.test(id);
 
 /** What stands beside a result's bytes, so that a reader needs one look at R2 and, but for the largest, nothing else. */
 export function resultMeta(row: ResultRow): Record<string, string> {

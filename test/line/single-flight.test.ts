@@ -207,9 +207,8 @@ test("all followers hang up, and the leader as well: what it made is a hit for w
   const { leader, followers } = await follow(service, key, 5);
   for (const caller of [leader, ...followers]) caller.hangUp();
   await line.conserved();
-  await eventually(
-    "it is stored",
-    async () => (await line.ask({ service, key, ...SAME })).header("cache-status")?.startsWith("portico; hit") === true,
+  await eventually("it is stored", async () =>
+    Boolean((await line.ask({ service, key, ...SAME })).header("cache-status")?.startsWith("portico; hit")),
   );
   expect(starts()).toBe(1);
 });
