@@ -2,6 +2,7 @@
 import { findNear, readNear } from "./edge.ts";
 import { settled } from "./pending.ts";
 import type { Running } from "./run.ts";
+import { inWindows } from "./windows.ts";
 
 export interface Stored {
   status: number;
@@ -58,9 +59,10 @@ export async function lookUp(
   }
   if (meta.bulk !== undefined) {
     await object.body.cancel();
-    const bulk = await env.RESULTS.get(meta.bulk);
+    const bulk = await env.RESULTS.head(meta.bulk);
     // A result that is gone takes its answer along.
-    return bulk === null ? "expired" : stored(meta, bulk.body, bulk.size);
+    if (bulk === null) return "expired";
+    return stored(meta, inWindows(env.RESULTS, bulk.key, { offset: 0, length: bulk.size }), bulk.size);
   }
   const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   return stored(meta, await readNear(place, object, meta), object.size);

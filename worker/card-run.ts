@@ -113,9 +113,9 @@ class CardRun {
   }
 
   /** A stream of which the caller has got nothing yet. */
-  async #refuse({ reader, room }: TakenStream, problem: string): Promise<Failure> {
+  async #refuse({ source, room }: TakenStream, problem: string): Promise<Failure> {
     room.free();
-    await reader.cancel();
+    await source.cancel();
     return this.#failed(failure("origin_invalid", "yes", false, { detail: problem }));
   }
 
@@ -194,10 +194,10 @@ class CardRun {
   /** Handed on as it comes; the slot is free at the origin's end, the result is kept after it. */
   #stream(taken: TakenStream, firstByteMs: number): Answer {
     const { ctx, print } = this.#running;
-    const { status, headers, reader, first, room, length, unkept } = taken;
+    const { status, headers, source, first, room, length, unkept } = taken;
     this.#watch.metDeadline();
     const copy = this.#copyOf(taken);
-    const flow = pump({ source: reader, first, room, length, silence: this.#watch.silence, copy });
+    const flow = pump({ source, first, room, length, silence: this.#watch.silence, copy });
     const after = async (): Promise<void> => {
       const { complete, problem, total, handed } = await flow.ended;
       const totalMs = Date.now() - this.#sentAt;

@@ -18,9 +18,9 @@ import {
   answerRows,
   type Keeping,
   type Kept,
+  LAID_ID_LENGTH,
   NOTHING_KEPT,
   putAnswer,
-  RESULT_ID_LENGTH,
   resultKey,
   resultMeta,
   resultRow,
@@ -35,7 +35,7 @@ export interface Laying {
 export function layResult(env: Env, keeping: Keeping, { status }: Head, type: string): Laying {
   const { ask, tenant, answer } = keeping;
   const own = answer !== null && status === 200 ? answerKey(tenant, answer.fingerprint) : null;
-  const id = resultIdOf(ask.delivery.visibility, randomText(RESULT_ID_LENGTH));
+  const id = resultIdOf(ask.delivery.visibility, randomText(LAID_ID_LENGTH));
   const row = resultRow(keeping, id, { type, bytes: 0, sha256: "" }, own, Date.now());
   const beside = { httpMetadata: { contentType: type }, customMetadata: resultMeta(row) };
   return { row, deposit: new Deposit(env.RESULTS, resultKey(row.id), beside) };

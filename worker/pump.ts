@@ -7,6 +7,7 @@
 import type { Room } from "./buffers.ts";
 import type { Copy } from "./copy.ts";
 import type { Silence } from "./silence.ts";
+import type { Source } from "./source.ts";
 
 /** Bytes on the way to one caller; only beyond them a slow caller holds the origin back. */
 const QUEUE_BYTES_MAX = 1024 * 1024;
@@ -30,8 +31,6 @@ export interface Pump {
   /** The caller's end. */
   drained: Promise<void>;
 }
-
-type Source = ReadableStreamDefaultReader<Uint8Array>;
 
 export interface Flow {
   source: Source;
@@ -75,9 +74,9 @@ async function read({ source, first, room, length, silence, copy }: Flow, queue:
     }
     room.free();
     for (;;) {
-      const { done, value } = await source.read();
-      if (done) break;
-      await take(value);
+      const chunk = await source.read();
+      if (chunk === null) break;
+      await take(chunk);
     }
     if (length === null) expectSound(copy);
     else if (total !== length) throw new Error("shorter than its length");

@@ -8,6 +8,7 @@ import { pump } from "./pump.ts";
 import { end, record } from "./record.ts";
 import { isRefusal, type Refusal, refuse } from "./refusal.ts";
 import { Silence } from "./silence.ts";
+import { Source } from "./source.ts";
 import { saidLength } from "./take.ts";
 import type { Trace } from "./trace.ts";
 import { answered } from "./until.ts";
@@ -89,7 +90,7 @@ async function handOn(
     await record(reading, state, status, [], "all", {});
     return new Response(null, { status, headers });
   }
-  const source = response.body.getReader();
+  const source = new Source(response.body);
   const flow = pump({ source, first: [], room: new Room(), length: saidLength(response), silence, copy: null });
   // Without a caller nobody wants the rest.
   ctx.waitUntil(flow.drained.finally(() => controller.abort()));

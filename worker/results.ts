@@ -10,10 +10,11 @@ import { settled } from "./pending.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
 import { recorded } from "./rows.ts";
-import { type Result, resultKey, resultOf } from "./store.ts";
+import { isLaid, type Result, resultKey, resultOf } from "./store.ts";
 import { timed } from "./trace.ts";
 import type { Mouth } from "./mouth.ts";
 import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts";
+import { inWindows, WINDOW_BYTES } from "./windows.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
 /** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for at these times, ms. */
@@ -94,7 +95,7 @@ async function sought<T>(look: () => Promise<T | null>): Promise<T | null> {
 async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
   const near = await findNear<Result>(base, resultKey(id));
   if (near !== null) return { result: near.beside, body: near.body, copiedAt: near.copiedAt };
-  if (request.method === "HEAD" || request.headers.has("range")) {
+  if (request.method === "HEAD" || request.headers.has("range") || isLaid(id)) {
     const head = await env.RESULTS.head(resultKey(id));
     const result = head === null ? null : await resultOf(env, id, head);
     return result === null ? null : { result, body: null, copiedAt: null };
@@ -142,6 +143,8 @@ async function answerWith(asking: Asking, found: Found, variant: Variant | null)
   const status = range === null ? 200 : 206;
   if (request.method === "HEAD") return new Response(null, { status, headers });
   if (range === null && body !== null && !request.headers.has("range")) return new Response(body, { status, headers });
+  const span = range ?? { offset: 0, length: result.bytes };
+  if (span.length > WINDOW_BYTES) return new Response(inWindows(env.RESULTS, resultKey(id), span), { status, headers });
   const part = await env.RESULTS.get(resultKey(id), range === null ? {} : { range });
   return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
 }

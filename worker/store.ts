@@ -16,7 +16,9 @@ import { repeated } from "./repeated.ts";
 import { recordSoon } from "./rows.ts";
 
 /** Of its random characters. */
-export const RESULT_ID_LENGTH = 24;
+const RESULT_ID_LENGTH = 24;
+/** One that was laid down in parts has one more: whoever reads it must not ask for all of it at once. */
+export const LAID_ID_LENGTH = 25;
 /** Results looked up at once; one answer holds no more. */
 const RESULTS_MAX = 64;
 /** Handed-on headers of an answer are kept up to this length; R2 metadata holds 8 KB in all. */
@@ -225,6 +227,7 @@ export async function putAnswer(
 /** Where results lie in R2. */
 export const RESULTS = "results/";
 export const resultKey = (id: string) => RESULTS + id;
+export const isLaid = (id: string) => /(?:^|_)[0-9A-Za-z]{25}$/.test(id);
 
 /**
  * What stands beside a result's bytes: a reader needs one look at R2 and, but for the largest, nothing else, and a lost

@@ -6,6 +6,7 @@ import { mediaTypeOf } from "./media.ts";
 import { failure, type Failure, handedOn } from "./origin.ts";
 import { isMedia, type Whole } from "./pieces.ts";
 import type { Silence } from "./silence.ts";
+import { Source } from "./source.ts";
 
 /** Answers up to this are read whole before they are handed on: failover until the last byte, checked, stored. */
 const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
@@ -16,13 +17,13 @@ export interface TakenWhole {
   room: Room;
 }
 
-/** An answer that goes on as a stream: what was read of it, with its share of the buffers, and the reader of the rest. */
+/** An answer that goes on as a stream: what was read of it, with its share of the buffers, and where the rest comes from. */
 export interface TakenStream {
   kind: "stream";
   room: Room;
   status: number;
   headers: Headers;
-  reader: ReadableStreamDefaultReader<Uint8Array>;
+  source: Source;
   first: Uint8Array[];
   /** Null when the origin did not say it. */
   length: number | null;
@@ -52,7 +53,7 @@ export async function take(
     room,
     status,
     headers,
-    reader: body.getReader(),
+    source: new Source(body),
     first: [] as Uint8Array[],
     length,
     endKnown,
@@ -62,12 +63,12 @@ export async function take(
   if (!isMadeAtOnce(headers, length, status)) return begin(stream, silence);
   try {
     for (let bytes = 0; ;) {
-      const { done, value } = await stream.reader.read();
-      if (done)
+      const piece = await stream.source.read();
+      if (piece === null)
         return { kind: "whole", whole: { status, headers, bytes: concat(stream.first, bytes), endKnown }, room };
       silence.heard();
-      bytes += value.byteLength;
-      stream.first.push(value);
+      bytes += piece.byteLength;
+      stream.first.push(piece);
       // Bytes, their text, and the images decoded.
       const fits = bytes <= BUFFERED_BYTES_MAX && (room.grow(3 * bytes) || (await room.growSoon(3 * bytes)));
       if (fits) continue;
@@ -90,13 +91,13 @@ export function saidLength({ headers }: Response): number | null {
 /** A stream has begun with its first bytes: one that breaks before them has given the caller nothing. */
 async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream | TakenWhole | Failure> {
   try {
-    const { done, value } = await stream.reader.read();
-    if (done) {
+    const piece = await stream.source.read();
+    if (piece === null) {
       const { status, headers, endKnown } = stream;
       return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown }, room: new Room() };
     }
     silence.heard();
-    stream.first.push(value);
+    stream.first.push(piece);
     return stream;
   } catch {
     return failure("origin_reset", "yes", false);

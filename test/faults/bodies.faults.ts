@@ -1,14 +1,13 @@
 /** Bodies of every size and oddity: what is refused takes no slot, what is passed on is passed on as it came. */
 import { gzipSync } from "node:zlib";
-import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, beforeAll } from "vitest";
 import { doorway, picture } from "../contract/doorway.ts";
 import { answerImage, type Answering, listOrigin, Origin } from "../contract/origin.ts";
 import { eventually } from "../line/caller.ts";
-import { descendantsOf } from "../support/processes.ts";
 import { type Answer, bytesOf, RawCall } from "../support/raw.ts";
 import { fault } from "./case.ts";
+import { residentMb } from "./resident.ts";
 
 const MB = 1_000_000;
 const JSON_TYPE = { "content-type": "application/json" };
@@ -47,16 +46,6 @@ function json(bytes: number): Buffer {
 
 const send = (target: string, body: Buffer, headers: Record<string, string> = JSON_TYPE): Promise<Answer> =>
   door.ask(target, { method: "POST", body, headers });
-
-/** Resident memory of the runtime, MB. */
-function residentMb(): number {
-  const pids = descendantsOf(process.pid).filter(
-    (pid) => readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "workerd",
-  );
-  return Math.max(
-    ...pids.map((pid) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024),
-  );
-}
 
 fault(
   {

@@ -58,7 +58,9 @@ export const COMMON_HEADERS: Headers = {
 export const RUN_HEADERS: Headers = {
   ...COMMON_HEADERS,
   "Server-Timing": header("`auth`, `limit`, `cache`, `queue`, `origin`, `store` in ms, as far as they happened."),
-  "Cache-Status": header("`portico; hit; ttl=N`, or how the request was forwarded (RFC 9211)."),
+  "Cache-Status": header(
+    "`portico; hit; ttl=N`, or how the request was forwarded (RFC 9211); `detail=too_large` or `no_room`: why its answer is not stored.",
+  ),
   "X-Portico-Card": header("The card that ran it."),
   "RateLimit-Policy": header("The tenant's limits."),
   RateLimit: header("What is left of them."),
