@@ -1,9 +1,7 @@
 /** What keys and limits came to, as a table. Pure. */
+import type { Uses } from "./costs.ts";
 import type { Machine } from "./machine.ts";
 import { align } from "./table.ts";
-
-/** Uses of bindings by one request, as `X-Counted` names them. */
-export type Uses = Readonly<Record<string, number>>;
 
 export interface AuthRow {
   title: string;

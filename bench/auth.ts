@@ -10,8 +10,9 @@ import { Admin } from "../local/admin.ts";
 import { bundle } from "../local/build.ts";
 import { ROOT } from "../local/root.ts";
 import { type AuthCase, casesOf } from "./auth-cases.ts";
-import { type AuthRow, brokenOf, type Results, table, type Uses } from "./auth-report.ts";
+import { type AuthRow, brokenOf, type Results, table } from "./auth-report.ts";
 import { CardPark } from "./cards.ts";
+import { type Uses, used, usesOfEach, usesText } from "./costs.ts";
 import { furnish, type OpenRuntime, openRuntime } from "./doors.ts";
 import { mean, percentile } from "./figures.ts";
 import { machine } from "./machine.ts";
@@ -82,24 +83,18 @@ async function countAll(): Promise<Map<string, Uses>> {
         await send(wire, one, COUNTED);
       }
       await delay(WRITTEN_MS);
-      const before = await used(runtime);
+      const before = await used(runtime.url);
       for (let turn = 0; turn < COUNTED; turn++) await send(wire, one, turn);
       await delay(WRITTEN_MS);
-      const after = await used(runtime);
-      const each = Object.entries(after).map(([use, count]) => [use, (count - (before[use] ?? 0)) / COUNTED]);
-      counted.set(one.title, Object.fromEntries(each) as Uses);
-      progress.end(each.map(([use, count]) => `${use} ${count}`).join(", "));
+      const uses = usesOfEach(before, await used(runtime.url), COUNTED);
+      counted.set(one.title, uses);
+      progress.end(usesText(uses));
     }
     return counted;
   } finally {
     wire.hangUp();
     await runtime.close();
   }
-}
-
-async function used({ url }: OpenRuntime): Promise<Uses> {
-  const counts: Uses = JSON.parse((await fetch(`${url}/health`)).headers.get("x-counted") ?? "");
-  return counts;
 }
 
 async function timeAll(uses: Map<string, Uses>): Promise<AuthRow[]> {

@@ -16,13 +16,14 @@ import {
   type PorticoHits,
   speak,
 } from "./hits-doors.ts";
-import { type CostRow, type Heard, hitRow, type HitRow, type Results, table, type Uses } from "./hits-report.ts";
+import { type CostRow, used, usesOfEach, usesText } from "./costs.ts";
+import { type Heard, hitRow, type HitRow, type Results, table } from "./hits-report.ts";
 import { machine } from "./machine.ts";
 import { Progress } from "./progress.ts";
 import { tell } from "./report.ts";
 import { keep } from "./results.ts";
 import { now } from "./users.ts";
-import { plain, Wire } from "./wire.ts";
+import { Wire } from "./wire.ts";
 
 const SIZES = [4 * 1024, 256 * 1024];
 const CONNECTIONS = 16;
@@ -139,21 +140,14 @@ async function countOne(
   // What the first of them looks up is believed by all others.
   await wire.send(request(COUNTED));
   await delay(WRITTEN_MS);
-  const before = await used(wire, portico);
+  const before = await used(portico.runtime.url);
   for (let turn = 0; turn < COUNTED; turn++) {
     const { status } = await wire.send(request(turn));
     if (status !== 200) throw new Error(`${title}: ${status}`);
   }
   await delay(WRITTEN_MS);
-  const after = await used(wire, portico);
   wire.hangUp();
-  const uses = Object.entries(after).map(([use, times]) => [use, (times - (before[use] ?? 0)) / COUNTED] as const);
-  progress.end(uses.map(([use, times]) => `${use} ${times}`).join(", "));
-  return { title, uses: Object.fromEntries(uses), rows: rowsOf };
-}
-
-async function used(wire: Wire, { runtime }: PorticoHits): Promise<Uses> {
-  await wire.send(plain("GET", "/health", {}));
-  const counts: Uses = JSON.parse((await fetch(`${runtime.url}/health`)).headers.get("x-counted") ?? "");
-  return counts;
+  const uses = usesOfEach(before, await used(portico.runtime.url), COUNTED);
+  progress.end(usesText(uses));
+  return { title, uses, rows: rowsOf };
 }

@@ -1,56 +1,87 @@
 /**
  * `npm run bench:jobs`: many jobs of three tenants on twelve slots of simulated cards. How fast they are taken, how busy the
  * slots are while there is work, how long a slot that is free waits for the next job; and that each job runs once, in equal
- * shares, with no card above its slots.
+ * shares, with no card above its slots. Then what jobs use, counted at the bindings by the same Worker in a run of its own.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Admin } from "../local/admin.ts";
 import { bundle } from "../local/build.ts";
-import { loadSecrets } from "../local/secrets.ts";
+import { ROOT } from "../local/root.ts";
 import { type Park, startPark } from "../sim/park.ts";
-import { describe, machine } from "./machine.ts";
-import { makeFolder, startOwn } from "./program.ts";
+import { type CostRow, used, usesOfEach } from "./costs.ts";
+import { openRuntime, type OpenRuntime } from "./doors.ts";
+import { percentile } from "./figures.ts";
+import { type JobsFigures, type Results, table } from "./jobs-report.ts";
+import { machine } from "./machine.ts";
+import { tell } from "./report.ts";
+import { keep } from "./results.ts";
 
 const TENANTS = 3;
 const SLOTS = 12;
+const JOBS_FULL = 1_000;
 const BATCH_JOBS_MAX = 500;
+/** Jobs of a kind whose uses are counted. */
+const COUNTED = 48;
+/** A result and its stored answer with their primary keys' and other indexes' rows, as worker/db/schema.ts has them. */
+const D1_ROWS = 5 + 4;
+/** Rows and records are written together some time after their jobs. */
+const WRITTEN_MS = 3_000;
 /** Beside the time that the cards alone would take, so many times as much. */
 const PATIENCE = 6;
 const POLL_MS = 1_000;
 const ROOM = { requests_per_minute: 1_000_000, burst: 1_000_000, jobs_waiting: 1_000_000, concurrent: SLOTS };
 
 const { values: options } = parseArgs({
-  options: { jobs: { type: "string", default: "1000" }, run_ms: { type: "string", default: "2000" } },
+  options: {
+    jobs: { type: "string", default: String(JOBS_FULL) },
+    run_ms: { type: "string", default: "2000" },
+    name: { type: "string" },
+  },
 });
 const jobs = Math.ceil(Number(options.jobs) / TENANTS);
 const runMs = Number(options.run_ms);
 if (!(jobs > 0 && jobs <= 10_000 && runMs > 0 && runMs <= 60_000))
   throw new RangeError("--jobs must be 1 to 30000, --run_ms 1 to 60000");
 
-async function main(): Promise<void> {
-  const { path: stateDir, remove } = await makeFolder();
-  const { path } = await bundle();
-  const program = await startOwn("local/serve.ts", [stateDir, "0", path]);
-  const url = `http://127.0.0.1:${Number(program.ready["port"])}`;
+const name = options.name ?? (Number(options.jobs) >= JOBS_FULL ? "jobs" : "quick-jobs");
+const results: Results = {
+  name,
+  at: new Date().toISOString(),
+  machine: machine(),
+  runMs,
+  figures: await withPark("deployed", runAll),
+  costs: await withPark("counted", countAll),
+};
+console.log(`\n${table(results)}\n`);
+for (const file of await keep(name, results, {})) console.log(file);
+console.log(await tell());
+
+/** Portico, and cards in front of which it stands. */
+interface Place {
+  url: string;
+  park: Park;
+  /** Of the tenants. */
+  keys: string[];
+}
+
+async function withPark<T>(worker: "deployed" | "counted", work: (place: Place) => Promise<T>): Promise<T> {
+  const runtime = await openRuntime((folder) =>
+    worker === "deployed" ? bundle() : bundle(join(ROOT, `bench/workers/${worker}.ts`), join(folder, worker)),
+  );
   const park = await startPark({ service: { service_ms: runMs } });
   try {
-    const keys = await furnish(new Admin(url, (await loadSecrets(stateDir)).ADMIN_TOKEN), park);
-    const from = Date.now();
-    const batches = (await Promise.all(keys.map((key, tenant) => handIn(url, key, tenant)))).flat();
-    const takenMs = Date.now() - from;
-    await over(url, batches, (PATIENCE * runMs * jobs * TENANTS) / SLOTS + 60_000);
-    for (const [what, value] of Object.entries(figures(park, takenMs))) console.log(`${what.padEnd(44)} ${value}`);
-    console.log(describe(machine()));
+    return await work({ url: runtime.url, park, keys: await furnish(runtime, park) });
   } finally {
     await park.close();
-    await program.stop();
-    await remove();
+    await runtime.close();
   }
 }
 
 /** One service on all cards, and the tenants' keys. */
-async function furnish(admin: Admin, park: Park): Promise<string[]> {
+async function furnish({ url, secrets }: OpenRuntime, park: Park): Promise<string[]> {
+  const admin = new Admin(url, secrets.ADMIN_TOKEN);
   await admin.call("PUT", "/services/portrait", { kind: "image", route: "/sdapi/v1/" });
   for (const { card, origin, server, gpu } of park.cards)
     await admin.call("PUT", `/services/portrait/cards/${card}`, { origin, server, gpu });
@@ -62,51 +93,92 @@ async function furnish(admin: Admin, park: Park): Promise<string[]> {
   return keys;
 }
 
+async function runAll({ url, park, keys }: Place): Promise<JobsFigures> {
+  const from = Date.now();
+  const batches = (await Promise.all(keys.map((key, tenant) => handIn(url, key, tenant * 1_000_000, jobs)))).flat();
+  const takenMs = Date.now() - from;
+  await over(url, batches, jobs * TENANTS);
+  return figuresOf(park, takenMs);
+}
+
+/** What one job uses, from its submission to its end; nobody asks after it. */
+async function countAll({ url, park, keys: [key = ""] }: Place): Promise<CostRow[]> {
+  const ended = (): number => park.runs().filter((run) => run.ended_at !== null).length;
+  const count = async (title: string, requests: number, submit: () => Promise<unknown>): Promise<CostRow> => {
+    await delay(WRITTEN_MS);
+    const [before, goal, until] = [await used(url), ended() + COUNTED, Date.now() + msMax(COUNTED)];
+    await submit();
+    while (ended() < goal && Date.now() < until) await delay(POLL_MS);
+    await delay(WRITTEN_MS);
+    return { title, uses: { ...usesOfEach(before, await used(url), COUNTED), request: requests }, rows: D1_ROWS };
+  };
+  const alone = async (): Promise<void> => {
+    for (let seed = 0; seed < COUNTED; seed++)
+      await ask(url, key, "/v1/jobs", { service: "portrait", input: pictureOf(2_000_000 + seed) });
+  };
+  // What is made on first use is made before.
+  await over(url, await handIn(url, key, 0, 1), 1);
+  return [
+    await count("handed in by itself", 1, alone),
+    await count("one of a batch", 1 / COUNTED, () => handIn(url, key, 1_000_000, COUNTED)),
+  ];
+}
+
 interface Batch {
   id: string;
   key: string;
 }
 
-async function ask<T>(url: string, key: string, body?: unknown): Promise<T> {
+async function ask<T>(url: string, key: string, path: string, body?: unknown): Promise<T> {
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
   const init = body === undefined ? { headers } : { method: "POST", headers, body: JSON.stringify(body) };
-  const answer = await fetch(url, init);
+  const answer = await fetch(url + path, init);
   if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
   return (await answer.json()) as T;
 }
 
-/** All jobs of one tenant; its seeds tell them from other tenants'. */
-async function handIn(url: string, key: string, tenant: number): Promise<Batch[]> {
+function pictureOf(seed: number): object {
+  return { prompt: "x", width: 32, height: 32, steps: 1, seed };
+}
+
+/** Some jobs of one tenant, whose seeds tell them from others. */
+async function handIn(url: string, key: string, firstSeed: number, count: number): Promise<Batch[]> {
   const batches: Batch[] = [];
-  for (let first = 0; first < jobs; first += BATCH_JOBS_MAX) {
-    const some = Array.from({ length: Math.min(BATCH_JOBS_MAX, jobs - first) }, (_, i) => ({
+  for (let first = 0; first < count; first += BATCH_JOBS_MAX) {
+    const some = Array.from({ length: Math.min(BATCH_JOBS_MAX, count - first) }, (_, i) => ({
       service: "portrait",
-      input: { prompt: "x", width: 32, height: 32, steps: 1, seed: tenant * 1_000_000 + first + i },
+      input: pictureOf(firstSeed + first + i),
     }));
-    const { id } = await ask<{ id: string }>(`${url}/v1/batches`, key, { jobs: some });
+    const { id } = await ask<{ id: string }>(url, key, "/v1/batches", { jobs: some });
     batches.push({ id, key });
   }
   return batches;
 }
 
-async function over(url: string, batches: Batch[], msMax: number): Promise<void> {
-  const until = Date.now() + msMax;
+/** So many jobs may take so long. */
+function msMax(count: number): number {
+  return (PATIENCE * runMs * count) / SLOTS + 60_000;
+}
+
+async function over(url: string, batches: Batch[], count: number): Promise<void> {
+  const until = Date.now() + msMax(count);
   for (const { id, key } of batches) {
     for (;;) {
       const { status, counts } = await ask<{ status: string; counts: Record<string, number> }>(
-        `${url}/v1/batches/${id}`,
+        url,
         key,
+        `/v1/batches/${id}`,
       );
       if (status === "completed" && (counts["failed"] ?? 0) > 0) throw new Error(`${counts["failed"]} jobs failed`);
       if (status === "completed") break;
-      if (Date.now() > until) throw new Error(`not over after ${msMax} ms`);
+      if (Date.now() > until) throw new Error(`not over after ${msMax(count)} ms`);
       await delay(POLL_MS);
     }
   }
 }
 
 /** As the cards have seen it. */
-function figures(park: Park, takenMs: number): Record<string, string> {
+function figuresOf(park: Park, takenMs: number): JobsFigures {
   const runs = park.runs();
   const [from, until] = [runs[SLOTS - 1]?.started_at ?? 0, runs.at(-1)?.started_at ?? 0];
   const busy = runs.reduce(
@@ -115,18 +187,19 @@ function figures(park: Park, takenMs: number): Record<string, string> {
   );
   const gaps = gapsOf(runs);
   const half = runs.slice(0, Math.floor(runs.length / 2));
-  const shares = Array.from(
-    { length: TENANTS },
-    (_, tenant) => half.filter(({ seed }) => Math.floor((seed ?? 0) / 1_000_000) === tenant).length,
-  );
   return {
-    jobs: `${jobs * TENANTS}`,
-    "runs, and runs of different jobs": `${runs.length}, ${new Set(runs.map(({ seed }) => seed)).size}`,
-    "runs beyond a card's slots": `${park.counts().over}`,
-    "taken per second": ((1000 * jobs * TENANTS) / takenMs).toFixed(0),
-    "slots used while there was work": (busy / (SLOTS * Math.max(1, until - from))).toFixed(3),
-    "from a free slot to its next run, ms, p50 p99": `${quantile(gaps, 0.5)} ${quantile(gaps, 0.99)}`,
-    "runs of each tenant in the first half": shares.join(" "),
+    jobs: jobs * TENANTS,
+    runs: runs.length,
+    ran: new Set(runs.map(({ seed }) => seed)).size,
+    over: park.counts().over,
+    takenPerSecond: (1000 * jobs * TENANTS) / takenMs,
+    slotsBusy: busy / (SLOTS * Math.max(1, until - from)),
+    gapP50: percentile(gaps, 0.5) ?? 0,
+    gapP99: percentile(gaps, 0.99) ?? 0,
+    shares: Array.from(
+      { length: TENANTS },
+      (_, tenant) => half.filter(({ seed }) => Math.floor((seed ?? 0) / 1_000_000) === tenant).length,
+    ),
   };
 }
 
@@ -139,9 +212,3 @@ function gapsOf(runs: ReturnType<Park["runs"]>): number[] {
   }
   return gaps.toSorted((a, b) => a - b);
 }
-
-function quantile(sorted: number[], share: number): string {
-  return (sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0).toFixed(0);
-}
-
-await main();

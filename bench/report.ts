@@ -3,6 +3,7 @@ import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { table as authTable, type Results as AuthResults } from "./auth-report.ts";
 import { table as hitsTable, type Results as HitsResults } from "./hits-report.ts";
+import { table as jobsTable, type Results as JobsResults } from "./jobs-report.ts";
 import { describe, type Machine } from "./machine.ts";
 import { load, RESULTS, type Results } from "./results.ts";
 import { tables, type Results as ScaleResults } from "./scale-report.ts";
@@ -13,12 +14,14 @@ const SIDE_BY_SIDE = "side-by-side";
 const SCALE = "scale";
 const AUTH = "auth";
 const HITS = "hits";
+const JOBS = "jobs";
 
 interface Kept {
   sideBySide: Results | null;
   scale: ScaleResults | null;
   auth: AuthResults | null;
   hits: HitsResults | null;
+  jobs: JobsResults | null;
   /** Files beside it. */
   files: readonly string[];
 }
@@ -32,17 +35,18 @@ export async function tell(): Promise<string> {
     scale: has(SCALE) ? await load<ScaleResults>(SCALE) : null,
     auth: has(AUTH) ? await load<AuthResults>(AUTH) : null,
     hits: has(HITS) ? await load<HitsResults>(HITS) : null,
+    jobs: has(JOBS) ? await load<JobsResults>(JOBS) : null,
     files,
   };
   await writeFile(join(RESULTS, "README.md"), reportOf(kept));
   return "bench/results/README.md";
 }
 
-export function reportOf({ sideBySide, scale, auth, hits, files }: Kept): string {
+export function reportOf({ sideBySide, scale, auth, hits, jobs, files }: Kept): string {
   const plots = (name: string) => files.filter((file) => file.startsWith(`${name}-`) && file.endsWith(".svg"));
   const lines = [
     "# Results",
-    "Written by `npm run bench`, `npm run bench:scale`, `npm run bench:auth` and `npm run bench:hits`; what the figures mean stands in [the benchmarks' own page](../README.md).",
+    "Written by `npm run bench`, `npm run bench:scale`, `npm run bench:auth`, `npm run bench:hits` and `npm run bench:jobs`; what the figures mean stands in [the benchmarks' own page](../README.md).",
     "## Side by side",
     ...(sideBySide === null
       ? ["No whole run is kept: `npm run bench` on a machine that does nothing else writes it here."]
@@ -59,6 +63,10 @@ export function reportOf({ sideBySide, scale, auth, hits, files }: Kept): string
     ...(hits === null
       ? ["No whole run is kept: `npm run bench:hits` writes it here."]
       : section(hits, hitsTable(hits), plots(HITS))),
+    "## Jobs",
+    ...(jobs === null
+      ? ["No whole run is kept: `npm run bench:jobs` writes it here."]
+      : section(jobs, jobsTable(jobs), plots(JOBS))),
   ];
   return `${lines.join("\n\n")}\n`;
 }

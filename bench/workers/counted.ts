@@ -1,13 +1,23 @@
 /**
- * The Worker that is deployed, with every use of its bindings counted: each answer says in `X-Counted` what there has
- * been since the start. Calls on what an object handed out (a ticket, a lease) go by no binding and are not counted.
+ * The Worker that is deployed, with every use of its bindings counted, those by its objects and Workflows among them:
+ * each answer says in `X-Counted` what there has been since the start. Calls on what an object handed out (a ticket, a
+ * lease) go by no binding and are not counted.
  */
-import type { Env } from "../../worker/env.ts";
-import worker from "../../worker/index.ts";
+import type { Env, RunParams } from "../../worker/env.ts";
+import worker, * as portico from "../../worker/index.ts";
 
-export * from "../../worker/index.ts";
+export { Sender } from "../../worker/index.ts";
 
-const counts = { d1_reads: 0, d1_writes: 0, r2_reads: 0, r2_writes: 0, objects: 0, limits: 0 };
+const counts = {
+  d1_reads: 0,
+  d1_writes: 0,
+  r2_reads: 0,
+  r2_writes: 0,
+  objects: 0,
+  object_rows: 0,
+  workflows: 0,
+  limits: 0,
+};
 type Counted = keyof typeof counts;
 
 /** Calls a method of the thing itself, having counted it as whatever `as` says. */
@@ -17,8 +27,8 @@ function counting<T extends object>(thing: T, as: (name: string, args: unknown[]
       const member: unknown = Reflect.get(thing, name, thing);
       if (typeof name === "symbol" || typeof member !== "function") return member;
       return (...args: unknown[]): unknown => {
-        const counted = as(name, args);
-        if (counted !== null) counts[counted]++;
+        const use = as(name, args);
+        if (use !== null) counts[use]++;
         return Reflect.apply(member, thing, args);
       };
     },
@@ -50,21 +60,65 @@ function asR2(name: string): Counted {
 let wrapped: Env | undefined;
 
 function wrap(env: Env): Env {
-  return {
+  return (wrapped ??= {
     ...env,
     DB: counting(env.DB, asD1),
     RESULTS: counting(env.RESULTS, asR2),
     CARD: countingObjects(env.CARD),
     POOL: countingObjects(env.POOL),
     TENANT: countingObjects(env.TENANT),
+    JOB: countingObjects(env.JOB),
+    BACKLOG: countingObjects(env.BACKLOG),
+    IDEMPOTENCY: countingObjects(env.IDEMPOTENCY),
+    COURIER: countingObjects(env.COURIER),
+    RUN_JOB: counting<Workflow<RunParams>>(env.RUN_JOB, () => "workflows"),
     GUESSES: counting(env.GUESSES, () => "limits"),
     FLOOD: counting(env.FLOOD, () => "limits"),
-  };
+  });
 }
+
+/** The same state, whose storage counts the rows that it writes; an alarm that is set, or a value that is put, is one. */
+function counted(ctx: DurableObjectState): DurableObjectState {
+  const { storage } = ctx;
+  const { sql, kv } = storage;
+  const exec = sql.exec.bind(sql);
+  sql.exec = <T extends Record<string, SqlStorageValue>>(query: string, ...values: unknown[]) => {
+    const cursor = exec<T>(query, ...values);
+    counts.object_rows += cursor.rowsWritten;
+    return cursor;
+  };
+  const [put, setAlarm] = [kv.put.bind(kv), storage.setAlarm.bind(storage)];
+  kv.put = (name: string, value: unknown) => {
+    counts.object_rows++;
+    put(name, value);
+  };
+  storage.setAlarm = async (at: number | Date) => {
+    counts.object_rows++;
+    await setAlarm(at);
+  };
+  return ctx;
+}
+
+/** Its instances count what they use. */
+function watched<C extends new (...args: never) => object>(made: C): C {
+  return new Proxy(made, {
+    construct: (_, [ctx, env]: [DurableObjectState | ExecutionContext, Env], as) =>
+      Reflect.construct(made, ["storage" in ctx ? counted(ctx) : ctx, wrap(env)], as) as object,
+  });
+}
+
+export const Card = watched(portico.Card);
+export const Pool = watched(portico.Pool);
+export const Tenant = watched(portico.Tenant);
+export const Job = watched(portico.Job);
+export const Backlog = watched(portico.Backlog);
+export const Idempotency = watched(portico.Idempotency);
+export const Courier = watched(portico.Courier);
+export const RunJob = watched(portico.RunJob);
 
 export default {
   async fetch(request, env, ctx) {
-    const answer = await worker.fetch(request, (wrapped ??= wrap(env)), ctx);
+    const answer = await worker.fetch(request, wrap(env), ctx);
     const headers = new Headers(answer.headers);
     headers.set("x-counted", JSON.stringify(counts));
     return new Response(answer.body, { status: answer.status, headers });

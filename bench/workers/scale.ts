@@ -10,6 +10,7 @@ import type { Env } from "../../worker/env.ts";
 export { Card } from "../../durable-objects/card.ts";
 export { Pool } from "../../durable-objects/pool.ts";
 export { Tenant } from "../../durable-objects/tenant.ts";
+export { Backlog, Courier, Idempotency, Job, RunJob } from "./unused.ts";
 
 const SLOTS_EACH = 2;
 const QUEUE_MAX = 1_000_000;

@@ -52,6 +52,7 @@ test("without a whole run the page says how to come by one", () => {
     scale: null,
     auth: null,
     hits: null,
+    jobs: null,
     files: ["part.json", "part-share.svg"],
   });
   expect(page).toContain("`npm run bench` on a machine that does nothing else");
@@ -60,7 +61,7 @@ test("without a whole run the page says how to come by one", () => {
 
 test("a kept run is told with its date, machine, versions, plots and every table", () => {
   const files = ["side-by-side.json", "side-by-side-share.svg", "side-by-side-hang-ups.svg", "quick-share.svg"];
-  const page = reportOf({ sideBySide: results, scale: null, auth: null, hits: null, files });
+  const page = reportOf({ sideBySide: results, scale: null, auth: null, hits: null, jobs: null, files });
   expect(page).toContain("2026-11-21; 2 cores of Some Processor, 24 GB, Linux 6; nginx 1.22.1.");
   expect(page).toContain("![hang-ups](side-by-side-hang-ups.svg)\n![share](side-by-side-share.svg)");
   expect(page).not.toContain("quick");
@@ -81,9 +82,30 @@ test("what keys and limits cost is told beside the bare Worker, and a warm reque
     { ...hit, isWarm: false, uses: { d1_reads: 1 } },
   ];
   const auth = { name: "auth", at: results.at, machine, rounds: 5, rows };
-  const page = reportOf({ sideBySide: null, scale: null, auth, hits: null, files: ["auth.json"] });
+  const page = reportOf({ sideBySide: null, scale: null, auth, hits: null, jobs: null, files: ["auth.json"] });
   expect(page).toMatch(/\na hit +1000 +2000 +x 2\.50 +0\.50 +- +0\.00 +- +- +- +0\.04 +-\n/);
   expect(brokenOf(rows)).toEqual([]);
   const reading = { ...hit, uses: { d1_reads: 0.04 } };
   expect(brokenOf([...rows, reading])).toEqual([reading]);
+});
+
+test("what a million jobs cost counts what objects write, and a batch's request once for all of them", () => {
+  const ran = { jobs: 3, runs: 3, ran: 3, over: 0, takenPerSecond: 9, slotsBusy: 0.5, gapP50: 1, gapP99: 2 };
+  const uses = { objects: 10, object_rows: 20, workflows: 1, r2_writes: 2 };
+  const jobs = {
+    name: "jobs",
+    at: results.at,
+    machine,
+    runMs: 2_000,
+    figures: { ...ran, shares: [1, 1, 1] },
+    costs: [
+      { title: "by itself", uses, rows: 9 },
+      { title: "of a batch", uses: { ...uses, request: 0.1 }, rows: 9 },
+    ],
+  };
+  const page = reportOf({ sideBySide: null, scale: null, auth: null, hits: null, jobs, files: ["jobs.json"] });
+  expect(page).toMatch(/\n3 +3 +3 +0 +9 +0\.500 +1 +2 +1 1 1\n/);
+  // 0.30 + 0.30 + 1.50 + 20 + 9 + 9, in dollars.
+  expect(page).toMatch(/\nby itself .* 9\.00 +40\.10\n/);
+  expect(page).toMatch(/\nof a batch .* 9\.00 +39\.83\n/);
 });
