@@ -64,6 +64,7 @@ async function purge(front: Front, what: string, { tenant, service, modelVersion
     whole.answers += purged.answers;
     whole.bytes += purged.bytes;
     whole.done = purged.done;
+    if (!whole.done) front.note(`${whole.results} results and ${whole.answers} answers are removed, some are left.`);
   }
   showThing(front, whole);
 }
@@ -76,6 +77,7 @@ async function verify(front: Front, { mend = false }: { mend?: boolean }): Promi
     const page: Verified = await front.api.call("POST", "/results/verify", { mend, ...(cursor && { cursor }) });
     for (const name of Object.keys(found) as (keyof typeof found)[]) found[name] += page[name];
     cursor = page.next_cursor;
+    if (cursor !== null) front.note(`${found.compared} compared, some are left.`);
   }
   showThing(front, found);
   const { orphans, missing } = found;

@@ -93,8 +93,9 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return true;
   }
 
+  /** `id`: a job's or a batch's, whose jobs stand together. */
   async stands(id: string): Promise<boolean | null> {
-    const row = this.#turns.row(id);
+    const row = this.#turns.row(id) ?? this.#turns.firstOf(id);
     return row === null ? null : row.state !== "reserved";
   }
 

@@ -54,6 +54,12 @@ export class Turns {
     return this.#sql.exec<Turn>(query, id).toArray()[0] ?? null;
   }
 
+  /** One of a batch. */
+  firstOf(batch: string): Turn | null {
+    const query = `SELECT ${COLUMNS} FROM jobs WHERE batch = ? ORDER BY place LIMIT 1`;
+    return this.#sql.exec<Turn>(query, batch).toArray()[0] ?? null;
+  }
+
   /** How many have not begun. */
   get waiting(): number {
     return this.#count("state IN ('reserved', 'asleep', 'started') AND status = 'queued'");

@@ -10,6 +10,7 @@ import { lookUp, type Stored } from "./cache.ts";
 import { config, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
 import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
+import { absence } from "./jobs/submit.ts";
 import type { Grant } from "./lease.ts";
 import type { Mouth } from "./mouth.ts";
 import { admit, admitHit, admitReplay, guardHit } from "./limits.ts";
@@ -162,9 +163,8 @@ async function asJob(
   preference: Preference,
   once: Once | null,
 ): Promise<Shown | Refusal> {
-  const id = await submitAsJob(mouth, caller, ask, preference);
+  const id = await submitAsJob(mouth, caller, ask, preference, once);
   if (isRefusal(id)) return id;
-  await once?.settle({ kind: "job", id }, keepMsOf(ask));
   return followJob(mouth, caller, ask, print, preference, id, asRoute(mouth, ask, print));
 }
 
@@ -198,6 +198,8 @@ async function replayed(
 ): Promise<Shown | Refusal | null> {
   const { env, base, trace } = mouth;
   if (made.kind === "job") {
+    const absent = await absence(mouth, caller, made.id);
+    if (absent !== null) return absent === "gone" ? null : absent;
     const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
     return followJob(mouth, caller, ask, print, preference, made.id, asRoute(mouth, ask, print));
   }

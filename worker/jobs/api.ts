@@ -12,6 +12,7 @@ import { Id } from "../schema-parts.ts";
 import { answered } from "../until.ts";
 import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";
+import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
 import { handingOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
@@ -31,12 +32,12 @@ export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
   if (isRefusal(caller)) return caller;
   const checked = await checkedBody(mouth.request, JobCreate, BODY);
   if (isRefusal(checked)) return checked;
-  const make = async (): Promise<{ kind: "job"; id: string; keepMs: number } | Refusal> => {
+  const make = async (once: Once | null): Promise<string | Refusal> => {
     const draft = await draftOf(mouth, caller, checked.body);
     if (isRefusal(draft)) return draft;
     try {
-      const view = await submit(handingOf(mouth, caller), draft);
-      return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
+      const view = await submit(handingOf(mouth, caller, once), draft);
+      return isRefusal(view) ? view : view.spec.id;
     } finally {
       letGo(draft.ask.body);
     }

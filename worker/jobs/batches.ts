@@ -11,8 +11,9 @@ import { iso, isoOrNull, Time } from "../time.ts";
 import { answered } from "../until.ts";
 import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";
+import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
-import { type Draft, handIn, handingOf, newBatchId, newJobId, specOf } from "./submit.ts";
+import { type Draft, handIn, type Handing, handingOf, newBatchId, newJobId, specOf } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
 const JOBS_MAX = 1_000;
@@ -50,11 +51,11 @@ export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
   const { jobs, webhook: told } = checked.body;
   const webhook = told === undefined ? null : webhookOf(mouth.env, told);
   if (isRefusal(webhook)) return webhook;
-  const make = async (): Promise<{ kind: "batch"; id: string; keepMs: number } | Refusal> => {
+  const make = async (once: Once | null): Promise<string | Refusal> => {
     const drafts = await draftsOf(mouth, caller, jobs);
     if (isRefusal(drafts)) return drafts;
     try {
-      return await submitAll(mouth, caller, drafts, webhook);
+      return await submitAll(handingOf(mouth, caller, once), drafts, webhook);
     } finally {
       for (const { ask } of drafts) letGo(ask.body);
     }
@@ -77,13 +78,8 @@ async function draftsOf(mouth: Mouth, caller: Caller, jobs: JobCreate[]): Promis
   return drafts;
 }
 
-async function submitAll(
-  mouth: Mouth,
-  caller: Caller,
-  drafts: Draft[],
-  webhook: View["webhook"],
-): Promise<{ kind: "batch"; id: string; keepMs: number } | Refusal> {
-  const { env, trace } = mouth;
+async function submitAll(handing: Handing, drafts: Draft[], webhook: View["webhook"]): Promise<string | Refusal> {
+  const { env, trace, caller } = handing;
   const id = newBatchId();
   const named = drafts.map((draft) => ({ id: newJobId(), draft }));
   const limited = await admitBatch(
@@ -94,25 +90,19 @@ async function submitAll(
   );
   if (limited !== null) return limited;
   const specs = await handIn(
-    handingOf(mouth, caller),
+    handing,
     { id, tenant: caller.tenant, webhook },
     named.map(({ id: job }) => job),
-    () => specsOf(mouth, caller, named, id),
+    () => specsOf(handing, named, id),
   );
-  if (isRefusal(specs)) return specs;
-  return { kind: "batch", id, keepMs: Math.max(...specs.map(({ keepMs }) => keepMs)) };
+  return isRefusal(specs) ? specs : id;
 }
 
-async function specsOf(
-  mouth: Mouth,
-  caller: Caller,
-  named: { id: string; draft: Draft }[],
-  batch: string,
-): Promise<JobSpec[]> {
+async function specsOf(handing: Handing, named: { id: string; draft: Draft }[], batch: string): Promise<JobSpec[]> {
   const specs: JobSpec[] = [];
   for (let i = 0; i < named.length; i += AT_ONCE) {
     const some = named.slice(i, i + AT_ONCE);
-    specs.push(...(await Promise.all(some.map((one) => specOf(handingOf(mouth, caller), one.draft, one.id, batch)))));
+    specs.push(...(await Promise.all(some.map((one) => specOf(handing, one.draft, one.id, batch)))));
   }
   return specs;
 }

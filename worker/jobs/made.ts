@@ -1,15 +1,16 @@
 /** Calls that make something, under the name that their caller may give them. */
 import type { Caller } from "../auth.ts";
-import { isReplay, onceOf, REPLAYED } from "../once.ts";
+import { isReplay, type Once, onceOf, REPLAYED } from "../once.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import type { Mouth } from "../mouth.ts";
+import { absence } from "./submit.ts";
 
-/** What a call of ours makes: by a name that was used before, the same again. */
+/** What a call of ours makes: by a name that was used before, the same again. `make` settles the name, and gives the id. */
 export async function madeOnce(
   mouth: Mouth,
   caller: Caller,
   body: unknown,
-  make: () => Promise<{ kind: "job" | "batch"; id: string; keepMs: number } | Refusal>,
+  make: (once: Once | null) => Promise<string | Refusal>,
   show: (id: string) => Promise<Response | Refusal>,
 ): Promise<Response | Refusal> {
   const { env, request } = mouth;
@@ -20,8 +21,11 @@ export async function madeOnce(
   if (isRefusal(once)) return once;
   if (isReplay(once)) {
     if (once.replay.kind !== "job" && once.replay.kind !== "batch") throw new Error("a name of another call");
-    const again = await show(once.replay.id);
-    if (!isRefusal(again)) {
+    const { id } = once.replay;
+    const absent = await absence(mouth, caller, id);
+    if (isRefusal(absent)) return absent;
+    const again = absent === null ? await show(id) : null;
+    if (again !== null && !isRefusal(again)) {
       mouth.trace.headers.set(REPLAYED, "true");
       return again;
     }
@@ -29,10 +33,8 @@ export async function madeOnce(
     return madeOnce(mouth, caller, body, make, show);
   }
   try {
-    const made = await make();
-    if (isRefusal(made)) return made;
-    await once?.settle({ kind: made.kind, id: made.id }, made.keepMs);
-    return await show(made.id);
+    const made = await make(once);
+    return isRefusal(made) ? made : await show(made);
   } finally {
     await once?.drop();
   }

@@ -13,6 +13,7 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { answered } from "../until.ts";
 import { accepted } from "./api.ts";
 import type { Mouth } from "../mouth.ts";
+import type { Once } from "../once.ts";
 import { keptAs } from "./run-once.ts";
 import { handingOf, submit, viewOf } from "./submit.ts";
 import { refusalOf } from "./view.ts";
@@ -47,12 +48,13 @@ export async function submitAsJob(
   caller: Caller,
   ask: Ask,
   preference: Preference,
+  once: Once | null,
 ): Promise<string | Refusal> {
   const denied = mayUse(caller, "jobs");
   if (denied !== null) return denied;
   mouth.trace.headers.set("preference-applied", preference.applied);
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook: null };
-  const view = await submit(handingOf(mouth, caller), draft);
+  const view = await submit(handingOf(mouth, caller, once), draft);
   return isRefusal(view) ? view : view.spec.id;
 }
 

@@ -1,6 +1,7 @@
 /**
- * Handing a job in: room for it (rate, quota, waiting jobs), its input laid aside, its Job object made; only then it
- * stands. One that is cut off in between is forgotten by its Backlog, and was never answered for.
+ * Handing a job in: room for it (rate, quota, waiting jobs), its input laid aside, its Job object made, the name that it
+ * was given settled; only then it stands. One that is cut off in between is forgotten by its Backlog, and was never
+ * answered for.
  */
 import type {
   BacklogLimits,
@@ -19,6 +20,7 @@ import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { admit } from "../limits.ts";
 import type { Mouth } from "../mouth.ts";
+import type { Once } from "../once.ts";
 import { sendable } from "../origin.ts";
 import { countsOf } from "../price.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
@@ -37,6 +39,8 @@ const ASKED_LENGTH_MAX = 32 * 1024;
 const MADE_AT_ONCE = 50;
 /** Waiting jobs begin to run one after the other: those beyond the bound may try again after so long. */
 const RETRY_AFTER_MS = 5_000;
+/** When a submission that goes on is worth another look. */
+const IN_FLIGHT_MS = 1_000;
 
 export interface Handing {
   env: Env;
@@ -44,10 +48,12 @@ export interface Handing {
   caller: Caller;
   base: string;
   clientAddress: string | null;
+  /** The name under which it is handed in, if any. */
+  once: Once | null;
 }
 
-export function handingOf({ request, env, trace, base }: Mouth, caller: Caller): Handing {
-  return { env, trace, caller, base, clientAddress: clientAddress(request, env) };
+export function handingOf({ request, env, trace, base }: Mouth, caller: Caller, once: Once | null): Handing {
+  return { env, trace, caller, base, clientAddress: clientAddress(request, env), once };
 }
 
 /** One job to be, before it has an id. */
@@ -93,6 +99,9 @@ export async function handIn(
       return refused;
     }
     await makeAll(env, specs);
+    // Before it stands: who was cut off after that is told of it, and makes no other.
+    const made = batch === null ? { kind: "job" as const, id: ids[0] ?? "" } : { kind: "batch" as const, id: batch.id };
+    await handing.once?.settle(made, Math.max(...specs.map(({ keepMs }) => keepMs)));
     if (!(await answered(backlog.stand(ids)))) throw new Error("the submission took too long");
     return specs;
   } catch (error) {
@@ -136,6 +145,16 @@ async function makeAll(env: Env, specs: JobSpec[]): Promise<void> {
 
 async function make(env: Env, spec: JobSpec): Promise<void> {
   await answered(env.JOB.getByName(spec.id).create(spec));
+}
+
+/**
+ * What was handed in under a name before: null: it stands. A refusal: its submission goes on, or was cut off, which is
+ * known within a minute. `gone`: there is no such thing (any more).
+ */
+export async function absence({ env }: Mouth, { tenant }: Caller, id: string): Promise<Refusal | "gone" | null> {
+  const stands = await answered(env.BACKLOG.getByName(tenant).stands(id));
+  if (stands === null) return "gone";
+  return stands ? null : refuse("idempotency_in_flight", { retryAfterMs: IN_FLIGHT_MS });
 }
 
 /** The job as it is now. */

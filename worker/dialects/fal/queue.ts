@@ -10,6 +10,7 @@ import { config } from "../../env.ts";
 import { invalid } from "../../json-body.ts";
 import { cancelJob, seen } from "../../jobs/api.ts";
 import { handingOf, submit, viewOf } from "../../jobs/submit.ts";
+import type { Once } from "../../once.ts";
 import { madeOnce } from "../../jobs/made.ts";
 import { keptAs } from "../../jobs/run-once.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
@@ -52,15 +53,15 @@ export async function submitRequest(mouth: Mouth, app: App): Promise<Response | 
   if (isRefusal(webhook)) return webhook;
   const input = await inputOf(mouth);
   if (isRefusal(input)) return input;
-  const make = async (): Promise<{ kind: "job"; id: string; keepMs: number } | Refusal> => {
+  const make = async (once: Once | null): Promise<string | Refusal> => {
     const ask = await askedOf(mouth, caller, service, { path: app.path, input, later: true });
     if (isRefusal(ask)) return ask;
     try {
       const startDeadlineAt = said.startS === null ? null : Date.now() + said.startS * 1000;
       const retries = said.retries ? {} : { retries: false as const };
       const draft = { ask, priority: said.priority, startDeadlineAt, webhook, ...retries };
-      const view = await submit(handingOf(mouth, caller), draft);
-      return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
+      const view = await submit(handingOf(mouth, caller, once), draft);
+      return isRefusal(view) ? view : view.spec.id;
     } finally {
       letGo(ask.body);
     }

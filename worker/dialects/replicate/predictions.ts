@@ -6,8 +6,9 @@ import { BUFFERED_BYTES_MAX, letGo } from "../../body.ts";
 import { callerWith } from "../../caller.ts";
 import { config } from "../../env.ts";
 import { canceled, pageOf, seen } from "../../jobs/api.ts";
-import { handingOf, submit, viewOf } from "../../jobs/submit.ts";
+import { type Handing, handingOf, submit, viewOf } from "../../jobs/submit.ts";
 import { tellEvents } from "../../jobs/events.ts";
+import type { Once } from "../../once.ts";
 import { madeOnce } from "../../jobs/made.ts";
 import { follow } from "../../jobs/prefer.ts";
 import { errorOf } from "../../jobs/view.ts";
@@ -59,19 +60,20 @@ export async function createPrediction(mouth: Mouth, model: string | null): Prom
   if (isRefusal(caller)) return caller;
   const checked = await checkedBody(mouth.request, PredictionCreate, BODY);
   if (isRefusal(checked)) return checked;
-  const make = async (): Promise<{ kind: "job"; id: string; keepMs: number } | Refusal> => {
-    const view = await handIn(mouth, caller, model, checked.body);
-    return isRefusal(view) ? view : { kind: "job", id: view.spec.id, keepMs: view.spec.keepMs };
+  const make = async (once: Once | null): Promise<string | Refusal> => {
+    const view = await handIn(mouth, handingOf(mouth, caller, once), model, checked.body);
+    return isRefusal(view) ? view : view.spec.id;
   };
   return madeOnce(mouth, caller, checked.body, make, (id) => made(mouth, caller, id));
 }
 
 async function handIn(
   mouth: Mouth,
-  caller: Caller,
+  handing: Handing,
   model: string | null,
   body: PredictionCreate,
 ): Promise<JobView | Refusal> {
+  const { caller } = handing;
   const meant = model ?? body.version ?? body.model ?? null;
   if (meant === null) return invalid("version", "is needed: it says which model is meant");
   const service = await serviceMeant(mouth, caller, meant);
@@ -88,7 +90,7 @@ async function handIn(
   if (isRefusal(ask)) return ask.reason === "invalid_field" ? { ...ask, param: `input.${ask.param}` } : ask;
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook, asked: body.input };
   try {
-    return await heldBack(caller.tenant, mouth.request.signal, () => submit(handingOf(mouth, caller), draft));
+    return await heldBack(caller.tenant, mouth.request.signal, () => submit(handing, draft));
   } finally {
     letGo(ask.body);
   }

@@ -1,0 +1,85 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { picture } from "../contract/doorway.ts";
+import { type Portico, startPortico } from "../support/portico.ts";
+import { jsonOf, portico } from "./command.ts";
+import { type Scripted, scripted } from "./scripted.ts";
+
+let front: Portico;
+let key: string;
+const ask = (...args: string[]) => portico(["results", ...args], { url: front.url, token: front.adminToken });
+
+beforeAll(async () => {
+  front = await startPortico();
+  key = await front.key();
+});
+afterAll(() => front.stop());
+
+/** Makes one picture; its result's id. */
+async function made(seed: number): Promise<string> {
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const body = JSON.stringify(picture({ seed }));
+  const answer = await fetch(`${front.url}/sdapi/v1/txt2img`, { method: "POST", headers, body });
+  expect(answer.status, await answer.text()).toBe(200);
+  return /results\/(\w+)/.exec(answer.headers.get("link") ?? "")?.[1] ?? "";
+}
+
+const statusOf = async (id: string): Promise<number> =>
+  (await fetch(`${front.url}/v1/results/${id}`, { method: "HEAD", headers: { authorization: `Bearer ${key}` } }))
+    .status;
+
+test("a purge tells what would go, asks, and takes it away", async () => {
+  const [id] = [await made(1), await made(2)];
+  const which = ["purge", "all", "--service", "portrait"];
+  expect(await jsonOf(ask(...which, "--dry-run", "--json"))).toMatchObject({ results: 2, answers: 2, done: false });
+
+  const unasked = await ask(...which);
+  expect([unasked.code, unasked.out]).toEqual([2, ""]);
+  expect(unasked.err).toMatch(/2 results and 2 answers \(\d+ bytes\) will be removed\. Nobody is here to be asked/);
+  expect(await statusOf(id)).toBe(200);
+
+  expect(await jsonOf(ask(...which, "--yes", "--json"))).toMatchObject({ results: 2, answers: 2, done: true });
+  expect(await statusOf(id)).toBe(404);
+  expect(await jsonOf(ask(...which, "--yes", "--json"))).toMatchObject({ results: 0, answers: 0, done: true });
+});
+
+test("a tenant is named by its name, and what is none, or no kind of thing, is refused", async () => {
+  await made(3);
+  const [{ name } = { name: "" }] = (await front.admin<{ data: { name: string }[] }>("GET", "/tenants")).data;
+  const dry = ["--dry-run", "--json"];
+  expect(await jsonOf(ask("purge", "results", "--tenant", name, ...dry))).toMatchObject({ results: 1 });
+  const unknown = await ask("purge", "results", "--tenant", "nobody", "--yes");
+  expect([unknown.code, unknown.err]).toEqual([1, expect.stringContaining("nobody")]);
+  const strange = await ask("purge", "everything", "--service", "portrait", "--yes");
+  expect([strange.code, strange.err]).toEqual([2, expect.stringContaining("everything is none of results")]);
+});
+
+test("verify finds a row without an object, and --mend removes it", async () => {
+  const lost = await made(4);
+  expect(await jsonOf(ask("verify", "--json"))).toMatchObject({ orphans: 0, missing: 0 });
+  await (await front.mf().getR2Bucket("RESULTS")).delete(`results/${lost}`);
+  const found = await ask("verify", "--json");
+  expect(JSON.parse(found.out)).toMatchObject({ orphans: 0, missing: 1, restored: 0, removed_rows: 0 });
+  expect(found.err).toContain("--mend");
+  expect(await jsonOf(ask("verify", "--mend", "--json"))).toMatchObject({ missing: 1, removed_rows: 1 });
+  expect(await jsonOf(ask("verify", "--json"))).toMatchObject({ orphans: 0, missing: 0 });
+});
+
+test("what takes several calls tells how far it is", async () => {
+  const rest = { orphans: 0, missing: 0, restored: 0, removed_objects: 0, removed_rows: 0 };
+  const api: Scripted = await scripted(({ call }, before) => {
+    if (call.endsWith("/verify"))
+      return { body: { compared: 5000, ...rest, next_cursor: before === 0 ? "two" : null } };
+    return { body: { results: 20_000, answers: 10, bytes: 1, done: before > 1 } };
+  });
+  try {
+    const setting = { url: api.url, token: "t" };
+    const purged = await portico(["results", "purge", "all", "--service", "s", "--yes", "--json"], setting);
+    expect(JSON.parse(purged.out)).toMatchObject({ results: 40_000, answers: 20, done: true });
+    expect(purged.err).toContain("20000 results and 10 answers are removed, some are left.");
+    const verified = await portico(["results", "verify", "--json"], setting);
+    expect(JSON.parse(verified.out)).toMatchObject({ compared: 10_000 });
+    expect(verified.err).toContain("5000 compared, some are left.");
+  } finally {
+    await api.stop();
+  }
+});
