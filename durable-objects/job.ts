@@ -84,7 +84,9 @@ export class Job extends DurableObject<JobEnv> {
     if (this.#telling !== null) await Promise.race([this.#telling, scheduler.wait(TOLD_MS_MAX)]);
     const { webhook: _webhook, headers: _headers, input: _input, ...shown } = spec;
     const outlook = isOver(this.#state.status) ? null : await this.#outlook(spec);
-    const waiting = this.#state.status === "queued" ? (outlook?.waiting ?? null) : null;
+    // In the pause before its retry it waits for nothing but the time.
+    const inLine = this.#state.status === "queued" && (this.#state.retryAt ?? 0) <= Date.now();
+    const waiting = inLine ? (outlook?.waiting ?? null) : null;
     return { spec: shown, state: this.#state, waiting, serviceMs: outlook?.serviceMs ?? null };
   }
 

@@ -69,6 +69,10 @@ async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): 
   const once = isMaking ? await onceOf(env, caller, request, named(request, ask), !print.cacheable) : null;
   if (isRefusal(once)) return counted(mouth, caller, ask.service.id, once);
   if (isReplay(once)) return replay(mouth, caller, ask, once, wish);
+  if (ask.unfit !== undefined) {
+    await once?.drop();
+    return counted(mouth, caller, ask.service.id, ask.unfit);
+  }
   if (once === null) return joined(mouth, await answerOnce(mouth, caller, ask, print, wish, null));
   try {
     const answer = await answerOnce(mouth, caller, ask, print, wish, once);
@@ -100,6 +104,7 @@ async function answerOnce(
   if (preference?.waitS === 0) return asJob(mouth, caller, ask, print, preference, once);
   const found = await haveWeGotIt(mouth, caller, ask, print);
   if (found !== null && found !== "expired") {
+    if (preference !== null && !isRefusal(found)) trace.headers.set("preference-applied", preference.applied);
     if (!isRefusal(found)) await once?.settle(answerAt(caller, print), keepMsOf(ask));
     return counted(mouth, caller, ask.service.id, found);
   }
@@ -177,7 +182,7 @@ function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
 /** What an earlier request of this name came to. It takes a token and no quota. */
 async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, wish: Wish): Promise<Shown | Refusal> {
   const { env, trace } = mouth;
-  const limited = await timed(trace, "limit", () => admitReplay(env, caller, trace, ask));
+  const limited = await timed(trace, "limit", () => admitReplay(env, caller, trace, ask.service));
   if (limited !== null) return counted(mouth, caller, ask.service.id, limited);
   const answer = await replayed(mouth, caller, ask, earlier.replay, wish.preference ?? null);
   if (answer === null) {
@@ -197,6 +202,7 @@ async function replayed(
   preference: Preference | null,
 ): Promise<Shown | Refusal | null> {
   const { env, base, trace } = mouth;
+  if (preference !== null) trace.headers.set("preference-applied", preference.applied);
   if (made.kind === "job") {
     const absent = await absence(mouth, caller, made.id);
     if (absent !== null) return absent === "gone" ? null : absent;

@@ -48,6 +48,8 @@ export interface Ask {
   /** JSON pointer to the images in the answer, where a dialect says it; else the kind's own. */
   resultsAt?: string | null;
   delivery: Delivery;
+  /** Why it may not run: told to whoever has not named it, or is the first of its name. */
+  unfit?: Refusal;
 }
 
 const TIMEOUT_S_MAX = 3600;
@@ -67,6 +69,10 @@ export interface Asked {
   query: string;
   /** Its body has to outlive the request: a large one is spooled even where no rule asks to see it. */
   later?: boolean;
+  /** It has a name, under which it may have run already: a fault in its fields stands in the ask then (`unfit`). */
+  named?: boolean;
+  /** Its body lies in R2, and was checked when it was laid there. */
+  laid?: boolean;
 }
 
 export async function parseAsk(request: Request, asked: Asked, place: Place, now: number): Promise<Ask | Refusal> {
@@ -109,18 +115,23 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   }
   // What was spooled was checked while it passed.
   const counts: Fields | null = scan !== null ? { kind: "json", value: scan.kept } : null;
-  const fields = body.kind === "spooled" ? counts : await checkedFields(body, request, mediaType, service);
-  if (isRefusal(fields)) {
+  const isSeen = body.kind === "spooled" || asked.laid === true;
+  const fields = isSeen ? counts : await checkedFields(body, request, mediaType, service);
+  if (isRefusal(fields) && (asked.named !== true || body.kind !== "bytes")) {
     letGo(body);
     return fields;
   }
+  const { as, path, query } = asked;
   return {
-    ...asked,
+    service,
+    as,
+    path,
+    query,
     method: request.method,
     headers: request.headers,
     body,
     mediaType: body.kind === "none" ? null : mediaType,
-    fields,
+    ...(isRefusal(fields) ? { fields: null, unfit: fields } : { fields }),
     deadlineAt,
     directives: directives(request.headers.get("cache-control")),
     delivery,

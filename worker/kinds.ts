@@ -82,6 +82,11 @@ export const DIALECTS_BY_KIND: Record<Kind, Dialects> = {
   http: {},
 };
 
+/** `null` takes one away. */
+function withoutNulls<T>(named: Record<string, T>): Record<string, NonNullable<T>> {
+  return Object.fromEntries(Object.entries(named).filter((each): each is [string, NonNullable<T>] => each[1] !== null));
+}
+
 /** A whole service from what was put on top of what was set before; defaults fill only what was never set. */
 export function completeService(put: ServicePut & { kind: Kind; route: string }, before: Service | null): Service {
   const kind = BY_KIND[put.kind];
@@ -97,8 +102,9 @@ export function completeService(put: ServicePut & { kind: Kind; route: string },
     drain: { probe: null, max_s: 60, ...before?.drain, ...given(put.drain) },
     max_body_mb: put.max_body_mb ?? before?.max_body_mb ?? 100,
     cache: { enabled: kind.cached, ttl_s: 86_400, shared: false, ...before?.cache, ...given(put.cache) },
-    defaults: put.defaults ?? before?.defaults ?? {},
-    bounds: put.bounds ?? before?.bounds ?? kind.bounds,
+    defaults: withoutNulls({ ...before?.defaults, ...put.defaults }),
+    bounds:
+      put.bounds === undefined ? (before?.bounds ?? kind.bounds) : withoutNulls({ ...before?.bounds, ...put.bounds }),
     forbid: put.forbid ?? before?.forbid ?? kind.forbid,
     results: {
       keep_days: 30,

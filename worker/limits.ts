@@ -3,6 +3,7 @@ import { type Item, serializeList, type Parameters } from "structured-headers";
 import type { Admission, AdmitReply, TenantLimits } from "../durable-objects/tenant-protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
+import type { ServiceRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
 import { isFlood } from "./flood.ts";
 import { countsOf, priceOf } from "./price.ts";
@@ -27,7 +28,7 @@ export async function admit(
   ask: Ask,
   fingerprint: string | null = null,
 ): Promise<Refusal | null> {
-  const limits = tenantLimits(caller, ask);
+  const limits = tenantLimits(caller, ask.service);
   const admission = admissionOf(caller, trace, ask, fingerprint);
   const reply = await asked(() => env.TENANT.getByName(caller.tenant).admit(admission, limits));
   tellRate(trace, reply);
@@ -45,7 +46,7 @@ export async function admitBatch(
 ): Promise<Refusal | null> {
   const [first] = jobs;
   if (first === undefined) return null;
-  const limits = tenantLimits(caller, first.ask);
+  const limits = tenantLimits(caller, first.ask.service);
   const admissions = jobs.map(({ id, ask }) => ({ ...admissionOf(caller, trace, ask, null), id }));
   const reply = await asked(() => env.TENANT.getByName(caller.tenant).admitAll(admissions, limits));
   tellRate(trace, reply);
@@ -53,11 +54,21 @@ export async function admitBatch(
 }
 
 /** A token alone, for an answer that was made before. */
-export async function admitReplay(env: Env, caller: Caller, trace: Trace, ask: Ask): Promise<Refusal | null> {
-  const refused = await admit(env, caller, trace, { ...ask, as: "read" });
-  if (refused === null)
-    await asked(() => env.TENANT.getByName(caller.tenant).record(trace.id, "succeeded", null, [], "token"));
-  return refused;
+export async function admitReplay(
+  env: Env,
+  caller: Caller,
+  trace: Trace,
+  service: ServiceRow,
+): Promise<Refusal | null> {
+  const { id, clientId } = trace;
+  const tenant = env.TENANT.getByName(caller.tenant);
+  const limits = tenantLimits(caller, service);
+  const of = { id, clientId, service: service.id, key: caller.key, fingerprint: null };
+  const reply = await asked(() => tenant.admit({ ...of, hits: false, results: 0, costMilli: 0 }, limits));
+  tellRate(trace, reply);
+  if (!reply.ok) return refusalOf(reply, limits);
+  await asked(() => tenant.record(id, "succeeded", null, [], "token"));
+  return null;
 }
 
 /** What a request owes that is about to run by itself. */
@@ -69,7 +80,7 @@ export async function pay(
   fingerprint: string | null,
 ): Promise<Refusal | null> {
   if (!trace.owes) return null;
-  const limits = tenantLimits(caller, ask);
+  const limits = tenantLimits(caller, ask.service);
   const admission = admissionOf(caller, trace, ask, fingerprint);
   const reply = await asked(() => env.TENANT.getByName(caller.tenant).pay(admission, limits));
   if (!reply.ok) return refusalOf(reply, limits);
@@ -86,7 +97,7 @@ export async function admitHit(
   results: string[],
 ): Promise<Refusal | null> {
   if (!priceOf(ask.service.config).hits) return null;
-  const limits = tenantLimits(caller, ask);
+  const limits = tenantLimits(caller, ask.service);
   const admission = admissionOf(caller, trace, ask, null);
   const reply = await asked(() => env.TENANT.getByName(caller.tenant).admitHit(admission, limits, results));
   return reply.ok ? null : refusalOf(reply, limits);
@@ -107,7 +118,7 @@ function admissionOf({ key }: Caller, { id, clientId }: Trace, ask: Ask, fingerp
   return { id, clientId, service: ask.service.id, key, fingerprint, hits, ...countsOf(ask) };
 }
 
-function tenantLimits({ limits }: Caller, { service }: Ask): TenantLimits {
+function tenantLimits({ limits }: Caller, service: ServiceRow): TenantLimits {
   const { requests_per_minute, burst, results_per_month, cost_per_month } = limitsIn(limits, service.id);
   return {
     requestsPerMinute: requests_per_minute,

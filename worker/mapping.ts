@@ -121,9 +121,10 @@ export function isGiven(value: unknown): boolean {
   return value !== undefined && value !== null;
 }
 
-/** The dialect's name of one of the origin's fields. */
-export function nameGiven(task: Task, native: string): string {
-  return task.fields.find(({ to }) => to === native)?.from ?? native;
+/** The caller's name of one of the origin's fields: the dialect's, unless it was given in the origin's own words. */
+export function nameGiven(task: Task, native: string, given: Given | null): string {
+  const row = task.fields.find(({ to, from }) => to === native && (given === null || isGiven(given[from])));
+  return row?.from ?? native;
 }
 
 type Turned = { value: unknown } | { detail: string };

@@ -24,7 +24,7 @@ export interface Piece {
 
 /** The finished images and sounds in an answer, or why the answer is not valid. */
 export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
-  if (whole.status < 200 || whole.status >= 300) return [];
+  if (whole.status < 200 || whole.status >= 300 || hasNoContent(ask, whole)) return [];
   if (isJson(mediaTypeOf(whole.headers))) {
     const isImage = ask.service.config.kind === "image";
     return jsonPieces(ask.resultsAt ?? (isImage ? "/images" : null), whole.bytes);
@@ -37,9 +37,15 @@ export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
   return judged.type === null ? [] : [{ type: judged.type, bytes: whole.bytes }];
 }
 
+/** Whatever its head says, there is nothing to look into (RFC 9110 9.3.2, 15.3.5, 15.3.6). */
+function hasNoContent({ method }: Ask, { status }: Head): boolean {
+  return method === "HEAD" || status === 204 || status === 205;
+}
+
 /** Why a success cannot be what its service makes, whatever comes after its head; null: it can be. */
-export function misfit(ask: Ask, { status, headers }: Head): string | null {
-  if (status < 200 || status >= 300) return null;
+export function misfit(ask: Ask, head: Head): string | null {
+  const { status, headers } = head;
+  if (status < 200 || status >= 300 || hasNoContent(ask, head)) return null;
   const type = mediaTypeOf(headers);
   return makesImages(ask) && !isJson(type) && !type?.startsWith("image/") ? "it is neither JSON nor an image" : null;
 }

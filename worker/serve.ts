@@ -43,7 +43,9 @@ async function askOf(
   const entry = listed(service, request.method, target.path);
   if (isRefusal(entry)) return entry;
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const asked = { tenant: caller.tenant, service, as: entry.as, ...target, later: later && entry.as === "run" };
+  const isRun = entry.as === "run";
+  const named = isRun && request.method === "POST" && request.headers.has("idempotency-key");
+  const asked = { tenant: caller.tenant, service, as: entry.as, ...target, later: later && isRun, named };
   return parseAsk(request, asked, place, Date.now());
 }
 

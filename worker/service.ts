@@ -161,8 +161,11 @@ export const ServicePut = z
     drain: Service.shape.drain.partial().optional(),
     max_body_mb: Service.shape.max_body_mb.optional(),
     cache: Service.shape.cache.partial().optional(),
-    defaults: Service.shape.defaults.optional(),
-    bounds: Bounds.optional(),
+    defaults: Service.shape.defaults.optional().meta(says("Those that are named change; null takes one away.")),
+    bounds: z
+      .record(z.string().min(1).max(200), z.number().nonnegative().nullable())
+      .optional()
+      .meta(says("Those that are named change; null takes one away.")),
     forbid: Forbid.optional(),
     results: Service.shape.results.partial().optional(),
     abandon: Service.shape.abandon.optional(),

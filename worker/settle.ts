@@ -31,13 +31,18 @@ export async function settleRun(once: Once, caller: Caller, ask: Ask, print: Fin
   const keys = names.map((key) => answerKey(caller.tenant, key));
   if (isMade && keys.length > 0) await once.settle({ kind: "answer", keys }, keepMsOf(ask));
   // An origin's own error is told with its answer.
-  else if (isMade || end.status === null || end.status >= 500 || end.state !== "failed") await once.drop();
+  else if (isMade || end.status === null || !isTold(end.status) || end.state !== "failed") await once.drop();
+}
+
+/** Of an origin's own errors: what may be better the next time is asked for again. */
+function isTold(status: number): boolean {
+  return status < 500 && status !== 429;
 }
 
 /** An origin's own error, if it is small enough to be told again. */
 export async function settleError(once: Once, { status, headers, body }: Answer, keepMs: number): Promise<void> {
   const bytes = body instanceof Uint8Array ? body : null;
-  if (status >= 500 || bytes === null || bytes.byteLength > ERROR_BYTES_MAX) return once.drop();
+  if (!isTold(status) || bytes === null || bytes.byteLength > ERROR_BYTES_MAX) return once.drop();
   const text = new TextDecoder().decode(bytes);
   await once.settle({ kind: "error", status, contentType: headers.get("content-type"), body: text }, keepMs);
 }

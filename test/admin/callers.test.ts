@@ -170,6 +170,22 @@ test("rotated with an overlap both keys work, without one only the new", async (
   expect(await door.refusal("POST", `/keys/${next.json.id}/rotate`)).toBe("400 invalid_field id");
 });
 
+test("rotated again while it overlaps, the newest has the life of the first, not of the overlap", async () => {
+  const old = await newKey(await newTenant());
+  await door.done("POST", `/keys/${old.id}/rotate`, { overlap_s: 60 });
+  const again = await door.done("POST", `/keys/${old.id}/rotate`, { overlap_s: 3600 });
+  expect(again.expires_at).toBeNull();
+  const timely = await newKey(await newTenant(), { expires_at: "2099-01-01T00:00:00.000Z" });
+  await door.done("POST", `/keys/${timely.id}/rotate`, { overlap_s: 60 });
+  expect((await door.done("POST", `/keys/${timely.id}/rotate`)).expires_at).toBe("2099-01-01T00:00:00.000Z");
+});
+
+test("a disabled key is not rotated: its successor would be open", async () => {
+  const key = await newKey(await newTenant());
+  await door.done("PATCH", `/keys/${key.id}`, { state: "disabled" });
+  expect(await door.refusal("POST", `/keys/${key.id}/rotate`, { overlap_s: 60 })).toBe("400 invalid_field id");
+});
+
 test("the overlap never makes a key live longer than it would have", async () => {
   const expires_at = new Date(Date.now() + 30_000).toISOString();
   const old = await newKey(await newTenant(), { expires_at });

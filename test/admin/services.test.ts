@@ -55,6 +55,22 @@ test("a put merges: what is left out stays, inside groups too", async () => {
   expect((await door.done("PUT", "/services/merge", { model_version: null })).model_version).toBeNull();
 });
 
+test("bounds and defaults merge too; null takes one away, and what was never set has the kind's", async () => {
+  const made = await door.done("PUT", "/services/bounded", {
+    kind: "image",
+    route: "/bounded/",
+    defaults: { steps: 20 },
+  });
+  expect(made).toMatchObject({ bounds: { width: 2048, height: 2048, steps: 150, batch_size: 8, n_iter: 4 } });
+  const changed = await door.done("PUT", "/services/bounded", {
+    bounds: { width: 4096, n_iter: null },
+    defaults: { sampler_name: "Euler", steps: null },
+  });
+  const { bounds, defaults } = changed as unknown as Record<string, unknown>;
+  expect(bounds).toEqual({ width: 4096, height: 2048, steps: 150, batch_size: 8 });
+  expect(defaults).toEqual({ sampler_name: "Euler" });
+});
+
 test("the same put twice changes nothing and answers 200", async () => {
   const body = { kind: "tts", route: "/twice/", retry: { tries: 2 } };
   expect((await door.admin("PUT", "/services/twice", body)).status).toBe(201);

@@ -1,12 +1,15 @@
 /** `Idempotency-Key`: contract 5, as a caller sees it. */
 import { randomUUID } from "node:crypto";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { JobShown } from "../jobs/shown.ts";
 import { over } from "../jobs/shown.ts";
-import { doorway, expectOk, linksOf, picture, refusalOf } from "./doorway.ts";
+import { doorway, errorOf, expectOk, linksOf, picture, refusalOf } from "./doorway.ts";
+import { listOrigin, Origin } from "./origin.ts";
 
 const door = doorway();
 const named = (name: string, more: Record<string, string> = {}) => ({ headers: { "idempotency-key": name, ...more } });
+/** An isolate believes what it has read of services for 5 s. */
+const CONFIGURED_MS_MAX = 8_000;
 const SLOW = { width: 1024, height: 1024, steps: 60 };
 
 test("the same name and body give the same answer and one run, marked as such", async () => {
@@ -81,6 +84,57 @@ test("an origin's own error is replayed, ours are not", async () => {
   const refused = await door.paint({ width: 9000 }, named(`${name}-ours`));
   expect(refused.status).toBe(400);
   expectOk(await door.paint({}, named(`${name}-ours`)));
+});
+
+test("finished work is told again although its fields are not allowed any more; a first one is refused", async () => {
+  const name = randomUUID();
+  const json = picture({ seed: 4, width: 640, height: 64 });
+  expectOk(await door.paint(json, named(name)));
+  const other = await door.paint({ ...json, width: 9_000 }, named(name));
+  expect(refusalOf(other)).toBe("422 idempotency_mismatch invalid_request_error idempotency_mismatch");
+  await door.portico.admin("PUT", "/services/portrait", { bounds: { width: 512 } });
+  try {
+    await vi.waitFor(
+      async () => expect(refusalOf(await door.paint({ width: 640 }))).toContain("400 invalid_request"),
+      CONFIGURED_MS_MAX,
+    );
+    expect(expectOk(await door.paint(json, named(name))).header("idempotent-replayed")).toBe("true");
+    const first = await door.paint(json, named(`${name}-first`));
+    expect([first.status, errorOf(first).param]).toEqual([400, "width"]);
+  } finally {
+    await door.portico.admin("PUT", "/services/portrait", { bounds: { width: 2_048 } });
+  }
+  await vi.waitFor(async () => expectOk(await door.paint(json, named(`${name}-first`))), CONFIGURED_MS_MAX);
+});
+
+test("an origin that has too much to do is asked again under the same name", async () => {
+  const origin = await Origin.open();
+  let answers = 0;
+  origin.answering = (res) =>
+    res.writeHead(++answers === 1 ? 429 : 404, { "content-type": "application/json" }).end("{}");
+  try {
+    await listOrigin(door, origin, "busy", { kind: "image", route: "/busy/sdapi/v1/" });
+    const ask = () => door.ask("/busy/sdapi/v1/txt2img", { json: picture({ seed: 1 }), ...named("busy") });
+    expect([(await ask()).status, (await ask()).status, (await ask()).status]).toEqual([429, 404, 404]);
+    expect(answers).toBe(2);
+  } finally {
+    origin.close();
+  }
+});
+
+test("a replay of a job takes a token, says the limits, and confirms what was preferred", async () => {
+  const key = await door.key({ limits: { requests_per_minute: 1, burst: 3 } });
+  const name = randomUUID();
+  const json = { service: "portrait", input: picture() };
+  const job = () => door.ask("/v1/jobs", { key, json, ...named(name) });
+  const first = await job();
+  const again = await job();
+  expect([first.status, again.status, again.header("idempotent-replayed")]).toEqual([202, 202, "true"]);
+  expect(again.header("ratelimit")).toContain('"requests";r=1');
+  const route = { key, ...named(`${name}-route`, { prefer: "respond-async" }) };
+  expect((await door.paint(picture(), route)).header("preference-applied")).toBe("respond-async");
+  expect(refusalOf(await job())).toContain("429");
+  await over(door, (JSON.parse(first.text) as JobShown).id, key);
 });
 
 test("a job is made once", async () => {

@@ -19,6 +19,16 @@ beforeEach(() => {
 });
 afterAll(() => origin.close());
 
+test("an answer without content is none to look into, whatever its type", async () => {
+  await listOrigin(door, origin, "plain", { kind: "http", route: "/plain/", retry: { tries: 1 } });
+  const status = { HEAD: 200, DELETE: 204, PUT: 205 };
+  origin.answering = (res, { method }) =>
+    res.writeHead(status[method as keyof typeof status], { "content-type": "application/json" }).end();
+  for (let round = 0; round < 4; round++)
+    for (const [method, expected] of Object.entries(status))
+      expect((await door.ask("/plain/x", { method })).status, method).toBe(expected);
+});
+
 /** Names and values that must not arrive; the credential itself is the key of the call. */
 const UNWANTED: Record<string, string> = {
   cookie: "session=secret",

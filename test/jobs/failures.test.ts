@@ -51,7 +51,11 @@ test("what a retry cannot mend fails at once, in the origin's own words", async 
   calls.length = 0;
   sick = () => 422;
   const failed = await over(door, await submitted(door, job));
-  expect(failed).toMatchObject({ status: "failed", attempts: 1, error: { message: "as the origin has it" } });
+  const error = { message: "as the origin has it", retryable: false, request_id: failed.id };
+  expect(failed).toMatchObject({ status: "failed", attempts: 1, error });
+  // Its error is its own, whoever looks and whenever.
+  await new Promise((resolve) => setTimeout(resolve, 1_100));
+  expect((await show(door, failed.id)).error).toEqual(failed.error);
   expect(calls).toHaveLength(1);
 });
 
@@ -60,7 +64,7 @@ test("a job canceled while it pauses before a retry costs nothing, and never run
   sick = () => 500;
   const key = await door.key({ limits: { results_per_month: 1, requests_per_minute: 60, burst: 2 } });
   const id = await submitted(door, job, key);
-  await paused(id, key);
+  expect(await paused(id, key)).toMatchObject({ status: "queued", waiting_on: null, queue_position: null });
   expectOk(await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST", key }));
   sick = () => null;
   expect((await over(door, await submitted(door, job, key), key)).status).toBe("succeeded");

@@ -29,6 +29,24 @@ test("wait=N answers as the route would", async () => {
   expect(sound.body.subarray(0, 4).toString("latin1")).toBe("RIFF");
 });
 
+test("a body that does not fit into memory is a job like any other", async () => {
+  const large = picture({ comments: "x".repeat(9 * 1024 * 1024), seed: 3 });
+  const answer = expectOk(await door.paint(large, prefer("wait=30")));
+  expect((JSON.parse(answer.text) as { images: string[] }).images).toHaveLength(1);
+});
+
+test("a stored answer confirms the preference, and a job is found under its request's id", async () => {
+  const json = picture({ prompt: "twice", seed: 12 });
+  const made = expectOk(await door.paint(json, prefer("wait=30")));
+  const hit = expectOk(await door.paint(json, prefer("wait=30")));
+  expect([hit.header("preference-applied"), hit.header("cache-status")]).toEqual([
+    "wait=30",
+    expect.stringContaining("hit"),
+  ]);
+  const found = await door.ask(`/v1/requests/${made.header("x-request-id")}`);
+  expect([found.status, (JSON.parse(found.text) as { state: string }).state]).toEqual([200, "succeeded"]);
+});
+
 test("a job that is not over in time is 202", async () => {
   const slow = { steps: 150, width: 1024, height: 1024 };
   const answer = await door.paint(slow, prefer("wait=1"));

@@ -34,7 +34,10 @@ test("a renamed field stands under its new name alone, whatever else is given", 
       const task: Task = { ...TASK, fields: [{ from, to }] };
       const { [from]: _, ...others } = said(fields);
       expect(fieldsOf(task, { ...fields, [from]: value })).toEqual({ ...others, [to]: value });
-      expect(nameGiven(task, to)).toBe(from);
+      expect(nameGiven(task, to, { [from]: value })).toBe(from);
+      expect(nameGiven(task, to, null)).toBe(from);
+      // Said in the origin's own word, it is named by that.
+      expect(nameGiven(task, to, { [to]: value, [from]: null })).toBe(to);
     }),
   );
 });

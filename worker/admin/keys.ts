@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { forgetCallers } from "../auth.ts";
 import { createKey, type KeySettings, patchKey } from "../db/caller-queries.ts";
-import { keyById, pageOfKeys, tenantById } from "../db/list-queries.ts";
+import { firstSuccessor, keyById, pageOfKeys, tenantById } from "../db/list-queries.ts";
 import type { KeyRow } from "../db/queries.ts";
 import { config, type Env } from "../env.ts";
 import { makeKey } from "../keys.ts";
@@ -108,7 +108,11 @@ async function rotate(call: Named<z.output<typeof KeyRotate>>): Promise<Changed<
   const now = Date.now();
   if (before.state === "revoked") return invalid("id", "is a revoked key");
   if (before.expiresAt !== null && before.expiresAt <= now) return invalid("id", "is an expired key");
-  const { key, row } = await newKey(env, before.tenantId, actor, { ...before, rotatedFrom: before.id });
+  if (before.state !== "active") return invalid("id", "is a disabled key");
+  // Rotated before, it ends with that overlap: its own time is its first successor's.
+  const earlier = await firstSuccessor(env, before);
+  const expiresAt = earlier === null ? before.expiresAt : earlier.expiresAt;
+  const { key, row } = await newKey(env, before.tenantId, actor, { ...before, expiresAt, rotatedFrom: before.id });
   const overlapMs = (body.overlap_s ?? 0) * 1000;
   const after: KeySettings =
     overlapMs === 0

@@ -37,6 +37,13 @@ export async function keyById(env: Env, id: string): Promise<KeyRow | null> {
   return ((await db(env).select().from(keys).where(eq(keys.id, id)).get()) as KeyRow | undefined) ?? null;
 }
 
+/** The key that the first rotation of this one made. */
+export async function firstSuccessor(env: Env, { id, tenantId }: KeyRow): Promise<KeyRow | null> {
+  const mine = and(eq(keys.tenantId, tenantId), eq(keys.rotatedFrom, id));
+  const found = await db(env).select().from(keys).where(mine).orderBy(keys.createdAt).limit(1).get();
+  return (found as KeyRow | undefined) ?? null;
+}
+
 export async function countServices(env: Env): Promise<number> {
   return (await db(env).select({ n: count() }).from(services).get())?.n ?? 0;
 }

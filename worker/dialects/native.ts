@@ -4,7 +4,7 @@ import { REASONS, type Refusal, retryAfterSeconds } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 
 /** The canonical error's members. */
-export function errorObject(refusal: Refusal, trace: Trace) {
+export function errorObject(refusal: Refusal, trace: Pick<Trace, "id" | "language">, at = Date.now()) {
   const { code, type, retryable } = REASONS[refusal.reason];
   return {
     code,
@@ -15,7 +15,7 @@ export function errorObject(refusal: Refusal, trace: Trace) {
     retryable,
     started: refusal.started,
     request_id: trace.id,
-    timestamp: new Date().toISOString().replace(/\.\d+Z$/, "Z"),
+    timestamp: new Date(at).toISOString().replace(/\.\d+Z$/, "Z"),
   };
 }
 

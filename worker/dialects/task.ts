@@ -109,7 +109,7 @@ export async function askFor(
   const asked = { tenant: caller.tenant, service, as: "run" as const, path, query: "", later };
   const ask = await parseAsk(native, asked, place, Date.now());
   if (!isRefusal(ask)) return { ...ask, resultsAt: task.results };
-  return ask.param === null ? ask : { ...ask, param: nameGiven(task, ask.param) };
+  return ask.param === null ? ask : { ...ask, param: nameGiven(task, ask.param, given) };
 }
 
 function formOf(fields: Given): FormData {

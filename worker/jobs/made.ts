@@ -3,7 +3,10 @@ import type { Caller } from "../auth.ts";
 import { isReplay, type Once, onceOf, REPLAYED } from "../once.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import type { Mouth } from "../mouth.ts";
-import { absence } from "./submit.ts";
+import { admitReplay } from "../limits.ts";
+import { catalog } from "../catalog.ts";
+import { answered } from "../until.ts";
+import { absence, viewOf } from "./submit.ts";
 
 /** What a call of ours makes: by a name that was used before, the same again. `make` settles the name, and gives the id. */
 export async function madeOnce(
@@ -24,6 +27,8 @@ export async function madeOnce(
     const { id } = once.replay;
     const absent = await absence(mouth, caller, id);
     if (isRefusal(absent)) return absent;
+    const limited = absent === null ? await admitAgain(mouth, caller, once.replay.kind, id) : null;
+    if (limited !== null) return limited;
     const again = absent === null ? await show(id) : null;
     if (again !== null && !isRefusal(again)) {
       mouth.trace.headers.set(REPLAYED, "true");
@@ -38,4 +43,18 @@ export async function madeOnce(
   } finally {
     await once?.drop();
   }
+}
+
+/** A replay takes a token of its service, if that is still there, and no quota. */
+async function admitAgain(
+  { env, trace }: Mouth,
+  caller: Caller,
+  kind: "job" | "batch",
+  id: string,
+): Promise<Refusal | null> {
+  const batch = kind === "batch" ? await answered(env.BACKLOG.getByName(caller.tenant).batch(id)) : null;
+  const view = await viewOf(env, caller.tenant, batch?.jobs[0] ?? id);
+  if (isRefusal(view)) return null;
+  const service = (await catalog(env)).find((each) => each.id === view.spec.service);
+  return service === undefined ? null : admitReplay(env, caller, trace, service);
 }

@@ -157,8 +157,8 @@ async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refus
   const init: RequestInit = { method: spec.method, headers: spec.headers };
   const bytes = large === null ? await inputOf(env, spec) : null;
   const request = new Request(`${spec.base}${spec.path}`, bytes === null ? init : { ...init, body: bytes });
-  const { method, path, query, resultsAt } = spec;
-  const asked = { tenant: spec.tenant, service, as: entry.as, method, path, query };
+  const { path, query, resultsAt } = spec;
+  const asked = { tenant: spec.tenant, service, as: entry.as, path, query, laid: large !== null };
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   const parsed = await parseAsk(request, asked, place, Date.now());
   if (isRefusal(parsed)) return parsed;

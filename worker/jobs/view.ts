@@ -62,6 +62,8 @@ export interface Showing {
 export async function jobView({ env, trace, base }: Showing, view: View): Promise<z.infer<typeof JobView>> {
   const now = Date.now();
   const { spec, state, waiting } = view;
+  // Whoever looks, and whenever: it is the job's own.
+  const told = { id: spec.id, language: trace.language };
   const results = state.results.map(async ({ id, contentType, bytes, sha256 }) => ({
     id,
     url: await signedUrl(config(env), base, id, now),
@@ -79,7 +81,7 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
     eta_s: eta(view, now),
     waiting_on: waiting?.on ?? null,
     attempts: state.attempts.length,
-    tries: state.attempts.map((attempt) => tryView(attempt, trace)),
+    tries: state.attempts.map((attempt) => tryView(attempt, told)),
     progress: state.progress,
     batch: spec.batch,
     created_at: iso(spec.createdAt),
@@ -89,24 +91,29 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
     gpu_seconds: Math.round(state.gpuMs) / 1000,
     results: await Promise.all(results),
     output: state.output === null ? null : (JSON.parse(state.output) as unknown),
-    error: errorOf(state, trace),
+    error: errorOf(state, told),
   };
 }
 
-function tryView({ number, card, startedAt, endedAt, error }: JobAttempt, trace: Trace) {
+type Told = Pick<Trace, "id" | "language">;
+
+function tryView({ number, card, startedAt, endedAt, error }: JobAttempt, told: Told) {
   return {
     number,
     card,
     started_at: isoOrNull(startedAt),
     ended_at: isoOrNull(endedAt),
-    error: error === null ? null : errorObject(refusalOf(error), trace),
+    error: error === null ? null : errorObject(refusalOf(error), told, endedAt ?? undefined),
   };
 }
 
 /** Why it failed, in the origin's own words where it has said any; null: it has not. */
-export function errorOf({ error, answer }: Pick<JobState, "error" | "answer">, trace: Trace) {
+export function errorOf({ error, answer, finishedAt }: Pick<JobState, "error" | "answer" | "finishedAt">, told: Told) {
   if (error === null) return null;
-  const shown = errorObject(refusalOf(error), trace);
+  const known = errorObject(refusalOf(error), told, finishedAt ?? undefined);
+  // What the origin refused it refuses again.
+  const isRefused = answer !== null && answer.status >= 400 && answer.status < 500 && answer.status !== 429;
+  const shown = { ...known, retryable: known.retryable && !isRefused };
   const own = answer?.body === null || answer === null ? null : ownMessage(answer.body);
   return own === null ? shown : { ...shown, message: own };
 }
@@ -140,6 +147,7 @@ const tenth = (ms: number): number => Math.round(Math.max(0, ms) / 100) / 10;
 function eta({ state, waiting, serviceMs }: View, now: number): number | null {
   if (serviceMs === null) return null;
   if (state.status === "running") return tenth(serviceMs - (now - (state.attempts.at(-1)?.startedAt ?? now)));
+  if (state.retryAt !== null && state.retryAt > now) return tenth(state.retryAt - now + serviceMs);
   if (waiting === null || waiting.startMs === null) return null;
-  return tenth(Math.max(waiting.startMs, (state.retryAt ?? now) - now) + serviceMs);
+  return tenth(waiting.startMs + serviceMs);
 }

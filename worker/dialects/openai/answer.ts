@@ -60,7 +60,7 @@ export async function originError(shown: Shown, task: Task, trace: Trace): Promi
     return {
       message: (message || `the model's server answered with status ${shown.status}`).slice(0, MESSAGE_LENGTH_MAX),
       type: "invalid_request_error",
-      param: field === null ? null : nameGiven(task, field),
+      param: field === null ? null : nameGiven(task, field, null),
       code: "invalid_request",
       reason: null,
       retryable: false,
