@@ -8,7 +8,17 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import type { CourierRights } from "./courier-protocol.ts";
-import type { BacklogRights, Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome } from "./job-protocol.ts";
+import type {
+  BacklogRights,
+  Begun,
+  JobEvent,
+  JobSpec,
+  JobState,
+  JobStatus,
+  JobView,
+  Outcome,
+  Pause,
+} from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
 import type { Outlook } from "./pool-protocol.ts";
@@ -28,6 +38,8 @@ const LOOKING_MS = 3_000;
 const TOLD_MS_MAX = 1_000;
 /** A job that does not stand after so long is asked after: longer than a Backlog keeps its place. */
 const STANDS_MS = 120_000;
+/** A retry that has not begun so long after its time is told to the Backlog once more: its wake-up may be lost. */
+const OVERDUE_MS = 15_000;
 
 interface JobEnv {
   BACKLOG: { getByName(name: string): BacklogRights };
@@ -198,10 +210,11 @@ export class Job extends DurableObject<JobEnv> {
   override async alarm(): Promise<void> {
     const spec = this.#spec;
     if (spec === null) return;
-    const { finishedAt, start } = this.#state;
+    const { finishedAt, start, retryAt } = this.#state;
     const isTold = this.#told === core.newsOf(this.#state);
     if (finishedAt !== null && isTold && Date.now() >= finishedAt + spec.keepMs) return this.#forget();
     if (finishedAt === null && start === 0 && isTold) return this.#askAfter(spec);
+    if (isTold && retryAt !== null) return this.#urge(spec, { start, at: retryAt });
     await this.#tell();
   }
 
@@ -229,6 +242,12 @@ export class Job extends DurableObject<JobEnv> {
     await this.env.TENANT.getByName(spec.tenant).record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT);
     await this.#dropInput(spec);
     await this.#forget();
+  }
+
+  /** Again and again, until it runs. */
+  async #urge({ id, tenant }: JobSpec, pause: Pause): Promise<void> {
+    await this.ctx.storage.setAlarm(Math.max(Date.now(), pause.at) + OVERDUE_MS);
+    if (Date.now() >= pause.at) await this.env.BACKLOG.getByName(tenant).changed(id, this.#state.status, pause);
   }
 
   /** Tells what became of the job, one state after the other; the alarm sees to it that it is heard in the end. */
@@ -259,8 +278,9 @@ export class Job extends DurableObject<JobEnv> {
       this.ctx.storage.kv.put("told", news);
     }
     if (this.#spec === null) return;
-    const { finishedAt } = this.#state;
-    if (finishedAt === null) await this.ctx.storage.deleteAlarm();
+    const { finishedAt, retryAt } = this.#state;
+    if (finishedAt === null && retryAt === null) await this.ctx.storage.deleteAlarm();
+    else if (finishedAt === null) await this.ctx.storage.setAlarm((retryAt ?? 0) + OVERDUE_MS);
     else await this.ctx.storage.setAlarm(finishedAt + this.#spec.keepMs);
   }
 

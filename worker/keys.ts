@@ -32,16 +32,16 @@ export function randomText(length: number): string {
   return text;
 }
 
-const hmacKeys = new Map<string, Promise<CryptoKey>>();
+/** Not their promises: one that another request has begun may never resolve. */
+const hmacKeys = new Map<string, CryptoKey>();
 
 /** An HMAC-SHA-256 key; imported once per isolate and secret. */
-function hmacKey(secret: string): Promise<CryptoKey> {
-  let key = hmacKeys.get(secret);
-  if (key === undefined) {
-    const bytes = new TextEncoder().encode(secret);
-    key = crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
-    hmacKeys.set(secret, key);
-  }
+async function hmacKey(secret: string): Promise<CryptoKey> {
+  const known = hmacKeys.get(secret);
+  if (known !== undefined) return known;
+  const bytes = new TextEncoder().encode(secret);
+  const key = await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
+  hmacKeys.set(secret, key);
   return key;
 }
 

@@ -1,8 +1,10 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { picture } from "../contract/doorway.ts";
 import { type Portico, startPortico } from "../support/portico.ts";
 import { jsonOf, portico } from "./command.ts";
 import { type Scripted, scripted } from "./scripted.ts";
+
+const WRITTEN_MS_MAX = 5_000;
 
 let front: Portico;
 let key: string;
@@ -14,13 +16,24 @@ beforeAll(async () => {
 });
 afterAll(() => front.stop());
 
-/** Makes one picture; its result's id. */
+/** Makes one picture; its result's id, once its row is written. */
 async function made(seed: number): Promise<string> {
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
   const body = JSON.stringify(picture({ seed }));
   const answer = await fetch(`${front.url}/sdapi/v1/txt2img`, { method: "POST", headers, body });
   expect(answer.status, await answer.text()).toBe(200);
-  return /results\/(\w+)/.exec(answer.headers.get("link") ?? "")?.[1] ?? "";
+  const id = /results\/(\w+)/.exec(answer.headers.get("link") ?? "")?.[1] ?? "";
+  const db = await front.mf().getD1Database("DB");
+  // Rows are written together, a moment after their answers.
+  await vi.waitFor(
+    async () => {
+      const row = await db.prepare("SELECT answer_key FROM results WHERE id = ?").bind(id).first<string>("answer_key");
+      const answerRow = await db.prepare("SELECT key FROM answers WHERE key = ?").bind(row).first();
+      expect(answerRow).not.toBeNull();
+    },
+    { timeout: WRITTEN_MS_MAX },
+  );
+  return id;
 }
 
 const statusOf = async (id: string): Promise<number> =>

@@ -46,6 +46,6 @@ export async function over(door: Doorway, id: string, key = door.ownKey, msMax =
   for (const from = Date.now(); ;) {
     const job = await show(door, id, "?wait=10", key);
     if (job.finished_at !== null) return job;
-    if (Date.now() - from > msMax) throw new Error(`${id} is ${job.status} after ${msMax} ms`);
+    if (Date.now() - from > msMax) throw new Error(`not over after ${msMax} ms: ${JSON.stringify(job)}`);
   }
 }

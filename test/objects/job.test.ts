@@ -8,6 +8,14 @@ import { eventually, evict, fresh, jobSpec, passTime } from "./objects.ts";
 const DAY_MS = 86_400_000;
 /** A job that does not stand after so long is asked after. */
 const STANDS_MS = 120_000;
+const RETRY_MS = 20_000;
+const REFUSED = {
+  reason: "origin_status",
+  param: null,
+  started: "yes",
+  facts: { status: 500 },
+  retryAfterMs: null,
+} as const;
 const QUOTA = { requestsPerMinute: 60, burst: 10, ownRate: false, quota: { results: 1, costMilli: null } };
 const ALL: Bill = { status: 200, charge: "all", took: { results: 1 } };
 const ANSWER = { status: 200, contentType: null, key: null, body: null };
@@ -101,6 +109,28 @@ test("an end that its Tenant did not hear is told again after a restart, and cou
     after: null,
   });
   expect(rows).toMatchObject([{ requests: 1, results: 1, gpuMs: 7 }]);
+});
+
+test("a retry that does not begin is told to its Backlog once more, and once more, until it does", async () => {
+  const { id, stub } = await made();
+  const run = await begun(stub, 1);
+  const told: unknown[][] = [];
+  await runInDurableObject(stub, (job) => {
+    const changed = (...what: unknown[]) => Promise.resolve(void told.push(what));
+    Object.assign(job, { env: { ...env, BACKLOG: { getByName: () => ({ changed }) } } });
+  });
+  const retryAt = Date.now() + RETRY_MS;
+  await stub.finish(run, { kind: "again", error: REFUSED, retryAt, gpuMs: 0 });
+  const news = [id, "queued", { start: 1, at: retryAt }];
+  await eventually(async () => expect(told).toEqual([news]));
+  for (const times of [2, 3]) {
+    passTime(RETRY_MS);
+    await runDurableObjectAlarm(stub);
+    expect(told).toEqual(Array.from({ length: times }, () => news));
+  }
+  await begun(stub, 2);
+  await runDurableObjectAlarm(stub);
+  expect(told.slice(3)).toEqual([[id, "queued", null]]);
 });
 
 test("a submission that was cut off before it stood: its job goes, costs nothing, and leaves no input", async () => {
