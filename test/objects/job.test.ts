@@ -115,10 +115,9 @@ test("a retry that does not begin is told to its Backlog once more, and once mor
   const { id, stub } = await made();
   const run = await begun(stub, 1);
   const told: unknown[][] = [];
-  await runInDurableObject(stub, (job) => {
-    const changed = (...what: unknown[]) => Promise.resolve(void told.push(what));
-    Object.assign(job, { env: { ...env, BACKLOG: { getByName: () => ({ changed }) } } });
-  });
+  const changed = (...what: unknown[]) => Promise.resolve(void told.push(what));
+  const backlog = { getByName: () => ({ changed }) };
+  await runInDurableObject(stub, (job) => void Object.assign(job, { env: { ...env, BACKLOG: backlog } }));
   const retryAt = Date.now() + RETRY_MS;
   await stub.finish(run, { kind: "again", error: REFUSED, retryAt, gpuMs: 0 });
   const news = [id, "queued", { start: 1, at: retryAt }];
