@@ -27,6 +27,7 @@ import type {
   Reserved,
 } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
+import { answered } from "./answer-protocol.ts";
 import { type Turn, Turns } from "./turns.ts";
 
 /** A submission that has not said so long that its jobs stand was cut off. */
@@ -38,6 +39,8 @@ const HEARD_MS = 15_000;
 /** How often started jobs are looked after, and how many at once. */
 const LOOK_EVERY_MS = 10_000;
 const LOOKED_AT_ONCE = 50;
+/** An alarm is no later than this, however busy everything is. */
+const LATE_MS = 5_000;
 /** When nothing is to be run, the next sweep follows so much later. */
 const SWEEP_EVERY_MS = 600_000;
 /** Jobs of a deleted tenant that go in one call. */
@@ -73,7 +76,8 @@ export class Backlog extends DurableObject<BacklogEnv> {
       this.#turns.setConcurrent(service, concurrent);
     for (const job of fresh) this.#turns.reserve(job, batch?.id ?? null, now);
     if (batch !== null) this.#batches.add(batch, now);
-    await this.#wakeBy(now + RESERVED_MS);
+    // As soon as those that stand are looked after: an alarm that is moved forward right after it was set may be lost.
+    await this.#wakeBy(now + LOOK_EVERY_MS);
     return { ok: true };
   }
 
@@ -176,7 +180,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
           if (webhook !== null) {
             const { url, dialect } = webhook;
             const notice = { tenant, subject, type: "batch.finished", at, url, dialect };
-            await this.env.COURIER.getByName(tenant).enqueue(notice);
+            await answered(this.env.COURIER.getByName(tenant).enqueue(notice));
           }
           this.#batches.heard(id);
         } catch (error) {
@@ -225,7 +229,8 @@ export class Backlog extends DurableObject<BacklogEnv> {
   async #start({ id, run }: Turn): Promise<void> {
     const next = run + 1;
     try {
-      await this.env.RUN_JOB.create({ id: `${id}-${next}`, params: { job: id, run: next } });
+      // One that is never answered must not keep all later ones asleep.
+      await answered(this.env.RUN_JOB.create({ id: `${id}-${next}`, params: { job: id, run: next } }));
     } catch (error) {
       // It exists when a start is repeated; one that really failed is found lost, and started again.
       console.warn(JSON.stringify({ event: "job_not_started", job: id, run: next, error: String(error) }));
@@ -242,7 +247,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
   async #look(row: Turn, now: number): Promise<void> {
     const { id, missed_at: missedAt } = row;
     try {
-      const pulse = await this.env.JOB.getByName(id).pulse();
+      const pulse = await answered(this.env.JOB.getByName(id).pulse());
       const isHeard = pulse !== null && pulse.heardMsAgo !== null && pulse.heardMsAgo < HEARD_MS;
       if (pulse === null) this.#turns.drop(row);
       else if (isOver(pulse.status)) await this.changed(id, pulse.status, null);
@@ -255,9 +260,9 @@ export class Backlog extends DurableObject<BacklogEnv> {
     }
   }
 
-  /** An alarm by then, or earlier. */
+  /** An alarm by then, or earlier. One that should have come long ago is lost. */
   async #wakeBy(at: number): Promise<void> {
     const set = await this.ctx.storage.getAlarm();
-    if (set === null || set > at) await this.ctx.storage.setAlarm(at);
+    if (set === null || set > at || set < Date.now() - LATE_MS) await this.ctx.storage.setAlarm(at);
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The words that the Worker exchanges with the objects of jobs: Job (one per job: its truth) and Backlog (one per tenant:
- * which jobs there are, and whose turn it is). As in protocol.ts: every method can be called twice and means it once.
+ * which jobs there are, and whose turn it is). As in card-protocol.ts: every method can be called twice and means it once.
  */
 import type { Dialect } from "./courier-protocol.ts";
 import type { Priority, WaitingOn } from "./pool-protocol.ts";

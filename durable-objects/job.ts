@@ -20,6 +20,7 @@ import type {
   Pause,
 } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
+import { answered } from "./answer-protocol.ts";
 import * as core from "./job-state.ts";
 import type { Outlook } from "./pool-protocol.ts";
 import { NOTHING_SPENT, type TenantRights } from "./tenant-protocol.ts";
@@ -267,7 +268,8 @@ export class Job extends DurableObject<JobEnv> {
       const pause = retryAt === null ? null : { start, at: retryAt };
       try {
         const backlog = this.env.BACKLOG.getByName(spec.tenant);
-        await Promise.all([backlog.changed(spec.id, status, pause), this.#settle(spec), this.#notify(spec)]);
+        const heard = [backlog.changed(spec.id, status, pause), this.#settle(spec), this.#notify(spec)];
+        await answered(Promise.all(heard));
       } catch (error) {
         console.warn(JSON.stringify({ event: "job_untold", job: spec.id, error: String(error) }));
         return;

@@ -4,7 +4,7 @@ import type { Entry, Finish, Observed, OfferReply, PoolRefusal } from "../durabl
 import type { Env } from "./env.ts";
 import { Lease, unclaim } from "./lease.ts";
 import { type Refusal, refuse } from "./refusal.ts";
-import { answered, Silent } from "./until.ts";
+import { answered, Silent } from "../durable-objects/answer-protocol.ts";
 
 /** Times that a request enters a Pool: for a Pool that is behind or restarts. */
 const ENTRIES_MAX = 6;

@@ -1,7 +1,7 @@
 /** A lease in its holder's hands: renewed while the run lasts, released when the origin's answer has ended. */
 import { type Ending, LEASE_RENEW_MS, type Transport } from "../durable-objects/card-protocol.ts";
 import type { Env } from "./env.ts";
-import { answered } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
 
 /** Times that a release is told to a Card that does not answer, and the first pause between them, which doubles. */
 const RELEASE_TRIES_MAX = 5;

@@ -11,7 +11,7 @@ import { type Refusal, refuse } from "./refusal.ts";
 import type { Limits } from "./tenant.ts";
 import { hasOwnRate, limitsIn } from "./tenant-limits.ts";
 import type { Trace } from "./trace.ts";
-import { answered, Silent } from "./until.ts";
+import { answered, Silent } from "../durable-objects/answer-protocol.ts";
 
 const MINUTE_S = 60;
 /** FLOOD counts over this time. */

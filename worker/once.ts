@@ -10,7 +10,7 @@ import type { Caller } from "./auth.ts";
 import type { Env } from "./env.ts";
 import { sha256 } from "./fingerprint.ts";
 import { type Refusal, refuse } from "./refusal.ts";
-import { answered } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
 
 const KEY = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/;
 const RETRY_AFTER_MS = 1_000;

@@ -2,7 +2,7 @@
 import type { Ask } from "./ask.ts";
 import type { Env } from "./env.ts";
 import type { Events } from "./events.ts";
-import { answered } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
 
 /** How often the Pool is asked, and how often in all: nobody waits longer than an hour. */
 const LOOK_MS = 2_000;

@@ -12,7 +12,7 @@ import { at, type Task } from "./mapping.ts";
 import { callOrigin, isFailure } from "./origin.ts";
 import type { Mouth } from "./mouth.ts";
 import { Silence } from "./silence.ts";
-import { answered } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
 
 const LOOK_MS = 400;
 /** Longest that an origin may take to show it, and most bytes of its answer. */

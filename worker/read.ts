@@ -11,7 +11,7 @@ import { Silence } from "./silence.ts";
 import { Source } from "./source.ts";
 import { saidLength } from "./take.ts";
 import type { Trace } from "./trace.ts";
-import { answered } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
 
 /** Longest silence of an origin that is only asked. */
 const READ_MS = 15_000;

@@ -4,7 +4,8 @@ import { countsOf } from "./price.ts";
 import { REASONS, type Refusal } from "./refusal.ts";
 import { repeated } from "./repeated.ts";
 import type { Running } from "./run.ts";
-import { answered, unlessLate } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
+import { unlessLate } from "./until.ts";
 
 /** A caller waits no longer for what a GPU ran to be written, ms. */
 const WRITTEN_MS_MAX = 1_000;

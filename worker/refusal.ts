@@ -53,7 +53,7 @@ export type Reason =
 export interface Refusal {
   refused: true;
   reason: Reason;
-  /** Facts for the message's placeholders; never a secret, a host or a card's address. */
+  /** Facts that its message tells; never a secret, a host or a card's address. */
   facts: Record<string, string | number>;
   /** The field at fault, for 400 and 422. */
   param: string | null;

@@ -6,7 +6,7 @@ import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { signedUrl } from "./signature.ts";
 import { type Result, resultsOf } from "./store.ts";
 import type { Trace } from "./trace.ts";
-import { answered } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
 
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
 

@@ -6,7 +6,8 @@ import type { UsageOf, UsageRow } from "../durable-objects/tenant-protocol.ts";
 import type { Env } from "./env.ts";
 import { isRefusal, type Refusal } from "./refusal.ts";
 import { repeated } from "./repeated.ts";
-import { answered, unlessLate } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
+import { unlessLate } from "./until.ts";
 
 /** Counts wait so long for others. */
 const SOON_MS = 1_000;

@@ -1,7 +1,4 @@
-/** Waits that end early: when the caller goes, when a time comes, or when an object does not answer. */
-
-/** Longest that the answer of an object (Pool, Card, Tenant) is waited for, ms, where it has nothing to wait for itself. */
-const ANSWER_MS_MAX = 10_000;
+/** Waits that end early: when the caller goes, or when a time comes. */
 
 /** Null when the caller goes first. */
 export async function unlessGone<T>(wait: Promise<T>, gone: AbortSignal): Promise<T | null> {
@@ -26,22 +23,6 @@ export async function unlessLate<T>(wait: Promise<T>, until: number | null): Pro
   });
   try {
     return await Promise.race([wait, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** An object did not answer in time; whether it did what it was asked is not known. */
-export class Silent extends Error {}
-
-/** What an object answers; throws Silent when it takes longer than `ms`. */
-export async function answered<P extends PromiseLike<unknown>>(call: P, ms = ANSWER_MS_MAX): Promise<Awaited<P>> {
-  let timer: number | null = null;
-  const silent = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Silent(`no answer within ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([call, silent]);
   } finally {
     clearTimeout(timer);
   }

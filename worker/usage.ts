@@ -8,7 +8,7 @@ import { checkFields, invalid } from "./json-body.ts";
 import { isRefusal, type Refusal } from "./refusal.ts";
 import { tallied } from "./tally.ts";
 import type { Trace } from "./trace.ts";
-import { answered } from "./until.ts";
+import { answered } from "../durable-objects/answer-protocol.ts";
 
 const DAY_MS = 86_400_000;
 const DAYS_MAX = 366;

@@ -2,12 +2,14 @@
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import * as fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Notice } from "../../durable-objects/courier-protocol.ts";
 import type { JobStatus, NewJob } from "../../durable-objects/job-protocol.ts";
 import { eventually, evict, fresh, passTime } from "./objects.ts";
 
 const WAITING_MAX = 30;
+/** Longer than an answer is waited for. */
+const ANSWERED_MS_MAX = 15_000;
 const CONCURRENT = 2;
 /** With those who stand in the Pool's line. */
 const STARTED_MAX = CONCURRENT + 8;
@@ -316,4 +318,39 @@ test("a tenant that is deleted takes its jobs along, however many they are", asy
   await runInDurableObject(world.stub, async (_, { storage }) => {
     expect(await storage.getAlarm()).toBeNull();
   });
+});
+
+test(
+  "a start that is never answered keeps no later one asleep",
+  async () => {
+    const world = new World();
+    const starts: string[] = [];
+    await world.settle();
+    const create = ({ id }: { id: string }): Promise<void> => {
+      starts.push(id);
+      return starts.length === 1 ? new Promise(() => undefined) : Promise.resolve();
+    };
+    await runInDurableObject(world.stub, (backlog) => {
+      const { env: neighbours } = backlog as unknown as { env: object };
+      Object.assign(backlog, { env: { ...neighbours, RUN_JOB: { create } } });
+    });
+    for (const id of ["job-a", "job-b"]) {
+      await world.stub.reserve([world.newJob(id)], null, { waiting: WAITING_MAX, concurrent: { s: CONCURRENT } });
+      await world.stub.stand([id]);
+    }
+    await vi.waitFor(() => expect(starts).toEqual(["job-a-1", "job-b-1"]), ANSWERED_MS_MAX);
+  },
+  2 * ANSWERED_MS_MAX,
+);
+
+test("an alarm that did not come is set anew by whatever comes next", async () => {
+  const { stub, newJob } = new World();
+  const set: number[] = [];
+  await runInDurableObject(stub, (_, { storage }) => {
+    const getAlarm = () => Promise.resolve(Date.now() - DAY_MS);
+    const setAlarm = (at: number) => Promise.resolve(void set.push(at));
+    Object.assign(storage, { getAlarm, setAlarm });
+  });
+  await stub.reserve([newJob("job-late")], null, { waiting: WAITING_MAX, concurrent: {} });
+  expect(set).toEqual([expect.closeTo(Date.now() + 10_000, -3)]);
 });

@@ -8,7 +8,7 @@ import type { Env } from "../env.ts";
 import { randomText } from "../keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { removeMatching } from "../removal.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { TenantCreate, TenantPatch } from "../tenant.ts";
 import { completeLimits } from "../tenant-limits.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";

@@ -9,7 +9,7 @@ import { checkedBody, checkFields } from "../json-body.ts";
 import { cursorOf, positionOf } from "../page.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../schema-parts.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";

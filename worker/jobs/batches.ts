@@ -8,7 +8,7 @@ import { checkedBody } from "../json-body.ts";
 import { admitBatch } from "../limits.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { iso, isoOrNull, Time } from "../time.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";

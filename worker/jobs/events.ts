@@ -2,7 +2,7 @@
 import { isOver, type JobEvent } from "../../durable-objects/job-protocol.ts";
 import { callerWith } from "../caller.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { seen } from "./api.ts";
 import type { Mouth } from "../mouth.ts";
 import { viewOf } from "./submit.ts";

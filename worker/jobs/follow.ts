@@ -7,7 +7,7 @@ import type { Env } from "../env.ts";
 import type { Grant } from "../lease.ts";
 import type { RunEnd } from "../run.ts";
 import type { Trace } from "../trace.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { interrupt, progressOf } from "./progress.ts";
 
 /** One question whether the run is still wanted waits so long; it is also how the Job knows that somebody works on it. */

@@ -10,7 +10,7 @@ import { falLetter, falSignature } from "../dialects/fal/letter.ts";
 import type { Env } from "../env.ts";
 import { iso } from "../time.ts";
 import { quietTrace } from "../trace.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { jobView, type Showing } from "./view.ts";
 import { tenantSecret } from "./webhook.ts";
 

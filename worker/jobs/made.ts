@@ -5,7 +5,7 @@ import { type Refusal, isRefusal } from "../refusal.ts";
 import type { Mouth } from "../mouth.ts";
 import { admitReplay } from "../limits.ts";
 import { catalog } from "../catalog.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { absence, viewOf } from "./submit.ts";
 
 /** What a call of ours makes: by a name that was used before, the same again. `make` settles the name, and gives the id. */

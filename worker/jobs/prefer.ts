@@ -10,7 +10,7 @@ import { answerKey, lookUp, type Stored } from "../cache.ts";
 import type { Fingerprint } from "../fingerprint.ts";
 import { findStored } from "../recall.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { accepted } from "./api.ts";
 import type { Mouth } from "../mouth.ts";
 import type { Once } from "../once.ts";

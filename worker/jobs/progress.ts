@@ -7,7 +7,7 @@ import { readWhole } from "../bounded.ts";
 import { Room } from "../buffers.ts";
 import { config, type Env } from "../env.ts";
 import type { Grant } from "../lease.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 
 const ANSWER_MS = 3_000;
 const ANSWER_BYTES_MAX = 1024 * 1024;

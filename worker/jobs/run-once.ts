@@ -23,7 +23,7 @@ import { repeated } from "../repeated.ts";
 import { Spooled } from "../spool.ts";
 import { type Result, resultsOf } from "../store.ts";
 import { quietTrace } from "../trace.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { callerOf } from "./caller-of.ts";
 import { Follow } from "./follow.ts";
 import { withoutImages } from "./output.ts";

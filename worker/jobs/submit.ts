@@ -26,7 +26,7 @@ import { countsOf } from "../price.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { limitsIn } from "../tenant-limits.ts";
 import type { Trace } from "../trace.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 
 const ID_LENGTH = 24;
 /** Inputs up to this lie with the job, larger ones in R2. */

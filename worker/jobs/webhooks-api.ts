@@ -6,7 +6,7 @@ import { callerWith } from "../caller.ts";
 import { checkFields } from "../json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { cursorOf, positionOf } from "../page.ts";
-import { answered } from "../until.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { iso, isoOrNull, Time } from "../time.ts";
 import { tenantSecret } from "./webhook.ts";

@@ -15,7 +15,7 @@ import { madeOnce } from "../../jobs/made.ts";
 import { keptAs } from "../../jobs/run-once.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import { answered } from "../../until.ts";
+import { answered } from "../../../durable-objects/answer-protocol.ts";
 import { askedOf, idOf, inputOf, saidIn, serviceNamed } from "./asked.ts";
 import { outputOf } from "./output.ts";
 import type { App } from "./place.ts";

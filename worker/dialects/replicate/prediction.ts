@@ -5,7 +5,7 @@ import { config } from "../../env.ts";
 import { errorOf, type Showing } from "../../jobs/view.ts";
 import { SIGNED_S, signedQuery, signedUrl } from "../../signature.ts";
 import { iso, Time } from "../../time.ts";
-import { answered } from "../../until.ts";
+import { answered } from "../../../durable-objects/answer-protocol.ts";
 import { at, modelName, versionOf } from "./models.ts";
 
 const STATUSES = ["starting", "processing", "succeeded", "failed", "canceled"] as const;

@@ -16,7 +16,7 @@ import { targetProblem } from "../../jobs/webhook.ts";
 import { checkedBody, checkFields, invalid } from "../../json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { isSigned, signatureRefusal } from "../../signature.ts";
-import { answered } from "../../until.ts";
+import { answered } from "../../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../../mouth.ts";
 import { askFor, chosenBy } from "../task.ts";
 import { withFiles } from "./file-inputs.ts";
