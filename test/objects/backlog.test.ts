@@ -344,13 +344,13 @@ test(
 );
 
 test("an alarm that did not come is set anew by whatever comes next", async () => {
-  const { stub, newJob } = new World();
+  const world = new World();
   const set: number[] = [];
-  await runInDurableObject(stub, (_, { storage }) => {
-    const getAlarm = () => Promise.resolve(Date.now() - DAY_MS);
-    const setAlarm = (at: number) => Promise.resolve(void set.push(at));
-    Object.assign(storage, { getAlarm, setAlarm });
-  });
-  await stub.reserve([newJob("job-late")], null, { waiting: WAITING_MAX, concurrent: {} });
+  const late = {
+    getAlarm: () => Promise.resolve(Date.now() - DAY_MS),
+    setAlarm: (at: number) => Promise.resolve(void set.push(at)),
+  };
+  await runInDurableObject(world.stub, (_, { storage }) => void Object.assign(storage, late));
+  await world.stub.reserve([world.newJob("job-late")], null, { waiting: WAITING_MAX, concurrent: {} });
   expect(set).toEqual([expect.closeTo(Date.now() + 10_000, -3)]);
 });
