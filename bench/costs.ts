@@ -2,6 +2,9 @@
 import { align } from "./table.ts";
 
 /** Uses of bindings, as `X-Counted` names them. */
+/** A result and its stored answer with their primary keys' and other indexes' rows, as worker/db/schema.ts has them. */
+export const ROWS_OF_A_RESULT = 5 + 4;
+
 export type Uses = Readonly<Record<string, number>>;
 
 export interface CostRow {

@@ -16,7 +16,7 @@ import {
   type PorticoHits,
   speak,
 } from "./hits-doors.ts";
-import { type CostRow, used, usesOfEach, usesText } from "./costs.ts";
+import { type CostRow, ROWS_OF_A_RESULT, used, usesOfEach, usesText } from "./costs.ts";
 import { type Heard, hitRow, type HitRow, type Results, table } from "./hits-report.ts";
 import { machine } from "./machine.ts";
 import { Progress } from "./progress.ts";
@@ -35,8 +35,6 @@ const ROUNDS_QUICK = 1;
 const COUNTED = 100;
 /** Rows and records are written together some time after their answers. */
 const WRITTEN_MS = 1_000;
-/** A result and its stored answer with their primary keys' and other indexes' rows, as worker/db/schema.ts has them. */
-const ROWS_OF_A_MISS = 5 + 4;
 const REST_S = 15;
 
 const { values: options } = parseArgs({ options: { quick: { type: "boolean" }, name: { type: "string" } } });
@@ -120,7 +118,7 @@ async function countAll(): Promise<CostRow[]> {
     return [
       await count("a hit at the edge", () => hit?.request(0) ?? Buffer.alloc(0)),
       await count("a signed result URL at the edge", () => result?.request(0) ?? Buffer.alloc(0)),
-      await count("a miss", (turn) => speak(key, `a miss, turn ${turn}`), ROWS_OF_A_MISS),
+      await count("a miss", (turn) => speak(key, `a miss, turn ${turn}`), ROWS_OF_A_RESULT),
       await count("the first hit of each", (turn) => speak(key, `a miss, turn ${turn}`)),
     ];
   } finally {

@@ -10,7 +10,7 @@ import { Admin } from "../local/admin.ts";
 import { bundle } from "../local/build.ts";
 import { ROOT } from "../local/root.ts";
 import { type Park, startPark } from "../sim/park.ts";
-import { type CostRow, used, usesOfEach } from "./costs.ts";
+import { type CostRow, ROWS_OF_A_RESULT, used, usesOfEach } from "./costs.ts";
 import { openRuntime, type OpenRuntime } from "./doors.ts";
 import { percentile } from "./figures.ts";
 import { type JobsFigures, type Results, table } from "./jobs-report.ts";
@@ -24,8 +24,6 @@ const JOBS_FULL = 1_000;
 const BATCH_JOBS_MAX = 500;
 /** Jobs of a kind whose uses are counted. */
 const COUNTED = 48;
-/** A result and its stored answer with their primary keys' and other indexes' rows, as worker/db/schema.ts has them. */
-const D1_ROWS = 5 + 4;
 /** Rows and records are written together some time after their jobs. */
 const WRITTEN_MS = 3_000;
 /** Beside the time that the cards alone would take, so many times as much. */
@@ -110,7 +108,11 @@ async function countAll({ url, park, keys: [key = ""] }: Place): Promise<CostRow
     await submit();
     while (ended() < goal && Date.now() < until) await delay(POLL_MS);
     await delay(WRITTEN_MS);
-    return { title, uses: { ...usesOfEach(before, await used(url), COUNTED), request: requests }, rows: D1_ROWS };
+    return {
+      title,
+      uses: { ...usesOfEach(before, await used(url), COUNTED), request: requests },
+      rows: ROWS_OF_A_RESULT,
+    };
   };
   const alone = async (): Promise<void> => {
     for (let seed = 0; seed < COUNTED; seed++)

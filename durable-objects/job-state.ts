@@ -16,6 +16,7 @@ import {
   type JobEvent,
   type JobState,
   type Outcome,
+  type Pause,
 } from "./job-protocol.ts";
 
 /** So many times at most somebody begins a job: one that is lost each time takes its Workflow along. */
@@ -165,6 +166,11 @@ export function cancel(state: JobState, now: number): Step {
 /** What its Backlog has to hear of: two states that read the same here are one to it. */
 export function newsOf({ status, retryAt }: JobState): string {
   return retryAt === null ? status : `${status} until ${retryAt}`;
+}
+
+/** The pause before its retry; null: it is in none. */
+export function pauseOf({ start, retryAt }: JobState): Pause | null {
+  return retryAt === null ? null : { start, at: retryAt };
 }
 
 /** The attempt under way has ended; one that no card took is none. */

@@ -7,23 +7,11 @@
  * Kept here: invariants 8 and 9 of DESIGN.md, and that a job ends exactly once.
  */
 import { DurableObject } from "cloudflare:workers";
-import type { CourierRights } from "./courier-protocol.ts";
-import type {
-  BacklogRights,
-  Begun,
-  JobEvent,
-  JobSpec,
-  JobState,
-  JobStatus,
-  JobView,
-  Outcome,
-  Pause,
-} from "./job-protocol.ts";
+import type { Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome, Pause } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
-import { answered } from "./answer-protocol.ts";
 import * as core from "./job-state.ts";
-import type { Outlook } from "./pool-protocol.ts";
-import { NOTHING_SPENT, type TenantRights } from "./tenant-protocol.ts";
+import { dropInput, type JobEnv, outlookOf, tell } from "./job-teller.ts";
+import { NOTHING_SPENT } from "./tenant-protocol.ts";
 
 /** Events kept for those who come back; the last ones always. */
 const EVENTS_MAX = 500;
@@ -41,14 +29,6 @@ const TOLD_MS_MAX = 1_000;
 const STANDS_MS = 120_000;
 /** A retry that has not begun so long after its time is told to the Backlog once more: its wake-up may be lost. */
 const OVERDUE_MS = 15_000;
-
-interface JobEnv {
-  BACKLOG: { getByName(name: string): BacklogRights };
-  COURIER: { getByName(name: string): CourierRights };
-  TENANT: { getByName(name: string): TenantRights };
-  RESULTS: { delete(key: string): Promise<void> };
-  POOL: { getByName(name: string): { outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> } };
-}
 
 export class Job extends DurableObject<JobEnv> {
   #spec: JobSpec | null;
@@ -86,7 +66,7 @@ export class Job extends DurableObject<JobEnv> {
 
   /** Its tenant is gone: as if it had never been. */
   async discard(): Promise<void> {
-    if (this.#spec !== null) await this.#dropInput(this.#spec);
+    if (this.#spec !== null) await dropInput(this.env, this.#spec);
     await this.#forget();
   }
 
@@ -96,7 +76,7 @@ export class Job extends DurableObject<JobEnv> {
     if (spec === null || spec.tenant !== tenant) return null;
     if (this.#telling !== null) await Promise.race([this.#telling, scheduler.wait(TOLD_MS_MAX)]);
     const { webhook: _webhook, headers: _headers, input: _input, ...shown } = spec;
-    const outlook = isOver(this.#state.status) ? null : await this.#outlook(spec);
+    const outlook = isOver(this.#state.status) ? null : await outlookOf(this.env, spec);
     // In the pause before its retry it waits for nothing but the time.
     const inLine = this.#state.status === "queued" && (this.#state.retryAt ?? 0) <= Date.now();
     const waiting = inLine ? (outlook?.waiting ?? null) : null;
@@ -211,11 +191,12 @@ export class Job extends DurableObject<JobEnv> {
   override async alarm(): Promise<void> {
     const spec = this.#spec;
     if (spec === null) return;
-    const { finishedAt, start, retryAt } = this.#state;
+    const { finishedAt, start } = this.#state;
+    const pause = core.pauseOf(this.#state);
     const isTold = this.#told === core.newsOf(this.#state);
     if (finishedAt !== null && isTold && Date.now() >= finishedAt + spec.keepMs) return this.#forget();
     if (finishedAt === null && start === 0 && isTold) return this.#askAfter(spec);
-    if (isTold && retryAt !== null) return this.#urge(spec, { start, at: retryAt });
+    if (isTold && pause !== null) return this.#urge(spec, pause);
     await this.#tell();
   }
 
@@ -241,7 +222,7 @@ export class Job extends DurableObject<JobEnv> {
     if (stands === true) return;
     if (stands === false) return this.ctx.storage.setAlarm(Date.now() + STANDS_MS);
     await this.env.TENANT.getByName(spec.tenant).record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT);
-    await this.#dropInput(spec);
+    await dropInput(this.env, spec);
     await this.#forget();
   }
 
@@ -264,12 +245,8 @@ export class Job extends DurableObject<JobEnv> {
       const spec = this.#spec;
       if (spec === null) return;
       await this.ctx.storage.setAlarm(Date.now() + TELL_AGAIN_MS);
-      const { status, start, retryAt } = this.#state;
-      const pause = retryAt === null ? null : { start, at: retryAt };
       try {
-        const backlog = this.env.BACKLOG.getByName(spec.tenant);
-        const heard = [backlog.changed(spec.id, status, pause), this.#settle(spec), this.#notify(spec)];
-        await answered(Promise.all(heard));
+        await tell(this.env, spec, this.#state);
       } catch (error) {
         console.warn(JSON.stringify({ event: "job_untold", job: spec.id, error: String(error) }));
         return;
@@ -284,34 +261,6 @@ export class Job extends DurableObject<JobEnv> {
     if (finishedAt === null && retryAt === null) await this.ctx.storage.deleteAlarm();
     else if (finishedAt === null) await this.ctx.storage.setAlarm((retryAt ?? 0) + OVERDUE_MS);
     else await this.ctx.storage.setAlarm(finishedAt + this.#spec.keepMs);
-  }
-
-  /** What it costs in the end, and away with its input. */
-  async #settle(spec: JobSpec): Promise<void> {
-    const { status, finishedAt, results, gpuMs, bill } = this.#state;
-    if (finishedAt === null || bill === null) return;
-    const { id, service, key, costMilli, createdAt: at } = spec;
-    const spent = { ...NOTHING_SPENT, ...bill.took, gpuMs, admitted: { clientId: null, service, key, costMilli, at } };
-    const made = results.map((result) => result.id);
-    await this.env.TENANT.getByName(spec.tenant).record(id, status, bill.status, made, bill.charge, spent);
-    await this.#dropInput(spec);
-  }
-
-  async #dropInput({ input }: JobSpec): Promise<void> {
-    if (input.kind === "r2") await this.env.RESULTS.delete(input.key);
-  }
-
-  /** Its start and its end, for the Courier to bring to whoever handed it in. What was told already is not told twice. */
-  async #notify({ id, tenant, webhook }: JobSpec): Promise<void> {
-    if (webhook === null) return;
-    const { status, startedAt, finishedAt } = this.#state;
-    const { url, dialect, moments = ["end"] } = webhook;
-    const subject = { kind: "job" as const, id };
-    const tell = (type: string, at: number): Promise<void> =>
-      this.env.COURIER.getByName(tenant).enqueue({ tenant, subject, type, at, url, dialect });
-    // It may have ended before its start was told.
-    if (startedAt !== null && moments.includes("start")) await tell("job.started", startedAt);
-    if (finishedAt !== null && moments.includes("end")) await tell(`job.${status}`, finishedAt);
   }
 
   /** Resolves when the condition holds, or at the limit. */
@@ -338,28 +287,13 @@ export class Job extends DurableObject<JobEnv> {
     try {
       let last: number | null = null;
       while (this.#followers > 0 && this.#spec !== null && this.#state.status === "queued") {
-        const position = (await this.#outlook(this.#spec)).waiting?.position ?? null;
+        const position = (await outlookOf(this.env, this.#spec)).waiting?.position ?? null;
         if (position !== null && position !== last) this.#keep(core.moved(this.#state, position));
         last = position;
         await scheduler.wait(PLACE_EVERY_MS);
       }
     } finally {
       this.#placing = false;
-    }
-  }
-
-  /** What the Pool expects for it; one that sleeps in the Backlog stands behind those of its tenant that do not. */
-  async #outlook({ id, tenant, service }: JobSpec): Promise<Outlook> {
-    try {
-      const { ahead, concurrent } = await this.env.BACKLOG.getByName(tenant).place(id);
-      const outlook = await this.env.POOL.getByName(service).outlook(id, tenant, concurrent);
-      if (outlook.waiting === null || ahead === 0) return outlook;
-      const { on, position, startMs } = outlook.waiting;
-      const start = startMs === null || outlook.slotMs === null ? null : startMs + ahead * outlook.slotMs;
-      return { ...outlook, waiting: { on, position: (position ?? 1) + ahead, startMs: start } };
-    } catch (error) {
-      console.warn(JSON.stringify({ event: "outlook_missed", job: id, error: String(error) }));
-      return { waiting: null, serviceMs: null, slotMs: null };
     }
   }
 

@@ -8,6 +8,7 @@
  * restarts or is repeated, a request counts once.
  */
 import { DurableObject } from "cloudflare:workers";
+import { LRUCache } from "lru-cache";
 import type { Presence, PresenceRights } from "./pool-protocol.ts";
 import {
   type Admission,
@@ -41,7 +42,6 @@ const LOOK_EVERY_MS = 60_000;
 const LOST_MS = 30_000;
 /** What is known of what a lost request took. */
 const LOST: Spent = { ...NOTHING_SPENT, reason: "internal" };
-
 /** Runs that are remembered by their fingerprint. */
 const LEADERS_MAX = 10_000;
 
@@ -56,7 +56,7 @@ export class Tenant extends DurableObject<TenantEnv> {
   #buckets: Map<string, Bucket>;
   #months: Months;
   /** Who was charged last for a run, by its fingerprint; whom a restart forgot, or many others, nobody follows here. */
-  readonly #leaders = new Map<string, string>();
+  readonly #leaders = new LRUCache<string, string>({ max: LEADERS_MAX });
   /** When the tenant was deleted: what is told of it after that is not kept. */
   #forgottenAt: number | null;
   #isWritten = true;
@@ -260,13 +260,7 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   #lead(fingerprint: string | null, id: string): void {
-    if (fingerprint === null) return;
-    this.#leaders.delete(fingerprint);
-    this.#leaders.set(fingerprint, id);
-    for (const oldest of this.#leaders.keys()) {
-      if (this.#leaders.size <= LEADERS_MAX) break;
-      this.#leaders.delete(oldest);
-    }
+    if (fingerprint !== null) this.#leaders.set(fingerprint, id);
   }
 
   /** Asks the Pool for requests that have not ended; one that it has not known for a while is lost. */

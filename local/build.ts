@@ -30,7 +30,7 @@ export async function bundle(entry = join(ROOT, "worker/index.ts"), folder = joi
     external: ["cloudflare:*", "node:*"],
     loader: LOADERS,
     define: { "process.env.NODE_ENV": '"production"' },
-    keepNames: true,
+    keepNames: false,
     logLevel: "warning",
     absWorkingDir: ROOT,
   });

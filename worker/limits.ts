@@ -172,7 +172,9 @@ export function tellRate(trace: Trace, reply: AdmitReply): void {
 
 /** The slots that are left beside the one that the request was offered. */
 export function tellSlots(trace: Trace, slotsLeft: number): void {
-  trace.headers.append("ratelimit", list([["slots", { r: slotsLeft }]]));
+  const rate = trace.headers.get("ratelimit");
+  const slots = list([["slots", { r: slotsLeft }]]);
+  trace.headers.set("ratelimit", rate === undefined ? slots : `${rate}, ${slots}`);
 }
 
 /** As Go writes durations: `12ms`, `1.5s`, `6m0s`, `1h0m0s`. */

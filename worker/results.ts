@@ -31,13 +31,14 @@ export interface Asking extends Mouth {
 /** GET and HEAD. */
 export async function getResult(asking: Asking): Promise<Response | Refusal> {
   const { request, env, trace, id } = asking;
-  const reader = await readerOf(asking);
+  const query = new URL(request.url).searchParams;
+  const reader = await readerOf(asking, query);
   if (isRefusal(reader)) return reader;
-  const variant = variantOf(new URL(request.url).searchParams, env);
+  const variant = variantOf(query, env);
   if (isRefusal(variant)) return variant;
   const found = isResultId(id) ? await timed(trace, "cache", () => find(asking, reader)) : null;
   if (found === null) return refuse("not_found");
-  const answer = await answerWith(asking, found, variant);
+  const answer = await answerWith(asking, found, variant, query.get("download"));
   // What was opened and is not sent must be let go.
   if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range")))
     await letGo(found.body);
@@ -112,7 +113,12 @@ async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found |
   return { result, body, copiedAt: null };
 }
 
-async function answerWith(asking: Asking, found: Found, variant: Variant | null): Promise<Response | Refusal> {
+async function answerWith(
+  asking: Asking,
+  found: Found,
+  variant: Variant | null,
+  download: string | null,
+): Promise<Response | Refusal> {
   const { result, body, copiedAt } = found;
   const { request, env, trace, id } = asking;
   const now = Date.now();
@@ -122,7 +128,7 @@ async function answerWith(asking: Asking, found: Found, variant: Variant | null)
     copiedAt === null ? "portico; fwd=miss" : `portico; hit; ttl=${Math.floor((result.expiresAt - now) / 1000)}`,
   );
   const etag = variant === null ? `"${result.sha256}"` : variantEtag(result.sha256, variant);
-  const headers = resultHeaders(result, etag, new URL(request.url).searchParams.get("download"), now);
+  const headers = resultHeaders(result, etag, download, now);
   if (copiedAt !== null) headers.set("age", String(Math.max(0, Math.floor((now - copiedAt) / 1000))));
   if (preconditionFailed(request.headers, etag, result.createdAt)) {
     return new Response(null, { status: 412, headers: { etag, "cache-control": "no-store" } });
@@ -150,13 +156,12 @@ async function answerWith(asking: Asking, found: Found, variant: Variant | null)
 }
 
 /** With a key present the key decides; without one the signature has to, unless everybody may read. */
-async function readerOf(asking: Asking): Promise<Reader | Refusal> {
+async function readerOf(asking: Asking, query: URLSearchParams): Promise<Reader | Refusal> {
   const { request, env, trace, id } = asking;
   if (hasCredential(request)) {
     const caller = await callerWith("results", asking);
     return isRefusal(caller) ? caller : { tenant: caller.tenant };
   }
-  const query = new URL(request.url).searchParams;
   if (!isSigned(query)) return visibilityOf(id) === "public" ? "anybody" : refuse("missing");
   const refused = await timed(trace, "auth", () => signatureRefusal(config(env), id, query, Date.now()));
   if (refused !== null) return refused;

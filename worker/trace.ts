@@ -42,8 +42,8 @@ export interface Trace {
   fields: Record<string, string | number | boolean | null>;
   /** Web origins whose pages may read the answer (CORS), `*` any; null: it is none of their business. */
   pages: readonly string[] | null;
-  /** Headers that every answer to this request carries (limits, card, cache status). */
-  headers: Headers;
+  /** Headers that every answer to this request carries (limits, card, cache status), by their names in lower case. */
+  headers: Map<string, string>;
 }
 
 export function openTrace(request: Request, now: number): Trace {
@@ -63,7 +63,7 @@ export function openTrace(request: Request, now: number): Trace {
     pages: null,
     gpuMs: 0,
     fields: {},
-    headers: new Headers(),
+    headers: new Map(),
   };
 }
 
@@ -83,7 +83,7 @@ export function quietTrace(id: string, now: number): Trace {
     owes: false,
     gpuMs: 0,
     fields: {},
-    headers: new Headers(),
+    headers: new Map(),
   };
 }
 

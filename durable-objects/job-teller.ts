@@ -1,0 +1,69 @@
+/** What a Job tells others of its state, and asks them of its place. */
+import { answered } from "./answer-protocol.ts";
+import type { CourierRights } from "./courier-protocol.ts";
+import type { BacklogRights, JobSpec, JobState } from "./job-protocol.ts";
+import { pauseOf } from "./job-state.ts";
+import type { Outlook } from "./pool-protocol.ts";
+import { NOTHING_SPENT, type TenantRights } from "./tenant-protocol.ts";
+
+export interface JobEnv {
+  BACKLOG: { getByName(name: string): BacklogRights };
+  COURIER: { getByName(name: string): CourierRights };
+  TENANT: { getByName(name: string): TenantRights };
+  RESULTS: { delete(key: string): Promise<void> };
+  POOL: { getByName(name: string): { outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> } };
+}
+
+/** Its state to its Backlog, and its end to its Tenant, who pays, and to the Courier. Throws unless all have heard. */
+export async function tell(env: JobEnv, spec: JobSpec, state: JobState): Promise<void> {
+  const backlog = env.BACKLOG.getByName(spec.tenant);
+  const heard = [
+    backlog.changed(spec.id, state.status, pauseOf(state)),
+    settle(env, spec, state),
+    notify(env, spec, state),
+  ];
+  await answered(Promise.all(heard));
+}
+
+/** What it costs in the end, and away with its input. */
+async function settle(env: JobEnv, spec: JobSpec, state: JobState): Promise<void> {
+  const { status, finishedAt, results, gpuMs, bill } = state;
+  if (finishedAt === null || bill === null) return;
+  const { id, service, key, costMilli, createdAt: at } = spec;
+  const spent = { ...NOTHING_SPENT, ...bill.took, gpuMs, admitted: { clientId: null, service, key, costMilli, at } };
+  const made = results.map((result) => result.id);
+  await env.TENANT.getByName(spec.tenant).record(id, status, bill.status, made, bill.charge, spent);
+  await dropInput(env, spec);
+}
+
+export async function dropInput({ RESULTS }: JobEnv, { input }: JobSpec): Promise<void> {
+  if (input.kind === "r2") await RESULTS.delete(input.key);
+}
+
+/** Its start and its end, for the Courier to bring to whoever handed it in. What was told already is not told twice. */
+async function notify({ COURIER }: JobEnv, { id, tenant, webhook }: JobSpec, state: JobState): Promise<void> {
+  if (webhook === null) return;
+  const { status, startedAt, finishedAt } = state;
+  const { url, dialect, moments = ["end"] } = webhook;
+  const subject = { kind: "job" as const, id };
+  const bring = (type: string, at: number): Promise<void> =>
+    COURIER.getByName(tenant).enqueue({ tenant, subject, type, at, url, dialect });
+  // It may have ended before its start was told.
+  if (startedAt !== null && moments.includes("start")) await bring("job.started", startedAt);
+  if (finishedAt !== null && moments.includes("end")) await bring(`job.${status}`, finishedAt);
+}
+
+/** What the Pool expects for it; one that sleeps in the Backlog stands behind those of its tenant that do not. */
+export async function outlookOf({ BACKLOG, POOL }: JobEnv, { id, tenant, service }: JobSpec): Promise<Outlook> {
+  try {
+    const { ahead, concurrent } = await BACKLOG.getByName(tenant).place(id);
+    const outlook = await POOL.getByName(service).outlook(id, tenant, concurrent);
+    if (outlook.waiting === null || ahead === 0) return outlook;
+    const { on, position, startMs } = outlook.waiting;
+    const start = startMs === null || outlook.slotMs === null ? null : startMs + ahead * outlook.slotMs;
+    return { ...outlook, waiting: { on, position: (position ?? 1) + ahead, startMs: start } };
+  } catch (error) {
+    console.warn(JSON.stringify({ event: "outlook_missed", job: id, error: String(error) }));
+    return { waiting: null, serviceMs: null, slotMs: null };
+  }
+}
