@@ -12,6 +12,7 @@
  * Kept here: the bound of waiting jobs, the order within tenant and service, and that nothing handed in is lost.
  */
 import { DurableObject } from "cloudflare:workers";
+import { wakeBy } from "./alarm.ts";
 import { Batches } from "./batches.ts";
 import type { CourierRights } from "./courier-protocol.ts";
 import type {
@@ -39,8 +40,6 @@ const HEARD_MS = 15_000;
 /** How often started jobs are looked after, and how many at once. */
 const LOOK_EVERY_MS = 10_000;
 const LOOKED_AT_ONCE = 50;
-/** An alarm is no later than this, however busy everything is. */
-const LATE_MS = 5_000;
 /** When nothing is to be run, the next sweep follows so much later. */
 const SWEEP_EVERY_MS = 600_000;
 /** Jobs of a deleted tenant that go in one call. */
@@ -76,8 +75,8 @@ export class Backlog extends DurableObject<BacklogEnv> {
       this.#turns.setConcurrent(service, concurrent);
     for (const job of fresh) this.#turns.reserve(job, batch?.id ?? null, now);
     if (batch !== null) this.#batches.add(batch, now);
-    // As soon as those that stand are looked after: an alarm that is moved forward right after it was set may be lost.
-    await this.#wakeBy(now + LOOK_EVERY_MS);
+    // When those that stand are looked after, so that `stand` need not set another.
+    await wakeBy(this.ctx.storage, now + LOOK_EVERY_MS);
     return { ok: true };
   }
 
@@ -92,7 +91,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
       return false;
     }
     for (const id of ids) this.#turns.stand(id);
-    await this.#wakeBy(Date.now() + LOOK_EVERY_MS);
+    await wakeBy(this.ctx.storage, Date.now() + LOOK_EVERY_MS);
     this.ctx.waitUntil(this.#pump());
     return true;
   }
@@ -116,14 +115,14 @@ export class Backlog extends DurableObject<BacklogEnv> {
     if (isOver(status)) {
       this.#turns.end(id, status, now);
       this.#batches.close(id, now);
-      await this.#wakeBy(now + LOOK_EVERY_MS);
+      await wakeBy(this.ctx.storage, now + LOOK_EVERY_MS);
       this.ctx.waitUntil(Promise.all([this.#pump(), this.#tellBatches()]));
       return;
     }
     this.#turns.note(id, status);
     if (pause === null) return;
     this.#turns.pause(id, pause);
-    await this.#wakeBy(pause.at);
+    await wakeBy(this.ctx.storage, pause.at);
     this.ctx.waitUntil(this.#pump());
   }
 
@@ -165,8 +164,8 @@ export class Backlog extends DurableObject<BacklogEnv> {
     const isSwept = this.#sweep(now);
     await this.#pump();
     const isBusy = this.#turns.isBusy || this.#batches.untold(1).length > 0;
-    if (isBusy || !isSwept) await this.#wakeBy(Math.min(now + LOOK_EVERY_MS, this.#turns.nextDue(now)));
-    else if (!this.#turns.isEmpty) await this.#wakeBy(now + SWEEP_EVERY_MS);
+    if (isBusy || !isSwept) await wakeBy(this.ctx.storage, Math.min(now + LOOK_EVERY_MS, this.#turns.nextDue(now)));
+    else if (!this.#turns.isEmpty) await wakeBy(this.ctx.storage, now + SWEEP_EVERY_MS);
   }
 
   // Private
@@ -201,13 +200,13 @@ export class Backlog extends DurableObject<BacklogEnv> {
   /** Those asleep that had to be started by now have failed. */
   async #expire(now: number): Promise<void> {
     await Promise.all(
-      this.#turns.late(now, LOOKED_AT_ONCE).map((id) =>
-        this.env.JOB.getByName(id)
-          .late()
-          .catch((error: unknown) =>
+      this.#turns
+        .late(now, LOOKED_AT_ONCE)
+        .map((id) =>
+          answered(this.env.JOB.getByName(id).late()).catch((error: unknown) =>
             console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) })),
           ),
-      ),
+        ),
     );
   }
 
@@ -258,11 +257,5 @@ export class Backlog extends DurableObject<BacklogEnv> {
       // Looked at again next time.
       console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) }));
     }
-  }
-
-  /** An alarm by then, or earlier. One that should have come long ago is lost. */
-  async #wakeBy(at: number): Promise<void> {
-    const set = await this.ctx.storage.getAlarm();
-    if (set === null || set > at || set < Date.now() - LATE_MS) await this.ctx.storage.setAlarm(at);
   }
 }

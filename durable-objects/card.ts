@@ -5,6 +5,7 @@
  * Kept here: invariants 1, 2, 3 and 8 of DESIGN.md.
  */
 import { DurableObject } from "cloudflare:workers";
+import { wakeAt } from "./alarm.ts";
 import { CardBook, shown } from "./card-book.ts";
 import { CardStore } from "./card-store.ts";
 import { Lessee } from "./lessee.ts";
@@ -205,7 +206,7 @@ export class Card extends DurableObject<CardEnv> {
     const next = this.#book.nextAt();
     if (next === null || (this.#alarmAt !== null && this.#alarmAt <= next)) return;
     this.#alarmAt = next;
-    this.ctx.waitUntil(this.ctx.storage.setAlarm(next));
+    this.ctx.waitUntil(wakeAt(this.ctx.storage, next));
   }
 
   #report(now: number): CardReport {

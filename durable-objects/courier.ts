@@ -7,6 +7,7 @@
  * Kept here: invariant 8 of DESIGN.md, and that an event is brought to its address at least once.
  */
 import { DurableObject } from "cloudflare:workers";
+import { wakeBy } from "./alarm.ts";
 import type { CourierRights, Delivery, DeliveryQuery, Letter, Notice, SenderRights, Sent } from "./courier-protocol.ts";
 import { Deliveries } from "./deliveries.ts";
 import { after } from "./delivery-schedule.ts";
@@ -165,8 +166,7 @@ export class Courier extends DurableObject implements CourierRights {
     // What is due and not sent yet waits for room, or was just begun.
     const look = this.#deliveries.due(now, 1).length > 0 ? now + LOOK_EVERY_MS : Number.POSITIVE_INFINITY;
     const at = Math.min(now + ms, next, look);
-    const set = await this.ctx.storage.getAlarm();
-    if (set === null || set > at) await this.ctx.storage.setAlarm(at);
+    await wakeBy(this.ctx.storage, at);
   }
 }
 

@@ -5,6 +5,7 @@
  * it is a retry, or comes when the holder's caller is gone, waits for the holder's end instead of a no.
  */
 import { DurableObject, RpcTarget } from "cloudflare:workers";
+import { wakeAt } from "./alarm.ts";
 import { type Coming, JOIN_MS_MAX, type Made, type NameReply, type NameRights } from "./idempotency-protocol.ts";
 
 interface Settled {
@@ -60,7 +61,7 @@ export class Idempotency extends DurableObject<object> {
   override async alarm(): Promise<void> {
     const until = this.#settled?.until ?? 0;
     // What was made meanwhile under the same name is kept for its own time.
-    if (until > Date.now()) return this.ctx.storage.setAlarm(until);
+    if (until > Date.now()) return wakeAt(this.ctx.storage, until);
     this.#settled = null;
     await this.ctx.storage.deleteAll();
   }
@@ -88,7 +89,7 @@ export class Idempotency extends DurableObject<object> {
     const until = Date.now() + keepMs;
     this.#settled = { body: held.body, made, until };
     this.ctx.storage.kv.put("settled", this.#settled);
-    this.ctx.waitUntil(this.ctx.storage.setAlarm(until));
+    this.ctx.waitUntil(wakeAt(this.ctx.storage, until));
   }
 
   #drop(held: Held, made: Made | null): void {

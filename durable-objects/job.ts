@@ -7,6 +7,8 @@
  * Kept here: invariants 8 and 9 of DESIGN.md, and that a job ends exactly once.
  */
 import { DurableObject } from "cloudflare:workers";
+import { wakeAt } from "./alarm.ts";
+import { answered } from "./answer-protocol.ts";
 import type { Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome, Pause } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
@@ -61,7 +63,7 @@ export class Job extends DurableObject<JobEnv> {
     this.ctx.storage.kv.put("spec", spec);
     this.ctx.storage.kv.put("told", this.#told);
     this.#keep({ state: { ...core.NEW, seq: 1 }, events: [firstEvent()] });
-    await this.ctx.storage.setAlarm(Date.now() + STANDS_MS);
+    await wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
   }
 
   /** Its tenant is gone: as if it had never been. */
@@ -218,18 +220,20 @@ export class Job extends DurableObject<JobEnv> {
 
   /** Whether it stands. One that its Backlog does not know was never answered for: it costs nothing, and goes. */
   async #askAfter(spec: JobSpec): Promise<void> {
-    const stands = await this.env.BACKLOG.getByName(spec.tenant).stands(spec.id);
+    const stands = await answered(this.env.BACKLOG.getByName(spec.tenant).stands(spec.id));
     if (stands === true) return;
-    if (stands === false) return this.ctx.storage.setAlarm(Date.now() + STANDS_MS);
-    await this.env.TENANT.getByName(spec.tenant).record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT);
-    await dropInput(this.env, spec);
+    if (stands === false) return wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
+    const tenant = this.env.TENANT.getByName(spec.tenant);
+    await answered(tenant.record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT));
+    await answered(dropInput(this.env, spec));
     await this.#forget();
   }
 
   /** Again and again, until it runs. */
   async #urge({ id, tenant }: JobSpec, pause: Pause): Promise<void> {
-    await this.ctx.storage.setAlarm(Math.max(Date.now(), pause.at) + OVERDUE_MS);
-    if (Date.now() >= pause.at) await this.env.BACKLOG.getByName(tenant).changed(id, this.#state.status, pause);
+    await wakeAt(this.ctx.storage, Math.max(Date.now(), pause.at) + OVERDUE_MS);
+    const backlog = this.env.BACKLOG.getByName(tenant);
+    if (Date.now() >= pause.at) await answered(backlog.changed(id, this.#state.status, pause));
   }
 
   /** Tells what became of the job, one state after the other; the alarm sees to it that it is heard in the end. */
@@ -244,7 +248,7 @@ export class Job extends DurableObject<JobEnv> {
     for (let news = core.newsOf(this.#state); this.#told !== news; news = core.newsOf(this.#state)) {
       const spec = this.#spec;
       if (spec === null) return;
-      await this.ctx.storage.setAlarm(Date.now() + TELL_AGAIN_MS);
+      await wakeAt(this.ctx.storage, Date.now() + TELL_AGAIN_MS);
       try {
         await tell(this.env, spec, this.#state);
       } catch (error) {
@@ -259,8 +263,8 @@ export class Job extends DurableObject<JobEnv> {
     if (this.#spec === null) return;
     const { finishedAt, retryAt } = this.#state;
     if (finishedAt === null && retryAt === null) await this.ctx.storage.deleteAlarm();
-    else if (finishedAt === null) await this.ctx.storage.setAlarm((retryAt ?? 0) + OVERDUE_MS);
-    else await this.ctx.storage.setAlarm(finishedAt + this.#spec.keepMs);
+    else if (finishedAt === null) await wakeAt(this.ctx.storage, (retryAt ?? 0) + OVERDUE_MS);
+    else await wakeAt(this.ctx.storage, finishedAt + this.#spec.keepMs);
   }
 
   /** Resolves when the condition holds, or at the limit. */

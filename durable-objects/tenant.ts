@@ -8,6 +8,8 @@
  * restarts or is repeated, a request counts once.
  */
 import { DurableObject } from "cloudflare:workers";
+import { wakeBy } from "./alarm.ts";
+import { answered } from "./answer-protocol.ts";
 import { LRUCache } from "lru-cache";
 import type { Presence, PresenceRights } from "./pool-protocol.ts";
 import {
@@ -284,7 +286,7 @@ export class Tenant extends DurableObject<TenantEnv> {
 
   async #present(service: string, ids: string[]): Promise<Presence | null> {
     try {
-      return await this.env.POOL.getByName(service).present(ids);
+      return await answered(this.env.POOL.getByName(service).present(ids));
     } catch (error) {
       // Asked again at the next look.
       console.warn(JSON.stringify({ event: "pool_silent", service, error: String(error) }));
@@ -336,8 +338,7 @@ export class Tenant extends DurableObject<TenantEnv> {
   async #wakeAt(at: number): Promise<void> {
     if (this.#alarmAt !== null && this.#alarmAt <= at) return;
     this.#alarmAt = at;
-    const set = await this.ctx.storage.getAlarm();
-    if (set === null || set > at) await this.ctx.storage.setAlarm(at);
+    await wakeBy(this.ctx.storage, at);
   }
 }
 

@@ -247,10 +247,10 @@ function fromStore(trace: Trace, stored: Stored): Shown {
   const now = Date.now();
   trace.headers.set("cache-status", `portico; hit; ttl=${Math.max(0, Math.floor((stored.expiresAt - now) / 1000))}`);
   trace.fields["cache"] = "hit";
-  const headers = new Headers(stored.headers);
+  const { status, headers, body, results } = stored;
   headers.set("age", String(Math.max(0, Math.floor((now - stored.storedAt) / 1000))));
   headers.set("content-length", String(stored.bytes));
-  return { status: stored.status, headers, body: stored.body, results: stored.results };
+  return { status, headers, body, results };
 }
 
 function fromRun(trace: Trace, ask: Ask, answer: Answer): Shown {

@@ -343,6 +343,28 @@ test(
   2 * ANSWERED_MS_MAX,
 );
 
+test("a pause that ends within a millisecond is looked at when it has ended, not before", async () => {
+  const world = new World();
+  await world.settle();
+  await perform(world, { what: "reserve", jobs: 1, batch: false });
+  await perform(world, { what: "stand", pick: 0 });
+  await world.check();
+  const [job] = world.jobs;
+  if (job === undefined) throw new Error("no job");
+  passTime(0);
+  const alarm = () => runInDurableObject(world.stub, (_, { storage }) => storage.getAlarm());
+  const at = Date.now() + 2_000.65;
+  await world.stub.changed(job.id, "queued", { start: job.run, at });
+  expect(await alarm()).toBe(Math.ceil(at));
+  // As if it came too early all the same: in the millisecond that the pause ends in.
+  passTime(2_000);
+  await runDurableObjectAlarm(world.stub);
+  expect(await alarm()).toBe(Math.ceil(at));
+  passTime(1);
+  await runDurableObjectAlarm(world.stub);
+  await eventually(() => Promise.resolve(expect(world.starts).toEqual([`${job.id}-1`, `${job.id}-2`])));
+});
+
 test("an alarm that did not come is set anew by whatever comes next", async () => {
   const world = new World();
   const set: number[] = [];

@@ -48,7 +48,7 @@ export async function draftOf(mouth: Mouth, caller: Caller, body: JobCreate): Pr
   const ask = await askOf(mouth, caller, service, path, body.input);
   if (isRefusal(ask)) return ask;
   const { start_deadline_s: deadline, priority = "normal" } = body;
-  const startDeadlineAt = deadline === undefined ? null : Date.now() + deadline * 1000;
+  const startDeadlineAt = deadline === undefined ? null : Math.ceil(Date.now() + deadline * 1000);
   return { ask, priority, startDeadlineAt, webhook };
 }
 

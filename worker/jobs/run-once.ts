@@ -220,7 +220,7 @@ function refusedOutcome(begun: Handed, came: Extract<Came, { kind: "refused" }>,
   const isFinal = !REASONS[refusal.reason].retryable || refusal.reason === "queue_timeout" || triesLeft <= 0;
   if (isFinal) return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, came, null) };
   const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);
-  return { kind: "again", error, retryAt: Date.now() + pauseMs, gpuMs };
+  return { kind: "again", error, retryAt: Math.ceil(Date.now() + pauseMs), gpuMs };
 }
 
 function errorOf({ reason, param, started, facts, retryAfterMs }: Refusal): JobError {
