@@ -15,6 +15,8 @@ const OPEN_AT_ONCE = 500;
 const OPEN_JOB = "state IN ('queued', 'running') AND id GLOB 'job_*'";
 
 export interface Row extends RequestRecord {
+  /** Of a job, our id of the request that handed it in. */
+  requestId: string | null;
   /** Id of the caller's key. */
   key: string;
   /** Drops that its token put into the bucket (rate.ts); 0 once given back. */
@@ -30,6 +32,7 @@ export interface Row extends RequestRecord {
 type Stored = {
   id: string;
   client_id: string | null;
+  request_id: string | null;
   service: string;
   state: string;
   status: number | null;
@@ -47,6 +50,7 @@ const ADDED = {
   bucket: "TEXT NOT NULL DEFAULT ''",
   cost_milli: "INTEGER NOT NULL DEFAULT 0",
   key: "TEXT NOT NULL DEFAULT ''",
+  request_id: "TEXT",
 };
 
 export class Records {
@@ -69,21 +73,16 @@ export class Records {
     const there = [...sql.exec<{ name: string }>("SELECT name FROM pragma_table_info('requests')")];
     for (const [column, type] of Object.entries(ADDED))
       if (!there.some(({ name }) => name === column)) sql.exec(`ALTER TABLE requests ADD COLUMN ${column} ${type}`);
+    sql.exec("CREATE INDEX IF NOT EXISTS requests_request ON requests (request_id) WHERE request_id IS NOT NULL");
   }
 
   get(id: string): Row | null {
     return this.#unwritten.get(id) ?? this.#read("SELECT * FROM requests WHERE id = ?", id);
   }
 
-  /** The latest of a caller's own name. */
-  latestOf(clientId: string): Row | null {
-    const unwritten = [...this.#unwritten.values()].filter((row) => row.clientId === clientId);
-    const newest = unwritten.reduce<Row | null>((best, row) => (best === null || row.at >= best.at ? row : best), null);
-    const stored = this.#read(
-      "SELECT * FROM requests WHERE client_id = ? ORDER BY at DESC, rowid DESC LIMIT 1",
-      clientId,
-    );
-    return newest !== null && (stored === null || newest.at >= stored.at) ? newest : stored;
+  /** By our id, else a job by that of its request, else the latest of a caller's own name. */
+  find(name: string): Row | null {
+    return this.get(name) ?? this.#handedInBy(name) ?? this.#latestOf(name);
   }
 
   put(row: Row): void {
@@ -92,7 +91,7 @@ export class Records {
 
   write(): void {
     for (const row of this.#unwritten.values()) {
-      const { id, clientId, service, state, status, results, at, cost, bucket, quota, costMilli, key } = row;
+      const { id, clientId, requestId, service, state, status, results, at, cost, bucket, quota, costMilli, key } = row;
       const values = [
         id,
         clientId,
@@ -106,10 +105,11 @@ export class Records {
         quota,
         costMilli,
         key,
+        requestId,
       ];
       this.#sql.exec(
-        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost, bucket, quota, cost_milli, key)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO requests (id, client_id, service, state, status, results, at, cost, bucket, quota, cost_milli, key, request_id)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, status = excluded.status, results = excluded.results,
          cost = excluded.cost, quota = excluded.quota, cost_milli = excluded.cost_milli`,
         ...values,
@@ -136,12 +136,41 @@ export class Records {
     return { left: oldest !== null, more: oldest !== null && oldest < old };
   }
 
+  #handedInBy(requestId: string): Row | null {
+    const unwritten = [...this.#unwritten.values()].find((row) => row.requestId === requestId);
+    return unwritten ?? this.#read("SELECT * FROM requests WHERE request_id = ?", requestId);
+  }
+
+  #latestOf(clientId: string): Row | null {
+    const unwritten = [...this.#unwritten.values()].filter((row) => row.clientId === clientId);
+    const newest = unwritten.reduce<Row | null>((best, row) => (best === null || row.at >= best.at ? row : best), null);
+    const stored = this.#read(
+      "SELECT * FROM requests WHERE client_id = ? ORDER BY at DESC, rowid DESC LIMIT 1",
+      clientId,
+    );
+    return newest !== null && (stored === null || newest.at >= stored.at) ? newest : stored;
+  }
+
   #read(query: string, value: string): Row | null {
     const row = this.#sql.exec<Stored>(query, value).toArray()[0];
     return row === undefined ? null : rowOf(row);
   }
 }
 
-function rowOf({ client_id: clientId, cost_milli: costMilli, state, results, ...rest }: Stored): Row {
-  return { ...rest, clientId, costMilli, state: state as RunState, results: JSON.parse(results) as string[] };
+function rowOf({
+  client_id: clientId,
+  request_id: requestId,
+  cost_milli: costMilli,
+  state,
+  results,
+  ...rest
+}: Stored): Row {
+  return {
+    ...rest,
+    clientId,
+    requestId,
+    costMilli,
+    state: state as RunState,
+    results: JSON.parse(results) as string[],
+  };
 }

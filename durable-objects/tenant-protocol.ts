@@ -34,6 +34,8 @@ export type Quota = { [Of in keyof Counts]: number | null };
 export interface Admission extends Counts {
   id: string;
   clientId: string | null;
+  /** Our id of the request that handed a job in, which is asked after by it as well; null: it is no job. */
+  requestId?: string | null;
   service: string;
   /** Id of the caller's key. */
   key: string;

@@ -83,7 +83,7 @@ export class Tenant extends DurableObject<TenantEnv> {
    * pays if it has to run by itself. The record of a request that passed stands as `queued`.
    */
   async admit(admission: Admission, limits: TenantLimits): Promise<AdmitReply> {
-    const { id, clientId, service, key, fingerprint, hits } = admission;
+    const { id, clientId, requestId = null, service, key, fingerprint, hits } = admission;
     const now = Date.now();
     const name = limits.ownRate ? service : "";
     const before = this.#buckets.get(name) ?? EMPTY;
@@ -101,7 +101,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (!follows) this.#lead(fingerprint, id);
     const fresh = { state: "queued" as const, status: null, results: [], at: now };
     const charged = { cost: REQUEST_DROPS, bucket: name, quota: counts.results, costMilli };
-    this.#records.put({ id, clientId, service, key, ...fresh, ...charged });
+    this.#records.put({ id, clientId, requestId, service, key, ...fresh, ...charged });
     this.#writeSoon();
     return { ...reply, follows };
   }
@@ -133,7 +133,18 @@ export class Tenant extends DurableObject<TenantEnv> {
       if ("over" in months) return overQuota(months, bucket, limits, now);
       this.#months = months;
       const over = { state: "succeeded" as const, status: 200, results: made, at: now };
-      this.#records.put({ id, clientId, service, key, ...over, cost: 0, bucket: "", quota: 0, costMilli });
+      this.#records.put({
+        id,
+        clientId,
+        requestId: null,
+        service,
+        key,
+        ...over,
+        cost: 0,
+        bucket: "",
+        quota: 0,
+        costMilli,
+      });
       this.#usage.add({ service, key, day: dayOf(now) }, { ...NO_USE, costMilli });
       this.#writeSoon();
     }
@@ -151,7 +162,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (record === null || !isOpen(record)) return reply;
     this.#records.put({ ...record, quota: first.results, costMilli: first.costMilli });
     const { at, bucket } = record;
-    const fresh = { state: "queued" as const, status: null, results: [], at, cost: 0, bucket };
+    const fresh = { requestId: null, state: "queued" as const, status: null, results: [], at, cost: 0, bucket };
     for (const { id, clientId, service, key, results: quota, costMilli } of rest)
       if (this.#records.get(id) === null) this.#records.put({ id, clientId, service, key, ...fresh, quota, costMilli });
     return reply;
@@ -202,7 +213,7 @@ export class Tenant extends DurableObject<TenantEnv> {
 
   /** By our id, else by the caller's own: the latest of that name. */
   async request(id: string): Promise<RequestState | null> {
-    const row = this.#records.get(id) ?? this.#records.latestOf(id);
+    const row = this.#records.find(id);
     if (row === null || Date.now() - row.at > RECORD_MS) return null;
     const waiting = { on: null, position: null };
     if (!isOpen(row) || isJob(row)) return { ...row, ...waiting };
@@ -358,5 +369,6 @@ function isOpen({ state }: { state: RunState }): boolean {
 /** An admission that this object forgot by a restart right after it: it is charged nothing, but what it ran counts. */
 function reopened(id: string, { admitted }: Spent, now: number): Row | null {
   if (admitted === null || now - admitted.at > RECORD_MS) return null;
-  return { id, ...admitted, state: "queued", status: null, results: [], cost: 0, bucket: "", quota: 0 };
+  const none = { requestId: null, results: [], cost: 0, bucket: "", quota: 0 };
+  return { id, ...admitted, ...none, state: "queued", status: null };
 }

@@ -19,7 +19,7 @@ const FLOOD_WINDOW_MS = 10_000;
 
 /**
  * Takes one token of the rate and the counts' place in the quota; the request's record is opened with it. One that asks
- * for what is under way, by its fingerprint, owes its place until it runs by itself.
+ * for what is under way, by its fingerprint, owes its place until it runs by itself. `job`: the id of the one that it hands in.
  */
 export async function admit(
   env: Env,
@@ -27,9 +27,11 @@ export async function admit(
   trace: Trace,
   ask: Ask,
   fingerprint: string | null = null,
+  job: string | null = null,
 ): Promise<Refusal | null> {
   const limits = tenantLimits(caller, ask.service);
-  const admission = admissionOf(caller, trace, ask, fingerprint);
+  const request = admissionOf(caller, trace, ask, fingerprint);
+  const admission = job === null ? request : { ...request, id: job, requestId: trace.id };
   const reply = await asked(() => env.TENANT.getByName(caller.tenant).admit(admission, limits));
   tellRate(trace, reply);
   if (!reply.ok) return refusalOf(reply, limits);

@@ -47,6 +47,16 @@ test("a stored answer confirms the preference, and a job is found under its requ
   expect([found.status, (JSON.parse(found.text) as { state: string }).state]).toEqual([200, "succeeded"]);
 });
 
+test("a job is found under our id of its request and under the caller's own alike", async () => {
+  const headers = { prefer: "respond-async", "x-request-id": "my-own-name" };
+  const handedIn = await door.paint(picture({ prompt: "named", seed: 13 }), { headers });
+  const { id } = JSON.parse(handedIn.text) as JobShown;
+  for (const name of [handedIn.header("x-request-id"), "my-own-name", id]) {
+    const found = expectOk(await door.ask(`/v1/requests/${name}`));
+    expect((JSON.parse(found.text) as { id: string }).id, `${name}`).toBe(id);
+  }
+});
+
 test("a job that is not over in time is 202", async () => {
   const slow = { steps: 150, width: 1024, height: 1024 };
   const answer = await door.paint(slow, prefer("wait=1"));

@@ -75,9 +75,7 @@ export const newBatchId = (): string => `bat_${randomText(ID_LENGTH)}`;
 export async function submit(handing: Handing, draft: Draft): Promise<JobView | Refusal> {
   const { env, caller } = handing;
   const id = newJobId();
-  const { trace } = handing;
-  // Asked after by the id of its request as well.
-  const limited = await admit(env, caller, { ...trace, id, clientId: trace.clientId ?? trace.id }, draft.ask);
+  const limited = await admit(env, caller, handing.trace, draft.ask, null, id);
   if (limited !== null) return limited;
   const made = await handIn(handing, null, [id], async () => [await specOf(handing, draft, id, null)]);
   return isRefusal(made) ? made : viewOf(env, caller.tenant, id);
