@@ -66,7 +66,7 @@ export class Records {
         results TEXT NOT NULL, at INTEGER NOT NULL, cost REAL NOT NULL, quota INTEGER NOT NULL,
         key TEXT NOT NULL DEFAULT ''
       );
-      CREATE INDEX IF NOT EXISTS requests_client ON requests (client_id, at);
+      CREATE INDEX IF NOT EXISTS requests_client ON requests (client_id, at) WHERE client_id IS NOT NULL;
       CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
       CREATE INDEX IF NOT EXISTS requests_open ON requests (at) WHERE state IN ('queued', 'running');
     `);

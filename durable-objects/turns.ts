@@ -42,8 +42,8 @@ export class Turns {
       CREATE INDEX IF NOT EXISTS jobs_turn ON jobs (service, state, rank, created_at, place);
       CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, status);
       CREATE INDEX IF NOT EXISTS jobs_status ON jobs (status, place);
-      CREATE INDEX IF NOT EXISTS jobs_batch ON jobs (batch, place);
-      CREATE INDEX IF NOT EXISTS jobs_batch_open ON jobs (batch) WHERE state <> 'over';
+      CREATE INDEX IF NOT EXISTS jobs_batch ON jobs (batch, place) WHERE batch IS NOT NULL;
+      CREATE INDEX IF NOT EXISTS jobs_batch_open ON jobs (batch) WHERE batch IS NOT NULL AND state <> 'over';
       CREATE INDEX IF NOT EXISTS jobs_old ON jobs (over_at + keep_ms) WHERE state = 'over';
       CREATE TABLE IF NOT EXISTS services (id TEXT PRIMARY KEY, concurrent INTEGER NOT NULL);
     `);
