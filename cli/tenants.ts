@@ -1,6 +1,6 @@
 /** `portico tenants`: who pays, and how much they may ask for. */
 import type { Command } from "commander";
-import type { Limits } from "../worker/tenant.ts";
+import type { Limits } from "../worker/caller/tenant.ts";
 import type { Api } from "./api.ts";
 import { acting, doubtful, type Front, leaf, listing, type Rows, showList, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";

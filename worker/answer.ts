@@ -5,24 +5,24 @@
 import type { Made } from "../durable-objects/idempotency-protocol.ts";
 import type { Ask } from "./ask.ts";
 import { type Caller, clientAddress } from "./auth.ts";
-import { letGo } from "./body.ts";
+import { letGo } from "./body/body.ts";
 import { lookUp, type Stored } from "./cache.ts";
 import { config, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
 import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
 import { absence } from "./jobs/submit.ts";
-import type { Grant } from "./lease.ts";
+import type { Grant } from "./run/lease.ts";
 import type { Mouth } from "./mouth.ts";
 import { admit, admitHit, admitReplay, guardHit } from "./limits.ts";
 import { isReplay, isRetry, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
 import { tamed } from "./origin.ts";
-import { provision } from "./provision.ts";
-import { readOrigin } from "./read.ts";
-import { findStored } from "./recall.ts";
+import { provision } from "./services/provision.ts";
+import { readOrigin } from "./run/read.ts";
+import { findStored } from "./results/recall.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { type Answer, run } from "./run.ts";
 import { answerAt, keepMsOf, named, settleError, settleRun } from "./settle.ts";
-import { count } from "./tally.ts";
+import { count } from "./caller/tally.ts";
 import { timed, type Trace } from "./trace.ts";
 
 /** An answer as a mouth shows it; the trace's headers tell where it came from. */

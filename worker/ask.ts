@@ -2,9 +2,9 @@
  * Stage 2: what is asked. Turns an HTTP request to a service route into an Ask: one parsed request with its body
  * bounded and its fields checked against what the service allows. Dialects and jobs make Asks of their own.
  */
-import { type Body, type Incoming, letGo, readBody } from "./body.ts";
+import { type Body, type Incoming, letGo, readBody } from "./body/body.ts";
 import type { ServiceRow } from "./db/queries.ts";
-import { type Delivery, deliveryOf } from "./delivery.ts";
+import { type Delivery, deliveryOf } from "./results/delivery.ts";
 import {
   type Fields,
   isForm,
@@ -16,13 +16,13 @@ import {
   parseFields,
   startsAsObject,
   URLENCODED,
-} from "./fields.ts";
-import { mediaTypeOf } from "./media.ts";
-import { pricedFields } from "./price.ts";
+} from "./body/fields.ts";
+import { mediaTypeOf } from "./results/media.ts";
+import { pricedFields } from "./caller/price.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { fieldRefusal, rulesOf } from "./rules.ts";
-import { NoScan, type Scan, scanOf } from "./scan/scan.ts";
-import { type Place, spool } from "./spool.ts";
+import { fieldRefusal, rulesOf } from "./services/rules.ts";
+import { NoScan, type Scan, scanOf } from "./body/scan/scan.ts";
+import { type Place, spool } from "./body/spool.ts";
 
 export interface Ask {
   service: ServiceRow;

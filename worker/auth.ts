@@ -2,9 +2,9 @@
 import { LRUCache } from "lru-cache";
 import { keyWithTenant } from "./db/queries.ts";
 import { config, type Env } from "./env.ts";
-import { CREDENTIAL_LENGTH_MAX, keyedHash, readKey, sameText } from "./keys.ts";
+import { CREDENTIAL_LENGTH_MAX, keyedHash, readKey, sameText } from "./caller/keys.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { DEFAULT_LIMITS, type Limits, type Scope } from "./tenant.ts";
+import { DEFAULT_LIMITS, type Limits, type Scope } from "./caller/tenant.ts";
 
 /** How long an isolate believes what D1 said of a key: with replication a revoked key stops within 10 s. */
 const CALLER_MS = 5_000;

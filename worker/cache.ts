@@ -1,8 +1,8 @@
 /** Stage 3: have we got it. Two layers: the edge location's copies, then R2 under `<scope>/answers/<fingerprint>`. */
-import { findNear, readNear } from "./edge.ts";
-import { settled } from "./pending.ts";
+import { findNear, readNear } from "./results/edge.ts";
+import { settled } from "./results/pending.ts";
 import type { Running } from "./run.ts";
-import { inWindows } from "./windows.ts";
+import { inWindows } from "./results/windows.ts";
 
 export interface Stored {
   status: number;

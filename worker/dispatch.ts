@@ -2,7 +2,7 @@
 import type { Attempt } from "../durable-objects/card-protocol.ts";
 import type { Entry, Finish, Observed, OfferReply, PoolRefusal } from "../durable-objects/pool-protocol.ts";
 import type { Env } from "./env.ts";
-import { Lease, unclaim } from "./lease.ts";
+import { Lease, unclaim } from "./run/lease.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { answered, Silent } from "../durable-objects/answer-protocol.ts";
 

@@ -1,9 +1,9 @@
 /** What every request gets, whatever it asks for: an id, one log line, and the headers that stand on every answer. */
 import type { MiddlewareHandler } from "hono";
-import { target } from "./catalog.ts";
-import { isForPages, isPreflight, letRead, preflightAnswer } from "./cors.ts";
+import { target } from "./services/catalog.ts";
+import { isForPages, isPreflight, letRead, preflightAnswer } from "./caller/cors.ts";
 import { renderRefusal } from "./dialects/native.ts";
-import { noteUse } from "./last-use.ts";
+import { noteUse } from "./caller/last-use.ts";
 import { isRefusal, refuse } from "./refusal.ts";
 import { type App, openTrace, serverTiming, type Trace } from "./trace.ts";
 

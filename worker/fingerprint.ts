@@ -1,7 +1,7 @@
 /** Stage 2, second half: what makes two asks the same. The key of the result cache, or why there is none. */
 import canonicalize from "canonicalize";
 import type { Ask } from "./ask.ts";
-import type { FormPart } from "./fields.ts";
+import type { FormPart } from "./body/fields.ts";
 
 /** Grows when the meaning of a key changes, so that no old answer is found under a new meaning. */
 const KEY_VERSION = 1;

@@ -1,15 +1,15 @@
 /** The front door: which path goes where. What each does stands in the file it names. */
 import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
-import { sweep } from "./ageing.ts";
-import { catalog, serviceOf, target } from "./catalog.ts";
+import { sweep } from "./results/ageing.ts";
+import { catalog, serviceOf, target } from "./services/catalog.ts";
 import { fal, FAL_ROUTES } from "./dialects/fal.ts";
 import { falRefusal } from "./dialects/fal/refusals.ts";
 import { renderRefusal } from "./dialects/native.ts";
 import { getModel, listModels, OPENAI_CALLS } from "./dialects/openai.ts";
 import { replicateApp } from "./dialects/replicate.ts";
 import { config, type Env } from "./env.ts";
-import { explainFingerprint } from "./explain.ts";
+import { explainFingerprint } from "./api/explain.ts";
 import { door } from "./door.ts";
 import { cancelJob, createJob, getJob, listJobs } from "./jobs/api.ts";
 import { createBatch, getBatch } from "./jobs/batches.ts";
@@ -17,12 +17,12 @@ import { jobEvents } from "./jobs/events.ts";
 import { getDelivery, getSecret, listDeliveries, replayDelivery, rotateSecret } from "./jobs/webhooks-api.ts";
 import { operateApp } from "./operate/index.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
-import { getRequest } from "./requests.ts";
-import { deleteResult, getResult } from "./results.ts";
+import { getRequest } from "./api/requests.ts";
+import { deleteResult, getResult } from "./results/results.ts";
 import type { Mouth } from "./mouth.ts";
 import { serve } from "./serve.ts";
 import type { App } from "./trace.ts";
-import { getUsage } from "./usage.ts";
+import { getUsage } from "./api/usage.ts";
 
 export { Backlog } from "../durable-objects/backlog.ts";
 export { Card } from "../durable-objects/card.ts";

@@ -5,11 +5,11 @@ import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import type { ServiceRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
-import { isFlood } from "./flood.ts";
-import { countsOf, priceOf } from "./price.ts";
+import { isFlood } from "./caller/flood.ts";
+import { countsOf, priceOf } from "./caller/price.ts";
 import { type Refusal, refuse } from "./refusal.ts";
-import type { Limits } from "./tenant.ts";
-import { hasOwnRate, limitsIn } from "./tenant-limits.ts";
+import type { Limits } from "./caller/tenant.ts";
+import { hasOwnRate, limitsIn } from "./caller/tenant-limits.ts";
 import type { Trace } from "./trace.ts";
 import { answered, Silent } from "../durable-objects/answer-protocol.ts";
 

@@ -5,12 +5,12 @@
 import { connect } from "cloudflare:sockets";
 import type { Transport } from "../durable-objects/card-protocol.ts";
 import type { Ask } from "./ask.ts";
-import { isJson } from "./fields.ts";
-import { mediaTypeOf } from "./media.ts";
+import { isJson } from "./body/fields.ts";
+import { mediaTypeOf } from "./results/media.ts";
 import type { Reason, Refusal, Started } from "./refusal.ts";
 import { refuse } from "./refusal.ts";
-import type { Silence } from "./silence.ts";
-import { unlessLate } from "./until.ts";
+import type { Silence } from "./run/silence.ts";
+import { unlessLate } from "./run/until.ts";
 
 /** An answer whose headers are larger is not valid. */
 const HEADER_BYTES_MAX = 32 * 1024;

@@ -7,24 +7,24 @@
  */
 import type { Entry, Priority } from "../durable-objects/pool-protocol.ts";
 import type { Charge, RunState } from "../durable-objects/tenant-protocol.ts";
-import { keyedAddress } from "./address.ts";
+import { keyedAddress } from "./caller/address.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
-import type { Grant } from "./lease.ts";
+import type { Grant } from "./run/lease.ts";
 import { pay, tellSlots } from "./limits.ts";
 import { tamed } from "./origin.ts";
-import { priceOf } from "./price.ts";
-import { provision } from "./provision.ts";
-import { end, record, type Took } from "./record.ts";
-import { findStored } from "./recall.ts";
+import { priceOf } from "./caller/price.ts";
+import { provision } from "./services/provision.ts";
+import { end, record, type Took } from "./run/record.ts";
+import { findStored } from "./results/recall.ts";
 import { type Reason, REASONS, type Refusal, refuse } from "./refusal.ts";
-import { limitsIn } from "./tenant-limits.ts";
+import { limitsIn } from "./caller/tenant-limits.ts";
 import type { Trace } from "./trace.ts";
-import { Tries } from "./tries.ts";
-import { unlessGone, unlessLate } from "./until.ts";
+import { Tries } from "./run/tries.ts";
+import { unlessGone, unlessLate } from "./run/until.ts";
 
 export interface Running {
   env: Env;

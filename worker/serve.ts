@@ -3,13 +3,13 @@ import { answerAsk, counted } from "./answer.ts";
 import type { Mouth } from "./mouth.ts";
 import { type Ask, parseAsk } from "./ask.ts";
 import { type Caller, mayCall } from "./auth.ts";
-import { callerWith } from "./caller.ts";
-import { listed, type Target } from "./catalog.ts";
+import { callerWith } from "./caller/caller.ts";
+import { listed, type Target } from "./services/catalog.ts";
 import type { ServiceRow } from "./db/queries.ts";
 import { config } from "./env.ts";
 import { preferenceOf } from "./jobs/prefer.ts";
 import { type Refusal, isRefusal } from "./refusal.ts";
-import { signedUrl } from "./signature.ts";
+import { signedUrl } from "./results/signature.ts";
 
 export interface Serving extends Mouth {
   service: ServiceRow;

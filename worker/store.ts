@@ -6,14 +6,14 @@ import type { Ask } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./cache.ts";
 import { type AnswerRow, resultDigest, type ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
-import { resultIdOf, visibilityOf } from "./delivery.ts";
-import { forgetNear } from "./edge.ts";
+import { resultIdOf, visibilityOf } from "./results/delivery.ts";
+import { forgetNear } from "./results/edge.ts";
 import { sha256 } from "./fingerprint.ts";
-import { randomText } from "./keys.ts";
-import { pend, settled } from "./pending.ts";
-import type { Head, Piece, Whole } from "./pieces.ts";
-import { repeated } from "./repeated.ts";
-import { recordSoon } from "./rows.ts";
+import { randomText } from "./caller/keys.ts";
+import { pend, settled } from "./results/pending.ts";
+import type { Head, Piece, Whole } from "./results/pieces.ts";
+import { repeated } from "./results/repeated.ts";
+import { recordSoon } from "./results/rows.ts";
 
 /** Of its random characters. */
 const RESULT_ID_LENGTH = 24;

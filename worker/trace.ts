@@ -4,7 +4,7 @@
  */
 import { parseAccept } from "hono/utils/accept";
 import type { Env } from "./env.ts";
-import type { Credential } from "./last-use.ts";
+import type { Credential } from "./caller/last-use.ts";
 
 /** Bindings and variables of the Hono app. */
 export interface App {

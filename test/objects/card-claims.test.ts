@@ -1,7 +1,7 @@
 import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
 import { LEASE_RENEW_MS } from "../../durable-objects/card-protocol.ts";
-import { Lease } from "../../worker/lease.ts";
+import { Lease } from "../../worker/run/lease.ts";
 import {
   attemptAt,
   claim,

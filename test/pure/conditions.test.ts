@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "../../worker/conditions.ts";
+import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "../../worker/results/conditions.ts";
 
 const ETAG = '"0a1b2c"';
 /** 1994-11-06 08:49:37.5 UTC: the date of the RFC's own examples, and half a second. */

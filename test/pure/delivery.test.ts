@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { deliveryOf, isResultId, resultIdOf, VISIBILITIES, visibilityOf } from "../../worker/delivery.ts";
-import { completeService } from "../../worker/kinds.ts";
+import { deliveryOf, isResultId, resultIdOf, VISIBILITIES, visibilityOf } from "../../worker/results/delivery.ts";
+import { completeService } from "../../worker/services/kinds.ts";
 import { isRefusal } from "../../worker/refusal.ts";
-import type { ServicePut } from "../../worker/service.ts";
+import type { ServicePut } from "../../worker/services/service.ts";
 
 const DAY_MS = 86_400_000;
 const service = (results?: ServicePut["results"]) => completeService({ kind: "image", route: "/a/", results }, null);

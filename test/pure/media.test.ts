@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { media, MediaScan } from "../../worker/media.ts";
+import { media, MediaScan } from "../../worker/results/media.ts";
 import { joined, jpeg, png, wav, wavHeader, webp } from "./media-files.ts";
 import { expectSame } from "./same.ts";
 

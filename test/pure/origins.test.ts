@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { isPublicHost, originProblem } from "../../worker/origins.ts";
+import { isPublicHost, originProblem } from "../../worker/services/origins.ts";
 
 const host = (address: string) => new URL(`https://[${address}]/`).hostname;
 

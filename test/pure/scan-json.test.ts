@@ -1,11 +1,11 @@
 /** What checks large bodies as they pass says the same of them as what checks small ones that are there as a whole. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { parseFields } from "../../worker/fields.ts";
+import { parseFields } from "../../worker/body/fields.ts";
 import { isRefusal, type Refusal } from "../../worker/refusal.ts";
-import { fieldRefusal, rulesOf } from "../../worker/rules.ts";
-import { JsonScan } from "../../worker/scan/json.ts";
-import type { Service } from "../../worker/service.ts";
+import { fieldRefusal, rulesOf } from "../../worker/services/rules.ts";
+import { JsonScan } from "../../worker/body/scan/json.ts";
+import type { Service } from "../../worker/services/service.ts";
 
 const RULES: Pick<Service, "bounds" | "forbid"> = {
   bounds: {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Page, stretch } from "../../worker/stretch.ts";
+import { type Page, stretch } from "../../worker/results/stretch.ts";
 
 const keys = fc.uniqueArray(fc.stringMatching(/^[a-d]{1,4}$/), { maxLength: 40 }).map((some) => some.toSorted());
 

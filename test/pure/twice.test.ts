@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { saysNameTwice } from "../../worker/twice.ts";
+import { saysNameTwice } from "../../worker/body/twice.ts";
 import { expectSame } from "./same.ts";
 
 const twice = (json: string) => saysNameTwice(json, JSON.parse(json));

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { WebOrigins } from "../../worker/tenant.ts";
+import { WebOrigins } from "../../worker/caller/tenant.ts";
 
 const takes = (...origins: string[]) => WebOrigins.safeParse(origins).success;
 

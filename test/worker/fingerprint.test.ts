@@ -2,13 +2,13 @@ import { env } from "cloudflare:workers";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Ask } from "../../worker/ask.ts";
-import type { Fields, FormPart } from "../../worker/fields.ts";
-import { Room } from "../../worker/buffers.ts";
+import type { Fields, FormPart } from "../../worker/body/fields.ts";
+import { Room } from "../../worker/body/buffers.ts";
 import type { ServiceRow } from "../../worker/db/queries.ts";
 import { fingerprint } from "../../worker/fingerprint.ts";
-import { completeService } from "../../worker/kinds.ts";
-import type { ServicePut } from "../../worker/service.ts";
-import { Spooled } from "../../worker/spool.ts";
+import { completeService } from "../../worker/services/kinds.ts";
+import type { ServicePut } from "../../worker/services/service.ts";
+import { Spooled } from "../../worker/body/spool.ts";
 
 const KEY = /^[0-9a-f]{64}$/;
 

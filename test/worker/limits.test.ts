@@ -4,8 +4,8 @@ import { expect, test } from "vitest";
 import type { AdmitReply } from "../../durable-objects/tenant-protocol.ts";
 import { duration, tellRate, tellSlots } from "../../worker/limits.ts";
 import { isRefusal } from "../../worker/refusal.ts";
-import { DEFAULT_LIMITS, type Limits, type LimitsPut } from "../../worker/tenant.ts";
-import { completeLimits, hasOwnRate, limitsIn } from "../../worker/tenant-limits.ts";
+import { DEFAULT_LIMITS, type Limits, type LimitsPut } from "../../worker/caller/tenant.ts";
+import { completeLimits, hasOwnRate, limitsIn } from "../../worker/caller/tenant-limits.ts";
 import { openTrace } from "../../worker/trace.ts";
 
 function complete(put: LimitsPut, before: Partial<Limits> = {}): Limits {

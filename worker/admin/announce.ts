@@ -2,10 +2,10 @@
  * After a change: this isolate forgets what it held, and the objects are told. The change stands whatever comes of the
  * telling: a Worker that finds an object behind tells it again.
  */
-import { forgetCatalog } from "../catalog.ts";
+import { forgetCatalog } from "../services/catalog.ts";
 import { cardsByIds } from "../db/list-queries.ts";
 import type { Env } from "../env.ts";
-import { provision, provisionCards } from "../provision.ts";
+import { provision, provisionCards } from "../services/provision.ts";
 import type { Trace } from "../trace.ts";
 
 /** Tells the pools of these services with the cards they list, and the cards with these ids. */

@@ -7,15 +7,15 @@ import type { CardRow, ListingRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { cardStatuses } from "../operate/live.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
-import { CardPatch, HeartbeatBody } from "../service.ts";
+import { CardPatch, HeartbeatBody } from "../services/service.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { cardSettings } from "./listings.ts";
 import { makeCardToken } from "./operator.ts";
-import { listOf, page, PageQuery, positionOf } from "../page.ts";
+import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { CardView, cardView } from "./views.ts";
-import { iso, Time } from "../time.ts";
+import { iso, Time } from "../api/time.ts";
 
 const GateView = z.object({
   state: z.enum(["closed", "open", "half_open", "trial"]),

@@ -2,7 +2,7 @@
 import type { Change, Outcome, Taken } from "../db/commit.ts";
 import { refuse, type Refusal } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
-import { invalid } from "../json-body.ts";
+import { invalid } from "../api/json-body.ts";
 
 const TRIES_MAX = 3;
 /** Longest random pause between tries, so that two who collide do not collide again. */

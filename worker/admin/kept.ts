@@ -1,11 +1,11 @@
 /** What is kept of tenants' requests: purged by what it belongs to, and verified against its rows. */
 import { z } from "zod";
 import { countMatching, noteChange } from "../db/kept-queries.ts";
-import { type Inventory, takeInventory } from "../inventory.ts";
+import { type Inventory, takeInventory } from "../results/inventory.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
-import { type Removed, removeMatching } from "../removal.ts";
+import { type Removed, removeMatching } from "../results/removal.ts";
 import { changeOf } from "./change.ts";
-import { cursorOf, positionOf } from "../page.ts";
+import { cursorOf, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 
 /** Rounds of one call: one call works for seconds, not minutes. */

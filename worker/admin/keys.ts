@@ -5,12 +5,12 @@ import { createKey, type KeySettings, patchKey } from "../db/caller-queries.ts";
 import { firstSuccessor, keyById, pageOfKeys, tenantById } from "../db/list-queries.ts";
 import type { KeyRow } from "../db/queries.ts";
 import { config, type Env } from "../env.ts";
-import { makeKey } from "../keys.ts";
+import { makeKey } from "../caller/keys.ts";
 import { isRefusal, refuse } from "../refusal.ts";
-import { KeyCreate, KeyPatch, KeyRotate } from "../tenant.ts";
+import { KeyCreate, KeyPatch, KeyRotate } from "../caller/tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { invalid } from "../json-body.ts";
-import { listOf, page, PageQuery, positionOf } from "../page.ts";
+import { invalid } from "../api/json-body.ts";
+import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { KeyView, keyView, NewKeyView } from "./views.ts";
 

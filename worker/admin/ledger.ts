@@ -5,10 +5,10 @@ import { pageOfAudit, pageOfCards } from "../db/list-queries.ts";
 import type { Env } from "../env.ts";
 import { cardStatuses } from "../operate/live.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
-import { listOf, page, PageQuery, positionOf } from "../page.ts";
+import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, route, type Route } from "./route.ts";
 import { AuditView, auditView } from "./views.ts";
-import { iso, isoOrNull, Time } from "../time.ts";
+import { iso, isoOrNull, Time } from "../api/time.ts";
 
 /** Cards asked for one stretch of leases. */
 const CARDS_AT_ONCE = 100;

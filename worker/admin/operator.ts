@@ -4,12 +4,12 @@
  */
 import { LRUCache } from "lru-cache";
 import { z } from "zod";
-import { assertionIn, identityIn, refuseForeignPage } from "../access.ts";
+import { assertionIn, identityIn, refuseForeignPage } from "../caller/access.ts";
 import { guess, hasCredential } from "../auth.ts";
 import { operatorByEmail, operatorById, type OperatorRow } from "../db/operator-queries.ts";
 import { cardTokenHash } from "../db/queries.ts";
 import { type AccessApp, config, type Env } from "../env.ts";
-import { keyedHash, randomText, readKey, sameText } from "../keys.ts";
+import { keyedHash, randomText, readKey, sameText } from "../caller/keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 
 /** What an operator may do; each role may do what stands before it too. */

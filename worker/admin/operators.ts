@@ -13,13 +13,13 @@ import {
   pageOfOperators,
 } from "../db/operator-queries.ts";
 import { config } from "../env.ts";
-import { invalid } from "../json-body.ts";
-import { makeKey } from "../keys.ts";
+import { invalid } from "../api/json-body.ts";
+import { makeKey } from "../caller/keys.ts";
 import { isRefusal, refuse } from "../refusal.ts";
-import { KeyRotate } from "../tenant.ts";
+import { KeyRotate } from "../caller/tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { ADMIN, forgetOperators, Role } from "./operator.ts";
-import { listOf, page, PageQuery, positionOf } from "../page.ts";
+import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { NewOperatorView, OperatorView, operatorView } from "./views.ts";
 

@@ -8,7 +8,7 @@ import { renderRefusal } from "../dialects/native.ts";
 import type { Env } from "../env.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
 import type { App, Trace } from "../trace.ts";
-import { checkedBody, checkFields } from "../json-body.ts";
+import { checkedBody, checkFields } from "../api/json-body.ts";
 import { mayAct, operatorOf, refuseOtherCard, type Role } from "./operator.ts";
 
 const BODY = { bytesMax: 1024 * 1024, depthMax: 64 };

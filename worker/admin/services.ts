@@ -1,19 +1,19 @@
 /** Services: one model behind one public route each. */
 import { z } from "zod";
-import { listed } from "../catalog.ts";
+import { listed } from "../services/catalog.ts";
 import { deleteService, putService, setPaused } from "../db/admin-queries.ts";
 import { countServices, listingsOf, pageOfServices } from "../db/list-queries.ts";
 import { SERVICES_MAX, serviceById, type ServiceRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
-import { completeService } from "../kinds.ts";
+import { completeService } from "../services/kinds.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
-import { Id } from "../schema-parts.ts";
+import { Id } from "../api/schema-parts.ts";
 import { poolStatuses } from "../operate/live.ts";
-import { type Service, ServicePut } from "../service.ts";
+import { type Service, ServicePut } from "../services/service.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { checkFields, invalid } from "../json-body.ts";
-import { listOf, page, PageQuery, positionOf } from "../page.ts";
+import { checkFields, invalid } from "../api/json-body.ts";
+import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { LiveServiceView, liveServiceView, ServiceView, serviceView } from "./views.ts";
 

@@ -5,14 +5,14 @@ import { closeTenant, createTenant, deleteTenant, patchTenant } from "../db/call
 import { pageOfTenants, tenantById } from "../db/list-queries.ts";
 import type { TenantRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
-import { randomText } from "../keys.ts";
+import { randomText } from "../caller/keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
-import { removeMatching } from "../removal.ts";
+import { removeMatching } from "../results/removal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
-import { TenantCreate, TenantPatch } from "../tenant.ts";
-import { completeLimits } from "../tenant-limits.ts";
+import { TenantCreate, TenantPatch } from "../caller/tenant.ts";
+import { completeLimits } from "../caller/tenant-limits.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { listOf, page, PageQuery, positionOf } from "../page.ts";
+import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { TenantView, tenantView } from "./views.ts";
 

@@ -1,7 +1,7 @@
 /** What a tenant used, for operators: as the tenant itself is shown it. */
 import { tenantById } from "../db/list-queries.ts";
 import { refuse } from "../refusal.ts";
-import { USAGE, UsageQuery, UsageView, usageOf } from "../usage.ts";
+import { USAGE, UsageQuery, UsageView, usageOf } from "../api/usage.ts";
 import { route, type Route } from "./route.ts";
 
 export const usageRoutes: Route[] = [

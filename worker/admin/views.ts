@@ -4,10 +4,10 @@ import type { PoolStatus } from "../../durable-objects/pool-protocol.ts";
 import type { AuditRow } from "../db/list-queries.ts";
 import type { OperatorRow } from "../db/operator-queries.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "../db/queries.ts";
-import { Id } from "../schema-parts.ts";
-import { CardStateName, Service } from "../service.ts";
-import { DEFAULT_LIMITS, Limits, Scope, WebOrigins } from "../tenant.ts";
-import { iso, isoOrNull, Time } from "../time.ts";
+import { Id } from "../api/schema-parts.ts";
+import { CardStateName, Service } from "../services/service.ts";
+import { DEFAULT_LIMITS, Limits, Scope, WebOrigins } from "../caller/tenant.ts";
+import { iso, isoOrNull, Time } from "../api/time.ts";
 import { Role } from "./operator.ts";
 
 export const ServiceView = z

@@ -6,7 +6,7 @@
  */
 import { eq, inArray, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
-import type { Service } from "../service.ts";
+import type { Service } from "../services/service.ts";
 import type { Base } from "./base.ts";
 import { type Change, commit, type Outcome } from "./commit.ts";
 import type { CardRow, ListingRow, ServiceRow } from "./queries.ts";

@@ -1,8 +1,8 @@
 /** What operators change of tenants and their keys, and when a key or an operator came last. */
 import { and, eq, isNull, lt, or, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
-import type { Credential } from "../last-use.ts";
-import type { Limits, Scope } from "../tenant.ts";
+import type { Credential } from "../caller/last-use.ts";
+import type { Limits, Scope } from "../caller/tenant.ts";
 import { db } from "./base.ts";
 import { type Change, commit, type Outcome } from "./commit.ts";
 import type { KeyRow, TenantRow } from "./queries.ts";

@@ -3,8 +3,8 @@
  */
 import { and, eq, inArray, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
-import type { Service } from "../service.ts";
-import type { Limits, Scope } from "../tenant.ts";
+import type { Service } from "../services/service.ts";
+import type { Limits, Scope } from "../caller/tenant.ts";
 import { BOUND_MAX, db } from "./base.ts";
 import { answers, cards, keys, listings, results, services, tenants } from "./schema.ts";
 

@@ -76,7 +76,7 @@ export const keys = sqliteTable(
 export const services = sqliteTable("services", {
   id: text("id").primaryKey(),
   route: text("route").notNull().unique(),
-  /** The whole service as the admin API shows it (`Service` in worker/service.ts). */
+  /** The whole service as the admin API shows it (`Service` in worker/services/service.ts). */
   config: text("config", { mode: "json" }).notNull(),
   paused: integer("paused", { mode: "boolean" }).notNull().default(false),
   /** Grows with every change to the service, its listings or their cards. */

@@ -4,7 +4,7 @@
  */
 import type { Mouth } from "../mouth.ts";
 import { authenticate } from "../auth.ts";
-import { target } from "../catalog.ts";
+import { target } from "../services/catalog.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "../refusal.ts";
 import { fileCall, initiate, noMultipart } from "./fal/files.ts";
 import { getJwks } from "./fal/letter.ts";

@@ -1,12 +1,12 @@
 /** What a dialect asks of a service: which service and task it means, and the Ask that its fields become. */
 import { type Ask, parseAsk } from "../ask.ts";
 import { type Caller, mayCall } from "../auth.ts";
-import { catalog, listed } from "../catalog.ts";
+import { catalog, listed } from "../services/catalog.ts";
 import type { ServiceRow } from "../db/queries.ts";
-import { DIALECTS_BY_KIND } from "../kinds.ts";
-import { type Dialects, type Given, isFile, isGiven, mapped, nameGiven, type Task, type TaskName } from "../mapping.ts";
+import { DIALECTS_BY_KIND } from "../services/kinds.ts";
+import { type Dialects, type Given, isFile, isGiven, mapped, nameGiven, type Task, type TaskName } from "./mapping.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { invalid } from "../json-body.ts";
+import { invalid } from "../api/json-body.ts";
 import type { Mouth } from "../mouth.ts";
 
 /** Of a caller's headers, what the stages obey; the origin gets none of them. */

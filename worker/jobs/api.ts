@@ -2,13 +2,13 @@
 import { z } from "zod";
 import { JOB_STATUSES, type JobStatus, type JobView as View } from "../../durable-objects/job-protocol.ts";
 import { type Caller, mayCall } from "../auth.ts";
-import { BUFFERED_BYTES_MAX, letGo } from "../body.ts";
-import { callerWith } from "../caller.ts";
+import { BUFFERED_BYTES_MAX, letGo } from "../body/body.ts";
+import { callerWith } from "../caller/caller.ts";
 import type { Env } from "../env.ts";
-import { checkedBody, checkFields } from "../json-body.ts";
-import { cursorOf, positionOf } from "../page.ts";
+import { checkedBody, checkFields } from "../api/json-body.ts";
+import { cursorOf, positionOf } from "../api/page.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { Id } from "../schema-parts.ts";
+import { Id } from "../api/schema-parts.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";

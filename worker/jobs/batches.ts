@@ -2,12 +2,12 @@
 import { z } from "zod";
 import { type BatchView as View, isOver, JOB_STATUSES, type JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Caller } from "../auth.ts";
-import { BUFFERED_BYTES_MAX, letGo } from "../body.ts";
-import { callerWith } from "../caller.ts";
-import { checkedBody } from "../json-body.ts";
+import { BUFFERED_BYTES_MAX, letGo } from "../body/body.ts";
+import { callerWith } from "../caller/caller.ts";
+import { checkedBody } from "../api/json-body.ts";
 import { admitBatch } from "../limits.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { iso, isoOrNull, Time } from "../time.ts";
+import { iso, isoOrNull, Time } from "../api/time.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { draftOf, JobCreate } from "./draft.ts";

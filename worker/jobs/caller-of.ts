@@ -4,7 +4,7 @@ import type { Caller } from "../auth.ts";
 import { tenantById } from "../db/list-queries.ts";
 import type { Env } from "../env.ts";
 import { type Refusal, refuse } from "../refusal.ts";
-import { DEFAULT_LIMITS } from "../tenant.ts";
+import { DEFAULT_LIMITS } from "../caller/tenant.ts";
 
 export async function callerOf(env: Env, { tenant: id, key }: JobSpec): Promise<Caller | Refusal> {
   const tenant = await tenantById(env, id);

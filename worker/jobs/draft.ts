@@ -2,11 +2,11 @@
 import { z } from "zod";
 import { type Ask, parseAsk } from "../ask.ts";
 import { type Caller, mayCall } from "../auth.ts";
-import { catalog, listed, target } from "../catalog.ts";
+import { catalog, listed, target } from "../services/catalog.ts";
 import type { ServiceRow } from "../db/queries.ts";
-import { invalid } from "../json-body.ts";
+import { invalid } from "../api/json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { Id } from "../schema-parts.ts";
+import { Id } from "../api/schema-parts.ts";
 import type { Mouth } from "../mouth.ts";
 import type { Draft } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";

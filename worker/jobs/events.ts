@@ -1,6 +1,6 @@
 /** `GET /v1/jobs/ID/events`: a job's events as they come (server-sent events, WHATWG HTML 9.2). */
 import { isOver, type JobEvent } from "../../durable-objects/job-protocol.ts";
-import { callerWith } from "../caller.ts";
+import { callerWith } from "../caller/caller.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { seen } from "./api.ts";

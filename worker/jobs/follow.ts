@@ -4,7 +4,7 @@
  */
 import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Env } from "../env.ts";
-import type { Grant } from "../lease.ts";
+import type { Grant } from "../run/lease.ts";
 import type { RunEnd } from "../run.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";

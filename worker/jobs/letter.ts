@@ -8,7 +8,7 @@ import type { JobView as View } from "../../durable-objects/job-protocol.ts";
 import { predictionOf } from "../dialects/replicate/prediction.ts";
 import { falLetter, falSignature } from "../dialects/fal/letter.ts";
 import type { Env } from "../env.ts";
-import { iso } from "../time.ts";
+import { iso } from "../api/time.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { jobView, type Showing } from "./view.ts";

@@ -4,7 +4,7 @@ import { isReplay, type Once, onceOf, REPLAYED } from "../once.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import type { Mouth } from "../mouth.ts";
 import { admitReplay } from "../limits.ts";
-import { catalog } from "../catalog.ts";
+import { catalog } from "../services/catalog.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { absence, viewOf } from "./submit.ts";
 

@@ -1,5 +1,5 @@
 /** A job's `output`: the origin's JSON answer with the images taken out. Pure. */
-import { isJson } from "../fields.ts";
+import { isJson } from "../body/fields.ts";
 
 /** A longer one is not kept: what is worth so much is in the results. */
 const OUTPUT_LENGTH_MAX = 512 * 1024;

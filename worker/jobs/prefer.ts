@@ -8,7 +8,7 @@ import type { Ask } from "../ask.ts";
 import { type Caller, mayUse } from "../auth.ts";
 import { answerKey, lookUp, type Stored } from "../cache.ts";
 import type { Fingerprint } from "../fingerprint.ts";
-import { findStored } from "../recall.ts";
+import { findStored } from "../results/recall.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { accepted } from "./api.ts";

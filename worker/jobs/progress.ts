@@ -3,10 +3,10 @@
  * its own id; the interrupt, which is the whole card's, only while nobody else's work is on the card.
  */
 import type { JobSpec } from "../../durable-objects/job-protocol.ts";
-import { readWhole } from "../bounded.ts";
-import { Room } from "../buffers.ts";
+import { readWhole } from "../body/bounded.ts";
+import { Room } from "../body/buffers.ts";
 import { config, type Env } from "../env.ts";
-import type { Grant } from "../lease.ts";
+import type { Grant } from "../run/lease.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
 const ANSWER_MS = 3_000;

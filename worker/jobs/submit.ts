@@ -15,16 +15,16 @@ import type {
 import type { Priority } from "../../durable-objects/pool-protocol.ts";
 import type { Ask } from "../ask.ts";
 import { type Caller, clientAddress } from "../auth.ts";
-import type { Body } from "../body.ts";
+import type { Body } from "../body/body.ts";
 import type { Env } from "../env.ts";
-import { randomText } from "../keys.ts";
+import { randomText } from "../caller/keys.ts";
 import { admit } from "../limits.ts";
 import type { Mouth } from "../mouth.ts";
 import type { Once } from "../once.ts";
 import { sendable } from "../origin.ts";
-import { countsOf } from "../price.ts";
+import { countsOf } from "../caller/price.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { limitsIn } from "../tenant-limits.ts";
+import { limitsIn } from "../caller/tenant-limits.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 

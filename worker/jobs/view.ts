@@ -10,8 +10,8 @@ import {
 import { errorObject } from "../dialects/native.ts";
 import { config, type Env } from "../env.ts";
 import { type Reason, REASONS, type Refusal, refuse } from "../refusal.ts";
-import { signedUrl } from "../signature.ts";
-import { iso, isoOrNull, Time } from "../time.ts";
+import { signedUrl } from "../results/signature.ts";
+import { iso, isoOrNull, Time } from "../api/time.ts";
 import type { Trace } from "../trace.ts";
 
 const ResultView = z

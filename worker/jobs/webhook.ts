@@ -2,9 +2,9 @@
 import { z } from "zod";
 import type { JobWebhook } from "../../durable-objects/job-protocol.ts";
 import { config, type Env } from "../env.ts";
-import { invalid } from "../json-body.ts";
-import { hmac } from "../keys.ts";
-import { originProblem } from "../origins.ts";
+import { invalid } from "../api/json-body.ts";
+import { hmac } from "../caller/keys.ts";
+import { originProblem } from "../services/origins.ts";
 import type { Refusal } from "../refusal.ts";
 
 /** Standard Webhooks: 24 to 64 bytes. The longest are 63 and the 64th. */

@@ -2,13 +2,13 @@
 import { z } from "zod";
 import { type Delivery, DELIVERY_STATES } from "../../durable-objects/courier-protocol.ts";
 import type { Caller } from "../auth.ts";
-import { callerWith } from "../caller.ts";
-import { checkFields } from "../json-body.ts";
+import { callerWith } from "../caller/caller.ts";
+import { checkFields } from "../api/json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { cursorOf, positionOf } from "../page.ts";
+import { cursorOf, positionOf } from "../api/page.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
-import { iso, isoOrNull, Time } from "../time.ts";
+import { iso, isoOrNull, Time } from "../api/time.ts";
 import { tenantSecret } from "./webhook.ts";
 
 const LIST_MAX = 100;

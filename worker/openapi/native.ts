@@ -1,9 +1,9 @@
 /** The calls of tenants in the OpenAPI document: service routes, fingerprints, requests, results. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
-import { VISIBILITIES } from "../delivery.ts";
-import { FingerprintAnswer, FingerprintBody } from "../explain.ts";
-import { USAGE, UsageQuery, UsageView } from "../usage.ts";
+import { VISIBILITIES } from "../results/delivery.ts";
+import { FingerprintAnswer, FingerprintBody } from "../api/explain.ts";
+import { USAGE, UsageQuery, UsageView } from "../api/usage.ts";
 import { COMMON_HEADERS, errors, header, RUN_HEADERS, SIGNED_OR_KEY, TABLE, TENANT_KEY } from "./parts.ts";
 
 const text = (description: string) => z.string().optional().meta({ description });

@@ -1,6 +1,6 @@
 /** The OpenAPI document as a page, made here: no script, nothing from another host, readable on a phone. */
 import { html, raw } from "hono/html";
-import { openApiDocument } from "../openapi.ts";
+import { openApiDocument } from "../openapi/index.ts";
 import { type Answer, type Doc, field, fields, type Html, type Operation, prose, typeOf } from "./docs-fields.ts";
 import { STYLE } from "./docs-style.ts";
 

@@ -3,7 +3,7 @@ import { type Context, Hono } from "hono";
 import { park } from "../db/list-queries.ts";
 import { renderRefusal } from "../dialects/native.ts";
 import type { Env } from "../env.ts";
-import { openApiDocument } from "../openapi.ts";
+import { openApiDocument } from "../openapi/index.ts";
 import { notAllowed } from "../refusal.ts";
 import type { App } from "../trace.ts";
 import { clusterStatus } from "./cluster.ts";

@@ -2,7 +2,7 @@
 import type { CardStatus } from "../../durable-objects/card-protocol.ts";
 import type { PoolStatus } from "../../durable-objects/pool-protocol.ts";
 import type { Env } from "../env.ts";
-import { unlessLate } from "../until.ts";
+import { unlessLate } from "../run/until.ts";
 
 /** Objects asked at the same time. */
 const ASKED_AT_ONCE = 20;

@@ -2,7 +2,7 @@ import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { operatorOf } from "../../../worker/admin/operator.ts";
 import { config, type Env } from "../../../worker/env.ts";
-import { makeKey } from "../../../worker/keys.ts";
+import { makeKey } from "../../../worker/caller/keys.ts";
 
 const asking = (token: string) => new Request("https://x/", { headers: { authorization: `Bearer ${token}` } });
 

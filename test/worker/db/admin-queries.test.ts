@@ -4,9 +4,9 @@ import * as change from "../../../worker/db/admin-queries.ts";
 import * as callers from "../../../worker/db/caller-queries.ts";
 import { cardById, keyById, tenantById } from "../../../worker/db/list-queries.ts";
 import { type CardRow, type KeyRow, type ServiceRow, serviceById, type TenantRow } from "../../../worker/db/queries.ts";
-import { completeService } from "../../../worker/kinds.ts";
-import type { Service } from "../../../worker/service.ts";
-import { DEFAULT_LIMITS } from "../../../worker/tenant.ts";
+import { completeService } from "../../../worker/services/kinds.ts";
+import type { Service } from "../../../worker/services/service.ts";
+import { DEFAULT_LIMITS } from "../../../worker/caller/tenant.ts";
 
 const said = (target: string, before: object | null = null, after: object | null = null) => ({
   actor: "admin",

@@ -3,21 +3,21 @@
  * spooled bodies do, so that the same sweep takes them away.
  */
 import { z } from "zod";
-import { Room } from "../../buffers.ts";
-import { drain, noRoom, tooSlow } from "../../body.ts";
+import { Room } from "../../body/buffers.ts";
+import { drain, noRoom, tooSlow } from "../../body/body.ts";
 import type { Caller } from "../../auth.ts";
-import { callerWith } from "../../caller.ts";
+import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
-import { checkedBody, invalid } from "../../json-body.ts";
-import { randomText } from "../../keys.ts";
+import { checkedBody, invalid } from "../../api/json-body.ts";
+import { randomText } from "../../caller/keys.ts";
 import { guardHit } from "../../limits.ts";
-import type { FileGiven, Given } from "../../mapping.ts";
-import { mediaTypeOf } from "../../media.ts";
+import type { FileGiven, Given } from "../mapping.ts";
+import { mediaTypeOf } from "../../results/media.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import { signatureRefusal, signedQuery } from "../../signature.ts";
-import { INPUTS } from "../../spool.ts";
+import { signatureRefusal, signedQuery } from "../../results/signature.ts";
+import { INPUTS } from "../../body/spool.ts";
 import { resultKey } from "../../store.ts";
-import { unlessLate } from "../../until.ts";
+import { unlessLate } from "../../run/until.ts";
 import type { Mouth } from "../../mouth.ts";
 
 const MIB = 1024 * 1024;

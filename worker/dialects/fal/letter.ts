@@ -11,7 +11,7 @@ import type { Mouth } from "../../mouth.ts";
 import { config, type Env } from "../../env.ts";
 import { sha256 } from "../../fingerprint.ts";
 import type { Showing } from "../../jobs/view.ts";
-import { hmac } from "../../keys.ts";
+import { hmac } from "../../caller/keys.ts";
 import { outputOf } from "./output.ts";
 import { failureOf } from "./refusals.ts";
 

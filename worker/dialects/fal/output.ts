@@ -2,8 +2,8 @@
 import { imageSize } from "image-size";
 import type { JobView } from "../../../durable-objects/job-protocol.ts";
 import { config, type Env } from "../../env.ts";
-import type { Piece } from "../../pieces.ts";
-import { signedUrl } from "../../signature.ts";
+import type { Piece } from "../../results/pieces.ts";
+import { signedUrl } from "../../results/signature.ts";
 import { resultKey } from "../../store.ts";
 
 /** Of an image, enough to hold its size. */

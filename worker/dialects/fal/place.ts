@@ -1,5 +1,5 @@
 /** Which of fal's calls a path means, and where a proxied call is bound for. Pure. */
-import { invalid } from "../../json-body.ts";
+import { invalid } from "../../api/json-body.ts";
 import type { Refusal } from "../../refusal.ts";
 
 /** `owner/name/path` as clients write it; what we serve is `portico/<service>`. */

@@ -1,15 +1,15 @@
 /** `/fal/run`: a model's answer in the answer; below `/stream` as events, or as the bytes that the card makes. */
-import { readWhole } from "../../bounded.ts";
-import { Room } from "../../buffers.ts";
+import { readWhole } from "../../body/bounded.ts";
+import { Room } from "../../body/buffers.ts";
 import { answerAsk, type Follower, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
 import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
-import { callerWith } from "../../caller.ts";
-import { isJson } from "../../fields.ts";
+import { callerWith } from "../../caller/caller.ts";
+import { isJson } from "../../body/fields.ts";
 import { withoutImages } from "../../jobs/output.ts";
-import { mediaTypeOf } from "../../media.ts";
-import { pieces } from "../../pieces.ts";
+import { mediaTypeOf } from "../../results/media.ts";
+import { pieces } from "../../results/pieces.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { link } from "../../serve.ts";
 import { askedOf, inputOf, isListed, saidIn, serviceNamed } from "./asked.ts";

@@ -1,5 +1,5 @@
 /** fal's common fields of an input as the mapping's canonical ones. Pure. */
-import type { Given, Task } from "../../mapping.ts";
+import type { Given, Task } from "../mapping.ts";
 
 /** Several of fal's for one of ours: its models differ. */
 const WORDS: Record<string, string> = {

@@ -1,9 +1,9 @@
 /** What an origin answered, as the OpenAI dialect shows it: its images, or its own refusal. */
-import { readWhole } from "../../bounded.ts";
-import { Room } from "../../buffers.ts";
-import { isJson } from "../../fields.ts";
-import { listAt, nameGiven, type Task } from "../../mapping.ts";
-import { mediaTypeOf } from "../../media.ts";
+import { readWhole } from "../../body/bounded.ts";
+import { Room } from "../../body/buffers.ts";
+import { isJson } from "../../body/fields.ts";
+import { listAt, nameGiven, type Task } from "../mapping.ts";
+import { mediaTypeOf } from "../../results/media.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../answer.ts";
 import type { Trace } from "../../trace.ts";

@@ -1,6 +1,6 @@
 /** `/v1/models`: the services that the key may use. */
 import { z } from "zod";
-import { callerWith } from "../../caller.ts";
+import { callerWith } from "../../caller/caller.ts";
 import type { ServiceRow } from "../../db/queries.ts";
 import { type Refusal, isRefusal } from "../../refusal.ts";
 import type { Mouth } from "../../mouth.ts";

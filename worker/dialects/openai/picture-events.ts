@@ -1,12 +1,12 @@
 /** `stream: true` of the image calls: previews as the card paints, then the finished images, as server-sent events. */
 import type { Caller } from "../../auth.ts";
-import { Events, toldIn } from "../../events.ts";
-import { tellPlace } from "../../place.ts";
-import { Preview } from "../../preview.ts";
+import { Events, toldIn } from "../../api/events.ts";
+import { tellPlace } from "../../run/place.ts";
+import { Preview } from "../../run/preview.ts";
 import { type Refusal, isRefusal } from "../../refusal.ts";
 import { answerAsk, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
-import type { Grant } from "../../lease.ts";
+import type { Grant } from "../../run/lease.ts";
 import { imagesOf, nowSeconds, originAnswer, originError } from "./answer.ts";
 import type { Painting } from "./pictures.ts";
 

@@ -1,10 +1,10 @@
 /** The multipart body of `/v1/images/edits` and `/v1/images/variations`: files, and texts that stand for other values. */
 import type { Caller } from "../../auth.ts";
-import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body.ts";
-import { MULTIPART, parseFields } from "../../fields.ts";
-import { type FileGiven, type Given } from "../../mapping.ts";
-import { media, mediaTypeOf } from "../../media.ts";
-import { invalid } from "../../json-body.ts";
+import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body/body.ts";
+import { MULTIPART, parseFields } from "../../body/fields.ts";
+import { type FileGiven, type Given } from "../mapping.ts";
+import { media, mediaTypeOf } from "../../results/media.ts";
+import { invalid } from "../../api/json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 
 const IMAGES_MAX = 16;

@@ -1,17 +1,17 @@
 /** `/v1/images/generations`, `/edits` and `/variations`: what is asked of a picture service, and its images as the answer. */
 import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
-import { BUFFERED_BYTES_MAX } from "../../body.ts";
-import { callerWith } from "../../caller.ts";
+import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
+import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
-import { checkedBody, checkFields, invalid } from "../../json-body.ts";
-import type { Task } from "../../mapping.ts";
-import { fromBase64, media } from "../../media.ts";
+import { checkedBody, checkFields, invalid } from "../../api/json-body.ts";
+import type { Task } from "../mapping.ts";
+import { fromBase64, media } from "../../results/media.ts";
 import { type Refusal, isRefusal } from "../../refusal.ts";
 import { answerAsk, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
 import { link } from "../../serve.ts";
-import { signedUrl } from "../../signature.ts";
+import { signedUrl } from "../../results/signature.ts";
 import { askFor, chosen } from "../task.ts";
 import { imagesOf, nowSeconds, originAnswer } from "./answer.ts";
 import { pictureForm } from "./picture-form.ts";

@@ -1,18 +1,18 @@
 /** `/v1/audio/speech`: a text as sound, handed on as the card makes it. */
 import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
-import { BUFFERED_BYTES_MAX } from "../../body.ts";
-import { callerWith } from "../../caller.ts";
-import { Events, toldIn } from "../../events.ts";
-import { checkedBody, invalid } from "../../json-body.ts";
-import type { Task } from "../../mapping.ts";
-import { mediaTypeOf } from "../../media.ts";
-import { tellPlace } from "../../place.ts";
+import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
+import { callerWith } from "../../caller/caller.ts";
+import { Events, toldIn } from "../../api/events.ts";
+import { checkedBody, invalid } from "../../api/json-body.ts";
+import type { Task } from "../mapping.ts";
+import { mediaTypeOf } from "../../results/media.ts";
+import { tellPlace } from "../../run/place.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { answerAsk, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
 import { link } from "../../serve.ts";
-import { asPcm, asWav, soundOf } from "../../wav.ts";
+import { asPcm, asWav, soundOf } from "../../results/wav.ts";
 import { askFor, chosen } from "../task.ts";
 import { originAnswer } from "./answer.ts";
 import { givenTo, SpeechBody } from "./words.ts";

@@ -1,7 +1,7 @@
 /** The fields of the OpenAI dialect's calls, and those of them that are for the dialect alone. Pure. */
 import { z } from "zod";
-import { charactersOf } from "../../rules.ts";
-import type { Given, Task } from "../../mapping.ts";
+import { charactersOf } from "../../services/rules.ts";
+import type { Given, Task } from "../mapping.ts";
 
 const INPUT_CHARACTERS_MAX = 4096;
 

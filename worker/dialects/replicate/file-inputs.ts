@@ -3,10 +3,10 @@
  * file itself where the origin takes a form. Every other URL stays one, for the service's `forbid` to judge.
  */
 import type { Caller } from "../../auth.ts";
-import { Room } from "../../buffers.ts";
-import { noRoom } from "../../body.ts";
-import { invalid } from "../../json-body.ts";
-import type { FileGiven, Given, Task } from "../../mapping.ts";
+import { Room } from "../../body/buffers.ts";
+import { noRoom } from "../../body/body.ts";
+import { invalid } from "../../api/json-body.ts";
+import type { FileGiven, Given, Task } from "../mapping.ts";
 import { type Refusal, isRefusal } from "../../refusal.ts";
 import type { Mouth } from "../../mouth.ts";
 import { openFile, typeOf } from "./files.ts";

@@ -3,20 +3,20 @@
  * and is nobody else's; after a day it is gone, and beyond FILES_MAX the oldest make room.
  */
 import { z } from "zod";
-import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body.ts";
+import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body/body.ts";
 import type { Caller } from "../../auth.ts";
-import { callerWith } from "../../caller.ts";
-import { type FormPart, MULTIPART, parseFields } from "../../fields.ts";
+import { callerWith } from "../../caller/caller.ts";
+import { type FormPart, MULTIPART, parseFields } from "../../body/fields.ts";
 import { sha256 } from "../../fingerprint.ts";
-import { invalid } from "../../json-body.ts";
-import { randomText } from "../../keys.ts";
-import { media, mediaTypeOf } from "../../media.ts";
+import { invalid } from "../../api/json-body.ts";
+import { randomText } from "../../caller/keys.ts";
+import { media, mediaTypeOf } from "../../results/media.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import { iso, Time } from "../../time.ts";
+import { iso, Time } from "../../api/time.ts";
 import type { Mouth } from "../../mouth.ts";
 import { at } from "./models.ts";
 
-/** Where files lie: `files/<tenant>/<id>`; what is older than this is swept (worker/ageing.ts). */
+/** Where files lie: `files/<tenant>/<id>`; what is older than this is swept (worker/results/ageing.ts). */
 export const FILES = "files/";
 export const FILE_AGE_MS_MAX = 86_400_000;
 /** Of one tenant; at most what R2 lists at once. */

@@ -3,7 +3,7 @@
  * refused one five times at once, without a pause. Who has waited for HOLD_MS_MAX is refused after all.
  */
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import { unlessGone } from "../../until.ts";
+import { unlessGone } from "../../run/until.ts";
 
 /** Longest that one request is held. */
 const HOLD_MS_MAX = 30_000;

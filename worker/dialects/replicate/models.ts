@@ -1,13 +1,13 @@
 /** Replicate's models, which are services, each with the one version that it has now; and whose account it is. */
 import { z } from "zod";
 import { type Caller, mayCall } from "../../auth.ts";
-import { callerWith } from "../../caller.ts";
-import { catalog } from "../../catalog.ts";
+import { callerWith } from "../../caller/caller.ts";
+import { catalog } from "../../services/catalog.ts";
 import type { ServiceRow } from "../../db/queries.ts";
 import type { Env } from "../../env.ts";
 import { sha256 } from "../../fingerprint.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import { iso, Time } from "../../time.ts";
+import { iso, Time } from "../../api/time.ts";
 import type { Mouth } from "../../mouth.ts";
 import { modelNamed, servicesFor } from "../task.ts";
 

@@ -3,8 +3,8 @@ import { z } from "zod";
 import type { JobState, JobView as View } from "../../../durable-objects/job-protocol.ts";
 import { config } from "../../env.ts";
 import { errorOf, type Showing } from "../../jobs/view.ts";
-import { SIGNED_S, signedQuery, signedUrl } from "../../signature.ts";
-import { iso, Time } from "../../time.ts";
+import { SIGNED_S, signedQuery, signedUrl } from "../../results/signature.ts";
+import { iso, Time } from "../../api/time.ts";
 import { answered } from "../../../durable-objects/answer-protocol.ts";
 import { at, modelName, versionOf } from "./models.ts";
 

@@ -1,0 +1,33 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { readBody } from "../../../worker/body/body.ts";
+import { Room } from "../../../worker/body/buffers.ts";
+import { isRefusal } from "../../../worker/refusal.ts";
+
+const MOST = 96 * 1024 * 1024;
+
+afterEach(() => vi.useRealTimers());
+
+/** A body of so many pieces of one byte, each of which takes its time. */
+function trickle(pieces: number, pauseMs: number): Request {
+  let sent = 0;
+  const pull = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
+    vi.setSystemTime(Date.now() + pauseMs);
+    if (sent++ === pieces) controller.close();
+    else controller.enqueue(Uint8Array.of(0x20));
+  };
+  return new Request("https://portico.example/", { method: "POST", body: new ReadableStream({ pull }) });
+}
+
+async function came(request: Request): Promise<string> {
+  const body = await readBody(request, { max: 1_000 });
+  if (isRefusal(body)) return `${body.reason} ${body.param} ${body.facts["detail"]}`;
+  if (body.kind === "bytes") body.room.free();
+  return body.kind;
+}
+
+test("a body that trickles in may not do so for ever, and leaves nothing in the buffers", async () => {
+  vi.useFakeTimers({ toFake: ["Date"] });
+  expect(await came(trickle(10, 29_000))).toBe("bytes");
+  expect(await came(trickle(100, 29_000))).toBe("invalid_field body did not arrive: it took longer than 300 s");
+  expect(new Room().grow(MOST)).toBe(true);
+});

@@ -1,0 +1,60 @@
+import { expect, test } from "vitest";
+import { Room } from "../../../worker/body/buffers.ts";
+
+const MOST = 96 * 1024 * 1024;
+
+/** Whether all the buffers are free. */
+function isEmpty(): boolean {
+  const room = new Room();
+  const fits = room.grow(MOST);
+  room.free();
+  return fits;
+}
+
+test("a room is freed once, and what it gives back others may have", () => {
+  const [one, other] = [new Room(), new Room()];
+  expect(one.grow(MOST)).toBe(true);
+  expect(other.grow(1)).toBe(false);
+  one.shrink(MOST - 1);
+  expect(other.grow(1)).toBe(true);
+  one.free();
+  one.free();
+  expect(new Room().grow(MOST)).toBe(false);
+  other.free();
+  expect(isEmpty()).toBe(true);
+});
+
+test("a caller who goes gives back what was held for him, and holds nothing any more", () => {
+  const caller = new AbortController();
+  const room = new Room(caller.signal);
+  room.grow(MOST);
+  caller.abort();
+  expect(isEmpty()).toBe(true);
+  expect(room.grow(1)).toBe(false);
+  expect(new Room(caller.signal).grow(1)).toBe(false);
+});
+
+test("what a run holds stays when its caller goes, until the run frees it", () => {
+  const caller = new AbortController();
+  const room = new Room(caller.signal);
+  room.grow(1);
+  room.stay();
+  caller.abort();
+  expect(isEmpty()).toBe(false);
+  expect(room.grow(2)).toBe(true);
+  room.free();
+  expect(isEmpty()).toBe(true);
+});
+
+test("one tenant's bodies never take what the others need", () => {
+  const mine = new Room(null, "ten_a");
+  expect(mine.grow(72 * 1024 * 1024)).toBe(true);
+  expect(new Room(null, "ten_a").grow(1)).toBe(false);
+  const others = new Room(null, "ten_b");
+  expect(others.grow(24 * 1024 * 1024)).toBe(true);
+  mine.shrink(1);
+  const again = new Room(null, "ten_a");
+  expect(again.grow(72 * 1024 * 1024 - 1)).toBe(true);
+  for (const room of [mine, others, again]) room.free();
+  expect(isEmpty()).toBe(true);
+});

@@ -1,0 +1,81 @@
+/** What paths and inputs of fal's clients mean, without any network. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { callAt, ownPath } from "../../../worker/dialects/fal/place.ts";
+import { givenTo, nameIn } from "../../../worker/dialects/fal/words.ts";
+import { DIALECTS_BY_KIND } from "../../../worker/services/kinds.ts";
+import { type Task } from "../../../worker/dialects/mapping.ts";
+import { isRefusal } from "../../../worker/refusal.ts";
+
+const PICTURE = DIALECTS_BY_KIND.image.run as Task;
+const name = fc.stringMatching(/^[a-z0-9][a-z0-9-]{0,20}$/).filter((text) => text !== "requests");
+const path = fc.array(name, { maxLength: 3 }).map((parts) => parts.join("/"));
+
+test("an app's id and its path are read as clients write them, in a namespace or not", () => {
+  fc.assert(
+    fc.property(name, name, path, fc.constantFrom("", "workflows/", "comfy/"), (owner, app, below, space) => {
+      fc.pre(owner !== "workflows" && owner !== "comfy");
+      const whole = `${space}${owner}/${app}${below === "" ? "" : `/${below}`}`;
+      const meant = { owner, name: app, path: below };
+      expect(callAt(`/fal/run/${whole}`)).toEqual({ kind: "run", app: meant });
+      expect(callAt(`/fal/queue/${whole}`)).toEqual({ kind: "submit", app: meant });
+    }),
+  );
+});
+
+test("a request is looked at below its app, whatever path it was handed in at", () => {
+  const app = { owner: "a", name: "b", path: "" };
+  for (const [tail, kind] of [
+    ["", "result"],
+    ["/response", "result"],
+    ["/status", "status"],
+    ["/status/stream", "stream"],
+    ["/cancel", "cancel"],
+  ])
+    expect(callAt(`/fal/queue/a/b/requests/job_1${tail}`)).toEqual({ kind, app, id: "job_1" });
+  for (const tail of ["/other", "/status/x", "/constructor"])
+    expect(callAt(`/fal/queue/a/b/requests/job_1${tail}`)).toBeNull();
+});
+
+test("nothing outside the dialect is one of its calls", () => {
+  fc.assert(
+    fc.property(fc.webPath(), (text) => {
+      fc.pre(!text.startsWith("/fal/"));
+      expect(callAt(text)).toBeNull();
+    }),
+  );
+});
+
+test("a target is one of three hosts and a path, or refused; what it becomes lies below the dialect", () => {
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.webUrl(),
+        fc.string(),
+        fc.webPath().map((text) => `https://fal.run${text}`),
+      ),
+      (text) => {
+        const own = ownPath(text);
+        if (isRefusal(own)) expect(own).toMatchObject({ reason: "invalid_field", param: "x-fal-target-url" });
+        else expect([new URL(text).protocol, own.startsWith("/fal/run/")]).toEqual(["https:", true]);
+      },
+    ),
+  );
+});
+
+test("fal's words become the mapping's, unless the caller says it in the origin's", () => {
+  expect(givenTo(PICTURE, { prompt: "x", image_size: "landscape_4_3", num_images: 2, sync_mode: true })).toEqual({
+    prompt: "x",
+    size: "1024x768",
+    n: 2,
+  });
+  expect(givenTo(PICTURE, { num_inference_steps: 9, steps: 3 })).toEqual({ num_inference_steps: 9, steps: 3 });
+  const own: Task = { ...PICTURE, fields: [{ from: "num_images", to: "count" }] };
+  expect(givenTo(own, { num_images: 2 })).toEqual({ num_images: 2 });
+});
+
+test("a field at fault is named as the caller wrote it", () => {
+  expect(nameIn({ num_inference_steps: 1 }, "steps")).toBe("num_inference_steps");
+  expect(nameIn({ steps: 1 }, "steps")).toBe("steps");
+  expect(nameIn({}, "width")).toBe("width");
+});

@@ -1,0 +1,48 @@
+import { env } from "cloudflare:workers";
+import { expect, test } from "vitest";
+import { findNear, forgetNear, readNear } from "../../../worker/results/edge.ts";
+
+const BASE = "https://portico.example";
+const inAnHour = () => ({ expiresAt: Date.now() + 3_600_000 });
+
+async function opened(key: string, text: string): Promise<R2ObjectBody> {
+  await env.RESULTS.put(key, text);
+  const object = await env.RESULTS.get(key);
+  if (object === null) throw new Error("it was put just now");
+  return object;
+}
+
+/** Reads it, and waits for the copy. */
+async function read(object: R2ObjectBody): Promise<string> {
+  const works: Promise<unknown>[] = [];
+  const place = { base: BASE, bucket: env.RESULTS, later: (work: Promise<unknown>) => works.push(work) };
+  const text = await new Response(await readNear(place, object, inAnHour())).text();
+  await Promise.all(works);
+  return text;
+}
+
+async function near(key: string): Promise<string | null> {
+  const copy = await findNear(BASE, key);
+  return copy === null ? null : new Response(copy.body).text();
+}
+
+test("who comes after a reader gets the copy that was made for him", async () => {
+  expect(await read(await opened("results/read", "a picture"))).toBe("a picture");
+  expect(await near("results/read")).toBe("a picture");
+});
+
+test("a copy that was under way during a deletion does not outlive it", async () => {
+  const object = await opened("results/deleted", "a picture");
+  await env.RESULTS.delete("results/deleted");
+  await forgetNear(BASE, "results/deleted");
+  expect(await read(object)).toBe("a picture");
+  expect(await near("results/deleted")).toBeNull();
+});
+
+test("a copy that was under way during a replacement does not outlive it", async () => {
+  const object = await opened("answers/replaced", "the same");
+  await env.RESULTS.put("answers/replaced", "the same");
+  await forgetNear(BASE, "answers/replaced");
+  await read(object);
+  expect(await near("answers/replaced")).toBeNull();
+});

@@ -1,0 +1,70 @@
+/** `POST /v1/fingerprint`: the cache key of a request, and whether and why not it can be cached. Runs nothing. */
+import { z } from "zod";
+import type { Ask } from "../ask.ts";
+import { mayCall } from "../auth.ts";
+import { BUFFERED_BYTES_MAX } from "../body/body.ts";
+import { Room } from "../body/buffers.ts";
+import { callerWith } from "../caller/caller.ts";
+import { catalog, listed, target } from "../services/catalog.ts";
+import { type Env, unsureHost } from "../env.ts";
+import { fingerprint } from "../fingerprint.ts";
+import { checkedBody } from "./json-body.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { Id } from "./schema-parts.ts";
+import type { Trace } from "../trace.ts";
+
+/** As deep as it likes: what the canonical form cannot say is not cacheable. */
+const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: null, emptyIsObject: false };
+
+export const FingerprintBody = z.strictObject({
+  service: Id,
+  /** Below the service's route. */
+  path: z
+    .string()
+    .max(512)
+    .regex(/^[^?#]*$/, "a path below the service's route, without a query"),
+  /** JSON already; its depth is the canonical form's business. */
+  input: z.unknown().refine((input) => input !== undefined, "is needed"),
+});
+
+export const FingerprintAnswer = z.object({
+  cacheable: z.boolean(),
+  key: z.string().nullable(),
+  why_not: z.string().nullable(),
+});
+
+export async function explainFingerprint(request: Request, env: Env, trace: Trace): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", { request, env, trace });
+  if (isRefusal(caller)) return caller;
+  const checked = await checkedBody(request, FingerprintBody, BODY);
+  if (isRefusal(checked)) return checked;
+  const asked = checked.body;
+  const service = (await catalog(env)).find((row) => row.id === asked.service);
+  if (service === undefined) return refuse("not_found");
+  const barred = mayCall(caller, service.id);
+  if (barred !== null) return barred;
+  const at = target(`http://portico${service.route}${asked.path}`);
+  if (isRefusal(at)) return at;
+  const entry = listed(service, "POST", at.path);
+  if (isRefusal(entry)) return entry;
+  const ask: Ask = {
+    service,
+    as: entry.as,
+    method: "POST",
+    ...at,
+    headers: new Headers(),
+    body: { kind: "bytes", bytes: new Uint8Array(), room: new Room() },
+    mediaType: "application/json",
+    fields: { kind: "json", value: asked.input },
+    deadlineAt: null,
+    directives: { noStore: false, noCache: false, onlyIfCached: false },
+    // Nothing is made.
+    delivery: { lifeMs: 0, visibility: "private" },
+  };
+  const print = await fingerprint(ask, caller.tenant, unsureHost(env, new URL(request.url).origin));
+  return Response.json(
+    print.cacheable
+      ? { cacheable: true, key: print.key, why_not: null }
+      : { cacheable: false, key: null, why_not: print.why },
+  );
+}

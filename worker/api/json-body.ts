@@ -1,0 +1,84 @@
+/** The JSON bodies of our own calls: bounded, validated strictly; what is wrong with one becomes a refusal. */
+import type { z } from "zod";
+import { letGo, readBody } from "../body/body.ts";
+import { isJson, jsonOf, malformedJson } from "../body/fields.ts";
+import { mediaTypeOf } from "../results/media.ts";
+import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+
+const MIB = 1024 * 1024;
+
+export interface JsonLimits {
+  bytesMax: number;
+  /** Levels; deeper JSON would exhaust the stack of whatever walks it later. Null: nobody does. */
+  depthMax: number | null;
+  /** An empty body counts as `{}`. */
+  emptyIsObject: boolean;
+}
+
+export async function checkedBody<S extends z.ZodType>(
+  request: Request,
+  schema: S,
+  { bytesMax, depthMax, emptyIsObject }: JsonLimits,
+): Promise<{ ok: true; body: z.output<S> } | Refusal> {
+  const body = await readBody(request, { max: bytesMax });
+  if (isRefusal(body)) return body.reason === "body_too_large" ? { ...body, facts: { max_mb: bytesMax / MIB } } : body;
+  try {
+    if (body.kind === "none" && emptyIsObject) return checkFields(schema, {});
+    if (!isJson(mediaTypeOf(request.headers)))
+      return refuse("unsupported_media_type", { facts: { expected: "application/json" } });
+    if (body.kind !== "bytes") return malformedJson("it is empty");
+    const json = parseJson(body.bytes, depthMax);
+    return "ok" in json ? checkFields(schema, json.value) : json;
+  } finally {
+    letGo(body);
+  }
+}
+
+/** Fields against their schema; the refusal names the first one at fault by its path in dots. */
+export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { ok: true; body: z.output<S> } | Refusal {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return { ok: true, body: parsed.data };
+  const issue = atFault(parsed.error.issues[0], value);
+  if (issue === undefined) return invalid("body", "is not valid");
+  const unknownField = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
+  const param = [...issue.path, ...unknownField].map(String).join(".");
+  return invalid(
+    param === "" ? "body" : param,
+    unknownField.length > 0 ? "is not a field of this call" : issue.message,
+  );
+}
+
+/** Of alternatives the one that is meant: but for one field that is given everything in it is right. */
+function atFault(issue: z.core.$ZodIssue | undefined, value: unknown): z.core.$ZodIssue | undefined {
+  if (issue?.code !== "invalid_union") return issue;
+  for (const [only, ...more] of issue.errors) {
+    if (only === undefined || only.path.length === 0 || more.length > 0) continue;
+    const path = [...issue.path, ...only.path];
+    if (isGiven(value, path)) return { ...only, path };
+  }
+  return issue;
+}
+
+function isGiven(value: unknown, [name, ...below]: PropertyKey[]): boolean {
+  if (name === undefined) return true;
+  return typeof value === "object" && value !== null && Object.hasOwn(value, name)
+    ? isGiven((value as Record<PropertyKey, unknown>)[name], below)
+    : false;
+}
+
+export function invalid(param: string, detail: string): Refusal {
+  return refuse("invalid_field", { param, facts: { detail } });
+}
+
+function parseJson(bytes: Uint8Array<ArrayBuffer>, depthMax: number | null): { ok: true; value: unknown } | Refusal {
+  const json = jsonOf(bytes);
+  if (isRefusal(json)) return json;
+  return depthMax !== null && isDeeper(json.value, depthMax)
+    ? malformedJson(`it is deeper than ${depthMax} levels`)
+    : { ok: true, value: json.value };
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return levels === 0 || Object.values(value).some((member) => isDeeper(member, levels - 1));
+}

@@ -1,0 +1,60 @@
+/** Pages of a list: `{"data":[...],"next_cursor"}` in an order that later rows do not disturb; cursors are opaque. */
+import { z } from "zod";
+import { isRefusal, type Refusal } from "../refusal.ts";
+import { checkFields, invalid } from "./json-body.ts";
+import type { Answer } from "../admin/route.ts";
+
+const PAGE_LENGTH_MAX = 1000;
+const PAGE_LENGTH = 100;
+
+/** Where the next page starts: the sort key of the last row, as the list's own query understands it. */
+export type Position = (string | number)[];
+
+export const PageQuery = z.object({
+  limit: z.coerce
+    .number<string>()
+    .int()
+    .min(1)
+    .max(PAGE_LENGTH_MAX)
+    .default(PAGE_LENGTH)
+    .meta({ description: "Rows of the page." }),
+  cursor: z.string().max(512).optional().meta({ description: "`next_cursor` of the page before." }),
+});
+
+export function listOf<S extends z.ZodType>(row: S) {
+  return z.object({ data: z.array(row), next_cursor: z.string().nullable() });
+}
+
+/** The position that a cursor stands for; null at the start. */
+export function positionOf<P extends Position>(
+  cursor: string | undefined,
+  shape: z.ZodType<P>,
+): { at: P | null } | Refusal {
+  if (cursor === undefined) return { at: null };
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(Uint8Array.fromBase64(cursor, { alphabet: "base64url" })));
+  } catch {
+    return invalid("cursor", "is not one of ours");
+  }
+  const position = checkFields(shape, value);
+  return isRefusal(position) ? invalid("cursor", "is not one of ours") : { at: position.body };
+}
+
+/** The page made of up to `limit` of these rows; one row more than that tells that there is a next page. */
+export function page<Row>(
+  rows: Row[],
+  limit: number,
+  position: (row: Row) => Position,
+  view: (row: Row) => object,
+): Answer {
+  const shown = rows.slice(0, limit);
+  const last = shown.at(-1);
+  const more = rows.length > limit && last !== undefined;
+  return { status: 200, body: { data: shown.map(view), next_cursor: more ? cursorOf(position(last)) : null } };
+}
+
+export function cursorOf(position: Position): string {
+  const text = new TextEncoder().encode(JSON.stringify(position));
+  return text.toBase64({ alphabet: "base64url", omitPadding: true });
+}

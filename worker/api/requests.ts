@@ -1,0 +1,54 @@
+/** `/v1/requests/<id>`: what became of a request that took a ticket, for a day. */
+import type { JobView } from "../../durable-objects/job-protocol.ts";
+import { callerWith } from "../caller/caller.ts";
+import { config, type Env } from "../env.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { signedUrl } from "../results/signature.ts";
+import { type Result, resultsOf } from "../store.ts";
+import type { Trace } from "../trace.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
+
+const ID = /^[A-Za-z0-9_-]{1,128}$/;
+
+/** By our id, or by the caller's own X-Request-Id (the latest of that name within the tenant). */
+export async function getRequest(
+  request: Request,
+  env: Env,
+  trace: Trace,
+  base: string,
+  id: string,
+): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", { request, env, trace });
+  if (isRefusal(caller)) return caller;
+  const found = ID.test(id) ? await answered(env.TENANT.getByName(caller.tenant).request(id)) : null;
+  if (found === null) return refuse("not_found");
+  const job = found.id.startsWith("job_") ? await answered(env.JOB.getByName(found.id).view(caller.tenant)) : null;
+  const became = job === null ? found : asJob(job);
+  const results = await resultsOf(env, caller.tenant, became.results);
+  return Response.json({
+    id: found.id,
+    service: found.service,
+    state: became.state,
+    status: became.status,
+    waiting_on: became.on,
+    queue_position: became.position,
+    results: await Promise.all(results.map((result) => resultView(env, base, result))),
+    created_at: new Date(found.at).toISOString(),
+  });
+}
+
+/** Of a job its Job knows more than the record of its admission. */
+function asJob({ state, waiting }: JobView) {
+  return {
+    state: state.status,
+    status: state.bill?.status ?? null,
+    on: waiting?.on ?? null,
+    position: waiting?.position ?? null,
+    results: state.results.map(({ id }) => id),
+  };
+}
+
+/** A result as jobs and requests show it; its URL is made for this answer. */
+async function resultView(env: Env, base: string, { id, contentType, bytes, sha256 }: Result) {
+  return { id, url: await signedUrl(config(env), base, id, Date.now()), content_type: contentType, bytes, sha256 };
+}

@@ -1,0 +1,148 @@
+/** What a tenant used, by day (UTC), service and key: `GET /v1/usage` for itself; the admin API shows the same. */
+import { z } from "zod";
+import type { UsagePage, UsageRow, Use } from "../../durable-objects/tenant-protocol.ts";
+import { cursorOf, PageQuery, positionOf } from "./page.ts";
+import { callerWith } from "../caller/caller.ts";
+import type { Env } from "../env.ts";
+import { checkFields, invalid } from "./json-body.ts";
+import { isRefusal, type Refusal } from "../refusal.ts";
+import { tallied } from "../caller/tally.ts";
+import type { Trace } from "../trace.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
+
+const DAY_MS = 86_400_000;
+const DAYS_MAX = 366;
+const GROUPS = ["day", "service", "key"] as const;
+
+/** For the OpenAPI document. */
+export const USAGE =
+  "By day (UTC), service and key. A request counts once, when it ends, on the day of its admission: exactly, also through restarts. What is not admitted (hits, and refusals before that) is counted apart from it and told within seconds; of this a few may be missing. Kept 400 days. As a table (RFC 4180) with `Accept: text/csv`.";
+
+const Moment = z
+  .union([z.iso.date(), z.iso.datetime({ offset: true })], "is not an ISO 8601 date, or time with an offset")
+  .refine((text) => /^\d{4}-/.test(new Date(text).toISOString()), "lies beyond the years that a date has");
+const NAME = `(${GROUPS.join("|")})`;
+const Group = z
+  .string()
+  .regex(new RegExp(`^${NAME}(,${NAME})*$`), `is not a list of ${GROUPS.join(", ")}`)
+  .transform((text) => text.split(",") as (typeof GROUPS)[number][]);
+
+export const UsageQuery = PageQuery.extend({
+  from: Moment.optional().meta({
+    description: "The first day, UTC; of a time, the day it lies in. Default: the first of the month of `to`.",
+  }),
+  to: Moment.optional().meta({
+    description: `The last day, itself included; of a time, the day of the last moment before it. Default: today. At most ${DAYS_MAX} days.`,
+  }),
+  group: Group.optional().meta({
+    description:
+      "What rows are told apart by, of `day`, `service`, `key`, with commas; the rest is added up. Default: all three.",
+  }),
+});
+
+const Count = z.int();
+const Amounts = z.object({
+  requests: Count.meta({ description: "All of them: hits, other answers, and the sum of `refusals`." }),
+  hits: Count.meta({ description: "Answered from the store." }),
+  results: Count.meta({ description: "Images or sounds that were made." }),
+  bytes: Count.meta({ description: "Of the answers, as far as they were handed to callers." }),
+  gpu_seconds: z
+    .number()
+    .meta({ description: "Slots held: from each claim to the end of the card's answer, failed tries included." }),
+  cost: z.number().meta({ description: "Cost units." }),
+  refusals: z.record(z.string(), Count).meta({ description: "Requests that got no answer, by reason." }),
+});
+const Name = z.string().nullable().meta({ description: "Null where it is added up." });
+const Day = z.string().meta({ format: "date" });
+
+export const UsageView = z
+  .object({
+    tenant: z.string(),
+    from: Day,
+    to: Day,
+    data: z.array(z.object({ day: Name, service: Name, key: Name, ...Amounts.shape })),
+    totals: Amounts.meta({ description: "Of all rows, on every page." }),
+    next_cursor: z.string().nullable(),
+  })
+  .meta({ id: "Usage" });
+
+const COLUMNS = [...GROUPS, ...Object.keys(Amounts.shape)];
+
+export async function getUsage(request: Request, env: Env, trace: Trace): Promise<Response | Refusal> {
+  const caller = await callerWith("usage", { request, env, trace });
+  if (isRefusal(caller)) return caller;
+  const query = checkFields(UsageQuery, Object.fromEntries(new URL(request.url).searchParams));
+  return isRefusal(query) ? query : usageOf(env, trace, caller.tenant, query.body, Date.now());
+}
+
+/** A page of it, as JSON or as the caller prefers as CSV. */
+export async function usageOf(
+  env: Env,
+  trace: Trace,
+  tenant: string,
+  query: z.output<typeof UsageQuery>,
+  now: number,
+): Promise<Response | Refusal> {
+  const span = spanOf(query, now);
+  if (isRefusal(span)) return span;
+  const position = positionOf(query.cursor, z.tuple([z.string(), z.string(), z.string()]));
+  if (isRefusal(position)) return position;
+  const [day = "", service = "", key = ""] = position.at ?? [];
+  const after = position.at === null ? null : { day, service, key };
+  const { limit, group = [...GROUPS] } = query;
+  await tallied(env);
+  const page = await answered(env.TENANT.getByName(tenant).usage({ ...span, by: group, after, limit: limit + 1 }));
+  const rows = page.rows.slice(0, limit);
+  const last = page.rows.length > limit ? rows.at(-1) : undefined;
+  const cursor = last === undefined ? null : cursorOf([last.day, last.service, last.key]);
+  const answer = trace.csv
+    ? tableOf(rows)
+    : Response.json({ tenant, ...span, ...view({ ...page, rows }), next_cursor: cursor });
+  answer.headers.set("vary", "Accept");
+  if (cursor !== null) {
+    const next = new URLSearchParams({ ...span, group: group.join(","), limit: String(limit), cursor });
+    answer.headers.set("link", `<?${next.toString()}>; rel="next"`);
+  }
+  return answer;
+}
+
+/** First and last day. */
+function spanOf({ from, to }: z.output<typeof UsageQuery>, now: number): { from: string; to: string } | Refusal {
+  const last = to === undefined ? dayOf(now) : isDate(to) ? to : dayOf(Date.parse(to) - 1);
+  const first = from === undefined ? `${last.slice(0, 8)}01` : isDate(from) ? from : dayOf(Date.parse(from));
+  const days = (Date.parse(last) - Date.parse(first)) / DAY_MS + 1;
+  if (days < 1) return invalid("to", "lies before `from`");
+  return days > DAYS_MAX
+    ? invalid("from", `lies more than ${DAYS_MAX} days before the end`)
+    : { from: first, to: last };
+}
+
+const isDate = (text: string): boolean => !text.includes("T");
+const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+
+function view({ rows, totals }: UsagePage): Pick<z.output<typeof UsageView>, "data" | "totals"> {
+  return { data: rows.map(rowView), totals: amounts(totals) };
+}
+
+function rowView(row: UsageRow) {
+  return { day: row.day || null, service: row.service || null, key: row.key || null, ...amounts(row) };
+}
+
+function amounts({ requests, hits, results, bytes, gpuMs, costMilli, refusals }: Use): z.output<typeof Amounts> {
+  return { requests, hits, results, bytes, gpu_seconds: gpuMs / 1000, cost: costMilli / 1000, refusals };
+}
+
+/** RFC 4180, with a header row; refusals as `reason=count`, separated by spaces. */
+function tableOf(rows: UsageRow[]): Response {
+  const records = rows.map(rowView).map(({ refusals, ...row }) => {
+    const told = Object.entries(refusals).map(([reason, count]) => `${reason}=${count}`);
+    return [...Object.values(row).map((value) => value ?? ""), told.join(" ")];
+  });
+  const lines = [COLUMNS, ...records].map((fields) => `${fields.map(quoted).join(",")}\r\n`);
+  return new Response(lines.join(""), { headers: { "content-type": "text/csv; charset=utf-8; header=present" } });
+}
+
+function quoted(field: string | number): string {
+  const text = String(field);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}

@@ -1,0 +1,84 @@
+/** The fields of a body that is there as a whole: JSON or a form, parsed by the platform. */
+import { type Refusal, refuse } from "../refusal.ts";
+import { saysNameTwice } from "./twice.ts";
+
+/** `isAmbiguous`: an object in it says a name twice. */
+export type Fields = { kind: "json"; value: unknown; isAmbiguous?: boolean } | { kind: "form"; parts: FormPart[] };
+export interface FormPart {
+  name: string;
+  filename: string | null;
+  type: string;
+  value: string | Uint8Array<ArrayBuffer>;
+}
+
+/** Parts that a form may have. */
+export const PARTS_MAX = 1000;
+export const JSON_TYPE = "application/json";
+export const MULTIPART = "multipart/form-data";
+export const URLENCODED = "application/x-www-form-urlencoded";
+
+export function isJson(mediaType: string | null): boolean {
+  return mediaType !== null && /^application\/(json|[\w.-]+\+json)$/.test(mediaType);
+}
+
+export function isForm(mediaType: string | null): boolean {
+  return mediaType === MULTIPART || mediaType === URLENCODED;
+}
+
+/** What may stand before a JSON text in any encoding that servers' parsers guess: white space, byte order marks, zeros. */
+const BEFORE_JSON = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf, 0xfe, 0xff, 0x00]);
+const BRACE = 0x7b;
+
+/** Whether a body starts as a JSON object does, whatever it is called; null when it has not said yet. */
+export function startsAsObject(bytes: Uint8Array): boolean | null {
+  const first = bytes.find((byte) => !BEFORE_JSON.has(byte));
+  return first === undefined ? null : first === BRACE;
+}
+
+/** Null when it is neither JSON nor a form. */
+export async function parseFields(
+  bytes: Uint8Array<ArrayBuffer>,
+  mediaType: string | null,
+  contentType: string,
+): Promise<Fields | null | Refusal> {
+  if (isJson(mediaType)) return jsonOf(bytes);
+  return isForm(mediaType) ? parseForm(bytes, contentType) : null;
+}
+
+export function jsonOf(bytes: Uint8Array): Extract<Fields, { kind: "json" }> | Refusal {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
+    const value = JSON.parse(text) as unknown;
+    return { kind: "json", value, isAmbiguous: saysNameTwice(text, value) };
+  } catch (error) {
+    return malformedJson(error instanceof SyntaxError ? error.message.slice(0, 200) : "it is not UTF-8");
+  }
+}
+
+async function parseForm(bytes: Uint8Array<ArrayBuffer>, contentType: string): Promise<Fields | Refusal> {
+  try {
+    const form = await new Response(bytes, { headers: { "content-type": contentType } }).formData();
+    const parts: FormPart[] = [];
+    for (const [name, value] of form) {
+      if (parts.length === PARTS_MAX) return tooManyParts(name);
+      if (typeof value === "string") parts.push({ name, filename: null, type: "", value });
+      else
+        parts.push({ name, filename: value.name, type: value.type, value: new Uint8Array(await value.arrayBuffer()) });
+    }
+    return { kind: "form", parts };
+  } catch {
+    return malformedForm();
+  }
+}
+
+export function malformedJson(detail: string): Refusal {
+  return refuse("malformed_json", { param: "body", facts: { detail } });
+}
+
+export function malformedForm(): Refusal {
+  return refuse("invalid_field", { param: "body", facts: { detail: "is not a well-formed form" } });
+}
+
+export function tooManyParts(name: string): Refusal {
+  return refuse("invalid_field", { param: name, facts: { detail: `more than ${PARTS_MAX} parts` } });
+}

@@ -1,0 +1,168 @@
+/**
+ * A large body whose fields are checked: it is laid into R2 while it passes under the scan's eyes, and only a body that
+ * is there as a whole and keeps every rule goes on to the line. Each try at an origin reads it from there anew.
+ */
+import { type Incoming, noRoom, tooSlow } from "./body.ts";
+import { Deposit, DEPOSIT_BYTES } from "../results/deposit.ts";
+import { randomText } from "../caller/keys.ts";
+import { type Refusal, isRefusal } from "../refusal.ts";
+import type { Scan } from "./scan/scan.ts";
+
+/** Longest time that a body may take to come, however steadily. */
+const COMING_MS_MAX = 3_600_000;
+/** How long a sending may go on that outlives the request: an origin may answer before it has read everything. */
+const SENDING_MS_MAX = 25_000;
+const ID_LENGTH = 24;
+
+export const INPUTS = "inputs/";
+
+/** Where bodies are laid. */
+export interface Place {
+  bucket: R2Bucket;
+  /** Holds work that may outlive the caller: what was laid is taken away again. */
+  later: (work: Promise<unknown>) => void;
+}
+
+/** Reads the body to its end, refused or not: a client that is still sending hears no refusal. */
+export async function spool(incoming: Incoming, scan: Scan, { bucket, later }: Place): Promise<Spooled | Refusal> {
+  const { promise: gone, resolve: over } = Promise.withResolvers<void>();
+  // From the first byte on: a caller who hangs up must leave nothing.
+  later(gone);
+  const deposit = new Deposit(bucket, INPUTS + randomText(ID_LENGTH));
+  try {
+    const refusal = (await read(incoming, scan, deposit)) ?? (await scan.end());
+    if (refusal === null) return new Spooled(bucket, deposit.key, await deposit.complete(), over);
+    await deposit.abort();
+    over();
+    return await incoming.stop(refusal);
+  } catch (error) {
+    await deposit.abort();
+    over();
+    throw error;
+  } finally {
+    incoming.room.free();
+  }
+}
+
+async function read(incoming: Incoming, scan: Scan, deposit: Deposit): Promise<Refusal | null> {
+  const until = Date.now() + COMING_MS_MAX;
+  const take = async (chunk: Uint8Array): Promise<void> => {
+    await scan.push(chunk as Uint8Array<ArrayBuffer>);
+    await (scan.failed ? deposit.abort() : deposit.write(chunk));
+  };
+  for (let chunk = incoming.kept.shift(); chunk !== undefined; chunk = incoming.kept.shift()) await take(chunk);
+  incoming.room.shrink(DEPOSIT_BYTES);
+  if (!(await incoming.room.growSoon(DEPOSIT_BYTES))) return noRoom();
+  for (;;) {
+    const chunk = await incoming.read();
+    if (isRefusal(chunk)) return chunk;
+    if (chunk === null) return null;
+    await take(chunk);
+    if (Date.now() > until) return tooSlow(COMING_MS_MAX);
+  }
+}
+
+/** One reading of a spooled body, on its way to an origin. */
+export interface Sending {
+  /** Of known length. */
+  stream: ReadableStream<Uint8Array>;
+  /** It ended early, and not for the origin's sake. */
+  broken: () => boolean;
+  /** Nobody reads it any more. */
+  stop: () => void;
+}
+
+export class Spooled {
+  readonly kind = "spooled";
+  readonly bytes: number;
+  readonly #bucket: R2Bucket;
+  readonly #key: string;
+  readonly #over: () => void;
+  readonly #sendings = new Map<AbortController, Promise<void>>();
+  #holders = 1;
+
+  /** `over` is called when it is gone. */
+  constructor(bucket: R2Bucket, key: string, bytes: number, over: () => void) {
+    this.#bucket = bucket;
+    this.#key = key;
+    this.bytes = bytes;
+    this.#over = over;
+  }
+
+  /** One more needs it; each lets go once. */
+  hold(): void {
+    this.#holders += 1;
+  }
+
+  letGo(): void {
+    this.#holders -= 1;
+    if (this.#holders === 0) void this.#remove();
+  }
+
+  /** Reads it anew, calling `heard` whenever the origin took some of it; null when it cannot be read. */
+  async send(heard: () => void): Promise<Sending | null> {
+    const object = await this.#bucket.get(this.#key).catch((error: unknown) => this.#lost(error));
+    if (object === null) return null;
+    const { readable, writable } = new FixedLengthStream(this.bytes);
+    const ended = new AbortController();
+    let broken = false;
+    const sent = pour(object.body, writable, heard, ended.signal).catch((error: unknown) => {
+      broken = error instanceof Unread;
+      if (broken) this.#lost(error);
+    });
+    this.#sendings.set(
+      ended,
+      sent.finally(() => this.#sendings.delete(ended)),
+    );
+    return { stream: readable, broken: () => broken, stop: () => ended.abort() };
+  }
+
+  #lost(error: unknown): null {
+    console.error(JSON.stringify({ event: "spool_unread", key: this.#key, error: String(error) }));
+    return null;
+  }
+
+  async #remove(): Promise<void> {
+    try {
+      const sent = Promise.all(this.#sendings.values());
+      await Promise.race([sent, scheduler.wait(SENDING_MS_MAX)]);
+      for (const sending of this.#sendings.keys()) sending.abort();
+      await this.#bucket.delete(this.#key);
+    } catch (error) {
+      // The sweep takes it away within a day.
+      console.warn(JSON.stringify({ event: "spool_left", key: this.#key, error: String(error) }));
+    } finally {
+      this.#over();
+    }
+  }
+}
+
+/** The reading failed, not the writing. */
+class Unread extends Error {}
+
+async function pour(
+  from: ReadableStream<Uint8Array>,
+  to: WritableStream<Uint8Array>,
+  heard: () => void,
+  ended: AbortSignal,
+): Promise<void> {
+  const reader = from.getReader();
+  const writer = to.getWriter();
+  const end = (): void => void writer.abort(new Error("the request is over")).catch(() => undefined);
+  ended.addEventListener("abort", end, { once: true });
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch((error: unknown) => {
+        throw new Unread(String(error));
+      });
+      if (done) break;
+      await writer.write(value);
+      heard();
+    }
+    await writer.close();
+  } catch (error) {
+    // The one that failed knows already.
+    await Promise.allSettled([writer.abort(error), reader.cancel(error)]);
+    throw error;
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Cloudflare Access in front of the operators' paths: whom its assertion names. Access signs one for every request that
+ * its policy lets through; only the signature is believed, never that a request came through Access.
+ */
+import { createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { parse } from "hono/utils/cookie";
+import type { AccessApp } from "../env.ts";
+import { JSON_TYPE } from "../body/fields.ts";
+import { mediaTypeOf } from "../results/media.ts";
+import { type Refusal, refuse } from "../refusal.ts";
+
+const HEADER = "cf-access-jwt-assertion";
+const COOKIE = "CF_Authorization";
+/** An assertion has some 1,500 characters. */
+const ASSERTION_LENGTH_MAX = 16_384;
+/** What Access signs with by default, and the other kind its documents name: never `none`, never a shared secret. */
+const ALGORITHMS = ["RS256", "ES256"];
+/** How far Access's clock and ours may be apart, s. */
+const CLOCK_TOLERANCE_S = 30;
+/** The team's keys are fetched again when older, when none of them has the assertion's `kid` (seldom), ... */
+const KEYS_MS = 3_600_000;
+const KEYS_COOLDOWN_MS = 30_000;
+const KEYS_TIMEOUT_MS = 5_000;
+/** ... and after a failure not before this pause, however many ask. */
+const KEYS_PAUSE_MS = 5_000;
+
+/** The assertion of a request: the header, or where Access covers another path of this host alone its cookie. */
+export function assertionIn(headers: Headers): string | null {
+  return headers.get(HEADER) ?? parse(headers.get("cookie") ?? "", COOKIE)[COOKIE] ?? null;
+}
+
+/**
+ * The e-mail address of the person, or the common name of the service token, in lower case; or 401. RFC 7519: signature,
+ * issuer, audience and expiry are checked. Fails closed when the team's keys cannot be had.
+ */
+export async function identityIn(app: AccessApp, assertion: string): Promise<string | Refusal> {
+  try {
+    if (assertion.length > ASSERTION_LENGTH_MAX) return notValid();
+    const { payload } = await jwtVerify(assertion, keysOf(app), {
+      issuer: app.issuer,
+      audience: app.audience,
+      algorithms: ALGORITHMS,
+      clockTolerance: CLOCK_TOLERANCE_S,
+      requiredClaims: ["exp"],
+    });
+    const identity = payload["email"] ?? payload["common_name"];
+    return typeof identity === "string" && identity !== "" ? identity.toLowerCase() : notValid();
+  } catch (error) {
+    if (error instanceof errors.JWTExpired) return refuse("expired");
+    if (error instanceof NoKeys)
+      return refuse("malformed", { facts: { detail: "the keys of Access cannot be had now" } });
+    if (error instanceof errors.JOSEError) return notValid();
+    throw error;
+  }
+}
+
+function notValid(): Refusal {
+  return refuse("malformed", { facts: { detail: "not a valid assertion of Access" } });
+}
+
+/**
+ * A browser sends what Access gave it by itself, whoever wrote the page. So what changes something must come from a page
+ * of this host, as the browser says, and be of a type that no other page may send unasked (Fetch: CORS preflight).
+ */
+export function refuseForeignPage(request: Request): Refusal | null {
+  if (request.method === "GET" || request.method === "HEAD") return null;
+  const [site, origin] = [request.headers.get("sec-fetch-site"), request.headers.get("origin")];
+  const own = new URL(request.url).origin;
+  const fromHere =
+    (site !== null || origin !== null) && (site ?? "same-origin") === "same-origin" && (origin ?? own) === own;
+  if (fromHere && mediaTypeOf(request.headers) === JSON_TYPE) return null;
+  return refuse("role", {
+    facts: { detail: `through Access a change needs this host's own Origin and Content-Type: ${JSON_TYPE}` },
+  });
+}
+
+class NoKeys extends Error {}
+
+let known: { issuer: string; keys: JWTVerifyGetKey } | undefined;
+
+/** The signing keys of a team, once per isolate. */
+function keysOf({ issuer }: AccessApp): JWTVerifyGetKey {
+  if (known?.issuer !== issuer) known = { issuer, keys: teamKeys(issuer) };
+  return known.keys;
+}
+
+function teamKeys(issuer: string): JWTVerifyGetKey {
+  let failedAt = -Infinity;
+  const pausing = (): boolean => Math.abs(Date.now() - failedAt) < KEYS_PAUSE_MS;
+  const remote = createRemoteJWKSet(new URL("/cdn-cgi/access/certs", issuer), {
+    timeoutDuration: KEYS_TIMEOUT_MS,
+    cooldownDuration: KEYS_COOLDOWN_MS,
+    cacheMaxAge: KEYS_MS,
+    [customFetch]: (url, options) => (pausing() ? Promise.reject(new NoKeys("pausing")) : fetch(url, options)),
+  });
+  return async (header, token) => {
+    try {
+      return await remote(header, token);
+    } catch (error) {
+      if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) throw error;
+      if (!pausing()) {
+        failedAt = Date.now();
+        console.error(JSON.stringify({ event: "access_keys_failed", issuer, error: String(error) }));
+      }
+      throw new NoKeys("no keys", { cause: error });
+    }
+  };
+}

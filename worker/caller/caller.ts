@@ -1,0 +1,25 @@
+/** Who asks, on every path that wants a tenant's key: known, named in the log, told their limits, and allowed to. */
+import { authenticate, type Caller, mayUse } from "../auth.ts";
+import type { Env } from "../env.ts";
+import { ratePolicy } from "../limits.ts";
+import { isRefusal, type Refusal } from "../refusal.ts";
+import type { Scope } from "./tenant.ts";
+import { limitsIn } from "./tenant-limits.ts";
+import { timed, type Trace } from "../trace.ts";
+
+/** The caller, if the key has this scope. The limits that are told are those of the service, where one is asked. */
+export async function callerWith(
+  scope: Scope,
+  { request, env, trace, service }: { request: Request; env: Env; trace: Trace; service?: { id: string } },
+): Promise<Caller | Refusal> {
+  const caller = await timed(trace, "auth", () => authenticate(request, env));
+  if (isRefusal(caller)) return caller;
+  trace.pages = caller.origins;
+  const limits = service === undefined ? caller.limits : limitsIn(caller.limits, service.id);
+  trace.headers.set("ratelimit-policy", ratePolicy(limits));
+  Object.assign(trace.fields, { tenant: caller.tenant, key: caller.key });
+  const denied = mayUse(caller, scope);
+  if (denied !== null) return denied;
+  trace.credential = { of: "key", id: caller.key };
+  return caller;
+}

@@ -1,0 +1,37 @@
+/** A tenant's limits: completed from what was put, and as they hold in one service. Pure. */
+import { type Refusal, refuse } from "../refusal.ts";
+import { given } from "../api/schema-parts.ts";
+import { DEFAULT_LIMITS, type Limits, type LimitsPut } from "./tenant.ts";
+
+/** Services with limits of their own, per tenant: every isolate holds them with each of its keys. */
+const SERVICES_MAX = 100;
+
+/** What was put on top of what was set before; a service that is put as null has none of its own any more. */
+export function completeLimits(put: LimitsPut = {}, before: Partial<Limits> = {}): Limits | Refusal {
+  const { services: changed = {}, ...rest } = put;
+  const services = new Map(Object.entries(before.services ?? {}));
+  for (const [id, limits] of Object.entries(changed)) {
+    if (limits === null) services.delete(id);
+    else services.set(id, { ...services.get(id), ...limits });
+  }
+  if (services.size > SERVICES_MAX) {
+    const facts = { detail: `more than ${SERVICES_MAX} services have limits of their own` };
+    return refuse("invalid_field", { param: "limits.services", facts });
+  }
+  return { ...DEFAULT_LIMITS, ...before, ...given(rest), services: Object.fromEntries(services) };
+}
+
+/** The limits as they hold in a service. */
+export function limitsIn(limits: Limits, service: string): Limits {
+  return { ...limits, ...given(ownOf(limits, service)) };
+}
+
+/** Whether a service has tokens of its own. */
+export function hasOwnRate(limits: Limits, service: string): boolean {
+  const { requests_per_minute, burst } = ownOf(limits, service);
+  return requests_per_minute !== undefined || burst !== undefined;
+}
+
+function ownOf({ services }: Limits, service: string) {
+  return Object.hasOwn(services, service) ? (services[service] ?? {}) : {};
+}

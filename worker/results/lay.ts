@@ -1,0 +1,93 @@
+/**
+ * Keeps a result that is too large for memory: it is laid into R2 while it comes, and is a result when its end is known.
+ * What stands beside its bytes was said before they came, so its digest stands in its row, which is written first.
+ */
+import { answerKey } from "../cache.ts";
+import type { Laid } from "./copy.ts";
+import { forgetResult, recordResults, type ResultRow } from "../db/queries.ts";
+import { resultIdOf } from "./delivery.ts";
+import { Deposit } from "./deposit.ts";
+import type { Env } from "../env.ts";
+import { randomText } from "../caller/keys.ts";
+import { pend } from "./pending.ts";
+import type { Head } from "./pieces.ts";
+import { repeated } from "./repeated.ts";
+import { recordSoon } from "./rows.ts";
+import {
+  answerMeta,
+  answerRows,
+  type Keeping,
+  type Kept,
+  LAID_ID_LENGTH,
+  NOTHING_KEPT,
+  putAnswer,
+  resultKey,
+  resultMeta,
+  resultRow,
+} from "../store.ts";
+
+/** A result on its way; of its row the digest and the count of bytes are still missing. */
+export interface Laying {
+  row: ResultRow;
+  deposit: Deposit;
+}
+
+export function layResult(env: Env, keeping: Keeping, { status }: Head, type: string): Laying {
+  const { ask, tenant, answer } = keeping;
+  const own = answer !== null && status === 200 ? answerKey(tenant, answer.fingerprint) : null;
+  const id = resultIdOf(ask.delivery.visibility, randomText(LAID_ID_LENGTH));
+  const row = resultRow(keeping, id, { type, bytes: 0, sha256: "" }, own, Date.now());
+  const beside = { httpMetadata: { contentType: type }, customMetadata: resultMeta(row) };
+  return { row, deposit: new Deposit(env.RESULTS, resultKey(row.id), beside) };
+}
+
+/** It has come to its end: from now on it is there, and so is the answer that it is. */
+export function keepLaid(
+  env: Env,
+  keeping: Keeping,
+  head: Head,
+  { laying: { row, deposit }, bytes, sha256 }: Laid,
+): Promise<Kept> {
+  const work = write(env, keeping, head, { row: { ...row, bytes, sha256 }, deposit });
+  pend([resultKey(row.id), ...(row.answerKey === null ? [] : [row.answerKey])], work);
+  return work;
+}
+
+async function write(env: Env, keeping: Keeping, head: Head, { row, deposit }: Laying): Promise<Kept> {
+  try {
+    await repeated(() => recordResults(env, [row], []));
+    await deposit.complete();
+  } catch (error) {
+    failed(keeping, error);
+    await deposit.abort();
+    keeping.later(forgetResult(env, row.tenantId, row.id, []).catch((left: unknown) => failed(keeping, left)));
+    return NOTHING_KEPT;
+  }
+  // Whoever took inventory between the two has found a row without an object, and may have removed it.
+  keeping.later(recordSoon(env, [row], []));
+  return {
+    results: [row],
+    answer: row.answerKey !== null && (await putPointer(env, keeping, head, row, row.answerKey)),
+  };
+}
+
+/** The stored answer is the result's bytes: it only says where they are. Other tenants make their own. */
+async function putPointer(env: Env, keeping: Keeping, head: Head, row: ResultRow, own: string): Promise<boolean> {
+  const now = Date.now();
+  const meta = { ...answerMeta(keeping, head, [row.id], now), bulk: resultKey(row.id) };
+  const empty = { ...head, bytes: new Uint8Array(0) };
+  try {
+    await putAnswer(env, keeping.base, own, empty, meta, keeping.answer?.replace === true);
+    keeping.later(recordSoon(env, [], answerRows(keeping, { own, shared: null }, empty, meta, now)));
+    return true;
+  } catch (error) {
+    failed(keeping, error);
+    return false;
+  }
+}
+
+function failed({ requestId, ask }: Keeping, error: unknown): void {
+  console.error(
+    JSON.stringify({ event: "store_failed", request: requestId, service: ask.service.id, error: String(error) }),
+  );
+}

@@ -1,0 +1,88 @@
+/** The finished images and sounds in a complete answer, or what is wrong with it. Pure. */
+import type { Ask } from "../ask.ts";
+import { isJson } from "../body/fields.ts";
+import { listAt } from "../dialects/mapping.ts";
+import { fromBase64, type Media, media, mediaTypeOf } from "./media.ts";
+
+/** What is known of an answer beside its bytes. */
+export interface Head {
+  status: number;
+  headers: Headers;
+  /** The transport said where the body ends (a length or chunks). */
+  endKnown: boolean;
+}
+
+/** A complete answer of an origin. */
+export interface Whole extends Head {
+  bytes: Uint8Array<ArrayBuffer>;
+}
+
+export interface Piece {
+  type: string;
+  bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** The finished images and sounds in an answer, or why the answer is not valid. */
+export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
+  if (whole.status < 200 || whole.status >= 300 || hasNoContent(ask, whole)) return [];
+  if (isJson(mediaTypeOf(whole.headers))) {
+    const isImage = ask.service.config.kind === "image";
+    return jsonPieces(ask.resultsAt ?? (isImage ? "/images" : null), whole.bytes);
+  }
+  const problem = misfit(ask, whole);
+  if (problem !== null) return { problem };
+  if (!isMedia(whole)) return [];
+  const judged = judge(ask, whole, media(whole.bytes));
+  if ("problem" in judged) return judged;
+  return judged.type === null ? [] : [{ type: judged.type, bytes: whole.bytes }];
+}
+
+/** Whatever its head says, there is nothing to look into (RFC 9110 9.3.2, 15.3.5, 15.3.6). */
+function hasNoContent({ method }: Ask, { status }: Head): boolean {
+  return method === "HEAD" || status === 204 || status === 205;
+}
+
+/** Why a success cannot be what its service makes, whatever comes after its head; null: it can be. */
+export function misfit(ask: Ask, head: Head): string | null {
+  const { status, headers } = head;
+  if (status < 200 || status >= 300 || hasNoContent(ask, head)) return null;
+  const type = mediaTypeOf(headers);
+  return makesImages(ask) && !isJson(type) && !type?.startsWith("image/") ? "it is neither JSON nor an image" : null;
+}
+
+/** Whether the body itself is to be an image, a sound or a film. */
+export function isMedia({ status, headers }: Head): boolean {
+  return status >= 200 && status < 300 && /^(image|audio|video)\//.test(mediaTypeOf(headers) ?? "");
+}
+
+/** What such a body is, when all of it has come: `found` by its own bytes. A null type: nobody knows that this is all of it. */
+export function judge(ask: Ask, head: Head, found: Media | null): { type: string | null } | { problem: string } {
+  if (found?.end === "cut") return { problem: `its ${found.type} is damaged` };
+  if (found === null && makesImages(ask)) return { problem: "it is not an image" };
+  // Its own structure or the transport must say that this is all of it.
+  if (found?.end !== "whole" && !head.endKnown) return { type: null };
+  return { type: found?.type ?? mediaTypeOf(head.headers) };
+}
+
+function makesImages({ service, as }: Ask): boolean {
+  return service.config.kind === "image" && as === "run";
+}
+
+/** A WebUI answers JSON with its images in base64. `pointer` leads to them; null: nothing in it is one. */
+function jsonPieces(pointer: string | null, bytes: Uint8Array): Piece[] | { problem: string } {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
+  } catch {
+    return { problem: "its JSON is damaged" };
+  }
+  const images = pointer === null ? [] : listAt(answer, pointer);
+  const found: Piece[] = [];
+  for (const image of images) {
+    const decoded = typeof image === "string" ? fromBase64(image) : null;
+    const kindOf = decoded === null ? null : media(decoded);
+    if (decoded === null || kindOf === null || kindOf.end !== "whole") return { problem: "an image in it is damaged" };
+    found.push({ type: kindOf.type, bytes: decoded });
+  }
+  return found;
+}

@@ -1,0 +1,37 @@
+/** Finds the stored answer of an ask, and makes a shared one the tenant's own. */
+import { answerKey, lookUp, type Stored } from "../cache.ts";
+import { pieces, type Whole } from "./pieces.ts";
+import type { Running } from "../run.ts";
+import { keep, plan } from "../store.ts";
+
+/**
+ * The stored answer of this ask: the tenant's own, else (for a shared cache) the shared one, which becomes the
+ * tenant's own on first use, with results of its own.
+ */
+export async function findStored(
+  running: Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">,
+): Promise<Stored | "expired" | null> {
+  const { env, ask, print, caller, trace, base, ctx } = running;
+  if (!print.cacheable) return null;
+  const now = Date.now();
+  const own = await lookUp(running, answerKey(caller.tenant, print.key), now);
+  if ((own !== null && own !== "expired") || print.scope !== "shared") return own;
+  const shared = await lookUp(running, answerKey("shared", print.key), now);
+  if (shared === null || shared === "expired" || shared.body === null) return shared ?? own;
+  const bytes = new Uint8Array(await new Response(shared.body).arrayBuffer());
+  const whole: Whole = { status: shared.status, headers: shared.headers, bytes, endKnown: true };
+  const pieced = pieces(ask, whole);
+  const found = "problem" in pieced ? [] : pieced;
+  const later = (work: Promise<unknown>) => ctx.waitUntil(work);
+  const ttlMs = ask.service.config.cache.ttl_s * 1000;
+  const keeping = {
+    ask,
+    tenant: caller.tenant,
+    requestId: trace.id,
+    base,
+    later,
+    answer: { fingerprint: print.key, shared: false, replace: own === "expired", ttlMs, keepMs: ttlMs },
+  };
+  const kept = await keep(env, keeping, plan(keeping, whole, found), whole, found);
+  return { ...shared, body: bytes.buffer, results: kept.results.map((row) => row.id) };
+}

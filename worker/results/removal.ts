@@ -1,0 +1,41 @@
+/**
+ * Takes results and stored answers away, many at once: objects first, then the rows that find them again, so that what
+ * ends half-way is gone on with. Twice is once. Copies at the edge end by themselves within a minute.
+ */
+import { answersHolding, answersMatching, type Filter, forgetKept, resultsMatching } from "../db/kept-queries.ts";
+import type { Env } from "../env.ts";
+import { resultKey } from "../store.ts";
+
+/** Of one round, each of results and of answers: what R2 deletes in one call. */
+const ROUND_ROWS = 1_000;
+
+/** `results` takes the answers that hold them along: they would bring the bytes back. */
+export type What = "results" | "answers" | "all";
+
+export interface Removed {
+  results: number;
+  answers: number;
+  bytes: number;
+  /** Nothing that matches is left. */
+  done: boolean;
+}
+
+export async function removeMatching(env: Env, filter: Filter, what: What, roundsMax: number): Promise<Removed> {
+  const removed: Removed = { results: 0, answers: 0, bytes: 0, done: false };
+  for (let round = 0; round < roundsMax && !removed.done; round++) {
+    const seenAt = Date.now();
+    const results = what === "answers" ? [] : await resultsMatching(env, filter, ROUND_ROWS);
+    const ids = results.map(({ key }) => key);
+    const answers =
+      what === "results" ? await answersHolding(env, ids) : await answersMatching(env, filter, ROUND_ROWS);
+    const keys = answers.map(({ key }) => key);
+    for (const some of [ids.map(resultKey), keys.slice(0, ROUND_ROWS), keys.slice(ROUND_ROWS)])
+      if (some.length > 0) await env.RESULTS.delete(some);
+    await forgetKept(env, ids, keys, seenAt);
+    removed.results += ids.length;
+    removed.answers += keys.length;
+    removed.bytes += [...results, ...answers].reduce((bytes, row) => bytes + row.bytes, 0);
+    removed.done = ids.length < ROUND_ROWS && (what === "results" || keys.length < ROUND_ROWS);
+  }
+  return removed;
+}

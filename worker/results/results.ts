@@ -1,0 +1,243 @@
+/** `/v1/results/<id>`: finished images and sounds, with a key of their tenant or a signature, by the rules of HTTP. */
+import { hasCredential } from "../auth.ts";
+import { answerKey } from "../cache.ts";
+import { callerWith } from "../caller/caller.ts";
+import { forgetResult } from "../db/queries.ts";
+import { isResultId, visibilityOf } from "./delivery.ts";
+import { findNear, forgetNear, readNear } from "./edge.ts";
+import { config, type Env } from "../env.ts";
+import { settled } from "./pending.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { isSigned, signatureRefusal } from "./signature.ts";
+import { recorded } from "./rows.ts";
+import { isLaid, type Result, resultKey, resultOf } from "../store.ts";
+import { timed } from "../trace.ts";
+import type { Mouth } from "../mouth.ts";
+import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts";
+import { inWindows, WINDOW_BYTES } from "./windows.ts";
+import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
+
+/** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for at these times, ms. */
+const LOOKS_AT_MS = [0, 100, 400];
+/** Until then nobody hears that nothing was found, ms: what is another's is found sooner than what never was. */
+const NOTHING_MS = 600;
+/** What is written with a result, by whoever made it, is there by then, ms. */
+const SETTLED_MS = 10_000;
+
+export interface Asking extends Mouth {
+  id: string;
+}
+
+/** GET and HEAD. */
+export async function getResult(asking: Asking): Promise<Response | Refusal> {
+  const { request, env, trace, id } = asking;
+  const query = new URL(request.url).searchParams;
+  const reader = await readerOf(asking, query);
+  if (isRefusal(reader)) return reader;
+  const variant = variantOf(query, env);
+  if (isRefusal(variant)) return variant;
+  const found = isResultId(id) ? await timed(trace, "cache", () => find(asking, reader)) : null;
+  if (found === null) return refuse("not_found");
+  const answer = await answerWith(asking, found, variant, query.get("download"));
+  // What was opened and is not sent must be let go.
+  if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range")))
+    await letGo(found.body);
+  return answer;
+}
+
+async function letGo(body: ReadableStream): Promise<void> {
+  if (!body.locked) await body.cancel();
+}
+
+/** A result, and its bytes unless the request wants none or only a part of them. */
+interface Found {
+  result: Result;
+  body: ReadableStream | null;
+  /** When this edge location's copy was made; null: it comes from R2. */
+  copiedAt: number | null;
+}
+
+/** A key's tenant, whoever has a signature, or anybody. */
+type Reader = { tenant: string } | "signed" | "anybody";
+
+/** Null: not there, or another tenant's; the two take the same time. */
+async function find(asking: Asking, reader: Reader): Promise<Found | null> {
+  await settled(resultKey(asking.id));
+  const look = async (): Promise<Found | null> => {
+    const found = await findNow(asking);
+    if (found !== null && mayRead(reader, found.result, Date.now())) return found;
+    await found?.body?.cancel();
+    return null;
+  };
+  // Who shows nothing is worth one look.
+  return reader === "anybody" ? look() : sought(look);
+}
+
+/** Strangers do not hear of a public result that is over. */
+function mayRead(reader: Reader, { id, tenant, expiresAt }: Result, now: number): boolean {
+  if (reader === "signed") return true;
+  if (reader !== "anybody" && reader.tenant === tenant) return true;
+  return visibilityOf(id) === "public" && expiresAt > now;
+}
+
+/** What is found, at once or after a moment. */
+async function sought<T>(look: () => Promise<T | null>): Promise<T | null> {
+  const from = Date.now();
+  const until = (ms: number) => scheduler.wait(Math.max(0, from + ms - Date.now()));
+  for (const at of LOOKS_AT_MS) {
+    if (at > 0) await until(at);
+    const found = await look();
+    if (found !== null) return found;
+  }
+  await until(NOTHING_MS);
+  return null;
+}
+
+async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
+  const near = await findNear<Result>(base, resultKey(id));
+  if (near !== null) return { result: near.beside, body: near.body, copiedAt: near.copiedAt };
+  if (request.method === "HEAD" || request.headers.has("range") || isLaid(id)) {
+    const head = await env.RESULTS.head(resultKey(id));
+    const result = head === null ? null : await resultOf(env, id, head);
+    return result === null ? null : { result, body: null, copiedAt: null };
+  }
+  const object = await env.RESULTS.get(resultKey(id));
+  if (object === null) return null;
+  const result = await resultOf(env, id, object);
+  if (result === null) {
+    await object.body.cancel();
+    return null;
+  }
+  const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
+  const body = await readNear(place, object, result);
+  return { result, body, copiedAt: null };
+}
+
+async function answerWith(
+  asking: Asking,
+  found: Found,
+  variant: Variant | null,
+  download: string | null,
+): Promise<Response | Refusal> {
+  const { result, body, copiedAt } = found;
+  const { request, env, trace, id } = asking;
+  const now = Date.now();
+  if (result.expiresAt <= now) return refuse("expired_result");
+  trace.headers.set(
+    "cache-status",
+    copiedAt === null ? "portico; fwd=miss" : `portico; hit; ttl=${Math.floor((result.expiresAt - now) / 1000)}`,
+  );
+  const etag = variant === null ? `"${result.sha256}"` : variantEtag(result.sha256, variant);
+  const headers = resultHeaders(result, etag, download, now);
+  if (copiedAt !== null) headers.set("age", String(Math.max(0, Math.floor((now - copiedAt) / 1000))));
+  if (preconditionFailed(request.headers, etag, result.createdAt)) {
+    return new Response(null, { status: 412, headers: { etag, "cache-control": "no-store" } });
+  }
+  if (isNotModified(request.headers, etag, result.createdAt)) return new Response(null, { status: 304, headers });
+  if (variant !== null) {
+    const open = async () => body ?? (await env.RESULTS.get(resultKey(id)))?.body ?? null;
+    return transformed(env, request.method, variant, headers, open);
+  }
+  const range = requestedRange(request, etag, result.bytes);
+  if (range === "unsatisfiable") {
+    return refuse("range_not_satisfiable", {
+      facts: { bytes: result.bytes },
+      headers: { "content-range": `bytes */${result.bytes}` },
+    });
+  }
+  describe(headers, result, range);
+  const status = range === null ? 200 : 206;
+  if (request.method === "HEAD") return new Response(null, { status, headers });
+  if (range === null && body !== null && !request.headers.has("range")) return new Response(body, { status, headers });
+  const span = range ?? { offset: 0, length: result.bytes };
+  if (span.length > WINDOW_BYTES) return new Response(inWindows(env.RESULTS, resultKey(id), span), { status, headers });
+  const part = await env.RESULTS.get(resultKey(id), range === null ? {} : { range });
+  return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
+}
+
+/** With a key present the key decides; without one the signature has to, unless everybody may read. */
+async function readerOf(asking: Asking, query: URLSearchParams): Promise<Reader | Refusal> {
+  const { request, env, trace, id } = asking;
+  if (hasCredential(request)) {
+    const caller = await callerWith("results", asking);
+    return isRefusal(caller) ? caller : { tenant: caller.tenant };
+  }
+  if (!isSigned(query)) return visibilityOf(id) === "public" ? "anybody" : refuse("missing");
+  const refused = await timed(trace, "auth", () => signatureRefusal(config(env), id, query, Date.now()));
+  if (refused !== null) return refused;
+  return visibilityOf(id) === "private" ? refuse("not_found") : "signed";
+}
+
+function resultHeaders(meta: Result, etag: string, download: string | null, now: number): Headers {
+  const life = Math.max(0, Math.floor((meta.expiresAt - now) / 1000));
+  const scope = visibilityOf(meta.id) === "public" ? "public" : "private";
+  const headers = new Headers({
+    "content-type": meta.contentType,
+    etag,
+    "repr-digest": `sha-256=:${Uint8Array.fromHex(meta.sha256).toBase64()}:`,
+    "last-modified": new Date(meta.createdAt).toUTCString(),
+    "accept-ranges": "bytes",
+    "cache-control": `${scope}, max-age=${life}, immutable`,
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox; default-src 'none'",
+  });
+  if (download !== null) headers.set("content-disposition", disposition(download));
+  return headers;
+}
+
+function describe(headers: Headers, meta: Result, range: ByteRange | null): void {
+  headers.set("content-length", String(range === null ? meta.bytes : range.length));
+  if (range !== null)
+    headers.set("content-range", `bytes ${range.offset}-${range.offset + range.length - 1}/${meta.bytes}`);
+}
+
+/** What a name must not be shown or split by: control characters, and those that turn its direction. */
+const UNFIT = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
+
+/** RFC 6266: a plain name for old clients, RFC 8187 for the rest; never a path. */
+function disposition(name: string): string {
+  const base = name.split(/[/\\]/).at(-1)?.replace(UNFIT, "_").slice(0, 200) || "result";
+  const plain = base.replace(/[^\w. -]/g, "_");
+  const encodedName = encodeURIComponent(base.toWellFormed()).replace(
+    /['()*]/g,
+    (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  return `attachment; filename="${plain}"; filename*=UTF-8''${encodedName}`;
+}
+
+/** DELETE: out of R2, D1 and this edge location at once, with the tenant's answers that contain it. */
+export async function deleteResult(asking: Asking): Promise<Response | Refusal> {
+  const { env, base, id } = asking;
+  const caller = await callerWith("infer", asking);
+  if (isRefusal(caller)) return caller;
+  await settled(resultKey(id));
+  const result = isResultId(id) ? await sought(() => ownResult(env, caller.tenant, id)) : null;
+  if (result === null) return refuse("not_found");
+  const answers = await answersOf(env, result, Date.now());
+  await recorded();
+  await env.RESULTS.delete([resultKey(id), ...answers]);
+  await forgetResult(env, result.tenant, id, answers);
+  await Promise.all([resultKey(id), ...answers].map((key) => forgetNear(base, key)));
+  return new Response(null, { status: 204 });
+}
+
+async function ownResult(env: Env, tenant: string, id: string): Promise<Result | null> {
+  const object = await env.RESULTS.head(resultKey(id));
+  const result = object === null ? null : await resultOf(env, id, object);
+  return result?.tenant === tenant ? result : null;
+}
+
+/** The stored answers of this tenant that hold the result: its own, and a shared one that it made. */
+async function answersOf(env: Env, { id, tenant, answer, createdAt }: Result, now: number): Promise<string[]> {
+  if (answer === "") return [];
+  const shared = answerKey("shared", answer.slice(answer.lastIndexOf("/") + 1));
+  const look = (): Promise<R2Object | null> => env.RESULTS.head(answer);
+  // It is written beside the result: one that comes after the deletion would bring the result's bytes back.
+  const isFresh = now - createdAt < SETTLED_MS;
+  const [own, common] = await Promise.all([isFresh ? sought(look) : look(), env.RESULTS.head(shared)]);
+  const keys: string[] = [];
+  // An answer that was replaced since holds other results.
+  if (own?.customMetadata?.["results"]?.split(",").includes(id)) keys.push(answer);
+  if (common?.customMetadata?.["maker"] === tenant) keys.push(shared);
+  return keys;
+}

@@ -1,0 +1,72 @@
+/**
+ * Smaller or converted copies of a result's image, `?w=&h=&format=`, made by the platform's image service where one is
+ * bound. They are made anew for each reader and kept nowhere: a deletion has nothing to look for.
+ */
+import type { Env } from "../env.ts";
+import { type Refusal, refuse } from "../refusal.ts";
+
+/** Sides are multiples of this, so that nobody has the same image made in millions of sizes, pixels. */
+const STEP_PX = 64;
+const SIDE_PX_MAX = 2_048;
+const FORMATS = ["png", "jpeg", "webp", "avif"] as const;
+
+export interface Variant {
+  /** Longest sides, pixels; an image is never enlarged, and keeps its proportions. */
+  width: number | null;
+  height: number | null;
+  /** Null: the result's own, if it is one of ours. */
+  format: (typeof FORMATS)[number] | null;
+}
+
+/** What the query asks for, if anything; 400 `invalid_field` where it cannot be made, or is not offered at all. */
+export function variantOf(query: URLSearchParams, { IMAGES }: Env): Variant | null | Refusal {
+  const given = ["w", "h", "format"].filter((name) => query.has(name));
+  const [first] = given;
+  if (first === undefined) return null;
+  if (IMAGES === undefined) return invalid(first, "is not offered here");
+  const doubled = given.find((name) => query.getAll(name).length > 1);
+  if (doubled !== undefined) return invalid(doubled, "is given twice");
+  const [width, height] = ["w", "h"].map((name) => side(query.get(name)));
+  if (width === undefined || height === undefined)
+    return invalid(width === undefined ? "w" : "h", `must be a multiple of ${STEP_PX}, at most ${SIDE_PX_MAX}`);
+  const format = FORMATS.find((known) => known === query.get("format")) ?? null;
+  if (query.has("format") && format === null) return invalid("format", `must be ${FORMATS.join(", ")}`);
+  return { width, height, format };
+}
+
+/** Undefined: no side that is offered. */
+function side(text: string | null): number | null | undefined {
+  if (text === null) return null;
+  const px = /^\d{1,4}$/.test(text) ? Number(text) : 0;
+  return px > 0 && px <= SIDE_PX_MAX && px % STEP_PX === 0 ? px : undefined;
+}
+
+function invalid(param: string, detail: string): Refusal {
+  return refuse("invalid_field", { param, facts: { detail } });
+}
+
+export function variantEtag(sha256: string, { width, height, format }: Variant): string {
+  return `"${sha256}-${width ?? ""}x${height ?? ""}${format === null ? "" : `.${format}`}"`;
+}
+
+/** The answer with the variant; `open` gives the result's bytes, `headers` are the result's own. */
+export async function transformed(
+  { IMAGES }: Env,
+  method: string,
+  { width, height, format }: Variant,
+  headers: Headers,
+  open: () => Promise<ReadableStream | null>,
+): Promise<Response | Refusal> {
+  const own = /^image\/(\w+)/.exec(headers.get("content-type") ?? "")?.[1];
+  if (own === undefined) return invalid("format", "the result is no image");
+  const made = format ?? FORMATS.find((known) => known === own) ?? "png";
+  headers.set("content-type", `image/${made}`);
+  headers.set("accept-ranges", "none");
+  headers.delete("repr-digest");
+  if (method === "HEAD") return new Response(null, { headers });
+  const body = await open();
+  if (body === null || IMAGES === undefined) return refuse("not_found");
+  const sides = { ...(width === null ? {} : { width }), ...(height === null ? {} : { height }) };
+  const image = IMAGES.input(body).transform({ ...sides, fit: "scale-down" });
+  return new Response((await image.output({ format: `image/${made}` })).image(), { headers });
+}

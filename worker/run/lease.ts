@@ -1,0 +1,105 @@
+/** A lease in its holder's hands: renewed while the run lasts, released when the origin's answer has ended. */
+import { type Ending, LEASE_RENEW_MS, type Transport } from "../../durable-objects/card-protocol.ts";
+import type { Env } from "../env.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
+
+/** Times that a release is told to a Card that does not answer, and the first pause between them, which doubles. */
+const RELEASE_TRIES_MAX = 5;
+const RELEASE_PAUSE_MS = 200;
+/** Both ways of asking end before the next renewal is due. */
+const RENEWAL_MS_MAX = LEASE_RENEW_MS / 2;
+
+interface LeaseHandle extends Disposable {
+  renew(): Promise<{ renewed: boolean }>;
+  release(ending: Ending): Promise<unknown>;
+}
+
+export interface Grant {
+  card: string;
+  number: number;
+  attempt: string;
+  origin: string;
+  transport: Transport;
+}
+
+/** A held slot. Renewed until released; when a renewal is refused the run must stop: `lost` is called. */
+export class Lease {
+  readonly grant: Grant;
+  readonly #env: Env;
+  readonly #handle: LeaseHandle;
+  #timer: ReturnType<typeof setInterval>;
+  #released = false;
+  lost: () => void = () => undefined;
+
+  constructor(env: Env, grant: Grant, handle: LeaseHandle) {
+    this.#env = env;
+    this.grant = grant;
+    this.#handle = handle;
+    this.#timer = setInterval(() => void this.#renew(), LEASE_RENEW_MS);
+  }
+
+  async #renew(): Promise<void> {
+    const { card, number, attempt } = this.grant;
+    try {
+      const reply = await this.#askRenewal(card, number, attempt);
+      if (!reply.renewed && !this.#released) {
+        clearInterval(this.#timer);
+        this.lost();
+      }
+    } catch (error) {
+      // The next renewal is due before the lease ends.
+      console.warn(JSON.stringify({ event: "renewal_missed", card, number, error: String(error) }));
+    }
+  }
+
+  /** A Card that restarted breaks the handle, not the lease. */
+  async #askRenewal(card: string, number: number, attempt: string): Promise<{ renewed: boolean }> {
+    try {
+      return await answered(this.#handle.renew(), RENEWAL_MS_MAX);
+    } catch {
+      return await answered(this.#env.CARD.getByName(card).renew(number, attempt), RENEWAL_MS_MAX);
+    }
+  }
+
+  /** The holder's last word; the first one counts. */
+  async release(ending: Ending): Promise<void> {
+    if (this.#released) return;
+    this.#released = true;
+    clearInterval(this.#timer);
+    const { card, number, attempt } = this.grant;
+    try {
+      await answered(this.#handle.release(ending));
+    } catch {
+      // As with a renewal: the lease outlives its handle.
+      await this.#releaseByNumber(ending, card, number, attempt);
+    }
+    this.#handle[Symbol.dispose]();
+  }
+
+  async #releaseByNumber(ending: Ending, card: string, number: number, attempt: string): Promise<void> {
+    for (let tries = 1; tries <= RELEASE_TRIES_MAX; tries++) {
+      try {
+        await answered(this.#env.CARD.getByName(card).release(number, attempt, ending));
+        return;
+      } catch (error) {
+        if (tries === RELEASE_TRIES_MAX)
+          console.error(JSON.stringify({ event: "release_lost", card, number, error: String(error) }));
+        else await scheduler.wait(RELEASE_PAUSE_MS * 2 ** (tries - 1));
+      }
+    }
+  }
+}
+
+/** Gives back what a claim may hold whose reply was lost for good. */
+export async function unclaim(env: Env, card: string, attempt: string): Promise<void> {
+  for (let tries = 1; tries <= RELEASE_TRIES_MAX; tries++) {
+    try {
+      await answered(env.CARD.getByName(card).unclaim(attempt));
+      return;
+    } catch (error) {
+      if (tries === RELEASE_TRIES_MAX)
+        console.error(JSON.stringify({ event: "unclaim_lost", card, attempt, error: String(error) }));
+      else await scheduler.wait(RELEASE_PAUSE_MS * 2 ** (tries - 1));
+    }
+  }
+}

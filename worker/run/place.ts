@@ -1,0 +1,38 @@
+/** Where a request stands in line, told to a caller whose stream is open already. */
+import type { Ask } from "../ask.ts";
+import type { Env } from "../env.ts";
+import type { Events } from "../api/events.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
+
+/** How often the Pool is asked, and how often in all: nobody waits longer than an hour. */
+const LOOK_MS = 2_000;
+const LOOKS_MAX = 1_800;
+
+/** Says in comments how many it is from its turn, and in about how many seconds that comes; until `until` says so. */
+export async function tellPlace(
+  env: Env,
+  { service }: Ask,
+  request: string,
+  events: Events,
+  until: () => boolean,
+): Promise<void> {
+  const pool = env.POOL.getByName(service.id);
+  let said: number | null = null;
+  try {
+    const { serviceMs, reports } = await answered(pool.status());
+    const slots = reports.reduce((sum, report) => sum + (report.state === "active" ? report.slots : 0), 0);
+    for (let looks = 0; looks < LOOKS_MAX && !until() && !events.gone.aborted; looks++) {
+      const { requests } = await answered(pool.present([request]));
+      const position = requests[request]?.position ?? null;
+      if (position !== null && position !== said && !until()) {
+        const eta = serviceMs === null || slots === 0 ? "" : ` eta=${Math.ceil((position * serviceMs) / slots / 1000)}`;
+        events.comment(`queue=${position}${eta}`);
+        said = position;
+      }
+      await scheduler.wait(LOOK_MS);
+    }
+  } catch (error) {
+    // The request itself has its own way to its Pool.
+    console.warn(JSON.stringify({ event: "place_untold", request, error: String(error) }));
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * Tells the objects what people configured: D1 is where configuration is kept, Pool and Card hold copies by version.
+ * Called after every change, and again by whoever finds an object that is behind.
+ */
+import type { CardConfig } from "../../durable-objects/card-protocol.ts";
+import type { PoolConfig } from "../../durable-objects/pool-protocol.ts";
+import {
+  cardsOfService,
+  listingsOfCards,
+  serviceById,
+  type CardRow,
+  type ListingRow,
+  type ServiceRow,
+} from "../db/queries.ts";
+import type { Env } from "../env.ts";
+
+/** Cards told at the same time. */
+const TOLD_AT_ONCE = 20;
+
+/** Brings the Pool of a service and the Cards it lists up to what D1 says. */
+export async function provision(env: Env, serviceId: string): Promise<void> {
+  const [service, cards] = await Promise.all([serviceById(env, serviceId), cardsOfService(env, serviceId)]);
+  if (service === null) {
+    await retirePool(env, serviceId);
+    return;
+  }
+  await provisionCards(
+    env,
+    cards.map((c) => c.card),
+  );
+  await env.POOL.getByName(serviceId).configure(poolConfig(service, cards));
+}
+
+/** Brings these Cards up to what D1 says; a card that no service lists keeps an empty list and takes no work. */
+export async function provisionCards(env: Env, cards: CardRow[]): Promise<void> {
+  for (let i = 0; i < cards.length; i += TOLD_AT_ONCE) {
+    const some = cards.slice(i, i + TOLD_AT_ONCE);
+    const listings = await listingsOfCards(
+      env,
+      some.map((card) => card.id),
+    );
+    await Promise.all(
+      some.map((card) => {
+        const own = listings.filter((l) => l.listing.cardId === card.id);
+        return env.CARD.getByName(card.id).configure(cardConfig(card, own));
+      }),
+    );
+  }
+}
+
+/** A Pool whose service is gone: no cards, nobody waits. */
+async function retirePool(env: Env, serviceId: string): Promise<void> {
+  const pool = env.POOL.getByName(serviceId);
+  // A deleted service's version is gone with its row: what the Pool knows is the highest there was.
+  const { version } = await pool.status();
+  await pool.configure({
+    version: Math.max(Date.now(), version + 1),
+    service: serviceId,
+    paused: false,
+    queue: { max: 0, timeoutMs: 1000 },
+    cards: [],
+  });
+}
+
+function poolConfig(service: ServiceRow, cards: { card: CardRow; listing: ListingRow }[]): PoolConfig {
+  const { queue } = service.config;
+  return {
+    version: service.version,
+    service: service.id,
+    paused: service.paused,
+    queue: { max: queue.max, timeoutMs: queue.timeout_s * 1000 },
+    cards: cards.map(({ card, listing }) => ({ card: card.id, weight: listing.weight })),
+  };
+}
+
+function cardConfig(card: CardRow, listed: { listing: ListingRow; service: ServiceRow }[]): CardConfig {
+  return {
+    version: card.version,
+    card: card.id,
+    slots: card.slots,
+    state: card.state,
+    listings: listed.map(({ listing, service }) => ({
+      service: listing.serviceId,
+      origin: listing.origin,
+      transport: listing.transport,
+      breaker: {
+        maxFails: service.config.breaker.max_fails,
+        failTimeoutMs: service.config.breaker.fail_timeout_s * 1000,
+      },
+      drain: { probe: service.config.drain.probe, maxMs: service.config.drain.max_s * 1000 },
+      abandon: service.config.abandon,
+    })),
+  };
+}
