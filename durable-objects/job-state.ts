@@ -168,6 +168,11 @@ export function newsOf({ status, retryAt }: JobState): string {
   return retryAt === null ? status : `${status} until ${retryAt}`;
 }
 
+/** Tries that say something of the job: a fault of ours before any card had it is none. */
+export function triesOf({ attempts }: JobState): number {
+  return attempts.filter(({ card, error }) => card !== null || error?.reason !== "internal").length;
+}
+
 /** The pause before its retry; null: it is in none. */
 export function pauseOf({ start, retryAt }: JobState): Pause | null {
   return retryAt === null ? null : { start, at: retryAt };

@@ -136,7 +136,7 @@ export class Job extends DurableObject<JobEnv> {
     const { run, attempts, startedAt } = step.state;
     if (isOver(step.state.status)) return { over: true };
     const failed = attempts.flatMap(({ card, error }) => (card === null || error === null ? [] : [card]));
-    return { over: false, run, spec: this.#spec, attempts: attempts.length, failed, startedAt };
+    return { over: false, run, spec: this.#spec, attempts: core.triesOf(step.state), failed, startedAt };
   }
 
   async started(run: number, card: string): Promise<void> {

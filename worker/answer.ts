@@ -76,8 +76,7 @@ async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): 
   if (once === null) return joined(mouth, await answerOnce(mouth, caller, ask, print, wish, null));
   try {
     const answer = await answerOnce(mouth, caller, ask, print, wish, once);
-    // A run that goes on says itself what becomes of it.
-    if (isRefusal(answer)) await once.drop();
+    if (isRefusal(answer)) await once.refused();
     return answer;
   } catch (error) {
     await once.drop();
@@ -113,6 +112,7 @@ async function answerOnce(
   const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask, print.cacheable ? print.key : null));
   if (limited !== null) return counted(mouth, caller, ask.service.id, limited);
   if (ask.as === "read") return read(mouth, caller, ask);
+  once?.runs();
   const answer = await run({
     env,
     ctx,
@@ -179,46 +179,58 @@ function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
     fromRun(trace, ask, { status, headers, body, results, unkept: null, cache: print.cacheable ? "stored" : "bypass" });
 }
 
-/** What an earlier request of this name came to. It takes a token and no quota. */
+/** What an earlier request of this name came to: it takes a token and no quota. What is gone is made anew, as at first. */
 async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, wish: Wish): Promise<Shown | Refusal> {
   const { env, trace } = mouth;
-  const limited = await timed(trace, "limit", () => admitReplay(env, caller, trace, ask.service));
-  if (limited !== null) return counted(mouth, caller, ask.service.id, limited);
-  const answer = await replayed(mouth, caller, ask, earlier.replay, wish.preference ?? null);
-  if (answer === null) {
+  const found = await foundAgain(mouth, caller, earlier.replay);
+  if (found === null) {
     await earlier.forget();
     return answerNamed(mouth, caller, ask, wish);
   }
-  trace.headers.set(REPLAYED, "true");
-  return answer;
+  const limited = isRefusal(found)
+    ? found
+    : await timed(trace, "limit", () => admitReplay(env, caller, trace, ask.service));
+  if (limited !== null) {
+    if (!isRefusal(found) && "body" in found && found.body instanceof ReadableStream) await found.body.cancel();
+    return counted(mouth, caller, ask.service.id, limited);
+  }
+  return isRefusal(found) ? found : replayed(mouth, caller, ask, found, wish.preference ?? null);
 }
 
-/** Null: it is not to be had any more. */
+type Earlier = Exclude<Made, { kind: "answer" | "batch" }> | Stored;
+
+/** Null: it is not to be had any more. A refusal: its submission goes on. */
+async function foundAgain(mouth: Mouth, caller: Caller, made: Made): Promise<Earlier | Refusal | null> {
+  if (made.kind === "error") return made;
+  if (made.kind === "batch") return null;
+  if (made.kind === "job") {
+    const absent = await absence(mouth, caller, made.id);
+    return absent === "gone" ? null : (absent ?? made);
+  }
+  for (const key of made.keys) {
+    const stored = await lookUp(mouth, key, Date.now(), true);
+    if (stored !== null && stored !== "expired") return stored;
+  }
+  return null;
+}
+
 async function replayed(
   mouth: Mouth,
   caller: Caller,
   ask: Ask,
-  made: Made,
+  earlier: Earlier,
   preference: Preference | null,
-): Promise<Shown | Refusal | null> {
+): Promise<Shown | Refusal> {
   const { env, base, trace } = mouth;
+  trace.headers.set(REPLAYED, "true");
   if (preference !== null) trace.headers.set("preference-applied", preference.applied);
-  if (made.kind === "job") {
-    const absent = await absence(mouth, caller, made.id);
-    if (absent !== null) return absent === "gone" ? null : absent;
-    const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
-    return followJob(mouth, caller, ask, print, preference, made.id, asRoute(mouth, ask, print));
+  if (!("kind" in earlier)) return fromStore(trace, earlier);
+  if (earlier.kind === "error") {
+    const headers = tamed(new Headers(earlier.contentType === null ? {} : { "content-type": earlier.contentType }));
+    return { status: earlier.status, headers, body: earlier.body, results: [] };
   }
-  if (made.kind === "error") {
-    const headers = tamed(new Headers(made.contentType === null ? {} : { "content-type": made.contentType }));
-    return { status: made.status, headers, body: made.body, results: [] };
-  }
-  if (made.kind === "batch") return null;
-  for (const key of made.keys) {
-    const stored = await lookUp(mouth, key, Date.now(), true);
-    if (stored !== null && stored !== "expired") return fromStore(trace, stored);
-  }
-  return null;
+  const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
+  return followJob(mouth, caller, ask, print, preference, earlier.id, asRoute(mouth, ask, print));
 }
 
 /** The hit, or why there is none: null, or an answer that is over its time. */

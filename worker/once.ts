@@ -35,6 +35,7 @@ export class Once {
   readonly #coming: Coming;
   readonly #gone: AbortSignal;
   #told = false;
+  #runs = false;
 
   /** `gone`: aborted when its caller hangs up. */
   constructor(name: string, hold: Hold, coming: Coming, gone: AbortSignal) {
@@ -42,7 +43,7 @@ export class Once {
     this.#hold = hold;
     this.#coming = coming;
     this.#gone = gone;
-    gone.addEventListener("abort", () => void this.#abandon(), { once: true });
+    gone.addEventListener("abort", () => void this.abandon(), { once: true });
   }
 
   /** Stands where a fingerprint does: under it the answer is kept; null: nobody may ask for it. */
@@ -61,7 +62,18 @@ export class Once {
     await this.#tell(() => this.#hold.drop());
   }
 
-  async #abandon(): Promise<void> {
+  /** Its run says what it came to, whatever its caller is told. */
+  runs(): void {
+    this.#runs = true;
+  }
+
+  /** Its caller was refused: nothing came of it, or its run goes on for whoever comes again. */
+  async refused(): Promise<void> {
+    await (this.#runs ? this.abandon() : this.drop());
+  }
+
+  /** Its caller waits for it no more: who comes again may. */
+  async abandon(): Promise<void> {
     if (this.#told) return;
     try {
       await answered(this.#hold.abandon());

@@ -3,6 +3,7 @@
  * what its answer's head says of it. Treats the origin as hostile: redirects are not followed, headers are filtered.
  */
 import { connect } from "cloudflare:sockets";
+import { LRUCache } from "lru-cache";
 import type { Transport } from "../durable-objects/card-protocol.ts";
 import type { Ask } from "./ask.ts";
 import { isJson } from "./body/fields.ts";
@@ -21,6 +22,8 @@ const FAILED_READ_MS = 2_000;
 const REFUSED_MS_MAX = 3_000;
 /** How long the look whether a port is open may take. */
 const DIAL_MS = 500;
+/** Origins behind Cloudflare's own network: dialling them is refused, whether or not anybody is there. */
+const proxied = new LRUCache<string, true>({ max: 1_000 });
 
 export interface Route {
   origin: string;
@@ -100,8 +103,21 @@ export async function callOrigin(
     return failure("internal", "no", true);
   }
   silence.heard();
+  if (response.headers.has("cf-ray")) proxied.set(route.origin, true);
   const failed = judgeHead(response, ask, route.transport);
-  return failed === null ? response : { ...failed, clean: await readToEnd(response, silence) };
+  if (failed === null) return response;
+  const ended = await readToEnd(response, silence);
+  return { ...failed, clean: ended && !(failed.started === "unknown" && isRelayed(response, route.transport)) };
+}
+
+/** Somebody on the way says that the origin failed: the end of these words is no end of its work. */
+function isRelayed({ status, headers }: Response, transport: Transport): boolean {
+  const isGateways = transport === "tunnel" && (status === 502 || status === 504) && isHtml(mediaTypeOf(headers));
+  return status in EDGE_STATUS || isGateways;
+}
+
+function isHtml(mediaType: string | null): boolean {
+  return mediaType === "text/html" || mediaType === "application/xhtml+xml";
 }
 
 /** Null: what is asked cannot be said in HTTP, and nothing was sent: that is no card's failure. */
@@ -166,14 +182,30 @@ function originHeaders(ask: Ask, route: Route, call: Call): Headers {
 const FAILED_STATUS = new Set([500, 502, 503, 504]);
 
 /**
- * What the head of an answer says against it, or null: (1) headers too large, or no final status; (2) the tunnel is down; (3) over a
- * tunnel, the access policy answered instead of the origin; (4) a redirect; (5) a failure status; (6) a page where
- * the origin's API never sends one.
+ * Statuses that Cloudflare's edge answers with in an origin's place, over a tunnel or before a server of its network. After
+ * 524, two minutes without a byte, the GPU works on; 521, 523, 525 and 526 never came to a request.
+ */
+const EDGE_STATUS: Readonly<Record<number, readonly [Reason, Started]>> = {
+  520: ["origin_reset", "unknown"],
+  521: ["origin_refused", "no"],
+  522: ["origin_reset", "unknown"],
+  523: ["origin_refused", "no"],
+  524: ["origin_timeout", "unknown"],
+  525: ["origin_refused", "no"],
+  526: ["origin_refused", "no"],
+};
+/** Silence after which the edge says 524, seconds. */
+const EDGE_READ_S = 120;
+
+/**
+ * What the head of an answer says against it, or null: (1) headers too large, or no final status; (2) the tunnel is down, or
+ * the edge answers in the origin's place; (3) over a tunnel, the access policy answered instead of the origin; (4) a redirect;
+ * (5) a failure status; (6) a page where the origin's API never sends one.
  */
 function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Failure, "clean"> | null {
   const { status, headers } = response;
   const mediaType = mediaTypeOf(headers);
-  const html = mediaType === "text/html" || mediaType === "application/xhtml+xml";
+  const html = isHtml(mediaType);
   let bytes = 0;
   for (const [name, value] of headers) bytes += name.length + value.length + 4;
   // (1)
@@ -181,6 +213,8 @@ function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Fai
   if (status < 200) return no("origin_invalid", "unknown", { detail: `status ${status} is no answer` });
   // (2)
   if (status === 530) return no("tunnel_down", "no");
+  const [reason, started] = EDGE_STATUS[status] ?? [];
+  if (reason !== undefined && started !== undefined) return no(reason, started, { read_s: EDGE_READ_S });
   const redirect = status >= 300 && status < 400 && status !== 304;
   // (3)
   if (transport === "tunnel") {
@@ -229,8 +263,8 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
  */
 async function lost(route: Route, afterMs: number, error: unknown): Promise<Failure> {
   const early = afterMs <= REFUSED_MS_MAX;
-  if (early && route.transport === "direct" && (await isShut(new URL(route.origin))))
-    return failure("origin_refused", "no", true);
+  const isDialable = route.transport === "direct" && !proxied.has(route.origin);
+  if (early && isDialable && (await isShut(new URL(route.origin)))) return failure("origin_refused", "no", true);
   console.warn(JSON.stringify({ event: "origin_lost", error: String(error).slice(0, 200) }));
   return failure("origin_reset", "unknown", false);
 }
@@ -239,8 +273,8 @@ async function isShut(url: URL): Promise<boolean> {
   const port = Number(url.port || (url.protocol === "https:" ? 443 : 80));
   const socket = connect({ hostname: url.hostname, port });
   try {
-    const opened = await Promise.race([socket.opened.then(() => true), scheduler.wait(DIAL_MS).then(() => null)]);
-    return opened === false;
+    await unlessLate(socket.opened, Date.now() + DIAL_MS);
+    return false;
   } catch {
     return true;
   } finally {

@@ -66,6 +66,9 @@ describe("502 bad_gateway origin_error:", () => {
     ["status 502", "origin_status", status(502, "{}")],
     ["status 503", "origin_status", status(503, "{}")],
     ["status 504", "origin_status", status(504, "{}")],
+    ["the edge's word that something odd came", "origin_reset", status(520, "error code: 520", HTML)],
+    ["the edge's word that a server is down", "origin_refused", status(521, "error code: 521", HTML)],
+    ["the edge's word that there is no way to a server", "origin_refused", status(523, "error code: 523", HTML)],
     ["a redirect", "origin_invalid", status(302, "", { location: "http://127.0.0.1:1/elsewhere" })],
     ["a redirect that keeps the method", "origin_invalid", status(307, "", { location: "/sdapi/v1/sd-models" })],
     ["no image in an image service's answer", "origin_invalid", status(200, '{"images":["bm90IGFuIGltYWdl"]}')],
@@ -118,6 +121,22 @@ describe("504 gateway_timeout origin_error origin_timeout:", () => {
     expect(refusalOf(answer)).toBe("504 gateway_timeout origin_error origin_timeout");
     expect(performance.now() - start).toBeLessThan(4_000);
     expect(errorOf(answer).started).not.toBe("no");
+  });
+
+  test("what somebody on the way says in a silent origin's place leaves its slot draining", async () => {
+    const word = status(524, "error code: 524", HTML);
+    const gateways = status(502, "<html>Unable to reach the origin service</html>", HTML);
+    for (const [answering, code] of [
+      [word, 504],
+      [gateways, 502],
+    ] as const) {
+      const call = await calling({}, { transport: "tunnel" });
+      origin.answering = answering;
+      expect((await call()).status).toBe(code);
+      const leases = await door.portico.admin<{ data: { service: string; state: string }[] }>("GET", "/leases");
+      const own = leases.data.filter(({ service }) => service === `frail-${services}`);
+      expect(own.map(({ state }) => state)).toEqual(["draining"]);
+    }
   });
 
   test("the caller's own deadline lapsed on a card", async () => {

@@ -122,6 +122,31 @@ test("an origin that has too much to do is asked again under the same name", asy
   }
 });
 
+test("what was deleted since is made anew under its name, and takes its quota anew", async () => {
+  const key = await door.key({ limits: { results_per_month: 1 } });
+  const before = door.starts();
+  const ask = () => door.paint(picture({ seed: -1, prompt: "gone since" }), { key, ...named("gone since") });
+  const [made = ""] = linksOf(expectOk(await ask()));
+  expect((await door.ask(new URL(made).pathname, { key, method: "DELETE" })).status).toBe(204);
+  expect(refusalOf(await ask())).toBe("429 rate_limited rate_limit_error quota");
+  expect(door.starts() - before).toBe(1);
+});
+
+test("a run that goes on after its caller's deadline keeps its name, and the same again has what it makes", async () => {
+  const origin = await Origin.open();
+  origin.answering = (res) =>
+    void setTimeout(() => res.writeHead(200, { "content-type": "application/json" }).end('{"made":1}'), 2_500);
+  try {
+    await listOrigin(door, origin, "later", { kind: "http", route: "/later/" });
+    const ask = (more = {}) => door.ask("/later/x", { json: { a: 1 }, ...named("later", more) });
+    expect((await ask({ "x-timeout-s": "1" })).status).toBe(504);
+    expect(expectOk(await ask()).text).toBe('{"made":1}');
+    expect(origin.seen).toHaveLength(1);
+  } finally {
+    origin.close();
+  }
+});
+
 test("a replay of a job takes a token, says the limits, and confirms what was preferred", async () => {
   const key = await door.key({ limits: { requests_per_minute: 1, burst: 3 } });
   const name = randomUUID();

@@ -97,7 +97,7 @@ export class Follow {
         if (this.#over) return;
         this.#stopped = true;
         // Only while it is this run's slot, and nobody else's work is on the card.
-        if (this.#grant !== null) await interrupt(this.#env, this.#grant, this.#spec);
+        if (this.#grant !== null) await interrupt(this.#env, this.#grant, this.#spec, () => !this.#over);
         this.#gone.abort(new Error("the job is over"));
         return;
       } catch (error) {

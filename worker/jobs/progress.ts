@@ -7,6 +7,7 @@ import { readWhole } from "../body/bounded.ts";
 import { Room } from "../body/buffers.ts";
 import { config, type Env } from "../env.ts";
 import type { Grant } from "../run/lease.ts";
+import { catalog } from "../services/catalog.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
 const ANSWER_MS = 3_000;
@@ -14,7 +15,7 @@ const ANSWER_BYTES_MAX = 1024 * 1024;
 
 /** 0 to 1; null: not known now; `unknown`: this origin does not tell. */
 export async function progressOf(env: Env, grant: Grant, spec: JobSpec): Promise<number | null | "unknown"> {
-  if (!isPainting(spec)) return "unknown";
+  if (!(await isPainting(env, spec))) return "unknown";
   const body = JSON.stringify({ id_task: spec.id, live_preview: false });
   const answer = await call(env, grant, "POST", "/internal/progress", body);
   if (answer === null) return null;
@@ -24,12 +25,16 @@ export async function progressOf(env: Env, grant: Grant, spec: JobSpec): Promise
   return typeof said.progress === "number" && Number.isFinite(said.progress) ? said.progress : null;
 }
 
-/** Tells the origin to stop, if this run is all that it works on. */
-export async function interrupt(env: Env, grant: Grant, spec: JobSpec): Promise<void> {
+/**
+ * Tells the origin to stop, if this run is all that it works on, and goes on. In the moment between the look and the call
+ * it may end, and another's begin.
+ */
+export async function interrupt(env: Env, grant: Grant, spec: JobSpec, goesOn: () => boolean): Promise<void> {
   try {
+    if (!(await isPainting(env, spec))) return;
     const { held } = await answered(env.CARD.getByName(grant.card).report());
     const isAlone = held.length === 1 && held[0]?.number === grant.number && held[0].request === spec.id;
-    if (!isAlone || !isPainting(spec)) return;
+    if (!isAlone || !goesOn()) return;
     const answer = await call(env, grant, "POST", "/sdapi/v1/interrupt", "{}");
     await answer?.body?.cancel();
   } catch (error) {
@@ -39,8 +44,9 @@ export async function interrupt(env: Env, grant: Grant, spec: JobSpec): Promise<
 }
 
 /** By the WebUI's own paths; nobody else's origin is asked what it never offered. */
-function isPainting({ path }: JobSpec): boolean {
-  return path.endsWith("img");
+async function isPainting(env: Env, { path, service }: JobSpec): Promise<boolean> {
+  if (!path.endsWith("img")) return false;
+  return (await answered(catalog(env))).some(({ id, config: { kind } }) => id === service && kind === "image");
 }
 
 async function call(env: Env, grant: Grant, method: string, path: string, body: string): Promise<Response | null> {

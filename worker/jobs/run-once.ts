@@ -10,7 +10,9 @@ import type {
 } from "../../durable-objects/job-protocol.ts";
 import { type Ask, parseAsk } from "../ask.ts";
 import type { Caller } from "../auth.ts";
-import { letGo } from "../body/body.ts";
+import { BUFFERED_BYTES_MAX, letGo } from "../body/body.ts";
+import { isJson } from "../body/fields.ts";
+import { mediaTypeOf } from "../results/media.ts";
 import { answerKey, lookUp, type Stored } from "../cache.ts";
 import { catalog, listed } from "../services/catalog.ts";
 import { config, type Env, unsureHost } from "../env.ts";
@@ -33,6 +35,8 @@ const RETRIES_MAX = 3;
 /** Before the first retry; each later one waits twice as long, stretched at random by up to a half. */
 const RETRY_MS = 10_000;
 const RETRY_JITTER = 0.5;
+/** After a fault of ours, at most. */
+const FAULT_PAUSE_MS_MAX = 600_000;
 /** An origin's own error that is told with the job, bytes; a longer one is cut off from it. */
 const OWN_ERROR_BYTES_MAX = 64 * 1024;
 
@@ -51,10 +55,9 @@ export async function runOnce(env: Env, ctx: Context, job: string, start: number
   const follow = new Follow(env, spec, run, trace);
   try {
     const from = Date.now();
-    const came = await tryIt(env, ctx, begun, follow);
+    const outcome = await triedOutcome(env, ctx, begun, follow);
     // Canceled, or another run's by now: what came of this one is nobody's.
     if (follow.stopped) return;
-    const outcome = await outcomeOf(env, begun, came, trace.gpuMs);
     await repeated(() => answered(env.JOB.getByName(job).finish(run, outcome)));
     log(spec, run, outcome, Date.now() - from);
   } finally {
@@ -62,9 +65,22 @@ export async function runOnce(env: Env, ctx: Context, job: string, start: number
   }
 }
 
+/** A fault of ours, as when D1 is down, is no word on the job: it pauses, longer each time, for as many begins as it has. */
+async function triedOutcome(env: Env, ctx: Context, begun: Handed, follow: Follow): Promise<Outcome> {
+  try {
+    const came = await tryIt(env, ctx, begun, follow);
+    return await outcomeOf(env, begun, came, follow.trace.gpuMs);
+  } catch (error) {
+    console.error(JSON.stringify({ event: "job_fault", job: begun.spec.id, run: begun.run, error: String(error) }));
+    const pauseMs = Math.min(FAULT_PAUSE_MS_MAX, RETRY_MS * 2 ** (begun.run - 1));
+    const internal = errorOf(refuse("internal", { started: "unknown" }));
+    return { kind: "again", error: internal, retryAt: Date.now() + pauseMs, gpuMs: follow.trace.gpuMs };
+  }
+}
+
 async function tryIt(env: Env, ctx: Context, begun: Handed, follow: Follow): Promise<Came> {
   const { spec } = begun;
-  const caller = await callerOf(env, spec);
+  const caller = await answered(callerOf(env, spec));
   if (isRefusal(caller)) return { kind: "refused", refusal: caller };
   const ask = await askOf(env, ctx, spec);
   if (isRefusal(ask)) return { kind: "refused", refusal: ask };
@@ -149,13 +165,13 @@ export async function keptAs(job: string): Promise<string> {
 }
 
 async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refusal> {
-  const service = (await catalog(env)).find(({ id }) => id === spec.service);
+  const service = (await answered(catalog(env))).find(({ id }) => id === spec.service);
   if (service === undefined) return refuse("not_found");
   const entry = listed(service, spec.method, spec.path);
   if (isRefusal(entry)) return entry;
-  const large = spec.input.kind === "r2" && spec.input.bytes > SMALL_BYTES_MAX ? spec.input : null;
+  const large = spec.input.kind === "r2" && spec.input.bytes > BUFFERED_BYTES_MAX ? spec.input : null;
   const init: RequestInit = { method: spec.method, headers: spec.headers };
-  const bytes = large === null ? await inputOf(env, spec) : null;
+  const bytes = large === null ? await answered(inputOf(env, spec)) : null;
   const request = new Request(`${spec.base}${spec.path}`, bytes === null ? init : { ...init, body: bytes });
   const { path, query, resultsAt } = spec;
   const asked = { tenant: spec.tenant, service, as: entry.as, path, query, laid: large !== null };
@@ -169,9 +185,6 @@ async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refus
   body.hold();
   return { ...ask, body, mediaType: request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null };
 }
-
-/** As much as is kept in memory. */
-const SMALL_BYTES_MAX = 8 * 1024 * 1024;
 
 async function inputOf(env: Env, { id, input }: JobSpec): Promise<Uint8Array<ArrayBuffer> | null> {
   if (input.kind === "none") return null;
@@ -188,8 +201,8 @@ function lateStart({ createdAt }: JobSpec): Refusal {
 async function outcomeOf(env: Env, begun: Handed, came: Came, gpuMs: number): Promise<Outcome> {
   if (came.kind === "refused") return refusedOutcome(begun, came, gpuMs);
   const { answer } = came;
-  const bytes = await bytesOf(answer);
   const contentType = answer.headers.get("content-type");
+  const bytes = await toldBytes(answer);
   if (answer.status >= 400) {
     const own: JobAnswer = { status: answer.status, contentType, key: null, body: textOf(bytes) };
     const error = errorOf(refuse("origin_status", { facts: { status: answer.status }, started: "yes" }));
@@ -231,9 +244,13 @@ function asJobResult({ id, contentType, bytes, sha256: digest }: Result): JobRes
   return { id, contentType, bytes, sha256: digest };
 }
 
-async function bytesOf({ body }: Answer | Stored): Promise<Uint8Array<ArrayBuffer> | null> {
-  if (body === null || (body instanceof ReadableStream && body.locked)) return null;
-  return new Uint8Array(await new Response(body).arrayBuffer());
+/** What is told of an answer itself, an origin's error or JSON; a film is left where it lies. */
+async function toldBytes({ status, headers, body }: Answer | Stored): Promise<Uint8Array<ArrayBuffer> | null> {
+  const stream = body instanceof ReadableStream ? body : null;
+  if (body === null || stream?.locked === true) return null;
+  if (status >= 400 || isJson(mediaTypeOf(headers))) return new Uint8Array(await new Response(body).arrayBuffer());
+  await stream?.cancel();
+  return null;
 }
 
 function textOf(bytes: Uint8Array | null): string | null {

@@ -99,7 +99,7 @@ export class Watch {
     body.upload.broken = () => this.controller.abort(new Error("the caller's body broke off"));
     body.upload.turned = () => {
       if (body.upload.turn === "origin") this.silence.heard();
-      else if (Date.now() - this.#sentAt < UPLOAD_MS_MAX) this.silence.heard(UPLOAD_SILENCE_MS);
+      else this.silence.heard(Math.max(0, Math.min(UPLOAD_SILENCE_MS, this.#sentAt + UPLOAD_MS_MAX - Date.now())));
     };
   }
 
