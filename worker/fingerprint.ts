@@ -1,10 +1,11 @@
 /** Stage 2, second half: what makes two asks the same. The key of the result cache, or why there is none. */
 import canonicalize from "canonicalize";
 import type { Ask } from "./ask.ts";
-import type { FormPart } from "./body/fields.ts";
+import { MULTIPART } from "./body/fields.ts";
+import { betweenBoundaries } from "./body/form.ts";
 
 /** Grows when the meaning of a key changes, so that no old answer is found under a new meaning. */
-const KEY_VERSION = 1;
+const KEY_VERSION = 2;
 
 export type WhyNot =
   | "cache_disabled"
@@ -72,7 +73,7 @@ function typeOf(ask: Ask): string | null {
   return ask.mediaType + parameters.replaceAll(/\s/g, "");
 }
 
-/** The body in its one canonical form: RFC 8785 for JSON, hashes of the parts for forms, else its own hash. */
+/** The body in its one canonical form: RFC 8785 for JSON, hashes of the parts as they stand for forms, else its own hash. */
 async function canonicalContent(ask: Ask): Promise<string | null> {
   if (ask.fields?.kind === "json") {
     const { value } = ask.fields;
@@ -87,19 +88,16 @@ async function canonicalContent(ask: Ask): Promise<string | null> {
       return null;
     }
   }
-  if (ask.fields?.kind === "form") return JSON.stringify(await Promise.all(ask.fields.parts.map(partDigest)));
-  return ask.body.kind === "bytes" ? sha256(ask.body.bytes) : null;
+  if (ask.body.kind !== "bytes") return null;
+  if (ask.mediaType !== MULTIPART) return sha256(ask.body.bytes);
+  const pieces = betweenBoundaries(ask.body.bytes, ask.headers.get("content-type") ?? "");
+  return pieces === null ? null : JSON.stringify(await Promise.all(pieces.map(sha256)));
 }
 
 /** Integers beyond 2^53 come rounded out of JSON.parse: requests that differ would share an answer. */
 export function isExact(value: unknown): boolean {
   if (typeof value === "number") return Number.isSafeInteger(value) || !Number.isInteger(value);
   return typeof value !== "object" || value === null || Object.values(value).every(isExact);
-}
-
-async function partDigest(part: FormPart): Promise<unknown[]> {
-  const bytes = typeof part.value === "string" ? new TextEncoder().encode(part.value) : part.value;
-  return [part.name, part.filename, part.type, await sha256(bytes)];
 }
 
 export async function sha256(bytes: Uint8Array): Promise<string> {

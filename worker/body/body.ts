@@ -2,6 +2,7 @@
 import { Room } from "./buffers.ts";
 import { startsAsObject } from "./fields.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { concat } from "./bytes.ts";
 import type { Spooled } from "./spool.ts";
 import { unlessLate } from "../run/until.ts";
 
@@ -234,18 +235,4 @@ function passThrough({ reader, kept, bytes, length, max, room }: Incoming): Body
   // Nothing is read ahead: whose turn it is tells who is slow.
   const stream = new ReadableStream<Uint8Array>({ pull, cancel }, { highWaterMark: 0 });
   return { kind: "stream", stream, length, upload };
-}
-
-/** `bytes`: of all pieces together. */
-export function concat(
-  chunks: Uint8Array[],
-  bytes = chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0),
-): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.byteLength;
-  }
-  return whole;
 }

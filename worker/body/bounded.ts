@@ -1,5 +1,5 @@
 /** An answer's body read whole: within a limit, and within a share of the isolate's buffers. */
-import { concat } from "./body.ts";
+import { concat } from "./bytes.ts";
 import type { Room } from "./buffers.ts";
 
 /**

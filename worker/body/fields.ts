@@ -1,5 +1,7 @@
 /** The fields of a body that is there as a whole: JSON or a form, parsed by the platform. */
 import { type Refusal, refuse } from "../refusal.ts";
+import { malformedForm, PARTS_MAX, tooManyParts } from "./form.ts";
+import { formRefusal } from "./scan/multipart.ts";
 import { saysNameTwice } from "./twice.ts";
 
 /** `isAmbiguous`: an object in it says a name twice. */
@@ -11,8 +13,6 @@ export interface FormPart {
   value: string | Uint8Array<ArrayBuffer>;
 }
 
-/** Parts that a form may have. */
-export const PARTS_MAX = 1000;
 export const JSON_TYPE = "application/json";
 export const MULTIPART = "multipart/form-data";
 export const URLENCODED = "application/x-www-form-urlencoded";
@@ -42,7 +42,7 @@ export async function parseFields(
   contentType: string,
 ): Promise<Fields | null | Refusal> {
   if (isJson(mediaType)) return jsonOf(bytes);
-  return isForm(mediaType) ? parseForm(bytes, contentType) : null;
+  return isForm(mediaType) ? parseForm(bytes, mediaType, contentType) : null;
 }
 
 export function jsonOf(bytes: Uint8Array): Extract<Fields, { kind: "json" }> | Refusal {
@@ -55,7 +55,13 @@ export function jsonOf(bytes: Uint8Array): Extract<Fields, { kind: "json" }> | R
   }
 }
 
-async function parseForm(bytes: Uint8Array<ArrayBuffer>, contentType: string): Promise<Fields | Refusal> {
+async function parseForm(
+  bytes: Uint8Array<ArrayBuffer>,
+  mediaType: string | null,
+  contentType: string,
+): Promise<Fields | Refusal> {
+  const refused = mediaType === MULTIPART ? await formRefusal(bytes, contentType) : null;
+  if (refused !== null) return refused;
   try {
     const form = await new Response(bytes, { headers: { "content-type": contentType } }).formData();
     const parts: FormPart[] = [];
@@ -73,12 +79,4 @@ async function parseForm(bytes: Uint8Array<ArrayBuffer>, contentType: string): P
 
 export function malformedJson(detail: string): Refusal {
   return refuse("malformed_json", { param: "body", facts: { detail } });
-}
-
-export function malformedForm(): Refusal {
-  return refuse("invalid_field", { param: "body", facts: { detail: "is not a well-formed form" } });
-}
-
-export function tooManyParts(name: string): Refusal {
-  return refuse("invalid_field", { param: name, facts: { detail: `more than ${PARTS_MAX} parts` } });
 }

@@ -4,7 +4,7 @@
  * goes without.
  */
 import type { Ask } from "../ask.ts";
-import { concat } from "../body/body.ts";
+import { concat } from "../body/bytes.ts";
 import { Room } from "../body/buffers.ts";
 import { DEPOSIT_BYTES, PART_BYTES } from "./deposit.ts";
 import { isJson } from "../body/fields.ts";

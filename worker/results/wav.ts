@@ -2,7 +2,7 @@
  * Bare samples and WAV (RIFF) are the same sound with and without a header: turned into each other as they pass, by the
  * header alone. 16 bits, mono; nothing is resampled.
  */
-import { concat } from "../body/body.ts";
+import { concat } from "../body/bytes.ts";
 
 const HEADER_BYTES = 44;
 /** What stands before the samples of a WAV is found within so many bytes, or it is none. */

@@ -1,6 +1,6 @@
 /** Takes an origin's answer: whole when it is made at once and small enough, else as a stream. */
 import type { Ask } from "../ask.ts";
-import { concat } from "../body/body.ts";
+import { concat } from "../body/bytes.ts";
 import { Room } from "../body/buffers.ts";
 import { mediaTypeOf } from "../results/media.ts";
 import { failure, type Failure, handedOn } from "../origin.ts";

@@ -2,14 +2,15 @@
  * `multipart/form-data` as it passes. Reads a form as the platform's own parser reads a small one, or refuses it: the
  * heads of the parts are given to that parser, so that no name can mean one thing here and another there.
  */
-import { concat } from "../body.ts";
-import { malformedForm } from "../fields.ts";
+import { concat } from "../bytes.ts";
+import { boundaryOf, headEnd, isPlainHead, malformedForm } from "../form.ts";
 import type { Refusal } from "../../refusal.ts";
 import type { Rule } from "../../services/rules.ts";
 import { Parts } from "./parts.ts";
 
 const LF = 0x0a;
 const CR = 0x0d;
+const WHITE = new Set([CR, LF, 0x20, 0x09]);
 /** Of one part. */
 const HEAD_BYTES_MAX = 16 * 1024;
 const BOUNDARY_LENGTH_MAX = 200;
@@ -33,8 +34,7 @@ export class MultipartScan {
   constructor(rules: Rule[], keep: string[], contentType: string) {
     this.#parts = new Parts(rules, keep);
     this.#contentType = contentType;
-    const [, quoted, plain] = /;\s*boundary=(?:"([^"]*)"|([^;]*))/i.exec(contentType) ?? [];
-    const boundary = quoted ?? plain?.trim() ?? "";
+    const boundary = boundaryOf(contentType);
     this.#malformed = boundary === "" || boundary.length > BOUNDARY_LENGTH_MAX;
     this.#delimiter = encoder.encode(`\n--${boundary}`);
   }
@@ -77,7 +77,7 @@ export class MultipartScan {
       case "content":
         return this.#content(bytes);
       case "over":
-        return bytes.byteLength === 0 ? null : bytes.byteLength;
+        return this.#over(bytes);
     }
   }
 
@@ -103,7 +103,7 @@ export class MultipartScan {
   async #head(bytes: Uint8Array): Promise<number | null> {
     const end = headEnd(bytes);
     if (end === null) return bytes.byteLength > HEAD_BYTES_MAX ? this.#fail() : null;
-    if (end > HEAD_BYTES_MAX) return this.#fail();
+    if (end > HEAD_BYTES_MAX || !isPlainHead(bytes.subarray(0, end))) return this.#fail();
     const parsed = await this.#parsed(bytes.subarray(0, end), true);
     const [entry] = parsed ?? [];
     if (entry === undefined) return this.#fail();
@@ -128,6 +128,12 @@ export class MultipartScan {
     return found + length;
   }
 
+  /** Nothing but white space may stand after the last boundary. */
+  #over(bytes: Uint8Array): number | null {
+    if (!bytes.every((byte) => WHITE.has(byte))) return this.#fail();
+    return bytes.byteLength === 0 ? null : bytes.byteLength;
+  }
+
   #fail(): null {
     this.#malformed = true;
     return null;
@@ -146,15 +152,6 @@ export class MultipartScan {
   }
 }
 
-/** After the first empty line; null when there is none yet. */
-function headEnd(bytes: Uint8Array): number | null {
-  for (let at = bytes.indexOf(LF); at >= 0; at = bytes.indexOf(LF, at + 1)) {
-    if (bytes[at + 1] === LF) return at + 2;
-    if (bytes[at + 1] === CR && bytes[at + 2] === LF) return at + 3;
-  }
-  return null;
-}
-
 function indexOf(bytes: Uint8Array, delimiter: Uint8Array): number {
   for (let at = bytes.indexOf(LF); at >= 0; at = bytes.indexOf(LF, at + 1)) {
     if (startsWith(bytes, delimiter, at)) return at;
@@ -167,4 +164,11 @@ function startsWith(bytes: Uint8Array, start: Uint8Array, from: number): boolean
     if (bytes[from + i] !== start[i]) return false;
   }
   return true;
+}
+
+/** Why a form that is there as a whole cannot be read, or could be read in two ways. */
+export async function formRefusal(bytes: Uint8Array<ArrayBuffer>, contentType: string): Promise<Refusal | null> {
+  const scan = new MultipartScan([], [], contentType);
+  await scan.push(bytes);
+  return scan.end();
 }

@@ -1,5 +1,5 @@
 /** The parts of a form as they pass: those that rules name, or that are kept, are gathered, all are counted. Pure. */
-import { PARTS_MAX, tooManyParts } from "../fields.ts";
+import { PARTS_MAX, tooManyParts } from "../form.ts";
 import type { Refusal } from "../../refusal.ts";
 import { charactersOf, LongText, type Rule } from "../../services/rules.ts";
 import { Gathered, Verdict } from "./verdict.ts";

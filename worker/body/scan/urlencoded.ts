@@ -1,6 +1,6 @@
 /** `application/x-www-form-urlencoded` as it passes. */
-import { concat } from "../body.ts";
-import { malformedForm } from "../fields.ts";
+import { concat } from "../bytes.ts";
+import { malformedForm } from "../form.ts";
 import type { Refusal } from "../../refusal.ts";
 import type { Rule } from "../../services/rules.ts";
 import { Parts } from "./parts.ts";

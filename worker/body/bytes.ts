@@ -1,0 +1,15 @@
+/** Pieces of bytes put together. */
+
+/** `bytes`: how many there are in all pieces. */
+export function concat(
+  chunks: Uint8Array[],
+  bytes = chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0),
+): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(bytes);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return whole;
+}

@@ -1,0 +1,67 @@
+/**
+ * A multipart form as its bytes stand, before anybody has read it. Servers differ in what they take for its fields where it
+ * is not as RFC 7578 wants it: what one of them could read as another name is refused, and two forms are the same only
+ * where all but their boundaries is.
+ */
+import { type Refusal, refuse } from "../refusal.ts";
+
+/** Parts that a form may have. */
+export const PARTS_MAX = 1000;
+const LF = 0x0a;
+const CR = 0x0d;
+
+/** Empty where the content type names none. */
+export function boundaryOf(contentType: string): string {
+  const [, quoted, plain] = /;\s*boundary=(?:"([^"]*)"|([^;]*))/i.exec(contentType) ?? [];
+  return quoted ?? plain?.trim() ?? "";
+}
+
+/** What stands before, between and after a form's boundaries; null without one. */
+export function betweenBoundaries(
+  bytes: Uint8Array<ArrayBuffer>,
+  contentType: string,
+): Uint8Array<ArrayBuffer>[] | null {
+  const boundary = boundaryOf(contentType);
+  if (boundary === "") return null;
+  const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const delimiter = `--${boundary}`;
+  const pieces: Uint8Array<ArrayBuffer>[] = [];
+  let from = 0;
+  for (let at = body.indexOf(delimiter); at >= 0; at = body.indexOf(delimiter, from)) {
+    pieces.push(bytes.subarray(from, at));
+    from = at + delimiter.length;
+  }
+  return [...pieces, bytes.subarray(from)];
+}
+
+/** One `Content-Disposition` with one name, which is not said a second time in the manner of RFC 8187. */
+export function isPlainHead(head: Uint8Array): boolean {
+  const lines = new TextDecoder("latin1")
+    .decode(head)
+    .replace(/\r?\n[ \t]+/g, " ")
+    .split(/\r\n|[\r\n]/);
+  const [disposition = "", ...more] = lines.filter((line) => /^\s*content-disposition\s*:/i.test(line));
+  const parameters = disposition.replace(/"(?:[^"\\]|\\.)*"/g, '""');
+  return (
+    more.length === 0 &&
+    (parameters.match(/;\s*name\s*\*?\s*=/gi)?.length ?? 0) <= 1 &&
+    !/;\s*name\s*\*/i.test(parameters)
+  );
+}
+
+/** After the first empty line; null when there is none yet. */
+export function headEnd(bytes: Uint8Array): number | null {
+  for (let at = bytes.indexOf(LF); at >= 0; at = bytes.indexOf(LF, at + 1)) {
+    if (bytes[at + 1] === LF) return at + 2;
+    if (bytes[at + 1] === CR && bytes[at + 2] === LF) return at + 3;
+  }
+  return null;
+}
+
+export function malformedForm(): Refusal {
+  return refuse("invalid_field", { param: "body", facts: { detail: "is not a well-formed form" } });
+}
+
+export function tooManyParts(name: string): Refusal {
+  return refuse("invalid_field", { param: name, facts: { detail: `more than ${PARTS_MAX} parts` } });
+}
