@@ -35,6 +35,8 @@ import { type Turn, Turns } from "./turns.ts";
 const RESERVED_MS = 60_000;
 /** A started job that was not heard of at two looks so far apart is started again: its Workflow speaks more often. */
 const LOST_MS = 20_000;
+/** One that only stands in line is started again sooner: no GPU works for it, and its Workflow would have asked again by now. */
+const LOST_IN_LINE_MS = 4_000;
 /** A Workflow that was heard so lately is at work. */
 const HEARD_MS = 15_000;
 /** How often started jobs are looked after, and how many at once. */
@@ -158,13 +160,14 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   override async alarm(): Promise<void> {
     const now = Date.now();
-    await this.#lookAfter(now);
+    const isMissing = await this.#lookAfter(now);
     await this.#expire(now);
     await this.#tellBatches();
     const isSwept = this.#sweep(now);
     await this.#pump();
     const isBusy = this.#turns.isBusy || this.#batches.untold(1).length > 0;
-    if (isBusy || !isSwept) await wakeBy(this.ctx.storage, Math.min(now + LOOK_EVERY_MS, this.#turns.nextDue(now)));
+    const lookMs = isMissing ? LOST_IN_LINE_MS : LOOK_EVERY_MS;
+    if (isBusy || !isSwept) await wakeBy(this.ctx.storage, Math.min(now + lookMs, this.#turns.nextDue(now)));
     else if (!this.#turns.isEmpty) await wakeBy(this.ctx.storage, now + SWEEP_EVERY_MS);
   }
 
@@ -236,11 +239,12 @@ export class Backlog extends DurableObject<BacklogEnv> {
     }
   }
 
-  /** Starts again those that nobody works on any more. */
-  async #lookAfter(now: number): Promise<void> {
+  /** Starts again those that nobody works on any more; whether some are not heard of that still count as started. */
+  async #lookAfter(now: number): Promise<boolean> {
     const rows = this.#turns.startedBefore(now - HEARD_MS);
     for (let i = 0; i < rows.length; i += LOOKED_AT_ONCE)
       await Promise.all(rows.slice(i, i + LOOKED_AT_ONCE).map((row) => this.#look(row, now)));
+    return this.#turns.isMissing;
   }
 
   async #look(row: Turn, now: number): Promise<void> {
@@ -252,7 +256,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
       else if (isOver(pulse.status)) await this.changed(id, pulse.status, null);
       else if (isHeard) this.#turns.miss(id, null);
       else if (missedAt === null || missedAt > now) this.#turns.miss(id, now);
-      else if (now - missedAt >= LOST_MS) this.#turns.lose(row);
+      else if (now - missedAt >= (pulse.status === "queued" ? LOST_IN_LINE_MS : LOST_MS)) this.#turns.lose(row);
     } catch (error) {
       // Looked at again next time.
       console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) }));

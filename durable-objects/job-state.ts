@@ -124,7 +124,8 @@ export function finish(state: JobState, run: number, outcome: Outcome, now: numb
   }
   if (outcome.kind === "failed") {
     const { error, answer, bill } = outcome;
-    const attempts = closed(state, error, now);
+    // One that was not started in time was never tried.
+    const attempts = closed(state, error.reason === "queue_timeout" ? null : error, now);
     return ended({ ...state, status: "failed", attempts, error, answer, bill, gpuMs, finishedAt: now, retryAt: null });
   }
   const { results, output, answer, bill } = outcome;

@@ -108,8 +108,9 @@ export class Job extends DurableObject<JobEnv> {
     await this.#until(() => this.#state.status !== status, ms);
   }
 
-  /** Events after this one, oldest first; waits for one, for `ms` at most. */
-  async events(after: number, ms: number): Promise<JobEvent[]> {
+  /** Events after this one, oldest first; waits for one, for `ms` at most. After one that never was, all of them. */
+  async events(last: number, ms: number): Promise<JobEvent[]> {
+    const after = last > this.#state.seq ? 0 : last;
     this.#followers++;
     try {
       void this.#watchPlace();

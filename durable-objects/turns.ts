@@ -74,6 +74,11 @@ export class Turns {
     return this.#has("state IN ('reserved', 'asleep', 'started')");
   }
 
+  /** One that was started is not heard of. */
+  get isMissing(): boolean {
+    return this.#has("state = 'started' AND missed_at IS NOT NULL");
+  }
+
   /** How many of a service the tenant may run at once; 1 where nobody has said. */
   concurrentOf(service: string): number {
     const query = "SELECT concurrent FROM services WHERE id = ?";

@@ -66,7 +66,8 @@ async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): 
   const { request, env, base } = mouth;
   const isMaking = ask.as === "run" && ask.method === "POST";
   const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
-  const once = isMaking ? await onceOf(env, caller, request, named(request, ask), !print.cacheable) : null;
+  const joins = !print.cacheable || (wish.preference ?? null) !== null;
+  const once = isMaking ? await onceOf(env, caller, request, named(request, ask), joins) : null;
   if (isRefusal(once)) return counted(mouth, caller, ask.service.id, once);
   if (isReplay(once)) return replay(mouth, caller, ask, once, wish);
   if (ask.unfit !== undefined) {
@@ -176,7 +177,14 @@ async function asJob(
 /** A job's answer is told as what a run of the route would have been. */
 function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
   return ({ status, headers, body, results }: Stored): Shown =>
-    fromRun(trace, ask, { status, headers, body, results, unkept: null, cache: print.cacheable ? "stored" : "bypass" });
+    fromRun(trace, ask, {
+      status,
+      headers,
+      body,
+      results: ask.directives.noStore ? [] : results,
+      unkept: null,
+      cache: print.cacheable ? "stored" : "bypass",
+    });
 }
 
 /** What an earlier request of this name came to: it takes a token and no quota. What is gone is made anew, as at first. */

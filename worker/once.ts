@@ -53,7 +53,8 @@ export class Once {
 
   /** What came of it is told to later ones of its name, for as long as its result is kept; to unnamed retries for a while. */
   async settle(made: Made, keepMs: number): Promise<void> {
-    const retriedMs = this.#gone.aborted ? RETRIED_MS : 0;
+    // A job goes on by itself: its caller is gone or not.
+    const retriedMs = this.#gone.aborted || made.kind === "job" || made.kind === "batch" ? RETRIED_MS : 0;
     await this.#tell(() => this.#hold.settle(made, this.#coming === "named" ? keepMs : retriedMs));
   }
 

@@ -11,7 +11,7 @@ import { forgetNear } from "./results/edge.ts";
 import { sha256 } from "./fingerprint.ts";
 import { randomText } from "./caller/keys.ts";
 import { pend, settled } from "./results/pending.ts";
-import type { Head, Piece, Whole } from "./results/pieces.ts";
+import { type Head, isMedia, type Piece, type Whole } from "./results/pieces.ts";
 import { repeated } from "./results/repeated.ts";
 import { recordSoon } from "./results/rows.ts";
 
@@ -64,7 +64,8 @@ export interface Plan {
 
 export function plan({ ask, tenant, answer }: Keeping, whole: Whole, found: Piece[]): Plan {
   // Any complete success is an answer; what stands in it may be none of the pieces we know.
-  const stores = answer !== null && whole.status === 200 && (whole.endKnown || found.length > 0);
+  const isSure = found.length > 0 || (whole.endKnown && !isMedia(whole));
+  const stores = answer !== null && whole.status === 200 && isSure;
   const keys = (of: NonNullable<Keeping["answer"]>) => ({
     own: answerKey(tenant, of.fingerprint),
     shared: of.shared ? answerKey("shared", of.fingerprint) : null,

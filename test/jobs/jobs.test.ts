@@ -59,8 +59,8 @@ test("what is wrong with a job is said before it is taken", async () => {
   expect(await refusal({ service: "portrait", input: picture(), priority: "urgent" })).toBe(
     "400 invalid_field priority",
   );
-  expect(await refusal({ service: "nothing", input: {} })).toBe("404 not_found null");
-  expect(await refusal({ service: "portrait", path: "options", input: {} })).toBe("404 not_found null");
+  expect(await refusal({ service: "nothing", input: {} })).toBe("404 not_found service");
+  expect(await refusal({ service: "portrait", path: "options", input: {} })).toBe("404 not_found path");
   expect(await refusal({ service: "portrait", path: "sd-models", input: {} })).toMatch(
     /^(400 invalid_field path|405 )/,
   );

@@ -32,11 +32,12 @@ async function made(): Promise<string> {
 
 const stateOf = async (id: string) => (await env.JOB.getByName(id).view(TENANT))?.state;
 
+const down = (): never => {
+  throw new Error("D1 is down");
+};
+
 test("while D1 is down a job pauses, longer each time, and no try of it is lost", async () => {
   const id = await made();
-  const down = (): never => {
-    throw new Error("D1 is down");
-  };
   const DB = { prepare: down, batch: down } as unknown as D1Database;
   for (const start of [1, 2, 3]) {
     const from = Date.now();

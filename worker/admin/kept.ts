@@ -3,6 +3,7 @@ import { z } from "zod";
 import { countMatching, noteChange } from "../db/kept-queries.ts";
 import { type Inventory, takeInventory } from "../results/inventory.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
+import { allRecorded } from "../results/rows.ts";
 import { type Removed, removeMatching } from "../results/removal.ts";
 import { changeOf } from "./change.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
@@ -96,6 +97,7 @@ async function purge(call: Call<z.output<typeof PurgeBody>, unknown, never>): Pr
   if (dry_run) return { status: 200, body: await wouldGo(call) };
   // Written first: what ends half-way was begun all the same.
   await noteChange(env, changeOf(call, "purge", Object.values(filter).join("/"), null, { what, ...filter }));
+  await allRecorded();
   const removed = await removeMatching(env, filter, what, ROUNDS_MAX);
   return { status: removed.done ? 200 : 202, body: removed };
 }

@@ -7,6 +7,7 @@ import type { TenantRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { randomText } from "../caller/keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { allRecorded } from "../results/rows.ts";
 import { removeMatching } from "../results/removal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { TenantCreate, TenantPatch } from "../caller/tenant.ts";
@@ -140,8 +141,10 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   if (outcome !== "done") return outcome;
   forgetCallers();
   // Jobs first: what still runs makes no results any more.
+  const hasNoJobs = await removeJobs(env, params.id);
+  await allRecorded();
   const isGone =
-    (await removeJobs(env, params.id)) &&
+    hasNoJobs &&
     (await removeMatching(env, { tenant: params.id }, "all", ROUNDS_MAX)).done &&
     (await removeUsage(env, params.id));
   if (!isGone) return { status: 202, body: tenantView({ ...before, state: "disabled" }) };

@@ -10,7 +10,7 @@ import { invalid } from "../api/json-body.ts";
 import type { Mouth } from "../mouth.ts";
 
 /** Of a caller's headers, what the stages obey; the origin gets none of them. */
-const OBEYED = ["cache-control", "x-timeout-s", "x-stainless-timeout"];
+const OBEYED = ["cache-control", "x-timeout-s", "x-stainless-timeout", "x-result-ttl", "x-result-visibility"];
 
 export interface Chosen {
   service: ServiceRow;

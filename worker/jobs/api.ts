@@ -11,13 +11,15 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
+import { whileAllowed } from "./allowed.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
 import { handingOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
-const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: null, emptyIsObject: false };
+/** `depthMax`: what walks an input later walks it level by level. */
+export const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 1_000, emptyIsObject: false };
 /** Longest that one answer is held until the state changes, s. */
 const WAIT_S_MAX = 30;
 const LIST_MAX = 100;
@@ -74,7 +76,9 @@ export async function getJob(mouth: Mouth, id: string): Promise<Response | Refus
   const waitMs = (query.body.wait ?? 0) * 1000;
   const { status } = view.state;
   if (waitMs === 0 || view.state.finishedAt !== null) return Response.json(await jobView(mouth, view));
-  await answered(mouth.env.JOB.getByName(id).changed(status, waitMs), waitMs + 10_000);
+  const changed = answered(mouth.env.JOB.getByName(id).changed(status, waitMs), waitMs + 10_000);
+  const held = await whileAllowed(mouth, changed);
+  if (isRefusal(held)) return held;
   const later = await viewOf(mouth.env, caller.tenant, id);
   return isRefusal(later) ? later : Response.json(await jobView(mouth, later));
 }

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { type BatchView as View, isOver, JOB_STATUSES, type JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Caller } from "../auth.ts";
-import { BUFFERED_BYTES_MAX, letGo } from "../body/body.ts";
+import { letGo } from "../body/body.ts";
 import { callerWith } from "../caller/caller.ts";
 import { checkedBody } from "../api/json-body.ts";
 import { admitBatch } from "../limits.ts";
@@ -10,6 +10,7 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
+import { BODY } from "./api.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
@@ -17,7 +18,6 @@ import { type Draft, handIn, type Handing, handingOf, newBatchId, newJobId, spec
 import { Webhook, webhookOf } from "./webhook.ts";
 
 const JOBS_MAX = 1_000;
-const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: null, emptyIsObject: false };
 /** Jobs that are checked, or whose inputs are laid aside, at the same time. */
 const AT_ONCE = 20;
 /** When a batch that waits is worth another look, s. */

@@ -5,6 +5,7 @@ import { type Caller, mayCall } from "../auth.ts";
 import { catalog, listed, target } from "../services/catalog.ts";
 import type { ServiceRow } from "../db/queries.ts";
 import { invalid } from "../api/json-body.ts";
+import { isExact } from "../fingerprint.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
 import type { Mouth } from "../mouth.ts";
@@ -35,10 +36,15 @@ export const JobCreate = z
   .meta({ id: "JobCreate" });
 export type JobCreate = z.output<typeof JobCreate>;
 
+/** Headers that say what becomes of the results. */
+const DELIVERY = ["x-result-ttl", "x-result-visibility"];
+const INEXACT =
+  "has an integer beyond 2^53, which would not reach the GPU as it is: hand it in at the service's own route, with Prefer: respond-async";
+
 export async function draftOf(mouth: Mouth, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
   const { env } = mouth;
   const service = (await catalog(env)).find(({ id }) => id === body.service);
-  if (service === undefined) return refuse("not_found");
+  if (service === undefined) return refuse("not_found", { param: "service" });
   const denied = mayCall(caller, service.id);
   if (denied !== null) return denied;
   const path = body.path ?? firstRun(service);
@@ -69,11 +75,13 @@ async function askOf(
   input: unknown,
 ): Promise<Ask | Refusal> {
   const at = target(`http://portico${service.route}${path}`);
-  if (isRefusal(at)) return at;
+  if (isRefusal(at)) return { ...at, param: "path" };
   const entry = listed(service, "POST", at.path);
-  if (isRefusal(entry)) return entry;
+  if (isRefusal(entry)) return { ...entry, param: "path" };
   if (entry.as !== "run") return invalid("path", "is read at once: it takes no slot, and is no job");
-  const headers = { "content-type": "application/json", accept: "*/*" };
+  if (!isExact(input)) return invalid("input", INEXACT);
+  const headers = new Headers({ "content-type": "application/json", accept: "*/*" });
+  for (const name of DELIVERY) if (request.headers.has(name)) headers.set(name, request.headers.get(name) ?? "");
   const inner = new Request(request.url, { method: "POST", headers, body: JSON.stringify(input) });
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   const ask = await parseAsk(
@@ -82,6 +90,7 @@ async function askOf(
     place,
     Date.now(),
   );
-  if (!isRefusal(ask) || ask.reason !== "invalid_field" || ask.param === null) return ask;
+  // A header is named as it is.
+  if (!isRefusal(ask) || ask.reason !== "invalid_field" || ask.param === null || ask.param.startsWith("X-")) return ask;
   return { ...ask, param: `input.${ask.param}` };
 }

@@ -3,6 +3,7 @@ import { isOver, type JobEvent } from "../../durable-objects/job-protocol.ts";
 import { callerWith } from "../caller/caller.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
+import { whileAllowed } from "./allowed.ts";
 import { seen } from "./api.ts";
 import type { Mouth } from "../mouth.ts";
 import { viewOf } from "./submit.ts";
@@ -22,6 +23,8 @@ export async function jobEvents(mouth: Mouth, id: string): Promise<Response | Re
   if (isRefusal(caller)) return caller;
   const view = await seen(mouth, caller, id);
   if (isRefusal(view)) return view;
+  // Nothing more will come: a client that hears so stays away (WHATWG HTML 9.2.3).
+  if (isOver(view.state.status) && lastOf(mouth) === view.state.seq) return new Response(null, { status: 204 });
   return tellEvents(mouth, caller.tenant, id, (event) => textOf(mouth, caller.tenant, id, event));
 }
 
@@ -32,10 +35,8 @@ export function tellEvents(
   id: string,
   tell: (event: JobEvent) => Promise<string>,
 ): Response {
-  const last = Number(mouth.request.headers.get("last-event-id") ?? 0);
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  const from = Number.isSafeInteger(last) && last > 0 ? last : 0;
-  const work = send(mouth, tenant, id, from, tell, writable);
+  const work = send(mouth, tenant, id, lastOf(mouth), tell, writable);
   // Who hangs up ends it: the next write fails.
   mouth.ctx.waitUntil(work);
   const headers = {
@@ -44,6 +45,12 @@ export function tellEvents(
     "x-accel-buffering": "no",
   };
   return new Response(readable, { headers });
+}
+
+/** `Last-Event-ID`; 0: none, or one that we never give. */
+function lastOf({ request }: Mouth): number {
+  const last = Number(request.headers.get("last-event-id") ?? 0);
+  return Number.isSafeInteger(last) && last > 0 ? last : 0;
 }
 
 async function send(
@@ -62,7 +69,9 @@ async function send(
   try {
     await write(`retry: ${RECONNECT_MS}\n\n`);
     while (Date.now() < until && !mouth.request.signal.aborted) {
-      const events = await answered(mouth.env.JOB.getByName(id).events(after, ASK_MS), 2 * ASK_MS);
+      const asked = answered(mouth.env.JOB.getByName(id).events(after, ASK_MS), 2 * ASK_MS);
+      const events = await whileAllowed(mouth, asked);
+      if (isRefusal(events)) break;
       if (events.length === 0) {
         const view = await viewOf(mouth.env, tenant, id);
         // All was told before this connection, or the job is forgotten.

@@ -5,6 +5,7 @@
 import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Env } from "../env.ts";
 import type { Grant } from "../run/lease.ts";
+import { catalog } from "../services/catalog.ts";
 import type { RunEnd } from "../run.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
@@ -31,6 +32,7 @@ export class Follow {
   #grant: Grant | null = null;
   #deadline: ReturnType<typeof setTimeout> | null = null;
   #tooLate = false;
+  #unserved = false;
 
   constructor(env: Env, spec: JobSpec, number: number, trace: Trace) {
     this.trace = trace;
@@ -52,6 +54,11 @@ export class Follow {
   /** It was not started in time. */
   get tooLate(): boolean {
     return this.#tooLate;
+  }
+
+  /** Its service was deleted. */
+  get unserved(): boolean {
+    return this.#unserved;
   }
 
   startBy(at: number): void {
@@ -93,8 +100,13 @@ export class Follow {
           this.#env.JOB.getByName(this.#spec.id).stopped(this.#number, ASK_MS),
           2 * ASK_MS,
         );
-        if (!stopped) continue;
         if (this.#over) return;
+        if (!stopped && (await this.#isServed())) continue;
+        if (!stopped) {
+          this.#unserved = true;
+          this.#gone.abort(new Error("the service is gone"));
+          return;
+        }
         this.#stopped = true;
         // Only while it is this run's slot, and nobody else's work is on the card.
         if (this.#grant !== null) await interrupt(this.#env, this.#grant, this.#spec, () => !this.#over);
@@ -105,6 +117,11 @@ export class Follow {
         await scheduler.wait(ASK_AGAIN_MS);
       }
     }
+  }
+
+  /** Whether there is anything yet that could run it. */
+  async #isServed(): Promise<boolean> {
+    return (await answered(catalog(this.#env))).some(({ id }) => id === this.#spec.service);
   }
 
   async #watchProgress(grant: Grant): Promise<void> {

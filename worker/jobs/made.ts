@@ -20,7 +20,7 @@ export async function madeOnce(
   const bytes = new TextEncoder().encode(JSON.stringify(body)) as Uint8Array<ArrayBuffer>;
   const { pathname: path } = new URL(request.url);
   const named = { method: request.method, path, query: "", contentType: null, body: bytes };
-  const once = await onceOf(env, caller, request, named, false);
+  const once = await onceOf(env, caller, request, named, true);
   if (isRefusal(once)) return once;
   if (isReplay(once)) {
     if (once.replay.kind !== "job" && once.replay.kind !== "batch") throw new Error("a name of another call");

@@ -13,6 +13,7 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { accepted } from "./api.ts";
 import type { Mouth } from "../mouth.ts";
+import { whileAllowed } from "./allowed.ts";
 import type { Once } from "../once.ts";
 import { keptAs } from "./run-once.ts";
 import { handingOf, submit, viewOf } from "./submit.ts";
@@ -53,7 +54,9 @@ export async function submitAsJob(
   const denied = mayUse(caller, "jobs");
   if (denied !== null) return denied;
   mouth.trace.headers.set("preference-applied", preference.applied);
-  const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook: null };
+  // What cannot begin by the caller's own deadline need not.
+  const startDeadlineAt = ask.deadlineAt === null ? null : Math.ceil(ask.deadlineAt);
+  const draft = { ask, priority: "normal" as const, startDeadlineAt, webhook: null };
   const view = await submit(handingOf(mouth, caller, once), draft);
   return isRefusal(view) ? view : view.spec.id;
 }
@@ -82,18 +85,16 @@ export async function followJob(
 }
 
 /** The job when it is over, or after `ms`. */
-export async function follow(
-  { env, request }: Mouth,
-  caller: Caller,
-  first: JobView,
-  ms: number,
-): Promise<JobView | Refusal> {
+export async function follow(mouth: Mouth, caller: Caller, first: JobView, ms: number): Promise<JobView | Refusal> {
+  const { env, request } = mouth;
   const until = Date.now() + ms;
   let view: JobView | Refusal = first;
   while (!isRefusal(view) && view.state.finishedAt === null && Date.now() < until && !request.signal.aborted) {
     const { spec, state }: JobView = view;
-    await answered(env.JOB.getByName(spec.id).changed(state.status, Math.min(ASK_MS, until - Date.now())), 2 * ASK_MS);
-    view = await viewOf(env, caller.tenant, spec.id);
+    const askMs = Math.min(ASK_MS, until - Date.now());
+    const changed: Promise<void> = answered(env.JOB.getByName(spec.id).changed(state.status, askMs), 2 * ASK_MS);
+    const held: Refusal | void = await whileAllowed(mouth, changed);
+    view = isRefusal(held) ? held : await viewOf(env, caller.tenant, spec.id);
   }
   return view;
 }

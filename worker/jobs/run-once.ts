@@ -101,6 +101,7 @@ async function tryIt(env: Env, ctx: Context, begun: Handed, follow: Follow): Pro
 async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<Came> {
   const answer = await runAsk(running);
   if (follow.tooLate) return { kind: "refused", refusal: lateStart(spec) };
+  if (follow.unserved) return { kind: "refused", refusal: refuse("not_found") };
   if (isRefusal(answer)) return { kind: "refused", refusal: answer };
   // A sound is read to its end here; what is kept of it is said in the last word on the run.
   if (answer.body instanceof ReadableStream) await answer.body.pipeTo(new WritableStream());
@@ -152,11 +153,19 @@ async function runningOf(
 function named(ask: Ask, id: string): Ask {
   const { body, fields } = ask;
   if (ask.service.config.kind !== "image" || body.kind !== "bytes" || fields?.kind !== "json") return ask;
-  const { value } = fields;
-  // What JSON cannot say again is left as it is.
-  if (typeof value !== "object" || value === null || Array.isArray(value) || !isExact(value)) return ask;
-  const text = JSON.stringify({ ...value, force_task_id: id });
+  const text = withTask(fields.value, id);
+  if (text === null) return ask;
   return { ...ask, body: { ...body, bytes: new TextEncoder().encode(text) as Uint8Array<ArrayBuffer> } };
+}
+
+/** Null: what JSON cannot say again, or is nested beyond the stack, is left as it is. */
+function withTask(value: unknown, id: string): string | null {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
+  try {
+    return isExact(value) ? JSON.stringify({ ...value, force_task_id: id }) : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Stands where a fingerprint does; nobody else's request has it. */
@@ -267,7 +276,10 @@ function billOf({ startedAt }: Handed, came: Came, status: number | null): Bill 
   if (came.kind === "refused") return { status, charge: "nothing", took: { reason: came.refusal.reason } };
   const { end } = came;
   if (end !== null) return { status, charge: end.charge, took: end.took };
-  return { status, charge: startedAt === null ? "token" : "all", took: {} };
+  // A run that a crash cut off from its word has made what it was admitted for.
+  return startedAt === null
+    ? { status, charge: "token", took: {} }
+    : { status, charge: "all", took: { results: null } };
 }
 
 function log({ id, tenant, service }: JobSpec, run: number, outcome: Outcome, ms: number): void {

@@ -47,6 +47,7 @@ export const JobView = z
     finished_at: Time.nullable(),
     retry_at: Time.nullable(),
     gpu_seconds: z.number(),
+    cost: z.number().nullable().meta({ description: "What it is charged in the end; null until then." }),
     results: z.array(ResultView),
     output: z.unknown().meta({ description: "The origin's JSON answer with the images taken out." }),
     error: ErrorView,
@@ -81,7 +82,11 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
     eta_s: eta(view, now),
     waiting_on: waiting?.on ?? null,
     attempts: state.attempts.length,
-    tries: state.attempts.map((attempt) => tryView(attempt, told)),
+    tries: state.attempts.map((attempt, i) => ({
+      ...tryView(attempt, told),
+      // The last one's is the job's own, in the origin's words.
+      ...(state.error !== null && i === state.attempts.length - 1 ? { error: errorOf(state, told) } : {}),
+    })),
     progress: state.progress,
     batch: spec.batch,
     created_at: iso(spec.createdAt),
@@ -89,10 +94,16 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
     finished_at: isoOrNull(state.finishedAt),
     retry_at: isoOrNull(state.retryAt),
     gpu_seconds: Math.round(state.gpuMs) / 1000,
+    cost: costOf(view),
     results: await Promise.all(results),
     output: state.output === null ? null : (JSON.parse(state.output) as unknown),
     error: errorOf(state, told),
   };
+}
+
+function costOf({ spec, state: { bill } }: View): number | null {
+  if (bill === null) return null;
+  return bill.charge === "all" || bill.charge === "price" ? spec.costMilli / 1000 : 0;
 }
 
 type Told = Pick<Trace, "id" | "language">;

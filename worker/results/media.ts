@@ -12,6 +12,21 @@ export interface Media {
   end: "whole" | "open" | "cut";
 }
 
+/** Types whose bytes say by themselves what they are, and where they end. */
+const TELLING = new Set([
+  "image/png",
+  "image/jpeg",
+  "image/webp",
+  "audio/wav",
+  "audio/x-wav",
+  "audio/wave",
+  "audio/vnd.wave",
+]);
+
+export function isTelling(mediaType: string | null): boolean {
+  return mediaType !== null && TELLING.has(mediaType);
+}
+
 /** What a Content-Type says (RFC 9110 8.3.1): lower case, without parameters; null where it says nothing. */
 export function mediaTypeOf(headers: Headers): string | null {
   return headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() || null;

@@ -2,7 +2,7 @@
 import type { Ask } from "../ask.ts";
 import { isJson } from "../body/fields.ts";
 import { listAt } from "../dialects/mapping.ts";
-import { fromBase64, type Media, media, mediaTypeOf } from "./media.ts";
+import { fromBase64, isTelling, type Media, media, mediaTypeOf } from "./media.ts";
 
 /** What is known of an answer beside its bytes. */
 export interface Head {
@@ -55,10 +55,12 @@ export function isMedia({ status, headers }: Head): boolean {
   return status >= 200 && status < 300 && /^(image|audio|video)\//.test(mediaTypeOf(headers) ?? "");
 }
 
-/** What such a body is, when all of it has come: `found` by its own bytes. A null type: nobody knows that this is all of it. */
+/** What such a body is, when all of it has come: `found` by its own bytes. A null type: nobody knows that it is that, or all of it. */
 export function judge(ask: Ask, head: Head, found: Media | null): { type: string | null } | { problem: string } {
   if (found?.end === "cut") return { problem: `its ${found.type} is damaged` };
   if (found === null && makesImages(ask)) return { problem: "it is not an image" };
+  // It is not what it says: an origin's error, or the first bytes of a sound.
+  if (found === null && isTelling(mediaTypeOf(head.headers))) return { type: null };
   // Its own structure or the transport must say that this is all of it.
   if (found?.end !== "whole" && !head.endKnown) return { type: null };
   return { type: found?.type ?? mediaTypeOf(head.headers) };

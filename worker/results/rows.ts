@@ -40,7 +40,15 @@ export async function recordSoon(env: Env, results: ResultRow[], answers: Answer
   await Promise.race([mine.written, scheduler.wait(LOST_MS)]);
 }
 
-/** Waits for what is on its way: a row that came after its deletion would never go. */
+/** What other isolates have made by now has its rows, ms. */
+const ELSEWHERE_MS = 1_000;
+
+/** Waits for what is on its way, from anywhere, as far as can be known. */
+export async function allRecorded(): Promise<void> {
+  await Promise.all([recorded(), scheduler.wait(ELSEWHERE_MS)]);
+}
+
+/** Waits for what is on its way here: a row that came after its deletion would never go. */
 export async function recorded(): Promise<void> {
   await Promise.race([Promise.all(Array.from(batches, (batch) => batch.written)), scheduler.wait(LOST_MS)]);
 }
