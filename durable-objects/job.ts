@@ -68,7 +68,7 @@ export class Job extends DurableObject<JobEnv> {
 
   /** Its tenant is gone: as if it had never been. */
   async discard(): Promise<void> {
-    if (this.#spec !== null) await dropInput(this.env, this.#spec);
+    if (this.#spec !== null) await answered(dropInput(this.env, this.#spec));
     await this.#forget();
   }
 
@@ -220,9 +220,16 @@ export class Job extends DurableObject<JobEnv> {
 
   /** Whether it stands. One that its Backlog does not know was never answered for: it costs nothing, and goes. */
   async #askAfter(spec: JobSpec): Promise<void> {
+    const state = this.#state;
+    // Before anything can fail: the platform repeats a handler that throws a few times, and then never again.
+    await wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
     const stands = await answered(this.env.BACKLOG.getByName(spec.tenant).stands(spec.id));
-    if (stands === true) return;
-    if (stands === false) return wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
+    if (stands === false) return;
+    if (stands === true) {
+      // What came of it meanwhile has set an alarm of its own.
+      if (this.#state === state) await this.ctx.storage.deleteAlarm();
+      return;
+    }
     const tenant = this.env.TENANT.getByName(spec.tenant);
     await answered(tenant.record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT));
     await answered(dropInput(this.env, spec));
@@ -296,6 +303,9 @@ export class Job extends DurableObject<JobEnv> {
         last = position;
         await scheduler.wait(PLACE_EVERY_MS);
       }
+    } catch (error) {
+      // Looked for again with the next question of a follower.
+      console.warn(JSON.stringify({ event: "place_missed", job: this.#spec?.id, error: String(error) }));
     } finally {
       this.#placing = false;
     }
