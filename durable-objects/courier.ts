@@ -8,6 +8,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeBy } from "./alarm.ts";
+import { answered } from "./answer-protocol.ts";
 import type { CourierRights, Delivery, DeliveryQuery, Letter, Notice, SenderRights, Sent } from "./courier-protocol.ts";
 import { Deliveries } from "./deliveries.ts";
 import { after } from "./delivery-schedule.ts";
@@ -130,17 +131,11 @@ export class Courier extends DurableObject implements CourierRights {
 
   async #sent(id: string, letter: Letter): Promise<Sent> {
     const { Sender } = this.ctx.exports as unknown as { Sender: SenderRights };
-    let timer: ReturnType<typeof setTimeout> | null = null;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no word within ${SENDING_MS_MAX} ms`)), SENDING_MS_MAX);
-    });
     try {
-      return await Promise.race([Sender.send(letter), late]);
+      return await answered(Sender.send(letter), SENDING_MS_MAX);
     } catch (error) {
       console.error(JSON.stringify({ event: "webhook_unsent", delivery: id, error: String(error) }));
       return { status: null, error: "it could not be sent", retryAfterMs: null, again: true };
-    } finally {
-      clearTimeout(timer);
     }
   }
 

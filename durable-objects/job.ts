@@ -62,7 +62,7 @@ export class Job extends DurableObject<JobEnv> {
     this.#told = core.newsOf(core.NEW);
     this.ctx.storage.kv.put("spec", spec);
     this.ctx.storage.kv.put("told", this.#told);
-    this.#keep({ state: { ...core.NEW, seq: 1 }, events: [firstEvent()] });
+    this.#keep(core.created());
     await wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
   }
 
@@ -320,8 +320,4 @@ export class Job extends DurableObject<JobEnv> {
     this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
     for (const wake of this.#waiters) wake();
   }
-}
-
-function firstEvent(): JobEvent {
-  return { id: 1, type: "state", status: "queued", progress: null, position: null };
 }
