@@ -142,7 +142,7 @@ export class Courier extends DurableObject implements CourierRights {
   /** What a sending has come to. */
   #settle(id: string, sent: Sent, from: number, now: number): void {
     const delivery = this.#deliveries.get(id);
-    // Its address was disabled meanwhile.
+    // It was given up meanwhile, or its address disabled.
     if (delivery === null || delivery.state !== "pending") return;
     const number = delivery.tries.length + 1;
     const tries = [...delivery.tries, { number, at: from, ms: now - from, status: sent.status, error: sent.error }];
