@@ -65,7 +65,6 @@ export class Tenant extends DurableObject<TenantEnv> {
   #writtenAt = 0;
   #gathered: Promise<void> | null = null;
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
-  #alarmAt: number | null = null;
   /** Requests that their Pool did not know, and since when. */
   readonly #missed = new Map<string, number>();
 
@@ -207,7 +206,7 @@ export class Tenant extends DurableObject<TenantEnv> {
       this.#leaders.clear();
       this.#forgottenAt = Date.now();
       kv.put("forgotten", this.#forgottenAt);
-      await this.#wakeAt(this.#forgottenAt + RECORD_MS);
+      await wakeBy(this.ctx.storage, this.#forgottenAt + RECORD_MS);
     });
   }
 
@@ -227,11 +226,10 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   override async alarm(): Promise<void> {
-    this.#alarmAt = null;
     const now = Date.now();
     if (this.#forgottenAt !== null) {
       const until = this.#forgottenAt + RECORD_MS;
-      await (now < until ? this.#wakeAt(until) : this.#removeAll());
+      await (now < until ? wakeBy(this.ctx.storage, until) : this.#removeAll());
       return;
     }
     this.#write();
@@ -242,8 +240,8 @@ export class Tenant extends DurableObject<TenantEnv> {
     const { left, more } = this.#records.sweep(now);
     const usageDueAt = this.#usage.sweep(now);
     const isBusy = this.#records.open(now).length > 0;
-    if (left) await this.#wakeAt(now + (more ? SWEEP_ON_MS : isBusy ? LOOK_EVERY_MS : SWEEP_EVERY_MS));
-    if (usageDueAt !== null) await this.#wakeAt(Math.max(usageDueAt, now + SWEEP_ON_MS));
+    if (left) await wakeBy(this.ctx.storage, now + (more ? SWEEP_ON_MS : isBusy ? LOOK_EVERY_MS : SWEEP_EVERY_MS));
+    if (usageDueAt !== null) await wakeBy(this.ctx.storage, Math.max(usageDueAt, now + SWEEP_ON_MS));
   }
 
   // Private
@@ -311,7 +309,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     this.#writeTimer = setTimeout(() => {
       this.#writeTimer = null;
       this.#write();
-      this.ctx.waitUntil(this.#wakeAt(Date.now() + LOOK_EVERY_MS));
+      this.ctx.waitUntil(wakeBy(this.ctx.storage, Date.now() + LOOK_EVERY_MS));
     }, WRITE_SOON_MS);
   }
 
@@ -342,14 +340,6 @@ export class Tenant extends DurableObject<TenantEnv> {
 
   async #removeAll(): Promise<void> {
     await this.ctx.storage.deleteAll();
-    this.#alarmAt = null;
-  }
-
-  /** An alarm at this time, or before. */
-  async #wakeAt(at: number): Promise<void> {
-    if (this.#alarmAt !== null && this.#alarmAt <= at) return;
-    this.#alarmAt = at;
-    await wakeBy(this.ctx.storage, at);
   }
 }
 
