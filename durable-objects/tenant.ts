@@ -52,8 +52,8 @@ interface TenantEnv {
 }
 
 export class Tenant extends DurableObject<TenantEnv> {
-  #records: Records;
-  #usage: UsageStore;
+  /** Made when they are needed: of a deleted tenant nothing is stored in the end, not even empty tables. */
+  #stores: { records: Records; usage: UsageStore } | null = null;
   /** The tenant's own (empty name), and one for each service that ever had a rate of its own here. */
   #buckets: Map<string, Bucket>;
   #months: Months;
@@ -70,8 +70,6 @@ export class Tenant extends DurableObject<TenantEnv> {
 
   constructor(ctx: DurableObjectState, env: TenantEnv) {
     super(ctx, env);
-    this.#records = new Records(ctx.storage.sql);
-    this.#usage = new UsageStore(ctx.storage.sql);
     this.#forgottenAt = ctx.storage.kv.get<number>("forgotten") ?? null;
     this.#buckets = ctx.storage.kv.get<Map<string, Bucket>>("buckets") ?? new Map();
     this.#months = ctx.storage.kv.get<Months>("months") ?? NO_MONTHS;
@@ -200,12 +198,10 @@ export class Tenant extends DurableObject<TenantEnv> {
   async forget(): Promise<void> {
     await this.ctx.blockConcurrencyWhile(async () => {
       await this.#removeAll();
-      const { sql, kv } = this.ctx.storage;
-      [this.#records, this.#usage] = [new Records(sql), new UsageStore(sql)];
       [this.#buckets, this.#months, this.#isWritten] = [new Map(), NO_MONTHS, true];
       this.#leaders.clear();
       this.#forgottenAt = Date.now();
-      kv.put("forgotten", this.#forgottenAt);
+      this.ctx.storage.kv.put("forgotten", this.#forgottenAt);
       await wakeBy(this.ctx.storage, this.#forgottenAt + RECORD_MS);
     });
   }
@@ -245,6 +241,20 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   // Private
+
+  get #records(): Records {
+    return this.#open().records;
+  }
+
+  get #usage(): UsageStore {
+    return this.#open().usage;
+  }
+
+  #open(): { records: Records; usage: UsageStore } {
+    const { sql } = this.ctx.storage;
+    this.#stores ??= { records: new Records(sql), usage: new UsageStore(sql) };
+    return this.#stores;
+  }
 
   #note(id: string, state: RunState, status: number | null, results: string[], charged: Charge, spent: Spent): void {
     const known = this.#records.get(id);
@@ -339,6 +349,7 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   async #removeAll(): Promise<void> {
+    this.#stores = null;
     await this.ctx.storage.deleteAll();
   }
 }

@@ -177,8 +177,7 @@ test("what is told while a Job asks whether it stands keeps its own alarm", asyn
   const { stub, tenant } = await made();
   passTime(STANDS_MS);
   const { promise: stands, resolve } = Promise.withResolvers<boolean>();
-  const changed = (): Promise<void> => Promise.resolve();
-  await amid(stub, { BACKLOG: { getByName: () => ({ stands: () => stands, changed }) } });
+  await amid(stub, { BACKLOG: { getByName: () => ({ stands: () => stands, changed: async () => undefined }) } });
   await runInDurableObject(stub, async (job, { storage }) => {
     const asking = job.alarm();
     await job.cancel(tenant);

@@ -383,3 +383,18 @@ test("a Tenant's alarm that did not come is set anew by whatever comes next", as
   await stub.admit(request(), RATE);
   await eventually(async () => expect(await alarm()).toBe(Date.now() + LOOK_EVERY_MS));
 });
+
+test("a deleted tenant's object that has removed all after a day can still be asked", async () => {
+  const stub = tenant();
+  passTime(0);
+  await stub.admit(request(), RATE);
+  await stub.forget();
+  passTime(DAY_MS);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await stub.request("nobody")).toBeNull();
+  expect(await stub.usage({ from: "2026-01-01", to: "2026-01-01", by: ["day"], limit: 1, after: null })).toMatchObject({
+    rows: [],
+  });
+  expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true });
+  await eventually(async () => expect(await countRows(stub)).toBe(1));
+});
