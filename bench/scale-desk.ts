@@ -75,7 +75,7 @@ class DeskInMotion {
 
   enter(): void {
     const ticket = this.#desk.enter(entryOf(this.#entered++, this.#tenants, this.#clock.now()));
-    if (ticket.reply === null) ticket.wake = () => this.#offered.push(ticket);
+    if (ticket.reply === null) ticket.waiters.add(() => this.#offered.push(ticket));
     else this.#offered.push(ticket);
   }
 

@@ -8,10 +8,8 @@ export class Silent extends Error {}
 
 /** What an object answers; throws Silent when it takes longer than `ms`. */
 export async function answered<P extends PromiseLike<unknown>>(call: P, ms = ANSWER_MS_MAX): Promise<Awaited<P>> {
-  let timer: number | null = null;
-  const silent = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Silent(`no answer within ${ms} ms`)), ms);
-  });
+  const { promise: silent, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Silent(`no answer within ${ms} ms`)), ms);
   try {
     return await Promise.race([call, silent]);
   } finally {

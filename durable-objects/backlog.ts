@@ -148,7 +148,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     const ids = this.#turns.some(FORGOTTEN_AT_ONCE);
     for (let i = 0; i < ids.length; i += LOOKED_AT_ONCE) {
       const some = ids.slice(i, i + LOOKED_AT_ONCE);
-      await Promise.all(some.map((id) => this.env.JOB.getByName(id).discard()));
+      await Promise.all(some.map((id) => answered(this.env.JOB.getByName(id).discard())));
       for (const id of some) this.#turns.remove(id);
     }
     if (!this.#turns.isEmpty) return false;

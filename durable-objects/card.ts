@@ -5,7 +5,7 @@
  * Kept here: invariants 1, 2, 3 and 8 of DESIGN.md.
  */
 import { DurableObject } from "cloudflare:workers";
-import { wakeAt } from "./alarm.ts";
+import { wakeBy } from "./alarm.ts";
 import { CardBook, shown } from "./card-book.ts";
 import { CardStore } from "./card-store.ts";
 import { Lessee } from "./lessee.ts";
@@ -46,7 +46,6 @@ export class Card extends DurableObject<CardEnv> {
   readonly #lessees = new Map<number, number>();
   #heartbeat: CardStatus["heartbeat"] = null;
   #seq = 0;
-  #alarmAt: number | null = null;
   /** Leases that changed since the last write. */
   readonly #unwritten = new Map<number, Lease>();
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
@@ -144,7 +143,6 @@ export class Card extends DurableObject<CardEnv> {
   }
 
   override async alarm(): Promise<void> {
-    this.#alarmAt = null;
     this.#reap(Date.now());
     this.#arm();
   }
@@ -204,9 +202,7 @@ export class Card extends DurableObject<CardEnv> {
 
   #arm(): void {
     const next = this.#book.nextAt();
-    if (next === null || (this.#alarmAt !== null && this.#alarmAt <= next)) return;
-    this.#alarmAt = next;
-    this.ctx.waitUntil(wakeAt(this.ctx.storage, next));
+    if (next !== null) this.ctx.waitUntil(wakeBy(this.ctx.storage, next));
   }
 
   #report(now: number): CardReport {

@@ -1,5 +1,5 @@
 /**
- * The words that Job, Worker and Courier exchange about webhooks. As in protocol.ts: every method can be called twice and
+ * The words that Job, Worker and Courier exchange about webhooks. As in card-protocol.ts: every method can be called twice and
  * means it once.
  */
 

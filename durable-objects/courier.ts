@@ -8,6 +8,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeBy } from "./alarm.ts";
+import { answered } from "./answer-protocol.ts";
 import type { CourierRights, Delivery, DeliveryQuery, Letter, Notice, SenderRights, Sent } from "./courier-protocol.ts";
 import { Deliveries } from "./deliveries.ts";
 import { after } from "./delivery-schedule.ts";
@@ -130,24 +131,18 @@ export class Courier extends DurableObject implements CourierRights {
 
   async #sent(id: string, letter: Letter): Promise<Sent> {
     const { Sender } = this.ctx.exports as unknown as { Sender: SenderRights };
-    let timer: ReturnType<typeof setTimeout> | null = null;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no word within ${SENDING_MS_MAX} ms`)), SENDING_MS_MAX);
-    });
     try {
-      return await Promise.race([Sender.send(letter), late]);
+      return await answered(Sender.send(letter), SENDING_MS_MAX);
     } catch (error) {
       console.error(JSON.stringify({ event: "webhook_unsent", delivery: id, error: String(error) }));
       return { status: null, error: "it could not be sent", retryAfterMs: null, again: true };
-    } finally {
-      clearTimeout(timer);
     }
   }
 
   /** What a sending has come to. */
   #settle(id: string, sent: Sent, from: number, now: number): void {
     const delivery = this.#deliveries.get(id);
-    // Its address was disabled meanwhile.
+    // It was given up meanwhile, or its address disabled.
     if (delivery === null || delivery.state !== "pending") return;
     const number = delivery.tries.length + 1;
     const tries = [...delivery.tries, { number, at: from, ms: now - from, status: sent.status, error: sent.error }];

@@ -11,9 +11,12 @@ import type {
 
 /** How long a delivery is kept, and how long an address stays disabled after its last 410, ms. */
 const KEPT_MS = 30 * 86_400_000;
-/** Deliveries kept of a tenant: beyond that the oldest go before their time. */
+/** Deliveries kept of a tenant: beyond that the oldest go before their time, and were given up before that. */
 const KEPT_MAX = 100_000;
-/** Rows removed in one sweep, of each kind. */
+/** What is still to be delivered when so many newer ones have come is given up: its receiver takes less than there is. */
+const NEWER_MAX = 50_000;
+const OUTRUN = `given up: ${NEWER_MAX.toLocaleString("en")} newer ones have come since`;
+/** Rows that one sweep gives up or removes at most, of each kind. */
 const SWEPT_AT_ONCE = 1_000;
 
 type Row = {
@@ -117,20 +120,38 @@ export class Deliveries {
     this.#sql.exec("DELETE FROM disabled WHERE url = ?", url);
   }
 
-  /** Removes what is too old or too much, a bounded number at a time. */
+  /** Gives up what waits for too long a line, and removes what is too old or too much, a bounded number at a time. */
   sweep(now: number): { left: boolean; more: boolean } {
     const old = now - KEPT_MS;
+    const outrun = this.#outrun();
+    for (const delivery of outrun) {
+      const { tries } = delivery;
+      const last = { number: tries.length + 1, at: now, ms: 0, status: null, error: OUTRUN };
+      this.update({ ...delivery, state: "failed", tries: [...tries, last], nextAt: null, endedAt: now });
+    }
     const few = `SELECT place FROM deliveries WHERE ended_at < ? OR (state <> 'pending'
      AND place <= (SELECT max(place) FROM deliveries) - ?) ORDER BY ended_at LIMIT ?`;
-    const gone = this.#sql.exec(`DELETE FROM deliveries WHERE place IN (${few})`, old, KEPT_MAX, SWEPT_AT_ONCE);
+    const gone = this.#removed(`deliveries WHERE place IN (${few})`, old, KEPT_MAX, SWEPT_AT_ONCE);
     const urls = "SELECT url FROM disabled WHERE at < ? LIMIT ?";
-    const enabled = this.#sql.exec(`DELETE FROM disabled WHERE url IN (${urls})`, old, SWEPT_AT_ONCE);
-    const more = Math.max(gone.rowsWritten, enabled.rowsWritten) >= SWEPT_AT_ONCE;
+    const enabled = this.#removed(`disabled WHERE url IN (${urls})`, old, SWEPT_AT_ONCE);
+    const more = Math.max(outrun.length, gone, enabled) >= SWEPT_AT_ONCE;
     const left = "SELECT EXISTS (SELECT 1 FROM deliveries) OR EXISTS (SELECT 1 FROM disabled) AS left";
     return { left: this.#sql.exec<{ left: number }>(left).one().left === 1, more };
   }
 
   // Private
+
+  /** Some of those that are still to be sent and that too many newer ones have followed, the oldest first. */
+  #outrun(): Delivery[] {
+    const query = `SELECT * FROM deliveries WHERE state = 'pending' AND place <= (SELECT max(place) FROM deliveries) - ?
+     ORDER BY place LIMIT ?`;
+    return [...this.#sql.exec<Row>(query, NEWER_MAX, SWEPT_AT_ONCE)].map(deliveryOf);
+  }
+
+  /** How many rows went; the platform's own count includes those of the indexes. */
+  #removed(from: string, ...values: number[]): number {
+    return this.#sql.exec(`DELETE FROM ${from} RETURNING 1`, ...values).toArray().length;
+  }
 
   #one(query: string, value: string): Delivery | null {
     const row = this.#sql.exec<Row>(query, value).toArray()[0];

@@ -97,7 +97,7 @@ export class Desk {
     const ticket: TicketState = {
       entry,
       reply: null,
-      wake: null,
+      waiters: new Set(),
       phase: "waiting",
       card: null,
       enteredAt: this.#clock.now(),

@@ -6,6 +6,7 @@
  */
 import { DurableObject, RpcTarget } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";
+import { answered } from "./answer-protocol.ts";
 import { type Coming, JOIN_MS_MAX, type Made, type NameReply, type NameRights } from "./idempotency-protocol.ts";
 
 interface Settled {
@@ -100,13 +101,7 @@ export class Idempotency extends DurableObject<object> {
 
 /** Null: nothing that may be told, or not in time. */
 async function endOf(held: Held, ms: number): Promise<Made | null> {
-  const { promise: late, resolve } = Promise.withResolvers<null>();
-  const timer = setTimeout(() => resolve(null), ms);
-  try {
-    return await Promise.race([held.end.promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return answered(held.end.promise, ms).catch(() => null);
 }
 
 interface Rights {

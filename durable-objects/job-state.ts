@@ -61,6 +61,11 @@ function ended(state: JobState): Change {
   return { state: last.state, events: [...first.events, ...last.events] };
 }
 
+/** It is handed in. */
+export function created(): Change {
+  return event(NEW, "state");
+}
+
 /** A try that nobody can say the end of: whoever ran it is gone. */
 const LOST: JobError = { reason: "internal", param: null, started: "unknown", facts: {}, retryAfterMs: null };
 

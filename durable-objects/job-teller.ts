@@ -6,6 +6,9 @@ import { pauseOf } from "./job-state.ts";
 import type { Outlook } from "./pool-protocol.ts";
 import { NOTHING_SPENT, type TenantRights } from "./tenant-protocol.ts";
 
+/** Whoever looks at a job waits no longer for each of the two that know its place, ms. */
+const PLACE_MS_MAX = 1_000;
+
 export interface JobEnv {
   BACKLOG: { getByName(name: string): BacklogRights };
   COURIER: { getByName(name: string): CourierRights };
@@ -56,8 +59,8 @@ async function notify({ COURIER }: JobEnv, { id, tenant, webhook }: JobSpec, sta
 /** What the Pool expects for it; one that sleeps in the Backlog stands behind those of its tenant that do not. */
 export async function outlookOf({ BACKLOG, POOL }: JobEnv, { id, tenant, service }: JobSpec): Promise<Outlook> {
   try {
-    const { ahead, concurrent } = await BACKLOG.getByName(tenant).place(id);
-    const outlook = await POOL.getByName(service).outlook(id, tenant, concurrent);
+    const { ahead, concurrent } = await answered(BACKLOG.getByName(tenant).place(id), PLACE_MS_MAX);
+    const outlook = await answered(POOL.getByName(service).outlook(id, tenant, concurrent), PLACE_MS_MAX);
     if (outlook.waiting === null || ahead === 0) return outlook;
     const { on, position, startMs } = outlook.waiting;
     const start = startMs === null || outlook.slotMs === null ? null : startMs + ahead * outlook.slotMs;

@@ -62,13 +62,13 @@ export class Job extends DurableObject<JobEnv> {
     this.#told = core.newsOf(core.NEW);
     this.ctx.storage.kv.put("spec", spec);
     this.ctx.storage.kv.put("told", this.#told);
-    this.#keep({ state: { ...core.NEW, seq: 1 }, events: [firstEvent()] });
+    this.#keep(core.created());
     await wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
   }
 
   /** Its tenant is gone: as if it had never been. */
   async discard(): Promise<void> {
-    if (this.#spec !== null) await dropInput(this.env, this.#spec);
+    if (this.#spec !== null) await answered(dropInput(this.env, this.#spec));
     await this.#forget();
   }
 
@@ -221,9 +221,16 @@ export class Job extends DurableObject<JobEnv> {
 
   /** Whether it stands. One that its Backlog does not know was never answered for: it costs nothing, and goes. */
   async #askAfter(spec: JobSpec): Promise<void> {
+    const state = this.#state;
+    // Before anything can fail: the platform repeats a handler that throws a few times, and then never again.
+    await wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
     const stands = await answered(this.env.BACKLOG.getByName(spec.tenant).stands(spec.id));
-    if (stands === true) return;
-    if (stands === false) return wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
+    if (stands === false) return;
+    if (stands === true) {
+      // What came of it meanwhile has set an alarm of its own.
+      if (this.#state === state) await this.ctx.storage.deleteAlarm();
+      return;
+    }
     const tenant = this.env.TENANT.getByName(spec.tenant);
     await answered(tenant.record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT));
     await answered(dropInput(this.env, spec));
@@ -297,6 +304,9 @@ export class Job extends DurableObject<JobEnv> {
         last = position;
         await scheduler.wait(PLACE_EVERY_MS);
       }
+    } catch (error) {
+      // Looked for again with the next question of a follower.
+      console.warn(JSON.stringify({ event: "place_missed", job: this.#spec?.id, error: String(error) }));
     } finally {
       this.#placing = false;
     }
@@ -311,8 +321,4 @@ export class Job extends DurableObject<JobEnv> {
     this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
     for (const wake of this.#waiters) wake();
   }
-}
-
-function firstEvent(): JobEvent {
-  return { id: 1, type: "state", status: "queued", progress: null, position: null };
 }

@@ -4,6 +4,7 @@
  * keeps, hears and asks.
  */
 import { DurableObject } from "cloudflare:workers";
+import { answered } from "./answer-protocol.ts";
 import { Timers } from "./clock.ts";
 import { Desk } from "./desk.ts";
 import { present, waitingFor } from "./desk-view.ts";
@@ -47,8 +48,7 @@ export class Pool extends DurableObject<PoolEnv> {
     this.#desk = new Desk(new Timers(), errands, ctx.storage.kv.get<Times>("times") ?? null);
     const config = this.#config;
     // What ran before the start counts against its tenant, and may be what a newcomer asks for.
-    if (config !== null)
-      void ctx.blockConcurrencyWhile(() => Promise.race([this.#adopt(config), scheduler.wait(HEAR_MS_MAX)]));
+    if (config !== null) void ctx.blockConcurrencyWhile(() => shortly(this.#adopt(config)));
   }
 
   /** Takes over a newer configuration; an older or equal one changes nothing. */
@@ -80,7 +80,7 @@ export class Pool extends DurableObject<PoolEnv> {
     if (this.#config === null || this.#config.version < version) return { card: null, behind: true };
     const { cards } = this.#desk;
     // Just started: ask now, for nobody waits in line for the answer.
-    if (cards.health(Date.now()) === "unknown") await this.#ask(cards.silent().slice(0, ASKED_AT_ONCE));
+    if (cards.health(Date.now()) === "unknown") await shortly(this.#ask(cards.silent().slice(0, ASKED_AT_ONCE)));
     return { card: cards.working(avoid, Date.now()), behind: false };
   }
 
@@ -129,7 +129,7 @@ export class Pool extends DurableObject<PoolEnv> {
 
   async #askOne(card: string): Promise<void> {
     try {
-      this.#desk.report(await this.env.CARD.getByName(card).report(this.#config?.service));
+      this.#desk.report(await answered(this.env.CARD.getByName(card).report(this.#config?.service)));
     } catch (error) {
       // Asked again by the desk while anybody waits.
       console.warn(JSON.stringify({ event: "card_silent", card, error: String(error) }));
@@ -153,4 +153,9 @@ export class Pool extends DurableObject<PoolEnv> {
     this.#timesKeptAt = now;
     this.ctx.storage.kv.put("times", times);
   }
+}
+
+/** Cards that are slow to be heard hold nobody up for longer. */
+async function shortly(hearing: Promise<void>): Promise<void> {
+  await Promise.race([hearing, scheduler.wait(HEAR_MS_MAX)]);
 }

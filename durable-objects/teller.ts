@@ -1,8 +1,9 @@
 /**
  * Tells one listener the latest state: at most one call under way, changes meanwhile are told by the next one, so
- * that the listener always ends with the last. A listener that need not know at once is told within LATER_MS. A failed
- * call is repeated a few times; the listener asks by itself when it misses something.
+ * that the listener always ends with the last. A listener that need not know at once is told within LATER_MS. A call that
+ * fails, or is not answered in time, is repeated a few times; the listener asks by itself when it misses something.
  */
+import { answered } from "./answer-protocol.ts";
 
 const TRIES_MAX = 4;
 const PAUSE_MS = 50;
@@ -48,7 +49,7 @@ export class Teller {
       this.#news = "none";
       this.#listened = false;
       try {
-        const isWanted = await this.#send();
+        const isWanted = await answered(this.#send());
         this.#isEager = isWanted || this.#listened;
         failures = 0;
       } catch (error) {

@@ -52,8 +52,8 @@ interface TenantEnv {
 }
 
 export class Tenant extends DurableObject<TenantEnv> {
-  #records: Records;
-  #usage: UsageStore;
+  /** Made when they are needed: of a deleted tenant nothing is stored in the end, not even empty tables. */
+  #stores: { records: Records; usage: UsageStore } | null = null;
   /** The tenant's own (empty name), and one for each service that ever had a rate of its own here. */
   #buckets: Map<string, Bucket>;
   #months: Months;
@@ -65,14 +65,11 @@ export class Tenant extends DurableObject<TenantEnv> {
   #writtenAt = 0;
   #gathered: Promise<void> | null = null;
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
-  #alarmAt: number | null = null;
   /** Requests that their Pool did not know, and since when. */
   readonly #missed = new Map<string, number>();
 
   constructor(ctx: DurableObjectState, env: TenantEnv) {
     super(ctx, env);
-    this.#records = new Records(ctx.storage.sql);
-    this.#usage = new UsageStore(ctx.storage.sql);
     this.#forgottenAt = ctx.storage.kv.get<number>("forgotten") ?? null;
     this.#buckets = ctx.storage.kv.get<Map<string, Bucket>>("buckets") ?? new Map();
     this.#months = ctx.storage.kv.get<Months>("months") ?? NO_MONTHS;
@@ -201,13 +198,11 @@ export class Tenant extends DurableObject<TenantEnv> {
   async forget(): Promise<void> {
     await this.ctx.blockConcurrencyWhile(async () => {
       await this.#removeAll();
-      const { sql, kv } = this.ctx.storage;
-      [this.#records, this.#usage] = [new Records(sql), new UsageStore(sql)];
       [this.#buckets, this.#months, this.#isWritten] = [new Map(), NO_MONTHS, true];
       this.#leaders.clear();
       this.#forgottenAt = Date.now();
-      kv.put("forgotten", this.#forgottenAt);
-      await this.#wakeAt(this.#forgottenAt + RECORD_MS);
+      this.ctx.storage.kv.put("forgotten", this.#forgottenAt);
+      await wakeBy(this.ctx.storage, this.#forgottenAt + RECORD_MS);
     });
   }
 
@@ -227,11 +222,10 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   override async alarm(): Promise<void> {
-    this.#alarmAt = null;
     const now = Date.now();
     if (this.#forgottenAt !== null) {
       const until = this.#forgottenAt + RECORD_MS;
-      await (now < until ? this.#wakeAt(until) : this.#removeAll());
+      await (now < until ? wakeBy(this.ctx.storage, until) : this.#removeAll());
       return;
     }
     this.#write();
@@ -242,11 +236,25 @@ export class Tenant extends DurableObject<TenantEnv> {
     const { left, more } = this.#records.sweep(now);
     const usageDueAt = this.#usage.sweep(now);
     const isBusy = this.#records.open(now).length > 0;
-    if (left) await this.#wakeAt(now + (more ? SWEEP_ON_MS : isBusy ? LOOK_EVERY_MS : SWEEP_EVERY_MS));
-    if (usageDueAt !== null) await this.#wakeAt(Math.max(usageDueAt, now + SWEEP_ON_MS));
+    if (left) await wakeBy(this.ctx.storage, now + (more ? SWEEP_ON_MS : isBusy ? LOOK_EVERY_MS : SWEEP_EVERY_MS));
+    if (usageDueAt !== null) await wakeBy(this.ctx.storage, Math.max(usageDueAt, now + SWEEP_ON_MS));
   }
 
   // Private
+
+  get #records(): Records {
+    return this.#open().records;
+  }
+
+  get #usage(): UsageStore {
+    return this.#open().usage;
+  }
+
+  #open(): { records: Records; usage: UsageStore } {
+    const { sql } = this.ctx.storage;
+    this.#stores ??= { records: new Records(sql), usage: new UsageStore(sql) };
+    return this.#stores;
+  }
 
   #note(id: string, state: RunState, status: number | null, results: string[], charged: Charge, spent: Spent): void {
     const known = this.#records.get(id);
@@ -311,7 +319,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     this.#writeTimer = setTimeout(() => {
       this.#writeTimer = null;
       this.#write();
-      this.ctx.waitUntil(this.#wakeAt(Date.now() + LOOK_EVERY_MS));
+      this.ctx.waitUntil(wakeBy(this.ctx.storage, Date.now() + LOOK_EVERY_MS));
     }, WRITE_SOON_MS);
   }
 
@@ -341,15 +349,8 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   async #removeAll(): Promise<void> {
+    this.#stores = null;
     await this.ctx.storage.deleteAll();
-    this.#alarmAt = null;
-  }
-
-  /** An alarm at this time, or before. */
-  async #wakeAt(at: number): Promise<void> {
-    if (this.#alarmAt !== null && this.#alarmAt <= at) return;
-    this.#alarmAt = at;
-    await wakeBy(this.ctx.storage, at);
   }
 }
 

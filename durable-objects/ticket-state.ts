@@ -8,8 +8,8 @@ export interface TicketState {
   card: string | null;
   /** What the next `offer` call answers; null while there is nothing to say. */
   reply: OfferReply | null;
-  /** Wakes the `offer` call that waits. */
-  wake: (() => void) | null;
+  /** Wake the `offer` calls that wait. */
+  readonly waiters: Set<() => void>;
   enteredAt: number;
   /** Stubs of it that are out: a repeated `enter` makes another. */
   holders: number;
@@ -20,8 +20,8 @@ export interface TicketState {
 /** What its holder hears next. */
 export function say(ticket: TicketState, reply: OfferReply): void {
   ticket.reply = reply;
-  ticket.wake?.();
-  ticket.wake = null;
+  for (const wake of ticket.waiters) wake();
+  ticket.waiters.clear();
 }
 
 /** Time does nothing to it any more. */

@@ -35,15 +35,12 @@ export class Ticket extends RpcTarget implements TicketRights {
     const state = this.#state;
     this.#desk.asked(state);
     if (state.reply === null) {
-      await new Promise<void>((resolve) => {
-        const stop = this.#desk.after(OFFER_SLICE_MS, resolve);
-        const before = state.wake;
-        state.wake = () => {
-          stop();
-          before?.();
-          resolve();
-        };
-      });
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const stop = this.#desk.after(OFFER_SLICE_MS, resolve);
+      state.waiters.add(resolve);
+      await promise;
+      state.waiters.delete(resolve);
+      stop();
     }
     return state.reply ?? { kind: "waiting", ...this.#desk.waitingOn(state) };
   }

@@ -1,4 +1,4 @@
-import { runDurableObjectAlarm } from "cloudflare:test";
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { LEASE_MS } from "../../durable-objects/card-protocol.ts";
 import {
@@ -198,4 +198,18 @@ test("an origin's probe ends draining, and goes on after the Card's eviction", a
   await crash(card);
   asked.mockImplementation(async () => Response.json({ running: 0 }));
   await expectSlots(card.stub, { leased: 0, draining: 0 });
+});
+
+test("a Card's alarm that did not come is set anew by whatever comes next", async () => {
+  const card = await makeCard("s", { slots: 3 });
+  await claim(card.stub, attemptAt("s"));
+  const alarm = () => runInDurableObject(card.stub, (_, { storage }) => storage.getAlarm());
+  const first = await alarm();
+  // Its time is over, and it stands where it stood.
+  passTime(60_000);
+  await claim(card.stub, attemptAt("s"));
+  expect(await alarm()).toBeGreaterThan(first ?? Infinity);
+  await runInDurableObject(card.stub, (_, { storage }) => storage.deleteAlarm());
+  await claim(card.stub, attemptAt("s"));
+  expect(await alarm()).not.toBeNull();
 });

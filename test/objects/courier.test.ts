@@ -4,7 +4,8 @@ import { afterEach, expect, test, vi } from "vitest";
 import type { Delivery, Notice } from "../../durable-objects/courier-protocol.ts";
 import { eventually, fresh, jobSpec, passTime } from "./objects.ts";
 
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 const URL_THERE = "https://example.com/hook";
 
 afterEach(() => void vi.restoreAllMocks());
@@ -214,6 +215,68 @@ test("deliveries are kept for 30 days, and swept some at a time", async () => {
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await count()).toBe(0);
   expect(await runDurableObjectAlarm(stub)).toBe(false);
+});
+
+/** Rows at these places, as others have left them. */
+async function laid(stub: Stub, places: number[], state: Delivery["state"], endedAt: number | null): Promise<void> {
+  const nextAt = endedAt === null ? Date.now() + DAY_MS : null;
+  await runInDurableObject(stub, (_, { storage }) => {
+    for (const place of places)
+      storage.sql.exec(
+        `INSERT INTO deliveries
+         (place, id, event, tenant, kind, subject, type, at, url, dialect, state, tries, created_at, next_at, ended_at)
+         VALUES (?, ?, ?, 't', 'job', 'j', 'job.failed', 1, 'u', 'native', ?, '[]', 1, ?, ?)`,
+        place,
+        `dlv_${place}`,
+        `evt_${place}`,
+        state,
+        nextAt,
+        endedAt,
+      );
+  });
+}
+
+/** What is there after a sweep, the latest first, and when the next one comes, ms. */
+async function swept(stub: Stub) {
+  const nextMs = await runInDurableObject(stub, async (courier, { storage }) => {
+    await storage.deleteAlarm();
+    await courier.alarm();
+    return ((await storage.getAlarm()) ?? 0) - Date.now();
+  });
+  return { nextMs, rows: (await all(stub)).map(({ place, state }) => [place, state]) };
+}
+
+test("what its receiver has not taken when 50,000 newer ones have come is given up, and says why", async () => {
+  const { stub } = await someCourier();
+  passTime(0);
+  await laid(stub, [1, 2, 50_001], "pending", null);
+  expect((await swept(stub)).rows).toEqual([
+    [50_001, "pending"],
+    [2, "pending"],
+    [1, "failed"],
+  ]);
+  const tries = [{ number: 1, status: null, error: "given up: 50,000 newer ones have come since" }];
+  expect(await stub.delivery("dlv_1")).toMatchObject({ tries, nextAt: null, endedAt: Date.now() });
+  // No row outlives the 100,000 that are kept.
+  await laid(stub, [100_002], "pending", null);
+  expect((await swept(stub)).rows).toEqual([
+    [100_002, "pending"],
+    [50_001, "failed"],
+  ]);
+});
+
+test("a sweep does a thousand of a kind; one that leaves some is gone on with at once, any other hours later", async () => {
+  const { stub } = await someCourier();
+  passTime(0);
+  const some = Array.from({ length: 1_500 }, (_, i) => i + 1);
+  const outrun = async () => (await stub.list({ state: "failed", before: null, limit: 2_000 })).length;
+  await laid(stub, [...some, 60_000], "pending", null);
+  expect([(await swept(stub)).nextMs, await outrun()]).toEqual([1_000, 1_000]);
+  expect([(await swept(stub)).nextMs, await outrun()]).toEqual([6 * HOUR_MS, 1_500]);
+  const old = Array.from({ length: 300 }, (_, i) => 60_001 + i);
+  await laid(stub, old, "delivered", Date.now() - 31 * DAY_MS);
+  expect(await swept(stub)).toMatchObject({ nextMs: 6 * HOUR_MS, rows: { length: 100 } });
+  expect((await all(stub))[0]).toMatchObject({ place: 60_000 });
 });
 
 test("the secret's generations outlive a restart", async () => {

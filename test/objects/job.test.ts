@@ -1,14 +1,18 @@
 /** The Job's shell: what it tells of its end, and when nobody listens or everything restarts in between. */
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import type { Bill, JobSpec, Outcome } from "../../durable-objects/job-protocol.ts";
-import { eventually, evict, fresh, jobSpec, passTime } from "./objects.ts";
+import { eventually, evict, failureOf, fresh, jobSpec, passTime } from "./objects.ts";
 
 const DAY_MS = 86_400_000;
 /** A job that does not stand after so long is asked after. */
 const STANDS_MS = 120_000;
 const RETRY_MS = 20_000;
+/** Longest that an object's answer is waited for. */
+const ANSWER_MS_MAX = 10_000;
+/** A job is shown within so long, whoever is silent. */
+const SHOWN_MS_MAX = 3_000;
 const REFUSED = {
   reason: "origin_status",
   param: null,
@@ -51,11 +55,23 @@ async function mayAgain(tenant: string): Promise<boolean> {
 
 const inputIsThere = async (key: string): Promise<boolean> => (await env.RESULTS.head(key)) !== null;
 
-async function begun(stub: Awaited<ReturnType<typeof made>>["stub"], start: number): Promise<number> {
+type Stub = Awaited<ReturnType<typeof made>>["stub"];
+
+async function begun(stub: Stub, start: number): Promise<number> {
   const reply = await stub.begin(start);
   if (reply.over) throw new Error("it is over");
   return reply.run;
 }
+
+const noWord = () => new Promise<never>(() => undefined);
+
+/** The object as it talks to others in place of its own. */
+async function amid(stub: Stub, others: object): Promise<void> {
+  await runInDurableObject(stub, (job) => void Object.assign(job, { env: { ...env, ...others } }));
+}
+
+const alarmOf = (stub: Stub): Promise<number | null> =>
+  runInDurableObject(stub, (_, { storage }) => storage.getAlarm());
 
 test("a Workflow that runs the same start twice: the later run counts, the earlier one is told to stop", async () => {
   const { stub, tenant } = await made();
@@ -139,6 +155,69 @@ test("a submission that was cut off before it stood: its job goes, costs nothing
   expect(await stub.view(tenant)).toBeNull();
   expect(await inputIsThere(key)).toBe(false);
   expect(await mayAgain(tenant)).toBe(true);
+});
+
+test("a Job that cannot ask whether it stands asks again later, until it knows", async () => {
+  const { stub, tenant } = await made();
+  passTime(STANDS_MS);
+  await amid(stub, { BACKLOG: { getByName: () => ({ stands: () => Promise.reject(new Error("overloaded")) }) } });
+  // As the platform calls it: no alarm is set any more.
+  const failed = await runInDurableObject(stub, async (job, { storage }) => {
+    await storage.deleteAlarm();
+    return failureOf(async () => job.alarm());
+  });
+  expect([failed, await alarmOf(stub)]).toEqual(["Error: overloaded", Date.now() + STANDS_MS]);
+  await amid(stub, { BACKLOG: { getByName: () => ({ stands: () => Promise.resolve(true) }) } });
+  await runDurableObjectAlarm(stub);
+  expect(await alarmOf(stub)).toBeNull();
+  expect((await stub.view(tenant))?.state.status).toBe("queued");
+});
+
+test("what is told while a Job asks whether it stands keeps its own alarm", async () => {
+  const { stub, tenant } = await made();
+  passTime(STANDS_MS);
+  const { promise: stands, resolve } = Promise.withResolvers<boolean>();
+  await amid(stub, { BACKLOG: { getByName: () => ({ stands: () => stands, changed: async () => undefined }) } });
+  await runInDurableObject(stub, async (job, { storage }) => {
+    const asking = job.alarm();
+    await job.cancel(tenant);
+    await eventually(async () => expect(await storage.getAlarm()).toBeGreaterThan(Date.now() + STANDS_MS));
+    resolve(true);
+    await asking;
+  });
+  expect(await alarmOf(stub)).toBeGreaterThan(Date.now() + STANDS_MS);
+});
+
+test.each(["POOL", "BACKLOG"] as const)("a job is shown also while its %s does not answer", async (silent) => {
+  const { stub, tenant } = await made();
+  await amid(stub, { [silent]: { getByName: () => ({ outlook: noWord, place: noWord }) } });
+  const from = performance.now();
+  expect(await stub.view(tenant)).toMatchObject({ state: { status: "queued" }, waiting: null });
+  expect(performance.now() - from).toBeLessThan(SHOWN_MS_MAX);
+});
+
+test("who follows a job whose Pool once did not answer hears of its place all the same", async () => {
+  const { stub } = await made();
+  const waiting = { on: "slots_busy", position: 3, startMs: null };
+  let asked = 0;
+  const outlook = (): Promise<object> =>
+    ++asked === 1 ? noWord() : Promise.resolve({ waiting, serviceMs: null, slotMs: null });
+  await amid(stub, { POOL: { getByName: () => ({ outlook }) } });
+  expect(await stub.events(1, 5_000)).toMatchObject([{ type: "position", position: 3 }]);
+});
+
+test("its tenant's deletion does not wait for an input that cannot be taken away", async () => {
+  const { stub, tenant } = await made();
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  await amid(stub, { RESULTS: { delete: noWord } });
+  const failed = await runInDurableObject(stub, (job) => {
+    const failing = failureOf(() => job.discard());
+    vi.advanceTimersByTime(ANSWER_MS_MAX);
+    return failing;
+  });
+  expect(failed).toMatch("no answer");
+  expect(await stub.view(tenant)).not.toBeNull();
 });
 
 test("a job that waits for more than a day is charged and given back all the same", async () => {

@@ -1,9 +1,13 @@
+import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { Card } from "../../durable-objects/card.ts";
 import type { CardReport } from "../../durable-objects/card-protocol.ts";
 import { attemptAt, claim, CLEAN, evict, eventually, failureOf, fresh, sleep } from "./objects.ts";
 import { Caller, crashPool, enter, enterMany, expectHeld, makePool, queued, start, startMany } from "./pools.ts";
+
+/** Longest that a card's answer is waited for. */
+const ANSWER_MS_MAX = 10_000;
 
 test("The waiting room is bounded in length and time; every ticket leaves it exactly once; a ticket that re-enters after the Pool's restart keeps its place (same attempt id, same arrival).", async () => {
   const pool = await makePool([{ slots: 1 }], { queue: { max: 3, timeoutMs: 60_000 } });
@@ -39,6 +43,20 @@ test("an evicted Pool keeps its configuration and what it has learned", async ()
   expect(await pool.stub.status()).toMatchObject({ version: 1, service: pool.service, serviceMs: 20 });
   await start(pool);
 });
+
+function reportOf(card: string): CardReport {
+  return {
+    card,
+    incarnation: 1,
+    seq: 1,
+    version: 1,
+    slots: 2,
+    state: "active",
+    lastNumber: 0,
+    held: [],
+    gates: {},
+  };
+}
 
 /** From now on one card's report takes its time. */
 function slowReports(slow: string, ms: number): void {
@@ -76,6 +94,28 @@ test("a restarted Pool does not wait long for a card that says nothing", async (
   const from = performance.now();
   expect(await (await enter(pool)).offer()).toBe(other.id);
   expect(performance.now() - from).toBeLessThan(2_000);
+});
+
+test("cards that never answer keep none that are asked after them from being heard", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const service = fresh("service");
+  // More than are asked at once.
+  const names = Array.from({ length: 60 }, (_, i) => `${service}-card-${i}`);
+  const never = new Promise<never>(() => undefined);
+  const CARD = {
+    getByName: (card: string) => ({
+      report: () => (card === names[0] ? never : Promise.resolve(reportOf(card))),
+    }),
+  };
+  const stub = env.POOL.getByName(service);
+  await runInDurableObject(stub, (pool) => void Object.assign(pool, { env: { ...env, CARD } }));
+  const cards = names.map((card) => ({ card, weight: 1 }));
+  await stub.configure({ version: 1, service, paused: false, queue: { max: 10, timeoutMs: 60_000 }, cards });
+  const heard = async () => (await stub.status()).reports.length;
+  await eventually(async () => expect(await heard()).toBe(49));
+  await runInDurableObject(stub, () => void vi.advanceTimersByTime(ANSWER_MS_MAX));
+  await eventually(async () => expect(await heard()).toBe(59));
 });
 
 test("a run that began before the Pool's restart is told about to those who ask for the same after it", async () => {

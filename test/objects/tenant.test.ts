@@ -8,6 +8,8 @@ const NO_QUOTA = { results: null, costMilli: null };
 const RATE = { requestsPerMinute: 60, burst: 10, ownRate: false, quota: NO_QUOTA };
 const FAST = { ...RATE, requestsPerMinute: 1e6, burst: 1e6 };
 const DAY_MS = 86_400_000;
+/** What is under way is looked after this often. */
+const LOOK_EVERY_MS = 60_000;
 const USAGE_MS = 401 * DAY_MS;
 
 const tenant = () => env.TENANT.getByName(fresh("tenant"));
@@ -368,4 +370,31 @@ test("a record that is found lost in the look that sweeps it does not come back"
   }
   await sleep(300);
   expect(await countRows(stub)).toBe(0);
+});
+
+test("a Tenant's alarm that did not come is set anew by whatever comes next", async () => {
+  const stub = tenant();
+  const alarm = () => runInDurableObject(stub, (_, { storage }) => storage.getAlarm());
+  passTime(0);
+  await stub.admit(request(), RATE);
+  await eventually(async () => expect(await alarm()).toBe(Date.now() + LOOK_EVERY_MS));
+  // Its time is over, and it stands where it stood.
+  passTime(2 * LOOK_EVERY_MS);
+  await stub.admit(request(), RATE);
+  await eventually(async () => expect(await alarm()).toBe(Date.now() + LOOK_EVERY_MS));
+});
+
+test("a deleted tenant's object that has removed all after a day can still be asked", async () => {
+  const stub = tenant();
+  passTime(0);
+  await stub.admit(request(), RATE);
+  await stub.forget();
+  passTime(DAY_MS);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(await stub.request("nobody")).toBeNull();
+  expect(await stub.usage({ from: "2026-01-01", to: "2026-01-01", by: ["day"], limit: 1, after: null })).toMatchObject({
+    rows: [],
+  });
+  expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true });
+  await eventually(async () => expect(await countRows(stub)).toBe(1));
 });

@@ -73,6 +73,12 @@ function expected(before: Model, act: Does): Model {
   }
 }
 
+test("that it is handed in is a job's first event", () => {
+  const { state, events } = core.created();
+  expect(state).toEqual({ ...core.NEW, seq: 1 });
+  expect(events).toEqual([{ id: 1, type: "state", status: "queued", progress: null, position: null }]);
+});
+
 test("whatever is told in whatever order: a job ends once, with a bill, and only its latest run is heard", () => {
   fc.assert(
     fc.property(fc.array(does, { maxLength: 40 }), (acts) => {

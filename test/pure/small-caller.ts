@@ -122,7 +122,7 @@ export class SmallCaller {
     const asked = (ticket: TicketState): void => {
       pool.at(ticket, (desk) => desk.asked(ticket));
       if (ticket.reply !== null) hear(ticket);
-      else ticket.wake = () => hear(ticket);
+      else ticket.waiters.add(() => hear(ticket));
     };
     this.#say(asked, again, false);
   }

@@ -5,6 +5,8 @@ const LATER_MS = 2_000;
 const TRIES_MAX = 4;
 /** All that a failing listener is waited for. */
 const GIVEN_UP_MS = 5_000;
+/** Longest that a call's answer is waited for. */
+const ANSWER_MS_MAX = 10_000;
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -28,6 +30,7 @@ class Listener {
   async #hear(): Promise<boolean> {
     const { state, wanted } = this;
     this.highest = Math.max(this.highest, ++this.atOnce);
+    if (this.takesMs === Infinity) await new Promise(() => undefined);
     if (this.takesMs > 0) await new Promise((resolve) => setTimeout(resolve, this.takesMs));
     this.atOnce--;
     if (this.failing-- > 0) throw new Error("the listener is gone");
@@ -142,6 +145,18 @@ test("a call that fails is repeated with longer and longer pauses, and ends with
   await vi.advanceTimersByTimeAsync(1 + 200 + 399);
   expect(listener.told).toEqual([]);
   await vi.advanceTimersByTimeAsync(1);
+  expect(listener.told).toEqual([2]);
+});
+
+test("a call that is never answered is one that failed: the listener ends with the latest state", async () => {
+  const listener = new Listener();
+  listener.takesMs = Infinity;
+  void listener.change();
+  await vi.advanceTimersByTimeAsync(ANSWER_MS_MAX - 1);
+  listener.takesMs = 0;
+  void listener.change();
+  expect(listener.told).toEqual([]);
+  await vi.advanceTimersByTimeAsync(1 + GIVEN_UP_MS);
   expect(listener.told).toEqual([2]);
 });
 

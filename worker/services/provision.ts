@@ -2,6 +2,7 @@
  * Tells the objects what people configured: D1 is where configuration is kept, Pool and Card hold copies by version.
  * Called after every change, and again by whoever finds an object that is behind.
  */
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { CardConfig } from "../../durable-objects/card-protocol.ts";
 import type { PoolConfig } from "../../durable-objects/pool-protocol.ts";
 import {
@@ -17,7 +18,7 @@ import type { Env } from "../env.ts";
 /** Cards told at the same time. */
 const TOLD_AT_ONCE = 20;
 
-/** Brings the Pool of a service and the Cards it lists up to what D1 says. */
+/** Brings the Pool of a service and the Cards it lists up to what D1 says; the Pool also when a Card does not hear it. */
 export async function provision(env: Env, serviceId: string): Promise<void> {
   const [service, cards] = await Promise.all([serviceById(env, serviceId), cardsOfService(env, serviceId)]);
   if (service === null) {
@@ -28,10 +29,13 @@ export async function provision(env: Env, serviceId: string): Promise<void> {
     env,
     cards.map((c) => c.card),
   );
-  await env.POOL.getByName(serviceId).configure(poolConfig(service, cards));
+  await answered(env.POOL.getByName(serviceId).configure(poolConfig(service, cards)));
 }
 
-/** Brings these Cards up to what D1 says; a card that no service lists keeps an empty list and takes no work. */
+/**
+ * Brings these Cards up to what D1 says; a card that no service lists keeps an empty list and takes no work. One that does
+ * not answer keeps what it had, and nothing from the others.
+ */
 export async function provisionCards(env: Env, cards: CardRow[]): Promise<void> {
   for (let i = 0; i < cards.length; i += TOLD_AT_ONCE) {
     const some = cards.slice(i, i + TOLD_AT_ONCE);
@@ -42,9 +46,17 @@ export async function provisionCards(env: Env, cards: CardRow[]): Promise<void> 
     await Promise.all(
       some.map((card) => {
         const own = listings.filter((l) => l.listing.cardId === card.id);
-        return env.CARD.getByName(card.id).configure(cardConfig(card, own));
+        return tellCard(env, cardConfig(card, own));
       }),
     );
+  }
+}
+
+async function tellCard(env: Env, config: CardConfig): Promise<void> {
+  try {
+    await answered(env.CARD.getByName(config.card).configure(config));
+  } catch (error) {
+    console.warn(JSON.stringify({ event: "card_untold", card: config.card, error: String(error) }));
   }
 }
 
@@ -52,14 +64,9 @@ export async function provisionCards(env: Env, cards: CardRow[]): Promise<void> 
 async function retirePool(env: Env, serviceId: string): Promise<void> {
   const pool = env.POOL.getByName(serviceId);
   // A deleted service's version is gone with its row: what the Pool knows is the highest there was.
-  const { version } = await pool.status();
-  await pool.configure({
-    version: Math.max(Date.now(), version + 1),
-    service: serviceId,
-    paused: false,
-    queue: { max: 0, timeoutMs: 1000 },
-    cards: [],
-  });
+  const { version } = await answered(pool.status());
+  const none = { service: serviceId, paused: false, queue: { max: 0, timeoutMs: 1000 }, cards: [] };
+  await answered(pool.configure({ version: Math.max(Date.now(), version + 1), ...none }));
 }
 
 function poolConfig(service: ServiceRow, cards: { card: CardRow; listing: ListingRow }[]): PoolConfig {
