@@ -120,9 +120,12 @@ function originUrl(origin: string, ask: Ask): string {
   return origin.replace(/\/+$/, "") + ask.path + ask.query;
 }
 
-/** Never sent on: credentials, hop-by-hop (RFC 9110 7.6.1), what proxies vouch for, and what is meant for us. */
+/**
+ * Never sent on: credentials, hop-by-hop (RFC 9110 7.6.1), what proxies vouch for, what says another method, path or host
+ * than was checked, and what is meant for us.
+ */
 const NOT_SENT =
-  /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-result-.*|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
+  /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|x-http-method|x-http-method-override|x-method-override|x-original-host|x-original-uri|x-original-url|x-rewrite-url|x-host|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-result-.*|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
 
 /** A server in the manner of CGI (RFC 3875 4.1.18) cannot tell `x_forwarded_for` from `x-forwarded-for`. */
 function isSent(name: string): boolean {
