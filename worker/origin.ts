@@ -10,7 +10,7 @@ import { mediaTypeOf } from "./results/media.ts";
 import type { Reason, Refusal, Started } from "./refusal.ts";
 import { refuse } from "./refusal.ts";
 import type { Silence } from "./run/silence.ts";
-import { unlessLate } from "./run/until.ts";
+import { unlessGone, unlessLate } from "./run/until.ts";
 
 /** An answer whose headers are larger is not valid. */
 const HEADER_BYTES_MAX = 32 * 1024;
@@ -76,10 +76,12 @@ export async function callOrigin(
 ): Promise<Response | Failure> {
   const sentAt = Date.now();
   const { body } = ask;
-  const sending = body.kind === "spooled" ? await body.send(() => silence.heard()) : null;
-  if (body.kind === "spooled" && sending === null) return failure("internal", "no", true);
+  const { signal } = controller;
+  const sending = body.kind === "spooled" ? await unlessGone(body.send(() => silence.heard()), signal) : null;
+  if (body.kind === "spooled" && sending === null)
+    return failure(signal.aborted && !silence.lapsed ? "client_gone" : "internal", "no", true);
   const content = body.kind === "bytes" ? body.bytes : body.kind === "stream" ? body.stream : (sending?.stream ?? null);
-  const request = requestTo(ask, route, call, content, controller.signal);
+  const request = requestTo(ask, route, call, content, signal);
   if (request === null) {
     sending?.stop();
     return failure("internal", "no", true);
@@ -92,7 +94,7 @@ export async function callOrigin(
     // An origin cannot begin what it has not got.
     if (sending?.broken()) return failure("internal", "no", true);
     if (silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
-    if (controller.signal.aborted) return failure("client_gone", "unknown", false);
+    if (signal.aborted) return failure("client_gone", "unknown", false);
     return lost(route, Date.now() - sentAt, error);
   }
   if (sending?.broken()) {
