@@ -77,7 +77,13 @@ export async function callOrigin(
   const sentAt = Date.now();
   const { body } = ask;
   const { signal } = controller;
-  const sending = body.kind === "spooled" ? await unlessGone(body.send(() => silence.heard()), signal) : null;
+  const sending =
+    body.kind === "spooled"
+      ? await unlessGone(
+          body.send(() => silence.heard()),
+          signal,
+        )
+      : null;
   if (body.kind === "spooled" && sending === null)
     return failure(signal.aborted && !silence.lapsed ? "client_gone" : "internal", "no", true);
   const content = body.kind === "bytes" ? body.bytes : body.kind === "stream" ? body.stream : (sending?.stream ?? null);
