@@ -313,7 +313,7 @@ export async function resultsOf(env: Env, tenant: string, ids: string[]): Promis
   const found = await Promise.all(
     ids.slice(0, RESULTS_MAX).map(async (id) => {
       await settled(resultKey(id));
-      const object = await env.RESULTS.head(resultKey(id));
+      const object = await answered(env.RESULTS.head(resultKey(id)));
       return object === null ? null : resultOf(env, id, object);
     }),
   );

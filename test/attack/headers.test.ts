@@ -23,8 +23,14 @@ afterAll(() => origin.close());
 
 /** Servers in the manner of IIS, and many frameworks, take these for the request's own. */
 const ANOTHER_REQUEST = [
-  ...["x-http-method", "x-http-method-override", "x-method-override"],
-  ...["x-original-host", "x-original-uri", "x-original-url", "x-rewrite-url", "x-host"],
+  "x-http-method",
+  "x-http-method-override",
+  "x-method-override",
+  "x-original-host",
+  "x-original-uri",
+  "x-original-url",
+  "x-rewrite-url",
+  "x-host",
 ];
 
 /** What proxies, platforms and this program say of a request, and nobody else may. */
