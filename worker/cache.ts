@@ -1,8 +1,12 @@
 /** Stage 3: have we got it. Two layers: the edge location's copies, then R2 under `<scope>/answers/<fingerprint>`. */
+import { answered } from "../durable-objects/answer-protocol.ts";
 import { findNear, readNear } from "./results/edge.ts";
 import { settled } from "./results/pending.ts";
 import type { Running } from "./run.ts";
 import { inWindows } from "./results/windows.ts";
+
+/** Longest that a look takes, ms: running anew may be sooner. */
+const LOOK_MS_MAX = 5_000;
 
 export interface Stored {
   status: number;
@@ -38,15 +42,24 @@ export const answerKey = (scope: string, fingerprint: string) => `${scope}/answe
 
 /**
  * The stored answer, if there is one that is fresh; `expired` when the one there is over. `evenExpired`: for who made it,
- * and is to get the same again for as long as it is kept.
+ * and is to get the same again for as long as it is kept. Throws Silent when the store does not answer in time.
  */
 export async function lookUp(
-  { env, base, ctx }: Pick<Running, "env" | "base" | "ctx">,
+  running: Pick<Running, "env" | "base" | "ctx">,
   key: string,
   now: number,
   evenExpired = false,
 ): Promise<Stored | "expired" | null> {
   await settled(key);
+  return answered(look(running, key, now, evenExpired), LOOK_MS_MAX);
+}
+
+async function look(
+  { env, base, ctx }: Pick<Running, "env" | "base" | "ctx">,
+  key: string,
+  now: number,
+  evenExpired: boolean,
+): Promise<Stored | "expired" | null> {
   const near = await findNear<AnswerMeta>(base, key);
   if (near !== null && Number(near.beside.expiresAt) > now) return stored(near.beside, near.body, near.bytes);
   await near?.body?.cancel();

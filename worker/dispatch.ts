@@ -6,7 +6,7 @@ import { Lease, unclaim } from "./run/lease.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { answered, Silent } from "../durable-objects/answer-protocol.ts";
 
-/** Times that a request enters a Pool: for a Pool that is behind or restarts. */
+/** Times in a row that a request enters a Pool and hears nothing of its place: for a Pool that is behind or restarts. */
 const ENTRIES_MAX = 6;
 /** Times that one offer's claim is tried, when the Card's reply is lost. */
 const CLAIM_TRIES_MAX = 3;
@@ -68,6 +68,8 @@ export class Line {
     for (;;) {
       const reply = await this.#ask();
       if (reply === null) return { kind: "refused", refusal: lostPool() };
+      // This entering was a good one: who waits for days outlives any number of restarts.
+      if (reply.kind === "waiting" || reply.kind === "offer") this.#entries = 1;
       if (reply.kind === "waiting") continue;
       if (reply.kind === "offer" || reply.kind === "told") return reply;
       if (reply.kind === "refused") return { kind: "refused", refusal: poolRefusal(reply.refusal) };

@@ -11,7 +11,7 @@ import { mediaTypeOf } from "./results/media.ts";
 import type { Reason, Refusal, Started } from "./refusal.ts";
 import { refuse } from "./refusal.ts";
 import type { Silence } from "./run/silence.ts";
-import { unlessLate } from "./run/until.ts";
+import { unlessGone, unlessLate } from "./run/until.ts";
 
 /** An answer whose headers are larger is not valid. */
 const HEADER_BYTES_MAX = 32 * 1024;
@@ -79,10 +79,18 @@ export async function callOrigin(
 ): Promise<Response | Failure> {
   const sentAt = Date.now();
   const { body } = ask;
-  const sending = body.kind === "spooled" ? await body.send(() => silence.heard()) : null;
-  if (body.kind === "spooled" && sending === null) return failure("internal", "no", true);
+  const { signal } = controller;
+  const sending =
+    body.kind === "spooled"
+      ? await unlessGone(
+          body.send(() => silence.heard()),
+          signal,
+        )
+      : null;
+  if (body.kind === "spooled" && sending === null)
+    return failure(signal.aborted && !silence.lapsed ? "client_gone" : "internal", "no", true);
   const content = body.kind === "bytes" ? body.bytes : body.kind === "stream" ? body.stream : (sending?.stream ?? null);
-  const request = requestTo(ask, route, call, content, controller.signal);
+  const request = requestTo(ask, route, call, content, signal);
   if (request === null) {
     sending?.stop();
     return failure("internal", "no", true);
@@ -95,7 +103,7 @@ export async function callOrigin(
     // An origin cannot begin what it has not got.
     if (sending?.broken()) return failure("internal", "no", true);
     if (silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
-    if (controller.signal.aborted) return failure("client_gone", "unknown", false);
+    if (signal.aborted) return failure("client_gone", "unknown", false);
     return lost(route, Date.now() - sentAt, error);
   }
   if (sending?.broken()) {
@@ -136,9 +144,12 @@ function originUrl(origin: string, ask: Ask): string {
   return origin.replace(/\/+$/, "") + ask.path + ask.query;
 }
 
-/** Never sent on: credentials, hop-by-hop (RFC 9110 7.6.1), what proxies vouch for, and what is meant for us. */
+/**
+ * Never sent on: credentials, hop-by-hop (RFC 9110 7.6.1), what proxies vouch for, what says another method, path or host
+ * than was checked, and what is meant for us.
+ */
 const NOT_SENT =
-  /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-result-.*|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
+  /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|x-http-method|x-http-method-override|x-method-override|x-original-host|x-original-uri|x-original-url|x-rewrite-url|x-host|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-result-.*|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
 
 /** A server in the manner of CGI (RFC 3875 4.1.18) cannot tell `x_forwarded_for` from `x-forwarded-for`. */
 function isSent(name: string): boolean {

@@ -2,6 +2,7 @@
  * Stage 7: keep it. The finished images and sounds of a complete answer go to R2, with a row in D1 for each; the answer
  * of a cacheable request beside them. Nothing incomplete is ever kept.
  */
+import { answered } from "../durable-objects/answer-protocol.ts";
 import type { Ask } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./cache.ts";
 import { type AnswerRow, resultDigest, type ResultRow } from "./db/queries.ts";
@@ -14,6 +15,7 @@ import { pend, settled } from "./results/pending.ts";
 import { type Head, isMedia, type Piece, type Whole } from "./results/pieces.ts";
 import { repeated } from "./results/repeated.ts";
 import { recordSoon } from "./results/rows.ts";
+import { unlessLate } from "./run/until.ts";
 
 /** Of its random characters. */
 const RESULT_ID_LENGTH = 24;
@@ -21,6 +23,10 @@ const RESULT_ID_LENGTH = 24;
 export const LAID_ID_LENGTH = 25;
 /** Results looked up at once; one answer holds no more. */
 const RESULTS_MAX = 64;
+/** Longest that an answer waits for its keeping, repeats included, ms: what is not there by then is not promised. */
+const KEEPING_MS_MAX = 10_000;
+/** So long after that writes are waited for before what they wrote is taken back, ms: the platform ends them soon after. */
+const LATE_MS_MAX = 15_000;
 /** Handed-on headers of an answer are kept up to this length; R2 metadata holds 8 KB in all. */
 const HEADERS_LENGTH_MAX = 4_000;
 
@@ -76,58 +82,76 @@ export function plan({ ask, tenant, answer }: Keeping, whole: Whole, found: Piec
   };
 }
 
+function answerKeys({ answer }: Plan): string[] {
+  if (answer === null) return [];
+  return answer.shared === null ? [answer.own] : [answer.own, answer.shared];
+}
+
 /** Keeps what is planned, and lets readers of this isolate know. What could not be kept is left out. */
 export function keep(env: Env, keeping: Keeping, planned: Plan, whole: Whole, found: Piece[]): Promise<Kept> {
   const work = write(env, keeping, planned, whole, found, Date.now());
-  const { answer, results } = planned;
-  const keys = answer === null ? [] : answer.shared === null ? [answer.own] : [answer.own, answer.shared];
-  pend([...results.map(resultKey), ...keys], work);
+  pend([...planned.results.map(resultKey), ...answerKeys(planned)], work);
   return work;
 }
 
-/** A store that fails costs the answer's caller nothing. */
+/** A store that fails, or says nothing, costs the answer's caller nothing but a moment. */
 async function write(
   env: Env,
   keeping: Keeping,
-  { results, answer }: Plan,
+  planned: Plan,
   whole: Whole,
   found: Piece[],
   now: number,
 ): Promise<Kept> {
-  const { service } = keeping.ask;
+  const { results, answer } = planned;
+  const rows = await Promise.all(
+    found.map(async ({ type, bytes }, i) => {
+      const made = { type, bytes: bytes.byteLength, sha256: await sha256(bytes) };
+      return resultRow(keeping, results[i] as string, made, answer?.own ?? null, now);
+    }),
+  );
+  const meta = answerMeta(keeping, whole, results, now);
+  const puts: Promise<unknown>[] = rows.map((row, i) => putResult(env, row, found[i] as Piece));
+  const replace = keeping.answer?.replace === true;
+  const put = (key: string, beside: AnswerMeta): Promise<void> =>
+    putAnswer(env, keeping.base, key, whole, beside, replace);
+  if (answer !== null) puts.push(put(answer.own, meta));
+  // A shared answer names nobody's results: who uses it first makes his own of it.
+  if (answer !== null && answer.shared !== null) puts.push(put(answer.shared, { ...meta, results: "" }));
   try {
-    const rows = await Promise.all(
-      found.map(async ({ type, bytes }, i) => {
-        const made = { type, bytes: bytes.byteLength, sha256: await sha256(bytes) };
-        return resultRow(keeping, results[i] as string, made, answer?.own ?? null, now);
-      }),
-    );
-    const meta = answerMeta(keeping, whole, results, now);
-    const puts: Promise<unknown>[] = rows.map((row, i) => putResult(env, row, found[i] as Piece));
-    const replace = keeping.answer?.replace === true;
-    const put = (key: string, beside: AnswerMeta): Promise<void> =>
-      putAnswer(env, keeping.base, key, whole, beside, replace);
-    if (answer !== null) puts.push(put(answer.own, meta));
-    // A shared answer names nobody's results: who uses it first makes his own of it.
-    if (answer !== null && answer.shared !== null) puts.push(put(answer.shared, { ...meta, results: "" }));
-    await Promise.all(puts);
+    await answered(Promise.all(puts), KEEPING_MS_MAX);
     keeping.later(recordSoon(env, rows, answer === null ? [] : answerRows(keeping, answer, whole, meta, now)));
     return { results: rows, answer: answer !== null };
   } catch (error) {
-    console.error(
-      JSON.stringify({ event: "store_failed", request: keeping.requestId, service: service.id, error: String(error) }),
-    );
-    // A stored answer must not name results that are not there.
-    if (answer !== null) keeping.later(forgetAnswer(env, answer));
+    const of = { request: keeping.requestId, service: keeping.ask.service.id };
+    console.error(JSON.stringify({ event: "store_failed", ...of, error: String(error) }));
+    keeping.later(takeBack(env, puts, planned, meta));
     return NOTHING_KEPT;
   }
 }
 
-async function forgetAnswer(env: Env, { own, shared }: NonNullable<Plan["answer"]>): Promise<void> {
+/**
+ * What was written of it goes again, also what comes late: nobody was promised it, it gets no rows, and a stored answer
+ * must not name results that are not there. What outlives even this is an orphan, for `verify` to find.
+ */
+async function takeBack(
+  env: Env,
+  puts: Promise<unknown>[],
+  planned: Plan,
+  { maker, storedAt }: AnswerMeta,
+): Promise<void> {
   try {
-    await env.RESULTS.delete(shared === null ? [own] : [own, shared]);
+    await unlessLate(Promise.allSettled(puts), Date.now() + LATE_MS_MAX);
+    // Another run's answer may have been there before.
+    const isOurs = async (key: string): Promise<boolean> => {
+      const beside = (await answered(env.RESULTS.head(key)))?.customMetadata;
+      return beside?.["maker"] === maker && beside["storedAt"] === storedAt;
+    };
+    const answers = answerKeys(planned);
+    const ours = await Promise.all(answers.map(isOurs));
+    await answered(env.RESULTS.delete([...planned.results.map(resultKey), ...answers.filter((_, i) => ours[i])]));
   } catch (error) {
-    console.error(JSON.stringify({ event: "answer_left", key: own, error: String(error) }));
+    console.error(JSON.stringify({ event: "store_left", ...planned, error: String(error) }));
   }
 }
 
@@ -290,7 +314,7 @@ export async function resultsOf(env: Env, tenant: string, ids: string[]): Promis
   const found = await Promise.all(
     ids.slice(0, RESULTS_MAX).map(async (id) => {
       await settled(resultKey(id));
-      const object = await env.RESULTS.head(resultKey(id));
+      const object = await answered(env.RESULTS.head(resultKey(id)));
       return object === null ? null : resultOf(env, id, object);
     }),
   );

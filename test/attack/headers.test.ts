@@ -21,8 +21,21 @@ beforeEach(() => {
 });
 afterAll(() => origin.close());
 
+/** Servers in the manner of IIS, and many frameworks, take these for the request's own. */
+const ANOTHER_REQUEST = [
+  "x-http-method",
+  "x-http-method-override",
+  "x-method-override",
+  "x-original-host",
+  "x-original-uri",
+  "x-original-url",
+  "x-rewrite-url",
+  "x-host",
+];
+
 /** What proxies, platforms and this program say of a request, and nobody else may. */
 const NOT_THEIRS = [
+  ...ANOTHER_REQUEST,
   ...["for", "host", "proto", "port", "by", "prefix", "server", "ssl", "scheme", "user"].map((n) => `x-forwarded-${n}`),
   "forwarded",
   "via",

@@ -59,6 +59,27 @@ test("a Pool that says nothing in line is asked once more, and keeps nobody long
   expect(told(await offer)).toBe(LOST);
 });
 
+test("who waits outlives any number of restarts of the Pool", async () => {
+  let entered = 0;
+  // Each Pool answers once, and is then ended.
+  const ticket = () => {
+    const offer = vi.fn(() => Promise.reject(new Error("Durable Object reset because its code was updated.")));
+    const first = { kind: entered > 20 ? "offer" : "waiting", card: "a", pressed: false, others: false, slotsLeft: 1 };
+    return { offer: offer.mockResolvedValueOnce(first as never), [Symbol.dispose]: () => undefined };
+  };
+  const enter = () => (entered++, reply(Promise.resolve(ticket())));
+  const offer = lineTo({ enter }).offer();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(told(await offer)).toBe("offer");
+});
+
+test("a Pool that stays behind is not entered for ever", async () => {
+  vi.spyOn(console, "warn").mockReturnValue();
+  const ticket = { offer: () => Promise.resolve({ kind: "behind" }), [Symbol.dispose]: () => undefined };
+  const offer = lineTo({ enter: () => reply(Promise.resolve(ticket)) }).offer();
+  expect(told(await offer)).toBe(LOST);
+});
+
 test("a Card that says nothing is declined, and what it may have given is given back", async () => {
   const said: unknown[] = [];
   const ticket = {

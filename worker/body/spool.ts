@@ -2,6 +2,7 @@
  * A large body whose fields are checked: it is laid into R2 while it passes under the scan's eyes, and only a body that
  * is there as a whole and keeps every rule goes on to the line. Each try at an origin reads it from there anew.
  */
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { type Incoming, noRoom, tooSlow } from "./body.ts";
 import { Deposit, DEPOSIT_BYTES } from "../results/deposit.ts";
 import { randomText } from "../caller/keys.ts";
@@ -99,9 +100,9 @@ export class Spooled {
     if (this.#holders === 0) void this.#remove();
   }
 
-  /** Reads it anew, calling `heard` whenever the origin took some of it; null when it cannot be read. */
+  /** Reads it anew, calling `heard` whenever the origin took some of it; null when it cannot be read, or not in time. */
   async send(heard: () => void): Promise<Sending | null> {
-    const object = await this.#bucket.get(this.#key).catch((error: unknown) => this.#lost(error));
+    const object = await answered(this.#bucket.get(this.#key)).catch((error: unknown) => this.#lost(error));
     if (object === null) return null;
     const { readable, writable } = new FixedLengthStream(this.bytes);
     const ended = new AbortController();
@@ -127,7 +128,7 @@ export class Spooled {
       const sent = Promise.all(this.#sendings.values());
       await Promise.race([sent, scheduler.wait(SENDING_MS_MAX)]);
       for (const sending of this.#sendings.keys()) sending.abort();
-      await this.#bucket.delete(this.#key);
+      await answered(this.#bucket.delete(this.#key));
     } catch (error) {
       // The sweep takes it away within a day.
       console.warn(JSON.stringify({ event: "spool_left", key: this.#key, error: String(error) }));

@@ -198,9 +198,9 @@ async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refus
 async function inputOf(env: Env, { id, input }: JobSpec): Promise<Uint8Array<ArrayBuffer> | null> {
   if (input.kind === "none") return null;
   if (input.kind === "inline") return input.bytes;
-  const object = await env.RESULTS.get(input.key);
+  const object = await answered(env.RESULTS.get(input.key));
   if (object === null) throw new Error(`the input of ${id} is lost`);
-  return new Uint8Array(await object.arrayBuffer());
+  return new Uint8Array(await answered(object.arrayBuffer()));
 }
 
 function lateStart({ createdAt }: JobSpec): Refusal {

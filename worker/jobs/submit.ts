@@ -39,6 +39,8 @@ const ASKED_LENGTH_MAX = 32 * 1024;
 const MADE_AT_ONCE = 50;
 /** Waiting jobs begin to run one after the other: those beyond the bound may try again after so long. */
 const RETRY_AFTER_MS = 5_000;
+/** Longest that an input takes to be laid aside, ms: it may be large. */
+const LAYING_MS_MAX = 60_000;
 /** When a submission that goes on is worth another look. */
 const IN_FLIGHT_MS = 1_000;
 
@@ -94,8 +96,11 @@ export async function handIn(
     const specs = await specsOf();
     const refused = await reserve(handing, specs, batch);
     if (refused !== null) {
+      await dropInputs(
+        env,
+        specs.filter(({ input }) => input.kind === "r2").map(({ id }) => id),
+      );
       await giveBackAll(env, caller.tenant, ids);
-      await dropInputs(env, specs);
       return refused;
     }
     await makeAll(env, specs);
@@ -109,14 +114,23 @@ export async function handIn(
     await answered(backlog.release(ids)).catch(() => undefined);
     const stands = await Promise.all(ids.map((id) => answered(backlog.stands(id)).catch(() => true)));
     const gone = ids.filter((_, i) => stands[i] !== true);
+    // What might stand yet asks after itself, and takes its input along.
+    await dropInputs(
+      env,
+      ids.filter((_, i) => stands[i] === null),
+    );
     await giveBackAll(env, caller.tenant, gone);
     throw error;
   }
 }
 
-async function dropInputs(env: Env, specs: JobSpec[]): Promise<void> {
-  const keys = specs.flatMap(({ input }) => (input.kind === "r2" ? [input.key] : []));
-  if (keys.length > 0) await env.RESULTS.delete(keys);
+/** Laid aside or not; those that this leaves the hourly sweep takes away. */
+async function dropInputs(env: Env, ids: string[]): Promise<void> {
+  try {
+    await answered(env.RESULTS.delete(ids.map(inputKey)));
+  } catch (error) {
+    console.warn(JSON.stringify({ event: "inputs_left", jobs: ids, error: String(error) }));
+  }
 }
 
 /** Room for waiting jobs, all or none. */
@@ -208,19 +222,21 @@ function headersOf(headers: Headers): Record<string, string> {
   return Object.fromEntries([...sendable(headers), ...ours]) as Record<string, string>;
 }
 
-const inputKey = (id: string): string => `jobs/${id}/input`;
+/** Where inputs lie in R2: `jobs/<id>/input`. */
+export const JOBS = "jobs/";
+const inputKey = (id: string): string => `${JOBS}${id}/input`;
 
 async function layAside(env: Env, body: Body, id: string): Promise<JobInput> {
   if (body.kind === "none") return { kind: "none" };
   if (body.kind === "bytes" && body.bytes.byteLength <= INLINE_BYTES_MAX) return { kind: "inline", bytes: body.bytes };
   const key = inputKey(id);
   if (body.kind === "bytes") {
-    await env.RESULTS.put(key, body.bytes);
+    await answered(env.RESULTS.put(key, body.bytes), LAYING_MS_MAX);
     return { kind: "r2", key, bytes: body.bytes.byteLength };
   }
   if (body.kind === "stream") throw new Error("a job's input was not kept");
   const sending = await body.send(() => undefined);
   if (sending === null) throw new Error("a job's input was lost");
-  await env.RESULTS.put(key, sending.stream);
+  await answered(env.RESULTS.put(key, sending.stream), LAYING_MS_MAX).finally(sending.stop);
   return { kind: "r2", key, bytes: body.bytes };
 }

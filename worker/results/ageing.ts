@@ -1,7 +1,9 @@
 /** What is taken away by the clock: each sweep is short, and the next one goes on where it stopped. */
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { FILE_AGE_MS_MAX, FILES } from "../dialects/replicate/files.ts";
 import type { Env } from "../env.ts";
 import { mover } from "./infrequent.ts";
+import { JOBS } from "../jobs/submit.ts";
 import { removeMatching } from "./removal.ts";
 import { INPUTS } from "../body/spool.ts";
 import { RESULTS } from "../store.ts";
@@ -13,6 +15,8 @@ const ROUNDS_MAX = 100;
 /** Of R2's lists, and of one deletion. */
 const PAGE_OBJECTS = 1_000;
 const PAGES_MAX = 20;
+/** Of jobs' inputs: each old one asks its Job. */
+const PAGE_JOBS = 50;
 
 /** An object as R2 lists it. */
 export type Walked = Pick<R2Object, "key" | "size" | "uploaded" | "customMetadata" | "storageClass">;
@@ -21,6 +25,7 @@ export type Walked = Pick<R2Object, "key" | "size" | "uploaded" | "customMetadat
 export async function sweep(env: Env, now: number): Promise<void> {
   const done = await Promise.allSettled([
     sweepInputs(env.RESULTS, now),
+    sweepJobs(env, now),
     sweepFiles(env.RESULTS, now),
     sweepOver(env, now),
     sweepOld(env, now),
@@ -44,6 +49,22 @@ async function sweepOld(env: Env, now: number): Promise<void> {
 /** Removes spooled bodies that no request owns any more. `now`: ms of the epoch. */
 export async function sweepInputs(bucket: R2Bucket, now: number, pageObjects = PAGE_OBJECTS): Promise<void> {
   await walk(bucket, INPUTS, "ageing/inputs", pageObjects, removing(bucket, now - INPUT_AGE_MS_MAX));
+}
+
+/** Removes inputs of jobs that never came to stand. `now`: ms of the epoch. */
+export async function sweepJobs({ RESULTS: bucket, JOB }: Env, now: number, pageJobs = PAGE_JOBS): Promise<void> {
+  const isLeft = async ({ key }: Walked): Promise<boolean> => {
+    const id = key.slice(JOBS.length, key.indexOf("/", JOBS.length));
+    // One that does not answer is asked by a later sweep.
+    return (await answered(JOB.getByName(id).owner()).catch(() => "unknown")) === null;
+  };
+  await walk(bucket, JOBS, "ageing/jobs", pageJobs, async (page) => {
+    const old = page.filter(({ uploaded }) => uploaded.getTime() < now - INPUT_AGE_MS_MAX);
+    const left = await Promise.all(old.map(isLeft));
+    const keys = old.flatMap(({ key }, i) => (left[i] ? [key] : []));
+    if (keys.length > 0) await bucket.delete(keys);
+    return true;
+  });
 }
 
 /** Removes callers' files that are over their time. */

@@ -1,4 +1,5 @@
 /** An object in R2 that is written part by part; it is to be seen when it is complete, or never. */
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { repeated } from "./repeated.ts";
 
 const MIB = 1024 * 1024;
@@ -6,6 +7,9 @@ const MIB = 1024 * 1024;
 export const PART_BYTES = 5 * MIB;
 /** What one takes of memory: the part that fills, the one on its way, and the piece that comes. */
 export const DEPOSIT_BYTES = 12 * MIB;
+
+/** Longest that R2 may take to make one of its parts, ms. */
+const COMPLETION_MS_MAX = 20_000;
 
 export class Deposit {
   readonly key: string;
@@ -15,7 +19,7 @@ export class Deposit {
   #upload: R2MultipartUpload | null = null;
   #part: Uint8Array<ArrayBuffer> | null = null;
   #spare: Uint8Array<ArrayBuffer> | null = null;
-  /** The part on its way; what went wrong with it is thrown at whoever brings the next one. */
+  /** The part on its way, with a limit; what went wrong with it is thrown at whoever brings the next one. */
   #sent: Promise<void> = Promise.resolve();
   #failed: unknown = null;
   #filled = 0;
@@ -48,7 +52,8 @@ export class Deposit {
   async complete(): Promise<number> {
     if (this.#part !== null && this.#filled > 0) await this.#send(this.#part.subarray(0, this.#filled));
     await this.#arrived();
-    await repeated(async () => this.#upload?.complete(this.#parts)).catch((error: unknown) => this.#look(error));
+    const completion = repeated(async () => this.#upload?.complete(this.#parts));
+    await answered(completion, COMPLETION_MS_MAX).catch((error: unknown) => this.#look(error));
     return this.#bytes;
   }
 
@@ -58,7 +63,7 @@ export class Deposit {
     this.#part = null;
     try {
       await this.#sent;
-      await this.#upload?.abort();
+      if (this.#upload !== null) await answered(this.#upload.abort());
     } catch (error) {
       // R2 itself ends what is left open after a week.
       console.warn(JSON.stringify({ event: "deposit_left_open", key: this.key, error: String(error) }));
@@ -71,7 +76,7 @@ export class Deposit {
     if (this.#aborted) return;
     this.#part = null;
     this.#filled = 0;
-    this.#sent = this.#put(part).catch((error: unknown) => {
+    this.#sent = answered(this.#put(part)).catch((error: unknown) => {
       this.#failed = error;
     });
   }
@@ -89,6 +94,6 @@ export class Deposit {
 
   /** A completion whose answer was lost has happened. */
   async #look(error: unknown): Promise<void> {
-    if ((await this.#bucket.head(this.key))?.size !== this.#bytes) throw error;
+    if ((await answered(this.#bucket.head(this.key)))?.size !== this.#bytes) throw error;
   }
 }

@@ -1,11 +1,15 @@
 /** Copies at this edge location: so short-lived that a deletion, made elsewhere, reaches them within a minute. */
 
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { Room } from "../body/buffers.ts";
+import { unlessLate } from "../run/until.ts";
 
 /** What is larger goes from R2 to its reader without a copy. */
 const COPY_BYTES_MAX = 16 * 1024 * 1024;
 /** Longest life of a copy, seconds: the contract's bound on a deletion is 60. */
 const LIFE_S_MAX = 55;
+/** A location that says nothing for so long counts as one without a copy, ms. */
+const MATCH_MS_MAX = 1_000;
 /** What stands beside a copy's bytes, as JSON. */
 const BESIDE = "x-portico-beside";
 /** When the copy was made, ms of the epoch. */
@@ -31,8 +35,9 @@ const urlOf = (base: string, key: string) => `${base}/.edge/${key}`;
 
 /** The copy of what lies in R2 under this key, with what was put beside it; its body is the caller's to read or cancel. */
 export async function findNear<Beside>(base: string, key: string): Promise<Near<Beside> | null> {
-  const near = await caches.default.match(urlOf(base, key));
-  if (near === undefined) return null;
+  const near = await unlessLate(caches.default.match(urlOf(base, key)), Date.now() + MATCH_MS_MAX);
+  if (near === null) console.warn(JSON.stringify({ event: "edge_silent", key }));
+  if (near === null || near === undefined) return null;
   const beside = JSON.parse(near.headers.get(BESIDE) ?? "null") as Beside;
   const [bytes = 0, copiedAt = 0] = ["content-length", COPIED].map((name) => Number(near.headers.get(name)));
   return { beside, body: near.body, bytes, copiedAt };
@@ -50,14 +55,14 @@ export async function readNear(
   const room = new Room();
   // Once for the reader, once for the copy.
   if (object.size > COPY_BYTES_MAX || !room.grow(2 * object.size)) return object.body;
-  const reading = object.arrayBuffer();
+  const reading = answered(object.arrayBuffer());
   // Held from here on: a reader who goes would take the freeing along.
   later(
     reading
       .then(async (bytes) => {
-        await keepNear(base, object.key, bytes, beside, Date.now());
+        await answered(keepNear(base, object.key, bytes, beside, Date.now()));
         // What was deleted or replaced meanwhile was forgotten before this copy of it was put: it must not come back.
-        if ((await bucket.head(object.key))?.version !== object.version) await forgetNear(base, object.key);
+        if ((await answered(bucket.head(object.key)))?.version !== object.version) await forgetNear(base, object.key);
       })
       .catch((error: unknown) => console.warn(JSON.stringify({ event: "edge_copy_failed", error: String(error) })))
       .finally(() => room.free()),
@@ -90,5 +95,5 @@ async function keepNear(
 }
 
 export async function forgetNear(base: string, key: string): Promise<void> {
-  await caches.default.delete(urlOf(base, key));
+  await answered(caches.default.delete(urlOf(base, key)));
 }

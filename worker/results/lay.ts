@@ -2,6 +2,7 @@
  * Keeps a result that is too large for memory: it is laid into R2 while it comes, and is a result when its end is known.
  * What stands beside its bytes was said before they came, so its digest stands in its row, which is written first.
  */
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { answerKey } from "../cache.ts";
 import type { Laid } from "./copy.ts";
 import { forgetResult, recordResults, type ResultRow } from "../db/queries.ts";
@@ -55,7 +56,7 @@ export function keepLaid(
 
 async function write(env: Env, keeping: Keeping, head: Head, { row, deposit }: Laying): Promise<Kept> {
   try {
-    await repeated(() => recordResults(env, [row], []));
+    await answered(repeated(() => recordResults(env, [row], [])));
     await deposit.complete();
   } catch (error) {
     failed(keeping, error);
@@ -77,7 +78,7 @@ async function putPointer(env: Env, keeping: Keeping, head: Head, row: ResultRow
   const meta = { ...answerMeta(keeping, head, [row.id], now), bulk: resultKey(row.id) };
   const empty = { ...head, bytes: new Uint8Array(0) };
   try {
-    await putAnswer(env, keeping.base, own, empty, meta, keeping.answer?.replace === true);
+    await answered(putAnswer(env, keeping.base, own, empty, meta, keeping.answer?.replace === true));
     keeping.later(recordSoon(env, [], answerRows(keeping, { own, shared: null }, empty, meta, now)));
     return true;
   } catch (error) {

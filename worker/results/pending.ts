@@ -1,6 +1,6 @@
 /**
- * Writes to R2 that are under way in this isolate. An answer is sent before what is kept of it lies in R2; who asks for
- * that right away waits for it here. A convenience: elsewhere a reader looks again, or follows the run in its Pool.
+ * Writes to R2 that are under way in this isolate. A stream's end is sent before what is kept of it lies in R2; who asks
+ * for that right away waits for it here. A convenience: elsewhere a reader looks again, or follows the run in its Pool.
  */
 
 /** So long after its beginning a write is waited for. */

@@ -1,24 +1,35 @@
 /** Finds the stored answer of an ask, and makes a shared one the tenant's own. */
+import { answered, Silent } from "../../durable-objects/answer-protocol.ts";
 import { answerKey, lookUp, type Stored } from "../cache.ts";
 import { pieces, type Whole } from "./pieces.ts";
 import type { Running } from "../run.ts";
 import { keep, plan } from "../store.ts";
 
+type Asking = Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">;
+
 /**
  * The stored answer of this ask: the tenant's own, else (for a shared cache) the shared one, which becomes the
- * tenant's own on first use, with results of its own.
+ * tenant's own on first use, with results of its own. A store that says nothing has none.
  */
-export async function findStored(
-  running: Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">,
-): Promise<Stored | "expired" | null> {
-  const { env, ask, print, caller, trace, base, ctx } = running;
+export async function findStored(asking: Asking): Promise<Stored | "expired" | null> {
+  try {
+    return await find(asking);
+  } catch (error) {
+    if (!(error instanceof Silent)) throw error;
+    console.warn(JSON.stringify({ event: "store_silent", request: asking.trace.id, error: String(error) }));
+    return null;
+  }
+}
+
+async function find(asking: Asking): Promise<Stored | "expired" | null> {
+  const { env, ask, print, caller, trace, base, ctx } = asking;
   if (!print.cacheable) return null;
   const now = Date.now();
-  const own = await lookUp(running, answerKey(caller.tenant, print.key), now);
+  const own = await lookUp(asking, answerKey(caller.tenant, print.key), now);
   if ((own !== null && own !== "expired") || print.scope !== "shared") return own;
-  const shared = await lookUp(running, answerKey("shared", print.key), now);
+  const shared = await lookUp(asking, answerKey("shared", print.key), now);
   if (shared === null || shared === "expired" || shared.body === null) return shared ?? own;
-  const bytes = new Uint8Array(await new Response(shared.body).arrayBuffer());
+  const bytes = new Uint8Array(await answered(new Response(shared.body).arrayBuffer()));
   const whole: Whole = { status: shared.status, headers: shared.headers, bytes, endKnown: true };
   const pieced = pieces(ask, whole);
   const found = "problem" in pieced ? [] : pieced;

@@ -1,4 +1,5 @@
 /** `/v1/results/<id>`: finished images and sounds, with a key of their tenant or a signature, by the rules of HTTP. */
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { hasCredential } from "../auth.ts";
 import { answerKey } from "../cache.ts";
 import { callerWith } from "../caller/caller.ts";
@@ -64,7 +65,7 @@ type Reader = { tenant: string } | "signed" | "anybody";
 async function find(asking: Asking, reader: Reader): Promise<Found | null> {
   await settled(resultKey(asking.id));
   const look = async (): Promise<Found | null> => {
-    const found = await findNow(asking);
+    const found = await answered(findNow(asking));
     if (found !== null && mayRead(reader, found.result, Date.now())) return found;
     await found?.body?.cancel();
     return null;
@@ -135,7 +136,7 @@ async function answerWith(
   }
   if (isNotModified(request.headers, etag, result.createdAt)) return new Response(null, { status: 304, headers });
   if (variant !== null) {
-    const open = async () => body ?? (await env.RESULTS.get(resultKey(id)))?.body ?? null;
+    const open = async () => body ?? (await answered(env.RESULTS.get(resultKey(id))))?.body ?? null;
     return transformed(env, request.method, variant, headers, open);
   }
   const range = requestedRange(request, etag, result.bytes);
@@ -151,7 +152,7 @@ async function answerWith(
   if (range === null && body !== null && !request.headers.has("range")) return new Response(body, { status, headers });
   const span = range ?? { offset: 0, length: result.bytes };
   if (span.length > WINDOW_BYTES) return new Response(inWindows(env.RESULTS, resultKey(id), span), { status, headers });
-  const part = await env.RESULTS.get(resultKey(id), range === null ? {} : { range });
+  const part = await answered(env.RESULTS.get(resultKey(id), range === null ? {} : { range }));
   return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
 }
 
@@ -211,11 +212,11 @@ export async function deleteResult(asking: Asking): Promise<Response | Refusal> 
   const caller = await callerWith("infer", asking);
   if (isRefusal(caller)) return caller;
   await settled(resultKey(id));
-  const result = isResultId(id) ? await sought(() => ownResult(env, caller.tenant, id)) : null;
+  const result = isResultId(id) ? await sought(() => answered(ownResult(env, caller.tenant, id))) : null;
   if (result === null) return refuse("not_found");
-  const answers = await answersOf(env, result, Date.now());
+  const answers = await answered(answersOf(env, result, Date.now()));
   await recorded();
-  await env.RESULTS.delete([resultKey(id), ...answers]);
+  await answered(env.RESULTS.delete([resultKey(id), ...answers]));
   await forgetResult(env, result.tenant, id, answers);
   await Promise.all([resultKey(id), ...answers].map((key) => forgetNear(base, key)));
   return new Response(null, { status: 204 });

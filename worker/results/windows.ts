@@ -3,6 +3,7 @@
  * more of it is held than one of them, no connection to R2 waits for him, and one that fails at once is tried again.
  * For objects whose bytes never change.
  */
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { PART_BYTES } from "./deposit.ts";
 import { repeated } from "./repeated.ts";
 
@@ -25,7 +26,7 @@ async function pour(bucket: R2Bucket, key: string, span: Span, to: WritableStrea
   const end = span.offset + span.length;
   for (let offset = span.offset; offset < end; offset += WINDOW_BYTES) {
     const range = { offset, length: Math.min(WINDOW_BYTES, end - offset) };
-    const window = await repeated(() => bucket.get(key, { range }));
+    const window = await repeated(() => answered(bucket.get(key, { range })));
     if (window === null) throw new Error(`${key} is gone`);
     await window.body.pipeTo(to, { preventClose: true });
   }

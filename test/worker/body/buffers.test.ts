@@ -1,7 +1,11 @@
-import { expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { Room } from "../../../worker/body/buffers.ts";
 
 const MOST = 96 * 1024 * 1024;
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 /** Whether all the buffers are free. */
 function isEmpty(): boolean {
@@ -57,4 +61,31 @@ test("one tenant's bodies never take what the others need", () => {
   expect(again.grow(72 * 1024 * 1024 - 1)).toBe(true);
   for (const room of [mine, others, again]) room.free();
   expect(isEmpty()).toBe(true);
+});
+
+test("what was held by a request that the platform ended is free within two minutes", () => {
+  vi.useFakeTimers();
+  const [dead, tenants] = [new Room(), new Room(null, "ten_a")];
+  expect([dead.grow(MOST / 2), tenants.grow(MOST / 2)]).toEqual([true, true]);
+  // Its timers end with it, and no code of it runs.
+  vi.clearAllTimers();
+  vi.advanceTimersByTime(119_999);
+  const other = new Room(null, "ten_a");
+  expect(other.grow(1)).toBe(false);
+  vi.advanceTimersByTime(1);
+  expect(other.grow(MOST / 2)).toBe(true);
+  other.free();
+  dead.free();
+  expect(isEmpty()).toBe(true);
+});
+
+test("what is held by a request that lives is never free before it says so", () => {
+  vi.useFakeTimers();
+  const room = new Room();
+  room.grow(MOST);
+  vi.advanceTimersByTime(86_400_000);
+  expect(isEmpty()).toBe(false);
+  room.free();
+  expect(isEmpty()).toBe(true);
+  expect(vi.getTimerCount()).toBe(0);
 });

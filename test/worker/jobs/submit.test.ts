@@ -1,0 +1,45 @@
+import { env } from "cloudflare:workers";
+import { afterEach, expect, test, vi } from "vitest";
+import { handIn, type Handing } from "../../../worker/jobs/submit.ts";
+
+const IDS = ["job_laid", "job_stumbles"];
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+async function layOne(): Promise<never> {
+  await env.RESULTS.put("jobs/job_laid/input", "a tenant's own words");
+  throw new Error("R2 stumbles");
+}
+
+/** Hands in a batch whose second input cannot be laid aside. */
+async function stumbling(of: object): Promise<unknown> {
+  const handing = { env: { ...env, ...of }, caller: { tenant: "ten_a" }, once: null } as unknown as Handing;
+  return handIn(handing, null, IDS, layOne).catch(String);
+}
+
+function tenantWith(record: () => Promise<void>): object {
+  return { TENANT: { getByName: () => ({ record }) } };
+}
+
+const inputs = async () => (await env.RESULTS.list({ prefix: "jobs/" })).objects.map(({ key }) => key);
+
+test("a submission that fails leaves no input in R2", async () => {
+  expect(await stumbling({})).toBe("Error: R2 stumbles");
+  expect(await inputs()).toEqual([]);
+});
+
+test("nor does one whose cost cannot be given back", async () => {
+  const lost = tenantWith(() => Promise.reject(new Error("the Tenant is lost")));
+  expect(await stumbling(lost)).toBe("Error: the Tenant is lost");
+  expect(await inputs()).toEqual([]);
+});
+
+test("a store that fails to take inputs away does not keep the rest from being given back", async () => {
+  vi.spyOn(console, "warn").mockReturnValue();
+  const record = vi.fn(() => Promise.resolve());
+  const RESULTS = { delete: () => Promise.reject(new Error("R2 stumbles")) };
+  expect(await stumbling({ ...tenantWith(record), RESULTS })).toBe("Error: R2 stumbles");
+  expect(record).toHaveBeenCalledTimes(2);
+});

@@ -1,0 +1,69 @@
+/** A store, or an edge location, that says nothing: who waits for it hears something all the same. */
+import { env } from "cloudflare:workers";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Silent } from "../../../durable-objects/answer-protocol.ts";
+import { lookUp } from "../../../worker/cache.ts";
+import { Deposit, PART_BYTES } from "../../../worker/results/deposit.ts";
+import { findNear } from "../../../worker/results/edge.ts";
+import { findStored } from "../../../worker/results/recall.ts";
+import { getResult } from "../../../worker/results/results.ts";
+import { resultsOf } from "../../../worker/store.ts";
+
+const never = () => new Promise<never>(() => {});
+const BASE = "https://portico.example";
+const ID = "pub_000000000000000000000000";
+const bucket = { get: never, head: never, createMultipartUpload: never } as unknown as R2Bucket;
+const silent = { ...env, RESULTS: bucket };
+const ctx = { waitUntil: () => undefined } as unknown as ExecutionContext;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.spyOn(console, "warn").mockReturnValue();
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
+
+/** How a wait ends within so many ms. */
+async function within<T>(ms: number, wait: Promise<T>): Promise<T | "a failure" | "silence"> {
+  let end: T | "a failure" | "silence" = "silence";
+  void wait.then(
+    (value) => (end = value),
+    (error: unknown) => (end = error instanceof Silent ? "a failure" : "silence"),
+  );
+  for (let passed = 0; passed < ms; passed += 100) await vi.advanceTimersByTimeAsync(100);
+  return end;
+}
+
+test("a look into the store fails after 5 s", async () => {
+  vi.spyOn(caches.default, "match").mockResolvedValue(undefined);
+  expect(await within(5_000, lookUp({ env: silent, base: BASE, ctx }, "ten_a/answers/f", 0))).toBe("a failure");
+});
+
+test("a request does not wait longer for what may be stored than for a look", async () => {
+  vi.spyOn(caches.default, "match").mockResolvedValue(undefined);
+  const print = { cacheable: true, key: "f", scope: "tenant" };
+  const asking = { env: silent, base: BASE, ctx, print, caller: { tenant: "ten_a" }, trace: { id: "r" } };
+  expect(await within(5_000, findStored(asking as never))).toBeNull();
+});
+
+test("an edge location that says nothing has no copy, after a second", async () => {
+  vi.spyOn(caches.default, "match").mockImplementation(never);
+  expect(await within(1_000, findNear(BASE, "results/x"))).toBeNull();
+});
+
+test("a result that is asked for is refused after 10 s", async () => {
+  vi.spyOn(caches.default, "match").mockResolvedValue(undefined);
+  const asking = { request: new Request(`${BASE}/v1/results/${ID}`), env: silent, ctx, base: BASE, id: ID };
+  const trace = { headers: new Headers(), stages: {} };
+  expect(await within(10_000, getResult({ ...asking, trace } as never))).toBe("a failure");
+  expect(await within(10_000, resultsOf(silent, "ten_a", [ID]))).toBe("a failure");
+});
+
+test("a part on its way fails after 10 s, and what it belongs to with it", async () => {
+  const deposit = new Deposit(bucket, "results/x");
+  await deposit.write(new Uint8Array(PART_BYTES));
+  expect(await within(10_000, deposit.complete())).toBe("a failure");
+  await deposit.abort();
+});
