@@ -2,7 +2,7 @@
  * The Pool's desk: the life of its tickets. What happens outside (time, cards that are asked, records) is handed in.
  *
  * A ticket is
- *   waiting    in the line (waiting-room.ts), or following a leader that asked for the same (runs.ts)
+ *   waiting    in the line (waiting-room.ts), or following one that asked for the same (runs.ts)
  *   offered    a card is held for it for OFFER_MS, pending in the counts (choose-card.ts)
  *   missed     it did not claim in time: out of line until it speaks again
  *   running    it said that the Card said yes
@@ -70,8 +70,9 @@ export class Desk {
     this.#budget = newBudget(clock.now());
     const someoneWaits = (): boolean => this.queued > 0;
     this.#following = new Following(clock, {
+      enter: ({ entry }) => this.#enterRoom(entry),
+      leave: ({ entry }) => this.#room.leave(entry.attempt),
       settle: (ticket, finish) => this.#settle(ticket, { kind: "told", finish }),
-      line: (ticket) => this.#backInLine(ticket),
       pump: () => this.pump(),
     });
     this.#lookout = new Lookout(clock, someoneWaits, () => {
@@ -151,8 +152,12 @@ export class Desk {
     const now = this.#clock.now();
     // Its offer was taken back, yet the slot is its own.
     const { entry } = ticket;
-    if (ticket.phase === "missed") this.cards.offered(ticket.card, entry.attempt, entry.tenant, now, entry);
+    if (ticket.phase === "missed") {
+      this.cards.offered(ticket.card, entry.attempt, entry.tenant, now, entry);
+      this.#following.hold(ticket);
+    }
     ticket.phase = "running";
+    this.#following.began(ticket);
     this.admitted++;
     if (ticket.entry.avoid.length === 0) this.#budget = earn(this.#budget, now);
     if (!this.cards.claimed(ticket.card, ticket.entry.attempt, number, now)) return;
@@ -170,7 +175,7 @@ export class Desk {
     this.pump();
     // The counts were wrong that let it in: now it is a newcomer who has to wait.
     const { attempt, again, job } = ticket.entry;
-    if (this.#room.has(attempt) && !again && !job) this.#refuseUnlessRoom(ticket);
+    if (this.#room.has(attempt) && !again && !job) this.#refuseUnlessRoom(ticket, true);
   }
 
   /** The same request under a new attempt: its place is that of its arrival. False: no more retries for now. */
@@ -184,7 +189,7 @@ export class Desk {
       if (!ok) return false;
     }
     if (ticket.phase === "offered") this.#withdraw(ticket);
-    this.#room.leave(ticket.entry.attempt);
+    this.#following.part(ticket);
     this.#tickets.delete(ticket.entry.attempt);
     const before = ticket.entry.attempt;
     ticket.entry = { ...ticket.entry, attempt, avoid, again: true };
@@ -203,8 +208,8 @@ export class Desk {
     const wasOffered = ticket.phase === "offered";
     if (wasOffered) this.#withdraw(ticket);
     this.#over(ticket);
-    if (wasOffered) this.pump();
     this.#following.ended(ticket.entry.attempt, finish);
+    if (wasOffered) this.pump();
   }
 
   /** How a run ended whose ticket was lost with a restart. */
@@ -287,9 +292,9 @@ export class Desk {
   }
 
   /**
-   * A newcomer: (1) an older configuration than the asker's; (2) somebody runs the same: follow; (3) nothing takes
-   * work, it cannot make its deadline, or its client address has too many here; (4) in line; (5) offered at once, or
-   * (6) no room or no time.
+   * A newcomer: (1) an older configuration than the asker's; (2) somebody has a card for the same: follow; (3) nothing
+   * takes work, it cannot make its deadline, or its client address has too many here; (4) in line; (5) offered at once,
+   * or (6) no room or no time.
    */
   #admit(ticket: TicketState): void {
     const { entry } = ticket;
@@ -302,7 +307,7 @@ export class Desk {
     }
     const hall = this.#hall(config, now);
     // (2)
-    if (entry.fingerprint !== null && this.#following.join(ticket, entry.fingerprint, this.cards)) {
+    if (this.#following.follow(ticket, this.cards, this.#tickets)) {
       const full = entry.again || entry.job ? null : (admission.swarm(hall, entry) ?? admission.crowd(hall, entry));
       this.#refuseOrWatch(ticket, full);
       return;
@@ -317,22 +322,25 @@ export class Desk {
       return;
     }
     // (4)
-    this.#room.enter(entry);
-    this.#recap(entry.tenant);
-    if (entry.fingerprint !== null) this.#following.lead(ticket, entry.fingerprint);
+    const isMore = this.#following.wait(ticket);
     // (5)
     this.pump();
     if (ticket.phase !== "waiting") return;
     // (6)
     this.#watch(ticket);
-    if (!entry.again && !entry.job) this.#refuseUnlessRoom(ticket);
+    if (!entry.again && !entry.job) this.#refuseUnlessRoom(ticket, isMore);
   }
 
-  /** Who waits must find room, and have the time. */
-  #refuseUnlessRoom(ticket: TicketState): void {
+  /** Who waits must find room, unless it takes no place of the line beside its tenant's others, and have the time. */
+  #refuseUnlessRoom(ticket: TicketState, isMore: boolean): void {
     if (this.#config === null) return;
+    const { entry } = ticket;
     const hall = this.#hall(this.#config, this.#clock.now());
-    const refusal = this.#crowded(ticket, hall) ?? admission.late(hall, ticket.entry);
+    const isInLine = this.#room.has(entry.attempt);
+    const refusal =
+      admission.crowd(hall, entry) ??
+      (isInLine && isMore ? this.#full(entry, hall) : null) ??
+      (isInLine ? admission.late(hall, entry) : null);
     // Whom it displaced may have left it a card meanwhile.
     if (refusal !== null && ticket.phase === "waiting") this.#refuse(ticket, refusal);
   }
@@ -343,16 +351,13 @@ export class Desk {
   }
 
   /** Too many, and nobody stands behind whose place it may take. */
-  #crowded({ entry }: TicketState, hall: admission.Hall): PoolRefusal | null {
-    const crowd = admission.crowd(hall, entry);
-    if (crowd !== null) return crowd;
+  #full(entry: Entry, hall: admission.Hall): PoolRefusal | null {
     const full = admission.full(hall);
     if (full === null) return null;
     // The newcomer stands in line already; its share is counted without it.
     this.#room.leave(entry.attempt);
     const displaced = this.#room.displaced(entry.tenant, hall.config.queue.max);
-    this.#room.enter(entry);
-    this.#recap(entry.tenant);
+    this.#enterRoom(entry);
     const victim = displaced === null ? undefined : this.#tickets.get(displaced);
     if (victim === undefined) return full;
     this.#refuse(victim, full);
@@ -376,14 +381,15 @@ export class Desk {
   }
 
   /**
-   * All but jobs, which wait. Those who follow go before their leader: else each of them in turn would lead only to be
-   * refused.
+   * All but jobs, which wait. Those who follow go before the one in line: else each of them in turn would come into it
+   * only to be refused.
    */
   #refuseAll(refusal: PoolRefusal): void {
     for (const { attempt } of this.#room.entries()) {
-      const leader = this.#tickets.get(attempt);
-      for (const ticket of [...this.#following.of(attempt), leader])
-        if (ticket !== undefined && !ticket.entry.job) this.#refuse(ticket, refusal);
+      const first = this.#tickets.get(attempt);
+      if (first === undefined) continue;
+      for (const ticket of [...this.#following.behind(first), first])
+        if (!ticket.entry.job) this.#refuse(ticket, refusal);
     }
   }
 
@@ -397,11 +403,13 @@ export class Desk {
     calm(ticket);
     ticket.phase = "offered";
     ticket.card = card;
+    this.#following.hold(ticket);
     ticket.stop = this.#clock.after(OFFER_MS, () => {
       if (ticket.phase !== "offered") return;
       this.#withdraw(ticket);
       ticket.phase = "missed";
       ticket.reply = null;
+      this.#following.missed(ticket);
       this.pump();
     });
     const slotsLeft = Math.max(0, entry.concurrent - this.cards.holding(entry.tenant));
@@ -413,9 +421,13 @@ export class Desk {
     ticket.phase = "waiting";
     ticket.card = null;
     ticket.reply = null;
-    this.#room.enter(ticket.entry);
-    this.#recap(ticket.entry.tenant);
+    this.#following.wait(ticket);
     this.#watch(ticket);
+  }
+
+  #enterRoom(entry: Entry): void {
+    this.#room.enter(entry);
+    this.#recap(entry.tenant);
   }
 
   /** Takes an offer back from a ticket. */
@@ -448,7 +460,7 @@ export class Desk {
     calm(ticket);
     if (ticket.phase !== "over") this.#addresses.remove(ticket.entry);
     ticket.phase = "over";
-    this.#room.leave(ticket.entry.attempt);
+    this.#following.leave(ticket);
     this.#following.over(ticket.entry.attempt);
     if (this.#tickets.get(ticket.entry.attempt) === ticket) this.#tickets.delete(ticket.entry.attempt);
     if (this.#requests.get(ticket.entry.request) === ticket) this.#requests.delete(ticket.entry.request);

@@ -17,22 +17,24 @@ const CALLER_WENT = "client_gone";
 
 /** What becomes of a ticket. */
 export interface Ways {
+  /** Into the line, and out of it. */
+  enter(ticket: TicketState): void;
+  leave(ticket: TicketState): void;
   /** It is told how the run ended. */
   settle(ticket: TicketState, finish: Finish): void;
-  /** It runs by itself. */
-  line(ticket: TicketState): void;
   pump(): void;
 }
 
 export class Following {
   readonly #clock: Clock;
   readonly #ways: Ways;
-  readonly #runs = new Runs<TicketState>();
+  readonly #runs: Runs<TicketState>;
   readonly #over = new Set<string>();
 
   constructor(clock: Clock, ways: Ways) {
     this.#clock = clock;
     this.#ways = ways;
+    this.#runs = new Runs(ways);
   }
 
   /** How many follow. */
@@ -44,23 +46,64 @@ export class Following {
     return this.#runs.followersOf(tenant);
   }
 
-  of(attempt: string): TicketState[] {
-    return [...(this.#runs.ofLeader(attempt)?.followers ?? [])];
+  /** Those who follow this one, which stands in line. */
+  behind(ticket: TicketState): TicketState[] {
+    return this.#runs.behind(ticket);
   }
 
-  /** Follows whoever asked for the same. False: nobody did, or too many follow. */
-  join(ticket: TicketState, fingerprint: string, cards: Cards): boolean {
-    if (this.#runs.followers >= FOLLOWERS_MAX) return false;
-    if (this.#runs.follow(fingerprint, ticket)) return true;
-    const attempt = cards.running(fingerprint, this.#over);
-    if (attempt === null) return false;
-    // It runs since before this object started: its ticket is lost, its lease is not.
-    this.#runs.lead(fingerprint, attempt, null);
-    return this.#runs.follow(fingerprint, ticket);
+  /** Follows whoever has a card for the same. False: nobody has, or too many follow, and it runs alone. */
+  follow(ticket: TicketState, cards: Cards, tickets: ReadonlyMap<string, TicketState>): boolean {
+    const { fingerprint } = ticket.entry;
+    if (fingerprint === null) return false;
+    if (this.#runs.followers >= FOLLOWERS_MAX) {
+      ticket.entry = { ...ticket.entry, fingerprint: null };
+      return false;
+    }
+    if (this.#runs.ofFingerprint(fingerprint) === undefined) {
+      // It may run since before this object started (its ticket is lost, its lease is not), or by itself.
+      const attempt = cards.running(fingerprint, this.#over);
+      if (attempt !== null) this.#runs.adopt(fingerprint, attempt, tickets.get(attempt) ?? null);
+    }
+    if (!this.#runs.ofFingerprint(fingerprint)?.isHeld) return false;
+    this.#runs.join(fingerprint, ticket);
+    return true;
   }
 
-  lead(ticket: TicketState, fingerprint: string): void {
-    this.#runs.lead(fingerprint, ticket.entry.attempt, ticket);
+  /**
+   * Waits in line, or for one that goes before it or has a card. True: none of its tenant waits for the same in its
+   * stead.
+   */
+  wait(ticket: TicketState): boolean {
+    const { fingerprint } = ticket.entry;
+    if (fingerprint !== null) return this.#runs.join(fingerprint, ticket);
+    this.#ways.enter(ticket);
+    return true;
+  }
+
+  /** It has a card: who asked for the same follows it. */
+  hold(ticket: TicketState): void {
+    const { fingerprint } = ticket.entry;
+    if (fingerprint !== null) this.#runs.hold(fingerprint, ticket);
+  }
+
+  began(ticket: TicketState): void {
+    this.#runs.began(ticket);
+  }
+
+  missed(ticket: TicketState): void {
+    this.#runs.missed(ticket);
+  }
+
+  /** It waits no more. */
+  part(ticket: TicketState): void {
+    this.#runs.part(ticket);
+    this.#ways.leave(ticket);
+  }
+
+  /** It waits no more, and never will. */
+  leave(ticket: TicketState): void {
+    this.#runs.leave(ticket);
+    this.#ways.leave(ticket);
   }
 
   rename(before: string, attempt: string): void {
@@ -76,11 +119,10 @@ export class Following {
     }
   }
 
-  /** A ticket is gone: it follows no more, and who followed it does without. */
+  /** A ticket is gone: who followed it does without. */
   left(ticket: TicketState, ran: boolean): void {
-    this.#runs.unfollow(ticket);
     const run = this.#runs.ofLeader(ticket.entry.attempt);
-    if (run !== undefined) this.#succeed(run, ran);
+    if (run !== undefined) this.#lose(run, ran);
   }
 
   ended(attempt: string, finish: Finish): void {
@@ -88,11 +130,10 @@ export class Following {
     if (run === undefined) return;
     if (finish.kind === "failed") {
       // A caller who goes takes his own run along, and says nothing of how another would end.
-      this.#succeed(run, finish.reason !== CALLER_WENT, finish.reason);
+      this.#lose(run, finish.reason !== CALLER_WENT, finish.reason);
       return;
     }
-    this.#runs.end(run);
-    for (const ticket of run.followers) {
+    for (const ticket of this.#runs.end(run)) {
       if (finish.kind === "alone") this.#alone(ticket);
       else this.#ways.settle(ticket, finish);
     }
@@ -105,20 +146,17 @@ export class Following {
     if (run === undefined || run.leader !== null) return;
     this.#clock.after(ORPHAN_MS, () => {
       const still = this.#runs.ofLeader(attempt);
-      if (still !== undefined) this.#succeed(still, true);
+      if (still !== undefined) this.#lose(still, true);
     });
   }
 
-  #succeed(run: Run<TicketState>, ran: boolean, reason = "origin_reset"): void {
-    const { next, told } = this.#runs.succeed(run, ran);
-    for (const ticket of told) this.#ways.settle(ticket, { kind: "failed", reason });
-    if (next === null) return;
-    this.#ways.line(next);
+  #lose(run: Run<TicketState>, ran: boolean, reason = "origin_reset"): void {
+    for (const ticket of this.#runs.lose(run, ran)) this.#ways.settle(ticket, { kind: "failed", reason });
     this.#ways.pump();
   }
 
   #alone(ticket: TicketState): void {
     ticket.entry = { ...ticket.entry, fingerprint: null };
-    this.#ways.line(ticket);
+    this.#ways.enter(ticket);
   }
 }

@@ -3,28 +3,22 @@
  *
  * A waiter is in line, or it is not here. Between tenants: start-time fair queueing by weight (Goyal, Vin, Cheng,
  * 1996): every tenant has a start tag, the lowest goes first, a grant moves it on by 1 / weight, and who was away
- * joins at the present virtual time. Within a tenant: priority, then arrival, where a job counts as come later by
- * CALL_AHEAD_MS: who holds the line goes before it for so long. A tenant at its cap is passed over.
+ * joins at the present virtual time. Within a tenant by place (place.ts). A tenant at its cap is passed over.
  *
  * Always: a waiter stands in its tenant's line once; `ready` holds just the tenants that have a waiter and are below
  * their cap, by start tag. Every step is logarithmic in waiters and tenants.
  */
+import { byPlace, type Place, placeOf } from "./place.ts";
 import { SortedMap } from "./sorted-map.ts";
-import type { Entry, Priority } from "./pool-protocol.ts";
+import type { Entry } from "./pool-protocol.ts";
 
-type Place = [rank: number, arrivedAt: number, seq: number];
 type Turn = [start: number, seq: number];
 
-const RANK: Record<Priority, number> = { high: 0, normal: 1, low: 2 };
-
-/** A caller who waits goes before his tenant's jobs of the same priority that came up to so much earlier. */
-const CALL_AHEAD_MS = 30_000;
 /** Lines kept before empty ones are looked for. */
 const SWEEP_MIN = 1024;
 /** Heads that are looked at when the first cannot use what is free (it has tried those cards already). */
 const LOOK_MAX = 64;
 
-const byPlace = (a: Place, b: Place) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2];
 const byTurn = (a: Turn, b: Turn) => a[0] - b[0] || a[1] - b[1];
 
 interface Line {
@@ -82,7 +76,7 @@ export class WaitingRoom {
   /** Takes a place in line: by priority and arrival among the tenant's own. Twice is once. */
   enter(entry: Entry): void {
     if (this.#waiters.has(entry.attempt)) return;
-    const place: Place = [RANK[entry.priority], entry.arrivedAt + (entry.job ? CALL_AHEAD_MS : 0), ++this.#seq];
+    const place = placeOf(entry, ++this.#seq);
     let line = this.#lines.get(entry.tenant);
     if (line === undefined) {
       const { tenant, weight, concurrent } = entry;

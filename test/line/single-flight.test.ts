@@ -185,6 +185,23 @@ test("in a shared cache tenants share a run, and each gets results of its own", 
   });
 });
 
+test("in a shared cache nobody waits for a tenant at its cap: who may run first does, and both get the answer", async () => {
+  const service = await line.service({ cache: { shared: true } });
+  const [capped, free] = [await line.key({ limits: { concurrent: 1 } }), await line.key()];
+  line.park.setService({ service_ms: 5_000 });
+  const long = await line.call({ service, key: capped });
+  await line.running([long]);
+  const waits = await line.call({ service, key: capped, ...SAME });
+  await queued(service, 1);
+  line.park.setService({ service_ms: 200 });
+  const all = await answers([await line.call({ service, key: free, ...SAME }), waits]);
+  expect(line.park.counts().running).toBe(1);
+  expect(all.map(({ status }) => status)).toEqual([200, 200]);
+  expect(all[1]?.header("cache-status")).toBe("portico; fwd=miss; collapsed");
+  expect(starts()).toBe(1);
+  expect((await long.answered).status).toBe(200);
+});
+
 const idOf = (answer: { header: (name: string) => string | null }) =>
   /results\/(\w+)/.exec(answer.header("link") ?? "")?.[1] ?? "none";
 

@@ -115,6 +115,99 @@ test("a leader that has tried a card, and then waits in vain for another, has ha
   expect(three.reply).toEqual({ kind: "told", finish: { kind: "failed", reason: "origin_reset" } });
 });
 
+test("while a slot is free nobody waits for the same of a tenant at its cap: who may run first leads, and the other follows", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", [], { slots: 2 });
+  counter.desk.claimed(counter.enter("running", { concurrent: 1 }), 1);
+  const capped = counter.enter("capped", { concurrent: 1, fingerprint: "same", job: true });
+  expect(capped.phase).toBe("waiting");
+  const other = counter.enter("other", { tenant: "b", fingerprint: "same" });
+  expect([other.reply, counter.desk.queued]).toMatchObject([{ kind: "offer", card: "x" }, 1]);
+  counter.desk.claimed(other, 2);
+  counter.desk.finished(other, { kind: "stored" }, null);
+  expect(capped.reply).toEqual({ kind: "told", finish: { kind: "stored" } });
+});
+
+test("a call goes before its tenant's own job that asked for the same before it, and whoever comes later goes after both", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", ["busy"], { lastNumber: 1 });
+  const job = counter.enter("job", { fingerprint: "same", job: true, priority: "low" });
+  const call = counter.enter("call", { fingerprint: "same" });
+  const later = counter.enter("later");
+  expect([counter.desk.waitingOn(call).position, counter.desk.queued]).toEqual([1, 3]);
+  counter.tell("x", [], { lastNumber: 1 });
+  expect([job, call, later].map(({ phase }) => phase)).toEqual(["waiting", "offered", "waiting"]);
+});
+
+test("a card says no, or an offer is missed: all who asked for the same stand in line again, each by its own right", () => {
+  const counter = new Counter(["x", "y"]);
+  counter.tell("x", []);
+  counter.tell("y", ["busy"], { lastNumber: 1 });
+  const one = counter.enter("one", { concurrent: 2, fingerprint: "same" });
+  const two = counter.enter("two", { tenant: "b", fingerprint: "same" });
+  const third = counter.enter("third", { tenant: "b", fingerprint: "same" });
+  counter.desk.declined(one, "x", "full");
+  expect([one, two, third].map(({ phase }) => phase)).toEqual(["waiting", "waiting", "waiting"]);
+  // Meanwhile another service's slot counts against nobody, but one's own tenant comes to its cap.
+  counter.tell("y", ["busy", "busy too"], { lastNumber: 2 });
+  counter.tell("x", []);
+  expect([one, two, third].map(({ phase }) => phase)).toEqual(["waiting", "offered", "waiting"]);
+  counter.clock.pass(OFFER_MS);
+  expect([one, two, third].map(({ phase }) => phase)).toEqual(["waiting", "missed", "offered"]);
+  counter.desk.asked(two);
+  counter.desk.claimed(third, 1);
+  counter.desk.finished(third, { kind: "stored" }, null);
+  for (const { reply } of [one, two]) expect(reply).toEqual({ kind: "told", finish: { kind: "stored" } });
+});
+
+test("a leader that failed and waits at its cap is overtaken, once: who leads after it is the last to try", () => {
+  const counter = new Counter(["x", "y", "z"]);
+  for (const card of ["y", "z"]) counter.tell(card, ["busy"], { lastNumber: 1 });
+  counter.tell("x", []);
+  const one = counter.enter("one", { tenant: "c", concurrent: 1, fingerprint: "same" });
+  const two = counter.enter("two", { tenant: "b", concurrent: 1, fingerprint: "same" });
+  counter.desk.claimed(one, 1);
+  // Its slot drains.
+  const drains = { number: 1, attempt: "one", request: "one", tenant: "c", service: SERVICE, fingerprint: "same" };
+  counter.tell("x", [], { held: [{ ...drains, state: "draining", claimedAt: 0 }], lastNumber: 1 });
+  counter.desk.retry(one, "one again", ["x"]);
+  counter.tell("y", [], { lastNumber: 1 });
+  expect([one.phase, two.phase, two.card]).toEqual(["waiting", "offered", "y"]);
+  counter.desk.claimed(two, 2);
+  const three = counter.enter("three", { tenant: "d", fingerprint: "same" });
+  counter.tell("y", ["busy"], { lastNumber: 2 });
+  counter.desk.retry(two, "two again", ["y"]);
+  counter.tell("x", [], { lastNumber: 1 });
+  expect([one, two, three].map(({ phase }) => phase)).toEqual(["waiting", "offered", "waiting"]);
+  counter.desk.finished(two, { kind: "failed", reason: "origin_reset" }, null);
+  for (const { reply } of [one, three])
+    expect(reply).toEqual({ kind: "told", finish: { kind: "failed", reason: "origin_reset" } });
+});
+
+test("whose claim comes after its offer was taken back runs by itself, and nobody waits for both", () => {
+  const counter = new Counter(["x", "y"]);
+  counter.tell("x", []);
+  const one = counter.enter("one", { fingerprint: "same" });
+  const two = counter.enter("two", { tenant: "b", fingerprint: "same" });
+  const three = counter.enter("three", { tenant: "c", fingerprint: "same" });
+  counter.clock.pass(OFFER_MS);
+  expect([one.phase, two.phase]).toEqual(["missed", "offered"]);
+  counter.desk.claimed(one, 1);
+  counter.desk.finished(one, { kind: "failed", reason: "origin_reset" }, null);
+  expect([two.phase, three.phase]).toEqual(["offered", "waiting"]);
+  counter.desk.claimed(two, 2);
+  counter.desk.finished(two, { kind: "stored" }, null);
+  expect(three.reply).toEqual({ kind: "told", finish: { kind: "stored" } });
+});
+
+test("who asks for the same as a waiting job is refused as anybody when no card takes work", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", [], { state: "disabled" });
+  const job = counter.enter("job", { fingerprint: "same", job: true });
+  const call = counter.enter("call", { fingerprint: "same" });
+  expect([job.phase, call.reply]).toMatchObject(["waiting", { refusal: { reason: "no_healthy_card" } }]);
+});
+
 test("an offer that is not claimed in time goes to the next, once, and its ticket is out of line until it speaks", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", []);

@@ -97,6 +97,18 @@ export class SmallPool {
     return this.callers.filter((caller) => caller.words.length === 0);
   }
 
+  /** A run of the same was lost, and whoever began it again has failed and tries once more: nobody else may any more. */
+  isLastChance({ attempt, fingerprint }: Entry): boolean {
+    const begun = this.starts.filter((start) => start.fingerprint === fingerprint).map(({ caller }) => caller);
+    return [...this.desk.tickets].some(
+      ({ entry }) =>
+        entry.attempt !== attempt &&
+        entry.fingerprint === fingerprint &&
+        entry.avoid.length > 0 &&
+        begun.some(({ name }) => name !== entry.request),
+    );
+  }
+
   /** What was left behind ends on the GPU; the card's agent says so. */
   rest(card: SmallCard): void {
     const living = new Set([...this.running.map(({ entry }) => entry.attempt), ...this.others.map(({ name }) => name)]);
@@ -234,9 +246,22 @@ export class SmallPool {
   /** Whether one of the same tenant waits that should have had the other's offer. */
   #isBefore(one: TicketState, other: TicketState): boolean {
     if (one.phase !== "waiting" || one.entry.tenant !== other.entry.tenant || one.entry.avoid.length > 0) return false;
-    // Else it may follow somebody's run.
-    if (one.entry.fingerprint !== null) return false;
+    if (this.#isHeld(one.entry, other)) return false;
     const [a, b] = [one.entry, other.entry];
     return rank(a) < rank(b) || (rank(a) === rank(b) && a.arrivedAt < b.arrivedAt);
+  }
+  /** Whether somebody else has in hand what it asks for, so that it follows. */
+  #isHeld({ fingerprint, ...entry }: Entry, but: TicketState): boolean {
+    if (fingerprint === null) return false;
+    const others = [...this.desk.tickets].filter(
+      (ticket) => ticket !== but && ticket.entry.fingerprint === fingerprint,
+    );
+    if (others.some(({ phase }) => phase === "offered" || phase === "running")) return true;
+    // A claim that came late, or whose ticket is lost.
+    const leases = this.desk.cards.reports().flatMap(({ held }) => held);
+    if (leases.some((held) => held.fingerprint === fingerprint && held.state === "leased")) return true;
+    // With a restart the tickets of runs are lost, which are given time to say how they ended.
+    if (this.restarts > 0) return true;
+    return this.isLastChance({ ...entry, fingerprint });
   }
 }

@@ -1,6 +1,7 @@
 /** The rules of a Pool over its Cards, each by itself: shares, caps, one run for many, failing cards, retries. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Priority } from "../../durable-objects/pool-protocol.ts";
 import { type Sizes, SmallPool } from "./pool-in-small.ts";
 import { expectThat } from "./same.ts";
 import type { How } from "./small-caller.ts";
@@ -146,6 +147,42 @@ test("those who ask for the same are one run; when it is lost one more, and ever
       expectThat(begun <= 1 + Math.min(lost, 1) + quiet, `begun ${begun} times, lost ${lost}, given up ${quiet}`);
     },
   );
+  fc.assert(property, { numRuns: 500 });
+});
+
+test("tenants with caps and priorities who ask for the same: it never runs twice at once, and no slot is free for any of them", () => {
+  const step = fc.record({
+    who: fc.nat({ max: 2 }),
+    priority: fc.constantFrom<Priority>("high", "normal", "low"),
+    same: fc.constantFrom(null, "one", "other"),
+    deliver: fc.array(pick, { maxLength: 8 }),
+    end: fc.option(fc.tuple(pick, fc.constantFrom<How>("ok", "ok", "failed", "quiet"))),
+    leave: fc.option(pick, { freq: 9 }),
+  });
+  const property = fc.property(sizes, fc.array(step, { maxLength: 40, size: "max" }), (size, list) => {
+    const pool = new SmallPool(size);
+    pool.settle();
+    const look = (): void => {
+      const running = pool.running.flatMap(({ entry }) => entry.fingerprint ?? []);
+      expectThat(new Set(running).size === running.length, `the same runs twice at once: ${running.join()}`);
+    };
+    for (const [i, { who, priority, same, deliver, end, leave }] of list.entries()) {
+      const concurrent = Math.max(1, size.concurrent - who);
+      pool.come(`request ${i}`, `tenant ${who}`, { concurrent, priority, fingerprint: same });
+      if (end !== null) chosen(pool.running, end[0])?.end(end[1]);
+      if (leave !== null) chosen(pool.open, leave)?.leave();
+      for (const one of deliver) {
+        pool.post.deliver(one, "arrives");
+        look();
+      }
+      if (i % 4 !== 3) continue;
+      pool.settle();
+      look();
+      expect(idle(pool)).toEqual([]);
+    }
+    wind(pool);
+    for (const { name, words } of pool.callers) expectThat(words.length === 1, `${name}: ${words.join()}`);
+  });
   fc.assert(property, { numRuns: 500 });
 });
 

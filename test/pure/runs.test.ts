@@ -1,251 +1,370 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { Runs } from "../../durable-objects/runs.ts";
+import type { Entry, Priority } from "../../durable-objects/pool-protocol.ts";
+import { type Run, Runs } from "../../durable-objects/runs.ts";
+import { entryOf } from "./room-model.ts";
 import { expectSame } from "./same.ts";
 
 interface Asker {
-  entry: { tenant: string; attempt: string };
+  entry: Entry;
 }
 
-const FINGERPRINTS = ["f1", "f2", "f3"];
+const FINGERPRINTS = ["f1", "f2"];
 const TENANTS = ["t1", "t2", "t3"];
+const RANKS: Priority[] = ["high", "normal", "low"];
 
-function asker(attempt: string, tenant = "t1"): Asker {
-  return { entry: { tenant, attempt } };
+function asker(attempt: string, tenant = "t1", more: Partial<Entry> = {}): Asker {
+  return { entry: entryOf(attempt, tenant, more) };
 }
 
-/** Who asked for what, as a list; and who was told how often. */
+/** Runs, and who stands in line because of them. */
+class Queue {
+  readonly line = new Set<Asker>();
+  readonly runs = new Runs<Asker>({
+    enter: (who) => void this.line.add(who),
+    leave: (who) => void this.line.delete(who),
+  });
+
+  join(who: Asker, fingerprint = "same"): boolean {
+    return this.runs.join(fingerprint, who);
+  }
+
+  /** As the desk does: who is offered a card leaves the line. */
+  offer(who: Asker, fingerprint = "same"): void {
+    this.line.delete(who);
+    this.runs.hold(fingerprint, who);
+  }
+
+  /** It tries again under another name. */
+  retry(who: Asker, attempt: string, avoid: string[], fingerprint = "same"): void {
+    const before = who.entry.attempt;
+    this.runs.part(who);
+    this.line.delete(who);
+    who.entry = { ...who.entry, attempt, avoid };
+    this.runs.rename(before, attempt);
+    this.runs.join(fingerprint, who);
+  }
+
+  run(attempt: string): Run<Asker> {
+    const run = this.runs.ofLeader(attempt);
+    if (run === undefined) throw new Error(`${attempt} leads nothing`);
+    return run;
+  }
+
+  get inLine(): string[] {
+    return Array.from(this.line, ({ entry }) => entry.attempt).toSorted();
+  }
+}
+
+interface Group {
+  /** Those who wait, in the order of their coming. A leader is not among them while it has a card. */
+  askers: Asker[];
+  leader: Asker | null;
+  runner: Asker | null;
+  lost: number;
+  isHeld: boolean;
+  /** Its leader waits to try again, and nobody else may. */
+  isLast: boolean;
+}
+
+const rank = ({ entry }: Asker) => RANKS.indexOf(entry.priority);
+const party = ({ entry }: Asker) => [entry.tenant, ...entry.avoid].join();
+
 class RunsModel {
-  /** By fingerprint: the leader's attempt, and those who follow in their order. */
-  readonly runs = new Map<string, { attempt: string; followers: Asker[] }>();
-  readonly told: Asker[] = [];
-  readonly left = new Set<Asker>();
-  readonly came: Asker[] = [];
+  readonly groups = new Map<string, Group>();
   attempts = 0;
 
-  get followers(): Asker[] {
-    return [...this.runs.values()].flatMap((run) => run.followers);
+  ask(fingerprint: string, who: Asker): boolean {
+    const fresh = { askers: [], leader: null, runner: null, lost: 0, isHeld: false, isLast: false };
+    const group = this.groups.get(fingerprint) ?? fresh;
+    this.groups.set(fingerprint, group);
+    const isFirst = group.askers.every((other) => party(other) !== party(who));
+    group.askers.push(who);
+    return isFirst;
   }
 
-  some(pick: number): { fingerprint: string; attempt: string; followers: Asker[] } | undefined {
-    const [fingerprint, run] = [...this.runs][pick % Math.max(1, this.runs.size)] ?? [];
-    return fingerprint === undefined || run === undefined ? undefined : { fingerprint, ...run };
+  /** Of each party the one who came first of the highest priority, where nobody has a card for it. */
+  firsts({ isHeld, askers }: Group): Asker[] {
+    const parties = isHeld ? [] : Map.groupBy(askers, party).values();
+    return Array.from(parties, (all) => all.toSorted((one, other) => rank(one) - rank(other))[0]).filter(
+      (who) => who !== undefined,
+    );
+  }
+
+  line(): string[] {
+    const last = [...this.groups.values()].flatMap(({ isLast, leader }) => (isLast && leader !== null ? [leader] : []));
+    const firsts = [...this.groups.values()].flatMap((group) => this.firsts(group));
+    return Array.from([...firsts, ...last], ({ entry }) => entry.attempt).toSorted();
+  }
+
+  followers(tenant: string): number {
+    const all = [...this.groups.values()].flatMap((group) => {
+      const firsts = this.firsts(group);
+      return group.askers.filter((who) => !firsts.includes(who));
+    });
+    return all.filter(({ entry }) => entry.tenant === tenant).length;
+  }
+
+  /** The leader waits again, or is gone: the others wait as before. */
+  letGo(group: Group): void {
+    group.isLast = group.leader !== null && group.leader === group.runner && group.lost > 0;
+    group.isHeld = group.isLast;
   }
 }
 
-type Call = fc.Command<RunsModel, Runs<Asker>>;
+type Call = fc.Command<RunsModel, Queue>;
 
-function call(name: string, run: (model: RunsModel, runs: Runs<Asker>) => void): Call {
+function call(name: string, run: (model: RunsModel, queue: Queue) => void): Call {
   return {
     check: () => true,
-    run(model, runs) {
-      run(model, runs);
-      expectSame(runs.followers, model.followers.length);
-      for (const tenant of TENANTS) {
-        expectSame(runs.followersOf(tenant), model.followers.filter(({ entry }) => entry.tenant === tenant).length);
-      }
-      for (const { attempt, followers } of model.runs.values()) {
-        expectSame([...(runs.ofLeader(attempt)?.followers ?? [])], followers);
-      }
+    run(model, queue) {
+      run(model, queue);
+      for (const [fingerprint, { askers, leader }] of model.groups)
+        if (askers.length === 0 && leader === null) model.groups.delete(fingerprint);
+      expectSame(queue.inLine, model.line());
+      for (const tenant of TENANTS) expectSame(queue.runs.followersOf(tenant), model.followers(tenant));
+      expectSame(
+        queue.runs.followers,
+        TENANTS.reduce((sum, tenant) => sum + model.followers(tenant), 0),
+      );
+      for (const fingerprint of FINGERPRINTS)
+        expectSame(queue.runs.ofFingerprint(fingerprint)?.lost, model.groups.get(fingerprint)?.lost);
     },
     toString: () => name,
   };
 }
 
-const pick = fc.nat({ max: 8 });
+const pick = fc.nat({ max: 20 });
+const chosen = <T>(list: T[], i: number): T | undefined => list[i % Math.max(1, list.length)];
 
-/** Asks: follows the run of the same if there is one, else leads one. */
-const asks = fc.tuple(fc.constantFrom(...FINGERPRINTS), fc.constantFrom(...TENANTS)).map(([fingerprint, tenant]) =>
-  call(`ask(${fingerprint}, ${tenant})`, (model, runs) => {
-    const who = asker(`attempt ${++model.attempts}`, tenant);
-    model.came.push(who);
-    const run = model.runs.get(fingerprint);
-    expect(runs.follow(fingerprint, who)).toBe(run !== undefined);
-    if (run !== undefined) run.followers.push(who);
-    else {
-      runs.lead(fingerprint, who.entry.attempt, who);
-      model.runs.set(fingerprint, { attempt: who.entry.attempt, followers: [] });
-      model.told.push(who);
+const asks = fc
+  .record({ fingerprint: fc.constantFrom(...FINGERPRINTS), tenant: fc.constantFrom(...TENANTS), rank: fc.nat(2) })
+  .map(({ fingerprint, tenant, rank: of }) =>
+    call(`ask(${fingerprint}, ${tenant}, ${of})`, (model, queue) => {
+      const who = asker(`attempt ${++model.attempts}`, tenant, { priority: RANKS[of] ?? "normal" });
+      expectSame(queue.join(who, fingerprint), model.ask(fingerprint, who));
+    }),
+  );
+
+/** Somebody in line is offered a card. */
+const offers = pick.map((i) =>
+  call(`offer(${i})`, (model, queue) => {
+    const who = chosen([...queue.line], i);
+    for (const [fingerprint, group] of model.groups) {
+      if (who === undefined || (!group.askers.includes(who) && !(group.isLast && group.leader === who))) continue;
+      group.askers = group.askers.filter((other) => other !== who);
+      Object.assign(group, { leader: who, isHeld: true, isLast: false });
+      queue.offer(who, fingerprint);
     }
   }),
 );
 
-const ends = pick.map((i) =>
-  call(`end(${i})`, (model, runs) => {
-    const some = model.some(i);
-    const run = runs.ofLeader(some?.attempt ?? "nobody");
-    expect(run === undefined).toBe(some === undefined);
-    if (some === undefined || run === undefined) return;
-    runs.end(run);
-    model.told.push(...run.followers);
-    model.runs.delete(some.fingerprint);
-    expect(runs.ofLeader(some.attempt)).toBeUndefined();
+/** What happens to the leader of some run that has a card. */
+function leaders(name: string, run: (model: RunsModel, queue: Queue, group: Group, of: string, who: Asker) => void) {
+  return pick.map((i) =>
+    call(`${name}(${i})`, (model, queue) => {
+      const held = [...model.groups].filter(([, { isHeld, isLast }]) => isHeld && !isLast);
+      const [fingerprint, group] = chosen(held, i) ?? [];
+      if (fingerprint === undefined || !group?.leader) return;
+      run(model, queue, group, fingerprint, group.leader);
+    }),
+  );
+}
+
+const begins = leaders("begin", (_, queue, group, __, who) => {
+  queue.runs.began(who);
+  if (group.runner !== null && group.runner !== who) group.lost++;
+  group.runner = who;
+});
+
+const declines = leaders("decline", (model, queue, group, fingerprint, who) => {
+  queue.join(who, fingerprint);
+  model.letGo(group);
+  if (!group.isLast) group.askers.push(who);
+});
+
+const retries = leaders("retry", (model, queue, group, fingerprint, who) => {
+  queue.retry(who, `attempt ${++model.attempts}`, [...who.entry.avoid, "x"], fingerprint);
+  model.letGo(group);
+  if (!group.isLast) group.askers.push(who);
+});
+
+const misses = leaders("miss", (model, queue, group, fingerprint, who) => {
+  queue.runs.missed(who);
+  model.letGo(group);
+  // It speaks again.
+  queue.join(who, fingerprint);
+  if (!group.isLast) group.askers.push(who);
+});
+
+const losses = fc.boolean().chain((ran) =>
+  leaders("lose", (model, queue, group, fingerprint, who) => {
+    const told = queue.runs.lose(queue.run(who.entry.attempt), ran);
+    if (ran) group.lost++;
+    if (group.lost > 1) {
+      expect(new Set(told)).toEqual(new Set(group.askers));
+      model.groups.delete(fingerprint);
+      return;
+    }
+    expect(told).toEqual([]);
+    if (group.runner === who) group.runner = null;
+    group.leader = null;
+    model.letGo(group);
   }),
 );
 
-/** The leader is lost: its first follower leads the others on. */
-const losses = pick.map((i) =>
-  call(`lose(${i})`, (model, runs) => {
-    const some = model.some(i);
-    const run = runs.ofLeader(some?.attempt ?? "nobody");
-    if (some === undefined || run === undefined) return;
-    runs.end(run);
-    const [next, ...others] = run.followers;
-    model.runs.delete(some.fingerprint);
-    if (next === undefined) return;
-    run.followers.delete(next);
-    runs.lead(some.fingerprint, next.entry.attempt, next, run.lost + 1, run.followers);
-    model.told.push(next);
-    model.runs.set(some.fingerprint, { attempt: next.entry.attempt, followers: others });
-    expect(runs.ofLeader(next.entry.attempt)?.lost).toBe(run.lost + 1);
-  }),
-);
+const ends = leaders("end", (model, queue, group, fingerprint, who) => {
+  expect(new Set(queue.runs.end(queue.run(who.entry.attempt)))).toEqual(new Set(group.askers));
+  model.groups.delete(fingerprint);
+});
 
-const retries = pick.map((i) =>
-  call(`rename(${i})`, (model, runs) => {
-    const some = model.some(i);
-    const attempt = `attempt ${++model.attempts}`;
-    runs.rename(some?.attempt ?? "nobody", attempt);
-    if (some !== undefined) model.runs.set(some.fingerprint, { attempt, followers: some.followers });
-  }),
-);
-
+/** Somebody who waits goes. Who leads all the same is lost with what it leads. */
 const leavings = pick.map((i) =>
-  call(`unfollow(${i})`, (model, runs) => {
-    const who = model.came[i % Math.max(1, model.came.length)];
-    if (who === undefined) return;
-    runs.unfollow(who);
-    for (const run of model.runs.values()) {
-      if (!run.followers.includes(who)) continue;
-      run.followers.splice(run.followers.indexOf(who), 1);
-      model.left.add(who);
-    }
+  call(`leave(${i})`, (model, queue) => {
+    const group = chosen([...model.groups.values()], i);
+    const who = chosen(group?.askers ?? [], i);
+    if (group === undefined || who === undefined || who === group.leader) return;
+    queue.runs.leave(who);
+    group.askers = group.askers.filter((other) => other !== who);
+    if (group.runner !== who) return;
+    group.runner = null;
+    group.lost++;
   }),
 );
 
-test("whoever asked leads, is told or left, and exactly one of these once; counts agree all the time", () => {
-  const commands = fc.commands([asks, asks, asks, ends, losses, retries, leavings], { maxCommands: 80, size: "max" });
-  const property = fc.property(commands, (list) => {
-    const [model, real] = [new RunsModel(), new Runs<Asker>()];
-    fc.modelRun(() => ({ model, real }), list);
-    for (const { attempt } of model.runs.values()) {
-      const run = real.ofLeader(attempt);
-      if (run === undefined) throw new Error("a run was lost");
-      real.end(run);
-      model.told.push(...run.followers);
-    }
-    expect(new Set(model.told).size).toBe(model.told.length);
-    expect(model.came.filter((who) => !model.told.includes(who) && !model.left.has(who))).toEqual([]);
-    expect(model.told.filter((who) => model.left.has(who))).toEqual([]);
-    expect(real.followers).toBe(0);
-    for (const tenant of TENANTS) expect(real.followersOf(tenant)).toBe(0);
+test("of a run that waits the first of each party is in line, of one that has a card nobody; who waits is told once", () => {
+  const calls = [asks, asks, asks, offers, offers, begins, declines, retries, misses, losses, ends, leavings];
+  const property = fc.property(fc.commands(calls, { maxCommands: 80, size: "max" }), (list) => {
+    fc.modelRun(() => ({ model: new RunsModel(), real: new Queue() }), list);
   });
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("a hundred who ask the same are one run and ninety-nine who are told", () => {
-  const runs = new Runs<Asker>();
+test("a hundred who ask for the same are one in line; it is offered a card, and ninety-nine follow, and are told", () => {
+  const queue = new Queue();
   const askers = Array.from({ length: 100 }, (_, i) => asker(`a${i}`));
-  for (const who of askers) if (!runs.follow("same", who)) runs.lead("same", who.entry.attempt, who);
-  const run = runs.ofLeader("a0");
-  expect(run?.followers.size).toBe(99);
-  if (run !== undefined) runs.end(run);
-  expect([...(run?.followers ?? [])]).toEqual(askers.slice(1));
-  expect(runs.follow("same", asker("late"))).toBe(false);
+  expect(askers.map((who) => queue.join(who)).filter(Boolean)).toHaveLength(1);
+  expect([queue.inLine, queue.runs.followers]).toEqual([["a0"], 99]);
+  for (const who of queue.line) queue.offer(who);
+  expect([queue.inLine, queue.runs.followers]).toEqual([[], 99]);
+  expect(queue.runs.end(queue.run("a0"))).toEqual(askers.slice(1));
+  expect([queue.runs.followers, queue.runs.ofFingerprint("same")]).toEqual([0, undefined]);
+});
+
+test("tenants stand in line for the same side by side until one of them is offered a card, and again when it is not taken", () => {
+  const queue = new Queue();
+  const [one, other, third] = [asker("one", "t1"), asker("other", "t2"), asker("third", "t2")];
+  for (const who of [one, other, third]) queue.join(who);
+  expect(queue.inLine).toEqual(["one", "other"]);
+  queue.offer(other);
+  expect([queue.inLine, queue.runs.followersOf("t1"), queue.runs.followersOf("t2")]).toEqual([[], 1, 1]);
+  queue.runs.missed(other);
+  expect(queue.inLine).toEqual(["one", "third"]);
+  queue.join(other);
+  // It came back after the third.
+  expect(queue.inLine).toEqual(["one", "third"]);
+});
+
+test("who goes before its tenant's others takes their place in line, and gives it back when it leaves", () => {
+  const queue = new Queue();
+  const job = asker("job", "t1", { job: true });
+  const later = asker("call", "t1", { arrivedAt: 1_000 });
+  expect([queue.join(job), queue.join(later), queue.inLine]).toEqual([true, false, ["call"]]);
+  expect(queue.runs.behind(later)).toEqual([job]);
+  queue.runs.leave(later);
+  expect([queue.inLine, queue.runs.followers]).toEqual([["job"], 0]);
+});
+
+test("who has tried a card stands in line beside its tenant's others, who may have that card", () => {
+  const queue = new Queue();
+  const [one, other] = [asker("one"), asker("other")];
+  for (const who of [one, other]) queue.join(who);
+  queue.offer(one);
+  queue.runs.began(one);
+  queue.retry(one, "one again", ["x"]);
+  expect(queue.inLine).toEqual(["one again", "other"]);
 });
 
 test("a run whose leader's ticket was lost is followed like any other", () => {
-  const runs = new Runs<Asker>();
-  runs.lead("same", "before the restart", null);
-  expect(runs.follow("same", asker("follower"))).toBe(true);
-  expect(runs.ofLeader("before the restart")?.leader).toBeNull();
+  const queue = new Queue();
+  queue.runs.adopt("same", "before the restart", null);
+  queue.join(asker("follower"));
+  expect([queue.inLine, queue.runs.followers]).toEqual([[], 1]);
+  expect(queue.runs.lose(queue.run("before the restart"), true)).toEqual([]);
+  expect(queue.inLine).toEqual(["follower"]);
 });
 
 test("a leader that tries again under another attempt leads the same run, and the old name no more", () => {
-  const runs = new Runs<Asker>();
-  runs.lead("same", "first", asker("first"));
-  runs.follow("same", asker("follower"));
-  runs.rename("first", "second");
-  expect(runs.ofLeader("first")).toBeUndefined();
-  expect(runs.ofLeader("second")?.followers.size).toBe(1);
-  expect(runs.follow("same", asker("another"))).toBe(true);
+  const queue = new Queue();
+  const leader = asker("first");
+  queue.join(leader);
+  queue.offer(leader);
+  queue.retry(leader, "second", ["x"]);
+  expect(queue.runs.ofLeader("first")).toBeUndefined();
+  expect(queue.run("second").leader).toBe(leader);
 });
 
-test("who left is not told, and leaving twice or never having come counts nothing", () => {
-  const runs = new Runs<Asker>();
-  const [one, other] = [asker("one", "t1"), asker("other", "t1")];
-  runs.lead("same", "leader", asker("leader"));
-  runs.follow("same", one);
-  runs.follow("same", other);
-  runs.unfollow(one);
-  runs.unfollow(one);
-  runs.unfollow(asker("stranger", "t1"));
-  expect(runs.followersOf("t1")).toBe(1);
-  expect([...(runs.ofLeader("leader")?.followers ?? [])]).toEqual([other]);
-});
-
-test("who follows twice is one follower", () => {
-  const runs = new Runs<Asker>();
-  runs.lead("same", "leader", asker("leader"));
-  const who = asker("follower", "t1");
-  expect([runs.follow("same", who), runs.follow("same", who)]).toEqual([true, true]);
-  expect(runs.followersOf("t1")).toBe(1);
-  runs.unfollow(who);
-  expect([runs.followers, runs.followersOf("t1")]).toEqual([0, 0]);
-});
-
-test("a run that is ended twice takes nothing from the one that came after it", () => {
-  const runs = new Runs<Asker>();
-  runs.lead("same", "leader", asker("leader"));
-  const before = runs.ofLeader("leader");
-  if (before === undefined) throw new Error("there is no run");
-  runs.end(before);
-  runs.lead("same", "leader", asker("leader"));
-  runs.end(before);
-  expect(runs.ofLeader("leader")).toBeDefined();
-  expect(runs.follow("same", asker("follower"))).toBe(true);
-});
-
-/** A run with so many who follow it. */
-function followed(count: number, tenant = "t1"): { runs: Runs<Asker>; askers: Asker[] } {
-  const runs = new Runs<Asker>();
-  const askers = Array.from({ length: count + 1 }, (_, i) => asker(`a${i}`, tenant));
-  for (const who of askers) if (!runs.follow("same", who)) runs.lead("same", who.entry.attempt, who);
-  return { runs, askers };
-}
-
-test("a lost run is led on by the first who followed; the others follow that one", () => {
-  const { runs, askers } = followed(3);
-  const run = runs.ofLeader("a0");
-  if (run === undefined) throw new Error("there is no run");
-  expect(runs.succeed(run, true)).toEqual({ next: askers[1], told: [] });
-  expect(runs.ofLeader("a0")).toBeUndefined();
-  expect([...(runs.ofLeader("a1")?.followers ?? [])]).toEqual(askers.slice(2));
-  expect([runs.followers, runs.followersOf("t1")]).toEqual([2, 2]);
-  expect(runs.follow("same", asker("late"))).toBe(true);
+test("whose claim comes late, when another has a card for the same, runs by itself", () => {
+  const queue = new Queue();
+  const [late, other] = [asker("late", "t1"), asker("other", "t2")];
+  for (const who of [late, other]) queue.join(who);
+  queue.offer(late);
+  queue.runs.missed(late);
+  queue.offer(other);
+  queue.offer(late);
+  queue.runs.began(late);
+  expect([queue.runs.ofLeader("late"), queue.run("other").leader]).toEqual([undefined, other]);
 });
 
 test("a run that is lost a second time is not begun again: all are told", () => {
-  const { runs, askers } = followed(3);
-  for (const attempt of ["a0", "a1"]) {
-    const run = runs.ofLeader(attempt);
-    if (run === undefined) throw new Error("there is no run");
-    const { next, told } = runs.succeed(run, true);
-    if (attempt === "a0") expect(next).toBe(askers[1]);
-    else expect({ next, told }).toEqual({ next: null, told: askers.slice(2) });
+  const queue = new Queue();
+  const askers = Array.from({ length: 4 }, (_, i) => asker(`a${i}`));
+  for (const who of askers) queue.join(who);
+  for (const [i, who] of askers.slice(0, 2).entries()) {
+    queue.offer(who);
+    queue.runs.began(who);
+    expect(queue.runs.lose(queue.run(`a${i}`), true)).toEqual(i === 0 ? [] : askers.slice(2));
   }
-  expect([runs.followers, runs.followersOf("t1"), runs.follow("same", asker("late"))]).toEqual([0, 0, false]);
+  expect([queue.inLine, queue.runs.followers, queue.runs.ofFingerprint("same")]).toEqual([[], 0, undefined]);
 });
 
-test("leaders who go before they ran cost no run: each is followed by the next", () => {
-  const { runs } = followed(5);
-  for (let i = 0; i < 5; i++) {
-    const run = runs.ofLeader(`a${i}`);
-    if (run === undefined) throw new Error("there is no run");
-    expect(runs.succeed(run, false).next?.entry.attempt).toBe(`a${i + 1}`);
+test("an overtaken run is lost when the other begins: whoever only was offered a card has cost it nothing", () => {
+  const queue = new Queue();
+  const [one, other] = [asker("one", "t1"), asker("other", "t2")];
+  for (const who of [one, other]) queue.join(who);
+  queue.offer(one);
+  queue.runs.began(one);
+  queue.retry(one, "again", ["x"]);
+  queue.offer(other);
+  queue.join(other);
+  expect([queue.inLine, queue.runs.ofFingerprint("same")?.lost]).toEqual([["again", "other"], 0]);
+  queue.offer(other);
+  queue.runs.began(other);
+  expect(queue.run("other").lost).toBe(1);
+  // It is the last that may try.
+  queue.retry(other, "other again", ["x"]);
+  expect(queue.inLine).toEqual(["other again"]);
+});
+
+test("leaders who go before they ran cost no run: the next one leads", () => {
+  const queue = new Queue();
+  const askers = Array.from({ length: 6 }, (_, i) => asker(`a${i}`));
+  for (const who of askers) queue.join(who);
+  for (const [i, who] of askers.entries()) {
+    expect(queue.inLine).toEqual([`a${i}`]);
+    queue.offer(who);
+    expect(queue.runs.lose(queue.run(`a${i}`), false)).toEqual([]);
   }
-  const last = runs.ofLeader("a5");
-  expect(last?.lost).toBe(0);
-  if (last !== undefined) expect(runs.succeed(last, true)).toEqual({ next: null, told: [] });
-  expect(runs.follow("same", asker("late"))).toBe(false);
+  expect(queue.runs.ofFingerprint("same")).toBeUndefined();
+});
+
+test("who waits twice is one, and who leaves twice or never came counts nothing", () => {
+  const queue = new Queue();
+  const [leader, one] = [asker("leader"), asker("one")];
+  queue.join(leader);
+  queue.offer(leader);
+  for (let twice = 0; twice < 2; twice++) queue.join(one);
+  expect(queue.runs.followersOf("t1")).toBe(1);
+  for (const who of [one, one, asker("stranger")]) queue.runs.leave(who);
+  expect([queue.runs.followers, queue.inLine]).toEqual([0, []]);
 });

@@ -1,6 +1,7 @@
 /** What may happen to a pool and its cards, as fast-check makes it up, and what must be true of them at any time. */
 import * as fc from "fast-check";
 import type { Entry, Priority } from "../../durable-objects/pool-protocol.ts";
+import type { TicketState } from "../../durable-objects/ticket-state.ts";
 import type { SmallPool } from "./pool-in-small.ts";
 import type { Fate } from "./post.ts";
 import { expectThat } from "./same.ts";
@@ -89,6 +90,7 @@ export function play(pool: SmallPool, list: Step[], each: () => void = () => und
 function take(pool: SmallPool, step: Step, name: string): void {
   if ("come" in step) {
     const more: Partial<Entry> = {
+      concurrent: Math.max(1, pool.sizes.concurrent - step.come),
       priority: step.priority,
       fingerprint: step.same === null ? null : `same ${step.same}`,
     };
@@ -146,15 +148,13 @@ export function idle(pool: SmallPool): string[] {
     const takesWork = gate?.state === "half_open" || (gate?.state === "closed" && running < (most ?? slots));
     return takesWork && book.leases.length < slots;
   });
-  const waits = [...pool.desk.tickets].filter(({ phase }) => phase === "waiting").map(({ entry }) => entry);
   const busy = new Set(pool.running.map(({ entry }) => entry.fingerprint));
-  // Of those who ask for the same one waits and the others follow: all could start only if that one could.
-  const groups = Map.groupBy(waits, ({ attempt, fingerprint }) => fingerprint ?? attempt);
-  const suits = (entry: Entry): boolean =>
+  const couldStart = ({ phase, entry }: TicketState): boolean =>
+    phase === "waiting" &&
+    (entry.fingerprint === null || (!busy.has(entry.fingerprint) && !pool.isLastChance(entry))) &&
     inService.filter(({ tenant }) => tenant === entry.tenant).length < entry.concurrent &&
     free.some(({ name }) => !entry.avoid.includes(name));
-  const idlers = [...groups].filter(([same, all]) => !busy.has(same) && all.every(suits));
-  return idlers.map(([, all]) => `${all.map(({ attempt }) => attempt).join()} could start`);
+  return [...pool.desk.tickets].filter(couldStart).map(({ entry }) => `${entry.attempt} could start`);
 }
 
 /** Lets all runs end well and everything be told, until nothing moves any more. */
