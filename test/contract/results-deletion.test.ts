@@ -182,3 +182,16 @@ test("no key at all cannot delete, whatever is signed", async () => {
   expect((await door.ask(url.pathname, { method: "DELETE", key: null })).status).toBe(401);
   expectOk(await door.ask(url.pathname));
 });
+
+test("a purge right after the answers takes their results along, rows that are on their way or not", async () => {
+  const tenant = await door.tenant();
+  const key = await door.key({ tenant });
+  const made = await Promise.all([1, 2, 3].map((seed) => door.paint(picture({ seed, prompt: "fresh" }), { key })));
+  const urls = made.flatMap((answer) => linksOf(expectOk(answer)));
+  const purged = await door.portico.admin<{ results: number; done: boolean }>("POST", "/purge", {
+    what: "all",
+    tenant,
+  });
+  expect(purged).toMatchObject({ results: 3, done: true });
+  for (const url of urls) expect((await door.ask(new URL(url).pathname, { key })).status).toBe(404);
+});

@@ -50,5 +50,32 @@ test("every event has an id, and the last one brings the job", async () => {
     await door.ask(`/v1/jobs/${id}/events`, { key, headers: { "last-event-id": String(middle) } }),
   );
   expect(eventsOf(again.text).map((event) => event.id)).toEqual(ids.filter((each) => each > middle));
+  // One that we never gave is as good as none; who has heard everything need not come back.
+  const after = (last: number) =>
+    door.ask(`/v1/jobs/${id}/events`, { key, headers: { "last-event-id": String(last) } });
+  expect(eventsOf((await after(99_999)).text).map((event) => event.id)).toEqual(ids);
+  expect((await after(ids.at(-1) ?? 0)).status).toBe(204);
   await over(door, first, key);
+});
+
+test("whose key is revoked hears no more of a job within ten seconds", { timeout: 40_000 }, async () => {
+  const tenant = await door.tenant();
+  const { id: keyId, key } = await door.portico.admin<{ id: string; key: string }>(
+    "POST",
+    `/tenants/${tenant}/keys`,
+    {},
+  );
+  await door.portico.admin("POST", "/services/portrait/pause");
+  try {
+    const id = await submitted(door, { service: "portrait", input: picture({ seed: 72 }) }, key);
+    const from = performance.now();
+    const followed = door.ask(`/v1/jobs/${id}/events`, { key });
+    const held = door.ask(`/v1/jobs/${id}?wait=30`, { key });
+    await door.portico.admin("DELETE", `/keys/${keyId}`);
+    expect(eventsOf((await followed).text).map(({ event }) => event)).not.toContain("done");
+    expect((await held).status).toBe(401);
+    expect(performance.now() - from).toBeLessThan(11_000);
+  } finally {
+    await door.portico.admin("POST", "/services/portrait/resume");
+  }
 });

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { doorway, errorOf, expectOk, picture, refusalOf, targetOf } from "../contract/doorway.ts";
+import { listOrigin, Origin } from "../contract/origin.ts";
 import { begun, type JobShown, over, show, submitted } from "./shown.ts";
 
 const door = doorway({ speed: 1 });
@@ -51,6 +52,59 @@ async function refusal(json: unknown): Promise<string> {
   const { reason, param } = errorOf(answer);
   return `${answer.status} ${reason} ${param}`;
 }
+
+test("an input that would not reach the GPU as it was given is refused", async () => {
+  const nested = (levels: number): unknown => JSON.parse(`${"[".repeat(levels)}${"]".repeat(levels)}`);
+  const portrait = (more: object) => ({ service: "portrait", input: picture(more) });
+  expect(await refusal(portrait({ seed: 12_345_678_901_234_567_890 }))).toBe("400 invalid_field input");
+  expect(await refusal(portrait({ deep: nested(2_000) }))).toBe("400 malformed_json body");
+  const job = await over(door, await submitted(door, portrait({ seed: 4_294_967_295 })));
+  expect(job.status).toBe("succeeded");
+});
+
+test("what is nested beyond the stack is run as it stands, where the route takes it", async () => {
+  const origin = await Origin.open();
+  try {
+    await listOrigin(door, origin, "deep", { kind: "image", route: "/deep/sdapi/v1/" });
+    const body = `{"prompt":"deep","deep":${"[".repeat(20_000)}${"]".repeat(20_000)}}`;
+    const headers = { prefer: "wait=30", "content-type": "application/json" };
+    const answer = await door.ask("/deep/sdapi/v1/txt2img", { headers, body });
+    expect(answer.status, answer.text.slice(0, 200)).toBe(200);
+    expect(origin.taken().body.toString()).toBe(body);
+  } finally {
+    origin.close();
+  }
+});
+
+test("a job says what it is charged, and its last try says what the job says", async () => {
+  const made = await over(door, await submitted(door, { service: "portrait", input: picture() }));
+  expect(made).toMatchObject({ status: "succeeded", cost: 1 });
+  const failed = await over(door, await submitted(door, { service: "portrait", input: { prompt: 7 } }));
+  expect(failed).toMatchObject({ status: "failed", cost: 0, error: { retryable: false } });
+  expect(failed.tries.at(-1)?.error).toEqual(failed.error);
+});
+
+test("the results of a job live and are read as its request says", async () => {
+  const headers = { "x-result-visibility": "private", "x-result-ttl": "60" };
+  const json = { service: "portrait", input: picture({ seed: 71 }) };
+  const answer = await door.ask("/v1/jobs", { json, headers });
+  const job = await over(door, (JSON.parse(answer.text) as JobShown).id);
+  expect(new URL(job.results[0]?.url ?? "").search).toBe("");
+  const wrong = await door.ask("/v1/jobs", { json, headers: { "x-result-ttl": "0" } });
+  expect([wrong.status, errorOf(wrong).param]).toEqual([400, "X-Result-TTL"]);
+});
+
+test("a retry that its client counts has the job of its first try", async () => {
+  const json = { service: "portrait", input: picture({ seed: -1, prompt: "counted" }) };
+  const ask = async (count: number): Promise<string> => {
+    const answer = await door.ask("/v1/jobs", { json, headers: { "x-stainless-retry-count": String(count) } });
+    expect(answer.status, answer.text).toBe(202);
+    return (JSON.parse(answer.text) as JobShown).id;
+  };
+  const [first, retry, other] = [await ask(0), await ask(1), await ask(0)];
+  expect(retry).toBe(first);
+  expect(other).not.toBe(first);
+});
 
 test("what is wrong with a job is said before it is taken", async () => {
   expect(await refusal({ service: "portrait" })).toBe("400 invalid_field input");

@@ -57,6 +57,20 @@ test("a job is found under our id of its request and under the caller's own alik
   }
 });
 
+test("a deadline of the caller's own is the job's to begin by, and what is not to be stored has no Link", async () => {
+  await door.portico.admin("POST", "/services/portrait/pause");
+  try {
+    const headers = { prefer: "wait=20", "x-timeout-s": "1" };
+    const late = await door.paint(picture({ prompt: "late", seed: 14 }), { headers });
+    expect(refusalOf(late)).toBe("503 service_unavailable cluster_overload queue_timeout");
+  } finally {
+    await door.portico.admin("POST", "/services/portrait/resume");
+  }
+  const unstored = { prefer: "wait=20", "cache-control": "no-store" };
+  const answer = expectOk(await door.paint(picture({ prompt: "unstored", seed: 15 }), { headers: unstored }));
+  expect(answer.header("link")).toBeNull();
+});
+
 test("a job that is not over in time is 202", async () => {
   const slow = { steps: 150, width: 1024, height: 1024 };
   const answer = await door.paint(slow, prefer("wait=1"));

@@ -10,10 +10,12 @@ export interface JobShown {
   eta_s: number | null;
   waiting_on: string | null;
   attempts: number;
+  tries: { number: number; card: string | null; error: Record<string, unknown> | null }[];
   progress: number | null;
   created_at: string;
   started_at: string | null;
   finished_at: string | null;
+  cost: number | null;
   results: { id: string; url: string; content_type: string; bytes: number; sha256: string }[];
   output: unknown;
   error: Record<string, unknown> | null;

@@ -343,6 +343,33 @@ test(
   2 * ANSWERED_MS_MAX,
 );
 
+test("a job that is not heard of is started again: soon while it stands in line, after twenty seconds while it runs", async () => {
+  const world = new World();
+  await world.settle();
+  for (const status of ["queued", "running"] as const) {
+    await perform(world, { what: "reserve", jobs: 1, batch: false });
+    await perform(world, { what: "stand", pick: 0 });
+    await world.check();
+    const job = world.jobs.at(-1);
+    if (job === undefined) throw new Error("no job");
+    job.status = status;
+    await world.stub.changed(job.id, status, null);
+    world.silent.add(job.id);
+  }
+  const again = () => world.starts.filter((id) => id.endsWith("-2")).length;
+  passTime(15_500);
+  await runDurableObjectAlarm(world.stub);
+  expect(again()).toBe(0);
+  const next = await runInDurableObject(world.stub, (_, { storage }) => storage.getAlarm());
+  expect((next ?? 0) - Date.now()).toBeLessThanOrEqual(4_000);
+  passTime(4_500);
+  await runDurableObjectAlarm(world.stub);
+  await eventually(() => Promise.resolve(expect(again()).toBe(1)));
+  passTime(16_000);
+  await runDurableObjectAlarm(world.stub);
+  await eventually(() => Promise.resolve(expect(again()).toBe(2)));
+});
+
 test("a pause that ends within a millisecond is looked at when it has ended, not before", async () => {
   const world = new World();
   await world.settle();
