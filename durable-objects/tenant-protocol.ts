@@ -51,10 +51,10 @@ export interface TenantLimits extends RateLimit {
   quota: Quota;
 }
 
-/** `over`: which part of the quota has no room for the request. */
+/** `over`: which part of the quota has no room for the request; `follows`: the same is under way, and has its place. */
 export type AdmitReply =
   | RateReply
-  | ({ ok: false; over: "results" | "cost"; quota: number; retryAfterMs: number } & RateLeft);
+  | ({ ok: false; over: "results" | "cost"; quota: number; retryAfterMs: number; follows?: boolean } & RateLeft);
 
 /**
  * What a request costs its tenant in the end: all of it, its token and its price (others did the work, and that has a

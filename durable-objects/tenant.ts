@@ -111,7 +111,8 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (row !== null && isOpen(row)) {
       const owed = { results: results - row.quota, costMilli: costMilli - row.costMilli };
       const months = charge(this.#months, owed, limits.quota, row.at);
-      if ("over" in months) return overQuota(months, bucket, limits, now);
+      if ("over" in months)
+        return { ...overQuota(months, bucket, limits, now), follows: this.#isUnderWay(fingerprint, id) };
       this.#months = months;
       this.#lead(fingerprint, id);
       this.#records.put({ ...row, quota: results, costMilli });

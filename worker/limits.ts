@@ -73,6 +73,13 @@ export async function admitReplay(
   return null;
 }
 
+/** Why a request that is about to run by itself cannot pay what it owes; null: it has. */
+export interface Unpaid {
+  refusal: Refusal;
+  /** The same is under way, has its place in the quota, and may bring its answer. */
+  follows: boolean;
+}
+
 /** What a request owes that is about to run by itself. */
 export async function pay(
   env: Env,
@@ -80,12 +87,12 @@ export async function pay(
   trace: Trace,
   ask: Ask,
   fingerprint: string | null,
-): Promise<Refusal | null> {
+): Promise<Unpaid | null> {
   if (!trace.owes) return null;
   const limits = tenantLimits(caller, ask.service);
   const admission = admissionOf(caller, trace, ask, fingerprint);
   const reply = await asked(() => env.TENANT.getByName(caller.tenant).pay(admission, limits));
-  if (!reply.ok) return refusalOf(reply, limits);
+  if (!reply.ok) return { refusal: refusalOf(reply, limits), follows: "over" in reply && reply.follows === true };
   trace.owes = false;
   return null;
 }

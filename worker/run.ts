@@ -14,7 +14,7 @@ import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import type { Grant } from "./run/lease.ts";
-import { pay, tellSlots } from "./limits.ts";
+import { pay, tellSlots, type Unpaid } from "./limits.ts";
 import { tamed } from "./origin.ts";
 import { priceOf } from "./caller/price.ts";
 import { provision } from "./services/provision.ts";
@@ -79,15 +79,28 @@ export interface Answer {
   unkept: "too_large" | "no_room" | null;
 }
 
+/** Who cannot pay because the same is under way, and waits for another card, stands in line anew so often, after a pause. */
+const UNPAID_OFFERS_MAX = 120;
+const UNPAID_PAUSE_MS = 250;
+
 /** The answer, or the refusal that stands in its place. */
 export async function run(running: Running): Promise<Answer | Refusal> {
   const { env, ctx, trace, ask, print } = running;
   const queuedAt = Date.now();
-  const line = new Line(env, ask.service.id, await entryOf(running, running.job?.arrivedAt ?? queuedAt), {
-    provision: () => provision(env, ask.service.id),
-    later: (work) => ctx.waitUntil(work),
-  });
-  for (let again = 0; ; again++) {
+  const entry = await entryOf(running, running.job?.arrivedAt ?? queuedAt);
+  const enter = (): Line =>
+    new Line(
+      env,
+      ask.service.id,
+      { ...entry, attempt: newAttempt() },
+      {
+        provision: () => provision(env, ask.service.id),
+        later: (work) => ctx.waitUntil(work),
+      },
+    );
+  let line = enter();
+  let unpaidOffers = 0;
+  for (let again = 0; ;) {
     const offer = await unlessGone(line.offer(), running.gone);
     if (offer === null) {
       await line.leave();
@@ -97,21 +110,26 @@ export async function run(running: Running): Promise<Answer | Refusal> {
     if (offer.kind === "refused") return end(running, "failed", offer.refusal);
     if (offer.kind === "offer") {
       const unpaid = await payFor(running, line);
-      if (unpaid !== null) return end(running, "failed", unpaid);
-      tellSlots(trace, offer.slotsLeft);
-      return await beforeDeadline(new Tries(running, line, (told) => sharedAnswer(running, told)), offer, running);
+      if (unpaid === null) {
+        tellSlots(trace, offer.slotsLeft);
+        return await beforeDeadline(new Tries(running, line, (told) => sharedAnswer(running, told)), offer, running);
+      }
+      if (!unpaid.follows || ++unpaidOffers >= UNPAID_OFFERS_MAX) return end(running, "failed", unpaid.refusal);
+      await unlessGone(scheduler.wait(UNPAID_PAUSE_MS), running.gone);
+      line = enter();
+      continue;
     }
     // Somebody else ran the same.
     const shared = await sharedAnswer(running, offer);
     if (shared !== null) return shared;
     // It was stored, yet it is not there: we run it ourselves, in a line of our own.
-    if (again > 0 || !print.cacheable) return end(running, "failed", refuse("origin_reset", { started: "unknown" }));
+    if (again++ > 0 || !print.cacheable) return end(running, "failed", refuse("origin_reset", { started: "unknown" }));
     line.again();
   }
 }
 
 /** A run of its own has its price; who cannot pay goes, and whoever asked for the same runs it without this one. */
-async function payFor({ env, caller, trace, ask, print }: Running, line: Line): Promise<Refusal | null> {
+async function payFor({ env, caller, trace, ask, print }: Running, line: Line): Promise<Unpaid | null> {
   try {
     const unpaid = await pay(env, caller, trace, ask, print.cacheable ? print.key : null);
     if (unpaid !== null) await line.finished({ kind: "failed", reason: "client_gone" }, null);
