@@ -186,12 +186,12 @@ test("no key at all cannot delete, whatever is signed", async () => {
 test("a purge right after the answers takes their results along, rows that are on their way or not", async () => {
   const tenant = await door.tenant();
   const key = await door.key({ tenant });
-  const made = await Promise.all([1, 2, 3].map((seed) => door.paint(picture({ seed, prompt: "fresh" }), { key })));
-  const urls = made.flatMap((answer) => linksOf(expectOk(answer)));
+  const answers = await Promise.all([1, 2, 3].map((seed) => door.paint(picture({ seed, prompt: "fresh" }), { key })));
+  const links = answers.flatMap((answer) => linksOf(expectOk(answer)));
   const purged = await door.portico.admin<{ results: number; done: boolean }>("POST", "/purge", {
     what: "all",
     tenant,
   });
   expect(purged).toMatchObject({ results: 3, done: true });
-  for (const url of urls) expect((await door.ask(new URL(url).pathname, { key })).status).toBe(404);
+  for (const link of links) expect((await door.ask(new URL(link).pathname, { key })).status).toBe(404);
 });

@@ -53,10 +53,11 @@ async function refusal(json: unknown): Promise<string> {
   return `${answer.status} ${reason} ${param}`;
 }
 
+const nested = (levels: number): unknown => JSON.parse(`${"[".repeat(levels)}${"]".repeat(levels)}`);
+const portrait = (more: object) => ({ service: "portrait", input: picture(more) });
+
 test("an input that would not reach the GPU as it was given is refused", async () => {
-  const nested = (levels: number): unknown => JSON.parse(`${"[".repeat(levels)}${"]".repeat(levels)}`);
-  const portrait = (more: object) => ({ service: "portrait", input: picture(more) });
-  expect(await refusal(portrait({ seed: 12_345_678_901_234_567_890 }))).toBe("400 invalid_field input");
+  expect(await refusal(portrait({ seed: 2 ** 60 }))).toBe("400 invalid_field input");
   expect(await refusal(portrait({ deep: nested(2_000) }))).toBe("400 malformed_json body");
   const job = await over(door, await submitted(door, portrait({ seed: 4_294_967_295 })));
   expect(job.status).toBe("succeeded");

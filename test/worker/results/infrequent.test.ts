@@ -104,5 +104,5 @@ test("where no service wants it nothing is listed", async () => {
     },
   });
   await sweep({ ...env, RESULTS: bucket }, NOW);
-  expect(list.mock.calls.map(([options]) => options?.prefix)).toEqual(["inputs/", "files/"]);
+  expect(list.mock.calls.map(([options]) => options?.prefix)).toEqual(["inputs/", "jobs/", "files/"]);
 });
