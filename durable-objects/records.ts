@@ -16,7 +16,7 @@ const OPEN_JOB = "state IN ('queued', 'running') AND id GLOB 'job_*'";
 
 export interface Row extends RequestRecord {
   /** Of a job, our id of the request that handed it in. */
-  requestId: string | null;
+  requestId?: string | null;
   /** Id of the caller's key. */
   key: string;
   /** Drops that its token put into the bucket (rate.ts); 0 once given back. */
@@ -91,7 +91,21 @@ export class Records {
 
   write(): void {
     for (const row of this.#unwritten.values()) {
-      const { id, clientId, requestId, service, state, status, results, at, cost, bucket, quota, costMilli, key } = row;
+      const {
+        id,
+        clientId,
+        requestId = null,
+        service,
+        state,
+        status,
+        results,
+        at,
+        cost,
+        bucket,
+        quota,
+        costMilli,
+        key,
+      } = row;
       const values = [
         id,
         clientId,

@@ -8,9 +8,9 @@
  * restarts or is repeated, a request counts once.
  */
 import { DurableObject } from "cloudflare:workers";
+import { LRUCache } from "lru-cache";
 import { wakeBy } from "./alarm.ts";
 import { answered } from "./answer-protocol.ts";
-import { LRUCache } from "lru-cache";
 import type { Presence, PresenceRights } from "./pool-protocol.ts";
 import {
   type Admission,
@@ -131,18 +131,7 @@ export class Tenant extends DurableObject<TenantEnv> {
       if ("over" in months) return overQuota(months, bucket, limits, now);
       this.#months = months;
       const over = { state: "succeeded" as const, status: 200, results: made, at: now };
-      this.#records.put({
-        id,
-        clientId,
-        requestId: null,
-        service,
-        key,
-        ...over,
-        cost: 0,
-        bucket: "",
-        quota: 0,
-        costMilli,
-      });
+      this.#records.put({ id, clientId, service, key, ...over, cost: 0, bucket: "", quota: 0, costMilli });
       this.#usage.add({ service, key, day: dayOf(now) }, { ...NO_USE, costMilli });
       this.#writeSoon();
     }
@@ -160,7 +149,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (record === null || !isOpen(record)) return reply;
     this.#records.put({ ...record, quota: first.results, costMilli: first.costMilli });
     const { at, bucket } = record;
-    const fresh = { requestId: null, state: "queued" as const, status: null, results: [], at, cost: 0, bucket };
+    const fresh = { state: "queued" as const, status: null, results: [], at, cost: 0, bucket };
     for (const { id, clientId, service, key, results: quota, costMilli } of rest)
       if (this.#records.get(id) === null) this.#records.put({ id, clientId, service, key, ...fresh, quota, costMilli });
     return reply;
@@ -350,8 +339,8 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   async #removeAll(): Promise<void> {
-    this.#stores = null;
     await this.ctx.storage.deleteAll();
+    this.#stores = null;
   }
 }
 
@@ -371,6 +360,5 @@ function isOpen({ state }: { state: RunState }): boolean {
 /** An admission that this object forgot by a restart right after it: it is charged nothing, but what it ran counts. */
 function reopened(id: string, { admitted }: Spent, now: number): Row | null {
   if (admitted === null || now - admitted.at > RECORD_MS) return null;
-  const none = { requestId: null, results: [], cost: 0, bucket: "", quota: 0 };
-  return { id, ...admitted, ...none, state: "queued", status: null };
+  return { id, ...admitted, state: "queued", status: null, results: [], cost: 0, bucket: "", quota: 0 };
 }

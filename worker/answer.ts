@@ -15,7 +15,7 @@ import type { Grant } from "./run/lease.ts";
 import type { Mouth } from "./mouth.ts";
 import { admit, admitHit, admitReplay, guardHit } from "./limits.ts";
 import { isReplay, isRetry, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
-import { tamed } from "./origin.ts";
+import { tamed } from "./run/headers.ts";
 import { provision } from "./services/provision.ts";
 import { readOrigin } from "./run/read.ts";
 import { findStored } from "./results/recall.ts";
@@ -195,14 +195,11 @@ async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, w
     await earlier.forget();
     return answerNamed(mouth, caller, ask, wish);
   }
-  const limited = isRefusal(found)
-    ? found
-    : await timed(trace, "limit", () => admitReplay(env, caller, trace, ask.service));
-  if (limited !== null) {
-    if (!isRefusal(found) && "body" in found && found.body instanceof ReadableStream) await found.body.cancel();
-    return counted(mouth, caller, ask.service.id, limited);
-  }
-  return isRefusal(found) ? found : replayed(mouth, caller, ask, found, wish.preference ?? null);
+  if (isRefusal(found)) return counted(mouth, caller, ask.service.id, found);
+  const limited = await timed(trace, "limit", () => admitReplay(env, caller, trace, ask.service));
+  if (limited === null) return replayed(mouth, caller, ask, found, wish.preference ?? null);
+  if ("body" in found && found.body instanceof ReadableStream) await found.body.cancel();
+  return counted(mouth, caller, ask.service.id, limited);
 }
 
 type Earlier = Exclude<Made, { kind: "answer" | "batch" }> | Stored;

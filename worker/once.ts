@@ -43,7 +43,7 @@ export class Once {
     this.#hold = hold;
     this.#coming = coming;
     this.#gone = gone;
-    gone.addEventListener("abort", () => void this.abandon(), { once: true });
+    gone.addEventListener("abort", () => void this.#abandon(), { once: true });
   }
 
   /** Stands where a fingerprint does: under it the answer is kept; null: nobody may ask for it. */
@@ -70,11 +70,11 @@ export class Once {
 
   /** Its caller was refused: nothing came of it, or its run goes on for whoever comes again. */
   async refused(): Promise<void> {
-    await (this.#runs ? this.abandon() : this.drop());
+    await (this.#runs ? this.#abandon() : this.drop());
   }
 
   /** Its caller waits for it no more: who comes again may. */
-  async abandon(): Promise<void> {
+  async #abandon(): Promise<void> {
     if (this.#told) return;
     try {
       await answered(this.#hold.abandon());

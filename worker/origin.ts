@@ -10,6 +10,7 @@ import { isJson } from "./body/fields.ts";
 import { mediaTypeOf } from "./results/media.ts";
 import type { Reason, Refusal, Started } from "./refusal.ts";
 import { refuse } from "./refusal.ts";
+import { originHeaders } from "./run/headers.ts";
 import type { Silence } from "./run/silence.ts";
 import { unlessGone, unlessLate } from "./run/until.ts";
 
@@ -144,51 +145,6 @@ function originUrl(origin: string, ask: Ask): string {
   return origin.replace(/\/+$/, "") + ask.path + ask.query;
 }
 
-/**
- * Never sent on: credentials, hop-by-hop (RFC 9110 7.6.1), what proxies vouch for, what says another method, path or host
- * than was checked, and what is meant for us.
- */
-const NOT_SENT =
-  /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|x-http-method|x-http-method-override|x-method-override|x-original-host|x-original-uri|x-original-url|x-rewrite-url|x-host|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-result-.*|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
-
-/** A server in the manner of CGI (RFC 3875 4.1.18) cannot tell `x_forwarded_for` from `x-forwarded-for`. */
-function isSent(name: string): boolean {
-  return !NOT_SENT.test(name.replaceAll("_", "-"));
-}
-
-/** Of a caller's headers those that may reach an origin at all. */
-export function sendable(headers: Headers): [name: string, value: string][] {
-  const hop = ofOneHop(headers);
-  return [...headers].filter(([name]) => isSent(name) && !hop.has(name));
-}
-
-/** What `Connection` names concerns one hop alone (RFC 9110 7.6.1). */
-function ofOneHop(headers: Headers): Set<string> {
-  const names = (headers.get("connection") ?? "").toLowerCase().split(",");
-  return new Set(names.map((name) => name.trim()));
-}
-
-function originHeaders(ask: Ask, route: Route, call: Call): Headers {
-  const headers = new Headers();
-  if (!call.cacheable) for (const [name, value] of sendable(ask.headers)) headers.append(name, value);
-  const contentType = ask.headers.get("content-type");
-  if (contentType !== null && ask.body.kind !== "none") headers.set("content-type", contentType);
-  if (!headers.has("accept")) headers.set("accept", "*/*");
-  // What is stored and checked is the thing itself, not an encoding of it.
-  headers.set("accept-encoding", "identity");
-  headers.set("x-request-id", call.requestId);
-  if (call.number !== null) headers.set("x-portico-lease", String(call.number));
-  if (call.clientAddress !== null) headers.set("x-forwarded-for", call.clientAddress);
-  const { host, protocol } = new URL(call.base);
-  headers.set("x-forwarded-host", host);
-  headers.set("x-forwarded-proto", protocol.slice(0, -1));
-  if (route.transport === "tunnel" && route.access !== null) {
-    headers.set("cf-access-client-id", route.access.id);
-    headers.set("cf-access-client-secret", route.access.secret);
-  }
-  return headers;
-}
-
 /** Statuses by which a card says that it failed, whatever the request was. */
 const FAILED_STATUS = new Set([500, 502, 503, 504]);
 
@@ -291,31 +247,4 @@ async function isShut(url: URL): Promise<boolean> {
   } finally {
     socket.close().catch(() => undefined);
   }
-}
-
-/** Not handed on from an origin: hop-by-hop, what speaks for its server, and what is ours to say. */
-const NOT_HANDED_ON =
-  /^(connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|set-cookie|server|via|x-powered-by|alt-svc|nel|report-to|reporting-endpoints|strict-transport-security|access-control-.*|cf-.*|x-forwarded-.*|content-length|content-encoding|cache-control|pragma|expires|age|etag|last-modified|accept-ranges|link|location|refresh|date|x-request-id|x-client-request-id|x-portico-.*|server-timing|cache-status|ratelimit.*|x-ratelimit-.*|retry-after|content-security-policy.*|x-frame-options|clear-site-data|www-authenticate|authentication-info|vary)$/;
-
-/** The origin's headers that the caller gets. */
-export function handedOn(response: Response, ask: Ask): Headers {
-  const headers = new Headers();
-  const hop = ofOneHop(response.headers);
-  for (const [name, value] of response.headers) {
-    if (!NOT_HANDED_ON.test(name) && !hop.has(name)) headers.append(name, value);
-  }
-  // The origin's own refusal says when to come back; any other answer leaves that to us.
-  const retryAfter = response.status >= 400 ? response.headers.get("retry-after") : null;
-  if (retryAfter !== null) headers.set("retry-after", retryAfter);
-  // CosyVoice's own routes send bare samples without a type.
-  if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok)
-    headers.set("content-type", "audio/pcm");
-  return tamed(headers);
-}
-
-/** A page of an origin must not act as a page of this host. */
-export function tamed(headers: Headers): Headers {
-  headers.set("x-content-type-options", "nosniff");
-  headers.set("content-security-policy", "sandbox");
-  return headers;
 }

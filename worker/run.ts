@@ -15,7 +15,7 @@ import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import type { Grant } from "./run/lease.ts";
 import { pay, tellSlots, type Unpaid } from "./limits.ts";
-import { tamed } from "./origin.ts";
+import { tamed } from "./run/headers.ts";
 import { priceOf } from "./caller/price.ts";
 import { provision } from "./services/provision.ts";
 import { end, record, type Took } from "./run/record.ts";

@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { Card } from "../../durable-objects/card.ts";
 import type { CardReport } from "../../durable-objects/card-protocol.ts";
+import { cardReport } from "../support/card-report.ts";
 import { attemptAt, claim, CLEAN, evict, eventually, failureOf, fresh, sleep } from "./objects.ts";
 import { Caller, crashPool, enter, enterMany, expectHeld, makePool, queued, start, startMany } from "./pools.ts";
 
@@ -43,20 +44,6 @@ test("an evicted Pool keeps its configuration and what it has learned", async ()
   expect(await pool.stub.status()).toMatchObject({ version: 1, service: pool.service, serviceMs: 20 });
   await start(pool);
 });
-
-function reportOf(card: string): CardReport {
-  return {
-    card,
-    incarnation: 1,
-    seq: 1,
-    version: 1,
-    slots: 2,
-    state: "active",
-    lastNumber: 0,
-    held: [],
-    gates: {},
-  };
-}
 
 /** From now on one card's report takes its time. */
 function slowReports(slow: string, ms: number): void {
@@ -105,7 +92,7 @@ test("cards that never answer keep none that are asked after them from being hea
   const never = new Promise<never>(() => undefined);
   const CARD = {
     getByName: (card: string) => ({
-      report: () => (card === names[0] ? never : Promise.resolve(reportOf(card))),
+      report: () => (card === names[0] ? never : Promise.resolve(cardReport(card))),
     }),
   };
   const stub = env.POOL.getByName(service);

@@ -5,7 +5,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Cards } from "../../durable-objects/choose-card.ts";
-import type { CardReport } from "../../durable-objects/card-protocol.ts";
+import { cardReport } from "../support/card-report.ts";
 import { Slots } from "../../durable-objects/slots.ts";
 import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
 import { SmallPool } from "./pool-in-small.ts";
@@ -18,22 +18,6 @@ const SERVICE = "portrait";
 const DRAIN_MS = 60_000;
 /** Waiters that one look at the line takes in, at the most. */
 const LOOKS_MAX = 64;
-
-function reportOf(card: string, more: Partial<CardReport> = {}): CardReport {
-  const gates = { [SERVICE]: { state: "closed" as const, untilAt: 0, reason: null } };
-  return {
-    card,
-    incarnation: 1,
-    seq: 1,
-    version: 1,
-    slots: 2,
-    state: "active",
-    lastNumber: 0,
-    held: [],
-    gates,
-    ...more,
-  };
-}
 
 test("3372a2ea0, served is counted too late: a slot is taken by the claim itself, before anything runs", () => {
   const slots = new Slots();
@@ -233,7 +217,8 @@ test("6be02d1c6, the choice turns in circles among full cards: there is none, an
     names.map((card) => ({ card, weight: 1 })),
     NOW,
   );
-  for (const card of names) cards.report(reportOf(card, { slots: 0 }), NOW);
+  const gates = { [SERVICE]: { state: "closed" as const, untilAt: 0, reason: null } };
+  for (const card of names) cards.report(cardReport(card, { slots: 0, gates }), NOW);
   const before = performance.now();
   for (let i = 0; i < 10_000; i++) expect(cards.best([], NOW)).toBeNull();
   expect(performance.now() - before).toBeLessThan(5_000);

@@ -4,7 +4,7 @@ import { callerWith } from "../caller/caller.ts";
 import { config, type Env } from "../env.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { signedUrl } from "../results/signature.ts";
-import { type Result, resultsOf } from "../store.ts";
+import { type Result, resultsOf } from "../results/result.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 

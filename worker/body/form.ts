@@ -7,8 +7,8 @@ import { type Refusal, refuse } from "../refusal.ts";
 
 /** Parts that a form may have. */
 export const PARTS_MAX = 1000;
-const LF = 0x0a;
-const CR = 0x0d;
+export const LF = 0x0a;
+export const CR = 0x0d;
 
 /** Empty where the content type names none. */
 export function boundaryOf(contentType: string): string {

@@ -121,7 +121,7 @@ export class Follow {
 
   /** Whether there is anything yet that could run it. */
   async #isServed(): Promise<boolean> {
-    return (await answered(catalog(this.#env))).some(({ id }) => id === this.#spec.service);
+    return (await catalog(this.#env)).some(({ id }) => id === this.#spec.service);
   }
 
   async #watchProgress(grant: Grant): Promise<void> {

@@ -46,7 +46,7 @@ export async function interrupt(env: Env, grant: Grant, spec: JobSpec, goesOn: (
 /** By the WebUI's own paths; nobody else's origin is asked what it never offered. */
 async function isPainting(env: Env, { path, service }: JobSpec): Promise<boolean> {
   if (!path.endsWith("img")) return false;
-  return (await answered(catalog(env))).some(({ id, config: { kind } }) => id === service && kind === "image");
+  return (await catalog(env)).some(({ id, config: { kind } }) => id === service && kind === "image");
 }
 
 async function call(env: Env, grant: Grant, method: string, path: string, body: string): Promise<Response | null> {

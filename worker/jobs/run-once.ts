@@ -23,7 +23,7 @@ import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { type Answer, run as runAsk, type RunEnd, type Running } from "../run.ts";
 import { repeated } from "../results/repeated.ts";
 import { Spooled } from "../body/spool.ts";
-import { type Result, resultsOf } from "../store.ts";
+import { type Result, resultsOf } from "../results/result.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { callerOf } from "./caller-of.ts";
@@ -174,13 +174,13 @@ export async function keptAs(job: string): Promise<string> {
 }
 
 async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refusal> {
-  const service = (await answered(catalog(env))).find(({ id }) => id === spec.service);
+  const service = (await catalog(env)).find(({ id }) => id === spec.service);
   if (service === undefined) return refuse("not_found");
   const entry = listed(service, spec.method, spec.path);
   if (isRefusal(entry)) return entry;
   const large = spec.input.kind === "r2" && spec.input.bytes > BUFFERED_BYTES_MAX ? spec.input : null;
   const init: RequestInit = { method: spec.method, headers: spec.headers };
-  const bytes = large === null ? await answered(inputOf(env, spec)) : null;
+  const bytes = large === null ? await inputOf(env, spec) : null;
   const request = new Request(`${spec.base}${spec.path}`, bytes === null ? init : { ...init, body: bytes });
   const { path, query, resultsAt } = spec;
   const asked = { tenant: spec.tenant, service, as: entry.as, path, query, laid: large !== null };

@@ -21,7 +21,7 @@ import { randomText } from "../caller/keys.ts";
 import { admit } from "../limits.ts";
 import type { Mouth } from "../mouth.ts";
 import type { Once } from "../once.ts";
-import { sendable } from "../origin.ts";
+import { sendable } from "../run/headers.ts";
 import { countsOf } from "../caller/price.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { limitsIn } from "../caller/tenant-limits.ts";

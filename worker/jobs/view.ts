@@ -65,6 +65,7 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
   const { spec, state, waiting } = view;
   // Whoever looks, and whenever: it is the job's own.
   const told = { id: spec.id, language: trace.language };
+  const error = errorOf(state, told);
   const results = state.results.map(async ({ id, contentType, bytes, sha256 }) => ({
     id,
     url: await signedUrl(config(env), base, id, now),
@@ -85,7 +86,7 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
     tries: state.attempts.map((attempt, i) => ({
       ...tryView(attempt, told),
       // The last one's is the job's own, in the origin's words.
-      ...(state.error !== null && i === state.attempts.length - 1 ? { error: errorOf(state, told) } : {}),
+      ...(error !== null && i === state.attempts.length - 1 ? { error } : {}),
     })),
     progress: state.progress,
     batch: spec.batch,
@@ -97,7 +98,7 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
     cost: costOf(view),
     results: await Promise.all(results),
     output: state.output === null ? null : (JSON.parse(state.output) as unknown),
-    error: errorOf(state, told),
+    error,
   };
 }
 

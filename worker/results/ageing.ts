@@ -6,7 +6,7 @@ import { mover } from "./infrequent.ts";
 import { JOBS } from "../jobs/submit.ts";
 import { removeMatching } from "./removal.ts";
 import { INPUTS } from "../body/spool.ts";
-import { RESULTS } from "../store.ts";
+import { RESULTS } from "./result.ts";
 
 /** No request lives so long: what is older was left behind by one that was cut off. */
 const INPUT_AGE_MS_MAX = 86_400_000;

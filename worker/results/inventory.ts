@@ -7,7 +7,7 @@ import { forgetKept, type Kept, keysBetween } from "../db/kept-queries.ts";
 import { recordResults, type ResultRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { answerRowOf, resultRowOf } from "./remake.ts";
-import { RESULTS } from "../store.ts";
+import { RESULTS } from "./result.ts";
 import { stretch } from "./stretch.ts";
 
 /** Its row may be on its way. */

@@ -22,10 +22,9 @@ import {
   LAID_ID_LENGTH,
   NOTHING_KEPT,
   putAnswer,
-  resultKey,
-  resultMeta,
   resultRow,
 } from "../store.ts";
+import { resultKey, resultMeta } from "./result.ts";
 
 /** A result on its way; of its row the digest and the count of bytes are still missing. */
 export interface Laying {

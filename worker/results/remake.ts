@@ -2,7 +2,7 @@
 import type { AnswerRow, ResultRow } from "../db/queries.ts";
 import { visibilityOf } from "./delivery.ts";
 import type { Env } from "../env.ts";
-import { RESULTS, resultWith } from "../store.ts";
+import { RESULTS, resultWith } from "./result.ts";
 
 export async function resultRowOf(
   { RESULTS: bucket }: Pick<Env, "RESULTS">,

@@ -4,7 +4,7 @@
  */
 import { answersHolding, answersMatching, type Filter, forgetKept, resultsMatching } from "../db/kept-queries.ts";
 import type { Env } from "../env.ts";
-import { resultKey } from "../store.ts";
+import { resultKey } from "./result.ts";
 
 /** Of one round, each of results and of answers: what R2 deletes in one call. */
 const ROUND_ROWS = 1_000;

@@ -11,7 +11,7 @@ import { settled } from "./pending.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
 import { recorded } from "./rows.ts";
-import { isLaid, type Result, resultKey, resultOf } from "../store.ts";
+import { isLaid, type Result, resultKey, resultOf } from "./result.ts";
 import { timed } from "../trace.ts";
 import type { Mouth } from "../mouth.ts";
 import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts";

@@ -3,6 +3,7 @@ import type { CardReport, CardStatus, Gate, Held } from "../../../durable-object
 import type { PoolStatus } from "../../../durable-objects/pool-protocol.ts";
 import type { CardRow } from "../../../worker/db/queries.ts";
 import { clusterStatus, type Park } from "../../../worker/operate/cluster.ts";
+import { cardReport } from "../../support/card-report.ts";
 
 const NOW = Date.UTC(2026, 10, 20);
 
@@ -21,21 +22,6 @@ function held(service: string, number: number): Held {
     fingerprint: null,
     state,
     claimedAt: 0,
-  };
-}
-
-function report(id: string, more: Partial<CardReport> = {}): CardReport {
-  return {
-    card: id,
-    incarnation: 1,
-    seq: 1,
-    version: 1,
-    slots: 2,
-    state: "active",
-    lastNumber: 0,
-    held: [],
-    gates: {},
-    ...more,
   };
 }
 
@@ -73,8 +59,8 @@ test("a shared card's slots count once in all, and for each of its services", ()
     ["a", "b"],
     [card("x", { server: "s1" }), card("y", { server: "s1" }), card("z", { server: "s2" })],
   );
-  const x = report("x", { held: [held("a", 1), held("b", 2)] });
-  const status = clusterStatus(park, cardsSay(x, report("y"), report("z")), poolsSay({ a: 3, b: 4 }), NOW);
+  const x = cardReport("x", { held: [held("a", 1), held("b", 2)] });
+  const status = clusterStatus(park, cardsSay(x, cardReport("y"), cardReport("z")), poolsSay({ a: 3, b: 4 }), NOW);
   expect(status).toEqual({
     status: "healthy",
     cluster: "portico",
@@ -94,7 +80,12 @@ test("a shared card's slots count once in all, and for each of its services", ()
 
 test("a card without a server is a server of its own, also beside a server of that name", () => {
   const park = everywhere(["a"], [card("x"), card("y"), card("z", { server: "x" })]);
-  const status = clusterStatus(park, cardsSay(report("x"), report("y"), report("z")), poolsSay({ a: 0 }), NOW);
+  const status = clusterStatus(
+    park,
+    cardsSay(cardReport("x"), cardReport("y"), cardReport("z")),
+    poolsSay({ a: 0 }),
+    NOW,
+  );
   expect([status.servers, status.gpus_per_server]).toEqual([3, 1]);
 });
 
@@ -103,7 +94,7 @@ test("a card that is out for a service takes no work of it, whatever the gate's 
   for (const state of ["open", "half_open", "trial"] as const) {
     const status = clusterStatus(
       park,
-      cardsSay(report("x", { gates: { a: gate(state) } }), report("y")),
+      cardsSay(cardReport("x", { gates: { a: gate(state) } }), cardReport("y")),
       poolsSay({ a: 0 }),
       NOW,
     );
@@ -113,25 +104,25 @@ test("a card that is out for a service takes no work of it, whatever the gate's 
 
 test("a card that does not answer is known by what its pool heard last, and without that takes no work", () => {
   const park = everywhere(["a"], [card("x")]);
-  const heard = poolsSay({ a: 0 }, [report("x", { held: [held("a", 1)] })]);
+  const heard = poolsSay({ a: 0 }, [cardReport("x", { held: [held("a", 1)] })]);
   expect(clusterStatus(park, new Map(), heard, NOW)).toMatchObject({ status: "healthy", in_use: 1 });
   expect(clusterStatus(park, new Map(), poolsSay({ a: 0 }), NOW)).toMatchObject({ status: "down", in_use: 0 });
 });
 
 test("the newest report of a card counts: by incarnation, then by sequence", () => {
   const park = everywhere(["a"], [card("x")]);
-  const own = cardsSay(report("x", { incarnation: 2, seq: 5 }));
+  const own = cardsSay(cardReport("x", { incarnation: 2, seq: 5 }));
   const inUse = (heard: CardReport) => clusterStatus(park, own, poolsSay({ a: 0 }, [heard]), NOW).in_use;
   const busy = [held("a", 1)];
-  expect(inUse(report("x", { incarnation: 2, seq: 6, held: busy }))).toBe(1);
-  expect(inUse(report("x", { incarnation: 2, seq: 4, held: busy }))).toBe(0);
-  expect(inUse(report("x", { incarnation: 1, seq: 9, held: busy }))).toBe(0);
-  expect(inUse(report("x", { incarnation: 3, seq: 1, held: busy }))).toBe(1);
+  expect(inUse(cardReport("x", { incarnation: 2, seq: 6, held: busy }))).toBe(1);
+  expect(inUse(cardReport("x", { incarnation: 2, seq: 4, held: busy }))).toBe(0);
+  expect(inUse(cardReport("x", { incarnation: 1, seq: 9, held: busy }))).toBe(0);
+  expect(inUse(cardReport("x", { incarnation: 3, seq: 1, held: busy }))).toBe(1);
 });
 
 test("a service whose pool does not answer is down", () => {
   const park = everywhere(["a", "b"], [card("x")]);
-  const status = clusterStatus(park, cardsSay(report("x")), poolsSay({ a: 0 }), NOW);
+  const status = clusterStatus(park, cardsSay(cardReport("x")), poolsSay({ a: 0 }), NOW);
   expect(status).toMatchObject({
     status: "down",
     services: [
@@ -146,7 +137,7 @@ test("a service with nothing but disabled cards is down while others have cards,
   const mixed: Park = { ...everywhere(["a"], [off]), services: ["a", "b"] };
   mixed.cards = [off, card("y")];
   mixed.listings = [...mixed.listings, { serviceId: "b", cardId: "y", origin: "", transport: "direct", weight: 1 }];
-  expect(clusterStatus(mixed, cardsSay(report("y")), poolsSay({ a: 0, b: 0 }), NOW).status).toBe("down");
+  expect(clusterStatus(mixed, cardsSay(cardReport("y")), poolsSay({ a: 0, b: 0 }), NOW).status).toBe("down");
   expect(clusterStatus(everywhere(["a"], [off]), new Map(), poolsSay({ a: 0 }), NOW)).toMatchObject({
     status: "healthy",
     total_capacity: 0,

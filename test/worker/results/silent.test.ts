@@ -7,7 +7,7 @@ import { Deposit, PART_BYTES } from "../../../worker/results/deposit.ts";
 import { findNear } from "../../../worker/results/edge.ts";
 import { findStored } from "../../../worker/results/recall.ts";
 import { getResult } from "../../../worker/results/results.ts";
-import { resultsOf } from "../../../worker/store.ts";
+import { resultsOf } from "../../../worker/results/result.ts";
 
 const never = () => new Promise<never>(() => {});
 const BASE = "https://portico.example";

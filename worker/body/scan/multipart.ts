@@ -3,13 +3,11 @@
  * heads of the parts are given to that parser, so that no name can mean one thing here and another there.
  */
 import { concat } from "../bytes.ts";
-import { boundaryOf, headEnd, isPlainHead, malformedForm } from "../form.ts";
+import { boundaryOf, CR, headEnd, isPlainHead, LF, malformedForm } from "../form.ts";
 import type { Refusal } from "../../refusal.ts";
 import type { Rule } from "../../services/rules.ts";
 import { Parts } from "./parts.ts";
 
-const LF = 0x0a;
-const CR = 0x0d;
 const WHITE = new Set([CR, LF, 0x20, 0x09]);
 /** Of one part. */
 const HEAD_BYTES_MAX = 16 * 1024;

@@ -16,7 +16,7 @@ import { mediaTypeOf } from "../../results/media.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { signatureRefusal, signedQuery } from "../../results/signature.ts";
 import { INPUTS } from "../../body/spool.ts";
-import { resultKey } from "../../store.ts";
+import { resultKey } from "../../results/result.ts";
 import { unlessLate } from "../../run/until.ts";
 import type { Mouth } from "../../mouth.ts";
 

@@ -4,7 +4,7 @@ import type { JobView } from "../../../durable-objects/job-protocol.ts";
 import { config, type Env } from "../../env.ts";
 import type { Piece } from "../../results/pieces.ts";
 import { signedUrl } from "../../results/signature.ts";
-import { resultKey } from "../../store.ts";
+import { resultKey } from "../../results/result.ts";
 
 /** Of an image, enough to hold its size. */
 const HEAD_BYTES = 64 * 1024;
