@@ -200,7 +200,7 @@ test("whose claim comes after its offer was taken back runs by itself, and nobod
   expect(three.reply).toEqual({ kind: "told", finish: { kind: "stored" } });
 });
 
-test("who asks for the same as a waiting job is refused as anybody when no card takes work", () => {
+test("who asks for the same as a waiting job is refused like everybody else when no card takes work", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", [], { state: "disabled" });
   const job = counter.enter("job", { fingerprint: "same", job: true });
