@@ -206,6 +206,25 @@ test("who follows a job whose Pool once did not answer hears of its place all th
   expect(await stub.events(1, 5_000)).toMatchObject([{ type: "position", position: 3 }]);
 });
 
+test("a thousand who follow a job in line cost one look at its place a second, and all hear of each change", async () => {
+  const { stub, tenant } = await made();
+  let looks = 0;
+  const place = { on: "slots_busy", position: 3, startMs: null };
+  const outlook = (): Promise<object> => {
+    looks++;
+    return Promise.resolve({ waiting: place, serviceMs: null, slotMs: null });
+  };
+  await amid(stub, { POOL: { getByName: () => ({ outlook }) } });
+  const follow = (after: number) => Promise.all(Array.from({ length: 1_000 }, () => stub.events(after, 10_000)));
+  const from = performance.now();
+  const placed = await follow(1);
+  expect(new Set(placed.map((events) => JSON.stringify(events))).size).toBe(1);
+  const ended = follow(placed[0]?.at(-1)?.id ?? 0);
+  await stub.cancel(tenant);
+  for (const events of await ended) expect(events.at(-1)?.type).toBe("done");
+  expect(looks).toBeLessThanOrEqual(2 + Math.ceil((performance.now() - from) / 1_000));
+});
+
 test("its tenant's deletion does not wait for an input that cannot be taken away", async () => {
   const { stub, tenant } = await made();
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
