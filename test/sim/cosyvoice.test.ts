@@ -68,7 +68,7 @@ describe("audio-generate", () => {
   });
 
   it("is held back by a caller who does not read, with its slot", async () => {
-    park.setService({ service_ms: 100, speech_s: 400, chunk_ms: 4_000 });
+    park.setService({ service_ms: 100, speech_s: 2_000, chunk_ms: 4_000 });
     const socket = write(origin, { path: PATH, json: { text: TEXT, stream: true } });
     socket.pause();
     await pause(400);
