@@ -1,6 +1,6 @@
 /**
- * After a change: this isolate forgets what it held, and the objects are told. The change stands whatever comes of the
- * telling: a Worker that finds an object behind tells it again.
+ * After a change, clears this isolate's cached catalog and pushes the new configuration to the objects. A failed push
+ * does not undo the change: a Worker that finds an object out of date provisions it again.
  */
 import { forgetCatalog } from "../services/catalog.ts";
 import { cardsByIds } from "../db/list-queries.ts";
@@ -8,11 +8,11 @@ import type { Env } from "../env.ts";
 import { provision, provisionCards } from "../services/provision.ts";
 import type { Trace } from "../trace.ts";
 
-/** Tells the pools of these services with the cards they list, and the cards with these ids. */
+/** Pushes to the pools of these services and the cards that they list, and to the cards with these ids. */
 export async function announce(env: Env, trace: Trace, services: string[], cards: string[]): Promise<void> {
   forgetCatalog();
   const untold: string[] = [];
-  // One service after the other: each of them tells many cards at once already.
+  // Sequential, because each service already pushes to many cards at once.
   for (const service of services) {
     await tell(`service ${service}`, () => provision(env, service), untold);
   }

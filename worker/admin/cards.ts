@@ -1,4 +1,7 @@
-/** Cards: one GPU each, wherever it is listed; what it is doing, and what its agent reports. */
+/**
+ * The admin calls of cards: settings, live state, agent tokens, and heartbeats. A card is one GPU, wherever it is
+ * listed.
+ */
 import { z } from "zod";
 import type { CardStatus, Gate } from "../../durable-objects/card-protocol.ts";
 import { patchCard, setCardToken } from "../db/admin-queries.ts";

@@ -1,11 +1,11 @@
-/** A change: what the audit log is told of it, and its repetition when another one overtook it. */
+/** Changes through the admin API: their audit entries, and the retry after a write conflict. */
 import type { Change, Outcome, Taken } from "../db/commit.ts";
 import { refuse, type Refusal } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 import { invalid } from "../api/json-body.ts";
 
 const TRIES_MAX = 3;
-/** Longest random pause between tries, so that two who collide do not collide again. */
+/** Longest random pause between attempts, so that colliding changes do not collide again. */
 const PAUSE_MS_MAX = 50;
 
 const TAKEN: Record<Taken, Refusal> = {
@@ -14,10 +14,13 @@ const TAKEN: Record<Taken, Refusal> = {
   email_taken: invalid("email", "is another operator's"),
 };
 
-/** What a changing call answers: an outcome when its write did not happen. */
+/** What a changing call returns. An Outcome means that its write did not happen. */
 export type Changed<T> = T | Refusal | Exclude<Outcome, "done">;
 
-/** `change` reads, decides and writes; while it answers `stale` it is done again, from what stands by then. */
+/**
+ * Runs `change`, which reads, decides and writes. If the data had changed in between (`stale`), runs it again on the
+ * current data.
+ */
 export async function attempt<T extends object>(change: () => Promise<Changed<T>>): Promise<T | Refusal> {
   for (let tries = 1; tries <= TRIES_MAX; tries++) {
     const outcome = await change();
@@ -25,7 +28,7 @@ export async function attempt<T extends object>(change: () => Promise<Changed<T>
     if (outcome !== "stale") return TAKEN[outcome];
     await scheduler.wait(Math.random() * PAUSE_MS_MAX);
   }
-  // The nearest reason for "somebody else is changing this": worth trying again at once.
+  // The closest reason to "somebody else is changing this": a retry may succeed at once.
   return refuse("idempotency_in_flight", { retryAfterMs: 1000 });
 }
 

@@ -1,4 +1,7 @@
-/** The admin API: its table of calls, mounted at /admin. Whoever is no operator learns nothing here, not even a 404. */
+/**
+ * The admin API: its route table, mounted at `/admin`. Callers who are not operators learn nothing, not even from a
+ * 404.
+ */
 import { type Context, Hono } from "hono";
 import { renderRefusal } from "../dialects/native.ts";
 import { isRefusal, notAllowed, refuse } from "../refusal.ts";
@@ -39,7 +42,7 @@ for (const path of new Set(adminRoutes.map((row) => row.path))) {
 }
 adminApp.all("*", (c) => nothing(c, null));
 
-/** No such call: 405 where the path has others, else 404; and 401 to everybody who is no operator. */
+/** Answers an unknown call: 405 if the path has other methods, else 404; 401 to everybody who is not an operator. */
 async function nothing(c: Context<App>, allow: string[] | null): Promise<Response> {
   const operator = await operatorOf(c.env, c.req.raw);
   if (isRefusal(operator)) return renderRefusal(operator, c.get("trace"));

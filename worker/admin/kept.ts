@@ -1,4 +1,4 @@
-/** What is kept of tenants' requests: purged by what it belongs to, and verified against its rows. */
+/** Stored results and answers: purging by tenant, service or model version, and verification of R2 against D1. */
 import { z } from "zod";
 import { countMatching, noteChange } from "../db/kept-queries.ts";
 import { type Inventory, takeInventory } from "../results/inventory.ts";
@@ -9,7 +9,7 @@ import { changeOf } from "./change.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 
-/** Rounds of one call: one call works for seconds, not minutes. */
+/** Bounds one call to seconds of work rather than minutes. */
 const ROUNDS_MAX = 20;
 
 const tag = "Results";
@@ -95,7 +95,7 @@ async function purge(call: Call<z.output<typeof PurgeBody>, unknown, never>): Pr
   const { env, body } = call;
   const { what, dry_run, ...filter } = body;
   if (dry_run) return { status: 200, body: await wouldGo(call) };
-  // Written first: what ends half-way was begun all the same.
+  // The audit entry is written first, because a purge that is cut off may already have removed something.
   await noteChange(env, changeOf(call, "purge", Object.values(filter).join("/"), null, { what, ...filter }));
   await allRecorded();
   const removed = await removeMatching(env, filter, what, ROUNDS_MAX);

@@ -1,4 +1,4 @@
-/** A tenant's keys. The key itself is in the answer that makes it and nowhere else. */
+/** A tenant's keys. A key is returned only by the call that creates it. */
 import { z } from "zod";
 import { forgetCallers } from "../auth.ts";
 import { createKey, type KeySettings, patchKey } from "../db/caller-queries.ts";
@@ -109,7 +109,7 @@ async function rotate(call: Named<z.output<typeof KeyRotate>>): Promise<Changed<
   if (before.state === "revoked") return invalid("id", "is a revoked key");
   if (before.expiresAt !== null && before.expiresAt <= now) return invalid("id", "is an expired key");
   if (before.state !== "active") return invalid("id", "is a disabled key");
-  // Rotated before, it ends with that overlap: its own time is its first successor's.
+  // A key that was rotated before expires with that overlap; its original expiry is the first successor's.
   const earlier = await firstSuccessor(env, before);
   const expiresAt = earlier === null ? before.expiresAt : earlier.expiresAt;
   const { key, row } = await newKey(env, before.tenantId, actor, { ...before, expiresAt, rotatedFrom: before.id });
@@ -159,7 +159,7 @@ async function revoke(call: Named<unknown>): Promise<Changed<Answer>> {
   return typeof changed === "string" ? changed : gone;
 }
 
-/** Writes a change of a key and shows the key. */
+/** Writes a change to a key and returns its view. */
 async function write(
   call: Named<unknown>,
   before: KeyRow,

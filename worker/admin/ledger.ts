@@ -1,4 +1,4 @@
-/** What happened and what is held: the audit log of operators' changes, and the leases of all cards. Both only read. */
+/** Read-only lists: the audit log, and the leases of all cards. */
 import { z } from "zod";
 import type { LeaseRecord } from "../../durable-objects/card-protocol.ts";
 import { pageOfAudit, pageOfCards } from "../db/list-queries.ts";
@@ -10,7 +10,7 @@ import { type Answer, route, type Route } from "./route.ts";
 import { AuditView, auditView } from "./views.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
 
-/** Cards asked for one stretch of leases. */
+/** Cards queried per round when listing leases. */
 const CARDS_AT_ONCE = 100;
 
 const LeaseView = z
@@ -82,11 +82,11 @@ async function leases(env: Env, query: z.output<typeof PageQuery>): Promise<Answ
   );
 }
 
-/** Up to `wanted` leases after (card, number), walking the cards in the order of their ids. */
+/** Returns leases after (card, number), walking the cards in id order, until at least `wanted` are found. */
 async function leasesFrom(env: Env, card: string | undefined, number: number, wanted: number): Promise<LeaseRecord[]> {
   const found: LeaseRecord[] = [];
   let cards = await pageOfCards(env, card, "from", CARDS_AT_ONCE);
-  // Ends: every stretch starts at a later card, and there are CARDS_MAX of them.
+  // Terminates: every round starts at a later card, and there are at most CARDS_MAX.
   while (cards.length > 0 && found.length < wanted) {
     const ids = cards.slice(0, CARDS_AT_ONCE).map((row) => row.id);
     const statuses = await cardStatuses(env, ids);

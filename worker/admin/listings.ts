@@ -1,4 +1,4 @@
-/** Listings: which card answers for which service, and where. Listing a card that is new creates it. */
+/** Listings: which card serves which service, and at which origin. Listing an unknown card creates it. */
 import type { z } from "zod";
 import { deleteListing, putListing } from "../db/admin-queries.ts";
 import { cardById, CARDS_MAX, countCards, listingsOf } from "../db/list-queries.ts";
@@ -79,7 +79,7 @@ async function put(call: Named<Body>): Promise<Changed<Answer>> {
 
 interface Stored {
   card: CardRow | null;
-  /** Of this card in this service. */
+  /** The listing of this card in this service. */
   listing: ListingRow | null;
 }
 
@@ -119,7 +119,7 @@ function mergedCard(id: string, before: CardRow | null, body: Body, tokenHash: s
   return { ...base, ...cardSettings(base, body) };
 }
 
-/** What of a card people set, with what the body leaves out kept. */
+/** A card's settings, with those that the body omits left as they are. */
 export function cardSettings(
   before: Pick<CardRow, "server" | "gpu" | "slots" | "state">,
   body: Pick<Body, "server" | "gpu" | "slots" | "state">,
@@ -161,7 +161,7 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   return { status: 204, body: null };
 }
 
-/** For the audit log: the card with this one listing, without its token's hash. */
+/** The card with this one listing, for the audit log; without the token hash. */
 function told(card: CardRow | null, listing: ListingRow | null): object {
   return {
     ...(card === null ? {} : { server: card.server, gpu: card.gpu, slots: card.slots, state: card.state }),

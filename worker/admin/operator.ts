@@ -1,6 +1,6 @@
 /**
- * Who may run the deployment: an operator with a role, by token or through Cloudflare Access; and a card's agent by the
- * card's own token. Tokens are compared as keyed hashes in constant time.
+ * Authentication for the admin API: operators with a role, by token or through Cloudflare Access, and card agents by
+ * the card's own token. Tokens are compared as keyed hashes in constant time.
  */
 import { LRUCache } from "lru-cache";
 import { z } from "zod";
@@ -12,22 +12,25 @@ import { type AccessApp, config, type Env } from "../env.ts";
 import { keyedHash, randomText, readKey, sameText } from "../caller/keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 
-/** What an operator may do; each role may do what stands before it too. */
+/** An operator's role, in ascending order: each includes those before it. */
 export const Role = z.enum(["read", "ops", "admin"]);
 export type Role = z.infer<typeof Role>;
 const ROLES = Role.options;
 
 export interface Operator {
-  /** Null: the admin token, which no row stands for. */
+  /** Null: the admin token, which has no row. */
   id: string | null;
-  /** Stands as the actor in the audit log. */
+  /** The actor in the audit log. */
   name: string;
   role: Role;
 }
 
 export const ADMIN: Operator = { id: null, name: "admin", role: "admin" };
 
-/** How long an isolate believes what D1 said of an operator: with replication a revoked one is out within 10 s. */
+/**
+ * How long an isolate caches an operator's row. Together with replication lag this keeps a revoked operator out within
+ * 10 s.
+ */
 const OPERATOR_MS = 5_000;
 const OPERATORS_MAX = 1_000;
 
@@ -40,16 +43,17 @@ const operators = new LRUCache<string, { row: OperatorRow | null }>({
 
 const CARD_TOKEN = /^ptc_[0-9A-Za-z]{40}$/;
 
-/** A card agent's token: shown once, stored as a keyed hash. */
+/** Creates a card agent's token: shown once, stored as a keyed hash. */
 export async function makeCardToken(env: Env): Promise<{ token: string; hash: string }> {
   const token = `ptc_${randomText(40)}`;
   return { token, hash: await keyedHash(config(env).keySecret, token) };
 }
 
 /**
- * The operator behind a request: by the token, or where none is given by what Cloudflare Access asserts. A token that is
- * given decides, also when it is wrong. A tenant's key is as unknown here as a guess. Refused: 401, 429 `address`, and
- * 403 `role` for whom Access knows and we do not. Without an admin token nobody is an operator.
+ * Returns the operator who sent the request: by token, or, if the request has no credential, by the assertion of
+ * Cloudflare Access. A credential decides even if it is wrong. A tenant's key is treated like an unknown token.
+ * Refusals: 401, 429 `address`, and 403 `role` for someone whom Access knows but who is not an operator. Without an
+ * admin token configured there are no operators.
  */
 export async function operatorOf(env: Env, request: Request): Promise<Operator | Refusal> {
   const { accessApp } = config(env);
@@ -70,7 +74,7 @@ async function byToken(env: Env, token: string, request: Request): Promise<Opera
   return row === null ? refuse("unknown") : (refuseToken(row, given) ?? inOffice(row));
 }
 
-/** Whether the hash is of this operator's token, or of the one before while that opens as well. */
+/** Null if the hash is of the operator's token, or of the previous one during its overlap. */
 function refuseToken({ tokenHash, earlierHash, earlierUntil }: OperatorRow, given: string): Refusal | null {
   const [now, earlier] = [sameText(given, tokenHash ?? ""), sameText(given, earlierHash ?? "")];
   if (now) return null;
@@ -97,7 +101,7 @@ function inOffice({ id, name, role, state, expiresAt }: OperatorRow): Operator |
   return expiresAt !== null && expiresAt <= Date.now() ? refuse("expired") : { id, name, role };
 }
 
-/** What D1 says of an operator, or what it said a moment ago. */
+/** Reads an operator's row through the cache. */
 async function believed(by: string, look: () => Promise<OperatorRow | null>): Promise<OperatorRow | null> {
   const known = operators.get(by);
   if (known !== undefined) return known.row;
@@ -106,18 +110,18 @@ async function believed(by: string, look: () => Promise<OperatorRow | null>): Pr
   return row;
 }
 
-/** Forgets what this isolate believes of operators; called after a change of one. */
+/** Clears this isolate's cache of operators; called after a change to one. */
 export function forgetOperators(): void {
   operators.clear();
 }
 
-/** Null when the operator has this role or a higher one. */
+/** Null if the operator has this role or a higher one. */
 export function mayAct(operator: Operator, role: Role): Refusal | null {
   if (ROLES.indexOf(operator.role) >= ROLES.indexOf(role)) return null;
   return refuse("role", { facts: { detail: `it needs the role '${role}'` } });
 }
 
-/** Null when the request carries this card's own token. A card that does not exist answers like a wrong token. */
+/** Null if the request carries this card's own token. An unknown card is answered like a wrong token. */
 export async function refuseOtherCard(env: Env, headers: Headers, card: string): Promise<Refusal | null> {
   const token = bearer(headers);
   if (typeof token !== "string") return token;
@@ -126,7 +130,10 @@ export async function refuseOtherCard(env: Env, headers: Headers, card: string):
   return known !== null && sameText(given, known) ? null : refuse("unknown");
 }
 
-/** The token of `Authorization: Bearer T` (RFC 6750); another credential beside it makes it unclear who asks. */
+/**
+ * The token of `Authorization: Bearer T` (RFC 6750). A second, different credential makes the request ambiguous and is
+ * refused.
+ */
 function bearer(headers: Headers): string | Refusal {
   const authorization = headers.get("authorization");
   const other = headers.get("x-api-key");

@@ -1,6 +1,6 @@
 /**
- * Operators: who runs the deployment beside the admin token, which no row stands for and no change here can shut out. A
- * token is in the answer that makes it and nowhere else.
+ * The admin calls of operators. The admin token exists beside them: it has no row, and no change here can lock it out.
+ * An operator's token is returned only by the call that creates it.
  */
 import { z } from "zod";
 import type { Outcome } from "../db/commit.ts";
@@ -205,7 +205,7 @@ async function rotate(call: Named<z.output<typeof KeyRotate>>): Promise<Changed<
   return typeof after === "string" ? after : { status: 201, body: { ...operatorView(after), token: key } };
 }
 
-/** Writes a change of an operator: what it is then, or why nothing was written. */
+/** Writes a change to an operator. Returns the changed row, or why nothing was written. */
 async function write(
   call: Named<unknown>,
   action: string,

@@ -1,6 +1,7 @@
 /**
- * One row of the admin API's table: everything that serving a call and describing it in the OpenAPI document need,
- * so that the two cannot differ. `serve` is the way of every call: who (1), may they (2), query (3), body (4), run (5).
+ * Rows of the admin API's route table. A row contains all that serving a call and describing it in the OpenAPI document
+ * need, so that the two cannot differ. `serve` handles every call: authenticate (1), authorize (2), parse the query
+ * (3), parse the body (4), run (5).
  */
 import type { Context } from "hono";
 import type { z } from "zod";
@@ -21,40 +22,40 @@ type Names<P extends string> = P extends `${string}{${infer N}}${infer Rest}` ? 
 export interface Call<Body, Query, Name extends string> {
   env: Env;
   trace: Trace;
-  /** For the audit log: an operator's name, or a card's id. */
+  /** The actor in the audit log: an operator's name, or a card's id. */
   actor: string;
   params: Record<Name, string>;
   body: Body;
   query: Query;
 }
 
-/** `body: null` is an answer without one. */
+/** `body: null`: no response body. */
 export interface Answer {
   status: 200 | 201 | 202 | 204;
   body: object | null;
 }
 
 interface Described {
-  /** Below /admin, with names in braces. */
+  /** Below `/admin`, with parameter names in braces. */
   path: string;
   method: Method;
-  /** The role that an operator needs; `card`: the card's own token instead. */
+  /** The role that the operator needs; `card`: the card's own token instead. */
   role: Role | "card";
   tag: string;
   summary: string;
   description?: string;
   body?: z.ZodType;
   query?: z.ZodObject;
-  /** `csv`: also as a table, where the caller prefers that. */
+  /** `csv`: also available as CSV, if the caller prefers that. */
   answers: Partial<Record<Answer["status"], { description: string; schema: z.ZodType | null; csv?: true }>>;
 }
 
-/** A row whose types were checked by `route` and are forgotten here, so that rows fit one list. */
+/** A row without the types of its call, so that all rows fit one list. `route` has checked them. */
 export interface Route extends Described {
   run(call: Call<unknown, unknown, string>): Promise<Answer | Response | Refusal>;
 }
 
-/** A row, with the types of its call taken from its schemas and its path. */
+/** Defines a row; the types of its call come from its schemas and path. */
 export function route<P extends string, B extends z.ZodType = z.ZodUndefined, Q extends z.ZodType = z.ZodUndefined>(
   row: Described & {
     path: P;

@@ -1,4 +1,4 @@
-/** Services: one model behind one public route each. */
+/** The admin calls of services. A service is one model behind one public route. */
 import { z } from "zod";
 import { listed } from "../services/catalog.ts";
 import { deleteService, putService, setPaused } from "../db/admin-queries.ts";
@@ -17,7 +17,7 @@ import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { LiveServiceView, liveServiceView, ServiceView, serviceView } from "./views.ts";
 
-/** Where the program's own paths begin; a service's route may not lie under one. */
+/** Portico's own path prefixes; a service's route may not be under one. */
 const OWN_PATHS = [
   "/admin",
   "/v1",
@@ -34,7 +34,9 @@ const OWN_PATHS = [
   "/.well-known",
 ];
 
-/** Every isolate holds all services, and a change of one stands in one row of the audit log. */
+/**
+ * Limit in characters of JSON: every isolate holds all services, and a change to one is a single row of the audit log.
+ */
 const SERVICE_LENGTH_MAX = 256 * 1024;
 
 const tag = "Services";
@@ -132,7 +134,7 @@ async function newService(env: Env, id: string, body: ServicePut): Promise<Servi
 }
 
 function merged(body: ServicePut, before: Service): Service | Refusal {
-  // What a kind stands for (paths, bounds, what is forbidden) was set on creation: another kind would keep it.
+  // The defaults of a kind (paths, bounds, forbidden fields) are set on creation and would not follow a change of kind.
   if (body.kind !== undefined && body.kind !== before.kind)
     return invalid("kind", `stays '${before.kind}'; delete the service to change it`);
   return refuseUnfit(completeService({ ...body, kind: before.kind, route: body.route ?? before.route }, before));
@@ -150,7 +152,7 @@ function refuseUnfit(service: Service): Service | Refusal {
   return invalid(longest.field, `is too long: a service may have ${SERVICE_LENGTH_MAX} characters of JSON`);
 }
 
-/** A task must reach a path that runs. */
+/** Refuses a task whose path is not listed as a POST that runs. */
 function unlistedTask(service: Service): Refusal | null {
   for (const [name, task] of Object.entries(service.dialects)) {
     if (task === null) continue;

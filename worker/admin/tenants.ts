@@ -1,4 +1,4 @@
-/** Tenants: who pays, and how much they may ask for. */
+/** The admin calls of tenants. */
 import { z } from "zod";
 import { forgetCallers } from "../auth.ts";
 import { closeTenant, createTenant, deleteTenant, patchTenant } from "../db/caller-queries.ts";
@@ -17,7 +17,7 @@ import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { TenantView, tenantView } from "./views.ts";
 
-/** Rounds of removal in one call: one call works for seconds, not minutes. */
+/** Bounds one call to seconds of work rather than minutes. */
 const ROUNDS_MAX = 20;
 
 const tag = "Tenants";
@@ -140,7 +140,7 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   const outcome = await closeTenant(env, before, changeOf(call, "tenant.delete", params.id, tenantView(before), null));
   if (outcome !== "done") return outcome;
   forgetCallers();
-  // Jobs first: what still runs makes no results any more.
+  // Jobs first, so that no running job makes new results.
   const hasNoJobs = await removeJobs(env, params.id);
   await allRecorded();
   const isGone =
@@ -152,7 +152,7 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   return { status: 204, body: null };
 }
 
-/** Removes a tenant's jobs and its webhooks; true when none is left. */
+/** Removes a tenant's jobs and webhooks. Returns true when none are left. */
 async function removeJobs(env: Env, tenantId: string): Promise<boolean> {
   for (let round = 0; round < ROUNDS_MAX; round++) {
     if (!(await answered(env.BACKLOG.getByName(tenantId).forget()))) continue;
@@ -162,7 +162,7 @@ async function removeJobs(env: Env, tenantId: string): Promise<boolean> {
   return false;
 }
 
-/** Removes what the tenant's object keeps; true when it has. */
+/** Removes the usage that the Tenant object keeps. Returns false if that failed. */
 async function removeUsage(env: Env, tenantId: string): Promise<boolean> {
   try {
     await answered(env.TENANT.getByName(tenantId).forget());

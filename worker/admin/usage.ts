@@ -1,4 +1,4 @@
-/** What a tenant used, for operators: as the tenant itself is shown it. */
+/** A tenant's usage for operators, in the same format as the tenant's own `/v1/usage`. */
 import { tenantById } from "../db/list-queries.ts";
 import { refuse } from "../refusal.ts";
 import { USAGE, UsageQuery, UsageView, usageOf } from "../api/usage.ts";

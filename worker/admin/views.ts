@@ -1,4 +1,4 @@
-/** How the admin API shows rows: one schema and one function each. Hashes and tokens are not in any of them. */
+/** The views of the admin API: a schema and a function for each kind of row. None contains hashes or tokens of rows. */
 import { z } from "zod";
 import type { PoolStatus } from "../../durable-objects/pool-protocol.ts";
 import type { AuditRow } from "../db/list-queries.ts";

@@ -1,19 +1,19 @@
 /**
- * Server-sent events (WHATWG HTML 9.2) to one caller, and work that is told in them: with a sign of life while nothing
- * else is to say, and an end that no reader takes for a success when it is none.
+ * Server-sent events (WHATWG HTML 9.2) to one caller, and a helper that reports the outcome of work in them. Sends
+ * pings while there is nothing else to send; a failed stream never ends like a successful one.
  */
 import { errorObject } from "../dialects/native.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 import { unlessLate } from "../run/until.ts";
 
-/** The longest silence of a stream. */
+/** Interval of pings. */
 const PING_MS = 15_000;
-/** A caller that takes nothing for so long is cut. */
+/** A caller that reads nothing for this long is disconnected. */
 const STALL_MS = 30_000;
-/** Bytes on the way to one caller; beyond them whoever speaks waits. */
+/** Most bytes buffered for one caller; beyond this, `event` waits. */
 const QUEUE_BYTES_MAX = 256 * 1024;
-/** What ends so soon can still be answered in the head: clients repeat what a status refuses, not what an event does. */
+/** Work that ends within this time is answered with its own status: clients retry a status, but not an error event. */
 const HEAD_MS = 1_000;
 
 const encoder = new TextEncoder();
@@ -40,7 +40,7 @@ export class Events {
     else caller.addEventListener("abort", () => this.#leave(), { once: true });
   }
 
-  /** Aborted when the caller is gone. */
+  /** Aborted when the caller has disconnected. */
   get gone(): AbortSignal {
     return this.#left.signal;
   }
@@ -50,18 +50,18 @@ export class Events {
     return new Response(this.#stream, { headers: { "content-type": "text/event-stream; charset=utf-8" } });
   }
 
-  /** Ends when there is room for more. */
+  /** Resolves when there is room for more. */
   async event(data: { type: string } & Record<string, unknown>): Promise<void> {
     this.#put(`event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`);
     await this.#room();
   }
 
-  /** What readers skip. */
+  /** Sends an SSE comment, which clients ignore. */
   comment(text: string): void {
     this.#put(`: ${text}\n\n`);
   }
 
-  /** The end, for a reason: clients raise it as an error. */
+  /** Ends the stream with an error event, which clients raise as an error. */
   refuse(refusal: Refusal): void {
     this.#trace.fields["reason"] = refusal.reason;
     this.fail(errorObject(refusal, this.#trace));
@@ -105,17 +105,17 @@ export class Events {
   }
 }
 
-/** How work is told in events. */
+/** How to report the outcome of work. */
 export interface Telling<T> {
-  /** What comes of it at once and is no success; null: it is one. */
+  /** The response for an early outcome that is not a success; null: it is one. */
   instead: (outcome: T) => Promise<Response | null>;
-  /** Called when it takes longer. */
+  /** Called when the work takes longer than HEAD_MS. */
   meanwhile: () => void;
-  /** Says what came of it, before the end. */
+  /** Sends the events for the outcome; the stream ends afterwards. */
   tell: (outcome: T) => Promise<void | Refusal>;
 }
 
-/** What is refused at once is the answer itself; everything later is told in the stream. */
+/** A refusal or failure within HEAD_MS becomes the response itself; anything later is sent in the stream. */
 export async function toldIn<T>(
   events: Events,
   work: Promise<T | Refusal>,

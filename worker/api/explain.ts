@@ -1,4 +1,4 @@
-/** `POST /v1/fingerprint`: the cache key of a request, and whether and why not it can be cached. Runs nothing. */
+/** `POST /v1/fingerprint`: a request's cache key, or the reason why it cannot be cached. Runs nothing. */
 import { z } from "zod";
 import type { Ask } from "../ask.ts";
 import { mayCall } from "../auth.ts";
@@ -13,7 +13,7 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "./schema-parts.ts";
 import type { Trace } from "../trace.ts";
 
-/** As deep as it likes: what the canonical form cannot say is not cacheable. */
+/** No depth limit: a request too deep for the canonical form is just not cacheable. */
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: null, emptyIsObject: false };
 
 export const FingerprintBody = z.strictObject({
@@ -23,7 +23,7 @@ export const FingerprintBody = z.strictObject({
     .string()
     .max(512)
     .regex(/^[^?#]*$/, "a path below the service's route, without a query"),
-  /** JSON already; its depth is the canonical form's business. */
+  /** Already parsed JSON; the canonical form handles its depth. */
   input: z.unknown().refine((input) => input !== undefined, "is needed"),
 });
 
@@ -58,7 +58,7 @@ export async function explainFingerprint(request: Request, env: Env, trace: Trac
     fields: { kind: "json", value: asked.input },
     deadlineAt: null,
     directives: { noStore: false, noCache: false, onlyIfCached: false },
-    // Nothing is made.
+    // Unused: nothing is run.
     delivery: { lifeMs: 0, visibility: "private" },
   };
   const print = await fingerprint(ask, caller.tenant, unsureHost(env, new URL(request.url).origin));

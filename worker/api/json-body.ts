@@ -1,4 +1,4 @@
-/** The JSON bodies of our own calls: bounded, validated strictly; what is wrong with one becomes a refusal. */
+/** JSON bodies of Portico's own calls: bounded and strictly validated; the first error becomes a refusal. */
 import type { z } from "zod";
 import { letGo, readBody } from "../body/body.ts";
 import { isJson, jsonOf, malformedJson } from "../body/fields.ts";
@@ -9,9 +9,12 @@ const MIB = 1024 * 1024;
 
 export interface JsonLimits {
   bytesMax: number;
-  /** Levels; deeper JSON would exhaust the stack of whatever walks it later. Null: nobody does. */
+  /**
+   * Maximum nesting depth; deeper JSON could overflow the stack of code that walks it. Null: no limit, for bodies that
+   * no code walks recursively.
+   */
   depthMax: number | null;
-  /** An empty body counts as `{}`. */
+  /** Whether an empty body counts as `{}`. */
   emptyIsObject: boolean;
 }
 
@@ -34,7 +37,7 @@ export async function checkedBody<S extends z.ZodType>(
   }
 }
 
-/** Fields against their schema; the refusal names the first one at fault by its path in dots. */
+/** Validates a value against a schema. The refusal's `param` is the dotted path of the first invalid field. */
 export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { ok: true; body: z.output<S> } | Refusal {
   const parsed = schema.safeParse(value);
   if (parsed.success) return { ok: true, body: parsed.data };
@@ -48,7 +51,10 @@ export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { o
   );
 }
 
-/** Of alternatives the one that is meant: but for one field that is given everything in it is right. */
+/**
+ * For a union, picks the alternative that the caller most likely meant: the one whose only error is in a field that is
+ * present.
+ */
 function atFault(issue: z.core.$ZodIssue | undefined, value: unknown): z.core.$ZodIssue | undefined {
   if (issue?.code !== "invalid_union") return issue;
   for (const [only, ...more] of issue.errors) {

@@ -1,4 +1,4 @@
-/** Pages of a list: `{"data":[...],"next_cursor"}` in an order that later rows do not disturb; cursors are opaque. */
+/** Paged lists, `{"data":[...],"next_cursor"}`, in an order that new rows do not disturb. Cursors are opaque. */
 import { z } from "zod";
 import { isRefusal, type Refusal } from "../refusal.ts";
 import { checkFields, invalid } from "./json-body.ts";
@@ -7,7 +7,7 @@ import type { Answer } from "../admin/route.ts";
 const PAGE_LENGTH_MAX = 1000;
 const PAGE_LENGTH = 100;
 
-/** Where the next page starts: the sort key of the last row, as the list's own query understands it. */
+/** Where a page starts: the sort key of the previous page's last row, as used by the list's own query. */
 export type Position = (string | number)[];
 
 export const PageQuery = z.object({
@@ -25,7 +25,7 @@ export function listOf<S extends z.ZodType>(row: S) {
   return z.object({ data: z.array(row), next_cursor: z.string().nullable() });
 }
 
-/** The position that a cursor stands for; null at the start. */
+/** Decodes a cursor into its position; null at the start of the list. */
 export function positionOf<P extends Position>(
   cursor: string | undefined,
   shape: z.ZodType<P>,
@@ -41,7 +41,7 @@ export function positionOf<P extends Position>(
   return isRefusal(position) ? invalid("cursor", "is not one of ours") : { at: position.body };
 }
 
-/** The page made of up to `limit` of these rows; one row more than that tells that there is a next page. */
+/** Builds a page of up to `limit` rows. Callers pass one row more if there is a next page. */
 export function page<Row>(
   rows: Row[],
   limit: number,

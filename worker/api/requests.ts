@@ -1,4 +1,4 @@
-/** `/v1/requests/<id>`: what became of a request that took a ticket, for a day. */
+/** `/v1/requests/<id>`: what became of a request that took a ticket; kept for a day. */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
 import { callerWith } from "../caller/caller.ts";
 import { config, type Env } from "../env.ts";
@@ -10,7 +10,7 @@ import { answered } from "../../durable-objects/answer-protocol.ts";
 
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
 
-/** By our id, or by the caller's own X-Request-Id (the latest of that name within the tenant). */
+/** Looks up by our id, or by the caller's own `X-Request-Id` (the latest one within the tenant). */
 export async function getRequest(
   request: Request,
   env: Env,
@@ -37,7 +37,7 @@ export async function getRequest(
   });
 }
 
-/** Of a job its Job knows more than the record of its admission. */
+/** The state of a job, from its Job object: the record of its admission does not follow the job. */
 function asJob({ state, waiting }: JobView) {
   return {
     state: state.status,
@@ -48,7 +48,7 @@ function asJob({ state, waiting }: JobView) {
   };
 }
 
-/** A result as jobs and requests show it; its URL is made for this answer. */
+/** Result view as in jobs; the URL is made for this response. */
 async function resultView(env: Env, base: string, { id, contentType, bytes, sha256 }: Result) {
   return { id, url: await signedUrl(config(env), base, id, Date.now()), content_type: contentType, bytes, sha256 };
 }

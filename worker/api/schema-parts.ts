@@ -1,17 +1,20 @@
-/** What the schemas of services and tenants share, and the merging of what is put into what was set. */
+/** Parts shared by the schemas of services and tenants. */
 import { z } from "zod";
 
-/** Ids that people choose for services and cards. */
+/** Ids that operators choose for services and cards. */
 export const Id = z
   .string()
   .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "1 to 63 of a-z 0-9 . _ - , starting with a letter or digit");
 
 export const count = (max: number) => z.int().min(1).max(max);
 
-/** What a field means, for the OpenAPI document. */
+/** A field's description in the OpenAPI document. */
 export const says = (description: string) => ({ description });
 
-/** A partial object without its undefined members, so that spreading it keeps what stands below. */
+/**
+ * Returns a partial object without its undefined members, so that spreading it does not overwrite values with
+ * undefined.
+ */
 export function given<T extends object>(part: T | undefined): { [K in keyof T]?: Exclude<T[K], undefined> } {
   return Object.fromEntries(Object.entries(part ?? {}).filter(([, value]) => value !== undefined)) as {
     [K in keyof T]?: Exclude<T[K], undefined>;

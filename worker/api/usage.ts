@@ -1,4 +1,4 @@
-/** What a tenant used, by day (UTC), service and key: `GET /v1/usage` for itself; the admin API shows the same. */
+/** A tenant's usage by day (UTC), service and key: `GET /v1/usage`, and the same in the admin API. */
 import { z } from "zod";
 import type { UsagePage, UsageRow, Use } from "../../durable-objects/tenant-protocol.ts";
 import { cursorOf, PageQuery, positionOf } from "./page.ts";
@@ -14,7 +14,7 @@ const DAY_MS = 86_400_000;
 const DAYS_MAX = 366;
 const GROUPS = ["day", "service", "key"] as const;
 
-/** For the OpenAPI document. */
+/** Description in the OpenAPI document. */
 export const USAGE =
   "By day (UTC), service and key. A request counts once, when it ends, on the day of its admission: exactly, also through restarts. What is not admitted (hits, and refusals before that) is counted apart from it and told within seconds; of this a few may be missing. Kept 400 days. As a table (RFC 4180) with `Accept: text/csv`.";
 
@@ -75,7 +75,7 @@ export async function getUsage(request: Request, env: Env, trace: Trace): Promis
   return isRefusal(query) ? query : usageOf(env, trace, caller.tenant, query.body, Date.now());
 }
 
-/** A page of it, as JSON or as the caller prefers as CSV. */
+/** Returns a page of usage, as JSON or, if the caller prefers it, CSV. */
 export async function usageOf(
   env: Env,
   trace: Trace,
@@ -106,7 +106,7 @@ export async function usageOf(
   return answer;
 }
 
-/** First and last day. */
+/** First and last day of the query, both included. */
 function spanOf({ from, to }: z.output<typeof UsageQuery>, now: number): { from: string; to: string } | Refusal {
   const last = to === undefined ? dayOf(now) : isDate(to) ? to : dayOf(Date.parse(to) - 1);
   const first = from === undefined ? `${last.slice(0, 8)}01` : isDate(from) ? from : dayOf(Date.parse(from));
@@ -132,7 +132,7 @@ function amounts({ requests, hits, results, bytes, gpuMs, costMilli, refusals }:
   return { requests, hits, results, bytes, gpu_seconds: gpuMs / 1000, cost: costMilli / 1000, refusals };
 }
 
-/** RFC 4180, with a header row; refusals as `reason=count`, separated by spaces. */
+/** CSV (RFC 4180) with a header row. Refusals are `reason=count`, separated by spaces. */
 function tableOf(rows: UsageRow[]): Response {
   const records = rows.map(rowView).map(({ refusals, ...row }) => {
     const told = Object.entries(refusals).map(([reason, count]) => `${reason}=${count}`);

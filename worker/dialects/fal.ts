@@ -1,6 +1,6 @@
 /**
- * The fal dialect below `/fal`: which call goes where, each by its path or through `/fal/proxy`. It parses and renders; the
- * run is the one of every other mouth, and its requests are jobs.
+ * The fal dialect below `/fal`: routes calls, direct or through `/fal/proxy`. It only parses and renders; runs are
+ * those of every other route, and queue requests are jobs.
  */
 import type { Mouth } from "../mouth.ts";
 import { authenticate } from "../auth.ts";
@@ -15,7 +15,7 @@ import { run } from "./fal/run.ts";
 
 const QUEUE = "/fal/queue/:owner/:app";
 
-/** What clients call, with what; apps and their paths may have more segments. */
+/** Method and path of every call. App ids and their paths may have more segments. */
 export const FAL_ROUTES: [method: string, path: string][] = [
   ["POST", "/fal/run/:owner/:app"],
   ["POST", "/fal/run/:owner/:app/stream"],
@@ -55,10 +55,10 @@ function callOf({ method, url }: Pick<Request, "method" | "url">): Call | Refusa
   return methods.includes(method) ? call : notAllowed(method, methods.join(", "));
 }
 
-/** The very call that a client says it is bound for, done here: nothing is fetched. */
+/** Handles the call that the client's target header names, within this Worker; nothing is fetched. */
 async function proxy(mouth: Mouth): Promise<Response | Refusal> {
   const { method, headers: sent, body, signal, url } = mouth.request;
-  // Whoever has no key learns nothing of where calls go.
+  // Checked first: a caller without a key does not learn which targets exist.
   const caller = await authenticate(mouth.request, mouth.env);
   if (isRefusal(caller)) return caller;
   const path = ownPath(sent.get(TARGET_HEADER));
@@ -66,7 +66,7 @@ async function proxy(mouth: Mouth): Promise<Response | Refusal> {
   const headers = new Headers(sent);
   headers.delete(TARGET_HEADER);
   const bound = new URL(url).origin + path;
-  // Before anything makes a URL of it: that would take dots and backslashes away.
+  // The path is checked before it becomes a URL: parsing would normalize dots and backslashes.
   const call = callOf({ method, url: bound });
   if (isRefusal(call)) return call;
   if (call.kind === "proxy") return refuse("not_found");

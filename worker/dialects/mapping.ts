@@ -1,13 +1,14 @@
 /**
- * How a service's own API is reached from the foreign dialects: for each task a path below the route, a table of fields,
- * and where the results stand in the answer. Declared by operators, never code for a single model. Pure.
+ * How the foreign dialects reach a service's own API: per task a path below the route, a table of fields, and where the
+ * results are in the answer. Operators declare this as data; there is no code for single models. Pure.
  *
- * A dialect gives canonical fields, which the table turns into the origin's, and any others, which are the origin's own.
+ * A dialect passes canonical fields, which the table turns into the origin's, and any other fields, which are the
+ * origin's own.
  */
 import { z } from "zod";
 import { says } from "../api/schema-parts.ts";
 
-/** A field of a body; dots lead into objects. */
+/** A field of a body; dots lead into nested objects. */
 const NativeField = z
   .string()
   .max(200)
@@ -21,7 +22,7 @@ const PathBelow = z
   .max(512)
   .regex(/^(?!\/)[^?#\\%*]+$/, "a path below the route, without a leading slash, query, escape or star");
 
-/** One line of the table. */
+/** One row of the table. */
 const FieldMap = z.strictObject({
   from: z.string().min(1).max(100).meta(says("The dialect's field.")),
   to: NativeField.meta(says("The origin's field.")),
@@ -46,7 +47,7 @@ const FieldMap = z.strictObject({
 
 const Format = z.enum(["png", "jpeg", "webp", "wav", "pcm", "mp3", "opus", "aac", "flac"]);
 
-/** What a dialect can ask of a service. */
+/** How a service performs one task of the dialects. */
 const Task = z.strictObject({
   path: PathBelow.meta(says("Below the route; a listed POST that runs.")),
   body: z.enum(["json", "multipart"]),
@@ -80,11 +81,11 @@ export type Task = z.infer<typeof Task>;
 export const TASKS = ["generate", "edit", "speech", "run"] as const;
 export type TaskName = (typeof TASKS)[number];
 
-/** Of a service, by task; null: none, whatever its kind stands for. */
+/** A service's tasks by name. Null: the service does not do the task, even if its kind does by default. */
 export const Dialects = z.partialRecord(z.enum(TASKS), Task.nullable());
 export type Dialects = z.infer<typeof Dialects>;
 
-/** A file as a dialect brings it. */
+/** A file that a dialect received. */
 export interface FileGiven {
   bytes: Uint8Array<ArrayBuffer>;
   type: string;
@@ -92,12 +93,13 @@ export interface FileGiven {
 
 export type Given = Record<string, unknown>;
 
-/** The origin's fields, or the dialect's field at fault and what is wrong with it. */
+/** The origin's fields, or the dialect's invalid field and what is wrong with it. */
 export type Mapped = { fields: Given } | { param: string; detail: string };
 
 /**
- * (1) what the table does not know stays as it is; (2) what it knows is renamed and turned; (3) fixed values stand
- * whatever is asked. `null` says nothing, as in the clients' own types.
+ * Maps a dialect's fields to the origin's. (1) Fields that the table does not name are passed through; (2) those that
+ * it names are renamed and converted; (3) fixed values override both. `null` counts as not given, as in the clients'
+ * own types.
  */
 export function mapped(task: Task, given: Given): Mapped {
   const known = new Set(task.fields.map(({ from }) => from));
@@ -116,12 +118,12 @@ export function mapped(task: Task, given: Given): Mapped {
   return { fields: { ...fields, ...task.fixed } };
 }
 
-/** `null` says nothing. */
+/** `null` counts as not given. */
 export function isGiven(value: unknown): boolean {
   return value !== undefined && value !== null;
 }
 
-/** The caller's name of one of the origin's fields: the dialect's, unless it was given in the origin's own words. */
+/** The name by which the caller gave an origin's field: the dialect's, or the origin's own if the caller used that. */
 export function nameGiven(task: Task, native: string, given: Given | null): string {
   const row = task.fields.find(({ to, from }) => to === native && (given === null || isGiven(given[from])));
   return row?.from ?? native;
@@ -148,7 +150,7 @@ function turnOne({ as = "same", values }: z.infer<typeof FieldMap>, value: unkno
   return { value: word ? values[value] : value };
 }
 
-/** `WxH`; `auto` leaves it to the origin. */
+/** Width or height of `WxH`; `auto` leaves it to the origin. */
 function side(as: "width" | "height", value: unknown): Turned {
   if (value === "auto") return { value: undefined };
   const [, width, height] = /^([1-9]\d{0,4})x([1-9]\d{0,4})$/.exec(typeof value === "string" ? value : "") ?? [];
@@ -156,7 +158,7 @@ function side(as: "width" | "height", value: unknown): Turned {
   return { value: Number(as === "width" ? width : height) };
 }
 
-/** A URL that is no data stays one: whether the service takes it is its `forbid`'s business. */
+/** A URL other than `data:` is passed through: the service's `forbid` decides whether it is accepted. */
 function image(as: "base64" | "data_url", value: unknown): Turned {
   if (isFile(value)) {
     const base64 = value.bytes.toBase64();
@@ -177,7 +179,7 @@ function withField(object: Given, [name = "", ...rest]: string[], value: unknown
   return { ...object, [name]: withField(isObject ? (inner as Given) : {}, rest, value) };
 }
 
-/** What a JSON pointer (RFC 6901) leads to; undefined when there is nothing. */
+/** Returns the value at a JSON pointer (RFC 6901), or undefined if there is none. */
 export function at(value: unknown, pointer: string): unknown {
   let found = value;
   for (const part of pointer.split("/").slice(1)) {
@@ -188,7 +190,7 @@ export function at(value: unknown, pointer: string): unknown {
   return found;
 }
 
-/** What a pointer leads to as a list, whether it is one or a single thing; empty when there is nothing. */
+/** Returns the value at a pointer as a list; a single value becomes a list of one, a missing value an empty list. */
 export function listAt(value: unknown, pointer: string): unknown[] {
   const found = at(value, pointer);
   return found === undefined || found === null ? [] : [found].flat();

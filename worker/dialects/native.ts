@@ -1,9 +1,9 @@
-/** The native dialect's errors: the canonical object of native, OpenAI and service routes, and of the admin API. */
+/** The canonical error format of native, OpenAI and service routes and of the admin API. */
 import { message } from "../messages.ts";
 import { REASONS, type Refusal, retryAfterSeconds } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 
-/** The canonical error's members. */
+/** The members of the canonical error. */
 export function errorObject(refusal: Refusal, trace: Pick<Trace, "id" | "language">, at = Date.now()) {
   const { code, type, retryable } = REASONS[refusal.reason];
   return {
@@ -19,7 +19,10 @@ export function errorObject(refusal: Refusal, trace: Pick<Trace, "id" | "languag
   };
 }
 
-/** A refusal as an HTTP answer. With Accept: application/problem+json the members of RFC 9457 stand beside `error`. */
+/**
+ * Renders a refusal as an HTTP response. With `Accept: application/problem+json` the members of RFC 9457 are added
+ * beside `error`.
+ */
 export function renderRefusal(refusal: Refusal, trace: Trace): Response {
   const { status, code } = REASONS[refusal.reason];
   const error = errorObject(refusal, trace);
@@ -37,14 +40,14 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
   return new Response(JSON.stringify({ ...problem, error }), { status, headers });
 }
 
-/** What stands in the head of a refusal, whatever its dialect. */
+/** The headers of a refusal, in every dialect. */
 export function refusalHeaders(refusal: Refusal, trace: Trace): Headers {
   const { status, retryable } = REASONS[refusal.reason];
   const headers = new Headers(refusal.headers);
   headers.set("content-language", trace.language);
   const retryAfter = retryAfterSeconds(refusal, Math.random());
   if (retryAfter !== null) headers.set("retry-after", String(retryAfter));
-  // Clients repeat these statuses by themselves, whatever stands in the body.
+  // Clients retry these statuses whatever the body says.
   if (!retryable && (status === 409 || status === 429 || status >= 500)) headers.set("x-should-retry", "false");
   if (status === 401) headers.set("www-authenticate", 'Bearer realm="portico"');
   trace.fields["reason"] = refusal.reason;

@@ -1,4 +1,4 @@
-/** The OpenAI dialect: which call goes where. It parses and renders; the run is the one of every other mouth. */
+/** The OpenAI dialect: routes calls. It only parses and renders; runs are those of every other route. */
 import type { Mouth } from "../mouth.ts";
 import type { Refusal } from "../refusal.ts";
 import { editPicture, generatePicture, varyPicture } from "./openai/pictures.ts";
@@ -6,7 +6,7 @@ import { speak } from "./openai/speech.ts";
 
 type Call = (mouth: Mouth) => Promise<Response | Refusal>;
 
-/** By path; all are POSTs. */
+/** Handlers by path; all are POST. */
 export const OPENAI_CALLS: Record<string, Call> = {
   "/v1/images/generations": generatePicture,
   "/v1/images/edits": editPicture,

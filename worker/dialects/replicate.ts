@@ -1,6 +1,6 @@
 /**
- * The Replicate dialect: its calls, mounted at /replicate/v1. A model is a service, a prediction is a job; the dialect
- * parses and renders, and everything it refuses is said in Replicate's words.
+ * The Replicate dialect, mounted at `/replicate/v1`. A model is a service, a prediction is a job. The dialect only
+ * parses and renders; its errors have Replicate's format.
  */
 import { type Context, Hono } from "hono";
 import { getSecret } from "../jobs/webhooks-api.ts";
@@ -23,7 +23,7 @@ type Call = (mouth: Mouth, params: Params) => Promise<Response | Refusal>;
 
 const create: Call = (mouth, { owner, name }) => createPrediction(mouth, `${owner}/${name}`);
 
-/** By path and method. */
+/** Handlers by path and method. */
 const CALLS: Record<string, Partial<Record<"GET" | "POST" | "DELETE", Call>>> = {
   "/predictions": { GET: listPredictions, POST: (mouth) => createPrediction(mouth, null) },
   "/predictions/:id": { GET: (mouth, { id }) => getPrediction(mouth, id) },
@@ -41,7 +41,7 @@ const CALLS: Record<string, Partial<Record<"GET" | "POST" | "DELETE", Call>>> = 
   "/webhooks/default/secret": { GET: getSecret },
 };
 
-/** `mouthOf`: what every call is served with. */
+/** `mouthOf` builds the context of a call. */
 export function replicateApp(mouthOf: (c: Context<App>) => Mouth): Hono<App> {
   const app = new Hono<App>();
   for (const [path, calls] of Object.entries(CALLS)) {

@@ -1,4 +1,4 @@
-/** What a dialect asks of a service: which service and task it means, and the Ask that its fields become. */
+/** Finds the service and task that a dialect's call means, and builds the Ask from the call's fields. */
 import { type Ask, parseAsk } from "../ask.ts";
 import { type Caller, mayCall } from "../auth.ts";
 import { catalog, listed } from "../services/catalog.ts";
@@ -9,7 +9,7 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { invalid } from "../api/json-body.ts";
 import type { Mouth } from "../mouth.ts";
 
-/** Of a caller's headers, what the stages obey; the origin gets none of them. */
+/** Caller headers that the Worker's own stages obey. The origin gets none of them. */
 const OBEYED = ["cache-control", "x-timeout-s", "x-stainless-timeout", "x-result-ttl", "x-result-visibility"];
 
 export interface Chosen {
@@ -17,9 +17,12 @@ export interface Chosen {
   task: Task;
 }
 
-/** How a service does a task; null: it does not, or lists no such path. */
+/**
+ * Returns how a service performs a task: its own definition, or its kind's default if the service lists that path. Null
+ * if it does not do the task.
+ */
 export function taskOf({ route, config }: ServiceRow, name: TaskName): Task | null {
-  // What was put before there were tasks has no such field.
+  // Services stored before tasks existed lack this field.
   const own = (config.dialects as Dialects | undefined)?.[name];
   if (own !== undefined) return own;
   const task = DIALECTS_BY_KIND[config.kind][name] ?? null;
@@ -28,7 +31,7 @@ export function taskOf({ route, config }: ServiceRow, name: TaskName): Task | nu
   return isRefusal(entry) || entry.as !== "run" ? null : task;
 }
 
-/** The services that a key may use, the oldest first. */
+/** The services that a key may use, oldest first. */
 export async function servicesFor({ env }: Pick<Mouth, "env">, caller: Caller): Promise<ServiceRow[]> {
   const services = await catalog(env);
   return services
@@ -36,7 +39,7 @@ export async function servicesFor({ env }: Pick<Mouth, "env">, caller: Caller): 
     .toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1));
 }
 
-/** The service that is named as the model, or the first that does the task where none is. */
+/** Returns the service that `model` names; with no model, the oldest service that does the task. */
 export async function chosen(
   mouth: Pick<Mouth, "env">,
   caller: Caller,
@@ -66,7 +69,7 @@ export async function modelNamed(
   return mayCall(caller, service.id) ?? service;
 }
 
-/** What a foreign `input` means to a service: its `run`, or its `edit` where a picture is given that only that one takes. */
+/** Chooses the task for an `input`: `edit` if it has an image in a field that only `edit` takes, else `run`. */
 export function chosenBy(service: ServiceRow, input: Given): Chosen | Refusal {
   const [run, edit] = [taskOf(service, "run"), taskOf(service, "edit")];
   const known = new Set(run?.fields.map(({ from }) => from));
@@ -79,8 +82,8 @@ export function chosenBy(service: ServiceRow, input: Given): Chosen | Refusal {
 const isPicture = (as: string | undefined): boolean => as === "base64" || as === "data_url";
 
 /**
- * The origin's own request, checked as if the caller had sent it; a field at fault is named as the dialect has it.
- * `later`: it outlives this request, as a job.
+ * Builds the origin's request and validates it like a caller's own. An invalid field is reported under the dialect's
+ * name. `later`: the Ask outlives this request, as a job.
  */
 export async function askFor(
   { request, env, ctx }: Mouth,

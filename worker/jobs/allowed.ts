@@ -1,17 +1,23 @@
-/** Answers that are held: whoever's key is revoked meanwhile is not answered any more. */
+/** Long-held responses stop being served when the caller's key is revoked in the meantime. */
 import { authenticate, hasCredential } from "../auth.ts";
 import type { Mouth } from "../mouth.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import { unlessLate } from "../run/until.ts";
 
-/** How often the key is looked at: with what an isolate believes of keys, within the 10 s after which a revoked one has stopped. */
+/**
+ * How often the key is checked again. Together with the time an isolate caches keys (5 s), this stays within the 10 s
+ * by which a revoked key has to stop working.
+ */
 const LOOK_EVERY_MS = 4_000;
 
-/** What the work comes to, while the caller's key is good; a signature needs none. */
+/**
+ * Resolves to the result of `work`, or to a refusal within LOOK_EVERY_MS of the caller's key becoming invalid. Requests
+ * without a credential (signed URLs) are not checked.
+ */
 export async function whileAllowed<T>({ request, env }: Mouth, work: Promise<T>): Promise<T | Refusal> {
   if (!hasCredential(request)) return work;
   const done = work.then((value) => ({ value }));
-  // It is not heard any more where the key went first.
+  // If the key is revoked first, nobody awaits `done`: this avoids an unhandled rejection.
   done.catch(() => undefined);
   for (;;) {
     const ended = await unlessLate(done, Date.now() + LOOK_EVERY_MS);

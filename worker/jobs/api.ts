@@ -1,4 +1,4 @@
-/** `/v1/jobs` and `/v1/batches`: hand in, look, list, cancel, follow. */
+/** `/v1/jobs`: create, get, list and cancel jobs. */
 import { z } from "zod";
 import { JOB_STATUSES, type JobStatus, type JobView as View } from "../../durable-objects/job-protocol.ts";
 import { type Caller, mayCall } from "../auth.ts";
@@ -18,15 +18,15 @@ import { madeOnce } from "./made.ts";
 import { handingOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
-/** `depthMax`: what walks an input later walks it level by level. */
+/** `depthMax`: code that walks an input later recurses once per nesting level. */
 export const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 1_000, emptyIsObject: false };
-/** Longest that one answer is held until the state changes, s. */
+/** Longest time that a response is held until the state changes, in seconds. */
 const WAIT_S_MAX = 30;
 const LIST_MAX = 100;
 const LIST_DEFAULT = 20;
-/** Stretches of the list that are looked through for one page, when jobs change state meanwhile. */
+/** Most Backlog queries made to fill one page. More than one is needed when jobs change state in the meantime. */
 const STRETCHES_MAX = 5;
-/** When a job that waits is worth another look, s. */
+/** Minimum `Retry-After` of a waiting job, in seconds. */
 const LOOK_AGAIN_S = 1;
 
 export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
@@ -51,7 +51,7 @@ export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
   return madeOnce(mouth, caller, checked.body, make, show);
 }
 
-/** 202: taken; where it is looked at, and when that is worth while. */
+/** 202 with `Location`, and `Retry-After` from the estimated time to the result. */
 export async function accepted(mouth: Mouth, view: View): Promise<Response> {
   const body = await jobView(mouth, view);
   const headers = {
@@ -83,7 +83,7 @@ export async function getJob(mouth: Mouth, id: string): Promise<Response | Refus
   return isRefusal(later) ? later : Response.json(await jobView(mouth, later));
 }
 
-/** The job, if it is the caller's, and of a service that the key may use. */
+/** Returns the job if it belongs to the caller's tenant and the key may use its service. */
 export async function seen({ env }: Mouth, caller: Caller, id: string): Promise<View | Refusal> {
   if (!JobId.test(id)) return refuse("not_found");
   const view = await viewOf(env, caller.tenant, id);
@@ -110,7 +110,7 @@ export async function listJobs(mouth: Mouth): Promise<Response | Refusal> {
   return Response.json({ data, next_cursor: page.next });
 }
 
-/** Jobs that the key may see, the latest first, and the cursor of the next page. */
+/** Returns the jobs that the key may see, newest first, and the cursor of the next page. */
 export async function pageOf(
   { env }: Mouth,
   caller: Caller,
@@ -145,7 +145,9 @@ export async function pageOf(
   return { views, next: before === null ? null : cursorOf([before]) };
 }
 
-/** What the jobs themselves say: one that has just changed is not shown as what it was. */
+/**
+ * Reads the jobs from their own Job objects, so that one that has just changed is not listed under its former state.
+ */
 async function current(env: Env, caller: Caller, ids: string[], status: JobStatus | null): Promise<View[]> {
   const views = await Promise.all(ids.map((id) => viewOf(env, caller.tenant, id)));
   return views.filter(
@@ -163,7 +165,7 @@ export async function cancelJob(mouth: Mouth, id: string): Promise<Response | Re
   return isRefusal(view) ? view : Response.json(await jobView(mouth, view));
 }
 
-/** The job, canceled; 409 `job_finished`: it was over before. */
+/** Cancels the job and returns it. 409 `job_finished` if it had already ended. */
 export async function canceled(mouth: Mouth, caller: Caller, id: string): Promise<View | Refusal> {
   const { env } = mouth;
   const view = await seen(mouth, caller, id);

@@ -1,4 +1,4 @@
-/** `/v1/batches`: up to a thousand jobs under one id, taken whole or not at all. */
+/** `/v1/batches`: up to 1,000 jobs under one id, accepted all or none. */
 import { z } from "zod";
 import { type BatchView as View, isOver, JOB_STATUSES, type JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Caller } from "../auth.ts";
@@ -18,9 +18,9 @@ import { type Draft, handIn, type Handing, handingOf, newBatchId, newJobId, spec
 import { Webhook, webhookOf } from "./webhook.ts";
 
 const JOBS_MAX = 1_000;
-/** Jobs that are checked, or whose inputs are laid aside, at the same time. */
+/** Jobs that are checked, or whose inputs are stored, concurrently. */
 const AT_ONCE = 20;
-/** When a batch that waits is worth another look, s. */
+/** `Retry-After` of a new batch, in seconds. */
 const LOOK_AGAIN_S = 5;
 const BatchId = /^bat_[0-9A-Za-z]{1,64}$/;
 
@@ -63,7 +63,7 @@ export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
   return madeOnce(mouth, caller, checked.body, make, (id) => accepted(mouth, caller, id));
 }
 
-/** All, or the refusal of the first that is wrong, which names it. */
+/** Returns all drafts, or the refusal of the first invalid job with its index in `param`. */
 async function draftsOf(mouth: Mouth, caller: Caller, jobs: JobCreate[]): Promise<Draft[] | Refusal> {
   const drafts: Draft[] = [];
   for (let i = 0; i < jobs.length; i += AT_ONCE) {

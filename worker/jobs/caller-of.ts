@@ -1,4 +1,4 @@
-/** Whose job it is, by what stands of its tenant now: limits may have changed since it was handed in. */
+/** The caller of a job, with the tenant's current limits: they may have changed since the job was submitted. */
 import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Caller } from "../auth.ts";
 import { tenantById } from "../db/list-queries.ts";

@@ -1,4 +1,4 @@
-/** What one job of a call asks for, checked as the same request on the service's own route would be. */
+/** Builds a job's draft from a request body and validates it like the same request on the service's own route. */
 import { z } from "zod";
 import { type Ask, parseAsk } from "../ask.ts";
 import { type Caller, mayCall } from "../auth.ts";
@@ -36,7 +36,7 @@ export const JobCreate = z
   .meta({ id: "JobCreate" });
 export type JobCreate = z.output<typeof JobCreate>;
 
-/** Headers that say what becomes of the results. */
+/** Headers that control how results are stored. */
 const DELIVERY = ["x-result-ttl", "x-result-visibility"];
 const INEXACT =
   "has an integer beyond 2^53, which would not reach the GPU as it is: hand it in at the service's own route, with Prefer: respond-async";
@@ -90,7 +90,7 @@ async function askOf(
     place,
     Date.now(),
   );
-  // A header is named as it is.
+  // A `param` that names a header keeps its name.
   if (!isRefusal(ask) || ask.reason !== "invalid_field" || ask.param === null || ask.param.startsWith("X-")) return ask;
   return { ...ask, param: `input.${ask.param}` };
 }

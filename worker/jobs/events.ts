@@ -1,4 +1,4 @@
-/** `GET /v1/jobs/ID/events`: a job's events as they come (server-sent events, WHATWG HTML 9.2). */
+/** `GET /v1/jobs/ID/events`: a job's events as they happen (server-sent events, WHATWG HTML 9.2). */
 import { isOver, type JobEvent } from "../../durable-objects/job-protocol.ts";
 import { callerWith } from "../caller/caller.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
@@ -9,13 +9,13 @@ import type { Mouth } from "../mouth.ts";
 import { viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
-/** One question to the Job waits so long; where nothing came, a comment keeps the connection open. */
+/** Longest wait of one call to the Job. If no event came, an SSE comment keeps the connection open. */
 const ASK_MS = 15_000;
-/** Longest life of one connection: the client comes back by itself, with the last id it saw. */
+/** Maximum lifetime of a connection. The client reconnects by itself with the last id it saw. */
 const LIFE_MS_MAX = 3_600_000;
-/** A client that takes nothing for so long is cut. */
+/** A connection whose client reads nothing for this long is closed. */
 const STALL_MS = 30_000;
-/** When a client whose connection was cut is to come back, ms. */
+/** Reconnection delay given to the client, in ms. */
 const RECONNECT_MS = 2_000;
 
 export async function jobEvents(mouth: Mouth, id: string): Promise<Response | Refusal> {
@@ -23,12 +23,15 @@ export async function jobEvents(mouth: Mouth, id: string): Promise<Response | Re
   if (isRefusal(caller)) return caller;
   const view = await seen(mouth, caller, id);
   if (isRefusal(view)) return view;
-  // Nothing more will come: a client that hears so stays away (WHATWG HTML 9.2.3).
+  // No more events will come: 204 tells the client not to reconnect (WHATWG HTML 9.2.3).
   if (isOver(view.state.status) && lastOf(mouth) === view.state.seq) return new Response(null, { status: 204 });
   return tellEvents(mouth, caller.tenant, id, (event) => textOf(mouth, caller.tenant, id, event));
 }
 
-/** A job's events after `Last-Event-ID`, each as its dialect tells it; empty: not at all. */
+/**
+ * Streams the job's events after `Last-Event-ID`. `tell` formats an event for the dialect; an empty string sends
+ * nothing.
+ */
 export function tellEvents(
   mouth: Mouth,
   tenant: string,
@@ -37,7 +40,7 @@ export function tellEvents(
 ): Response {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const work = send(mouth, tenant, id, lastOf(mouth), tell, writable);
-  // Who hangs up ends it: the next write fails.
+  // When the client disconnects, the next write fails and ends this.
   mouth.ctx.waitUntil(work);
   const headers = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -47,7 +50,7 @@ export function tellEvents(
   return new Response(readable, { headers });
 }
 
-/** `Last-Event-ID`; 0: none, or one that we never give. */
+/** `Last-Event-ID`, or 0 if it is missing or not an id of ours. */
 function lastOf({ request }: Mouth): number {
   const last = Number(request.headers.get("last-event-id") ?? 0);
   return Number.isSafeInteger(last) && last > 0 ? last : 0;
@@ -74,7 +77,7 @@ async function send(
       if (isRefusal(events)) break;
       if (events.length === 0) {
         const view = await viewOf(mouth.env, tenant, id);
-        // All was told before this connection, or the job is forgotten.
+        // All events were sent before this connection was opened, or the job no longer exists.
         if (isRefusal(view) || isOver(view.state.status)) break;
         await write(": still here\n\n");
       }

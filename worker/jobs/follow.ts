@@ -1,6 +1,7 @@
 /**
- * A run of a job as its Job object has to see it: when a card took it, how far it is, how it ended; and the other way
- * round, whether it is still wanted. One that is not is broken off as if its caller had hung up.
+ * Connects a run with its Job object. Reports to the Job when a card took the run and how far it is, and keeps the
+ * run's final report for the caller (`lastWord`). In the other direction it asks the Job whether the run is still
+ * wanted; if not, the run is aborted as if its caller had disconnected.
  */
 import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Env } from "../env.ts";
@@ -11,13 +12,16 @@ import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { interrupt, progressOf } from "./progress.ts";
 
-/** One question whether the run is still wanted waits so long; it is also how the Job knows that somebody works on it. */
+/**
+ * Longest wait of one call that asks whether the run is still wanted. These calls also tell the Job that the run is
+ * alive.
+ */
 const ASK_MS = 10_000;
 const ASK_AGAIN_MS = 1_000;
-/** How often an origin is asked for progress while somebody follows the job, and while nobody does. */
+/** How often an origin is asked for progress while a client follows the job, and while none does. */
 const PROGRESS_MS = 500;
 const PROGRESS_UNFOLLOWED_MS = 3_000;
-/** The last word on a run comes a moment after its answer. */
+/** The final report of a run arrives shortly after its answer. */
 const LAST_WORD_MS = 30_000;
 
 export class Follow {
@@ -42,7 +46,7 @@ export class Follow {
     void this.#watch();
   }
 
-  /** Aborted when the run is not wanted any more. */
+  /** Aborted when the run is no longer wanted. */
   get signal(): AbortSignal {
     return this.#gone.signal;
   }
@@ -51,12 +55,12 @@ export class Follow {
     return this.#stopped;
   }
 
-  /** It was not started in time. */
+  /** The run did not start before its deadline. */
   get tooLate(): boolean {
     return this.#tooLate;
   }
 
-  /** Its service was deleted. */
+  /** The job's service was deleted. */
   get unserved(): boolean {
     return this.#unserved;
   }
@@ -92,7 +96,7 @@ export class Follow {
     if (this.#deadline !== null) clearTimeout(this.#deadline);
   }
 
-  /** Asks until the end whether the run is wanted. */
+  /** Polls until the end whether the run is still wanted. */
   async #watch(): Promise<void> {
     while (!this.#over) {
       try {
@@ -108,7 +112,7 @@ export class Follow {
           return;
         }
         this.#stopped = true;
-        // Only while it is this run's slot, and nobody else's work is on the card.
+        // Interrupts only while this run holds the slot and no other work is on the card.
         if (this.#grant !== null) await interrupt(this.#env, this.#grant, this.#spec, () => !this.#over);
         this.#gone.abort(new Error("the job is over"));
         return;
@@ -119,7 +123,7 @@ export class Follow {
     }
   }
 
-  /** Whether there is anything yet that could run it. */
+  /** Whether the job's service still exists. */
   async #isServed(): Promise<boolean> {
     return (await catalog(this.#env)).some(({ id }) => id === this.#spec.service);
   }

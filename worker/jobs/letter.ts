@@ -1,6 +1,6 @@
 /**
- * What a webhook says: its body, made at each sending so that the URLs in it are fresh, and what it is signed with. Each
- * dialect tells of a job in its own way.
+ * Builds a webhook message: its body and its signature headers. Built anew for each attempt, so that its URLs are
+ * fresh. Each dialect has its own format.
  */
 import { Webhook } from "standardwebhooks";
 import type { Dialect, Letter, Subject } from "../../durable-objects/courier-protocol.ts";
@@ -16,11 +16,11 @@ import { tenantSecret } from "./webhook.ts";
 
 interface Told {
   content: unknown;
-  /** Given with the subject; null: the tenant's signs. */
+  /** The secret given with the job or batch; null: the tenant's secrets sign. */
   secret: string | null;
 }
 
-/** The body, and its headers; null: there is nothing to tell any more. */
+/** Returns the body and headers, or null if the job or batch no longer exists. */
 export async function write(env: Env, letter: Letter, now: Date): Promise<{ body: string; headers: Headers } | null> {
   const told = await SUBJECTS[letter.subject.kind](env, letter);
   if (told === null) return null;
@@ -60,7 +60,7 @@ const JOB: Record<Dialect, (showing: Showing, view: View, letter: Letter) => Pro
   fal: falLetter,
 };
 
-/** What a dialect's receivers look at beside the headers of Standard Webhooks. */
+/** Headers that a dialect's receivers check in addition to those of Standard Webhooks. */
 const OWN_HEADERS: Record<Dialect, (env: Env, letter: Letter, body: string, now: Date) => Promise<[string, string][]>> =
   {
     native: async () => [],
@@ -68,7 +68,7 @@ const OWN_HEADERS: Record<Dialect, (env: Env, letter: Letter, body: string, now:
     fal: falSignature,
   };
 
-/** As Standard Webhooks has it. */
+/** The payload format of Standard Webhooks. */
 function event({ type, at }: Letter, data: unknown) {
   return { type, timestamp: iso(at), data };
 }

@@ -1,4 +1,4 @@
-/** Calls that make something, under the name that their caller may give them. */
+/** Idempotency for the calls that create jobs and batches. */
 import type { Caller } from "../auth.ts";
 import { isReplay, type Once, onceOf, REPLAYED } from "../once.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
@@ -8,7 +8,10 @@ import { catalog } from "../services/catalog.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { absence, viewOf } from "./submit.ts";
 
-/** What a call of ours makes: by a name that was used before, the same again. `make` settles the name, and gives the id. */
+/**
+ * Runs `make` once per idempotency key; a repeated call gets the job or batch that the first one made. `make` settles
+ * the key and returns the new id.
+ */
 export async function madeOnce(
   mouth: Mouth,
   caller: Caller,
@@ -45,7 +48,7 @@ export async function madeOnce(
   }
 }
 
-/** A replay takes a token of its service, if that is still there, and no quota. */
+/** A replay takes a rate token of its service, if the service still exists, and no quota. */
 async function admitAgain(
   { env, trace }: Mouth,
   caller: Caller,

@@ -1,12 +1,12 @@
 /** A job's `output`: the origin's JSON answer with the images taken out. Pure. */
 import { isJson } from "../body/fields.ts";
 
-/** A longer one is not kept: what is worth so much is in the results. */
+/** A longer output is not kept: large data belongs in results. */
 const OUTPUT_LENGTH_MAX = 512 * 1024;
-/** Base64 of at least so many characters counts as an image, wherever it stands. */
+/** Base64 text of at least this length counts as an image. */
 const IMAGE_LENGTH_MIN = 256;
 
-/** JSON text, or null for an answer that is none. */
+/** Returns JSON text, or null if the answer is not JSON or the text is too long. */
 export function withoutImages(bytes: Uint8Array | null, contentType: string | null): string | null {
   const mediaType = contentType?.split(";")[0]?.trim().toLowerCase() ?? null;
   if (bytes === null || !isJson(mediaType)) return null;
@@ -32,7 +32,7 @@ function kept(name: string, value: unknown): Record<string, unknown> {
   return value === undefined ? {} : { [name]: value };
 }
 
-/** Pictures in base64 or as data URLs, or a list of them. */
+/** Whether the value is an image in base64, a data URL, or an array of these. */
 function isPicture(value: unknown): boolean {
   if (Array.isArray(value)) return value.every(isPicture);
   if (typeof value !== "string") return false;

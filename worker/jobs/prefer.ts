@@ -1,6 +1,6 @@
 /**
- * `Prefer` (RFC 7240) on a service's own route: `respond-async` makes the request a job; `wait=N` does too, and answers as
- * the route would have if the job is over within N s.
+ * `Prefer` (RFC 7240) on a service's own route. `respond-async` turns the request into a job. `wait=N` does too, and
+ * answers as the route would if the job ends within N s.
  */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
 import type { Shown } from "../answer.ts";
@@ -20,17 +20,17 @@ import { handingOf, submit, viewOf } from "./submit.ts";
 import { refusalOf } from "./view.ts";
 
 const WAIT_S_MAX = 60;
-/** One question to the Job is held for so long at the most. */
+/** Longest wait of one call to the Job. */
 const ASK_MS = 20_000;
 
-/** Seconds that the caller waits for the job; 0: not at all. */
+/** A preference that makes the request a job. `waitS`: how long the caller waits for it, in seconds; 0: not at all. */
 export interface Preference {
   waitS: number;
-  /** As it is confirmed. */
+  /** Value of `Preference-Applied`. */
   applied: string;
 }
 
-/** Null: no preference that makes a job. What is not known here is ignored, as the standard has it. */
+/** Returns null if no preference asks for a job. Unknown preferences are ignored, as RFC 7240 requires. */
 export function preferenceOf(headers: Headers): Preference | Refusal | null {
   const wanted = (headers.get("prefer") ?? "").split(",").map((one) => one.split(";")[0]?.trim().toLowerCase() ?? "");
   const wait = wanted.find((one) => one === "wait" || one.startsWith("wait="));
@@ -43,7 +43,7 @@ export function preferenceOf(headers: Headers): Preference | Refusal | null {
   return wanted.includes("respond-async") ? { waitS: 0, applied: "respond-async" } : null;
 }
 
-/** The request as a job; its id. */
+/** Submits the request as a job and returns its id. */
 export async function submitAsJob(
   mouth: Mouth,
   caller: Caller,
@@ -54,14 +54,14 @@ export async function submitAsJob(
   const denied = mayUse(caller, "jobs");
   if (denied !== null) return denied;
   mouth.trace.headers.set("preference-applied", preference.applied);
-  // What cannot begin by the caller's own deadline need not.
+  // The caller's own deadline is also the deadline for the job to start.
   const startDeadlineAt = ask.deadlineAt === null ? null : Math.ceil(ask.deadlineAt);
   const draft = { ask, priority: "normal" as const, startDeadlineAt, webhook: null };
   const view = await submit(handingOf(mouth, caller, once), draft);
   return isRefusal(view) ? view : view.spec.id;
 }
 
-/** The job's answer as the route would give it, or 202. `serveStored` gives a stored answer in the route's own way. */
+/** Returns the job's answer as the route would give it, or 202. `serveStored` renders a stored answer for the route. */
 export async function followJob(
   mouth: Mouth,
   caller: Caller,
@@ -84,7 +84,7 @@ export async function followJob(
   return { status, headers, body, results: [] };
 }
 
-/** The job when it is over, or after `ms`. */
+/** Returns the job when it has ended, or as it is after `ms`. */
 export async function follow(mouth: Mouth, caller: Caller, first: JobView, ms: number): Promise<JobView | Refusal> {
   const { env, request } = mouth;
   const until = Date.now() + ms;
@@ -99,7 +99,7 @@ export async function follow(mouth: Mouth, caller: Caller, first: JobView, ms: n
   return view;
 }
 
-/** Null: there is none to be had any more, and the job says what became of it. */
+/** Returns null if no answer is available (any more); the job then says what became of it. */
 async function answerOf(
   mouth: Mouth,
   caller: Caller,

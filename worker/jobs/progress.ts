@@ -1,6 +1,6 @@
 /**
- * How far a job is, and how it is broken off, in the words of the Stable-Diffusion WebUI: progress of this very task by
- * its own id; the interrupt, which is the whole card's, only while nobody else's work is on the card.
+ * Progress and interruption of a job through the Stable Diffusion WebUI API. Progress is asked by the task id. An
+ * interrupt stops whatever the card is running, so it is sent only while nothing else runs there.
  */
 import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import { readWhole } from "../body/bounded.ts";
@@ -13,7 +13,7 @@ import { answered } from "../../durable-objects/answer-protocol.ts";
 const ANSWER_MS = 3_000;
 const ANSWER_BYTES_MAX = 1024 * 1024;
 
-/** 0 to 1; null: not known now; `unknown`: this origin does not tell. */
+/** Returns 0 to 1; null: not known now; `unknown`: this origin does not report progress. */
 export async function progressOf(env: Env, grant: Grant, spec: JobSpec): Promise<number | null | "unknown"> {
   if (!(await isPainting(env, spec))) return "unknown";
   const body = JSON.stringify({ id_task: spec.id, live_preview: false });
@@ -26,8 +26,8 @@ export async function progressOf(env: Env, grant: Grant, spec: JobSpec): Promise
 }
 
 /**
- * Tells the origin to stop, if this run is all that it works on, and goes on. In the moment between the look and the call
- * it may end, and another's begin.
+ * Tells the origin to stop if this run is the only work on the card and is still going on. Not atomic: between the
+ * check and the call the run may end and another may begin.
  */
 export async function interrupt(env: Env, grant: Grant, spec: JobSpec, goesOn: () => boolean): Promise<void> {
   try {
@@ -38,12 +38,12 @@ export async function interrupt(env: Env, grant: Grant, spec: JobSpec, goesOn: (
     const answer = await call(env, grant, "POST", "/sdapi/v1/interrupt", "{}");
     await answer?.body?.cancel();
   } catch (error) {
-    // The run is broken off all the same; its slot drains.
+    // The run is aborted anyway; its slot drains.
     console.warn(JSON.stringify({ event: "interrupt_missed", job: spec.id, error: String(error) }));
   }
 }
 
-/** By the WebUI's own paths; nobody else's origin is asked what it never offered. */
+/** True for the WebUI's own paths only, so that no other origin is called on paths that it never offered. */
 async function isPainting(env: Env, { path, service }: JobSpec): Promise<boolean> {
   if (!path.endsWith("img")) return false;
   return (await catalog(env)).some(({ id, config: { kind } }) => id === service && kind === "image");

@@ -1,13 +1,13 @@
 /**
- * The Workflow that runs a job: one instance a try, in one step, since a lease cannot be a step's result. What it does is
- * safe to do twice: its number shuts earlier instances out, and an answer that is in the store already is taken from there.
- * When the next try is due is the Backlog's to say.
+ * The Workflow that runs a job: one instance per attempt, in a single step, because a lease cannot be passed between
+ * steps. The step is safe to repeat: each begin has a run number that fences out earlier ones, and an answer that is
+ * already stored is reused. The Backlog decides when the next attempt is due.
  */
 import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from "cloudflare:workers";
 import type { Env, RunParams } from "../env.ts";
 import { runOnce } from "./run-once.ts";
 
-/** Longer than the longest wait in line together with the longest run. */
+/** Longer than the longest time in line plus the longest run. */
 const STEP_TIMEOUT = "24 hours";
 
 export class RunJob extends WorkflowEntrypoint<Env, RunParams> {

@@ -1,4 +1,7 @@
-/** One try of a job: the same stages as a caller's request, between the Job object that hands it out and takes it back. */
+/**
+ * One attempt of a job. It goes through the same stages as a caller's request; the Job object hands out the attempt and
+ * receives its outcome.
+ */
 import type {
   Begun,
   Bill,
@@ -30,20 +33,20 @@ import { callerOf } from "./caller-of.ts";
 import { Follow } from "./follow.ts";
 import { withoutImages } from "./output.ts";
 
-/** Retries after the first try. */
+/** Retries after the first attempt. */
 const RETRIES_MAX = 3;
-/** Before the first retry; each later one waits twice as long, stretched at random by up to a half. */
+/** Delay before the first retry. Doubles with each retry, with random jitter of up to half. */
 const RETRY_MS = 10_000;
 const RETRY_JITTER = 0.5;
-/** After a fault of ours, at most. */
+/** Longest delay after an internal fault. */
 const FAULT_PAUSE_MS_MAX = 600_000;
-/** An origin's own error that is told with the job, bytes; a longer one is cut off from it. */
+/** Largest body of an origin's error that is kept with the job, in bytes; a larger one is dropped. */
 const OWN_ERROR_BYTES_MAX = 64 * 1024;
 
 type Handed = Extract<Begun, { over: false }>;
 type Context = Pick<ExecutionContext, "waitUntil">;
 
-/** What came of a try. `end`: null for what was in the store already. */
+/** The result of an attempt. `end` is null when the answer was already stored. */
 type Came = { kind: "answer"; answer: Answer | Stored; end: RunEnd | null } | { kind: "refused"; refusal: Refusal };
 
 /** `start`: the Backlog's number of this Workflow instance. */
@@ -56,7 +59,7 @@ export async function runOnce(env: Env, ctx: Context, job: string, start: number
   try {
     const from = Date.now();
     const outcome = await triedOutcome(env, ctx, begun, follow);
-    // Canceled, or another run's by now: what came of this one is nobody's.
+    // Canceled, or superseded by a later run: the outcome is discarded.
     if (follow.stopped) return;
     await repeated(() => answered(env.JOB.getByName(job).finish(run, outcome)));
     log(spec, run, outcome, Date.now() - from);
@@ -65,7 +68,10 @@ export async function runOnce(env: Env, ctx: Context, job: string, start: number
   }
 }
 
-/** A fault of ours, as when D1 is down, is no word on the job: it pauses, longer each time, for as many begins as it has. */
+/**
+ * Never throws. An internal fault, such as D1 being down, does not fail the job: it is retried with exponential backoff
+ * until the Job's limit of runs is reached.
+ */
 async function triedOutcome(env: Env, ctx: Context, begun: Handed, follow: Follow): Promise<Outcome> {
   try {
     const came = await tryIt(env, ctx, begun, follow);
@@ -103,7 +109,7 @@ async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<C
   if (follow.tooLate) return { kind: "refused", refusal: lateStart(spec) };
   if (follow.unserved) return { kind: "refused", refusal: refuse("not_found") };
   if (isRefusal(answer)) return { kind: "refused", refusal: answer };
-  // A sound is read to its end here; what is kept of it is said in the last word on the run.
+  // A streamed body is read to its end here; the final report names the results that were kept.
   if (answer.body instanceof ReadableStream) await answer.body.pipeTo(new WritableStream());
   const end = await follow.lastWord();
   if (end.state === "failed" && (end.status ?? 0) < 400)
@@ -111,7 +117,7 @@ async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<C
   return { kind: "answer", answer, end };
 }
 
-/** What an earlier try of this job, or anybody's identical request, has left in the store. */
+/** Looks for an answer stored by an earlier attempt of this job or by an identical request. */
 async function alreadyThere(running: Running): Promise<Stored | null> {
   const { caller, keepAs, print, ask } = running;
   const own = await lookUp(running, answerKey(caller.tenant, keepAs ?? ""), Date.now());
@@ -149,7 +155,7 @@ async function runningOf(
   };
 }
 
-/** A WebUI tells the progress of a task by the id that its caller gave it. */
+/** Adds the job id as task id, by which a WebUI reports the progress of the task. */
 function named(ask: Ask, id: string): Ask {
   const { body, fields } = ask;
   if (ask.service.config.kind !== "image" || body.kind !== "bytes" || fields?.kind !== "json") return ask;
@@ -158,7 +164,10 @@ function named(ask: Ask, id: string): Ask {
   return { ...ask, body: { ...body, bytes: new TextEncoder().encode(text) as Uint8Array<ArrayBuffer> } };
 }
 
-/** Null: what JSON cannot say again, or is nested beyond the stack, is left as it is. */
+/**
+ * Returns null, and the body stays unchanged, if the value is no object, has inexact numbers, or is nested too deep for
+ * the stack.
+ */
 function withTask(value: unknown, id: string): string | null {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
   try {
@@ -168,7 +177,7 @@ function withTask(value: unknown, id: string): string | null {
   }
 }
 
-/** Stands where a fingerprint does; nobody else's request has it. */
+/** The key under which the job's answer is stored, in place of a fingerprint; no other request has it. */
 export async function keptAs(job: string): Promise<string> {
   return sha256(new TextEncoder().encode(`job\n${job}`));
 }
@@ -189,7 +198,7 @@ async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refus
   if (isRefusal(parsed)) return parsed;
   const ask = resultsAt === undefined ? parsed : { ...parsed, resultsAt };
   if (large === null) return ask;
-  // It was checked when it was handed in, and lies there until the job is over.
+  // It was checked at submission, and is kept until the job has ended.
   const body = new Spooled(env.RESULTS, large.key, large.bytes, () => undefined);
   body.hold();
   return { ...ask, body, mediaType: request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? null };
@@ -233,7 +242,10 @@ function resultIds(came: Extract<Came, { kind: "answer" }>): string[] {
   return came.end?.results.length ? came.end.results : came.answer.results;
 }
 
-/** A failure that a later try may mend, while there are tries left; the cards that are out heal, the caller's fault does not. */
+/**
+ * Decides whether to retry: only a retryable failure is retried, while attempts are left. Errors of the caller and a
+ * missed deadline are final.
+ */
 function refusedOutcome(begun: Handed, came: Extract<Came, { kind: "refused" }>, gpuMs: number): Outcome {
   const { attempts, spec } = begun;
   const { refusal } = came;
@@ -253,7 +265,7 @@ function asJobResult({ id, contentType, bytes, sha256: digest }: Result): JobRes
   return { id, contentType, bytes, sha256: digest };
 }
 
-/** What is told of an answer itself, an origin's error or JSON; a film is left where it lies. */
+/** Returns the body if it is an origin's error or JSON, to be kept with the job. Other bodies are not read. */
 async function toldBytes({ status, headers, body }: Answer | Stored): Promise<Uint8Array<ArrayBuffer> | null> {
   const stream = body instanceof ReadableStream ? body : null;
   if (body === null || stream?.locked === true) return null;
@@ -271,12 +283,12 @@ function textOf(bytes: Uint8Array | null): string | null {
   }
 }
 
-/** What the job costs in the end. What was there before a card began it costs no more than a hit. */
+/** What the job is charged. An answer that was stored before any card began the job costs its rate token only. */
 function billOf({ startedAt }: Handed, came: Came, status: number | null): Bill {
   if (came.kind === "refused") return { status, charge: "nothing", took: { reason: came.refusal.reason } };
   const { end } = came;
   if (end !== null) return { status, charge: end.charge, took: end.took };
-  // A run that a crash cut off from its word has made what it was admitted for.
+  // A card had begun, but a crash lost the run's final report: charge what the job was admitted for.
   return startedAt === null
     ? { status, charge: "token", took: {} }
     : { status, charge: "all", took: { results: null } };

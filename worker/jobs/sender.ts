@@ -1,6 +1,6 @@
 /**
- * One sending of a webhook, for the Courier. Treats the receiver as hostile: its address is checked again, its time is
- * bounded, redirects are not followed, and of its answer the status and Retry-After alone are looked at.
+ * Sends one webhook attempt for the Courier. The receiver is not trusted: its address is checked again, the time is
+ * bounded, redirects are not followed, and only the status and `Retry-After` of its answer are read.
  */
 import { WorkerEntrypoint } from "cloudflare:workers";
 import type { Letter, SenderRights, Sent } from "../../durable-objects/courier-protocol.ts";
@@ -8,7 +8,7 @@ import { config, type Env } from "../env.ts";
 import { write } from "./letter.ts";
 import { targetProblem } from "./webhook.ts";
 
-/** From the dial to the head of the answer. */
+/** From connecting to the response headers. */
 const ANSWER_MS_MAX = 20_000;
 
 export class Sender extends WorkerEntrypoint<Env> implements SenderRights {
@@ -28,18 +28,18 @@ async function post(env: Env, url: string, { body, headers }: { body: string; he
     const answer = await (isOwnMachine(url) || env.OUTSIDE === undefined
       ? fetch(url, init)
       : env.OUTSIDE.fetch(url, init));
-    // Never read: it is nobody's here, and may be endless.
+    // Never read: the body is not needed and may be endless.
     await answer.body?.cancel();
     const { status } = answer;
     const error = status >= 300 && status < 400 ? "it redirects" : null;
     return { status, error, retryAfterMs: retryAfterMs(answer.headers, Date.now()), again: true };
   } catch {
-    // What the platform says of it may name addresses behind a name.
+    // The platform's error text may reveal the addresses behind a host name.
     return unsent(signal.aborted ? `no answer within ${ANSWER_MS_MAX / 1000} s` : "no connection, or it broke");
   }
 }
 
-/** Local mode's exception, which the address was checked for. */
+/** Whether the URL is `http://127.0.0.1`. `http:` passes the address check in local mode only. */
 function isOwnMachine(url: string): boolean {
   return new URL(url).protocol === "http:";
 }
@@ -48,7 +48,7 @@ function unsent(error: string): Sent {
   return { status: null, error, retryAfterMs: null, again: true };
 }
 
-/** RFC 9110 10.2.3: seconds or a date; null for anything else, or a time that has passed. */
+/** RFC 9110 10.2.3: seconds or a date. Returns null for anything else, and for a time in the past. */
 function retryAfterMs(headers: Headers, now: number): number | null {
   const text = headers.get("retry-after") ?? "";
   const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;

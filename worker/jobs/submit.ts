@@ -1,7 +1,7 @@
 /**
- * Handing a job in: room for it (rate, quota, waiting jobs), its input laid aside, its Job object made, the name that it
- * was given settled; only then it stands. One that is cut off in between is forgotten by its Backlog, and was never
- * answered for.
+ * Submits jobs. Takes rate tokens and quota, stores the inputs, reserves places in the Backlog, creates the Job
+ * objects, settles the idempotency key, and last confirms the jobs in the Backlog (`stand`). If a submission is cut off
+ * before it is confirmed, the Backlog forgets its jobs; its caller has received no answer.
  */
 import type {
   BacklogLimits,
@@ -29,19 +29,19 @@ import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
 const ID_LENGTH = 24;
-/** Inputs up to this lie with the job, larger ones in R2. */
+/** Inputs up to this size are stored with the job, larger ones in R2. */
 const INLINE_BYTES_MAX = 64 * 1024;
-/** Said to us, and minded when the job runs. */
+/** Headers for Portico itself that are kept for the run. */
 const OUR_HEADERS = ["cache-control", "x-result-ttl", "x-result-visibility"];
-/** JSON text of an input that is shown again. */
+/** Longest JSON text of an input that is kept to be shown again. */
 const ASKED_LENGTH_MAX = 32 * 1024;
-/** Job objects made at the same time. */
+/** Job objects created concurrently. */
 const MADE_AT_ONCE = 50;
-/** Waiting jobs begin to run one after the other: those beyond the bound may try again after so long. */
+/** `Retry-After` of a submission beyond `jobs_waiting`. */
 const RETRY_AFTER_MS = 5_000;
-/** Longest that an input takes to be laid aside, ms: it may be large. */
+/** Timeout for storing an input, which may be large. */
 const LAYING_MS_MAX = 60_000;
-/** When a submission that goes on is worth another look. */
+/** `Retry-After` while the submission under the same idempotency key is still in progress. */
 const IN_FLIGHT_MS = 1_000;
 
 export interface Handing {
@@ -50,7 +50,7 @@ export interface Handing {
   caller: Caller;
   base: string;
   clientAddress: string | null;
-  /** The name under which it is handed in, if any. */
+  /** The idempotency key of the submission, if any. */
   once: Once | null;
 }
 
@@ -58,22 +58,22 @@ export function handingOf({ request, env, trace, base }: Mouth, caller: Caller, 
   return { env, trace, caller, base, clientAddress: clientAddress(request, env), once };
 }
 
-/** One job to be, before it has an id. */
+/** A job to be submitted; it has no id yet. */
 export interface Draft {
   ask: Ask;
   priority: Priority;
   startDeadlineAt: number | null;
   webhook: JobWebhook | null;
-  /** What a dialect was given as input, to be shown again. */
+  /** The input as given in a dialect, kept to be shown again. */
   asked?: unknown;
-  /** One try is enough. */
+  /** The job is not retried. */
   retries?: false;
 }
 
 export const newJobId = (): string => `job_${randomText(ID_LENGTH)}`;
 export const newBatchId = (): string => `bat_${randomText(ID_LENGTH)}`;
 
-/** The job, waiting; or why it was not taken. What it asked for is given back then. */
+/** Submits one job and returns its view. On a refusal, what was charged for it is given back. */
 export async function submit(handing: Handing, draft: Draft): Promise<JobView | Refusal> {
   const { env, caller } = handing;
   const id = newJobId();
@@ -83,7 +83,7 @@ export async function submit(handing: Handing, draft: Draft): Promise<JobView | 
   return isRefusal(made) ? made : viewOf(env, caller.tenant, id);
 }
 
-/** Of jobs that were admitted: all of them stand in the end, or none, and what they cost is given back. */
+/** Submits jobs that were admitted: either all of them are confirmed, or none is and what they cost is given back. */
 export async function handIn(
   handing: Handing,
   batch: NewBatch | null,
@@ -104,17 +104,19 @@ export async function handIn(
       return refused;
     }
     await makeAll(env, specs);
-    // Before it stands: who was cut off after that is told of it, and makes no other.
+    // Settled before the jobs are confirmed: a caller whose connection is cut after this gets these jobs when it
+    // retries, and makes no others.
     const made = batch === null ? { kind: "job" as const, id: ids[0] ?? "" } : { kind: "batch" as const, id: batch.id };
     await handing.once?.settle(made, Math.max(...specs.map(({ keepMs }) => keepMs)));
     if (!(await answered(backlog.stand(ids)))) throw new Error("the submission took too long");
     return specs;
   } catch (error) {
-    // Whether they stand may not be known: those that do are run, and settle what they cost themselves.
+    // It may be unknown whether the jobs were confirmed. Confirmed jobs run, and settle what they cost themselves.
     await answered(backlog.release(ids)).catch(() => undefined);
     const stands = await Promise.all(ids.map((id) => answered(backlog.stands(id)).catch(() => true)));
     const gone = ids.filter((_, i) => stands[i] !== true);
-    // What might stand yet asks after itself, and takes its input along.
+    // Deletes inputs only of jobs that the Backlog does not know. Any other Job asks the Backlog itself, and deletes
+    // its own input if it was never confirmed.
     await dropInputs(
       env,
       ids.filter((_, i) => stands[i] === null),
@@ -124,7 +126,7 @@ export async function handIn(
   }
 }
 
-/** Laid aside or not; those that this leaves the hourly sweep takes away. */
+/** Deletes the inputs, where there are any. The hourly sweep removes what this leaves behind. */
 async function dropInputs(env: Env, ids: string[]): Promise<void> {
   try {
     await answered(env.RESULTS.delete(ids.map(inputKey)));
@@ -133,7 +135,7 @@ async function dropInputs(env: Env, ids: string[]): Promise<void> {
   }
 }
 
-/** Room for waiting jobs, all or none. */
+/** Reserves places in the Backlog for all jobs, or for none. */
 async function reserve({ env, caller }: Handing, specs: JobSpec[], batch: NewBatch | null): Promise<Refusal | null> {
   const limits: BacklogLimits = {
     waiting: caller.limits.jobs_waiting,
@@ -151,7 +153,7 @@ function newJob({ id, service, priority, createdAt, startDeadlineAt, keepMs }: J
   return { id, service, priority, createdAt, startDeadlineAt, keepMs };
 }
 
-/** Makes the Job objects, some at a time. */
+/** Creates the Job objects, a limited number at a time. */
 async function makeAll(env: Env, specs: JobSpec[]): Promise<void> {
   for (let i = 0; i < specs.length; i += MADE_AT_ONCE)
     await Promise.all(specs.slice(i, i + MADE_AT_ONCE).map((spec) => make(env, spec)));
@@ -162,8 +164,8 @@ async function make(env: Env, spec: JobSpec): Promise<void> {
 }
 
 /**
- * What was handed in under a name before: null: it stands. A refusal: its submission goes on, or was cut off, which is
- * known within a minute. `gone`: there is no such thing (any more).
+ * State of the job or batch that an idempotency key names. Null: it is confirmed. A refusal: its submission is in
+ * progress or was cut off (decided within a minute). `gone`: it does not exist (any more).
  */
 export async function absence({ env }: Mouth, { tenant }: Caller, id: string): Promise<Refusal | "gone" | null> {
   const stands = await answered(env.BACKLOG.getByName(tenant).stands(id));
@@ -171,18 +173,18 @@ export async function absence({ env }: Mouth, { tenant }: Caller, id: string): P
   return stands ? null : refuse("idempotency_in_flight", { retryAfterMs: IN_FLIGHT_MS });
 }
 
-/** The job as it is now. */
+/** Returns the job's current state. */
 export async function viewOf(env: Env, tenant: string, id: string): Promise<JobView | Refusal> {
   return (await answered(env.JOB.getByName(id).view(tenant))) ?? refuse("not_found");
 }
 
-/** Tokens and quota of jobs that were not taken. */
+/** Gives back the tokens and quota of jobs that were not accepted. */
 async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<void> {
   const stub = env.TENANT.getByName(tenant);
   await Promise.all(ids.map((id) => answered(stub.record(id, "failed", null, [], "nothing"))));
 }
 
-/** What the job is, with its input laid aside. */
+/** Builds the job's spec and stores its input. */
 export async function specOf(handing: Handing, draft: Draft, id: string, batch: string | null): Promise<JobSpec> {
   const { env, caller, base } = handing;
   const { ask, priority, startDeadlineAt, webhook, retries } = draft;
@@ -216,13 +218,13 @@ function shownAgain(asked: unknown): string | null {
   return text.length > ASKED_LENGTH_MAX ? null : text;
 }
 
-/** What a run of the job has to know again: what its origin may get, and what is for us. */
+/** Keeps the headers that a run needs: those that its origin may get, and those for Portico. */
 function headersOf(headers: Headers): Record<string, string> {
   const ours = OUR_HEADERS.flatMap((name) => (headers.has(name) ? [[name, headers.get(name) ?? ""]] : []));
   return Object.fromEntries([...sendable(headers), ...ours]) as Record<string, string>;
 }
 
-/** Where inputs lie in R2: `jobs/<id>/input`. */
+/** Prefix of inputs in R2: `jobs/<id>/input`. */
 export const JOBS = "jobs/";
 const inputKey = (id: string): string => `${JOBS}${id}/input`;
 

@@ -1,4 +1,4 @@
-/** How a job is shown: contract and schema of its JSON. URLs are made for each answer. */
+/** The JSON view of a job and its schema. Result URLs are made for each response. */
 import { z } from "zod";
 import {
   JOB_STATUSES,
@@ -63,7 +63,7 @@ export interface Showing {
 export async function jobView({ env, trace, base }: Showing, view: View): Promise<z.infer<typeof JobView>> {
   const now = Date.now();
   const { spec, state, waiting } = view;
-  // Whoever looks, and whenever: it is the job's own.
+  // Errors carry the job's id in place of the request id, so that they are the same whoever asks.
   const told = { id: spec.id, language: trace.language };
   const error = errorOf(state, told);
   const results = state.results.map(async ({ id, contentType, bytes, sha256 }) => ({
@@ -85,7 +85,7 @@ export async function jobView({ env, trace, base }: Showing, view: View): Promis
     attempts: state.attempts.length,
     tries: state.attempts.map((attempt, i) => ({
       ...tryView(attempt, told),
-      // The last one's is the job's own, in the origin's words.
+      // The error of the last attempt is that of the job, in the origin's own words.
       ...(error !== null && i === state.attempts.length - 1 ? { error } : {}),
     })),
     progress: state.progress,
@@ -119,18 +119,18 @@ function tryView({ number, card, startedAt, endedAt, error }: JobAttempt, told: 
   };
 }
 
-/** Why it failed, in the origin's own words where it has said any; null: it has not. */
+/** Returns the job's error, with the origin's own message if it gave one; null if the job has no error. */
 export function errorOf({ error, answer, finishedAt }: Pick<JobState, "error" | "answer" | "finishedAt">, told: Told) {
   if (error === null) return null;
   const known = errorObject(refusalOf(error), told, finishedAt ?? undefined);
-  // What the origin refused it refuses again.
+  // The origin would reject the same request again.
   const isRefused = answer !== null && answer.status >= 400 && answer.status < 500 && answer.status !== 429;
   const shown = { ...known, retryable: known.retryable && !isRefused };
   const own = answer?.body === null || answer === null ? null : ownMessage(answer.body);
   return own === null ? shown : { ...shown, message: own };
 }
 
-/** A stored error as the refusal that it was. */
+/** Turns a stored error back into the refusal that it was. */
 export function refusalOf({ reason, param, started, facts, retryAfterMs }: JobError): Refusal {
   const known = (reason in REASONS ? reason : "internal") as Reason;
   return refuse(known, { param, started, facts, retryAfterMs });
@@ -138,7 +138,7 @@ export function refusalOf({ reason, param, started, facts, retryAfterMs }: JobEr
 
 const OWN_MESSAGE_LENGTH_MAX = 1_000;
 
-/** What an origin's own error says, in the ways that are common. */
+/** Extracts the message of an origin's error from the fields that are commonly used. */
 function ownMessage(body: string): string | null {
   let value: unknown;
   try {
@@ -152,10 +152,10 @@ function ownMessage(body: string): string | null {
   return said?.detail === undefined ? null : JSON.stringify(said.detail).slice(0, OWN_MESSAGE_LENGTH_MAX);
 }
 
-/** Seconds, to a tenth. */
+/** Converts ms to seconds, rounded to a tenth. */
 const tenth = (ms: number): number => Math.round(Math.max(0, ms) / 100) / 10;
 
-/** Seconds until the result. */
+/** Estimated seconds until the result. */
 function eta({ state, waiting, serviceMs }: View, now: number): number | null {
   if (serviceMs === null) return null;
   if (state.status === "running") return tenth(serviceMs - (now - (state.attempts.at(-1)?.startedAt ?? now)));

@@ -1,4 +1,4 @@
-/** Where a job's end is told, and what the telling is signed with: what callers may name, and what a tenant has. */
+/** Webhook settings that callers may give with a job, and the tenants' signing secrets. */
 import { z } from "zod";
 import type { JobWebhook } from "../../durable-objects/job-protocol.ts";
 import { config, type Env } from "../env.ts";
@@ -7,7 +7,10 @@ import { hmac } from "../caller/keys.ts";
 import { originProblem } from "../services/origins.ts";
 import type { Refusal } from "../refusal.ts";
 
-/** Standard Webhooks: 24 to 64 bytes. The longest are 63 and the 64th. */
+/**
+ * Standard Webhooks: 24 to 64 bytes. The first alternative takes up to 63 bytes without padding, and up to 64 with
+ * `==`; the second takes those with `=`.
+ */
 const SECRET =
   /^whsec_(?:(?:[A-Za-z0-9+/]{4}){8,21}(?:[A-Za-z0-9+/]{2}==)?|(?:[A-Za-z0-9+/]{4}){8,20}[A-Za-z0-9+/]{3}=)$/;
 
@@ -22,23 +25,26 @@ export const Webhook = z
   })
   .meta({ id: "Webhook" });
 
-/** Checked when it is named, and again whenever something is sent there. */
+/** The URL is checked here, and again before each attempt. */
 export function webhookOf(env: Env, { url, secret }: z.output<typeof Webhook>): JobWebhook | Refusal {
   const problem = targetProblem(url, config(env).local);
   return problem === null ? { url, secret: secret ?? null, dialect: "native" } : invalid("webhook.url", problem);
 }
 
-/** Why nothing can be sent there, or null. Unlike an origin it may have a query, and any path. */
+/** Returns why the URL is not allowed as a target, or null. Unlike an origin it may have a query and any path. */
 export function targetProblem(text: string, local: boolean): string | null {
   if (!URL.canParse(text)) return "is not a URL";
   const url = new URL(text);
   if (url.username !== "" || url.password !== "") return "may not carry credentials";
-  // What is allowed by its address is allowed in plain spelling alone.
+  // The loopback address is allowed only in its canonical spelling.
   if (url.hostname === "127.0.0.1" && !/^http:\/\/127\.0\.0\.1(?![^:/?#])/.test(text)) return "must be a public host";
   return originProblem(`${url.protocol}//${url.host}`, local);
 }
 
-/** Of the tenant; derived, so that none is stored. `whsec_` and 32 bytes in plain base64, as every verifier reads it. */
+/**
+ * The tenant's secret of this generation. Derived, so that none is stored. `whsec_` and 32 bytes in standard base64,
+ * which every verifier can read.
+ */
 export async function tenantSecret(env: Env, tenant: string, generation: number): Promise<string> {
   const bytes = await hmac(config(env).keySecret, "webhook-secret", `${tenant}\n${generation}`);
   return `whsec_${bytes.toBase64()}`;

@@ -1,4 +1,4 @@
-/** `/v1/webhooks`: the tenant's secret, and what was delivered. */
+/** `/v1/webhooks`: the tenant's signing secret, and the deliveries. */
 import { z } from "zod";
 import { type Delivery, DELIVERY_STATES } from "../../durable-objects/courier-protocol.ts";
 import type { Caller } from "../auth.ts";
@@ -95,7 +95,7 @@ export async function getDelivery(mouth: Mouth, id: string): Promise<Response | 
   return delivery === null ? refuse("not_found") : Response.json(deliveryView(delivery));
 }
 
-/** 202: the same event once more, as a delivery of its own; one that is still pending is sent now instead. */
+/** 202: sends the same event again as a new delivery. A delivery that is still pending is sent now instead. */
 export async function replayDelivery(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;

@@ -1,4 +1,4 @@
-/** The admin API in the OpenAPI document: made from the table that serves it. */
+/** The admin API in the OpenAPI document, built from the table that serves it. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { adminRoutes } from "../admin/index.ts";
@@ -42,7 +42,7 @@ function operation(row: Route): ZodOpenApiOperationObject {
   };
 }
 
-/** `PUT /v1/services/{id}/cards/{card}` is `putServicesCards`. */
+/** For example `PUT /v1/services/{id}/cards/{card}` is `putServicesByIdCardsByCard`. */
 function operationId({ method, path }: Route): string {
   const words = path.split("/").filter((word) => word !== "" && word !== "v1");
   const named = words.map(

@@ -1,4 +1,4 @@
-/** The fal dialect's calls in the OpenAPI document. */
+/** The fal dialect in the OpenAPI document. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject, ZodOpenApiResponsesObject } from "zod-openapi";
 import { Input } from "../dialects/fal/asked.ts";

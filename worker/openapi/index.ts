@@ -1,6 +1,6 @@
 /**
- * The OpenAPI 3.1 document of everything this Worker answers, made from the schemas that validate. Built on the first
- * request for it: no other request should wait for it at start.
+ * The OpenAPI 3.1 document of every call, built from the schemas that validate requests. Built on first use, so that it
+ * does not delay the start of the isolate.
  */
 import { createDocument } from "zod-openapi";
 import { adminPaths } from "./admin.ts";

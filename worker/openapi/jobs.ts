@@ -16,7 +16,7 @@ const Named = z.object({
     .optional()
     .meta({ description: "1 to 255 characters: the same name and body make the same thing once." }),
 });
-/** Any JSON, said without the recursion that checks it. */
+/** Any JSON, without the refinement of the validating schema. */
 const input = z.unknown().meta({ description: "The body that the service's own route would get." });
 const JobAsk = JobCreate.extend({ input });
 const BatchAsk = BatchCreate.extend({ jobs: z.array(JobAsk).min(1).max(1_000) });

@@ -1,4 +1,4 @@
-/** The calls of tenants in the OpenAPI document: service routes, fingerprints, requests, results. */
+/** The tenants' calls in the OpenAPI document: service routes, fingerprints, requests, results and usage. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { VISIBILITIES } from "../results/delivery.ts";
@@ -36,7 +36,7 @@ const RoutePath = z.object({
   path: z.string().meta({ description: "A path that the service lists." }),
 });
 
-/** Any JSON, said without the recursion that checks it. */
+/** Any JSON, without the refinement of the validating schema. */
 const FingerprintAsk = FingerprintBody.extend({
   input: z.unknown().meta({ description: "The body that the request would have." }),
 });

@@ -1,4 +1,4 @@
-/** The OpenAI dialect's calls in the OpenAPI document. */
+/** The OpenAI dialect in the OpenAPI document. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { Model } from "../dialects/openai/models.ts";

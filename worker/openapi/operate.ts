@@ -1,4 +1,4 @@
-/** What operators ask without a credential, in the OpenAPI document. */
+/** The operators' calls without a credential, in the OpenAPI document. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { ClusterStatus } from "../operate/cluster.ts";

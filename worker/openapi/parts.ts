@@ -1,4 +1,4 @@
-/** What many operations of the OpenAPI document share: errors, headers, and ways to say who asks. */
+/** Parts shared by the operations of the OpenAPI document: errors, headers and security requirements. */
 import { z } from "zod";
 import type { ZodOpenApiResponseObject, ZodOpenApiResponsesObject } from "zod-openapi";
 import { REASONS } from "../refusal.ts";
@@ -9,7 +9,7 @@ export const CARD_TOKEN = [{ cardToken: [] }];
 export const SIGNED_OR_KEY = [...TENANT_KEY, { signedUrl: [] }];
 export const NOBODY: [] = [];
 
-/** Nobody is left to read it. */
+/** Client disconnected: no one receives this status, so it is not documented. */
 const UNSEEN_STATUS = 499;
 const wires = Object.entries(REASONS).filter(([, wire]) => wire.status !== UNSEEN_STATUS);
 const unique = <T>(values: T[]) => [...new Set(values)];
@@ -30,7 +30,7 @@ const ErrorBody = z
   })
   .meta({ id: "Error" });
 
-/** Every reason with what it means on the wire; an extension of the document. */
+/** Every reason with its status and flags; an extension of the document (`x-reasons`). */
 export const reasonTable = wires.map(([reason, { status, code, type, retryable }]) => ({
   reason,
   status,
@@ -41,20 +41,20 @@ export const reasonTable = wires.map(([reason, { status, code, type, retryable }
 
 export const header = (description: string) => ({ description, schema: { type: "string" as const } });
 
-/** The content of an answer that can be had as a table: RFC 4180, with a header row. */
+/** Content of a response that is also available as CSV (RFC 4180), with a header row. */
 export const TABLE = { "text/csv": { schema: { type: "string" as const } } };
 
 type Headers = Record<string, ReturnType<typeof header>>;
 
 const RETRY_AFTER: Headers = { "Retry-After": header("Whole seconds, jittered.") };
 
-/** On every answer. */
+/** Headers of every response. */
 export const COMMON_HEADERS: Headers = {
   "X-Request-Id": header("Ours, always new."),
   "X-Client-Request-Id": header("The caller's own `X-Request-Id`, when well-formed."),
 };
 
-/** On answers of service routes. */
+/** Headers of responses of service routes. */
 export const RUN_HEADERS: Headers = {
   ...COMMON_HEADERS,
   "Server-Timing": header("`auth`, `limit`, `cache`, `queue`, `origin`, `store` in ms, as far as they happened."),
@@ -69,7 +69,7 @@ export const RUN_HEADERS: Headers = {
 
 const errorOf = new Map<number, ZodOpenApiResponseObject>();
 
-/** The answer with this status; one component each, however often it is used. */
+/** The error response of a status. Cached, so that each status is one component of the document. */
 function error(status: number): ZodOpenApiResponseObject {
   const known = errorOf.get(status);
   if (known !== undefined) return known;

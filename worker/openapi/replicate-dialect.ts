@@ -1,4 +1,4 @@
-/** The Replicate dialect's calls in the OpenAPI document. */
+/** The Replicate dialect in the OpenAPI document. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { FileForm, FileView } from "../dialects/replicate/files.ts";

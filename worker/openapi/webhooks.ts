@@ -1,4 +1,4 @@
-/** Webhooks in the OpenAPI document: the calls about them, and what receivers get. */
+/** Webhooks in the OpenAPI document: the calls that manage them, and the events that receivers get. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { BatchView } from "../jobs/batches.ts";
@@ -38,7 +38,7 @@ export function webhookPaths(): ZodOpenApiPathsObject {
   };
 }
 
-/** What is sent to the address that a job or a batch was handed in with. */
+/** The events that are sent to the URL given with a job or batch. */
 export function webhookCalls(): ZodOpenApiPathsObject {
   return {
     jobEnded: { post: told("jobEnded", "A job has ended", JobEnded) },

@@ -1,4 +1,4 @@
-/** The cluster in numbers: pure, from what people configured and what the objects say. */
+/** Computes the cluster status from the configuration and from what the objects report. Pure. */
 import { z } from "zod";
 import type { CardReport, CardStatus } from "../../durable-objects/card-protocol.ts";
 import type { PoolStatus } from "../../durable-objects/pool-protocol.ts";
@@ -36,7 +36,7 @@ export type ClusterStatus = z.infer<typeof ClusterStatus>;
 
 export interface Park {
   services: string[];
-  /** Cards that a service lists. */
+  /** Cards that at least one service lists. */
   cards: CardRow[];
   listings: ListingRow[];
 }
@@ -57,7 +57,7 @@ export function clusterStatus(
     );
     const cards = counted.filter((card) => listed.has(card.id));
     const pool = poolStatuses.get(id);
-    // Nobody gets through a pool that does not answer, so no card takes its work.
+    // No request gets through a pool that does not answer, so none of its cards counts as healthy.
     const healthy = pool === undefined ? [] : cards.filter((card) => takesWork(card, reports.get(card.id), id));
     return {
       id,
@@ -98,17 +98,17 @@ function statusOf(cards: number, services: { down: boolean; degraded: boolean }[
   return services.some((service) => service.degraded) ? "degraded" : "healthy";
 }
 
-/** A card that nobody answers for is not known to take work. */
+/** A card without any report is not known to take work. */
 function takesWork(card: CardRow, report: CardReport | undefined, service: string): boolean {
   return card.state === "active" && report !== undefined && (report.gates[service]?.state ?? "closed") === "closed";
 }
 
-/** A card without a server's name is a server of its own; the prefix keeps its id apart from names. */
+/** A card without a server name counts as a server of its own; the prefix keeps card ids and server names apart. */
 function serverOf(card: CardRow): string {
   return card.server === null ? `card/${card.id}` : `server/${card.server}`;
 }
 
-/** The newest report of each card, its own or what a pool was told last. */
+/** The newest report of each card: its own, or the last one that a pool received. */
 function latestReports(
   cards: ReadonlyMap<string, CardStatus>,
   pools: ReadonlyMap<string, PoolStatus>,

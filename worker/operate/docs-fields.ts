@@ -1,7 +1,7 @@
-/** A JSON schema as nested lists of fields, for the documentation page. */
+/** Renders a JSON schema as nested lists of fields, for the documentation page. */
 import { html } from "hono/html";
 
-/** What of an OpenAPI document the page reads. */
+/** The parts of an OpenAPI document that the page uses. */
 export interface Doc {
   info: { title: string; version: string; description?: string };
   tags: { name: string; description?: string }[];
@@ -58,10 +58,10 @@ export interface Schema {
 
 export type Html = ReturnType<typeof html>;
 
-/** Deeper fields are not shown; a schema that contains itself ends there too. */
+/** Deeper fields are not shown. This also ends the recursion of schemas that contain themselves. */
 const DEPTH_MAX = 6;
 
-/** Text with its `code` in backticks. */
+/** Renders text, with parts in backticks as `code`. */
 export function prose(text: string): Html[] {
   return text.split("`").map((part, i) => (i % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
 }
@@ -71,10 +71,10 @@ function resolve(doc: Doc, schema: Schema): Schema {
   return name === undefined ? schema : (doc.components.schemas[name] ?? {});
 }
 
-/** Of what a caller sends, limits and needs are worth knowing; of what he gets, they are noise. */
+/** Constraints and required fields are shown for what callers send, not for what they receive. */
 export type Way = "sent" | "got";
 
-/** The fields of an object, of each object in a list, or of an object that may be null; nothing for anything else. */
+/** Lists the fields of an object, of the objects in a list, or of a nullable object. Empty for any other schema. */
 export function fields(doc: Doc, schema: Schema, way: Way, depth = 0): Html | string {
   const { properties = {}, required = [] } = objectIn(doc, schema);
   const names = Object.keys(properties);
@@ -123,7 +123,7 @@ function limitsOf(schema: Schema): string {
     value === undefined ? 0 : said.push(`${label} ${JSON.stringify(value)}`);
   say("at least", schema.minimum);
   say("more than", schema.exclusiveMinimum);
-  // The largest whole number that JSON readers agree on is no limit worth reading.
+  // A maximum of 2^53 - 1 is only the range of JSON integers and is not shown.
   if (schema.maximum !== Number.MAX_SAFE_INTEGER) say("at most", schema.maximum);
   say("shortest", schema.minLength);
   say("longest", schema.maxLength);

@@ -1,4 +1,4 @@
-/** The look of the documentation page: one style sheet, no font or picture from anywhere. */
+/** Style sheet of the documentation page. It loads no external fonts or images. */
 export const STYLE = `
 :root {
   color-scheme: light dark;

@@ -1,4 +1,4 @@
-/** The OpenAPI document as a page, made here: no script, nothing from another host, readable on a phone. */
+/** Renders the OpenAPI document as a page: no scripts, nothing from other hosts, readable on a phone. */
 import { html, raw } from "hono/html";
 import { openApiDocument } from "../openapi/index.ts";
 import { type Answer, type Doc, field, fields, type Html, type Operation, prose, typeOf } from "./docs-fields.ts";
@@ -23,7 +23,7 @@ let made: { page: string; policy: string } | undefined;
 
 export async function docsPage(): Promise<Response> {
   if (made === undefined) {
-    // As its readers get it.
+    // Through JSON, so that the page shows exactly what `/openapi.json` returns.
     const doc: Doc = JSON.parse(JSON.stringify(openApiDocument()));
     made = { page: String(await render(doc)), policy: await policy() };
   }
@@ -36,7 +36,7 @@ export async function docsPage(): Promise<Response> {
   return new Response(made.page, { headers });
 }
 
-/** Nothing but this page's own style sheet, named by its hash. */
+/** Content-Security-Policy that allows only this page's own style sheet, by its hash. */
 async function policy(): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(STYLE));
   return `default-src 'none'; style-src 'sha256-${new Uint8Array(digest).toBase64()}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`;
@@ -144,7 +144,7 @@ function article(doc: Doc, { id, method, path, operation }: Call): Html {
   </article>`;
 }
 
-/** A parameter's description with the place where it stands. */
+/** Prefixes a parameter's description with its location. */
 function said(description: string | undefined, place: string): { description: string } {
   return { description: [`In the ${place}.`, description].filter(Boolean).join(" ") };
 }

@@ -1,4 +1,4 @@
-/** What operators and their monitors ask without a credential, and the description of the whole API. Mounted at /. */
+/** Calls for operators and monitors that need no credential, and the description of the whole API. Mounted at `/`. */
 import { type Context, Hono } from "hono";
 import { park } from "../db/list-queries.ts";
 import { renderRefusal } from "../dialects/native.ts";
@@ -27,7 +27,7 @@ async function gatherStatus(env: Env) {
 }
 
 const CALLS: Record<string, (c: Context<App>) => Response | Promise<Response>> = {
-  // Touches nothing: it says that the Worker answers, and nothing else.
+  // Calls nothing else: it shows only that the Worker answers.
   "/health": () => new Response("healthy\n", { headers: { "content-type": "text/plain; charset=utf-8" } }),
   "/ready": async (c) => {
     const ready = await recentReadiness(c.env);

@@ -1,14 +1,16 @@
-/** What the objects say this moment: many asked at once, bounded in number and time. Who does not answer is left out. */
+/**
+ * Gathers the live status of many objects, bounded in concurrency and time. Objects that do not answer are left out.
+ */
 import type { CardStatus } from "../../durable-objects/card-protocol.ts";
 import type { PoolStatus } from "../../durable-objects/pool-protocol.ts";
 import type { Env } from "../env.ts";
 import { unlessLate } from "../run/until.ts";
 
-/** Objects asked at the same time. */
+/** Objects queried concurrently. */
 const ASKED_AT_ONCE = 20;
-/** Time for one answer. */
+/** Timeout of one answer. */
 export const ANSWER_MS_MAX = 2_000;
-/** Time for all answers together; who has not been asked by then is left out. */
+/** Timeout of the whole gathering; objects not queried by then are left out. */
 const GATHER_MS_MAX = 5_000;
 
 export function cardStatuses(env: Env, ids: string[]): Promise<Map<string, CardStatus>> {
@@ -35,7 +37,7 @@ async function gather<T>(ids: string[], ask: (id: string) => Promise<T>): Promis
   return answers;
 }
 
-/** The outcome of `work` if it comes in time; a failure is an outcome too. */
+/** Returns the outcome of `work`, which may be a failure, if it comes within `ms`. */
 export async function within<T>(
   ms: number,
   work: () => Promise<T>,

@@ -1,10 +1,10 @@
-/** Whether this deployment can serve: its configuration, database, store and objects, each asked with a time limit. */
+/** Readiness of this deployment: checks configuration, database, store and objects, each with a timeout. */
 import { z } from "zod";
 import { countServices } from "../db/list-queries.ts";
 import { config, type Env } from "../env.ts";
 import { ANSWER_MS_MAX, within } from "./live.ts";
 
-/** Words for what does not answer; they name no host. */
+/** Names of the checks; they reveal no host. */
 const REASONS = ["configuration", "database", "results", "objects"] as const;
 
 export const Readiness = z
@@ -15,7 +15,7 @@ export const Readiness = z
   .meta({ id: "Readiness" });
 export type Readiness = z.infer<typeof Readiness>;
 
-/** No service can have this name, so its pool is nobody's. */
+/** Not a valid service id, so this pool belongs to no service. */
 const NOBODYS_POOL = "_ready";
 
 export async function readiness(env: Env): Promise<Readiness> {

@@ -1,14 +1,14 @@
 /**
- * An answer that everybody may ask for and that costs many calls: made at most once in a while per isolate. Whoever
- * comes while it is being made waits for it by looking again; a promise of another request may not be awaited here.
+ * Caches, per isolate, the answer of a public call that fans out to many objects. Callers that arrive while it is being
+ * computed poll for it: in Workers a request may not await another request's promise.
  */
 
-/** Pause between two looks. */
+/** Polling interval. */
 const LOOK_EVERY_MS = 20;
-/** A maker that has not finished by then is taken for lost (its caller may have hung up). */
+/** A computation that takes longer is presumed dead, for instance because its caller disconnected. */
 const MAKING_MS_MAX = 8_000;
 
-/** `make`, with its value kept for `freshMs` from the moment it began. */
+/** Wraps `make`. A value is fresh for `freshMs` from the start of its computation. */
 export function recent<A, T>(freshMs: number, make: (argument: A) => Promise<T>): (argument: A) => Promise<T> {
   let kept: { value: T; begunAt: number } | null = null;
   let makingSince: number | null = null;
@@ -16,7 +16,7 @@ export function recent<A, T>(freshMs: number, make: (argument: A) => Promise<T>)
     const cameAt = Date.now();
     for (;;) {
       const now = Date.now();
-      // What was begun after this caller came is as new as what it would make itself.
+      // A value whose computation began after this caller arrived is as new as one that it would compute itself.
       if (kept !== null && (now - kept.begunAt < freshMs || kept.begunAt > cameAt)) return kept.value;
       if (makingSince === null || now - makingSince >= MAKING_MS_MAX) break;
       await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));

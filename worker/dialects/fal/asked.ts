@@ -1,4 +1,4 @@
-/** What a call of a model asks for: the service and task that its id and input mean, and the origin's request. */
+/** Finds the service and task that a model call means by its id and input, and builds the origin's request. */
 import { z } from "zod";
 import type { Mouth } from "../../mouth.ts";
 import type { Ask } from "../../ask.ts";
@@ -18,7 +18,7 @@ const OWNER = "portico";
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: true };
 const START_S_MAX = 604_800;
 const KEPT_S_MAX = 10 * 365 * 86_400;
-/** In this order a task is looked for that has the path that was called. */
+/** The order in which tasks are searched for one that has the called path. */
 const TASKS: TaskName[] = ["run", "generate", "edit", "speech"];
 
 export const Input = z.record(z.string(), z.unknown()).meta({
@@ -31,12 +31,12 @@ export function idOf({ id }: Pick<ServiceRow, "id">): string {
 }
 
 interface AskedFor {
-  /** Below the service's route; empty: what the service does by default. */
+  /** Below the service's route; empty: the service's default task. */
   path: string;
   input: Given;
-  /** The answer is wanted as it is made. */
+  /** The caller wants the answer streamed. */
   streamed?: boolean;
-  /** The origin's request has to outlive the call. */
+  /** The origin's request has to outlive the call, as a job. */
   later?: boolean;
 }
 
@@ -45,7 +45,7 @@ export async function inputOf({ request }: Mouth): Promise<Given | Refusal> {
   return isRefusal(checked) ? checked : checked.body;
 }
 
-/** The service that an app's id names, if the key may call it. */
+/** Returns the service that an app id names, if the key may call it. */
 export async function serviceNamed(
   { env }: Mouth,
   caller: Caller,
@@ -56,7 +56,7 @@ export async function serviceNamed(
   return mayCall(caller, service.id) ?? service;
 }
 
-/** The origin's request; a field at fault is named as the caller has it. */
+/** Builds the origin's request. An invalid field is reported under the caller's name for it. */
 export async function askedOf(
   mouth: Mouth,
   caller: Caller,
@@ -95,7 +95,7 @@ function taskByDefault(service: ServiceRow, input: Given, streamed: boolean): Ta
   return task ?? (own === undefined ? null : plain(service, own.path));
 }
 
-/** The origin's own API, as it is. */
+/** A task that passes the input to the origin's own API unchanged. */
 function plain({ config }: ServiceRow, path: string): Task {
   const results = config.kind === "image" ? "/images" : null;
   return { path, body: "json", fields: [], fixed: {}, results, formats: ["png"] };
@@ -105,10 +105,10 @@ function plain({ config }: ServiceRow, path: string): Task {
 
 const lifecycle = z.looseObject({ expiration_duration_seconds: z.int().min(1).max(KEPT_S_MAX).optional() });
 
-/** What clients say beside their input. */
+/** Settings that clients send in headers. */
 export interface Said {
   priority: "high" | "normal" | "low";
-  /** Not started within so many seconds: failed. */
+  /** The request fails if it has not started within this many seconds. */
   startS: number | null;
   retries: boolean;
 }

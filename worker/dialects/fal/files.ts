@@ -1,6 +1,6 @@
 /**
- * Files that clients upload for their inputs: their tenant's alone, kept for a day, given to origins as data. They lie where
- * spooled bodies do, so that the same sweep takes them away.
+ * Files that clients upload as inputs. They belong to their tenant alone, are kept for a day, and are passed to origins
+ * as data. They are stored with the spooled bodies, so that the same sweep deletes them.
  */
 import { z } from "zod";
 import { Room } from "../../body/buffers.ts";
@@ -21,16 +21,18 @@ import { unlessLate } from "../../run/until.ts";
 import type { Mouth } from "../../mouth.ts";
 
 const MIB = 1024 * 1024;
-/** Of one file, and of all files of one input: each is in memory as bytes, as base64 and in the body for the origin. */
+/**
+ * Largest file, and largest total of one input. Each file is in memory as bytes, as base64 and in the origin's body.
+ */
 const FILE_BYTES_MAX = 12 * MIB;
 const COPIES = 5;
-/** Clients send as much in one piece. */
+/** Largest body that is drained before it is refused: clients upload up to this size in one request. */
 const DRAINED_BYTES_MAX = 100 * MIB;
 const FILES_MAX = 16;
-/** Life of a file, and of the URL that it is put to. */
+/** Lifetime of a file, and of its upload URL. */
 const FILE_MS = 86_400_000;
 const UPLOAD_MS = 3_600_000;
-/** Longest time that a file may take to come. */
+/** Timeout for an upload. */
 const COMING_MS_MAX = 300_000;
 const ID_LENGTH = 24;
 const ID = /^[0-9A-Za-z]{24}$/;
@@ -49,7 +51,7 @@ const PLAIN_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,100}$/;
 
 const keyOf = (id: string): string => `${INPUTS}fal-${id}`;
 
-/** Where a file is put, and where it will be. */
+/** Returns a signed upload URL, and the signed URL under which the file will be readable. */
 export async function initiate(mouth: Mouth): Promise<Response | Refusal> {
   const { env, base } = mouth;
   const caller = await callerWithFiles(mouth);
@@ -68,13 +70,13 @@ export async function initiate(mouth: Mouth): Promise<Response | Refusal> {
   } satisfies z.infer<typeof UploadView>);
 }
 
-/** Who may call a model in either way may bring it files. */
+/** A key with either of the scopes that can call models may upload files. */
 async function callerWithFiles(mouth: Mouth): Promise<Caller | Refusal> {
   const caller = await callerWith("infer", mouth);
   return isRefusal(caller) && caller.reason === "scope" ? callerWith("jobs", mouth) : caller;
 }
 
-/** Larger than what an origin gets as data: said before anything is sent. */
+/** Refuses multipart uploads, which clients use only for files over the limit, before any data is sent. */
 export function noMultipart(): Refusal {
   return refuse("body_too_large", { facts: { max_mb: FILE_BYTES_MAX / MIB } });
 }
@@ -105,7 +107,7 @@ async function put({ request, env }: Mouth, id: string): Promise<Response | Refu
   return isRefusal(stored) ? stored : Response.json({});
 }
 
-/** Clients send all of it before they look for an answer. */
+/** Drains the body: clients send all of it before they read the response. */
 async function tooLarge(request: Request, length: number): Promise<Refusal> {
   if (length <= DRAINED_BYTES_MAX) await drain(request, COMING_MS_MAX);
   else await request.body?.cancel().catch(() => undefined);
@@ -126,7 +128,7 @@ async function get({ request, env }: Mouth, id: string): Promise<Response | Refu
   return new Response(object.body, { headers });
 }
 
-/** Our own addresses of files and results in an input, wherever they stand. */
+/** Recognizes our own URLs of files and results in an input. */
 class Addresses {
   readonly #pattern: RegExp;
 
@@ -135,7 +137,7 @@ class Addresses {
     this.#pattern = new RegExp(`^${literal}/(fal/files|v1/results)/([0-9A-Za-z_]{8,68})(?:\\?|$)`);
   }
 
-  /** R2 key of what lies there; null: it is no address of ours. */
+  /** Returns the R2 key of the file or result that a URL names; null: it is not one of our URLs. */
   keyAt(text: unknown): string | null {
     const [, place, id = ""] = typeof text === "string" && text.length < 2048 ? (this.#pattern.exec(text) ?? []) : [];
     if (place === undefined) return null;
@@ -144,8 +146,8 @@ class Addresses {
 }
 
 /**
- * The input with what lies at our own addresses in their place: never fetched, read as the tenant's own. As files where a
- * form takes them, else as `data:` URLs.
+ * Replaces our own file and result URLs anywhere in the input by their content. The content is read from R2, never
+ * fetched, and only if it belongs to the tenant. It becomes a file where the origin takes a form, else a `data:` URL.
  */
 export async function withFiles(
   { env, base, request }: Mouth,

@@ -1,9 +1,9 @@
 /**
- * fal's webhooks: their body, and their signature: Ed25519 (RFC 8032) over request id, tenant, time and the body's SHA-256,
- * a line each, under the keys that `/fal/.well-known/jwks.json` publishes (RFC 7517, RFC 8037).
+ * fal's webhooks. Their signature is Ed25519 (RFC 8032) over request id, tenant, time and the body's SHA-256, one per
+ * line, under keys published at `/fal/.well-known/jwks.json` (RFC 7517, RFC 8037).
  *
- * The keys are derived from the deployment's key secret, one for each quarter of a year: none is stored, and all isolates
- * have the same. Those of the last and of the next quarter are published as well, for receivers that remember the list.
+ * The keys are derived from the deployment's key secret, one per term of 90 days: none is stored, and all isolates have
+ * the same. The keys of the previous and the next term are published too, for receivers that cache the list.
  */
 import type { Letter } from "../../../durable-objects/courier-protocol.ts";
 import type { JobView } from "../../../durable-objects/job-protocol.ts";
@@ -16,7 +16,7 @@ import { outputOf } from "./output.ts";
 import { failureOf } from "./refusals.ts";
 
 const TERM_MS = 90 * 86_400_000;
-/** What stands before the 32 bytes of a private key (RFC 8410, PKCS #8). */
+/** The PKCS #8 prefix of a 32-byte private key (RFC 8410). */
 const PKCS8_HEAD = Uint8Array.fromHex("302e020100300506032b657004220420");
 
 export async function falLetter(showing: Showing, view: JobView): Promise<unknown> {

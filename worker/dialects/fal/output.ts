@@ -1,4 +1,4 @@
-/** What a run made, as fal's models answer: files by URL, and the origin's own JSON without its images. */
+/** Renders a run's output in fal's format: files by URL, and the origin's own JSON without its images. */
 import { imageSize } from "image-size";
 import type { JobView } from "../../../durable-objects/job-protocol.ts";
 import { config, type Env } from "../../env.ts";
@@ -6,7 +6,7 @@ import type { Piece } from "../../results/pieces.ts";
 import { signedUrl } from "../../results/signature.ts";
 import { resultKey } from "../../results/result.ts";
 
-/** Of an image, enough to hold its size. */
+/** Bytes of an image that are enough to read its dimensions. */
 const HEAD_BYTES = 64 * 1024;
 
 interface FileShown {
@@ -20,7 +20,7 @@ interface FileShown {
 
 type Place = { env: Env; base: string };
 
-/** What a finished job made. */
+/** The output of a finished job. */
 export async function outputOf(place: Place, { state }: Pick<JobView, "state">): Promise<unknown> {
   const files = state.results.map(async ({ id, contentType, bytes }) => {
     const head = contentType.startsWith("image/") ? await headOf(place, id) : null;
@@ -29,7 +29,7 @@ export async function outputOf(place: Place, { state }: Pick<JobView, "state">):
   return withFiles(state.output, await Promise.all(files));
 }
 
-/** What a run made whose answer is in hand: what was not kept (`no-store`) stands in its URL itself. */
+/** The output of a run whose answer is in memory. A file that was not stored (`no-store`) becomes a `data:` URL. */
 export async function outputOfPieces(
   place: Place,
   pieces: Piece[],
@@ -69,7 +69,7 @@ function sizeOf(head: Uint8Array): { width: number; height: number } | object {
     const { width, height } = imageSize(head);
     return { width, height };
   } catch {
-    // Of a kind that it does not know, or with a head that is longer.
+    // An unknown image type, or a header longer than HEAD_BYTES.
     return {};
   }
 }
@@ -88,7 +88,7 @@ function media(files: FileShown[]) {
   return { ...(images.length === 0 ? {} : { images }), ...(audio === undefined ? {} : { audio }) };
 }
 
-/** A WebUI says in a text of JSON what seed it took. */
+/** A WebUI reports the seed that it used, as JSON text in `info`. */
 function told({ info }: Record<string, unknown>): Record<string, unknown> {
   if (typeof info !== "string") return {};
   try {

@@ -1,12 +1,12 @@
-/** Which of fal's calls a path means, and where a proxied call is bound for. Pure. */
+/** Parses the paths of fal's calls, and the targets of proxied calls. Pure. */
 import { invalid } from "../../api/json-body.ts";
 import type { Refusal } from "../../refusal.ts";
 
-/** `owner/name/path` as clients write it; what we serve is `portico/<service>`. */
+/** `owner/name/path` as clients write it. Served apps are `portico/<service>`. */
 export interface App {
   owner: string;
   name: string;
-  /** Below the service's route; empty: what the service does by default. */
+  /** Below the service's route; empty: the service's default task. */
   path: string;
 }
 
@@ -17,7 +17,7 @@ export type Call =
   | { kind: "proxy" }
   | { kind: "initiate" | "multipart" | "jwks" };
 
-/** What each call is made with. */
+/** Allowed methods of each call. */
 export const METHODS: Record<Call["kind"], string[]> = {
   run: ["POST"],
   submit: ["POST"],
@@ -32,7 +32,7 @@ export const METHODS: Record<Call["kind"], string[]> = {
   jwks: ["GET", "HEAD"],
 };
 
-/** Ids that begin so have one segment more. */
+/** App ids with these prefixes have one segment more. */
 const NAMESPACES = new Set(["workflows", "comfy"]);
 
 const FIXED: Record<string, Exclude<Call, { app: App } | { id: string }>["kind"]> = {
@@ -42,7 +42,7 @@ const FIXED: Record<string, Exclude<Call, { app: App } | { id: string }>["kind"]
   "/fal/.well-known/jwks.json": "jwks",
 };
 
-/** Null: no call is there. */
+/** Returns null if the path is not a call. */
 export function callAt(path: string): Call | null {
   const fixed = Object.hasOwn(FIXED, path) ? FIXED[path] : undefined;
   if (fixed !== undefined) return { kind: fixed };
@@ -77,10 +77,10 @@ const MOUTHS: Record<string, string> = {
   "queue.fal.run": "/fal/queue",
   "rest.fal.ai": "/fal/rest",
 };
-/** Letter by letter: what two parsers could read differently is none. */
+/** Matched as text: whatever two URL parsers could read differently is not accepted. */
 const TARGET = /^https:\/\/(fal\.run|queue\.fal\.run|rest\.fal\.ai)(\/[^#]*)$/;
 
-/** Our own path and query for what a client's proxied call is bound for. It is never fetched. */
+/** Maps the target URL of a proxied call to our own path and query. The URL itself is never fetched. */
 export function ownPath(targetUrl: string | null): string | Refusal {
   if (targetUrl === null) return invalid(TARGET_HEADER, "is needed");
   const [, host = "", rest = ""] = TARGET.exec(targetUrl) ?? [];

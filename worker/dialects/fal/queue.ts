@@ -1,4 +1,4 @@
-/** `/fal/queue`: a model's call as a job, and how it is looked at, followed, canceled, and its output had. */
+/** `/fal/queue`: runs model calls as jobs. Submit, status, status stream, result and cancel. */
 import { z } from "zod";
 import { isOver, type JobView as View, type JobWebhook } from "../../../durable-objects/job-protocol.ts";
 import type { Mouth } from "../../mouth.ts";
@@ -21,9 +21,9 @@ import { outputOf } from "./output.ts";
 import type { App } from "./place.ts";
 import { failed, failureOf } from "./refusals.ts";
 
-/** Longest that one look is held until there is something new. */
+/** Longest time that a status call is held until something changes. */
 const HOLD_MS_MAX = 20_000;
-/** A state that is younger is news: whoever looks is told at once. */
+/** A state that began less than this long ago is returned at once, so that clients see every state. */
 const NEWS_MS = 400;
 const WEBHOOK_LENGTH_MAX = 2048;
 
@@ -83,7 +83,7 @@ function webhookIn({ request, env }: Mouth): JobWebhook | null | Refusal {
   return problem === null ? { url, secret: null, dialect: "fal" } : invalid("fal_webhook", problem);
 }
 
-/** The request, if it is the caller's, and of this app. */
+/** Returns the caller and the request, if it belongs to the caller's tenant and to this app. */
 async function requestOf(mouth: Mouth, { owner, name }: App, id: string): Promise<[Caller, View] | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
@@ -94,7 +94,7 @@ async function requestOf(mouth: Mouth, { owner, name }: App, id: string): Promis
   return [caller, view];
 }
 
-/** Held until there is something new, behind the client's own polling. */
+/** Held until something changes: a client that polls at a fixed interval then makes about one call per change. */
 export async function getStatus(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
   const found = await requestOf(mouth, app, id);
   if (isRefusal(found)) return found;
@@ -111,7 +111,7 @@ function isNews({ spec, state }: View, now: number): boolean {
   return now - (since ?? 0) < NEWS_MS;
 }
 
-/** The request after its next event, or after a while. */
+/** Returns the request after its next event, or after HOLD_MS_MAX. */
 async function next({ env }: Mouth, { tenant }: Caller, { spec, state }: View): Promise<View | Refusal> {
   await answered(env.JOB.getByName(spec.id).events(state.seq, HOLD_MS_MAX), 2 * HOLD_MS_MAX);
   return viewOf(env, tenant, spec.id);
@@ -121,7 +121,10 @@ function wantsLogs({ request }: Mouth): boolean {
   return /^(1|true)$/.test(new URL(request.url).searchParams.get("logs") ?? "");
 }
 
-/** Only COMPLETED ends a client's polling: what failed or was canceled says so where its result would be. */
+/**
+ * Clients stop polling only at COMPLETED, so failed and canceled requests report it too; the result URL returns the
+ * error.
+ */
 function statusOf({ base, trace }: Mouth, { spec, state, waiting }: View, withLogs: boolean): StatusView {
   const url = `${base}/fal/queue/${idOf({ id: spec.service })}/requests/${spec.id}`;
   const urls = { response_url: url, status_url: `${url}/status`, cancel_url: `${url}/cancel` };
@@ -139,21 +142,21 @@ function line(message: string, at: number | null): z.infer<typeof Log> {
   return { message, level: "INFO", source: "portico", timestamp: new Date(at ?? Date.now()).toISOString() };
 }
 
-/** A line for each try, and how far the last one is. */
+/** One line per attempt, and the progress of the current one. */
 function logsOf({ attempts, progress, status }: View["state"]): z.infer<typeof Log>[] {
   const tries = attempts.map(({ number, card, startedAt }) => line(`try ${number} on ${card ?? "a card"}`, startedAt));
   return progress === null || status !== "running" ? tries : [...tries, line(`${Math.round(progress * 100)}%`, null)];
 }
 
-/** Longest life of one stream of states. */
+/** Maximum lifetime of a status stream. */
 const STREAM_MS_MAX = 3_600_000;
 
-/** Its states as server-sent events, the last one COMPLETED. */
+/** Streams the request's states as server-sent events; the last one is COMPLETED. */
 export async function streamStatus(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
   const found = await requestOf(mouth, app, id);
   if (isRefusal(found)) return found;
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  // Who hangs up ends it: the next write fails.
+  // When the client disconnects, the next write fails and ends this.
   mouth.ctx.waitUntil(tell(mouth, ...found, writable));
   return new Response(readable, { headers: { "content-type": "text/event-stream; charset=utf-8" } });
 }
@@ -168,7 +171,7 @@ async function tell(mouth: Mouth, caller: Caller, first: View, writable: Writabl
       told = status;
       if (isOver(view.state.status)) return await writer.close();
       const later = Date.now() > until || mouth.request.signal.aborted ? null : await next(mouth, caller, view);
-      // A stream without its last state must not look like one that ended well.
+      // A stream that ends without its final state must not look complete.
       if (later === null || isRefusal(later)) return await writer.abort(new Error("cut"));
       view = later;
     }
@@ -179,7 +182,7 @@ async function tell(mouth: Mouth, caller: Caller, first: View, writable: Writabl
   }
 }
 
-/** What the request made, or how it came to nothing. */
+/** Returns the request's output or its error. */
 export async function getOutput(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
   const found = await requestOf(mouth, app, id);
   if (isRefusal(found)) return found;
@@ -189,7 +192,7 @@ export async function getOutput(mouth: Mouth, app: App, id: string): Promise<Res
   const failure = failureOf(state, mouth.trace.language);
   if (failure !== null) return failed(failure, mouth.trace);
   if (state.results.length > 0 || state.output !== null) return Response.json(await outputOf(mouth, view));
-  // What is neither JSON nor a file is given as the origin gave it.
+  // An answer that is neither JSON nor a file is returned as the origin sent it.
   const own = await lookUp(mouth, answerKey(caller.tenant, await keptAs(id)), Date.now(), true);
   if (own === null || own === "expired") return Response.json({});
   const type = own.headers.get("content-type") ?? "application/octet-stream";
@@ -199,7 +202,7 @@ export async function getOutput(mouth: Mouth, app: App, id: string): Promise<Res
 const STILL = "Request is still in progress";
 const UNFINISHED = { status: 400, type: "bad_request", message: STILL, detail: STILL, headers: {} };
 
-/** In fal's words. */
+/** Cancels the request. The outcome is reported in fal's terms. */
 export async function cancelRequest(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
   const found = await requestOf(mouth, app, id);
   const outcome = isRefusal(found) ? found : await cancelJob(mouth, id);

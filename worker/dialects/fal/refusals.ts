@@ -1,6 +1,6 @@
 /**
- * What fal's clients raise: our refusals, an origin's own error, and how a request in the queue came to nothing. Always
- * `application/json` with `detail` and `message`; 422 lists the fields at fault, as FastAPI does.
+ * Errors in fal's format: refusals, an origin's own errors, and failures of queued requests. Always `application/json`
+ * with `detail` and `message`; 422 lists the invalid fields as FastAPI does.
  */
 import type { JobState } from "../../../durable-objects/job-protocol.ts";
 import { refusalOf } from "../../jobs/view.ts";
@@ -8,14 +8,14 @@ import { message } from "../../messages.ts";
 import { type Reason, REASONS, type Refusal, refuse, retryAfterSeconds } from "../../refusal.ts";
 import type { Trace } from "../../trace.ts";
 
-/** Clients repeat no 504 that says so. */
+/** Clients do not retry a 504 that has this header. */
 const USER_TIMEOUT = { "x-fal-request-timeout-type": "user" };
-/** What an origin says of its refusal is told up to so many characters. */
+/** Longest message of an origin's error that is passed on. */
 const MESSAGE_LENGTH_MAX = 1_000;
-/** Statuses that clients repeat by themselves. */
+/** Statuses that clients retry by themselves. */
 const REPEATED = new Set([429, 502, 503, 504]);
 
-/** fal's names of what goes wrong behind its door. */
+/** fal's error types for failures behind its gateway. */
 const TYPES: Partial<Record<Reason, string>> = {
   internal: "internal_error",
   origin_refused: "runner_connection_refused",
@@ -43,7 +43,7 @@ export interface Failure {
 
 type Language = Trace["language"];
 
-/** The caller's own deadline to start has passed. */
+/** The refusal when the caller's own start deadline has passed. */
 export function tooLate(waitedS: number): Refusal {
   return refuse("queue_timeout", { facts: { waited_s: waitedS }, headers: USER_TIMEOUT });
 }
@@ -83,7 +83,7 @@ function fault(param: string, msg: string) {
   return { loc: ["body", ...param.split(".").filter((part) => part !== "")], msg, type: "value_error" };
 }
 
-/** An origin's own 4xx: its status and its words. */
+/** An origin's own 4xx: its status and its message. */
 export function ownFailure(status: number, text: string): Failure {
   const said = objectIn(text);
   const detail = said["detail"] ?? said["message"] ?? said["error"] ?? text.slice(0, MESSAGE_LENGTH_MAX);
@@ -104,7 +104,10 @@ function objectIn(text: string): Record<string, unknown> {
   }
 }
 
-/** How a request in the queue came to nothing; null: it has not. What is over is no status that clients repeat. */
+/**
+ * Returns why a queued request failed or was canceled; null: it did neither. Its status is final, so it is never one
+ * that clients retry.
+ */
 export function failureOf({ status, error, answer }: JobState, language: Language): Failure | null {
   if (status === "canceled") {
     const said = message(refuse("client_gone"), language);
@@ -119,7 +122,7 @@ export function failureOf({ status, error, answer }: JobState, language: Languag
   return isFinal ? { ...failure, status: 500 } : failure;
 }
 
-/** A job leaves the line for nothing but its caller's deadline. */
+/** For a job, `queue_timeout` can only mean the caller's own start deadline. */
 function lateOr(refusal: Refusal): Refusal {
   return refusal.reason === "queue_timeout" ? { ...refusal, headers: USER_TIMEOUT } : refusal;
 }

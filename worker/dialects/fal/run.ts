@@ -1,4 +1,7 @@
-/** `/fal/run`: a model's answer in the answer; below `/stream` as events, or as the bytes that the card makes. */
+/**
+ * `/fal/run`: runs a model and returns its output; with `/stream` as an event, or as the bytes while the card generates
+ * them.
+ */
 import { readWhole } from "../../body/bounded.ts";
 import { Room } from "../../body/buffers.ts";
 import { answerAsk, type Follower, type Shown } from "../../answer.ts";
@@ -17,7 +20,7 @@ import { outputOfPieces } from "./output.ts";
 import type { App } from "./place.ts";
 import { failed, ownFailure, tooLate } from "./refusals.ts";
 
-/** An answer that is taken apart in memory; a larger one is refused. */
+/** Largest answer that is parsed in memory; a larger one is refused. */
 const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
 const STREAM = /(^|\/)stream$/;
 
@@ -39,7 +42,7 @@ export async function run(mouth: Mouth, app: App): Promise<Response | Refusal> {
   return answer(mouth, ask, shown, streamed);
 }
 
-/** Who asks for a start within so many seconds leaves the line when they are over. */
+/** Runs the ask. If it has not started within `startS` seconds, it leaves the line and is refused. */
 async function startedWithin(mouth: Mouth, caller: Caller, ask: Ask, startS: number | null): Promise<Shown | Refusal> {
   if (startS === null) return answerAsk(mouth, caller, ask);
   const late = new AbortController();
@@ -79,7 +82,7 @@ async function asItIs(mouth: Mouth, { body, headers: own, results }: Shown): Pro
   return new Response(body, { headers });
 }
 
-/** What comes at once is one event. */
+/** A complete output is sent as a single event. */
 function asEvent(output: unknown): Response {
   const headers = { "content-type": "text/event-stream; charset=utf-8" };
   return new Response(`data: ${JSON.stringify(output)}\n\n`, { headers });

@@ -1,7 +1,7 @@
-/** fal's common fields of an input as the mapping's canonical ones. Pure. */
+/** Maps fal's common input fields to the mapping's canonical fields. Pure. */
 import type { Given, Task } from "../mapping.ts";
 
-/** Several of fal's for one of ours: its models differ. */
+/** Several names may map to one canonical field: fal's models differ. */
 const WORDS: Record<string, string> = {
   num_images: "n",
   image_size: "size",
@@ -11,7 +11,7 @@ const WORDS: Record<string, string> = {
   num_inference_steps: "steps",
   guidance_scale: "cfg_scale",
 };
-/** They say how to answer. */
+/** Fields about the response format; origins do not get them unless a task maps them. */
 const DIALECT_ALONE = new Set(["sync_mode", "enable_safety_checker"]);
 
 const SIZES: Record<string, string> = {
@@ -23,12 +23,15 @@ const SIZES: Record<string, string> = {
   landscape_16_9: "1024x576",
 };
 
-/** Whether the input brings an image to work on. */
+/** Whether the input contains an image to work on. */
 export function bringsImage(input: Given): boolean {
   return ["image", "image_url", "image_urls"].some((name) => input[name] !== undefined && input[name] !== null);
 }
 
-/** The words of a task's own table are its own, and what the caller says in the origin's words stands. */
+/**
+ * Renames fal's fields to canonical ones. A name that the task's own table uses is kept, and a canonical field that the
+ * caller gave is not overwritten.
+ */
 export function givenTo({ fields }: Task, input: Given): Given {
   const own = new Set(fields.map(({ from }) => from));
   const given = Object.entries(input).filter(([name]) => own.has(name) || !DIALECT_ALONE.has(name));
@@ -41,13 +44,13 @@ export function givenTo({ fields }: Task, input: Given): Given {
   );
 }
 
-/** The caller's name of a field. */
+/** The caller's name for a canonical field. */
 export function nameIn(input: Given, field: string): string {
   if (Object.hasOwn(input, field)) return field;
   return Object.keys(WORDS).find((name) => WORDS[name] === field && Object.hasOwn(input, name)) ?? field;
 }
 
-/** A name, or `{width, height}`, as `WxH`; what is neither is for the mapping to refuse. */
+/** A size name, or `{width, height}`, as `WxH`. Anything else is left for the mapping to refuse. */
 function size(value: unknown): unknown {
   if (typeof value === "string" && Object.hasOwn(SIZES, value)) return SIZES[value];
   if (typeof value !== "object" || value === null) return value;

@@ -1,4 +1,4 @@
-/** What an origin answered, as the OpenAI dialect shows it: its images, or its own refusal. */
+/** Converts an origin's answer for the OpenAI dialect: its images, or its own error. */
 import { readWhole } from "../../body/bounded.ts";
 import { Room } from "../../body/buffers.ts";
 import { isJson } from "../../body/fields.ts";
@@ -8,12 +8,12 @@ import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../answer.ts";
 import type { Trace } from "../../trace.ts";
 
-/** An answer with images is taken apart in memory; one that is larger is refused. */
+/** Largest answer with images; it is parsed in memory, and a larger one is refused. */
 const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
-/** What an origin says of its refusal is told up to so many characters. */
+/** Longest message of an origin's error that is passed on. */
 const MESSAGE_LENGTH_MAX = 1_000;
 
-/** The images of an answer in base64. */
+/** Returns the images of an answer in base64. */
 export async function imagesOf({ body, headers }: Shown, task: Task): Promise<string[] | Refusal> {
   const room = new Room();
   try {
@@ -29,7 +29,7 @@ export async function imagesOf({ body, headers }: Shown, task: Task): Promise<st
 
 async function bytesOf(body: BodyInit | null, room: Room): Promise<Uint8Array<ArrayBuffer> | Refusal> {
   try {
-    // Bytes, their text, and the images in it.
+    // Three copies: the bytes, their text, and the images in it.
     const bytes = await readWhole(new Response(body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
     return (
       bytes ?? refuse("origin_invalid", { started: "yes", facts: { detail: "it is too large to be taken apart" } })
@@ -50,7 +50,7 @@ interface OriginError {
   request_id: string;
 }
 
-/** An origin's own 4xx in the dialect's form: its status, its words, and the field that it names. */
+/** Converts an origin's own 4xx to the dialect's error format: its message and the field that it names. */
 export async function originError(shown: Shown, task: Task, trace: Trace): Promise<OriginError> {
   const room = new Room();
   try {
@@ -72,7 +72,7 @@ export async function originError(shown: Shown, task: Task, trace: Trace): Promi
   }
 }
 
-/** FastAPI lists faults under `detail`, with the field at the end of `loc`; others say one thing in words. */
+/** FastAPI lists errors under `detail`, with the field last in `loc`; other servers give one message. */
 function complaintOf(text: string): { message: string; field: string | null } {
   let body: unknown;
   try {
@@ -92,7 +92,7 @@ function complaintOf(text: string): { message: string; field: string | null } {
   return { message: typeof said === "string" ? said : text, field: null };
 }
 
-/** The same as an answer of its own. */
+/** Renders `originError` as a response with the origin's status. */
 export async function originAnswer(shown: Shown, task: Task, trace: Trace): Promise<Response> {
   const error = await originError(shown, task, trace);
   const retryAfter = shown.headers.get("retry-after");
@@ -102,7 +102,7 @@ export async function originAnswer(shown: Shown, task: Task, trace: Trace): Prom
   );
 }
 
-/** As the dialect has its times. */
+/** Unix time in seconds, as the OpenAI API has it. */
 export function nowSeconds(): number {
   return Math.floor(Date.now() / 1000);
 }

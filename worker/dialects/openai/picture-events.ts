@@ -1,4 +1,4 @@
-/** `stream: true` of the image calls: previews as the card paints, then the finished images, as server-sent events. */
+/** `stream: true` of the image calls: server-sent events with previews during the run, then the finished images. */
 import type { Caller } from "../../auth.ts";
 import { Events, toldIn } from "../../api/events.ts";
 import { tellPlace } from "../../run/place.ts";
@@ -10,10 +10,10 @@ import type { Grant } from "../../run/lease.ts";
 import { imagesOf, nowSeconds, originAnswer, originError } from "./answer.ts";
 import type { Painting } from "./pictures.ts";
 
-/** Who streams and says nothing of previews wants to see something. */
+/** Previews of a stream that does not set `partial_images`. */
 const PREVIEWS = 3;
 const KINDS = { generate: "image_generation", edit: "image_edit" } as const;
-/** The dialect counts what its own models use; cards count nothing like it. */
+/** The dialect reports token counts; cards do not count tokens. */
 const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
 export async function streamPictures(

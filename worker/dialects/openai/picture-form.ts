@@ -1,4 +1,7 @@
-/** The multipart body of `/v1/images/edits` and `/v1/images/variations`: files, and texts that stand for other values. */
+/**
+ * Parses the multipart body of `/v1/images/edits` and `/v1/images/variations`: files, and text parts converted to
+ * values.
+ */
 import type { Caller } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body/body.ts";
 import { MULTIPART, parseFields } from "../../body/fields.ts";
@@ -9,10 +12,10 @@ import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 
 const IMAGES_MAX = 16;
 const FILES = /^(image|mask)(\[\d{0,2}\])?$/;
-/** Texts that stay texts, whatever they look like. */
+/** Fields that stay text even if they look like numbers or booleans. */
 const TEXTS = new Set(["prompt", "negative_prompt", "model", "size", "sampler_name", "user"]);
 
-/** A form of at most 8 MiB; files under `image` (a list) and `mask`. */
+/** Reads a form of at most 8 MiB. Returns its files under `image` (a list) and `mask`. */
 export async function pictureForm(request: Request, caller: Caller): Promise<Given | Refusal> {
   const mediaType = mediaTypeOf(request.headers);
   if (mediaType !== MULTIPART) return refuse("unsupported_media_type", { facts: { expected: MULTIPART } });
@@ -54,7 +57,7 @@ function givenBy(parts: Part[]): Given | Refusal {
   return { ...given, image: files.image, ...(files.mask.length === 0 ? {} : { mask: files.mask[0] }) };
 }
 
-/** Forms have texts alone: what reads as a number or a truth value is meant as one. */
+/** Form fields are text only: text that reads as a number or boolean is converted to one. */
 function valueOf(text: string): string | number | boolean {
   if (text === "true" || text === "false") return text === "true";
   return /^-?(0|[1-9]\d{0,14})(\.\d{1,15})?$/.test(text) ? Number(text) : text;

@@ -1,4 +1,6 @@
-/** `/v1/images/generations`, `/edits` and `/variations`: what is asked of a picture service, and its images as the answer. */
+/**
+ * `/v1/images/generations`, `/edits` and `/variations`: builds the request to an image service and renders its images.
+ */
 import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
@@ -19,15 +21,15 @@ import { streamPictures } from "./picture-events.ts";
 import { EditBody, GenerationBody, givenTo, type PictureBody, VariationBody } from "./words.ts";
 
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
-/** Base64 of so much tells what kind of file it is. */
+/** Base64 characters that are enough to detect the media type. */
 const KIND_LENGTH = 64;
 
-/** A request for pictures, understood. */
+/** A parsed request for images. */
 export interface Painting {
   task: Task;
   ask: Ask;
   body: PictureBody;
-  /** The format that the origin gives. */
+  /** The format that the origin returns. */
   format: string;
 }
 
@@ -92,7 +94,7 @@ async function answer(mouth: Mouth, { task, body, format }: Painting, shown: Sho
   return Response.json({ created: nowSeconds(), data, output_format: format, ...told }, { headers });
 }
 
-/** What was not kept (`no-store`) has no address: then the URL holds the image itself. */
+/** An image that was not stored (`no-store`) has no URL: a `data:` URL holds it instead. */
 async function urlOf({ env, base }: Mouth, id: string | undefined, image: string): Promise<string> {
   if (id !== undefined) return signedUrl(config(env), base, id, Date.now());
   const start = fromBase64(image.slice(0, KIND_LENGTH));

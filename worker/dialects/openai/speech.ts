@@ -1,4 +1,4 @@
-/** `/v1/audio/speech`: a text as sound, handed on as the card makes it. */
+/** `/v1/audio/speech`: text to sound, streamed as the card generates it. */
 import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
@@ -21,7 +21,7 @@ const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false 
 const SAMPLE_RATE_HZ = 24_000;
 const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
-/** A sound that is asked for. */
+/** A parsed request for a sound. */
 interface Made {
   task: Task;
   format: Format;
@@ -30,9 +30,9 @@ interface Made {
 
 type Format = NonNullable<SpeechBody["response_format"]>;
 
-/** Two formats that differ by a header alone: each is made of the other. */
+/** `wav` and `pcm` differ only by a header: each is converted from the other. */
 const isPlain = (format: Format): format is "wav" | "pcm" => format === "wav" || format === "pcm";
-/** What origins call them. */
+/** Media types that origins use for these two. */
 const PLAIN_TYPES = new Set([
   "audio/pcm",
   "audio/l16",
@@ -80,10 +80,10 @@ async function notOk(response: Response): Promise<Response | null> {
   return response.ok ? null : response;
 }
 
-/** What is asked of the origin for a format; null: it cannot be had. */
+/** Returns the format to request from the origin; null: the wanted one is not available. */
 function formatFrom({ formats }: Task, wanted: Format): Format | null {
   if (!isPlain(wanted)) return formats.includes(wanted) ? wanted : null;
-  // One of the two for both, so that both find the same stored answer.
+  // `wav` and `pcm` request the same format, so that both share one stored answer.
   return formats.includes("wav") ? "wav" : formats.includes("pcm") ? "pcm" : null;
 }
 
@@ -121,7 +121,7 @@ async function notThat(source: { cancel(): Promise<void> }, detail: string): Pro
   return refuse("origin_invalid", { started: "yes", facts: { detail } });
 }
 
-/** The sound in pieces, or what broke it off. */
+/** Sends the sound as delta events. Returns a refusal if the stream breaks. */
 async function deltas(events: Events, response: Response): Promise<void | Refusal> {
   if (!response.ok) return events.fail((await response.json<{ error: object }>()).error);
   const reader = (response.body as ReadableStream<Uint8Array>).getReader();

@@ -1,4 +1,4 @@
-/** The fields of the OpenAI dialect's calls, and those of them that are for the dialect alone. Pure. */
+/** The fields of the OpenAI dialect's calls, and which of them concern only the dialect. Pure. */
 import { z } from "zod";
 import { charactersOf } from "../../services/rules.ts";
 import type { Given, Task } from "../mapping.ts";
@@ -31,7 +31,7 @@ export const GenerationBody = z
   .looseObject({ prompt: text(), ...picture })
   .meta({ id: "ImageGeneration", description: OWN });
 
-/** What a form's parts become. */
+/** The parsed parts of a form. */
 export const EditBody = z.looseObject({ prompt: text(), ...picture });
 export const VariationBody = z.looseObject(picture);
 export type PictureBody = z.output<typeof VariationBody>;
@@ -61,7 +61,7 @@ export const SpeechBody = z
   .meta({ id: "Speech", description: OWN });
 export type SpeechBody = z.output<typeof SpeechBody>;
 
-/** They say how to answer, or what no origin here knows: an origin gets them where its task names them. */
+/** Fields about the response format, or that no origin here knows. An origin gets one only if its task maps it. */
 const DIALECT_ALONE = new Set([
   "model",
   "response_format",
@@ -81,7 +81,7 @@ const DIALECT_ALONE = new Set([
   "instructions",
 ]);
 
-/** The body without what is for the dialect alone. */
+/** Returns the body without the fields that concern only the dialect. */
 export function givenTo(task: Task, body: Given): Given {
   const named = new Set(task.fields.map(({ from }) => from));
   return Object.fromEntries(Object.entries(body).filter(([name]) => named.has(name) || !DIALECT_ALONE.has(name)));

@@ -1,6 +1,6 @@
 /**
- * Our own file URLs in an `input`, replaced by what they name, which never goes over the network: a `data:` URL, or the
- * file itself where the origin takes a form. Every other URL stays one, for the service's `forbid` to judge.
+ * Replaces our own file URLs in an `input` by the files' content, without a network request: a `data:` URL, or the file
+ * itself where the origin takes a form. Other URLs are kept; the service's `forbid` decides about them.
  */
 import type { Caller } from "../../auth.ts";
 import { Room } from "../../body/buffers.ts";
@@ -12,13 +12,13 @@ import type { Mouth } from "../../mouth.ts";
 import { openFile, typeOf } from "./files.ts";
 import { at } from "./models.ts";
 
-/** Of all files of one input together. */
+/** Total of all files of one input. */
 const BYTES_MAX = 8 * 1024 * 1024;
 const COUNT_MAX = 16;
-/** The bytes, their base64, and the body that it stands in. */
+/** The bytes, their base64, and the request body that contains it. */
 const COPIES = 4;
 
-/** The input with its files in it; `room` is theirs, to be freed when the input is no longer needed. */
+/** Returns the input with its files filled in. The caller frees `room` when the input is no longer needed. */
 export async function withFiles(
   mouth: Mouth,
   caller: Caller,
@@ -48,7 +48,7 @@ interface Opened {
   count: number;
 }
 
-/** A value, and each of a list; what lies deeper is the origin's own and stays as it is. */
+/** Handles a value, or each element of a list. Deeper values belong to the origin and are not changed. */
 async function turn(opened: Opened, param: string, value: unknown): Promise<unknown> {
   if (!Array.isArray(value)) return turnOne(opened, param, value);
   const turned: unknown[] = [];

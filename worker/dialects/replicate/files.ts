@@ -1,6 +1,6 @@
 /**
- * `/replicate/v1/files`: what a caller lays down to name it as an input. A file lies in R2 below its tenant's own prefix
- * and is nobody else's; after a day it is gone, and beyond FILES_MAX the oldest make room.
+ * `/replicate/v1/files`: files that callers upload to use as inputs. A file is stored in R2 under its tenant's prefix
+ * and is readable by that tenant only. It is deleted after a day; beyond FILES_MAX the oldest are deleted.
  */
 import { z } from "zod";
 import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body/body.ts";
@@ -16,12 +16,12 @@ import { iso, Time } from "../../api/time.ts";
 import type { Mouth } from "../../mouth.ts";
 import { at } from "./models.ts";
 
-/** Where files lie: `files/<tenant>/<id>`; what is older than this is swept (worker/results/ageing.ts). */
+/** R2 prefix, as in `files/<tenant>/<id>`. Older files are swept (worker/results/ageing.ts). */
 export const FILES = "files/";
 export const FILE_AGE_MS_MAX = 86_400_000;
-/** Of one tenant; at most what R2 lists at once. */
+/** Files per tenant; also the most that one R2 list call returns. */
 const FILES_MAX = 1_000;
-/** What the caller says of a file beside its bytes; R2 keeps 8 KB beside an object. */
+/** Limits of what a caller says about a file. R2 stores up to 8 KB of metadata with an object. */
 const NAME_LENGTH_MAX = 200;
 const METADATA_LENGTH_MAX = 1_000;
 /** Ids begin with the time, so that R2 lists the oldest first. */
@@ -59,7 +59,7 @@ export const FileForm = z
   })
   .meta({ id: "ReplicateFileForm" });
 
-/** A form of at most 8 MiB. */
+/** Takes a form of at most 8 MiB. */
 export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
   const { request, env } = mouth;
   const caller = await callerWith("jobs", mouth);
@@ -101,7 +101,7 @@ function fileGiven(parts: FormPart[]): FileBrought | Refusal {
   if (isRefusal(metadata)) return metadata;
   const bytes = content.value;
   const said = content.type.split(";")[0]?.trim().toLowerCase() ?? "";
-  // Clients call whatever they know nothing of a stream of octets.
+  // Clients send `application/octet-stream` for types that they do not know, so the content decides first.
   const type = media(bytes)?.type ?? (TYPE.test(said) ? said : "application/octet-stream");
   return { name: (content.filename ?? "").slice(0, NAME_LENGTH_MAX).toWellFormed(), type, bytes, metadata };
 }
@@ -119,7 +119,7 @@ function metadataOf(part: FormPart | undefined): Beside["metadata"] | Refusal {
   }
 }
 
-/** For one more. */
+/** Deletes the oldest files so that one more fits. */
 export async function makeRoom(bucket: R2Bucket, tenant: string, most = FILES_MAX): Promise<void> {
   const { objects } = await bucket.list({ prefix: `${FILES}${tenant}/`, limit: FILES_MAX });
   const tooMany = objects.length - most + 1;
@@ -144,7 +144,7 @@ export async function deleteFile(mouth: Mouth, id: string): Promise<Response | R
   return new Response(null, { status: 204 });
 }
 
-/** Null: there is none, or none any more; its body is opened. */
+/** Opens the file's body. Returns null if the file does not exist or has expired. */
 export async function openFile({ env }: Mouth, caller: Caller, id: string): Promise<R2ObjectBody | null> {
   const object = ID.test(id) ? await env.RESULTS.get(keyOf(caller, id)) : null;
   if (object === null || !isOld(object)) return object;
@@ -154,7 +154,7 @@ export async function openFile({ env }: Mouth, caller: Caller, id: string): Prom
 
 export const typeOf = (object: R2Object): string => besideOf(object).type;
 
-/** The sweep may come later. */
+/** The file has expired; the sweep may come later. */
 function isOld({ uploaded }: R2Object): boolean {
   return Date.now() - uploaded.getTime() > FILE_AGE_MS_MAX;
 }

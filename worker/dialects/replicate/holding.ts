@@ -1,26 +1,29 @@
 /**
- * Requests that the tenant's rate or its waiting jobs would refuse are held here and tried again: the client repeats a
- * refused one five times at once, without a pause. Who has waited for HOLD_MS_MAX is refused after all.
+ * Holds requests that the tenant's rate or `jobs_waiting` would refuse, and retries them here: Replicate's client
+ * repeats a refused request five times without a pause. After HOLD_MS_MAX a request is refused after all.
  */
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { unlessGone } from "../../run/until.ts";
 
-/** Longest that one request is held. */
+/** Longest time that one request is held. */
 const HOLD_MS_MAX = 30_000;
-/** Between two tries: at least, and at most, whatever the refusal says. */
+/** Bounds of the pause between two attempts, whatever `retryAfterMs` says. */
 const PAUSE_MS_MIN = 250;
 const PAUSE_MS_MAX = 2_000;
-/** Share by which a pause is stretched at random, so that the held do not all come back at once. */
+/** Jitter: the largest share by which a pause is extended at random, so that held requests do not all retry at once. */
 const PAUSE_JITTER = 0.2;
-/** Requests that one isolate holds, and how many of them may be of one tenant. */
+/** Requests that one isolate holds, in all and per tenant. */
 export const HELD_MAX = 500;
 export const HELD_OF_TENANT_MAX = 100;
 
 let held = 0;
-/** Tenants that have none held are left out. */
+/** Tenants without held requests have no entry. */
 const heldBy = new Map<string, number>();
 
-/** What comes of it in the end; 503 `queue_full`, which the client does not repeat, where there is no room to wait in. */
+/**
+ * Returns the final outcome of `attempt`. If too many requests are already held: 503 `queue_full`, which the client
+ * does not retry.
+ */
 export async function heldBack<T>(
   tenant: string,
   gone: AbortSignal,
@@ -39,7 +42,7 @@ export async function heldBack<T>(
   try {
     while (passes(outcome) && Date.now() < until && !gone.aborted) {
       await unlessGone(scheduler.wait(pauseOf(outcome, until - Date.now())), gone);
-      // Whoever has gone wants nothing any more.
+      // The client has disconnected: no further attempt.
       if (!gone.aborted) outcome = await attempt();
     }
     return outcome;
@@ -48,7 +51,7 @@ export async function heldBack<T>(
   }
 }
 
-/** A refusal that time mends. */
+/** Whether the refusal may pass with time. */
 function passes(outcome: unknown): outcome is Refusal {
   return isRefusal(outcome) && (outcome.reason === "requests" || outcome.reason === "concurrency");
 }

@@ -1,4 +1,4 @@
-/** Replicate's models, which are services, each with the one version that it has now; and whose account it is. */
+/** Replicate's models and account. A model is a service, with a single version: its current one. */
 import { z } from "zod";
 import { type Caller, mayCall } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
@@ -11,7 +11,7 @@ import { iso, Time } from "../../api/time.ts";
 import type { Mouth } from "../../mouth.ts";
 import { modelNamed, servicesFor } from "../task.ts";
 
-/** Who owns every model. */
+/** The owner of every model. */
 const OWNER = "portico";
 
 export const Version = z
@@ -44,12 +44,12 @@ export const Account = z
   .object({ type: z.literal("organization"), username: z.string(), name: z.string() })
   .meta({ id: "ReplicateAccount" });
 
-/** The address of something in this dialect. */
+/** The URL of a path in this dialect. */
 export const at = (base: string, path: string): string => `${base}/replicate/v1/${path}`;
 
 export const modelName = (service: string): string => `${OWNER}/${service}`;
 
-/** The service's version as it is now; it tells the service too, for calls that name nothing else. */
+/** The id of the service's current version. It is unique to the service, so calls may give it alone. */
 export async function versionOf(env: Env, service: string): Promise<string> {
   const row = (await catalog(env)).find(({ id }) => id === service);
   return versionId(service, row?.config.model_version ?? null);
@@ -59,7 +59,7 @@ function versionId(service: string, version: string | null): Promise<string> {
   return sha256(new TextEncoder().encode(`version\n${service}\n${version ?? ""}`));
 }
 
-/** The service that `owner/name`, `owner/name:version`, a version's id or a service's own id means; else 404. */
+/** Returns the service named by `owner/name`, `owner/name:version`, a version id or a service id; otherwise 404. */
 export async function serviceMeant(
   { env }: Pick<Mouth, "env">,
   caller: Caller,

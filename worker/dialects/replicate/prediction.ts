@@ -1,4 +1,4 @@
-/** A job as Replicate's clients know it: a prediction. Its URLs are made for each answer. */
+/** Renders a job as a Replicate prediction. Its URLs are made for each response. */
 import { z } from "zod";
 import type { JobState, JobView as View } from "../../../durable-objects/job-protocol.ts";
 import { config } from "../../env.ts";
@@ -31,7 +31,7 @@ export const Prediction = z
   })
   .meta({ id: "Prediction" });
 
-/** `as`: the state in which it is shown whatever it is by now; null: its own. */
+/** `as`: the status to show instead of the current one; null: the current one. */
 export async function predictionOf(
   showing: Showing,
   view: View,
@@ -67,13 +67,16 @@ export async function predictionOf(
   };
 }
 
-/** One that was begun and waits for another try goes on: clients do not expect it to start again. */
+/**
+ * A job that has started once and waits for a retry stays `processing`: clients do not expect it to go back to
+ * `starting`.
+ */
 function statusOf({ status, startedAt }: JobState): Status {
   if (status === "queued") return startedAt === null ? "starting" : "processing";
   return status === "running" ? "processing" : status;
 }
 
-/** What succeeded has made: pictures are a list even when there is one, a sound is one thing. */
+/** The output of a succeeded job: images are always a list, a sound is a single URL. */
 export async function outputOf({ env, base }: Showing, { state }: View): Promise<unknown> {
   const { results, output } = state;
   if (results.length === 0) return output === null ? null : (JSON.parse(output) as unknown);
@@ -87,14 +90,14 @@ async function logsOf({ env }: Showing, id: string): Promise<string[]> {
 
 const BAR_LENGTH = 10;
 
-/** As `parseProgressFromLogs` of the client reads it. */
+/** Formatted for the client's `parseProgressFromLogs`. */
 export function progressLine(share: number): string {
   const percent = Math.round(share * 100);
   const bar = "█".repeat(Math.round(share * BAR_LENGTH)).padEnd(BAR_LENGTH);
   return `${String(percent).padStart(3)}%|${bar}| ${percent}/100`;
 }
 
-/** Seconds: on cards, and from its submission to its end. */
+/** Seconds on cards, and from submission to end. */
 function metricsOf({ spec, state }: View): { predict_time?: number; total_time?: number } {
   const { startedAt, finishedAt, gpuMs } = state;
   if (finishedAt === null) return {};

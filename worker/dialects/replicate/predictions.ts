@@ -1,4 +1,4 @@
-/** `/replicate/v1/predictions`: a prediction is made, looked at, listed, canceled and followed. Each is a job. */
+/** `/replicate/v1/predictions`: create, get, list, cancel and stream predictions. Each is a job. */
 import { z } from "zod";
 import type { JobEvent, JobView, JobWebhook } from "../../../durable-objects/job-protocol.ts";
 import { type Caller, hasCredential } from "../../auth.ts";
@@ -25,15 +25,15 @@ import { at, serviceMeant } from "./models.ts";
 import { outputOf, predictionOf, progressLine } from "./prediction.ts";
 
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
-/** Longest that a prediction is waited for, s; a longer wish is cut to it. */
+/** Longest `Prefer: wait`, in seconds; a larger value is reduced to it. */
 const WAIT_S_MAX = 60;
-/** Predictions of one page of the list. */
+/** Predictions per page of the list. */
 const PAGE = 50;
 const MOMENTS = ["start", "output", "logs", "completed"] as const;
 
 const named = z.string().min(1).max(200).nullish();
 
-/** Members that are not in it are none of ours; clients of other ages send some. */
+/** Unknown members are ignored: other client versions send some. */
 export const PredictionCreate = z
   .object({
     version: named.meta({ description: "A version's id, `portico/<service>` or `portico/<service>:<version>`." }),
@@ -54,7 +54,10 @@ type PredictionCreate = z.output<typeof PredictionCreate>;
 
 export const PageQuery = z.object({ cursor: z.string().max(200).optional() });
 
-/** `model`: what the path says; null: the body does. 201, over or `starting`: the client takes every other state for the end. */
+/**
+ * `model`: from the path; null: the body names it. Returns 201 with a prediction that has ended or is `starting`:
+ * clients take every other status as the end.
+ */
 export async function createPrediction(mouth: Mouth, model: string | null): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
@@ -96,7 +99,10 @@ async function handIn(
   }
 }
 
-/** Clients up to 1.4.0 send themselves as the input, key and all, when they are to encode files. */
+/**
+ * Finds an API key in the input. Clients up to 1.4.0 send their own object, key included, as the input when they encode
+ * files.
+ */
 function keyIn(input: PredictionCreate["input"]): string | undefined {
   return Object.keys(input).find((name) => typeof input[name] === "string" && input[name].startsWith("ptk_live_"));
 }
@@ -124,7 +130,7 @@ async function made(mouth: Mouth, caller: Caller, id: string): Promise<Response 
   return Response.json(body, { status: 201, headers: { location: body.urls.get } });
 }
 
-/** Seconds of `Prefer: wait`; 0: not at all. What cannot be met is met as far as it can be (RFC 7240). */
+/** Seconds of `Prefer: wait`; 0: do not wait. A value beyond the limit is met as far as possible (RFC 7240). */
 function waitOf(headers: Headers): number {
   const [wait, seconds] =
     /(?:^|,)\s*wait\s*(?:=\s*"?(\d{1,6})"?)?\s*(?=$|[,;])/i.exec(headers.get("prefer") ?? "") ?? [];
@@ -151,7 +157,7 @@ export async function listPredictions(mouth: Mouth): Promise<Response | Refusal>
   return Response.json({ results, next, previous: null });
 }
 
-/** One that is over stays as it is: the client cancels whatever it was told to give up. */
+/** A prediction that has ended is returned unchanged: the client cancels every prediction that its caller gives up. */
 export async function cancelPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
@@ -161,7 +167,7 @@ export async function cancelPrediction(mouth: Mouth, id: string): Promise<Respon
   return isRefusal(view) ? view : Response.json(await predictionOf(mouth, view));
 }
 
-/** With the signature of `urls.stream` and no key, which the client does not send there; or with a key. */
+/** Accepts the signature of `urls.stream` without a key, because the client sends none there, or a key. */
 export async function streamPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const tenant = await readerOf(mouth, id);
   if (isRefusal(tenant)) return tenant;
@@ -182,7 +188,10 @@ async function readerOf(mouth: Mouth, id: string): Promise<string | Refusal> {
   return refused ?? (await answered(env.JOB.getByName(id).owner())) ?? refuse("not_found");
 }
 
-/** `logs` while it runs; at its end `output`, or `error`, and `done`, which ends the client's stream. */
+/**
+ * Formats an event: `logs` while the job runs; at its end `output` or `error`, then `done`, which ends the client's
+ * stream.
+ */
 async function told(mouth: Mouth, tenant: string, id: string, event: JobEvent): Promise<string> {
   if (event.type === "progress") return sse("logs", progressLine(event.progress ?? 0), event.id);
   if (event.type !== "done") return "";
@@ -199,7 +208,9 @@ async function told(mouth: Mouth, tenant: string, id: string, event: JobEvent): 
   return texts.map((text) => sse("output", text)).join("") + sse("done", "{}", event.id);
 }
 
-/** Only the last of several events of one change has its number: who comes back before it gets them all again. */
+/**
+ * Of several events for one change only the last has the id: a client that reconnects before it gets all of them again.
+ */
 function sse(event: string, data: string, id: number | null = null): string {
   const lines = data.split(/\r\n|[\r\n]/).map((line) => `data: ${line}\n`);
   return `${id === null ? "" : `id: ${id}\n`}event: ${event}\n${lines.join("")}\n`;

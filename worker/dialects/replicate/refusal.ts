@@ -1,4 +1,4 @@
-/** A refusal in Replicate's words: `title`, `detail`, `status`, and the fields at fault. */
+/** Renders a refusal in Replicate's format: `title`, `detail`, `status`, and the invalid fields. */
 import { z } from "zod";
 import { message } from "../../messages.ts";
 import { REASONS, type Refusal } from "../../refusal.ts";
