@@ -17,6 +17,7 @@ const LIFE_MS_MAX = 3_600_000;
 const STALL_MS = 30_000;
 /** Reconnection delay given to the client, in ms. */
 const RECONNECT_MS = 2_000;
+const CUT = new Error("the stream ends before the job");
 
 export async function jobEvents(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
@@ -69,6 +70,7 @@ async function send(
   const write = (text: string): Promise<void> => answered(writer.write(encoder.encode(text)), STALL_MS);
   const until = Date.now() + LIFE_MS_MAX;
   let after = from;
+  let isDone = false;
   try {
     await write(`retry: ${RECONNECT_MS}\n\n`);
     while (Date.now() < until && !mouth.request.signal.aborted) {
@@ -78,20 +80,23 @@ async function send(
       if (events.length === 0) {
         const view = await viewOf(mouth.env, tenant, id);
         // All events were sent before this connection was opened, or the job no longer exists.
-        if (isRefusal(view) || isOver(view.state.status)) break;
+        isDone = isRefusal(view) || isOver(view.state.status);
+        if (isDone) break;
         await write(": still here\n\n");
       }
       for (const event of events) {
         await write(await tell(event));
         after = event.id;
-        if (event.type === "done") return;
+        isDone = event.type === "done";
+        if (isDone) return;
       }
     }
   } catch (error) {
     if (!mouth.request.signal.aborted)
       console.warn(JSON.stringify({ event: "events_cut", job: id, error: String(error) }));
   } finally {
-    await answered(writer.close(), STALL_MS).catch(() => writer.abort());
+    // A stream that ends before the job does must not look complete.
+    await (isDone ? answered(writer.close(), STALL_MS) : writer.abort(CUT)).catch(() => writer.abort(CUT));
   }
 }
 

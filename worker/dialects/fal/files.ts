@@ -159,14 +159,16 @@ export async function withFiles(
   const room = new Room(request.signal, tenant);
   let [bytes, files] = [0, 0];
   const fileAt = async (key: string, param: string): Promise<FileGiven | Refusal> => {
-    const object = await env.RESULTS.get(key);
-    const { tenant: owner, expiresAt = Infinity } = object?.customMetadata ?? {};
-    if (object === null || owner !== tenant || Number(expiresAt) <= Date.now())
-      return invalid(param, "is no file of yours, or is over its time");
-    [bytes, files] = [bytes + object.size, files + 1];
+    const head = await env.RESULTS.head(key);
+    const { tenant: owner, expiresAt = Infinity } = head?.customMetadata ?? {};
+    const missing = invalid(param, "is not a file of this tenant, or has expired");
+    if (head === null || owner !== tenant || Number(expiresAt) <= Date.now()) return missing;
+    [bytes, files] = [bytes + head.size, files + 1];
     if (bytes > FILE_BYTES_MAX || files > FILES_MAX)
       return invalid(param, `files must be at most ${FILES_MAX}, of ${FILE_BYTES_MAX / MIB} MiB in all`);
     if (!(await room.growSoon(COPIES * bytes))) return noRoom();
+    const object = await env.RESULTS.get(key, { onlyIf: { etagMatches: head.etag } });
+    if (object === null || !("body" in object)) return missing;
     const type = object.httpMetadata?.contentType ?? "application/octet-stream";
     return { bytes: new Uint8Array(await object.arrayBuffer()), type };
   };

@@ -8,7 +8,9 @@ import { answerKey, lookUp } from "../../cache.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
 import { invalid } from "../../api/json-body.ts";
+import { whileAllowed } from "../../jobs/allowed.ts";
 import { cancelJob, seen } from "../../jobs/api.ts";
+import { tellEvents } from "../../jobs/events.ts";
 import { handingOf, submit, viewOf } from "../../jobs/submit.ts";
 import type { Once } from "../../once.ts";
 import { madeOnce } from "../../jobs/made.ts";
@@ -57,7 +59,7 @@ export async function submitRequest(mouth: Mouth, app: App): Promise<Response | 
     const ask = await askedOf(mouth, caller, service, { path: app.path, input, later: true });
     if (isRefusal(ask)) return ask;
     try {
-      const startDeadlineAt = said.startS === null ? null : Date.now() + said.startS * 1000;
+      const startDeadlineAt = said.startS === null ? null : Math.ceil(Date.now() + said.startS * 1000);
       const retries = said.retries ? {} : { retries: false as const };
       const draft = { ask, priority: said.priority, startDeadlineAt, webhook, ...retries };
       const view = await submit(handingOf(mouth, caller, once), draft);
@@ -112,9 +114,10 @@ function isNews({ spec, state }: View, now: number): boolean {
 }
 
 /** Returns the request after its next event, or after HOLD_MS_MAX. */
-async function next({ env }: Mouth, { tenant }: Caller, { spec, state }: View): Promise<View | Refusal> {
-  await answered(env.JOB.getByName(spec.id).events(state.seq, HOLD_MS_MAX), 2 * HOLD_MS_MAX);
-  return viewOf(env, tenant, spec.id);
+async function next(mouth: Mouth, { tenant }: Caller, { spec, state }: View): Promise<View | Refusal> {
+  const asked = mouth.env.JOB.getByName(spec.id).events(state.seq, HOLD_MS_MAX);
+  const events = await whileAllowed(mouth, answered(asked, 2 * HOLD_MS_MAX));
+  return isRefusal(events) ? events : viewOf(mouth.env, tenant, spec.id);
 }
 
 function wantsLogs({ request }: Mouth): boolean {
@@ -148,38 +151,19 @@ function logsOf({ attempts, progress, status }: View["state"]): z.infer<typeof L
   return progress === null || status !== "running" ? tries : [...tries, line(`${Math.round(progress * 100)}%`, null)];
 }
 
-/** Maximum lifetime of a status stream. */
-const STREAM_MS_MAX = 3_600_000;
-
 /** Streams the request's states as server-sent events; the last one is COMPLETED. */
 export async function streamStatus(mouth: Mouth, app: App, id: string): Promise<Response | Refusal> {
   const found = await requestOf(mouth, app, id);
   if (isRefusal(found)) return found;
-  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  // When the client disconnects, the next write fails and ends this.
-  mouth.ctx.waitUntil(tell(mouth, ...found, writable));
-  return new Response(readable, { headers: { "content-type": "text/event-stream; charset=utf-8" } });
-}
-
-async function tell(mouth: Mouth, caller: Caller, first: View, writable: WritableStream<Uint8Array>): Promise<void> {
-  const [writer, encoder, until] = [writable.getWriter(), new TextEncoder(), Date.now() + STREAM_MS_MAX];
-  const write = (text: string): Promise<void> => writer.write(encoder.encode(text));
-  try {
-    for (let view = first, told = ""; ;) {
-      const status = JSON.stringify(statusOf(mouth, view, wantsLogs(mouth)));
-      await write(status === told ? ": still here\n\n" : `data: ${status}\n\n`);
-      told = status;
-      if (isOver(view.state.status)) return await writer.close();
-      const later = Date.now() > until || mouth.request.signal.aborted ? null : await next(mouth, caller, view);
-      // A stream that ends without its final state must not look complete.
-      if (later === null || isRefusal(later)) return await writer.abort(new Error("cut"));
-      view = later;
-    }
-  } catch (error) {
-    await writer.abort(error).catch(() => undefined);
-    if (!mouth.request.signal.aborted)
-      console.warn(JSON.stringify({ event: "events_cut", job: first.spec.id, error: String(error) }));
-  }
+  const [{ tenant }] = found;
+  let told = "";
+  return tellEvents(mouth, tenant, id, async () => {
+    const view = await viewOf(mouth.env, tenant, id);
+    const status = isRefusal(view) ? told : JSON.stringify(statusOf(mouth, view, wantsLogs(mouth)));
+    if (status === told) return "";
+    told = status;
+    return `data: ${status}\n\n`;
+  });
 }
 
 /** Returns the request's output or its error. */

@@ -8,6 +8,7 @@ import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { type FormPart, MULTIPART, parseFields } from "../../body/fields.ts";
 import { sha256 } from "../../fingerprint.ts";
+import { guardHit } from "../../limits.ts";
 import { invalid } from "../../api/json-body.ts";
 import { randomText } from "../../caller/keys.ts";
 import { media, mediaTypeOf } from "../../results/media.ts";
@@ -66,6 +67,8 @@ export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
   if (isRefusal(caller)) return caller;
   const mediaType = mediaTypeOf(request.headers);
   if (mediaType !== MULTIPART) return refuse("unsupported_media_type", { facts: { expected: MULTIPART } });
+  const flood = await guardHit(env, caller, null);
+  if (flood !== null) return flood;
   const body = await readBody(request, { max: BUFFERED_BYTES_MAX, tenant: caller.tenant });
   if (isRefusal(body)) return body;
   try {
