@@ -1,11 +1,12 @@
 /**
- * How many requests of a tenant come from each client address, in line or on a card. Pure.
+ * Counts each tenant's requests per client address, queued or on a card. Pure.
  *
- * A request is named by its ticket, by the slot that it holds, and by those that drain after it: however often, it
- * counts once, from its first name to its last. Only those that say their address are counted.
+ * A request can be referenced several times at once: by its ticket, by the slot it holds, and by slots still draining
+ * after earlier attempts. It counts once, from its first reference to its last. Requests without an address are
+ * ignored.
  */
 
-/** A request, as whoever names it knows it. */
+/** One reference to a request. */
 export interface Named {
   request: string;
   tenant: string;
@@ -13,7 +14,7 @@ export interface Named {
 }
 
 export class Addresses {
-  /** How often each request is named, by its tenant and address. */
+  /** Reference count per request, keyed by tenant and address. */
   readonly #requests = new Map<string, Map<string, number>>();
 
   countOf({ tenant, address }: Omit<Named, "request">): number {
@@ -27,7 +28,7 @@ export class Addresses {
     this.#requests.set(key, named.set(request, (named.get(request) ?? 0) + 1));
   }
 
-  /** Takes one name back. */
+  /** Removes one reference. */
   remove({ request, tenant, address }: Named): void {
     const key = `${tenant} ${address}`;
     const named = this.#requests.get(key);

@@ -1,9 +1,10 @@
 /**
- * Whom a Pool lets in, and with what estimate it sends others away. Pure.
+ * Decides whether a Pool admits a request, and estimates the Retry-After of a refusal. Pure.
  *
- * The order in which a newcomer is asked: `shut` (nothing takes work), `hopeless` (it cannot make its deadline even if
- * it starts at once), `swarm` (too many of its client address), then it stands in line, and unless it is offered a card
- * at once: `crowd` (too many of its tenant), `full` (no room), `late` (no time).
+ * Order of the checks: `shut` (no card takes work), `hopeless` (the deadline cannot be met even by an immediate start),
+ * `swarm` (too many requests from its client address). The request then joins the queue, and unless it is offered a
+ * card at once, these follow: `crowd` (too many requests of its tenant), `full` (the queue is full), `late` (the wait
+ * is too long for its deadline).
  */
 import type { Addresses } from "./addresses.ts";
 import type { Cards } from "./choose-card.ts";
@@ -12,12 +13,12 @@ import type { Following } from "./following.ts";
 import type { Entry, PoolConfig, PoolRefusal } from "./pool-protocol.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
-/** Retry-After when nothing is known yet. */
+/** Retry-After when there is no estimate yet. */
 const RETRY_UNKNOWN_MS = 2_000;
 const RETRY_PAUSED_MS = 15_000;
 const RETRY_MIN_MS = 1_000;
 
-/** What a Pool looks at before it lets somebody in. */
+/** The Pool state that admission decisions read. */
 export interface Hall {
   config: PoolConfig;
   room: WaitingRoom;
@@ -28,7 +29,7 @@ export interface Hall {
   now: number;
 }
 
-/** Why nothing new comes in, or null. */
+/** Returns the reason why the Pool admits nothing new, or null. */
 export function shut(hall: Hall): PoolRefusal | null {
   if (hall.config.paused) return { reason: "paused", retryAfterMs: RETRY_PAUSED_MS };
   return hall.cards.health(hall.now) === "none" ? unhealthy(hall) : null;
@@ -40,12 +41,12 @@ export function unhealthy({ cards, now }: Hall): PoolRefusal {
   return { reason: "no_healthy_card", cause, retryAfterMs };
 }
 
-/** Too many of its client address wait or run already; the newcomer is counted in. */
+/** Refuses if too many requests from the client address are queued or running. The count includes the new request. */
 export function swarm(hall: Hall, entry: Entry): PoolRefusal | null {
   return tooMany(hall, "address", hall.addresses.countOf(entry), entry.perAddress ?? Number.POSITIVE_INFINITY);
 }
 
-/** Too many of its tenant wait already, in line or for somebody else's run; the newcomer is counted in. */
+/** Refuses if too many requests of the tenant are queued or following a run. The count includes the new request. */
 export function crowd(hall: Hall, entry: Entry): PoolRefusal | null {
   const waiting = hall.room.callsOf(entry.tenant) + hall.followers.countOf(entry.tenant);
   return tooMany(hall, "tenant", waiting, entry.waiting);
@@ -56,21 +57,21 @@ function tooMany(hall: Hall, of: "tenant" | "address", count: number, max: numbe
   return { reason: "concurrency", of, waiting: count - 1, max, retryAfterMs: drainMs(hall, count - 1) };
 }
 
-/** No room; the newcomer stands in line already and is not counted. */
+/** Refuses if the queue is full. The new request is already in the queue; the count excludes it. */
 export function full(hall: Hall): PoolRefusal | null {
   const { max } = hall.config.queue;
   const length = hall.room.calls - 1 + hall.followers.count;
   return length < max ? null : { reason: "queue_full", length, max, retryAfterMs: drainMs(hall, length) };
 }
 
-/** The caller's own deadline, against the time to the first byte alone: a start that comes too late is none. */
+/** Checks the caller's deadline against the time to the first byte alone: even an immediate start would be too late. */
 export function hopeless({ times, now }: Hall, { deadlineAt }: Entry): PoolRefusal | null {
   const learned = known(times, now);
   if (deadlineAt === null || learned === null || now + learned.firstByteMs <= deadlineAt) return null;
   return { reason: "deadline_unmeetable", estimateMs: learned.firstByteMs, retryAfterMs: RETRY_UNKNOWN_MS };
 }
 
-/** The caller's own deadline, against the whole estimate; without an estimate it is let in. */
+/** Checks the caller's deadline against the whole estimate. Admits if there is no estimate. */
 export function late({ room, cards, times, now }: Hall, entry: Entry): PoolRefusal | null {
   const learned = known(times, now);
   if (entry.deadlineAt === null || learned === null) return null;
@@ -82,13 +83,13 @@ export function late({ room, cards, times, now }: Hall, entry: Entry): PoolRefus
   return { reason: "deadline_unmeetable", estimateMs, retryAfterMs: line };
 }
 
-/** It stood in line as long as one may. */
+/** The refusal for a request that reached the queue timeout or its deadline while queued. */
 export function waitedOut(hall: Hall, { arrivedAt }: Entry): PoolRefusal {
   const waitedMs = Math.max(0, hall.now - arrivedAt);
   return { reason: "queue_timeout", waitedMs, retryAfterMs: drainMs(hall, hall.room.length) };
 }
 
-/** Time in which a line of this length is served, by present knowledge. */
+/** Estimated time to serve a queue of this length, ms. */
 function drainMs({ times, cards, now }: Hall, length: number): number {
   return startMs(times, length, cards.capacity(now)) ?? RETRY_UNKNOWN_MS;
 }

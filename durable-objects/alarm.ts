@@ -1,24 +1,24 @@
 /**
- * When an object's alarm comes. Three things of the platform stand behind it: a time with a fraction of a millisecond is cut,
- * so that its alarm comes before it is due; an alarm that its own handler sets again to the very millisecond at which it came
- * is dropped, and its time stays there for ever (workerd's issue 6866); a handler that never ends holds up all later alarms
- * for 15 minutes. So times are whole, rounded up, and later than now; handlers wait for nobody without a limit; and an alarm
- * that is overdue all the same counts as none.
+ * Sets Durable Object alarms, working around three properties of the platform. A fractional time is truncated, so the
+ * alarm would fire before it is due: times are rounded up. An alarm that its own handler sets to the very millisecond
+ * at which it fired is dropped, but its time remains stored (workerd issue 6866): times are always later than now, and
+ * an overdue alarm counts as unset. A handler that never returns delays all later alarms by 15 minutes: handlers bound
+ * every wait.
  */
 interface Alarms {
   getAlarm(): Promise<number | null>;
   setAlarm(at: number): Promise<void>;
 }
 
-/** An alarm is no later than this, however busy everything is. */
+/** An alarm that is overdue by more than this is considered lost; even a busy object fires earlier. */
 const LATE_MS = 5_000;
 
-/** An alarm at this time, ms of the epoch, in place of any other. */
+/** Sets the alarm to this time (ms since the epoch), replacing any other. */
 export function wakeAt(storage: Alarms, at: number): Promise<void> {
   return storage.setAlarm(Math.max(Math.ceil(at), Date.now() + 1));
 }
 
-/** An alarm at this time, or before. */
+/** Makes sure that an alarm fires at this time or earlier. */
 export async function wakeBy(storage: Alarms, at: number): Promise<void> {
   const set = await storage.getAlarm();
   if (set === null || set > at || set < Date.now() - LATE_MS) await wakeAt(storage, at);

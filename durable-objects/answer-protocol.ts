@@ -1,12 +1,12 @@
-/** How any object or store is asked: a wait for its answer has a limit, else one that is lost holds up all after it. */
+/** Timeouts for calls to objects and stores, so that a lost reply cannot block everything behind it. */
 
-/** Longest that an answer is waited for, ms, where the asked has nothing to wait for itself. */
+/** Default timeout, ms, for calls in which the callee itself waits for nothing. */
 const ANSWER_MS_MAX = 10_000;
 
-/** Who was asked did not answer in time; whether it did what it was asked is not known. */
+/** The callee did not reply in time. Whether it performed the call is unknown. */
 export class Silent extends Error {}
 
-/** What is answered; throws Silent when it takes longer than `ms`. */
+/** Returns the result of the call; throws Silent if it takes longer than `ms`. */
 export async function answered<P extends PromiseLike<unknown>>(call: P, ms = ANSWER_MS_MAX): Promise<Awaited<P>> {
   const { promise: silent, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Silent(`no answer within ${ms} ms`)), ms);

@@ -1,15 +1,15 @@
 /**
- * The Backlog: which jobs a tenant has, and whose turn it is. Jobs that wait sleep here as rows, in order; only as many
- * as the tenant may run, and a few more, are started: each as a Workflow instance that stands in the Pool's line. A job
- * whose Workflow is not heard of any more is started again under a higher number, which shuts the earlier one out.
+ * The Backlog: a tenant's jobs and the order in which they run. Waiting jobs are rows. Only as many as the tenant may
+ * run at once, plus a few, are started; each started job is a Workflow instance that queues at the Pool. A job whose
+ * Workflow stops reporting is started again with a higher run number, which fences off the earlier instance.
  *
- * A job here is
- *   reserved   admitted, its Job object is being made; forgotten when nobody says in RESERVED_MS that it stands
- *   asleep     waits for its turn, or for the time of its retry
+ * States of a job:
+ *   reserved   admitted, its Job object is being created; removed unless confirmed by `stand` within RESERVED_MS
+ *   asleep     waits for its turn or for the time of its retry
  *   started    a Workflow instance runs it
- *   over       ended; listed until its time is over
+ *   over       ended; listed until its retention ends
  *
- * Kept here: the bound of waiting jobs, the order within tenant and service, and that nothing handed in is lost.
+ * Enforces the limit on waiting jobs and their order within tenant and service, and loses no accepted job.
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeBy } from "./alarm.ts";
@@ -31,22 +31,22 @@ import { isOver } from "./job-protocol.ts";
 import { answered } from "./answer-protocol.ts";
 import { type Turn, Turns } from "./turns.ts";
 
-/** A submission that has not said so long that its jobs stand was cut off. */
+/** A reservation that is not confirmed within this time is dropped: its submission was cut off. */
 const RESERVED_MS = 60_000;
-/** A started job that was not heard of at two looks so far apart is started again: its Workflow speaks more often. */
+/** A started job that is silent at two checks this far apart is started again; a live Workflow reports more often. */
 const LOST_MS = 20_000;
-/** One that only stands in line is started again sooner: no GPU works for it, and its Workflow would have asked again by now. */
+/** The same for a job that is still queued: no GPU works on it, and a live Workflow would have reported by now. */
 const LOST_IN_LINE_MS = 4_000;
-/** A Workflow that was heard so lately is at work. */
+/** A Workflow that reported within this time is alive. */
 const HEARD_MS = 15_000;
-/** How often started jobs are looked after, and how many at once. */
+/** How often started jobs are checked, and how many of them at once. */
 const LOOK_EVERY_MS = 10_000;
 const LOOKED_AT_ONCE = 50;
-/** When nothing is to be run, the next sweep follows so much later. */
+/** Interval between sweeps when there is nothing to run. */
 const SWEEP_EVERY_MS = 600_000;
-/** Jobs of a deleted tenant that go in one call. */
+/** Jobs of a deleted tenant that are removed per call. */
 const FORGOTTEN_AT_ONCE = 500;
-/** Batches whose end is told in one go. */
+/** Finished batches that are reported per pass. */
 const TOLD_AT_ONCE = 50;
 
 interface BacklogEnv {
@@ -67,7 +67,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     this.#batches = new Batches(ctx.storage.sql);
   }
 
-  /** Room for these jobs, all of them or none; they stand when `stand` says so. */
+  /** Reserves places for all of these jobs or none. `stand` confirms the reservation. */
   async reserve(jobs: NewJob[], batch: NewBatch | null, limits: BacklogLimits): Promise<Reserved> {
     const now = Date.now();
     const fresh = jobs.filter(({ id }) => this.#turns.row(id) === null);
@@ -77,14 +77,14 @@ export class Backlog extends DurableObject<BacklogEnv> {
       this.#turns.setConcurrent(service, concurrent);
     for (const job of fresh) this.#turns.reserve(job, batch?.id ?? null, now);
     if (batch !== null) this.#batches.add(batch, now);
-    // When those that stand are looked after, so that `stand` need not set another.
+    // The alarm for the first check on these jobs. Set here, so that `stand` need not write another.
     await wakeBy(this.ctx.storage, now + LOOK_EVERY_MS);
     return { ok: true };
   }
 
   /**
-   * Their Job objects are made: from here on they are run, whatever happens. False: their submission took too long, and
-   * some of them are forgotten; then none stands.
+   * Confirms jobs whose Job objects have been created; from here on they run, whatever happens. Returns false, and
+   * releases all of them, if the submission took too long and some reservations have expired.
    */
   async stand(ids: string[]): Promise<boolean> {
     const isKnown = ids.every((id) => this.#turns.row(id) !== null);
@@ -98,18 +98,18 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return true;
   }
 
-  /** `id`: a job's or a batch's, whose jobs stand together. */
+  /** Whether a job, or the jobs of a batch (confirmed together), are confirmed; null if the id is unknown. */
   async stands(id: string): Promise<boolean | null> {
     const row = this.#turns.row(id) ?? this.#turns.firstOf(id);
     return row === null ? null : row.state !== "reserved";
   }
 
-  /** They did not come to be. */
+  /** Drops the reservations of jobs that were not created. */
   async release(ids: string[]): Promise<void> {
     for (const id of ids) this.#turns.release(id);
   }
 
-  /** A Job tells what became of it; one that pauses sleeps until its next try is due. */
+  /** A Job reports its status. A job in a retry pause sleeps until the retry is due. */
   async changed(id: string, status: JobStatus, pause: Pause | null): Promise<void> {
     const row = this.#turns.row(id);
     if (row === null || row.state === "over") return;
@@ -134,7 +134,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return { ahead: row === null ? 0 : this.#turns.aheadOf(row), concurrent };
   }
 
-  /** The latest first. */
+  /** Newest first. */
   async list(query: ListQuery): Promise<Listed[]> {
     return this.#turns.list(query);
   }
@@ -143,7 +143,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return this.#batches.view(id);
   }
 
-  /** Its tenant is gone, and so are its jobs, some at a time; true: none is left. */
+  /** Removes jobs of a deleted tenant, a bounded number per call. Returns true when none is left. */
   async forget(): Promise<boolean> {
     const ids = this.#turns.some(FORGOTTEN_AT_ONCE);
     for (let i = 0; i < ids.length; i += LOOKED_AT_ONCE) {
@@ -173,7 +173,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   // Private
 
-  /** Batches that are over are told to the Courier, until it hears it. */
+  /** Reports finished batches to the Courier until it acknowledges. */
   async #tellBatches(): Promise<void> {
     await Promise.all(
       this.#batches.untold(TOLD_AT_ONCE).map(async ({ id, tenant, at, webhook }) => {
@@ -186,21 +186,21 @@ export class Backlog extends DurableObject<BacklogEnv> {
           }
           this.#batches.heard(id);
         } catch (error) {
-          // Told again at the next look.
+          // The next check repeats it.
           console.warn(JSON.stringify({ event: "batch_untold", batch: id, error: String(error) }));
         }
       }),
     );
   }
 
-  /** Away with what was never handed in to the end, and with what is too old; false: there is more. */
+  /** Removes unconfirmed reservations and expired jobs. Returns false if there are more. */
   #sweep(now: number): boolean {
     const { gone, more } = this.#turns.sweep(now - RESERVED_MS, now);
     if (gone > 0) this.#batches.sweep();
     return !more;
   }
 
-  /** Those asleep that had to be started by now have failed. */
+  /** Fails sleeping jobs whose start deadline has passed. */
   async #expire(now: number): Promise<void> {
     await Promise.all(
       this.#turns
@@ -213,7 +213,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     );
   }
 
-  /** Starts whose turn it is, one pass at a time. */
+  /** Starts the jobs whose turn it is, one pass at a time. */
   async #pump(): Promise<void> {
     this.#pumpAgain = true;
     if (this.#pumping) return;
@@ -231,15 +231,15 @@ export class Backlog extends DurableObject<BacklogEnv> {
   async #start({ id, run }: Turn): Promise<void> {
     const next = run + 1;
     try {
-      // One that is never answered must not keep all later ones asleep.
+      // The timeout keeps a lost reply from holding up all later jobs.
       await answered(this.env.RUN_JOB.create({ id: `${id}-${next}`, params: { job: id, run: next } }));
     } catch (error) {
-      // It exists when a start is repeated; one that really failed is found lost, and started again.
+      // Expected if a repeated start finds its instance. A start that really failed is found lost, and repeated.
       console.warn(JSON.stringify({ event: "job_not_started", job: id, run: next, error: String(error) }));
     }
   }
 
-  /** Starts again those that nobody works on any more; whether some are not heard of that still count as started. */
+  /** Puts started jobs whose Workflow is gone back to sleep. Returns whether others are silent but not yet given up. */
   async #lookAfter(now: number): Promise<boolean> {
     const rows = this.#turns.startedBefore(now - HEARD_MS);
     for (let i = 0; i < rows.length; i += LOOKED_AT_ONCE)
@@ -258,7 +258,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
       else if (missedAt === null || missedAt > now) this.#turns.miss(id, now);
       else if (now - missedAt >= (pulse.status === "queued" ? LOST_IN_LINE_MS : LOST_MS)) this.#turns.lose(row);
     } catch (error) {
-      // Looked at again next time.
+      // The next check tries again.
       console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) }));
     }
   }

@@ -1,10 +1,10 @@
 /**
- * A tenant's batches as rows beside those of its jobs: which are over, and of which it was told. A batch is over with the
- * last of its jobs, and goes with them.
+ * A tenant's batches, as rows beside its jobs: when each finished and whether that was reported. A batch finishes with
+ * its last job, and is deleted with its jobs.
  */
 import { type BatchView, JOB_STATUSES, type JobStatus, type JobWebhook, type NewBatch } from "./job-protocol.ts";
 
-/** One that is over. */
+/** A finished batch. */
 interface Ended {
   id: string;
   tenant: string;
@@ -26,13 +26,13 @@ export class Batches {
     `);
   }
 
-  /** Twice is once. */
+  /** Idempotent. */
   add({ id, tenant, webhook }: NewBatch, now: number): void {
     const values = [id, tenant, now, JSON.stringify(webhook)];
     this.#sql.exec("INSERT OR IGNORE INTO batches (id, tenant, created_at, webhook) VALUES (?, ?, ?, ?)", ...values);
   }
 
-  /** Null: there is none, or its submission is still under way. */
+  /** Returns null if there is no such batch or its submission is still in progress. */
   view(id: string): BatchView | null {
     const found = this.#sql
       .exec<{ created_at: number; over_at: number | null; webhook: string }>(
@@ -57,7 +57,7 @@ export class Batches {
     return jobs.length === 0 ? null : { id, createdAt, finishedAt, webhook, counts, jobs };
   }
 
-  /** A job has ended: so has its batch, if it was the last. */
+  /** Called when a job has ended; finishes its batch if that was the last job. */
   close(job: string, now: number): void {
     this.#sql.exec(
       `UPDATE batches SET over_at = ? WHERE over_at IS NULL AND id = (SELECT batch FROM jobs WHERE id = ?)
@@ -67,7 +67,7 @@ export class Batches {
     );
   }
 
-  /** Those that are over and that nobody has heard of, the earliest first. */
+  /** Finished batches that have not been reported, oldest first. */
   untold(limit: number): Ended[] {
     const query = `SELECT id, tenant, over_at AS at, webhook FROM batches WHERE told = 0 AND over_at IS NOT NULL
      ORDER BY over_at LIMIT ?`;
@@ -79,7 +79,7 @@ export class Batches {
     this.#sql.exec("UPDATE batches SET told = 1 WHERE id = ?", id);
   }
 
-  /** Those without jobs go. */
+  /** Deletes batches without jobs. */
   sweep(): void {
     this.#sql.exec("DELETE FROM batches WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE batch = batches.id)");
   }

@@ -1,20 +1,21 @@
 /**
- * Whether one card takes work for one service, learned from how its runs end. Pure; `now` is an argument.
+ * A circuit breaker for one card and one service, driven by how runs end. Pure; `now` is an argument.
  *
  *   closed      takes work; `maxFails` failures within `failTimeoutMs` open it
- *   open        takes nothing until `openUntil`; `proven` when a trial has failed, else it is a suspicion, and a Pool
- *               that has too many cards out may press for a trial before the time
- *   half_open   one request may try it
- *   trial       that one is under way: success closes, failure opens again for as long
+ *   open        takes nothing until `openUntil`. It is `proven` if a trial has failed; otherwise it is a suspicion, and
+ *               a Pool with too many ejected cards may request a trial early
+ *   half_open   one request may try the card
+ *   trial       that request is running: success closes the breaker, failure opens it again for the same time
  *
- * A closed card whose last runs failed runs no more at once than it may fail: the one that opens it is its last.
+ * After failures, a closed breaker limits concurrent runs to the number of further failures that would open it, so that
+ * no other run is in progress when it opens.
  *
- * A card that recovers and fails again stays out longer each time, up to OUT_TIMES_MAX; a card that is simply down
- * is tried every `failTimeoutMs`, so that it is back soon after it heals.
+ * A card that recovers and fails again stays out longer each time, up to OUT_TIMES_MAX. A card that is simply down is
+ * tried every `failTimeoutMs`, so it is back soon after it recovers.
  */
 import type { Gate } from "./card-protocol.ts";
 
-/** Ejection time grows up to this many times `failTimeoutMs`. */
+/** Upper limit of the ejection time, as a multiple of `failTimeoutMs`. */
 const OUT_TIMES_MAX = 10;
 
 export interface BreakerLimits {
@@ -23,20 +24,20 @@ export interface BreakerLimits {
 }
 
 export interface Health {
-  /** Times of failures within the last `failTimeoutMs`, oldest first; at most maxFails. */
+  /** Times of the failures within the last `failTimeoutMs`, oldest first; at most `maxFails`. */
   fails: number[];
   openedAt: number;
-  /** 0: closed. */
+  /** 0 when closed. */
   openUntil: number;
-  /** How often it went from closed to open without a long healthy time between. */
+  /** Ejections since the last long healthy period. */
   ejections: number;
   closedAt: number;
-  /** The attempt that tries a half-open card. */
+  /** The attempt that is trying a half-open card. */
   trial: string | null;
   reason: string | null;
-  /** Failures since the last success. */
+  /** Failures since the last success, at most `maxFails`. */
   unrefuted: number;
-  /** A trial has failed since it opened. */
+  /** Whether a trial has failed since the breaker opened. */
   proven: boolean;
 }
 
@@ -54,32 +55,32 @@ export const HEALTHY: Health = {
 
 export function gate(health: Health, limits: BreakerLimits, now: number): Gate {
   if (health.openUntil === 0) return { state: "closed", untilAt: 0, reason: null, ...caution(health, limits, now) };
-  // A clock that stepped back to before it opened would hold it open for as long as it stepped: it may be tried.
+  // If the clock stepped back to before `openedAt`, `openUntil` would be later by the size of the step: allow a trial.
   const isOut = now < health.openUntil && now >= health.openedAt;
   const state = health.trial !== null ? "trial" : isOut ? "open" : "half_open";
   const untilAt = isOut ? health.openUntil : Math.min(now, health.openUntil);
   return { state, untilAt, reason: health.reason, proven: health.proven };
 }
 
-/** How many may run at once while the last failures stand. */
+/** The limit on concurrent runs after recent failures. */
 function caution(health: Health, limits: BreakerLimits, now: number): { most?: number } {
   const standing = Math.min(health.unrefuted, recent(health, limits, now).length);
   return standing === 0 ? {} : { most: Math.max(1, limits.maxFails - standing) };
 }
 
-/** Failures that count. A clock that stepped back leaves times in the future: they count as now. */
+/** Failures that still count. If the clock stepped back, times in the future count as now. */
 function recent({ fails }: Health, { failTimeoutMs }: BreakerLimits, now: number): number[] {
   return fails.map((at) => Math.min(at, now)).filter((at) => at > now - failTimeoutMs);
 }
 
-/** The attempt that was let through a half-open gate. */
+/** Records the attempt that was let through a half-open breaker. */
 export function tried(health: Health, attempt: string): Health {
   return { ...health, trial: attempt };
 }
 
 export function failed(health: Health, limits: BreakerLimits, attempt: string, reason: string, now: number): Health {
   if (health.openUntil !== 0) {
-    // Runs that began before the gate opened say nothing new.
+    // Runs that began before the breaker opened tell nothing new.
     if (health.trial !== attempt) return health;
     const openUntil = now + outMs(health.ejections, limits);
     return { ...health, trial: null, reason, openedAt: now, openUntil, proven: true };
@@ -108,7 +109,7 @@ export function succeeded(health: Health, attempt: string, now: number): Health 
   return { ...health, fails: [], openUntil: 0, trial: null, closedAt: now, reason: null, proven: false };
 }
 
-/** The trial ended without a verdict, or its holder is gone: the next request may try. */
+/** The trial ended without a verdict or its holder is gone: the next request may try. */
 export function abandoned(health: Health, attempt: string): Health {
   return health.trial === attempt ? { ...health, trial: null } : health;
 }

@@ -1,13 +1,13 @@
 /**
- * How many retries a Pool allows: a share of its requests and a little by the clock, so that a pool that is sick as a
- * whole is not hit harder by trying everything again (as Finagle's and Envoy's retry budgets). Pure.
+ * A Pool's retry budget: a share of its requests plus a steady rate, so that retries do not multiply the load on a pool
+ * that is failing as a whole (as in Finagle and Envoy). Pure.
  */
 
-/** Retries that one request earns. */
+/** Retries earned per request. */
 const PER_REQUEST = 0.2;
-/** Retries earned by time alone, so that a pool with few callers may always try again. */
+/** Retries earned per second, so that a pool with few callers can always retry. */
 const PER_SECOND = 1;
-/** Most that is saved up: what one card that dies costs its callers, several times over. */
+/** Maximum balance: several times what the death of one card costs. */
 const SAVED_MAX = 20;
 
 export interface Budget {
@@ -19,18 +19,18 @@ export function newBudget(now: number): Budget {
   return { saved: SAVED_MAX, at: now };
 }
 
-/** A request was admitted. */
+/** Credits an admitted request. */
 export function earn(budget: Budget, now: number): Budget {
   return { saved: Math.min(SAVED_MAX, inTime(budget, now) + PER_REQUEST), at: now };
 }
 
-/** One retry, if there is one left. */
+/** Takes one retry if the balance allows. */
 export function spend(budget: Budget, now: number): { ok: boolean; budget: Budget } {
   const saved = inTime(budget, now);
   return saved < 1 ? { ok: false, budget: { saved, at: now } } : { ok: true, budget: { saved: saved - 1, at: now } };
 }
 
-/** A clock that was set back earns nothing. */
+/** The current balance. A clock that was set back earns nothing. */
 function inTime({ saved, at }: Budget, now: number): number {
   return Math.min(SAVED_MAX, saved + (Math.max(0, now - at) / 1000) * PER_SECOND);
 }

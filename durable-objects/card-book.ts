@@ -1,10 +1,10 @@
 /**
- * The Card's book: its leases (slots.ts), its health per service (card-health.ts), its counters, and what it says to a
- * claim by them. Pure but for the store of health; `now` is an argument. Methods return the leases they changed, for the
- * shell to keep.
+ * The Card's decisions: its leases (slots.ts), its health per service (card-health.ts), its counters, and its replies
+ * to claims. Pure except for the health store; `now` is an argument. Methods return the leases they changed, so that
+ * the Card can store them.
  *
- * Always: claims = done + failed + orphaned + the leases held now. A run is counted by its first word: released, given
- * up, or gone without one (`orphaned`, until it comes back or says so after all).
+ * Invariant: claims = done + failed + orphaned + runs in progress. A run is counted by its first outcome: released,
+ * given up, or its holder vanished (`orphaned`, until the holder comes back or reports the end after all).
  */
 import { CardHealth, type HealthStore } from "./card-health.ts";
 import type {
@@ -49,7 +49,7 @@ export class CardBook {
     return this.config?.listings.find((listing) => listing.service === service);
   }
 
-  /** A lease, or no; after a look at what is due (`reap`). The same attempt gets the same lease again. */
+  /** Grants or refuses a lease. Call `reap` first. A repeated attempt gets the same lease. */
   claim(attempt: Attempt, now: number): Granted | ClaimNo {
     const listing = this.listing(attempt.service);
     if (this.config === null || listing === undefined) return this.#no({ no: "unlisted" });
@@ -77,7 +77,7 @@ export class CardBook {
 
   release(number: number, attempt: string, ending: Ending, now: number): { reply: ReleaseReply; changed: Lease[] } {
     const lease = this.leases.find((one) => one.number === number && one.attempt === attempt);
-    // The first word counts: after an unclean end another may still free the slot, and says no more than that.
+    // Only the first outcome is counted. After an unclean end another release may still free the slot, no more.
     const isFirst = lease !== undefined && isOpen(lease);
     const wasVanished = lease?.vanished === true;
     const { reply, changed } = this.#slots.release(number, attempt, ending, now);
@@ -89,7 +89,7 @@ export class CardBook {
     return { reply, changed };
   }
 
-  /** The reply to this attempt's claim was lost, and its holder gave it up before anything was sent. */
+  /** Ends an attempt whose claim reply was lost and whose holder gave it up before sending anything. */
   unclaim(attempt: string): Lease[] {
     const before = this.#ofAttempt(attempt);
     const isFirst = before !== undefined && isOpen(before);
@@ -103,7 +103,7 @@ export class CardBook {
     return changed;
   }
 
-  /** The holder went without a word. */
+  /** The holder disappeared without releasing its lease. */
   vanish(number: number, now: number): Lease[] {
     const changed = this.#slots.vanish(number, now);
     this.counters.orphaned += changed.length;
@@ -111,7 +111,7 @@ export class CardBook {
     return changed;
   }
 
-  /** Drains what nobody renewed and ends what has drained its time. */
+  /** Moves expired leases to draining, and ends those whose drain time is over. */
   reap(now: number): Lease[] {
     const { changed, reaped, drained } = this.#slots.reap(now);
     this.counters.reaped += reaped;
@@ -121,24 +121,24 @@ export class CardBook {
     return changed;
   }
 
-  /** A report of how many requests the card, or one service's origin on it, runs. */
+  /** Applies a report of how many requests the card, or one service's origin on it, is running. */
   heard(running: number, service: string | null): Lease[] {
     const changed = this.#slots.hear(running, service);
     this.counters.drained += changed.filter((lease) => lease.state === "ended").length;
     return changed;
   }
 
-  /** When `reap` next has something to do; null with nothing held. */
+  /** When `reap` next has something to do; null if no slot is held. */
   nextAt(): number | null {
     return this.#slots.nextAt();
   }
 
-  /** Numbers of ended leases that need not be kept any more. */
+  /** Returns the numbers of ended leases that may be deleted. */
   forget(): number[] {
     return this.#slots.forget();
   }
 
-  /** Listings under which slots drain. */
+  /** The listings of services that have draining slots. */
   draining(): Listing[] {
     const services = new Set(this.leases.filter((lease) => lease.state === "draining").map((lease) => lease.service));
     return (this.config?.listings ?? []).filter((listing) => services.has(listing.service));
@@ -166,7 +166,7 @@ export class CardBook {
     return this.leases.find((lease) => lease.attempt === attempt);
   }
 
-  /** Why this card takes nothing new for the service, or null. */
+  /** The reason why the card takes no new work for the service, or null. */
   #shut(attempt: Attempt, now: number): ClaimNo | null {
     if (this.config?.state !== "active") return { no: "withdrawn" };
     const running = this.leases.filter((l) => l.service === attempt.service && l.state === "leased").length;
@@ -179,12 +179,12 @@ export class CardBook {
   }
 }
 
-/** No word of its end has been heard yet. */
+/** Whether the outcome of the run is still to be counted; `orphaned` is provisional. */
 function isOpen(lease: Lease): boolean {
   return lease.state === "leased" || lease.vanished;
 }
 
-/** What others see of a held slot. */
+/** The public view of a held slot. */
 export function shown(lease: Lease): Held {
   const { number, attempt, request, tenant, service, fingerprint, address, state, claimedAt } = lease;
   const seen = state === "draining" ? "draining" : "leased";

@@ -1,10 +1,10 @@
-/** A card's health, service by service (breaker.ts), kept in its storage. */
+/** The card's circuit breakers (breaker.ts), one per service, persisted in its storage. */
 import { abandoned, failed, gate, type Health, HEALTHY, succeeded, tried } from "./breaker.ts";
 import type { Attempt, ClaimNo, Ending, Gate, Listing } from "./card-protocol.ts";
 
 type Breaker = Listing["breaker"];
 
-/** Where health is kept. */
+/** Persistence of breaker states. */
 export interface HealthStore {
   health(): Map<string, Health>;
   keepHealth(service: string, health: Health): void;
@@ -12,7 +12,7 @@ export interface HealthStore {
 
 export class CardHealth {
   readonly #store: HealthStore;
-  /** The limits of a service that lists the card. */
+  /** The breaker limits of a service, if the card is listed in it. */
   readonly #limits: (service: string) => Breaker | undefined;
   readonly #health: Map<string, Health>;
 
@@ -27,7 +27,7 @@ export class CardHealth {
     return gate(this.#of(service), limits, now);
   }
 
-  /** Why the service gets no slot here now, with so many of its requests running; or null. */
+  /** The reason why the service gets no slot now, given how many of its requests are running; or null. */
   shut({ service, pressed }: Attempt, running: number, now: number): ClaimNo | null {
     const { state, untilAt, most, proven } = this.gate(service, now);
     if (state === "open" && pressed && !proven) return null;
@@ -35,7 +35,7 @@ export class CardHealth {
     return most !== undefined && running >= most ? { no: "full" } : null;
   }
 
-  /** A run begins; behind a gate that is not closed it is the one that tries the card. */
+  /** A run starts. Unless the breaker is closed, it is the trial. */
   begun({ service, attempt }: Attempt, now: number): void {
     if (this.gate(service, now).state !== "closed") this.#set(service, tried(this.#of(service), attempt));
   }

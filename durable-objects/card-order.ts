@@ -1,9 +1,10 @@
 /**
- * The order in which a Pool offers its cards: the most free share of slots by weight first, then the longest unused.
- * Cards whose gate opens by time stand apart until then. Pure; `now` is an argument.
+ * The order in which a Pool offers its cards: lowest share of busy slots (by weight) first, then least recently used.
+ * Cards whose breaker is open until a known time are kept apart until then. Pure; `now` is an argument.
  *
- * Always: `free` holds just the seats that take work, have a slot that is neither held nor pending, and have not said
- * no since their last report; `shut` those whose gate has a time. Every step is logarithmic in the cards.
+ * Invariants: `free` holds exactly the cards that take work, have a slot that is neither held nor pending, and have not
+ * refused a claim since their last report. `shut` holds those whose breaker is open until a known time. Each operation
+ * is logarithmic in the number of cards.
  */
 import type { Named } from "./addresses.ts";
 import { SortedMap } from "./sorted-map.ts";
@@ -12,7 +13,7 @@ import type { CardReport, Gate } from "./card-protocol.ts";
 type Rank = [share: number, usedSeq: number, card: string];
 type Opening = [untilAt: number, card: string];
 
-/** A clock that goes back by more than this was set back. */
+/** A backward step of the clock larger than this means that the clock was set. */
 const SET_BACK_MS = 1_000;
 
 const byName = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
@@ -26,14 +27,14 @@ export interface Seat {
   weight: number;
   report: CardReport | null;
   gate: Gate;
-  /** Its gate is open on suspicion, and too many others are out: one request may try it before the time. */
+  /** Its breaker is open on suspicion, and too many others are out: one request may try it early. */
   pressed: boolean;
-  /** Requests of this service that run on it, by its report. */
+  /** Requests of this service that its report shows running. */
   running: number;
-  /** Attempts that this pool has offered the card to, or that claimed it, and that its report does not show yet. */
+  /** Attempts that were offered this card, or have claimed it, and that its report does not show yet. */
   pending: Map<string, { number: number | null; by: Named }>;
   usedSeq: number;
-  /** Said no although it looked free, and has not reported since. */
+  /** It refused a claim although it looked free, and has not reported since. */
   refused: boolean;
   rank: Rank | null;
   opening: Opening | null;
@@ -52,12 +53,12 @@ export function newSeat(card: string, weight: number): Seat {
   return { card, weight, ...known, rank: null, opening: null };
 }
 
-/** Whether the card takes new work, with a free slot or without. */
+/** Whether the card takes new work, regardless of free slots. */
 export function takesWork({ report, gate, pressed }: Seat): boolean {
   return report?.state === "active" && (gate.state === "closed" || gate.state === "half_open" || pressed);
 }
 
-/** How many may be busy on it at once: a gate that is not wide open lets fewer through than there are slots. */
+/** How many slots may be busy at once. A breaker that is not closed, or has seen failures, may allow fewer than all. */
 function room({ report, gate, running }: Seat): number {
   const { slots, held } = report as CardReport;
   if (gate.state !== "closed") return Math.min(slots, held.length + 1);
@@ -67,37 +68,37 @@ function room({ report, gate, running }: Seat): number {
 export class CardOrder {
   readonly #free = new SortedMap<Rank, Seat>(undefined, byRank);
   readonly #shut = new SortedMap<Opening, Seat>(undefined, byOpening);
-  /** Seats that nobody took out of work, and those of them whose gate keeps them out. */
+  /** Cards that are active or have not reported yet, and those of them that their breaker keeps out. */
   readonly #active = new Set<Seat>();
   readonly #out = new Set<Seat>();
   readonly #working = new Set<Seat>();
   readonly #unknown = new Set<Seat>();
   #now = 0;
 
-  /** Seats that take work, with a free slot or without. */
+  /** The number of cards that take work, regardless of free slots. */
   get working(): number {
     return this.#working.size;
   }
 
-  /** Seats that have not reported yet. */
+  /** The number of cards that have not reported yet. */
   get unknown(): number {
     return this.#unknown.size;
   }
 
-  /** Seats with a free slot, the best first. */
+  /** Cards with a free slot, best first. */
   free(): Iterable<Seat> {
     return this.#free.values();
   }
 
-  /** The seat whose gate opens next; undefined when none does by time. */
+  /** The card whose breaker becomes half-open next; undefined if none has a time. */
   nextShut(): Seat | undefined {
     const key = this.#shut.minKey();
     return key === undefined ? undefined : this.#shut.get(key);
   }
 
-  /** Time passes: a gate whose time has come lets one request try its card. */
+  /** Advances time: a breaker whose time has come lets one request try its card. */
   pass(now: number): void {
-    // Else a clock that was set back would keep them shut for as much longer; the Card knows better and may say no.
+    // After the clock was set back, breakers would stay open that much longer. The Card knows better and may refuse.
     const isSetBack = now < this.#now - SET_BACK_MS;
     this.#now = isSetBack ? now : Math.max(now, this.#now);
     for (let seat = this.nextShut(); seat !== undefined; seat = this.nextShut()) {
@@ -108,7 +109,7 @@ export class CardOrder {
     }
   }
 
-  /** Puts a seat where it belongs: among the free, among the shut, or neither. */
+  /** Inserts the card into the sets and maps that it belongs to. */
   file(seat: Seat): void {
     this.remove(seat);
     const { report, gate } = seat;
@@ -131,7 +132,7 @@ export class CardOrder {
     seat.opening = null;
   }
 
-  /** Among those that take work, and among the free, when it is. */
+  /** Adds the card to `working` and `free` if it qualifies. */
   #rank(seat: Seat): void {
     const { report } = seat;
     if (report === null || !takesWork(seat)) return;
@@ -143,7 +144,7 @@ export class CardOrder {
     this.#free.set(seat.rank, seat);
   }
 
-  /** Never more than half are out on suspicion: the one that would be too many is tried at once. */
+  /** If a suspect would bring the cards that are out to more than half, it is tried at once instead. */
   #judge(seat: Seat): void {
     const { report, gate } = seat;
     seat.pressed = false;
@@ -152,7 +153,7 @@ export class CardOrder {
     if (!seat.pressed) this.#out.add(seat);
   }
 
-  /** When others were taken out of work, suspects that were half are more. */
+  /** When other cards leave, suspects may become more than half of the rest: the surplus is tried at once. */
   #press(): void {
     if (this.#out.size <= this.#active.size / 2) return;
     const suspects = [...this.#out].filter(({ gate }) => gate.proven !== true);

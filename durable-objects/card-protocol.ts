@@ -1,13 +1,13 @@
 /**
- * What the Worker and the Pools say to a Card, and hear of it.
+ * The RPC interface of a Card, as used by the Worker and the Pools.
  *
- * Every method can be called twice with the same attempt id and means it once (the platform may repeat a call whose
- * reply was lost). Times are milliseconds of the epoch (`...At`) or durations (`...Ms`).
+ * Every method is idempotent by attempt id, because the platform may repeat a call whose reply was lost. Times are
+ * milliseconds since the epoch (`...At`) or durations (`...Ms`).
  */
 
-/** A lease lives this long without a renewal. */
+/** How long a lease lives without renewal. */
 export const LEASE_MS = 40_000;
-/** How often a holder renews: four chances in one lease life. */
+/** How often a holder renews: four chances per lease. */
 export const LEASE_RENEW_MS = 10_000;
 
 export type CardState = "active" | "draining" | "disabled";
@@ -24,7 +24,7 @@ export interface Listing {
   abandon: Abandon;
 }
 
-/** Everything a Card knows of what people configured. A lower version never replaces a higher one. */
+/** The Card's copy of the configuration. A lower version never replaces a higher one. */
 export interface CardConfig {
   version: number;
   card: string;
@@ -33,30 +33,30 @@ export interface CardConfig {
   listings: Listing[];
 }
 
-/** One try of one request at one card. */
+/** One attempt of a request at one card. */
 export interface Attempt {
   attempt: string;
   request: string;
   tenant: string;
   service: string;
   fingerprint: string | null;
-  /** As in Entry. */
+  /** See `Entry.address`. */
   address?: string;
-  /** The Pool has too many cards out: this one is to be tried although it is out on suspicion. */
+  /** The Pool has too many cards out and requests a trial of this one, although it is out on suspicion. */
   pressed?: boolean;
 }
 
-/** Why a Card says no to a claim. */
+/** Why a Card refuses a claim. */
 export type ClaimNo =
   /** All slots are leased or draining. */
   | { no: "full" }
   /** The card is draining or disabled. */
   | { no: "withdrawn" }
-  /** Too many failures: closed until `untilAt`, or its one half-open trial is under way. */
+  /** The breaker is open until `untilAt`, or its one trial is running. */
   | { no: "ejected"; untilAt: number }
-  /** This attempt held a slot once and let it go. */
+  /** The lease of this attempt has ended, or the attempt was given up. */
   | { no: "ended" }
-  /** The Card does not know that it is listed in this service. */
+  /** The Card's configuration does not list it in this service. */
   | { no: "unlisted" };
 
 export interface Claimed {
@@ -68,18 +68,18 @@ export interface Claimed {
 
 /** How a run ended, as its holder saw it. */
 export interface Ending {
-  /** The slot is free: the answer was read to its end, or nothing was ever sent, or the call was cancelled for good. */
+  /** The GPU is done: the response was read to its end, nothing was sent, or the origin stops when canceled. */
   clean: boolean;
-  /** What it says of the origin's health; `null` when it says nothing (a caller hung up, nothing was sent). */
+  /** The verdict on the origin's health; null if there is none (the caller hung up, or nothing was sent). */
   health: "ok" | "failed" | null;
-  /** The refusal reason behind a failure, for the ledger. */
+  /** The refusal reason behind a failure, shown while the breaker is not closed. */
   reason: string | null;
 }
 
 export type ReleaseReply = { released: true } | { released: false; why: "unknown" | "stale" | "late" };
 export type RenewReply = { renewed: true; expiresAt: number } | { renewed: false; why: "unknown" | "stale" };
 
-/** The right to run one request on one card; disposing it unreleased counts as an unclean end. */
+/** The right to run one request on one card. Disposing it without a release counts as an unclean end. */
 export interface LeaseRights {
   renew(): Promise<RenewReply>;
   release(ending: Ending): Promise<ReleaseReply>;
@@ -92,27 +92,27 @@ export interface Held {
   tenant: string;
   service: string;
   fingerprint: string | null;
-  /** As in Entry. */
+  /** See `Entry.address`. */
   address?: string;
   state: "leased" | "draining";
   claimedAt: number;
 }
 
-/** Whether a card takes work for a service. */
+/** Whether a card takes work for a service: the state of its circuit breaker. */
 export interface Gate {
-  /** `half_open`: one request may try it; `trial`: that one is under way. */
+  /** `half_open`: one request may try the card. `trial`: that request is running. */
   state: "closed" | "open" | "half_open" | "trial";
-  /** When an open gate becomes half-open. */
+  /** When an open breaker becomes half-open. */
   untilAt: number;
-  /** The last failure's reason while not closed. */
+  /** The reason of the last failure, while not closed. */
   reason: string | null;
-  /** Closed, but its last runs failed: so many may run at once. Without it, as many as it has slots. */
+  /** Closed, but recent runs failed: the limit on concurrent runs. Absent: as many as there are slots. */
   most?: number;
-  /** Open, and a trial has failed since it opened; else it is out on suspicion, and may be pressed for a trial. */
+  /** Open, and a trial has failed since it opened. Otherwise it is a suspicion, and the Pool may press for a trial. */
   proven?: boolean;
 }
 
-/** A Card's whole truth, told to every pool that lists it. Later means a higher (incarnation, seq). */
+/** The full state of a Card, sent to every Pool that lists it. Reports are ordered by (incarnation, seq). */
 export interface CardReport {
   card: string;
   incarnation: number;
@@ -120,7 +120,7 @@ export interface CardReport {
   version: number;
   slots: number;
   state: CardState;
-  /** Highest lease number ever given: a claim at or below it that is not held has ended. */
+  /** The highest lease number ever given: a lease numbered at or below it that is not held has ended. */
   lastNumber: number;
   held: Held[];
   gates: Record<string, Gate>;
@@ -132,7 +132,7 @@ export interface Heartbeat {
   running: number | null;
 }
 
-/** Always: claims = done + failed + orphaned + the leases held now. */
+/** Invariant: claims = done + failed + orphaned + runs in progress (leased, not draining). */
 export interface CardCounters {
   /** Requests that got a slot. */
   claims: number;
@@ -140,17 +140,17 @@ export interface CardCounters {
   done: number;
   /** Runs that ended without one. */
   failed: number;
-  /** Runs whose holder vanished, or was reaped, and did not come back. */
+  /** Runs whose holder vanished or stopped renewing, and did not come back. */
   orphaned: number;
-  /** Leases that nobody renewed in time. */
+  /** Leases that expired without renewal. */
   reaped: number;
   /** Claims refused. */
   refused: number;
   /** Draining slots that became free. */
   drained: number;
-  /** Releases that came after the lease was reaped. */
+  /** Releases that arrived after the lease had ended. */
   late: number;
-  /** Releases and renewals with a number that is not the attempt's. */
+  /** Renewals, and other releases, that do not match a current lease. */
   stale: number;
 }
 
@@ -169,8 +169,8 @@ export interface LeaseRecord extends Held {
   drainUntil: number | null;
 }
 
-/** What a Pool may ask of a Card. */
+/** The Card methods that a Pool calls. */
 export interface CardRights {
-  /** `listener`: the service whose Pool wants news at once from now on. */
+  /** `listener`: the service whose Pool wants changes pushed at once from now on. */
   report(listener?: string): Promise<CardReport>;
 }

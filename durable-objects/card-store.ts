@@ -1,4 +1,4 @@
-/** What a Card keeps in its own SQLite: leases, health per service, configuration, counters. */
+/** The Card's SQLite storage: leases, health per service, configuration, counters. */
 import type { Health } from "./breaker.ts";
 import type { CardConfig, CardCounters } from "./card-protocol.ts";
 import type { Lease } from "./slots.ts";
@@ -26,7 +26,7 @@ export class CardStore {
     `);
   }
 
-  /** Grows with every start of the object, so that its reports can be told apart from older ones. */
+  /** Grows with every start of the object, which orders its reports across restarts. */
   nextIncarnation(): number {
     const next = Number(this.#get("incarnation") ?? 0) + 1;
     this.#put("incarnation", next);

@@ -1,8 +1,8 @@
 /**
- * The Card: the only one who says yes to a request for its GPU. What it decides stands in its book (card-book.ts); here
- * is how that is stored, and told to every Pool that lists it.
+ * The Card: the only authority that grants slots of its GPU. CardBook (card-book.ts) makes the decisions; this class
+ * stores them and reports them to every Pool that lists the card.
  *
- * Kept here: invariants 1, 2, 3 and 8 of DESIGN.md.
+ * Enforces invariants 1, 2, 3 and 8 of DESIGN.md.
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeBy } from "./alarm.ts";
@@ -27,7 +27,7 @@ import type { PoolRights } from "./pool-protocol.ts";
 import type { Lease } from "./slots.ts";
 import { Teller } from "./teller.ts";
 
-/** A release waits so long for the next claim, to be written with it: under load every other commit is saved. */
+/** How long a release waits to share the next claim's commit. Under load this saves every other commit. */
 const WRITE_SOON_MS = 20;
 
 interface CardEnv {
@@ -42,11 +42,11 @@ export class Card extends DurableObject<CardEnv> {
   readonly #incarnation: number;
   readonly #prober: Prober;
   readonly #tellers = new Map<string, Teller>();
-  /** Stubs that are out, by lease number: a repeated claim makes another. */
+  /** Live stubs per lease number; a repeated claim creates another. */
   readonly #lessees = new Map<number, number>();
   #heartbeat: CardStatus["heartbeat"] = null;
   #seq = 0;
-  /** Leases that changed since the last write. */
+  /** Leases changed since the last write. */
   readonly #unwritten = new Map<number, Lease>();
   #writeTimer: ReturnType<typeof setTimeout> | null = null;
 
@@ -63,7 +63,7 @@ export class Card extends DurableObject<CardEnv> {
     ctx.waitUntil(this.#prober.run());
   }
 
-  /** Takes over a newer configuration; an older or equal one changes nothing. */
+  /** Applies a newer configuration; ignores an older or equal one. */
   async configure(config: CardConfig): Promise<void> {
     const before = this.#book.config;
     if (before !== null && config.version <= before.version) return;
@@ -73,7 +73,7 @@ export class Card extends DurableObject<CardEnv> {
     this.#tell(left.map((listing) => listing.service));
   }
 
-  /** A lease, or no. Called twice with one attempt it is the same lease. */
+  /** Grants or refuses a lease. Repeating an attempt returns the same lease. */
   async claim(attempt: Attempt): Promise<(Claimed & { lease: Lessee }) | ClaimNo> {
     const now = Date.now();
     this.#reap(now);
@@ -81,7 +81,7 @@ export class Card extends DurableObject<CardEnv> {
     if ("no" in outcome) return outcome;
     const { lease, listing, changed } = outcome;
     this.#keep(changed);
-    // A yes must stand before it is said.
+    // A grant must be stored before it is returned.
     if (changed.length > 0) this.#write();
     const { origin, transport } = listing;
     return { number: lease.number, expiresAt: lease.expiresAt, origin, transport, lease: this.#lessee(lease) };
@@ -99,18 +99,18 @@ export class Card extends DurableObject<CardEnv> {
     return reply;
   }
 
-  /** The reply to this attempt's claim was lost, and its holder gave it up before anything was sent. */
+  /** Ends an attempt whose claim reply was lost and whose holder gave it up before sending anything. */
   async unclaim(attempt: string): Promise<void> {
     this.#keep(this.#book.unclaim(attempt));
   }
 
-  /** What the card's agent says of it. Order is by arrival. */
+  /** A heartbeat of the card's agent. Order is by arrival. */
   async heartbeat(beat: Heartbeat): Promise<void> {
     this.#heartbeat = { ...beat, at: Date.now() };
     if (beat.running !== null) this.#heard(beat.running, null);
   }
 
-  /** How a service reaches this card; null when it is not listed there. */
+  /** How a service reaches this card; null if it is not listed there. */
   async listing(service: string): Promise<Pick<Listing, "origin" | "transport"> | null> {
     const listing = this.#book.listing(service);
     return listing === undefined ? null : { origin: listing.origin, transport: listing.transport };
@@ -158,7 +158,7 @@ export class Card extends DurableObject<CardEnv> {
     });
   }
 
-  /** The holder's last stub is gone: it went without a word. */
+  /** Called when a stub is disposed. Disposing the last one without a release means that the holder vanished. */
   #vanish(number: number): void {
     const left = (this.#lessees.get(number) ?? 1) - 1;
     if (left > 0) {
@@ -182,7 +182,7 @@ export class Card extends DurableObject<CardEnv> {
     return this.#book.draining();
   }
 
-  /** Tells the pools of changed leases and stores them soon: what a crash forgets of an end costs a slot some time. */
+  /** Reports changed leases to the Pools and stores them soon. A crash that loses an end only delays a slot. */
   #keep(changed: Lease[]): void {
     if (changed.length === 0) return;
     for (const lease of changed) this.#unwritten.set(lease.number, lease);
@@ -191,7 +191,7 @@ export class Card extends DurableObject<CardEnv> {
     if (changed.some((lease) => lease.state === "draining")) this.ctx.waitUntil(this.#prober.run());
   }
 
-  /** Stores what changed since the last time, in one commit, and sees to the alarm. */
+  /** Stores all pending changes in one commit and sets the alarm. */
   #write(): void {
     if (this.#writeTimer !== null) clearTimeout(this.#writeTimer);
     this.#writeTimer = null;
@@ -209,13 +209,16 @@ export class Card extends DurableObject<CardEnv> {
     return this.#book.report(this.#incarnation, ++this.#seq, now);
   }
 
-  /** Tells every pool that lists this card, and those that did until now. */
+  /** Reports to every Pool that lists this card, and to those that listed it until now. */
   #tell(alsoServices: string[]): void {
     const services = [...(this.#book.config?.listings ?? []).map((listing) => listing.service), ...alsoServices];
     for (const service of services) this.ctx.waitUntil(this.#teller(service).tell("now"));
   }
 
-  /** A slot's own Pool hears at once that it is free, and from its holder that it was claimed; others as they want. */
+  /**
+   * A Pool is told at once when a slot of its service ends or drains. A claim can wait, because its holder tells the
+   * Pool. The other Pools are told as eagerly as they asked for.
+   */
   #tellOf(changed: Lease[]): void {
     const claimed = new Set(changed.filter((lease) => lease.state === "leased").map((lease) => lease.service));
     const ended = new Set(changed.filter((lease) => lease.state !== "leased").map((lease) => lease.service));

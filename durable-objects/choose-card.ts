@@ -1,7 +1,7 @@
 /**
- * Which card is offered next (card-order.ts), and how many slots each tenant holds: a Pool's own counts of its cards.
- * They are advice, mended by every report. Pure; `now` is an argument. Offers and reports are logarithmic in
- * the cards; what is asked about all of them for refusals and pages (capacity, the cause of an outage) is linear.
+ * Which card is offered next (card-order.ts), and how many slots each tenant holds. These are the Pool's own counts:
+ * advisory, and corrected by every report. Pure; `now` is an argument. Offers and reports are logarithmic in the number
+ * of cards; queries over all cards, for refusals and status (capacity, the cause of an outage), are linear.
  */
 import { Addresses, type Named } from "./addresses.ts";
 import { CardOrder, newSeat, type Seat, takesWork } from "./card-order.ts";
@@ -10,13 +10,13 @@ import type { PoolCard } from "./pool-protocol.ts";
 
 export class Cards {
   readonly #service: string;
-  /** Told what the cards hold, and are about to. */
+  /** Counts the slots that are held or about to be claimed, by client address. */
   readonly #addresses: Addresses;
   readonly #seats = new Map<string, Seat>();
   readonly #order = new CardOrder();
   /** Slots that each tenant holds for this service: leased, draining, or about to be claimed. */
   readonly #holding = new Map<string, number>();
-  /** Attempts that the cards show running, by fingerprint. */
+  /** Attempts that reports show running, by fingerprint. */
   readonly #prints = new Map<string, Set<string>>();
   #changed = new Set<string>();
   #seq = 0;
@@ -26,7 +26,7 @@ export class Cards {
     this.#addresses = addresses;
   }
 
-  /** The cards of the pool, as configured; those that stay keep what is known of them. */
+  /** Sets the cards of the pool. Cards that remain keep their state. */
   configure(cards: PoolCard[], now: number): void {
     const listed = new Map(cards.map((card) => [card.card, card.weight]));
     for (const seat of this.#seats.values()) {
@@ -44,7 +44,7 @@ export class Cards {
     this.#order.pass(now);
   }
 
-  /** Takes over a report if it is newer than what is known. */
+  /** Applies a report if it is newer than the last one. Returns whether it was. */
   report(report: CardReport, now: number): boolean {
     const seat = this.#seats.get(report.card);
     if (seat === undefined) return false;
@@ -70,10 +70,10 @@ export class Cards {
     return true;
   }
 
-  /** The best card that is free and not among those to avoid, unless no other takes work at all. */
+  /** The best free card that was not tried. Tried cards qualify only if no other card takes work. */
   best(tried: string[], now: number): string | null {
     this.#order.pass(now);
-    // A card to avoid is one the request has tried: there are at most as many as a service allows tries.
+    // `tried` is short: at most as many cards as the service allows tries.
     const avoid = tried.length > 0 && this.#othersTakeWork(tried) ? tried : [];
     for (const seat of this.#order.free()) {
       if (!avoid.includes(seat.card)) return seat.card;
@@ -81,7 +81,7 @@ export class Cards {
     return null;
   }
 
-  /** It is to be tried although it is out on suspicion. */
+  /** Whether the card is out on suspicion and should be tried early. */
   isPressed(card: string): boolean {
     return this.#seats.get(card)?.pressed ?? false;
   }
@@ -97,7 +97,7 @@ export class Cards {
     this.#order.pass(now);
   }
 
-  /** The Card said yes; true when its report has told already that this run is over, and the slot is free. */
+  /** The Card granted the claim. Returns true if its report already shows the run ended and the slot free. */
   claimed(card: string, attempt: string, number: number, now: number): boolean {
     const seat = this.#seats.get(card);
     const pending = seat?.pending.get(attempt);
@@ -110,7 +110,7 @@ export class Cards {
     return isOver;
   }
 
-  /** The offer came to nothing. */
+  /** The offer was declined or expired. */
   withdrawn(card: string, attempt: string, now: number): void {
     const seat = this.#seats.get(card);
     if (seat === undefined || !this.#drop(seat, attempt)) return;
@@ -118,7 +118,7 @@ export class Cards {
     this.#order.pass(now);
   }
 
-  /** The card said no although it looked free: not offered again before its next report. */
+  /** The card refused although it looked free: it is not offered again before its next report. */
   refused(card: string): void {
     const seat = this.#seats.get(card);
     if (seat === undefined) return;
@@ -126,20 +126,20 @@ export class Cards {
     this.#order.file(seat);
   }
 
-  /** Whether some card takes work, or may when tried; while a card has not reported yet nobody knows. */
+  /** Whether some card takes work or may be tried; `unknown` while some card has not reported yet. */
   health(now: number): "healthy" | "unknown" | "none" {
     this.#order.pass(now);
     if (this.#order.working > 0) return "healthy";
     return this.#order.unknown > 0 ? "unknown" : "none";
   }
 
-  /** The earliest time to come that a shut card may be tried; null when none is shut by time. */
+  /** When the next breaker becomes half-open; null if none has a time. */
   nextOpening(now: number): number | null {
     this.#order.pass(now);
     return this.#order.nextShut()?.gate.untilAt ?? null;
   }
 
-  /** Some card that takes work, whether or not it has a free slot: the longest unused. */
+  /** The least recently used card that takes work, whether or not it has a free slot. */
   working(avoid: string[], now: number): string | null {
     this.#order.pass(now);
     let best: Seat | null = null;
@@ -150,7 +150,7 @@ export class Cards {
     return best?.card ?? null;
   }
 
-  /** The earliest time to come that a shut card may be tried, and why it was shut. */
+  /** When the next breaker becomes half-open, and why it opened. */
   nextTrial(now: number): { at: number | null; cause: string | null } {
     this.#order.pass(now);
     const next = this.#order.nextShut()?.gate;
@@ -173,14 +173,14 @@ export class Cards {
     return this.#holding.get(tenant) ?? 0;
   }
 
-  /** Tenants whose number may have changed since this was asked before: they may be at their caps now, or below. */
+  /** Tenants whose count may have changed since the last call, and who may have crossed their cap. */
   changed(): Iterable<string> {
     const changed = this.#changed;
     this.#changed = new Set();
     return changed;
   }
 
-  /** The attempt that runs this fingerprint, when a card shows one that is not known to be over. */
+  /** The attempt that reports show running for this fingerprint, unless it is known to be over. */
   running(fingerprint: string, over: ReadonlySet<string>): string | null {
     for (const attempt of this.#prints.get(fingerprint) ?? []) if (!over.has(attempt)) return attempt;
     return null;
@@ -209,7 +209,7 @@ export class Cards {
     return false;
   }
 
-  /** One slot more or less that is held for a request. */
+  /** Adjusts a request's tenant and address counts by one held slot. */
   #add(by: Named, sign: 1 | -1): void {
     const { tenant } = by;
     this.#changed.add(tenant);
@@ -220,7 +220,7 @@ export class Cards {
     else this.#addresses.remove(by);
   }
 
-  /** Adds or takes away everything that a card shows. */
+  /** Adds or removes everything that a card holds. */
   #count(seat: Seat, sign: 1 | -1): void {
     for (const held of seat.report?.held ?? []) {
       if (held.service !== this.#service) continue;

@@ -1,19 +1,19 @@
 /**
- * Time as the platform has it, handed to what decides by it: `now` is the wall clock and may jump either way, `after`
- * does not jump. An object may have 10,000 timers; here it has one, however many wait.
+ * The time source of the pure code. `now` is the wall clock and may jump either way; `after` ignores jumps. An object
+ * may have 10,000 timers; this uses one for all waiters.
  */
 import { SortedMap } from "./sorted-map.ts";
 
 export interface Clock {
-  /** ms of the epoch. */
+  /** ms since the epoch. */
   now(): number;
-  /** Gives what calls it off. */
+  /** Returns a function that cancels the timer. */
   after(ms: number, then: () => void): () => void;
 }
 
-/** The platform's timer sleeps no longer than this, so that a stopped process or a jump shows as one. */
+/** Longest platform timer, so that a stopped process or a clock jump is noticed. */
 const SLEEP_MS_MAX = 1_000;
-/** What a busy object may be late by; a timer that seems later than this was stopped, or the clock was set. */
+/** How late a timer of a busy object may fire. A later one means that the process stopped or the clock was set. */
 const LATE_MS_MAX = 5_000;
 
 type Due = [at: number, seq: number];
@@ -21,7 +21,7 @@ type Due = [at: number, seq: number];
 /** A clock with one platform timer. */
 export class Timers implements Clock {
   readonly #due = new SortedMap<Due, () => void>(undefined, (a, b) => a[0] - b[0] || a[1] - b[1]);
-  /** Time that has passed while somebody waited, jumps left out, ms. */
+  /** Time passed while timers were pending, without jumps, ms. */
   #passed = 0;
   #seq = 0;
   /** The wall clock at the last look. */
@@ -40,17 +40,17 @@ export class Timers implements Clock {
     return () => void this.#due.delete(due);
   }
 
-  /** Adds what has passed since the last look. */
+  /** Adds the time since the last look. */
   #look(slept = 0): void {
     const now = Date.now();
     const passed = now - this.#lookedAt;
     const isPlausible = passed >= slept && passed <= slept + LATE_MS_MAX;
-    // Nobody waited since: nothing has to be counted.
+    // No timer was pending since the last look: there is nothing to add.
     if (this.#sleep !== null || slept > 0) this.#passed += isPlausible ? passed : slept;
     this.#lookedAt = now;
   }
 
-  /** Sleeps until the next is due. */
+  /** Sleeps until the next timer is due. */
   #rest(): void {
     const next = this.#due.minKey();
     if (next === undefined) return;
@@ -69,7 +69,7 @@ export class Timers implements Clock {
     const last = this.#seq;
     try {
       for (let key = this.#due.minKey(); key !== undefined && key[0] <= this.#passed; key = this.#due.minKey()) {
-        // What this waking adds is for the next.
+        // Timers added during this wake-up are left for the next.
         if (key[1] > last) break;
         const then = this.#due.get(key);
         this.#due.delete(key);

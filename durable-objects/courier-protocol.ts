@@ -1,9 +1,6 @@
-/**
- * The words that Job, Worker and Courier exchange about webhooks. As in card-protocol.ts: every method can be called twice and
- * means it once.
- */
+/** The RPC interface between Job, Worker and Courier about webhooks. Methods are idempotent, as in card-protocol.ts. */
 
-/** Whose shape the body has. */
+/** Which API's format the body has. */
 export type Dialect = "native" | "replicate" | "fal";
 
 /** What an event is about. */
@@ -12,35 +9,35 @@ export interface Subject {
   id: string;
 }
 
-/** Something happened, and this address wants to hear of it. */
+/** An event, and the address to deliver it to. */
 export interface Notice {
   tenant: string;
   subject: Subject;
-  /** `job.succeeded` and the like. A subject has an event of a type once. */
+  /** `job.succeeded` and the like. A subject has at most one event of each type. */
   type: string;
-  /** When it happened, ms. */
+  /** When it happened, ms since the epoch. */
   at: number;
   url: string;
   dialect: Dialect;
 }
 
-/** One sending, as the Sender makes it: what is told of the subject is read and signed anew each time. */
+/** One sending of an event. The Sender reads the subject's state and signs it anew each time. */
 export interface Letter extends Notice {
   /** `webhook-id`: the same in every sending of an event. */
   event: string;
-  /** Of the tenant's secret, the latest first. */
+  /** Generations of the tenant's secret that sign, newest first. */
   generations: number[];
 }
 
-/** What came of a sending. */
+/** The outcome of a sending. */
 export interface Sent {
-  /** Null: no answer. */
+  /** Null: no response. */
   status: number | null;
-  /** In our words; null for an answer, whatever it was. */
+  /** Our description; null if there was a response, whatever its status. */
   error: string | null;
-  /** The receiver wants to be left alone for so long. */
+  /** The receiver's Retry-After. */
   retryAfterMs: number | null;
-  /** False: there is nothing to send any more. */
+  /** False: there is nothing left to send. */
   again: boolean;
 }
 
@@ -61,7 +58,7 @@ export interface Delivery extends Notice {
   state: DeliveryState;
   tries: DeliveryTry[];
   createdAt: number;
-  /** While it is pending. */
+  /** Set while pending. */
   nextAt: number | null;
   endedAt: number | null;
   /** Its place in the order of creation. */
@@ -70,17 +67,17 @@ export interface Delivery extends Notice {
 
 export interface DeliveryQuery {
   state: DeliveryState | null;
-  /** Those made before this place. */
+  /** Only deliveries created before this place. */
   before: number | null;
   limit: number;
 }
 
-/** What a Job tells the Courier. */
+/** The Courier methods that a Job calls. */
 export interface CourierRights {
   enqueue(notice: Notice): Promise<void>;
 }
 
-/** What the Courier asks of the Worker. */
+/** The Worker methods that the Courier calls. */
 export interface SenderRights {
   send(letter: Letter): Promise<Sent>;
 }

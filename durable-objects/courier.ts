@@ -1,10 +1,10 @@
 /**
- * The Courier: brings a tenant's events to the addresses that want them, until they are taken or given up; what it has to
- * bring are rows (deliveries.ts), when is delivery-schedule.ts's to say. The sending itself is the Worker's. Whoever
- * enqueues never waits for a receiver; a sending that a restart cut off does not count, and is made again under the same
- * event id.
+ * The Courier: delivers a tenant's events to webhook addresses until each is accepted or given up. Deliveries are rows
+ * (deliveries.ts), their timing is in delivery-schedule.ts, and the Worker does the sending. `enqueue` never waits for
+ * a receiver. A sending cut off by a restart does not count and is repeated under the same event id.
  *
- * Kept here: invariant 8 of DESIGN.md, and that an event is brought to its address at least once.
+ * Enforces invariant 8 of DESIGN.md, and delivers each event to its address at least once, as far as the schedule
+ * allows.
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeBy } from "./alarm.ts";
@@ -14,20 +14,20 @@ import { Deliveries } from "./deliveries.ts";
 import { after } from "./delivery-schedule.ts";
 import { FIRST, type Generations, rotated, signing } from "./secret-generations.ts";
 
-/** Sendings of a tenant at the same time: slow receivers hold up this tenant's other ones alone. */
+/** Concurrent sendings per tenant; slow receivers delay only this tenant's other deliveries. */
 const AT_ONCE = 8;
-/** A sending that has not come back after so long is given up; the Sender's own limits are shorter. */
+/** Timeout of a sending; the Sender's own limits are shorter. */
 const SENDING_MS_MAX = 60_000;
-/** While something is being sent, the alarm looks this often: it finds what a restart has cut off. */
+/** Alarm interval while something is being sent, to find sendings that a restart cut off. */
 const LOOK_EVERY_MS = 10_000;
-/** How often old deliveries are removed; when one sweep did not come to the end, the next follows soon. */
+/** How often old deliveries are removed, and the pause before the next sweep if one did not finish. */
 const SWEEP_EVERY_MS = 6 * 3_600_000;
 const SWEEP_ON_MS = 1_000;
 
 export class Courier extends DurableObject implements CourierRights {
   #deliveries: Deliveries;
   #generations: Generations;
-  /** Ids of deliveries that are being sent. */
+  /** Ids of deliveries in flight. */
   readonly #sending = new Set<string>();
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
@@ -36,19 +36,19 @@ export class Courier extends DurableObject implements CourierRights {
     this.#generations = ctx.storage.kv.get<Generations>("generations") ?? FIRST;
   }
 
-  /** An event of a subject is delivered once, however often it is told. */
+  /** Queues an event for delivery. Repeating it has no effect. */
   async enqueue(notice: Notice): Promise<void> {
     const event = eventOf(notice);
     const state = this.#deliveries.isDisabled(notice.url) ? "disabled" : "pending";
     if (this.#deliveries.latestOf(event) === null) this.#deliveries.add(notice, event, state, Date.now());
-    // Also when it is known: the call that told it first may have been cut off right here.
+    // Also if the event is known: an earlier call may have been cut off right here.
     await this.#wake();
     this.#pump();
   }
 
   /**
-   * The same event once more, also to an address that is disabled: if it takes it, it is enabled again. One that is still
-   * to be delivered is sent now instead. Null: no such delivery.
+   * Delivers the event again, even to a disabled address, which is enabled again if it accepts. A pending delivery is
+   * sent now instead. Returns null if there is no such delivery.
    */
   async replay(id: string): Promise<Delivery | null> {
     const given = this.#deliveries.get(id);
@@ -69,24 +69,24 @@ export class Courier extends DurableObject implements CourierRights {
     return this.#deliveries.get(id);
   }
 
-  /** The latest first. */
+  /** Newest first. */
   async list(query: DeliveryQuery): Promise<Delivery[]> {
     return this.#deliveries.list(query);
   }
 
-  /** Of the tenant's secret, those that sign now; the latest first. */
+  /** Generations of the tenant's secret that sign now, newest first. */
   async generations(): Promise<number[]> {
     return signing(this.#generations, Date.now());
   }
 
-  /** The tenant's secret is another from now on; the earlier one signs too for a day. */
+  /** Replaces the tenant's secret. The previous one also signs for another day. */
   async rotate(): Promise<number[]> {
     this.#generations = rotated(this.#generations, Date.now());
     this.ctx.storage.kv.put("generations", this.#generations);
     return this.generations();
   }
 
-  /** Its tenant is gone: so is all that was to be told, and its secret. */
+  /** Deletes all deliveries and the secret of a deleted tenant. */
   async forget(): Promise<void> {
     await this.ctx.blockConcurrencyWhile(async () => {
       await this.ctx.storage.deleteAlarm();
@@ -104,9 +104,9 @@ export class Courier extends DurableObject implements CourierRights {
 
   // Private
 
-  /** Sends what is due, as much at a time as may be. */
+  /** Sends what is due, at most AT_ONCE at a time. */
   #pump(): void {
-    // Those being sent are due as well, and were due first.
+    // Deliveries in flight are still due and come first, so twice as many are read.
     for (const delivery of this.#deliveries.due(Date.now(), 2 * AT_ONCE)) {
       if (this.#sending.size >= AT_ONCE) return;
       if (!this.#sending.has(delivery.id)) this.ctx.waitUntil(this.#send(delivery));
@@ -139,10 +139,10 @@ export class Courier extends DurableObject implements CourierRights {
     }
   }
 
-  /** What a sending has come to. */
+  /** Records the outcome of a sending. */
   #settle(id: string, sent: Sent, from: number, now: number): void {
     const delivery = this.#deliveries.get(id);
-    // It was given up meanwhile, or its address disabled.
+    // It was given up, or its address disabled, in the meantime.
     if (delivery === null || delivery.state !== "pending") return;
     const number = delivery.tries.length + 1;
     const tries = [...delivery.tries, { number, at: from, ms: now - from, status: sent.status, error: sent.error }];
@@ -154,18 +154,18 @@ export class Courier extends DurableObject implements CourierRights {
       console.warn(JSON.stringify({ event: "webhook_given_up", delivery: id, state: verdict.state, tries: number }));
   }
 
-  /** An alarm when something is to be done next, within `ms` at the latest. */
+  /** Sets the alarm for the next thing to do, at most `ms` from now. */
   async #wake(ms = SWEEP_EVERY_MS): Promise<void> {
     const now = Date.now();
     const next = this.#deliveries.nextDue(now) ?? Number.POSITIVE_INFINITY;
-    // What is due and not sent yet waits for room, or was just begun.
+    // A delivery that is due waits for a free place, or is in flight.
     const look = this.#deliveries.due(now, 1).length > 0 ? now + LOOK_EVERY_MS : Number.POSITIVE_INFINITY;
     const at = Math.min(now + ms, next, look);
     await wakeBy(this.ctx.storage, at);
   }
 }
 
-/** `webhook-id`; without a dot, which parts what is signed. */
+/** The `webhook-id`. It contains no dot, because dots separate the parts of the signed text. */
 function eventOf({ subject, type }: Notice): string {
   return `evt_${subject.id}_${type.slice(type.indexOf(".") + 1)}`;
 }

@@ -1,4 +1,4 @@
-/** A tenant's deliveries as rows: what is to be sent, what was tried, and which addresses want nothing any more. */
+/** A tenant's deliveries as rows: what is to be sent, what was tried, and which addresses are disabled. */
 import type {
   Delivery,
   DeliveryQuery,
@@ -11,12 +11,12 @@ import type {
 
 /** How long a delivery is kept, and how long an address stays disabled after its last 410, ms. */
 const KEPT_MS = 30 * 86_400_000;
-/** Deliveries kept of a tenant: beyond that the oldest go before their time, and were given up before that. */
+/** Deliveries kept per tenant. Beyond that the oldest are removed early; they were given up before (NEWER_MAX). */
 const KEPT_MAX = 100_000;
-/** What is still to be delivered when so many newer ones have come is given up: its receiver takes less than there is. */
+/** A pending delivery is given up after this many newer ones: its receiver is slower than the events. */
 const NEWER_MAX = 50_000;
 const OUTRUN = `given up: ${NEWER_MAX.toLocaleString("en")} newer ones have come since`;
-/** Rows that one sweep gives up or removes at most, of each kind. */
+/** Maximum rows of each kind that one sweep gives up or removes. */
 const SWEPT_AT_ONCE = 1_000;
 
 type Row = {
@@ -57,7 +57,7 @@ export class Deliveries {
     `);
   }
 
-  /** The latest delivery of an event; null when nothing of it was ever to be sent. */
+  /** The latest delivery of an event; null if there is none. */
   latestOf(event: string): Delivery | null {
     return this.#one("SELECT * FROM deliveries WHERE event = ? ORDER BY place DESC LIMIT 1", event);
   }
@@ -66,7 +66,7 @@ export class Deliveries {
     return this.#one("SELECT * FROM deliveries WHERE id = ?", id);
   }
 
-  /** One to be sent at once, or one that is over before it begins. */
+  /** Adds a delivery, either due at once or already ended (`disabled`). */
   add({ tenant, subject, type, at, url, dialect }: Notice, event: string, state: DeliveryState, now: number): Delivery {
     const id = `dlv_${crypto.randomUUID().replaceAll("-", "")}`;
     const times = state === "pending" ? [now, null] : [null, now];
@@ -85,19 +85,19 @@ export class Deliveries {
     this.#sql.exec(query, state, JSON.stringify(tries), nextAt, endedAt, id);
   }
 
-  /** Those whose time has come, the longest due first. */
+  /** Deliveries that are due, longest overdue first. */
   due(now: number, limit: number): Delivery[] {
     const query = "SELECT * FROM deliveries WHERE state = 'pending' AND next_at <= ? ORDER BY next_at LIMIT ?";
     return [...this.#sql.exec<Row>(query, now, limit)].map(deliveryOf);
   }
 
-  /** When the next one is due that is not yet; null: none is. */
+  /** When the next delivery becomes due, without those due already; null if none does. */
   nextDue(now: number): number | null {
     const query = "SELECT min(next_at) AS at FROM deliveries WHERE state = 'pending' AND next_at > ?";
     return this.#sql.exec<{ at: number | null }>(query, now).one().at;
   }
 
-  /** The latest first. */
+  /** Newest first. */
   list({ state, before, limit }: DeliveryQuery): Delivery[] {
     const [where, values] = state === null ? ["", []] : ["state = ? AND", [state]];
     const query = `SELECT * FROM deliveries WHERE ${where} place < ? ORDER BY place DESC LIMIT ?`;
@@ -108,7 +108,7 @@ export class Deliveries {
     return this.#sql.exec("SELECT 1 FROM disabled WHERE url = ?", url).toArray().length > 0;
   }
 
-  /** This address wants nothing any more; what is still to be sent there is over. */
+  /** Disables an address and ends its pending deliveries. */
   disable(url: string, now: number): void {
     this.#sql.exec("INSERT OR REPLACE INTO disabled (url, at) VALUES (?, ?)", url, now);
     const query = `UPDATE deliveries SET state = 'disabled', next_at = NULL, ended_at = ?
@@ -120,7 +120,7 @@ export class Deliveries {
     this.#sql.exec("DELETE FROM disabled WHERE url = ?", url);
   }
 
-  /** Gives up what waits for too long a line, and removes what is too old or too much, a bounded number at a time. */
+  /** Gives up outrun deliveries and removes old or excess rows, a bounded number per call. */
   sweep(now: number): { left: boolean; more: boolean } {
     const old = now - KEPT_MS;
     const outrun = this.#outrun();
@@ -141,14 +141,14 @@ export class Deliveries {
 
   // Private
 
-  /** Some of those that are still to be sent and that too many newer ones have followed, the oldest first. */
+  /** Pending deliveries that too many newer ones have followed, oldest first; at most SWEPT_AT_ONCE. */
   #outrun(): Delivery[] {
     const query = `SELECT * FROM deliveries WHERE state = 'pending' AND place <= (SELECT max(place) FROM deliveries) - ?
      ORDER BY place LIMIT ?`;
     return [...this.#sql.exec<Row>(query, NEWER_MAX, SWEPT_AT_ONCE)].map(deliveryOf);
   }
 
-  /** How many rows went; the platform's own count includes those of the indexes. */
+  /** Deletes and returns the number of rows; the platform's own count includes index rows. */
   #removed(from: string, ...values: number[]): number {
     return this.#sql.exec(`DELETE FROM ${from} RETURNING 1`, ...values).toArray().length;
   }

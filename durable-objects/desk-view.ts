@@ -1,8 +1,8 @@
-/** What a Pool's desk shows of its tickets. */
+/** Read-only views of a Pool's tickets. */
 import type { Desk } from "./desk.ts";
 import type { PoolStatus, Presence } from "./pool-protocol.ts";
 
-/** How many wait, and for what. */
+/** Waiting tickets, counted by what they wait for. */
 export function waitingFor(desk: Desk): PoolStatus["waitingFor"] {
   const counts: PoolStatus["waitingFor"] = {};
   for (const ticket of desk.tickets) {
@@ -13,7 +13,7 @@ export function waitingFor(desk: Desk): PoolStatus["waitingFor"] {
   return counts;
 }
 
-/** Which of these requests are here: in line, or on a card. */
+/** Which of these requests are queued or running here. */
 export function present(desk: Desk, requests: ReadonlySet<string>): Presence["requests"] {
   const found: Presence["requests"] = {};
   const running = { state: "running", on: null, position: null } as const;

@@ -1,14 +1,14 @@
 /**
- * The Pool's desk: the life of its tickets. What happens outside (time, cards that are asked, records) is handed in.
+ * The Desk: the life cycle of a Pool's tickets. The outside world (clock, requests to cards, records) is injected.
  *
- * A ticket is
- *   waiting    in the line (waiting-room.ts), or following one that asked for the same (runs.ts)
- *   offered    a card is held for it for OFFER_MS, pending in the counts (choose-card.ts)
- *   missed     it did not claim in time: out of line until it speaks again
- *   running    it said that the Card said yes
- *   over       told, refused, finished, left
+ * Phases of a ticket:
+ *   waiting    in the queue (waiting-room.ts), or following another request for the same result (runs.ts)
+ *   offered    a card is reserved for it for OFFER_MS, and counted as pending (choose-card.ts)
+ *   missed     it did not claim in time, and is out of the queue until its holder calls again
+ *   running    its holder reported that the Card granted the claim
+ *   over       told the outcome of another run, refused, finished, or left
  *
- * Kept here: invariants 4, 5, 6 and 8 of DESIGN.md.
+ * Enforces invariants 4, 5, 6 and 8 of DESIGN.md.
  */
 import { Addresses } from "./addresses.ts";
 import * as admission from "./admission.ts";
@@ -33,16 +33,16 @@ import { calm, say, type TicketState } from "./ticket-state.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 import { reasonToWait, type Waiting } from "./waiting-on.ts";
 
-/** An offer that is not claimed in this time goes to the next. */
+/** An offer that is not claimed within this time goes to the next ticket. */
 const OFFER_MS = 5_000;
 
-/** What a desk has done outside. */
+/** What a desk asks its Pool to do. */
 export interface Errands {
-  /** These cards are asked for their reports. */
+  /** Requests reports from these cards. */
   ask(cards: string[]): void;
-  /** A caller left before its run began. */
+  /** Called when a caller left before its run began. */
   departed(entry: Entry): void;
-  /** How long runs take is known better now. */
+  /** Called when the learned run times have changed. */
   learned(times: Times): void;
 }
 
@@ -51,7 +51,7 @@ export class Desk {
   readonly #errands: Errands;
   readonly #room = new WaitingRoom();
   readonly #tickets = new Map<string, TicketState>();
-  /** The same by request: the latest of each. */
+  /** The latest ticket of each request. */
   readonly #requests = new Map<string, TicketState>();
   readonly #following: Following;
   readonly #addresses = new Addresses();
@@ -86,12 +86,12 @@ export class Desk {
       this.cards = new Cards(config.service, this.#addresses);
     this.#config = config;
     this.cards.configure(config.cards, this.#clock.now());
-    // A card that is gone from here no longer counts against a tenant's cap.
+    // A card that left the pool no longer counts against a tenant's cap.
     for (const tenant of new Set(this.#room.entries().map((entry) => entry.tenant))) this.#recap(tenant);
     this.pump();
   }
 
-  /** A place in line. Twice with one attempt is one place. */
+  /** Returns a ticket. Idempotent by attempt id. */
   enter(entry: Entry): TicketState {
     const before = this.#tickets.get(entry.attempt);
     if (before !== undefined) return before;
@@ -112,7 +112,7 @@ export class Desk {
     return ticket;
   }
 
-  /** A Card tells what became of its slots. */
+  /** Applies a Card's report of its slots. */
   report(report: CardReport): void {
     const before = this.cards.reportOf(report.card)?.held ?? [];
     if (!this.cards.report(report, this.#clock.now())) return;
@@ -121,7 +121,7 @@ export class Desk {
     this.pump();
   }
 
-  /** Somebody waits, or did a moment ago. */
+  /** Whether anybody is waiting or was a moment ago. */
   get attentive(): boolean {
     return this.#lookout.attentive;
   }
@@ -138,19 +138,19 @@ export class Desk {
     return this.#clock.after(ms, then);
   }
 
-  /** Who missed its offer has its place back when it asks for another. */
+  /** Called when the holder asks for an offer. A ticket that missed its offer gets its place back. */
   asked(ticket: TicketState): void {
     if (ticket.phase !== "missed") return;
     this.#backInLine(ticket);
     this.pump();
   }
 
-  /** Late or not: the Card said yes. */
+  /** The Card granted the claim, even if the offer has expired since. */
   claimed(ticket: TicketState, number: number): void {
     if ((ticket.phase !== "offered" && ticket.phase !== "missed") || ticket.card === null) return;
     calm(ticket);
     const now = this.#clock.now();
-    // Its offer was taken back, yet the slot is its own.
+    // The offer was taken back, but the Card has granted the slot: count it again.
     const { entry } = ticket;
     if (ticket.phase === "missed") {
       this.cards.offered(ticket.card, entry.attempt, entry.tenant, now, entry);
@@ -161,7 +161,7 @@ export class Desk {
     this.admitted++;
     if (ticket.entry.avoid.length === 0) this.#budget = earn(this.#budget, now);
     if (!this.cards.claimed(ticket.card, ticket.entry.attempt, number, now)) return;
-    // A run that was over before this word of it came has left a slot free.
+    // The run was already over when this call arrived, so a slot is free.
     this.#recap(ticket.entry.tenant);
     this.pump();
   }
@@ -173,16 +173,16 @@ export class Desk {
     if (no !== "unlisted") this.#errands.ask([card]);
     this.#backInLine(ticket);
     this.pump();
-    // The counts were wrong that let it in: now it is a newcomer who has to wait.
+    // The offer was based on outdated counts. The ticket has to wait after all, so the limits for new requests apply.
     const { attempt, again, job } = ticket.entry;
     if (this.#room.has(attempt) && !again && !job) this.#refuseUnlessRoom(ticket, true);
   }
 
-  /** The same request under a new attempt: its place is that of its arrival. False: no more retries for now. */
+  /** Requeues the request at its old place under a new attempt id. Returns false if the retry budget is spent. */
   retry(ticket: TicketState, attempt: string, avoid: string[]): boolean {
     if (ticket.phase === "over") return true;
     if (ticket.entry.attempt === attempt) return true;
-    // A claim that came to nothing has tried no card: it costs no retry.
+    // If no card was tried (the claim came to nothing), it costs no retry.
     if (avoid.length > ticket.entry.avoid.length) {
       const { ok, budget } = spend(this.#budget, this.#clock.now());
       this.#budget = budget;
@@ -195,7 +195,7 @@ export class Desk {
     ticket.entry = { ...ticket.entry, attempt, avoid, again: true };
     this.#tickets.set(attempt, ticket);
     this.#following.rename(before, attempt);
-    // Its card's last report may show it still: nobody is to follow that.
+    // The card's last report may still show the old attempt; nobody may follow it.
     this.#following.over(before);
     this.#backInLine(ticket);
     this.pump();
@@ -212,14 +212,14 @@ export class Desk {
     if (wasOffered) this.pump();
   }
 
-  /** How a run ended whose ticket was lost with a restart. */
+  /** Applies the outcome of a run whose ticket was lost in a restart. */
   orphanFinished(attempt: string, finish: Finish, observed: Observed | null): void {
     this.#learn(observed);
     this.#following.over(attempt);
     this.#following.ended(attempt, finish);
   }
 
-  /** The holder is gone, or says that it goes. */
+  /** The holder disposed its ticket or left explicitly. */
   left(ticket: TicketState): void {
     if (ticket.phase === "over") return;
     const wasRunning = ticket.phase === "running";
@@ -241,8 +241,8 @@ export class Desk {
   }
 
   /**
-   * What is to be expected for a request; one without a ticket here would come last in line. `concurrent`: slots that its
-   * tenant may hold.
+   * The estimate for a request; without a ticket here it is placed at the end of the queue. `concurrent`: slots that
+   * the tenant may hold.
    */
   outlook(request: string, tenant: string, concurrent: number): Outlook {
     const now = this.#clock.now();
@@ -262,12 +262,12 @@ export class Desk {
     return { waiting: { on, position, startMs: willStart ? startMs(times, position - 1, slots) : null }, ...known };
   }
 
-  /** All that are in line or on a card. */
+  /** All tickets that are not over. */
   get tickets(): Iterable<TicketState> {
     return this.#tickets.values();
   }
 
-  /** Gives out what is free, in the order of the line, until nothing is free or nobody suits. */
+  /** Offers free slots in queue order until no slot is free or none suits a waiting ticket. */
   pump(): void {
     const now = this.#clock.now();
     if (this.#config === null) return;
@@ -275,7 +275,7 @@ export class Desk {
       this.#refuseAll(admission.unhealthy(this.#hall(this.#config, now)));
     if (this.#config.paused) return;
     for (;;) {
-      // Whatever moved a tenant's count, its cap is right before it is looked at.
+      // Update the caps of all tenants whose counts have changed, before the queue is searched.
       for (const tenant of this.cards.changed()) this.#recap(tenant);
       const match = this.#room.next((entry) => this.cards.best(entry.avoid, now));
       if (match === null) break;
@@ -292,9 +292,10 @@ export class Desk {
   }
 
   /**
-   * A newcomer: (1) an older configuration than the asker's; (2) somebody has a card for the same: follow; (3) nothing
-   * takes work, it cannot make its deadline, or its client address has too many here; (4) in line; (5) offered at once,
-   * or (6) no room or no time.
+   * Admits a new ticket: (1) the Pool's configuration is older than the caller's; (2) the same request already has a
+   * card: follow it; (3) refuse if no card takes work, the deadline cannot be met, or the client address has too many
+   * requests; (4) join the queue; (5) offer a card at once if possible; (6) otherwise refuse if the queue is full or
+   * the wait is too long.
    */
   #admit(ticket: TicketState): void {
     const { entry } = ticket;
@@ -331,7 +332,10 @@ export class Desk {
     if (!entry.again && !entry.job) this.#refuseUnlessRoom(ticket, isMore);
   }
 
-  /** Who waits must find room, unless it takes no place of the line beside its tenant's others, and have the time. */
+  /**
+   * Refuses a waiting ticket that exceeds a limit or cannot meet its deadline. `isMore`: it takes a place of its own in
+   * the queue, because no other ticket of its tenant waits for the same.
+   */
   #refuseUnlessRoom(ticket: TicketState, isMore: boolean): void {
     if (this.#config === null) return;
     const { entry } = ticket;
@@ -341,7 +345,7 @@ export class Desk {
       admission.crowd(hall, entry) ??
       (isInLine && isMore ? this.#full(entry, hall) : null) ??
       (isInLine ? admission.late(hall, entry) : null);
-    // Whom it displaced may have left it a card meanwhile.
+    // A ticket displaced by `#full` may have freed a card for this one.
     if (refusal !== null && ticket.phase === "waiting") this.#refuse(ticket, refusal);
   }
 
@@ -350,11 +354,11 @@ export class Desk {
     else this.#refuse(ticket, refusal);
   }
 
-  /** Too many, and nobody stands behind whose place it may take. */
+  /** Returns the refusal if the queue is full and no other ticket can be displaced; otherwise displaces one. */
   #full(entry: Entry, hall: admission.Hall): PoolRefusal | null {
     const full = admission.full(hall);
     if (full === null) return null;
-    // The newcomer stands in line already; its share is counted without it.
+    // The ticket is in the queue already; its tenant's share is computed without it.
     this.#room.leave(entry.attempt);
     const displaced = this.#room.displaced(entry.tenant, hall.config.queue.max);
     this.#enterRoom(entry);
@@ -364,25 +368,25 @@ export class Desk {
     return null;
   }
 
-  /** Sees to it that a waiting ticket leaves in time. */
+  /** Starts the timeout of a waiting ticket. */
   #watch(ticket: TicketState): void {
     if (ticket.phase !== "waiting" || this.#config === null) return;
     const now = this.#clock.now();
     const { timeoutMs } = this.#config.queue;
     const until = Math.min(ticket.enteredAt + timeoutMs, ticket.entry.deadlineAt ?? Infinity);
-    // A clock that was set back makes nobody wait longer. A job waits as long as whoever holds it likes.
+    // Clamped, so that a clock set back makes nobody wait longer. A job waits as long as its holder does.
     if (!ticket.entry.job)
       ticket.stop = this.#clock.after(Math.min(Math.max(0, until - now), timeoutMs), () => {
         if (ticket.phase !== "waiting" || this.#config === null) return;
         this.#refuse(ticket, admission.waitedOut(this.#hall(this.#config, this.#clock.now()), ticket.entry));
       });
-    // Until now the cards took their time to tell.
+    // While nobody waited, the cards may have delayed their reports.
     if (this.#lookout.watch()) this.#errands.ask(this.cards.names());
   }
 
   /**
-   * All but jobs, which wait. Those who follow go before the one in line: else each of them in turn would come into it
-   * only to be refused.
+   * Refuses all waiting tickets except jobs. Followers go first: otherwise each in turn would move into the queue, only
+   * to be refused there.
    */
   #refuseAll(refusal: PoolRefusal): void {
     for (const { attempt } of this.#room.entries()) {
@@ -430,14 +434,14 @@ export class Desk {
     this.#recap(entry.tenant);
   }
 
-  /** Takes an offer back from a ticket. */
+  /** Takes an offer back. */
   #withdraw(ticket: TicketState): void {
     if (ticket.card !== null) this.cards.withdrawn(ticket.card, ticket.entry.attempt, this.#clock.now());
     this.#room.refund(ticket.entry.tenant);
     this.#recap(ticket.entry.tenant);
   }
 
-  /** A tenant's slots changed: it may have come below its cap, or up to it. */
+  /** Updates whether the tenant is at its cap, after its slot count changed. */
   #recap(tenant: string): void {
     const concurrent = this.#room.concurrentOf(tenant);
     if (concurrent !== null) this.#room.cap(tenant, this.cards.holding(tenant) >= concurrent);
@@ -446,11 +450,11 @@ export class Desk {
   #refuse(ticket: TicketState, refusal: PoolRefusal): void {
     this.refused[refusal.reason] = (this.refused[refusal.reason] ?? 0) + 1;
     this.#settle(ticket, { kind: "refused", refusal });
-    // Who has tried a card already has had a run, and lost it.
+    // A ticket that has tried a card had a run and lost it.
     this.#following.left(ticket, ticket.entry.avoid.length > 0);
   }
 
-  /** The last word to a ticket. */
+  /** Ends a ticket with its final reply. */
   #settle(ticket: TicketState, reply: OfferReply): void {
     this.#over(ticket);
     say(ticket, reply);

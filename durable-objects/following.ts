@@ -1,26 +1,26 @@
-/** One run for many tickets: who follows whom (runs.ts), and what they do when a run ends or is lost. */
+/** Request coalescing: lets many tickets share one run (runs.ts), and handles runs that end or are lost. */
 import type { Cards } from "./choose-card.ts";
 import type { Clock } from "./clock.ts";
 import type { Finish } from "./pool-protocol.ts";
 import { type Run, Runs } from "./runs.ts";
 import type { TicketState } from "./ticket-state.ts";
 
-/** A run whose ticket was lost with a restart is given this long after its slot is free to say how it ended. */
+/** How long after its slot is free a run whose ticket was lost in a restart may still report its outcome. */
 const ORPHAN_MS = 5_000;
-/** Runs that are over, remembered because their card's last report may still show them. */
+/** Attempts remembered as over, because their card's last report may still show them. */
 const OVER_MAX = 1_000;
-/** Tickets that follow, in all: they take no slot, but each is somebody who waits. */
+/** Maximum number of followers. They take no slot, but each is a waiting request. */
 const FOLLOWERS_MAX = 10_000;
 
-/** The reason in the finish of a run that was broken off for its caller's going. */
+/** The failure reason of a run that was aborted because its caller left. */
 const CALLER_WENT = "client_gone";
 
-/** What becomes of a ticket. */
+/** What Following does to tickets. */
 export interface Ways {
-  /** Into the line, and out of it. */
+  /** Put the ticket into the queue, and take it out. */
   enter(ticket: TicketState): void;
   leave(ticket: TicketState): void;
-  /** It is told how the run ended. */
+  /** Tells the ticket the outcome of the run. */
   settle(ticket: TicketState, finish: Finish): void;
   pump(): void;
 }
@@ -37,7 +37,7 @@ export class Following {
     this.#runs = new Runs(ways);
   }
 
-  /** How many follow. */
+  /** The number of followers. */
   get count(): number {
     return this.#runs.followers;
   }
@@ -46,12 +46,15 @@ export class Following {
     return this.#runs.followersOf(tenant);
   }
 
-  /** Those who follow this one, which stands in line. */
+  /** The followers of this ticket, which is in the queue. */
   behind(ticket: TicketState): TicketState[] {
     return this.#runs.behind(ticket);
   }
 
-  /** Follows whoever has a card for the same. False: nobody has, or too many follow, and it runs alone. */
+  /**
+   * Makes the ticket follow a run of the same request that has a card. Returns false if there is none, or if there are
+   * too many followers and the ticket is to run alone.
+   */
   follow(ticket: TicketState, cards: Cards, tickets: ReadonlyMap<string, TicketState>): boolean {
     const { fingerprint } = ticket.entry;
     if (fingerprint === null) return false;
@@ -60,7 +63,7 @@ export class Following {
       return false;
     }
     if (this.#runs.ofFingerprint(fingerprint) === undefined) {
-      // It may run since before this object started (its ticket is lost, its lease is not), or by itself.
+      // It may have started before this object (its ticket is lost, its lease is not), or run alone.
       const attempt = cards.running(fingerprint, this.#over);
       if (attempt !== null) this.#runs.adopt(fingerprint, attempt, tickets.get(attempt) ?? null);
     }
@@ -70,8 +73,8 @@ export class Following {
   }
 
   /**
-   * Waits in line, or for one that goes before it or has a card. True: none of its tenant waits for the same in its
-   * stead.
+   * Makes the ticket wait: in the queue, or following one that is ahead of it or has a card. Returns true if no other
+   * ticket of its tenant already waits for the same.
    */
   wait(ticket: TicketState): boolean {
     const { fingerprint } = ticket.entry;
@@ -80,7 +83,7 @@ export class Following {
     return true;
   }
 
-  /** It has a card: who asked for the same follows it. */
+  /** The ticket has a card: others with the same fingerprint now follow it. */
   hold(ticket: TicketState): void {
     const { fingerprint } = ticket.entry;
     if (fingerprint !== null) this.#runs.hold(fingerprint, ticket);
@@ -94,13 +97,13 @@ export class Following {
     this.#runs.missed(ticket);
   }
 
-  /** It waits no more. */
+  /** The ticket stops waiting for now. */
   part(ticket: TicketState): void {
     this.#runs.part(ticket);
     this.#ways.leave(ticket);
   }
 
-  /** It waits no more, and never will. */
+  /** The ticket stops waiting for good. */
   leave(ticket: TicketState): void {
     this.#runs.leave(ticket);
     this.#ways.leave(ticket);
@@ -110,7 +113,7 @@ export class Following {
     this.#runs.rename(before, attempt);
   }
 
-  /** Nobody runs under this attempt any more. */
+  /** The attempt no longer runs. */
   over(attempt: string): void {
     this.#over.add(attempt);
     for (const oldest of this.#over) {
@@ -119,7 +122,7 @@ export class Following {
     }
   }
 
-  /** A ticket is gone: who followed it does without. */
+  /** A ticket is gone. Its followers, if any, wait for another leader or fail. */
   left(ticket: TicketState, ran: boolean): void {
     const run = this.#runs.ofLeader(ticket.entry.attempt);
     if (run !== undefined) this.#lose(run, ran);
@@ -129,7 +132,7 @@ export class Following {
     const run = this.#runs.ofLeader(attempt);
     if (run === undefined) return;
     if (finish.kind === "failed") {
-      // A caller who goes takes his own run along, and says nothing of how another would end.
+      // A caller who leaves aborts only their own run; that says nothing about how another run would end.
       this.#lose(run, finish.reason !== CALLER_WENT, finish.reason);
       return;
     }
@@ -140,7 +143,7 @@ export class Following {
     this.#ways.pump();
   }
 
-  /** A slot is free whose run may have followers but no ticket: it may still say how it ended, else it is lost. */
+  /** A slot became free. If its run has followers but no ticket, its outcome may still arrive; else the run is lost. */
   slotFreed(attempt: string): void {
     const run = this.#runs.ofLeader(attempt);
     if (run === undefined || run.leader !== null) return;

@@ -1,35 +1,38 @@
-/** The words about a request that its caller names with an `Idempotency-Key`, or that says that it is a retry. */
+/** The RPC interface for requests with an `Idempotency-Key`, and for retries that can be recognized without one. */
 
-/** A request that joins the one under way waits for its end so long at the most. */
+/** How long a request waits for the run that it joins. */
 export const JOIN_MS_MAX = 60_000;
 
 /**
- * What a request is to its name: `named` has it from its caller; `first` and `retry` have it from what they ask for: such
- * a first one is never told of an earlier one, it only can be joined.
+ * How a request relates to its name. `named`: the caller gave it an `Idempotency-Key`. `first` and `retry`: the name is
+ * derived from the content. A `first` request never gets an earlier outcome; it can only be joined.
  */
 export type Coming = "named" | "first" | "retry";
 
-/** What the first request of that name came to. */
+/** The outcome of the first request under the name. */
 export type Made =
-  /** Its answer lies in R2 under the first of these keys that is there. */
+  /** The response is stored in R2 under the first of these keys that exists. */
   | { kind: "answer"; keys: string[] }
-  /** An origin's own error, which is small. */
+  /** An origin's own error; these are small. */
   | { kind: "error"; status: number; contentType: string | null; body: string }
   | { kind: "job"; id: string }
   | { kind: "batch"; id: string };
 
 export type NameReply<Hold> =
-  /** The first: until `hold` has said what came of it, or is gone, others of that name are told to wait. */
+  /** This request is first. Until `hold` reports an outcome or is disposed, others get `in_flight` or wait. */
   | { kind: "first"; hold: Hold }
   | { kind: "in_flight" }
   /** The name was used with another body. */
   | { kind: "mismatch" }
   | { kind: "made"; made: Made };
 
-/** The first request's hold on its name; `keepMs` 0: only those who have joined are told. Disposing it without a word lets the next one be the first. */
+/**
+ * The first request's hold on its name. With `keepMs` 0 only requests that have joined get the outcome. Disposing it
+ * without an outcome frees the name.
+ */
 export interface NameRights {
   settle(made: Made, keepMs: number): Promise<void>;
   drop(): Promise<void>;
-  /** Its caller is gone, and it goes on: who comes now by the same name joins it. */
+  /** The caller has left, but the request continues: new requests under the name join it. */
   abandon(): Promise<void>;
 }

@@ -1,8 +1,8 @@
 /**
- * Idempotency: one name that a tenant gave to a request (draft-ietf-httpapi-idempotency-key-header), one object each. The
- * first request holds the name while it is under way; what it came to is told to every later one with the same body, for
- * as long as its result is kept. A holder that goes without a word, or dies with the runtime, frees the name. Who says that
- * it is a retry, or comes when the holder's caller is gone, waits for the holder's end instead of a no.
+ * Idempotency: one object per name that a tenant gave to a request (draft-ietf-httpapi-idempotency-key-header). The
+ * first request holds the name while it runs. Later requests with the same body get its outcome, for as long as its
+ * result is kept. A holder that is disposed without an outcome, or dies with the runtime, frees the name. A recognized
+ * retry, or a request that arrives after the holder's caller has left, waits for the outcome instead of being refused.
  */
 import { DurableObject, RpcTarget } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";
@@ -15,18 +15,18 @@ interface Settled {
   until: number;
 }
 
-/** A request under way. */
+/** A request in progress. */
 interface Held {
   body: string;
-  /** Its caller is gone. */
+  /** The caller has left. */
   abandoned: boolean;
-  /** What it came to; null: nothing that may be told. */
+  /** The outcome; null: none that can be shared. */
   end: PromiseWithResolvers<Made | null>;
 }
 
 export class Idempotency extends DurableObject<object> {
   #settled: Settled | null;
-  /** Not stored: with this object's end its holder's word is lost as well. */
+  /** Not stored: if this object restarts, the holder's RPC stub is lost as well. */
   #held: Held | null = null;
 
   constructor(ctx: DurableObjectState, env: object) {
@@ -34,7 +34,7 @@ export class Idempotency extends DurableObject<object> {
     this.#settled = ctx.storage.kv.get<Settled>("settled") ?? null;
   }
 
-  /** `body`: the hash of what makes two requests the same. Waits for a request that it joins, for JOIN_MS_MAX at most. */
+  /** `body`: the hash of what makes two requests the same. Waits at most JOIN_MS_MAX for a request that it joins. */
   async begin(body: string, coming: Coming): Promise<NameReply<Hold>> {
     const until = Date.now() + JOIN_MS_MAX;
     if (coming === "first") return { kind: "first", hold: this.#hold(body) };
@@ -52,7 +52,7 @@ export class Idempotency extends DurableObject<object> {
     }
   }
 
-  /** What was made is not to be had any more: the next request is the first again. */
+  /** Called when the outcome no longer exists: the next request is first again. */
   async forget(body: string): Promise<void> {
     if (this.#settled?.body !== body) return;
     this.#settled = null;
@@ -61,7 +61,7 @@ export class Idempotency extends DurableObject<object> {
 
   override async alarm(): Promise<void> {
     const until = this.#settled?.until ?? 0;
-    // What was made meanwhile under the same name is kept for its own time.
+    // A later outcome under the same name has its own expiry.
     if (until > Date.now()) return wakeAt(this.ctx.storage, until);
     this.#settled = null;
     await this.ctx.storage.deleteAll();
@@ -99,7 +99,7 @@ export class Idempotency extends DurableObject<object> {
   }
 }
 
-/** Null: nothing that may be told, or not in time. */
+/** The outcome; null if there is none to share, or none in time. */
 async function endOf(held: Held, ms: number): Promise<Made | null> {
   return answered(held.end.promise, ms).catch(() => null);
 }

@@ -1,6 +1,6 @@
 /**
- * The words that the Worker exchanges with the objects of jobs: Job (one per job: its truth) and Backlog (one per tenant:
- * which jobs there are, and whose turn it is). As in card-protocol.ts: every method can be called twice and means it once.
+ * The RPC interface of the job objects: Job (one per job, its source of truth) and Backlog (one per tenant: its jobs
+ * and their order). Methods are idempotent, as in card-protocol.ts.
  */
 import type { Dialect } from "./courier-protocol.ts";
 import type { Priority, WaitingOn } from "./pool-protocol.ts";
@@ -13,7 +13,7 @@ export function isOver(status: JobStatus): boolean {
   return status === "succeeded" || status === "failed" || status === "canceled";
 }
 
-/** Where a job's input lies: small ones with the job, others in R2. */
+/** Where the job's input is stored: small inputs with the job, others in R2. */
 export type JobInput =
   | { kind: "none" }
   | { kind: "inline"; bytes: Uint8Array<ArrayBuffer> }
@@ -21,44 +21,44 @@ export type JobInput =
 
 export interface JobWebhook {
   url: string;
-  /** `whsec_...`; null: the tenant's. */
+  /** `whsec_...`; null: the tenant's secret. */
   secret: string | null;
   dialect: Dialect;
-  /** What is told; without it, the end alone. */
+  /** When to notify; default: only at the end. */
   moments?: ("start" | "end")[];
 }
 
-/** What is to be done, as it was handed in. Never changes. */
+/** A job as submitted. Immutable. */
 export interface JobSpec {
   id: string;
   tenant: string;
-  /** The key that it was handed in with. */
+  /** Id of the key it was submitted with. */
   key: string;
   service: string;
   priority: Priority;
   method: string;
-  /** The whole path, route included, and the query as it came. */
+  /** The whole path, including the service's route; `query` is as received. */
   path: string;
   query: string;
   headers: Record<string, string>;
   input: JobInput;
-  /** One try is enough; absent: a failure that a retry can mend is tried again. */
+  /** False: run only once. Absent: failures that a retry may fix are retried. */
   retries?: false;
   createdAt: number;
-  /** Its price, thousandths of a cost unit. */
+  /** Price in thousandths of a cost unit. */
   costMilli: number;
-  /** Not started by then: failed. */
+  /** The job fails if it has not started by this time. */
   startDeadlineAt: number | null;
   batch: string | null;
   webhook: JobWebhook | null;
-  /** Our public address at the submission. */
+  /** Our public base URL at submission. */
   base: string;
   clientAddress: string | null;
-  /** Kept so long after its end, ms. */
+  /** How long it is kept after its end, ms. */
   keepMs: number;
-  /** JSON text of what a dialect was given as input, to be shown again; null: too long. */
+  /** JSON text of the dialect's input, shown when the job is read; null if it was too long. */
   asked?: string | null;
-  /** JSON pointer to the images in the answer, where a dialect says it; else the kind's own. */
+  /** JSON pointer to the images in the response, if the dialect sets one; else the default of the service's kind. */
   resultsAt?: string | null;
 }
 
@@ -69,7 +69,7 @@ export interface JobResult {
   sha256: string;
 }
 
-/** Why a run, or the job, came to nothing: a Refusal as far as it can be stored. */
+/** Why a run, or the job, failed: the storable part of a Refusal. */
 export interface JobError {
   reason: string;
   param: string | null;
@@ -86,44 +86,44 @@ export interface JobAttempt {
   error: JobError | null;
 }
 
-/** The origin's answer, as it lies in R2; an origin's own error, which is small, stands here. */
+/** The origin's response, stored in R2. An origin's own error is small and stored inline. */
 export interface JobAnswer {
   status: number;
   contentType: string | null;
-  /** R2 key; null: not kept, or `body` has it. */
+  /** R2 key; null if the response is not kept or is in `body`. */
   key: string | null;
   body: string | null;
 }
 
 export interface JobState {
   status: JobStatus;
-  /** Grows with every event. */
+  /** Incremented with every event. */
   seq: number;
-  /** The Backlog's number of the Workflow instance that may run it; a lower one is over. */
+  /** The Backlog's start number of the Workflow instance that may run it; instances with lower numbers are obsolete. */
   start: number;
-  /** The run that may write: each time an instance begins it is another, so of two at once the later one counts. */
+  /** Fencing token: the run that may write. Each begin increments it, so of two instances only the later can write. */
   run: number;
   attempts: JobAttempt[];
-  /** 0 to 1, where the origin tells. */
+  /** 0 to 1, if the origin reports it. */
   progress: number | null;
   startedAt: number | null;
   finishedAt: number | null;
-  /** While a retry pauses: when it goes on. */
+  /** When the next retry is due, during the pause before it. */
   retryAt: number | null;
   results: JobResult[];
-  /** JSON text of the origin's answer without its images. */
+  /** JSON text of the origin's response, without its images. */
   output: string | null;
   answer: JobAnswer | null;
   error: JobError | null;
   /** Time that cards ran for it, ms. */
   gpuMs: number;
-  /** What it costs in the end; null until then. */
+  /** What the job costs; null until it ends. */
   bill: Bill | null;
 }
 
-/** What a job's end says to its Tenant. */
+/** What the end of a job reports to its Tenant for billing. */
 export interface Bill {
-  /** Of the origin's answer; null: there is none. */
+  /** HTTP status of the origin's response; null if there was none. */
   status: number | null;
   charge: Charge;
   took: Partial<Pick<Spent, "bytes" | "results" | "reason">>;
@@ -132,7 +132,7 @@ export interface Bill {
 export interface JobEvent {
   id: number;
   type: "state" | "position" | "progress" | "done";
-  /** What the event says beside the job as it was then. */
+  /** The job's status at the time of the event. */
   status: JobStatus;
   progress: number | null;
   position: number | null;
@@ -141,9 +141,9 @@ export interface JobEvent {
 export interface JobView {
   spec: Omit<JobSpec, "webhook" | "headers" | "input">;
   state: JobState;
-  /** Why and where it waits, while it does. */
+  /** Why and where it waits; null if it does not. */
   waiting: { on: WaitingOn; position: number | null; startMs: number | null } | null;
-  /** What a run takes, ms; null when nothing is known. */
+  /** Mean time of a run, ms; null if unknown. */
   serviceMs: number | null;
 }
 
@@ -151,17 +151,17 @@ export interface JobView {
 export type Outcome =
   | { kind: "succeeded"; results: JobResult[]; output: string | null; answer: JobAnswer; gpuMs: number; bill: Bill }
   | { kind: "failed"; error: JobError; answer: JobAnswer | null; gpuMs: number; bill: Bill }
-  /** It may do better later. */
+  /** A failure that is to be retried at `retryAt`. */
   | { kind: "again"; error: JobError; retryAt: number; gpuMs: number };
 
 export type Begun =
   | { over: true }
-  /** `failed`: cards on which it came to nothing. */
+  /** `failed`: cards on which it failed. */
   | { over: false; run: number; spec: JobSpec; attempts: number; failed: string[]; startedAt: number | null };
 
 // ------------------------------------------------------------------------------------------------------- Backlog
 
-/** One job at a Backlog's door. */
+/** A job submitted to the Backlog. */
 export interface NewJob {
   id: string;
   service: string;
@@ -178,9 +178,9 @@ export interface NewBatch {
 }
 
 export interface BacklogLimits {
-  /** Jobs that may wait, in all services. */
+  /** Maximum number of waiting jobs, over all services. */
   waiting: number;
-  /** Slots that the tenant may hold in each service that is asked for. */
+  /** Slots that the tenant may hold, for each service of the submission. */
   concurrent: Record<string, number>;
 }
 
@@ -189,7 +189,7 @@ export type Reserved = { ok: true } | { ok: false; waiting: number; max: number 
 export interface ListQuery {
   status: JobStatus | null;
   service: string | null;
-  /** Those that were handed in before this place. */
+  /** Only jobs submitted before this place. */
   before: number | null;
   limit: number;
 }
@@ -211,27 +211,27 @@ export interface BatchView {
   jobs: string[];
 }
 
-/** A try of this start came to nothing, and the next is due at this time. */
+/** An attempt under this start number failed; the next is due at `at`. */
 export interface Pause {
   start: number;
   at: number;
 }
 
-/** What a Job tells its Backlog. */
+/** The Backlog methods that a Job calls. */
 export interface BacklogRights {
   changed(id: string, status: JobStatus, pause: Pause | null): Promise<void>;
-  /** Null: it is not known; false: its submission is still under way. */
+  /** Null: the id is unknown. False: the submission is still in progress. */
   stands(id: string): Promise<boolean | null>;
-  /** How many of its service sleep before it (0 when it does not sleep), and how many the tenant may run at once. */
+  /** `ahead`: sleeping jobs of its service before it (0 if it does not sleep). `concurrent`: the tenant's cap. */
   place(id: string): Promise<{ ahead: number; concurrent: number }>;
 }
 
-/** What a Backlog asks of a Job. */
+/** The Job methods that a Backlog calls. */
 export interface JobRights {
-  /** `heardMsAgo`: when its Workflow spoke last; null: not since this object started. */
+  /** `heardMsAgo`: time since its Workflow last called; null if not since this object started. */
   pulse(): Promise<{ status: JobStatus; heardMsAgo: number | null } | null>;
-  /** It had to be started by now; one that has run once is not late. */
+  /** Called when the start deadline has passed. Has no effect on a job that has run. */
   late(): Promise<void>;
-  /** As if it had never been. */
+  /** Deletes all traces of the job. */
   discard(): Promise<void>;
 }

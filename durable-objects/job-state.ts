@@ -1,12 +1,12 @@
 /**
- * What a job is, and what may become of it. Pure; `now` is an argument.
+ * The state machine of a job. Pure; `now` is an argument.
  *
  *   queued -> running -> succeeded | failed | canceled
- *   running -> queued     a run failed, and a retry can mend it; or whoever ran it is gone
+ *   running -> queued     a run failed and may be retried, or its Workflow instance is gone
  *   queued -> failed | canceled
  *
- * Always: a job ends once, and what has ended never changes; a run whose number is not the latest changes nothing; what a
- * caller sees change is an event, with a number that only grows; a job that is over has its bill.
+ * Invariants: a job ends once and never changes after that; an obsolete run cannot change it; every visible change is
+ * an event with an increasing number; a job that is over has a bill.
  */
 import {
   type Bill,
@@ -19,7 +19,7 @@ import {
   type Pause,
 } from "./job-protocol.ts";
 
-/** So many times at most somebody begins a job: one that is lost each time takes its Workflow along. */
+/** Maximum number of begins, because a job may crash its Workflow each time. */
 export const RUNS_MAX = 12;
 
 export const NEW: JobState = {
@@ -45,7 +45,7 @@ export interface Change {
   events: JobEvent[];
 }
 
-/** Nothing: the job is over, or the run is not the latest. */
+/** Null: nothing changes, because the job is over, the run is obsolete, or the change was already made. */
 export type Step = Change | null;
 
 function event(state: JobState, type: JobEvent["type"], position: number | null = null): Change {
@@ -54,26 +54,26 @@ function event(state: JobState, type: JobEvent["type"], position: number | null 
   return { state: { ...state, seq }, events: [{ id: seq, type, status, progress, position }] };
 }
 
-/** A terminal state says so twice: as a state, and as the last event. */
+/** The end is two events: `state`, then `done` as the last one. */
 function ended(state: JobState): Change {
   const first = event(state, "state");
   const last = event(first.state, "done");
   return { state: last.state, events: [...first.events, ...last.events] };
 }
 
-/** It is handed in. */
+/** A new job. */
 export function created(): Change {
   return event(NEW, "state");
 }
 
-/** A try that nobody can say the end of: whoever ran it is gone. */
+/** The error of an attempt with unknown outcome: its Workflow instance is gone. */
 const LOST: JobError = { reason: "internal", param: null, started: "unknown", facts: {}, retryAfterMs: null };
 
 const FREE: Bill = { status: null, charge: "nothing", took: {} };
 
 /**
- * Somebody runs it from here on; whoever did before may write no more. Null: (1) it is over, (2) a later start runs it, or
- * (3) this start's try is over, and pauses. (4) One that was begun too often is given up.
+ * Begins a run; earlier runs may write no more. Returns null if (1) the job is over, (2) a later start runs it, or (3)
+ * this start's attempt has ended and waits for its retry. (4) A job begun too often fails.
  */
 export function begin(state: JobState, start: number, now: number): Step {
   // (1) (2)
@@ -90,7 +90,7 @@ export function begin(state: JobState, start: number, now: number): Step {
   return event({ ...next, status: "queued", progress: null, attempts: closed(state, LOST, now) }, "state");
 }
 
-/** A card runs it. Twice is once. */
+/** A card runs it. Idempotent. */
 export function started(state: JobState, run: number, card: string, now: number): Step {
   if (isOver(state.status) || run !== state.run || state.status === "running") return null;
   const attempt: JobAttempt = { number: state.attempts.length + 1, card, startedAt: now, endedAt: null, error: null };
@@ -107,14 +107,14 @@ export function started(state: JobState, run: number, card: string, now: number)
   );
 }
 
-/** How far the run is; it never goes back, and small steps are no events. */
+/** Records the progress of the run. It never decreases, and is rounded to whole percents to avoid needless events. */
 export function progressed(state: JobState, run: number, progress: number): Step {
   if (state.status !== "running" || run !== state.run) return null;
   const value = Math.round(Math.min(1, Math.max(0, progress)) * 100) / 100;
   return value <= (state.progress ?? 0) ? null : event({ ...state, progress: value }, "progress");
 }
 
-/** Its place in line is another now. */
+/** Its position in the queue has changed. */
 export function moved(state: JobState, position: number): Step {
   return state.status === "queued" ? event(state, "position", position) : null;
 }
@@ -129,7 +129,7 @@ export function finish(state: JobState, run: number, outcome: Outcome, now: numb
   }
   if (outcome.kind === "failed") {
     const { error, answer, bill } = outcome;
-    // One that was not started in time was never tried.
+    // A job that was not started in time was never attempted.
     const attempts = closed(state, error.reason === "queue_timeout" ? null : error, now);
     return ended({ ...state, status: "failed", attempts, error, answer, bill, gpuMs, finishedAt: now, retryAt: null });
   }
@@ -151,7 +151,7 @@ export function finish(state: JobState, run: number, outcome: Outcome, now: numb
   });
 }
 
-/** What becomes of a job that was not started in time. */
+/** The outcome of a job that missed its start deadline. */
 export function lateStart({ createdAt }: { createdAt: number }, now: number): Outcome {
   const facts = { waited_s: Math.round((now - createdAt) / 1000) };
   const error: JobError = { reason: "queue_timeout", param: null, started: "no", facts, retryAfterMs: null };
@@ -159,7 +159,7 @@ export function lateStart({ createdAt }: { createdAt: number }, now: number): Ou
   return { kind: "failed", error, answer: null, gpuMs: 0, bill };
 }
 
-/** By its tenant's wish, whatever it is doing; what a card has begun for it is not free. */
+/** Cancels the job for its tenant, in any state. Work that a card has begun is charged. */
 export function cancel(state: JobState, now: number): Step {
   if (isOver(state.status)) return null;
   const begunAt = state.status === "running" ? (state.attempts.at(-1)?.startedAt ?? now) : null;
@@ -169,22 +169,22 @@ export function cancel(state: JobState, now: number): Step {
   return ended({ ...state, status: "canceled", attempts, bill, gpuMs, finishedAt: now, retryAt: null });
 }
 
-/** What its Backlog has to hear of: two states that read the same here are one to it. */
+/** What the Backlog needs to know, as text: if two states map to the same text, it need not be told of the change. */
 export function newsOf({ status, retryAt }: JobState): string {
   return retryAt === null ? status : `${status} until ${retryAt}`;
 }
 
-/** Tries that say something of the job: a fault of ours before any card had it is none. */
+/** The number of attempts that count: our own faults before any card took the job do not. */
 export function triesOf({ attempts }: JobState): number {
   return attempts.filter(({ card, error }) => card !== null || error?.reason !== "internal").length;
 }
 
-/** The pause before its retry; null: it is in none. */
+/** The pause before the next retry, or null. */
 export function pauseOf({ start, retryAt }: JobState): Pause | null {
   return retryAt === null ? null : { start, at: retryAt };
 }
 
-/** The attempt under way has ended; one that no card took is none. */
+/** Ends the current attempt. Without one, an error is recorded as an attempt without a card. */
 function closed(state: JobState, error: JobError | null, now: number): JobAttempt[] {
   const last = state.attempts.at(-1);
   if (last !== undefined && last.endedAt === null)

@@ -1,4 +1,4 @@
-/** What a Job tells others of its state, and asks them of its place. */
+/** A Job's calls to other objects: it reports its state and asks for its position. */
 import { answered } from "./answer-protocol.ts";
 import type { CourierRights } from "./courier-protocol.ts";
 import type { BacklogRights, JobSpec, JobState } from "./job-protocol.ts";
@@ -6,7 +6,7 @@ import { pauseOf } from "./job-state.ts";
 import type { Outlook } from "./pool-protocol.ts";
 import { NOTHING_SPENT, type TenantRights } from "./tenant-protocol.ts";
 
-/** Whoever looks at a job waits no longer for each of the two that know its place, ms. */
+/** Timeout, ms, for each of the two calls that determine a job's position. */
 const PLACE_MS_MAX = 1_000;
 
 export interface JobEnv {
@@ -17,7 +17,7 @@ export interface JobEnv {
   POOL: { getByName(name: string): { outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> } };
 }
 
-/** Its state to its Backlog, and its end to its Tenant, who pays, and to the Courier. Throws unless all have heard. */
+/** Reports the state to the Backlog, and the end to Tenant (for billing) and Courier. Throws unless all succeed. */
 export async function tell(env: JobEnv, spec: JobSpec, state: JobState): Promise<void> {
   const backlog = env.BACKLOG.getByName(spec.tenant);
   const heard = [
@@ -28,7 +28,7 @@ export async function tell(env: JobEnv, spec: JobSpec, state: JobState): Promise
   await answered(Promise.all(heard));
 }
 
-/** What it costs in the end, and away with its input. */
+/** Reports the final cost to the Tenant and deletes the input. */
 async function settle(env: JobEnv, spec: JobSpec, state: JobState): Promise<void> {
   const { status, finishedAt, results, gpuMs, bill } = state;
   if (finishedAt === null || bill === null) return;
@@ -43,7 +43,7 @@ export async function dropInput({ RESULTS }: JobEnv, { input }: JobSpec): Promis
   if (input.kind === "r2") await RESULTS.delete(input.key);
 }
 
-/** Its start and its end, for the Courier to bring to whoever handed it in. What was told already is not told twice. */
+/** Hands the start and end of the job to the Courier for its webhook. The Courier ignores repeats. */
 async function notify({ COURIER }: JobEnv, { id, tenant, webhook }: JobSpec, state: JobState): Promise<void> {
   if (webhook === null) return;
   const { status, startedAt, finishedAt } = state;
@@ -51,12 +51,12 @@ async function notify({ COURIER }: JobEnv, { id, tenant, webhook }: JobSpec, sta
   const subject = { kind: "job" as const, id };
   const bring = (type: string, at: number): Promise<void> =>
     COURIER.getByName(tenant).enqueue({ tenant, subject, type, at, url, dialect });
-  // It may have ended before its start was told.
+  // The job may end before its start has been reported.
   if (startedAt !== null && moments.includes("start")) await bring("job.started", startedAt);
   if (finishedAt !== null && moments.includes("end")) await bring(`job.${status}`, finishedAt);
 }
 
-/** What the Pool expects for it; one that sleeps in the Backlog stands behind those of its tenant that do not. */
+/** The Pool's estimate for the job. A job asleep in the Backlog is placed behind its tenant's queued ones. */
 export async function outlookOf({ BACKLOG, POOL }: JobEnv, { id, tenant, service }: JobSpec): Promise<Outlook> {
   try {
     const { ahead, concurrent } = await answered(BACKLOG.getByName(tenant).place(id), PLACE_MS_MAX);

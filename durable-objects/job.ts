@@ -1,10 +1,10 @@
 /**
- * The Job: one job's truth. What it is (its spec), what became of it (job-state.ts), its events, and those who follow
- * it. It is told what happens by the Workflow that runs it and by its tenant, and tells its Backlog of every new state, and of
- * its end its Tenant, who pays, and the Courier; what it could not tell it tells later, by its alarm. With its end goes its
- * input. After its time it forgets itself, and so does one whose submission was cut off.
+ * The Job: the source of truth for one job. Holds its spec, its state (job-state.ts), its events and its followers. The
+ * Workflow that runs it and its tenant report changes. The Job reports each new state to its Backlog, and its end to
+ * its Tenant (for billing) and the Courier; its alarm repeats reports that failed. Its input is deleted when it ends.
+ * The Job deletes itself when its retention ends, or if its submission was cut off.
  *
- * Kept here: invariants 8 and 9 of DESIGN.md, and that a job ends exactly once.
+ * Enforces invariants 8 and 9 of DESIGN.md, and that a job ends exactly once.
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";
@@ -15,35 +15,35 @@ import * as core from "./job-state.ts";
 import { dropInput, type JobEnv, outlookOf, tell } from "./job-teller.ts";
 import { NOTHING_SPENT } from "./tenant-protocol.ts";
 
-/** Events kept for those who come back; the last ones always. */
+/** Events kept for clients that reconnect: the most recent ones. */
 const EVENTS_MAX = 500;
-/** Longest that one call waits for something new. */
+/** Longest wait of one call for something new. */
 const WAIT_MS_MAX = 30_000;
-/** While somebody follows a job in line, its place is asked for this often. */
+/** How often the position of a queued job is refreshed while anybody follows it. */
 const PLACE_EVERY_MS = 1_000;
-/** What could not be told is told again after so long. */
+/** Pause before a failed report is repeated. */
 const TELL_AGAIN_MS = 5_000;
-/** Who looks at its steps is expected to look again within so long. */
+/** A client that polls the progress is expected to poll again within this time. */
 const LOOKING_MS = 3_000;
-/** What is shown was told first, so that lists agree with it; nobody waits longer for that. */
+/** `view` waits for reports in progress, so that lists agree with it, but at most this long. */
 const TOLD_MS_MAX = 1_000;
-/** A job that does not stand after so long is asked after: longer than a Backlog keeps its place. */
+/** When to check with the Backlog that the job was confirmed; longer than a reservation lives. */
 const STANDS_MS = 120_000;
-/** A retry that has not begun so long after its time is told to the Backlog once more: its wake-up may be lost. */
+/** A retry that has not begun this long after it was due is reported to the Backlog again: its wake-up may be lost. */
 const OVERDUE_MS = 15_000;
 
 export class Job extends DurableObject<JobEnv> {
   #spec: JobSpec | null;
   #state: JobState;
-  /** What was heard of it, as newsOf has it. */
+  /** The state last reported, as text (`newsOf`). */
   #told: string | null;
   #telling: Promise<void> | null = null;
-  /** When its Workflow was heard last. */
+  /** When its Workflow last called. */
   #heardAt: number | null = null;
-  /** Who waits for something new. */
+  /** Callbacks of calls that wait for a change. */
   readonly #waiters = new Set<() => void>();
   #followers = 0;
-  /** When somebody looked at its steps last. */
+  /** When a client last polled the progress. */
   #lookedAt = 0;
   #placing = false;
 
@@ -55,7 +55,7 @@ export class Job extends DurableObject<JobEnv> {
     ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
   }
 
-  /** Twice is once. */
+  /** Idempotent. */
   async create(spec: JobSpec): Promise<void> {
     if (this.#spec !== null) return;
     this.#spec = spec;
@@ -66,36 +66,36 @@ export class Job extends DurableObject<JobEnv> {
     await wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
   }
 
-  /** Its tenant is gone: as if it had never been. */
+  /** Deletes all traces of the job, because its tenant was deleted. */
   async discard(): Promise<void> {
     if (this.#spec !== null) await answered(dropInput(this.env, this.#spec));
     await this.#forget();
   }
 
-  /** Null: there is no such job (any more), or it is another tenant's. */
+  /** Returns null if the job does not exist (any more) or belongs to another tenant. */
   async view(tenant: string): Promise<JobView | null> {
     const spec = this.#spec;
     if (spec === null || spec.tenant !== tenant) return null;
     if (this.#telling !== null) await Promise.race([this.#telling, scheduler.wait(TOLD_MS_MAX)]);
     const { webhook: _webhook, headers: _headers, input: _input, ...shown } = spec;
     const outlook = isOver(this.#state.status) ? null : await outlookOf(this.env, spec);
-    // In the pause before its retry it waits for nothing but the time.
+    // In the pause before a retry it waits only for time to pass.
     const inLine = this.#state.status === "queued" && (this.#state.retryAt ?? 0) <= Date.now();
     const waiting = inLine ? (outlook?.waiting ?? null) : null;
     return { spec: shown, state: this.#state, waiting, serviceMs: outlook?.serviceMs ?? null };
   }
 
-  /** What was handed in, for the webhook at its end. */
+  /** The webhook of the submission. */
   async webhook(): Promise<JobSpec["webhook"]> {
     return this.#spec?.webhook ?? null;
   }
 
-  /** Whose it is; null: there is no such job (any more). */
+  /** The tenant; null if the job does not exist (any more). */
   async owner(): Promise<string | null> {
     return this.#spec?.tenant ?? null;
   }
 
-  /** How far it was, each time that it was told: 0 to 1, rising within a try. */
+  /** The recorded progress values, 0 to 1, increasing within an attempt. */
   async steps(): Promise<number[]> {
     this.#lookedAt = Date.now();
     const rows = this.ctx.storage.sql.exec<{ event: string }>("SELECT event FROM events ORDER BY id");
@@ -103,12 +103,12 @@ export class Job extends DurableObject<JobEnv> {
     return events.flatMap(({ type, progress }) => (type === "progress" && progress !== null ? [progress] : []));
   }
 
-  /** Waits until its status is another than this, for `ms` at most. */
+  /** Waits until the status differs from this one, at most `ms`. */
   async changed(status: JobStatus, ms: number): Promise<void> {
     await this.#until(() => this.#state.status !== status, ms);
   }
 
-  /** Events after this one, oldest first; waits for one, for `ms` at most. After one that never was, all of them. */
+  /** The events after `last`, oldest first; waits at most `ms` for one. All events if `last` is ahead of them. */
   async events(last: number, ms: number): Promise<JobEvent[]> {
     const after = last > this.#state.seq ? 0 : last;
     this.#followers++;
@@ -128,7 +128,7 @@ export class Job extends DurableObject<JobEnv> {
 
   // ------------------------------------------------------------------------------------ by the Workflow that runs it
 
-  /** This Workflow instance runs it now, under the number that it is given; a run with a lower one may write no more. */
+  /** Begins a run for this Workflow instance and returns its run number; runs with lower numbers may write no more. */
   async begin(start: number): Promise<Begun> {
     const step = core.begin(this.#state, start, Date.now());
     if (this.#spec === null || step === null) return { over: true };
@@ -145,20 +145,20 @@ export class Job extends DurableObject<JobEnv> {
     this.#keep(core.started(this.#state, run, card, Date.now()));
   }
 
-  /** True while somebody follows it, or looks at it again and again. */
+  /** Returns true while anybody follows the job or polls its progress. */
   async progressed(run: number, progress: number): Promise<boolean> {
     this.#heardAt = Date.now();
     this.#keep(core.progressed(this.#state, run, progress));
     return this.#followers > 0 || Date.now() - this.#lookedAt < LOOKING_MS;
   }
 
-  /** How a run ended; from one that may write no more it is nobody's. */
+  /** Records how a run ended; ignored if the run is obsolete. */
   async finish(run: number, outcome: Outcome): Promise<void> {
     this.#heardAt = Date.now();
     this.#keep(core.finish(this.#state, run, outcome, Date.now()));
   }
 
-  /** Waits until this run is to end before its time (canceled, or taken over), for `ms` at most; whether it is. */
+  /** Waits at most `ms` for this run to be stopped early (canceled or taken over). Returns whether it is. */
   async stopped(run: number, ms: number): Promise<boolean> {
     const isStopped = (): boolean => isOver(this.#state.status) || this.#state.run !== run;
     this.#heardAt = Date.now();
@@ -167,9 +167,9 @@ export class Job extends DurableObject<JobEnv> {
     return isStopped();
   }
 
-  // ------------------------------------------------------------------------------------------- by its tenant and Backlog
+  // ------------------------------------------------------------------------------------- by its tenant and the Backlog
 
-  /** What it was before; null: no such job. */
+  /** Returns the previous status; null if there is no such job. */
   async cancel(tenant: string): Promise<JobStatus | null> {
     if (this.#spec === null || this.#spec.tenant !== tenant) return null;
     const before = this.#state.status;
@@ -177,14 +177,14 @@ export class Job extends DurableObject<JobEnv> {
     return before;
   }
 
-  /** It had to be started by now; one that has run once is not late. */
+  /** Fails the job because its start deadline has passed, unless it has run. */
   async late(): Promise<void> {
     const { startedAt, run } = this.#state;
     if (this.#spec === null || startedAt !== null) return;
     this.#keep(core.finish(this.#state, run, core.lateStart(this.#spec, Date.now()), Date.now()));
   }
 
-  /** Whether somebody works on it, for a Backlog that looks after those it has started. */
+  /** The status and when the Workflow last called, for the Backlog's checks on started jobs; null: no such job. */
   async pulse(): Promise<{ status: JobStatus; heardMsAgo: number | null } | null> {
     if (this.#spec === null) return null;
     const heardMsAgo = this.#heardAt === null ? null : Math.max(0, Date.now() - this.#heardAt);
@@ -205,7 +205,7 @@ export class Job extends DurableObject<JobEnv> {
 
   // Private
 
-  /** Stores a change and wakes who waits for one. */
+  /** Stores a change and wakes the calls that wait for one. */
   #keep(change: core.Step): void {
     if (change === null || this.#spec === null) return;
     this.#state = change.state;
@@ -219,15 +219,15 @@ export class Job extends DurableObject<JobEnv> {
     if (this.#told !== core.newsOf(this.#state)) this.ctx.waitUntil(this.#tell());
   }
 
-  /** Whether it stands. One that its Backlog does not know was never answered for: it costs nothing, and goes. */
+  /** Checks that the job was confirmed. One unknown to its Backlog was never acknowledged: refund it and delete it. */
   async #askAfter(spec: JobSpec): Promise<void> {
     const state = this.#state;
-    // Before anything can fail: the platform repeats a handler that throws a few times, and then never again.
+    // Before anything can fail: the platform retries a handler that throws only a few times.
     await wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
     const stands = await answered(this.env.BACKLOG.getByName(spec.tenant).stands(spec.id));
     if (stands === false) return;
     if (stands === true) {
-      // What came of it meanwhile has set an alarm of its own.
+      // If the state has changed, the change has set its own alarm.
       if (this.#state === state) await this.ctx.storage.deleteAlarm();
       return;
     }
@@ -237,14 +237,14 @@ export class Job extends DurableObject<JobEnv> {
     await this.#forget();
   }
 
-  /** Again and again, until it runs. */
+  /** Reminds the Backlog of an overdue retry until it runs. */
   async #urge({ id, tenant }: JobSpec, pause: Pause): Promise<void> {
     await wakeAt(this.ctx.storage, Math.max(Date.now(), pause.at) + OVERDUE_MS);
     const backlog = this.env.BACKLOG.getByName(tenant);
     if (Date.now() >= pause.at) await answered(backlog.changed(id, this.#state.status, pause));
   }
 
-  /** Tells what became of the job, one state after the other; the alarm sees to it that it is heard in the end. */
+  /** Reports the state, one report at a time; the alarm repeats it until it succeeds. */
   #tell(): Promise<void> {
     this.#telling ??= this.#tellAll().finally(() => {
       this.#telling = null;
@@ -263,7 +263,7 @@ export class Job extends DurableObject<JobEnv> {
         console.warn(JSON.stringify({ event: "job_untold", job: spec.id, error: String(error) }));
         return;
       }
-      // It was forgotten while it was told.
+      // The job was deleted during the report.
       if (this.#spec === null) return;
       this.#told = news;
       this.ctx.storage.kv.put("told", news);
@@ -275,7 +275,7 @@ export class Job extends DurableObject<JobEnv> {
     else await wakeAt(this.ctx.storage, finishedAt + this.#spec.keepMs);
   }
 
-  /** Resolves when the condition holds, or at the limit. */
+  /** Resolves when the condition holds or the time is up. */
   async #until(holds: () => boolean, ms: number): Promise<void> {
     if (holds()) return;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -292,7 +292,7 @@ export class Job extends DurableObject<JobEnv> {
     }
   }
 
-  /** One look a second for all who follow, while it is in line. */
+  /** Refreshes the position once a second, for all followers together, while the job is queued. */
   async #watchPlace(): Promise<void> {
     if (this.#placing) return;
     this.#placing = true;
@@ -305,7 +305,7 @@ export class Job extends DurableObject<JobEnv> {
         await scheduler.wait(PLACE_EVERY_MS);
       }
     } catch (error) {
-      // Looked for again with the next question of a follower.
+      // A follower's next call tries again.
       console.warn(JSON.stringify({ event: "place_missed", job: this.#spec?.id, error: String(error) }));
     } finally {
       this.#placing = false;

@@ -1,4 +1,4 @@
-/** The holder's end of a lease: a hint when it is disposed, a word when it is released. */
+/** The RPC stub of a lease, in its holder's hands. Disposing it unreleased tells the Card that the holder vanished. */
 import { RpcTarget } from "cloudflare:workers";
 import type { Ending, LeaseRights, ReleaseReply, RenewReply } from "./card-protocol.ts";
 

@@ -1,14 +1,14 @@
 /**
- * Sees to it that a line does not wait for news that never came: while somebody waits, cards are asked anew now and
- * then, and when a gate opens by time.
+ * Keeps the queue from waiting for reports that were lost: while anybody waits, cards are polled now and then, and the
+ * queue is checked again when a breaker becomes half-open.
  */
 import type { Clock } from "./clock.ts";
 
-/** While requests wait, cards are asked anew this often: a lost report costs no longer. */
+/** Interval between polls while requests wait; bounds the cost of a lost report. */
 const ASK_AGAIN_MS = 5_000;
-/** Cards asked at the same time. */
+/** Maximum number of cards asked at once. */
 export const ASKED_AT_ONCE = 50;
-/** So long after somebody waited, cards tell at once what becomes of their slots; else they take their time. */
+/** For this long after somebody waited, cards report changes at once; after that they may delay them. */
 const ATTENTIVE_MS = 10_000;
 
 export class Lookout {
@@ -25,12 +25,12 @@ export class Lookout {
     this.#look = look;
   }
 
-  /** Somebody waits, or did a moment ago. */
+  /** Whether anybody is waiting or was a moment ago. */
   get attentive(): boolean {
     return this.#someoneWaits() || this.#clock.now() < this.#attentiveUntil;
   }
 
-  /** Somebody begins to wait. True when nobody did for a while: what the cards told may be old. */
+  /** Called when a ticket starts to wait. Returns true if none did for a while: the cards' reports may be outdated. */
   watch(): boolean {
     const now = this.#clock.now();
     const wasAttentive = now < this.#attentiveUntil;
@@ -39,7 +39,7 @@ export class Lookout {
     return !wasAttentive;
   }
 
-  /** A look at this time, or when cards are to be asked again, whichever comes first. */
+  /** Schedules a check for this time or the next poll, whichever comes first. */
   wakeAt(openingAt: number | null): void {
     const now = this.#clock.now();
     const at = Math.min(openingAt ?? Number.POSITIVE_INFINITY, now + ASK_AGAIN_MS);
@@ -52,7 +52,7 @@ export class Lookout {
     this.#timer = { at, stop };
   }
 
-  /** A few cards at a time, in turn. */
+  /** The next cards to poll, round-robin. */
   some(names: string[]): string[] {
     const from = names.length === 0 ? 0 : this.#asked % names.length;
     this.#asked = from + ASKED_AT_ONCE;

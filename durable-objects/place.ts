@@ -1,11 +1,11 @@
-/** Where a ticket stands among its tenant's own: by priority, then arrival, then coming. Pure. */
+/** A ticket's place among those of its tenant: by priority, then arrival, then order of entry. Pure. */
 import type { Entry, Priority } from "./pool-protocol.ts";
 
 export type Place = [rank: number, arrivedAt: number, seq: number];
 
 const RANK: Record<Priority, number> = { high: 0, normal: 1, low: 2 };
 
-/** A job counts as come later by this: who holds the line goes before it for so long. */
+/** A job counts as having arrived this much later, so that requests with a waiting caller go first. */
 const CALL_AHEAD_MS = 30_000;
 
 export function placeOf({ priority, arrivedAt, job }: Entry, seq: number): Place {

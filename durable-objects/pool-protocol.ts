@@ -1,9 +1,9 @@
-/** What the Worker, the Cards and the Tenants say to a Pool, and hear of it. As in card-protocol.ts once is as good as twice. */
+/** The RPC interface of a Pool, for Worker, Cards and Tenants. Methods are idempotent, as in card-protocol.ts. */
 import type { CardReport, ClaimNo } from "./card-protocol.ts";
 
 export type Priority = "high" | "normal" | "low";
 
-/** Why a request waits; the same words in jobs, metrics and pages. */
+/** Why a request waits; jobs, metrics and pages use the same words. */
 export type WaitingOn = "slots_busy" | "tenant_cap" | "no_healthy_card" | "paused";
 
 export interface PoolCard {
@@ -11,7 +11,7 @@ export interface PoolCard {
   weight: number;
 }
 
-/** Everything a Pool knows of what people configured. A lower version never replaces a higher one. */
+/** The Pool's copy of the configuration. A lower version never replaces a higher one. */
 export interface PoolConfig {
   version: number;
   service: string;
@@ -20,39 +20,39 @@ export interface PoolConfig {
   cards: PoolCard[];
 }
 
-/** One request at the door of a pool. */
+/** A request to a Pool for a slot. */
 export interface Entry {
   attempt: string;
   request: string;
   tenant: string;
-  /** Share of the slots under contention; at least 1. */
+  /** The tenant's share of contended slots; at least 1. */
   weight: number;
   /** Slots that the tenant may hold in this service. */
   concurrent: number;
-  /** Requests that the tenant may have in this line. */
+  /** Requests that the tenant may have waiting here. */
   waiting: number;
   priority: Priority;
-  /** When the request first asked; keeps its place over retries and restarts of the Pool. */
+  /** When the request first arrived; keeps its place across retries and restarts of the Pool. */
   arrivedAt: number;
   /** The caller's own deadline for the first byte. */
   deadlineAt: number | null;
-  /** Same fingerprint, one run; `null` runs alone. */
+  /** Requests with the same fingerprint share one run; null: runs alone. */
   fingerprint: string | null;
-  /** The client address, hashed, where the tenant has a limit for each; else absent. */
+  /** The hashed client address, if the tenant has a limit per address; otherwise absent. */
   address?: string;
-  /** That limit: requests from one address that may be in this line or on its cards. */
+  /** That limit: requests of one address that may be queued or on cards of this service. */
   perAddress?: number;
-  /** Cards that have failed this request already. */
+  /** Cards that have already failed this request. */
   avoid: string[];
-  /** This request was let in before (the Pool restarted, or a leader was lost): room limits do not apply again. */
+  /** It was admitted before (the Pool restarted, or a leader was lost): admission limits do not apply again. */
   again: boolean;
-  /** A job's: no bound of the room and none of its times is for it, and it waits for cards that are out. */
+  /** The request belongs to a job: queue limits and timeouts do not apply, and it waits even if no card is healthy. */
   job: boolean;
   version: number;
 }
 
 export type PoolRefusal =
-  /** `of`: whose requests are too many, the tenant's or the client address's. */
+  /** `of`: who has too many requests, the tenant or the client address. */
   | { reason: "concurrency"; of: "tenant" | "address"; waiting: number; max: number; retryAfterMs: number }
   | { reason: "queue_full"; length: number; max: number; retryAfterMs: number }
   | { reason: "queue_timeout"; waitedMs: number; retryAfterMs: number }
@@ -60,71 +60,71 @@ export type PoolRefusal =
   | { reason: "no_healthy_card"; cause: string | null; retryAfterMs: number }
   | { reason: "paused"; retryAfterMs: number };
 
-/** How a leader's run ended, told to those who asked for the same. */
+/** How a run ended, as told to requests with the same fingerprint. */
 export type Finish =
-  /** The answer is in the store. */
+  /** The response is in the store. */
   | { kind: "stored" }
-  /** A complete answer that is not kept (an origin's 4xx), small enough to hand on. */
+  /** A complete response that is not stored (an origin's own error) and is small enough to pass on. */
   | { kind: "answer"; status: number; contentType: string | null; body: string }
-  /** It ran, but others cannot have its answer: everybody runs alone. */
+  /** It ran, but its response cannot be shared: each request runs alone. */
   | { kind: "alone" }
-  /** It failed; the next one starts it again, once. */
+  /** It failed; one of the others runs it again, once. */
   | { kind: "failed"; reason: string };
 
 export type OfferReply =
-  /** `others`: more wait for the next slot; `slotsLeft`: those that the tenant may still hold here beside this one. */
+  /** `others`: more requests wait for a slot. `slotsLeft`: slots that the tenant may hold here beyond this one. */
   | { kind: "offer"; card: string; pressed: boolean; others: boolean; slotsLeft: number }
-  /** The same request ran for somebody else. */
+  /** The outcome of another request's run. */
   | { kind: "told"; finish: Finish }
   | { kind: "refused"; refusal: PoolRefusal }
-  /** The Pool's configuration is older than the asker's. */
+  /** The Pool's configuration is older than the caller's. */
   | { kind: "behind"; version: number }
-  /** Still waiting; ask again on the same ticket. */
+  /** Still waiting; call again on the same ticket. */
   | { kind: "waiting"; on: WaitingOn; position: number };
 
-/** What the Worker saw of a run; the Pool learns its estimates from it. */
+/** The times of a run as the Worker saw them, from which the Pool learns its estimates. */
 export interface Observed {
   firstByteMs: number;
   totalMs: number;
 }
 
-/** A place in line; disposing it leaves the line. */
+/** A ticket: a place in the queue. Disposing it leaves the queue. */
 export interface TicketRights {
-  /** Waits for an offer, at most some seconds a call. */
+  /** Waits for an offer, for a limited time per call. */
   offer(): Promise<OfferReply>;
-  /** The Card said yes. */
+  /** The Card granted the claim. */
   claimed(number: number): Promise<void>;
-  /** The Card said no (`no` as in ClaimNo): back to the line, same place. */
+  /** The Card refused the claim (see ClaimNo); requeues the request at its old place. */
   declined(card: string, no: ClaimNo["no"]): Promise<void>;
-  /** The try failed and the request may try elsewhere: back to the line with the same place. False: no more retries. */
+  /** The attempt failed; requeues the request at its old place. Returns false if no retry is allowed. */
   retry(attempt: string, avoid: string[]): Promise<boolean>;
   /** The run is over. */
   finished(finish: Finish, observed: Observed | null): Promise<void>;
   leave(): Promise<void>;
 }
 
-/** What a Card may say to a Pool. */
+/** The Pool methods that a Card calls. */
 export interface PoolRights {
-  /** True while somebody waits, or did a moment ago: then news is wanted at once. */
+  /** Returns true while anybody waits or did a moment ago: further reports are wanted at once. */
   report(report: CardReport): Promise<boolean>;
 }
 
-/** What a Tenant may ask of a Pool. */
+/** The Pool methods that a Tenant calls. */
 export interface PresenceRights {
   present(requests: string[]): Promise<Presence>;
 }
 
-/** Which of some requests a Pool has in line or on a card; `sure` when it has been up long enough to know all. */
+/** Which of some requests are queued or running here. `sure`: the Pool has been up long enough to know them all. */
 export interface Presence {
   sure: boolean;
   requests: Record<string, { state: "queued" | "running"; on: WaitingOn | null; position: number | null }>;
 }
 
-/** What a Pool expects for one request. */
+/** A Pool's estimate for one request. */
 export interface Outlook {
-  /** Null: it runs, or ran. `startMs`: until its start, ms; null when nothing is known. */
+  /** Null: it runs or has run. `startMs`: estimated time until it starts, ms; null if unknown. */
   waiting: { on: WaitingOn; position: number | null; startMs: number | null } | null;
-  /** What a run takes, and how long it takes until any of the slots is free again, ms. */
+  /** Mean time of a run, and the mean interval at which one of the usable slots becomes free, ms. */
   serviceMs: number | null;
   slotMs: number | null;
 }
@@ -135,10 +135,10 @@ export interface PoolStatus {
   paused: boolean;
   queued: number;
   oldestWaitMs: number;
-  /** How many wait for what. */
+  /** The number of waiting requests by reason. */
   waitingFor: Partial<Record<WaitingOn, number>>;
   reports: CardReport[];
-  /** Learned mean time of a run, ms; null before the first. */
+  /** Mean time of a run, ms; null before the first. */
   serviceMs: number | null;
   refused: Record<string, number>;
   admitted: number;

@@ -1,7 +1,7 @@
 /**
- * The Pool: the line in front of a service's cards, and who is offered which card. It never says yes, it offers; its
- * counts of the cards are advice that every Card's report mends. What it decides stands in desk.ts; here is what it
- * keeps, hears and asks.
+ * The Pool: the queue in front of a service's cards. It offers cards to requests but never grants a slot; its counts of
+ * the cards are advisory and corrected by the Cards' reports. Desk (desk.ts) makes the decisions; this class handles
+ * storage and RPC.
  */
 import { DurableObject } from "cloudflare:workers";
 import { answered } from "./answer-protocol.ts";
@@ -15,14 +15,14 @@ import type { Entry, Finish, Observed, Outlook, PoolConfig, PoolStatus, Presence
 import { NOTHING_SPENT, type Spent, type TenantRights } from "./tenant-protocol.ts";
 import { Ticket } from "./ticket.ts";
 
-/** A Pool that starts hears its cards before it offers anything, unless they take longer than this. */
+/** How long a starting Pool waits at most for its cards' reports before it offers anything. */
 const HEAR_MS_MAX = 1_000;
 /** Learned times are stored at most this often. */
 const KEEP_TIMES_MS = 5_000;
-/** Who waited before a restart is back in line after this, if it lives. */
+/** How long after a restart all requests that waited before it are queued again, if still alive. */
 const SURE_MS = 10_000;
 
-/** The status in the record of a request whose caller hung up. */
+/** Status recorded for a request whose client hung up. */
 const CLIENT_GONE = 499;
 const LEFT: Spent = { ...NOTHING_SPENT, reason: "client_gone" };
 
@@ -47,11 +47,11 @@ export class Pool extends DurableObject<PoolEnv> {
     };
     this.#desk = new Desk(new Timers(), errands, ctx.storage.kv.get<Times>("times") ?? null);
     const config = this.#config;
-    // What ran before the start counts against its tenant, and may be what a newcomer asks for.
+    // Earlier runs count against their tenants' caps, and new requests may follow them.
     if (config !== null) void ctx.blockConcurrencyWhile(() => shortly(this.#adopt(config)));
   }
 
-  /** Takes over a newer configuration; an older or equal one changes nothing. */
+  /** Applies a newer configuration; ignores an older or equal one. */
   async configure(config: PoolConfig): Promise<void> {
     if (this.#config !== null && config.version <= this.#config.version) return;
     this.#config = config;
@@ -59,38 +59,38 @@ export class Pool extends DurableObject<PoolEnv> {
     this.ctx.waitUntil(this.#adopt(config));
   }
 
-  /** A place in line. Always a ticket; a no comes from its `offer`. Twice with one attempt is one place. */
+  /** Enters the queue. Always returns a ticket; `offer` returns any refusal. Idempotent by attempt id. */
   async enter(entry: Entry): Promise<Ticket> {
     return new Ticket(this.#desk.enter(entry), this.#desk);
   }
 
-  /** A Card tells what became of its slots; true: the next news is wanted at once. */
+  /** A Card reports its slots. Returns true if further reports are wanted at once. */
   async report(report: CardReport): Promise<boolean> {
     this.#desk.report(report);
     return this.#desk.attentive;
   }
 
-  /** How a run ended whose ticket was lost with this object's restart. */
+  /** Applies the outcome of a run whose ticket was lost when this object restarted. */
   async finished(attempt: string, finish: Finish, observed: Observed | null): Promise<void> {
     this.#desk.orphanFinished(attempt, finish, observed);
   }
 
-  /** A card that takes work, for a question that needs no slot; `behind` as in `enter`, no card when none does. */
+  /** A card that takes work, for a request that needs no slot; null if there is none. `behind`: as in OfferReply. */
   async healthyCard(avoid: string[], version: number): Promise<{ card: string | null; behind: boolean }> {
     if (this.#config === null || this.#config.version < version) return { card: null, behind: true };
     const { cards } = this.#desk;
-    // Just started: ask now, for nobody waits in line for the answer.
+    // Just started: ask now, because the desk asks only while requests are queued.
     if (cards.health(Date.now()) === "unknown") await shortly(this.#ask(cards.silent().slice(0, ASKED_AT_ONCE)));
     return { card: cards.working(avoid, Date.now()), behind: false };
   }
 
-  /** Which of these requests are here, in line or on a card. */
+  /** Which of these requests are queued or running here. */
   async present(requests: string[]): Promise<Presence> {
     const sure = Date.now() - this.#startedAt > SURE_MS && this.#desk.cards.silent().length === 0;
     return { sure, requests: present(this.#desk, new Set(requests)) };
   }
 
-  /** What is to be expected for a job. */
+  /** The estimate for a job. */
   async outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> {
     return this.#desk.outlook(request, tenant, concurrent);
   }
@@ -114,13 +114,13 @@ export class Pool extends DurableObject<PoolEnv> {
 
   // Private
 
-  /** Ends when every card that it knows nothing of was asked. */
+  /** Resolves when every card that has not reported has been asked. */
   #adopt(config: PoolConfig): Promise<void> {
     this.#desk.configure(config);
     return this.#ask(this.#desk.cards.silent());
   }
 
-  /** Asks cards for their reports; what they answer comes in as if they had told. */
+  /** Requests reports from cards, and handles them like pushed ones. */
   async #ask(cards: string[]): Promise<void> {
     for (let i = 0; i < cards.length; i += ASKED_AT_ONCE) {
       await Promise.all(cards.slice(i, i + ASKED_AT_ONCE).map((card) => this.#askOne(card)));
@@ -131,12 +131,12 @@ export class Pool extends DurableObject<PoolEnv> {
     try {
       this.#desk.report(await answered(this.env.CARD.getByName(card).report(this.#config?.service)));
     } catch (error) {
-      // Asked again by the desk while anybody waits.
+      // The desk asks again while anybody waits.
       console.warn(JSON.stringify({ event: "card_silent", card, error: String(error) }));
     }
   }
 
-  /** A caller who leaves the line takes its Worker along: nobody else can say what became of the request. */
+  /** Records that the caller left the queue; its Worker ends with it and cannot do so. */
   #recordLeft({ tenant, request }: Entry): void {
     const told = this.env.TENANT.getByName(tenant);
     const recorded = told.record(request, "canceled", CLIENT_GONE, [], "nothing", LEFT);
@@ -155,7 +155,7 @@ export class Pool extends DurableObject<PoolEnv> {
   }
 }
 
-/** Cards that are slow to be heard hold nobody up for longer. */
+/** Bounds the wait for slow cards. */
 async function shortly(hearing: Promise<void>): Promise<void> {
   await Promise.race([hearing, scheduler.wait(HEAR_MS_MAX)]);
 }

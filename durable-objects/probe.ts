@@ -1,11 +1,11 @@
-/** Asks origins how many requests they run, by the path and JSON pointer that the service names. */
+/** Asks origins how many requests they are running, at the path and JSON pointer that the service configures. */
 import type { Listing } from "./card-protocol.ts";
 
-/** Pause between two probes of a draining origin. */
+/** Pause between probes while slots drain. */
 const PROBE_EVERY_MS = 1_000;
-/** A probe that takes longer says nothing. */
+/** Timeout of a probe. */
 const PROBE_MS_MAX = 3_000;
-/** Longest probe answer that is read. */
+/** Largest probe response that is read. */
 const PROBE_BYTES_MAX = 256 * 1024;
 
 interface AccessToken {
@@ -13,7 +13,7 @@ interface AccessToken {
   ACCESS_CLIENT_SECRET?: string;
 }
 
-/** While slots drain whose service has a probe, asks and tells. */
+/** Polls the origins of services that have draining slots and a probe, and reports the counts. */
 export class Prober {
   readonly #access: AccessToken;
   readonly #draining: () => Listing[];
@@ -26,7 +26,7 @@ export class Prober {
     this.#heard = heard;
   }
 
-  /** Ends by itself: every draining slot ends after its service's drain.max_s at the latest. */
+  /** Ends by itself, because every draining slot ends within its service's `drain.max_s`. */
   async run(): Promise<void> {
     if (this.#running) return;
     this.#running = true;
@@ -46,7 +46,7 @@ export class Prober {
   }
 }
 
-/** The count, or null when the origin gave none. */
+/** Returns the count, or null if the origin gave none. */
 async function countRunning(listing: Listing, access: AccessToken): Promise<number | null> {
   const { probe } = listing.drain;
   if (probe === null) return null;
@@ -64,7 +64,7 @@ async function countRunning(listing: Listing, access: AccessToken): Promise<numb
     }
     return pointed(JSON.parse(await readText(answer)), probe.busy);
   } catch {
-    // A probe that fails is no report: draining then ends by time.
+    // A failed probe reports nothing; draining then ends by time.
     return null;
   }
 }
@@ -81,7 +81,7 @@ async function readText(answer: Response): Promise<string> {
   return text;
 }
 
-/** The number (or the length of the array) at a JSON pointer (RFC 6901), or null. */
+/** The number, or the length of the array, at a JSON pointer (RFC 6901), or null. */
 function pointed(document: unknown, pointer: string): number | null {
   let value = document;
   for (const part of pointer.split("/").slice(1)) {

@@ -1,15 +1,15 @@
 /**
- * What a tenant is charged by calendar month (UTC): taken at admission, given back when nothing came of it. Pure.
+ * What a tenant is charged per calendar month (UTC): taken at admission, refunded if nothing came of it. Pure.
  *
- * Always: no month's counts go beyond the quota that held at each charge; whole numbers throughout. A month is that of
- * the admission, so that a clock which goes back over a month's border finds the counts that it left there.
+ * Invariants: a charge never takes a month's counts above the quota in force at that moment; all numbers are integers.
+ * The month is that of the admission, so a clock that steps back over a month boundary finds the earlier counts.
  */
 import type { Counts, Quota } from "./tenant-protocol.ts";
 
-/** Counts by month, `YYYY-MM`, the one charged last at the end. */
+/** Counts by month (`YYYY-MM`), in the order of their last charge. */
 export type Months = ReadonlyMap<string, Counts>;
 
-/** Months kept: what was admitted in the last one may still be given back, and a clock may be wrong. */
+/** Months kept: requests admitted last month may still be refunded, and the clock may be wrong. */
 const MONTHS_MAX = 3;
 
 export const NO_MONTHS: Months = new Map();
@@ -17,20 +17,20 @@ const NOTHING: Counts = { results: 0, costMilli: 0 };
 
 export const monthOf = (now: number): string => new Date(now).toISOString().slice(0, 7);
 
-/** When the next month begins, ms of the epoch. */
+/** When the next month begins, ms since the epoch. */
 export function monthEnd(now: number): number {
   const date = new Date(now);
   return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 1);
 }
 
-/** Which part of the quota has no room for what is asked, and how much it allows in all; in whole cost units. */
+/** Which part of the quota is exceeded, and that quota; in whole results or cost units. */
 export type Over = { over: "results" | "cost"; quota: number };
 
-/** The months with what is asked in them; or what of it would be more than the quota leaves. */
+/** Adds the counts to the month of `now`, or returns which part of the quota they exceed. */
 export function charge(months: Months, asked: Counts, quota: Quota, now: number): Months | Over {
   const { results, costMilli } = months.get(monthOf(now)) ?? NOTHING;
   const next = { results: results + asked.results, costMilli: costMilli + asked.costMilli };
-  // Who asks for none of it is not refused for it, though a quota may have been lowered below what was used.
+  // A request that uses none of a quota passes, even if the quota was lowered below what is already used.
   if (asked.results > 0 && quota.results !== null && next.results > quota.results)
     return { over: "results", quota: quota.results };
   if (asked.costMilli > 0 && quota.costMilli !== null && next.costMilli > quota.costMilli)
@@ -38,7 +38,7 @@ export function charge(months: Months, asked: Counts, quota: Quota, now: number)
   return withMonth(months, monthOf(now), next);
 }
 
-/** What was charged in a month and did not come to be; of a month that is not kept any more nothing is left to mend. */
+/** Refunds counts to the month they were charged in; no effect if that month is no longer kept. */
 export function restore(months: Months, unmade: Counts, month: string): Months {
   const used = months.get(month);
   if (used === undefined) return months;

@@ -1,31 +1,31 @@
 /**
- * What became of a tenant's requests, for a day. Changes are written together, admissions later than told: reads see
- * them at once, a crash loses those of the last WRITE_SOON_MS.
+ * The outcome of each of a tenant's requests, kept for a day. Changes are buffered and written together: reads see them
+ * at once, and a crash loses at most the admissions of the last WRITE_SOON_MS (tenant.ts).
  */
 import type { RequestRecord, RunState } from "./tenant-protocol.ts";
 
-/** How long a request's record is kept. */
+/** How long a request's record is kept, ms. */
 export const RECORD_MS = 86_400_000;
-/** Old records that one sweep removes at most. */
+/** Maximum number of old records that one sweep removes. */
 const SWEPT_AT_ONCE = 5_000;
-/** Requests under way that are looked at in one go. */
+/** Maximum number of open requests that are checked at once. */
 const OPEN_AT_ONCE = 500;
 
-/** A job may wait for longer than a record is kept; what it was charged is given back or counted at its end. */
+/** Open jobs are kept longer: a job may wait for more than a day, and its charge is settled at its end. */
 const OPEN_JOB = "state IN ('queued', 'running') AND id GLOB 'job_*'";
 
 export interface Row extends RequestRecord {
-  /** Of a job, our id of the request that handed it in. */
+  /** For a job, our id of the request that submitted it. */
   requestId?: string | null;
   /** Id of the caller's key. */
   key: string;
-  /** Drops that its token put into the bucket (rate.ts); 0 once given back. */
+  /** Drops added to the rate bucket (rate.ts); 0 once returned. */
   cost: number;
-  /** Whose bucket that was: its service's own, or the tenant's (empty). */
+  /** The bucket they were added to: the service's id, or empty for the tenant's own. */
   bucket: string;
-  /** Results that it is charged; 0 once given back. */
+  /** Results charged; 0 once refunded. */
   quota: number;
-  /** Thousandths of a cost unit that it is charged; 0 once given back. */
+  /** Thousandths of a cost unit charged; 0 once refunded. */
   costMilli: number;
 }
 
@@ -45,7 +45,7 @@ type Stored = {
   cost_milli: number;
 };
 
-/** Columns that the tables of older objects lack. */
+/** Columns that tables created by older versions lack. */
 const ADDED = {
   bucket: "TEXT NOT NULL DEFAULT ''",
   cost_milli: "INTEGER NOT NULL DEFAULT 0",
@@ -55,7 +55,7 @@ const ADDED = {
 
 export class Records {
   readonly #sql: SqlStorage;
-  /** Rows that changed since the last write. */
+  /** Rows changed since the last write. */
   readonly #unwritten = new Map<string, Row>();
 
   constructor(sql: SqlStorage) {
@@ -80,7 +80,7 @@ export class Records {
     return this.#unwritten.get(id) ?? this.#read("SELECT * FROM requests WHERE id = ?", id);
   }
 
-  /** By our id, else a job by that of its request, else the latest of a caller's own name. */
+  /** By our id, else the job submitted by that request id, else the latest request with that client id. */
   find(name: string): Row | null {
     return this.get(name) ?? this.#handedInBy(name) ?? this.#latestOf(name);
   }
@@ -132,15 +132,15 @@ export class Records {
     this.#unwritten.clear();
   }
 
-  /** Of those written, requests that have not ended and were admitted before `until`, the oldest first; at most OPEN_AT_ONCE. */
+  /** Written requests that have not ended and were admitted before `until`, oldest first; at most OPEN_AT_ONCE. */
   open(until: number): Row[] {
-    // Jobs are looked after by their Backlog.
+    // Jobs are excluded: their Backlog checks on them.
     const query = `SELECT * FROM requests WHERE state IN ('queued', 'running') AND at < ? AND id NOT LIKE 'job\\_%' ESCAPE '\\'
      ORDER BY at LIMIT ?`;
     return [...this.#sql.exec<Stored>(query, until, OPEN_AT_ONCE)].map(rowOf);
   }
 
-  /** Removes what is older than a day, a bounded number at a time; says when the next look is worth it. */
+  /** Removes records older than a day, a bounded number per call. `left`: some remain; `more`: some are due now. */
   sweep(now: number): { left: boolean; more: boolean } {
     const old = now - RECORD_MS;
     const few = `SELECT id FROM requests WHERE at < ? AND NOT (${OPEN_JOB}) ORDER BY at LIMIT ?`;

@@ -1,27 +1,28 @@
 /**
- * One run for many: who asked for the same as whom. Pure.
+ * Request coalescing: which requests share a run. Pure.
  *
- * A run waits until one of its askers is offered a card. Until then each party (a tenant's askers who avoid the same
- * cards) has its first in line, by its own right, and the others of it follow that one. Whoever is offered a card leads
- * and holds the run: all others follow, out of line. A leader that goes, or has to wait again, lets go of it, and it
- * waits as before. A run that is lost is started again, once; whoever does that holds it until its last try has ended.
+ * A run waits until one of its askers is offered a card. Until then its askers form parties: the askers of one tenant
+ * that avoid the same cards. The first asker of each party is in the queue, and the rest of the party follows it. An
+ * asker that is offered a card becomes the leader and holds the run: all others follow, out of the queue. When the
+ * leader leaves or has to wait again, the run is no longer held and waits as before. A lost run is started again, once;
+ * the leader that does so holds the run until its last attempt has ended.
  *
- * Always: an asker has one seat at most; of a run that waits, just the first of each party stands in line, and of one
- * that is held nobody but its leader. Every step is logarithmic in askers and linear in the parties of their run; only
- * to tell all of them is linear.
+ * Invariants: an asker has at most one seat. While a run waits, exactly the first asker of each party is in the queue;
+ * while it is held, none but its leader is. Each operation is logarithmic in askers and linear in the parties of the
+ * run; only notifying all askers is linear.
  */
 import { byPlace, type Place, placeOf } from "./place.ts";
 import type { Entry } from "./pool-protocol.ts";
 import { SortedMap } from "./sorted-map.ts";
 
-/** Lost runs after which nobody starts it again. */
+/** Number of lost runs after which nobody starts it again. */
 const LOST_MAX = 1;
 
 interface Asker {
   entry: Entry;
 }
 
-/** Where askers stand in line. */
+/** The queue that askers enter and leave. */
 interface Line<T> {
   enter(asker: T): void;
   leave(asker: T): void;
@@ -29,15 +30,15 @@ interface Line<T> {
 
 export interface Run<T> {
   fingerprint: string;
-  /** The leader's, also of one whose ticket is lost; null: nobody leads. */
+  /** The leader's attempt id, kept even if its ticket is lost; null: no leader. */
   attempt: string | null;
-  /** Who was offered a card last; it may wait for another by now. */
+  /** The asker that was last offered a card; by now it may be waiting for another. */
   leader: T | null;
-  /** Who ran it last, and may try once more; null: nobody, or that run was lost. */
+  /** The asker that last ran it and may retry; null: none, or its run was lost. */
   runner: T | null;
-  /** Nobody but the leader may be offered a card for it. */
+  /** Whether only the leader may be offered a card. */
   isHeld: boolean;
-  /** Runs of this that were lost. */
+  /** How many runs of this were lost. */
   lost: number;
   parties: Map<string, SortedMap<Place, T>>;
 }
@@ -61,7 +62,7 @@ export class Runs<T extends Asker> {
     this.#line = line;
   }
 
-  /** How many follow, out of line. */
+  /** The number of followers, which are not in the queue. */
   get followers(): number {
     return this.#followers;
   }
@@ -78,7 +79,7 @@ export class Runs<T extends Asker> {
     return this.#byAttempt.get(attempt);
   }
 
-  /** Those who follow this one, which stands in line. */
+  /** The followers of this asker, which is in the queue. */
   behind(asker: T): T[] {
     const seat = this.#seats.get(asker);
     const run = this.ofLeader(asker.entry.attempt);
@@ -86,7 +87,7 @@ export class Runs<T extends Asker> {
     return parties.flatMap((party) => [...(party?.values() ?? [])]).filter((other) => other !== asker);
   }
 
-  /** A run that a card shows; without a leader its ticket was lost with a restart, and only its lease is seen. */
+  /** Registers a run that a card shows. Leader null: its ticket was lost in a restart; only its lease is known. */
   adopt(fingerprint: string, attempt: string, leader: T | null): void {
     const run = this.#open(fingerprint);
     run.isHeld = true;
@@ -94,7 +95,7 @@ export class Runs<T extends Asker> {
     this.#name(run, attempt);
   }
 
-  /** Waits with all who ask for the same, in line or following. True: nobody of its party did before. */
+  /** Makes the asker wait with the others, in the queue or following. Returns true if it is the first of its party. */
   join(fingerprint: string, asker: T): boolean {
     const run = this.#byFingerprint.get(fingerprint) ?? this.#open(fingerprint);
     if (run.leader === asker && run.isHeld) {
@@ -107,7 +108,7 @@ export class Runs<T extends Asker> {
     return this.#seat(run, asker);
   }
 
-  /** It is over for it. If it was overtaken after a run of its own, that is lost. */
+  /** The asker stops waiting for good. If it had a run and another asker now leads, that run is lost. */
   leave(asker: T): void {
     const run = this.#seats.get(asker)?.run;
     this.part(asker);
@@ -116,7 +117,7 @@ export class Runs<T extends Asker> {
     run.lost++;
   }
 
-  /** Waits no more. */
+  /** The asker stops waiting. */
   part(asker: T): void {
     const seat = this.#seats.get(asker);
     if (seat === undefined) return;
@@ -134,7 +135,7 @@ export class Runs<T extends Asker> {
     this.#forgetIfIdle(run);
   }
 
-  /** It has a card for it. Who comes late, when another has, runs by itself. */
+  /** The asker has a card. If another asker already holds the run, this one runs alone. */
   hold(fingerprint: string, asker: T): void {
     const run = this.#byFingerprint.get(fingerprint) ?? this.#open(fingerprint);
     if (run.isHeld && run.leader !== asker) return;
@@ -145,7 +146,7 @@ export class Runs<T extends Asker> {
     this.part(asker);
   }
 
-  /** The leader runs. Whom it overtook has had its run. */
+  /** The leader runs. If another asker ran before it, that run is lost. */
   began(asker: T): void {
     const run = this.ofLeader(asker.entry.attempt);
     if (run === undefined) return;
@@ -153,19 +154,19 @@ export class Runs<T extends Asker> {
     run.runner = asker;
   }
 
-  /** The leader did not take what it was offered, and is out of line. */
+  /** The leader missed its offer and is out of the queue. */
   missed(asker: T): void {
     const run = this.ofLeader(asker.entry.attempt);
     if (run?.isHeld && !isLast(run)) this.#letGo(run);
   }
 
-  /** The leader tries again under another attempt id. */
+  /** The leader retries under a new attempt id. */
   rename(before: string, attempt: string): void {
     const run = this.#byAttempt.get(before);
     if (run !== undefined) this.#name(run, attempt);
   }
 
-  /** The leader is gone: the others wait as before, unless it was lost too often. Gives those who are told so. */
+  /** The leader is gone. The others wait as before; if the run was lost too often it ends, and they are returned. */
   lose(run: Run<T>, ran: boolean): T[] {
     if (ran) run.lost++;
     if (run.lost > LOST_MAX) return this.end(run);
@@ -177,7 +178,7 @@ export class Runs<T extends Asker> {
     return [];
   }
 
-  /** Forgets the run. Gives those who asked for it. */
+  /** Forgets the run and returns its askers. */
   end(run: Run<T>): T[] {
     this.#name(run, null);
     if (this.#byFingerprint.get(run.fingerprint) === run) this.#byFingerprint.delete(run.fingerprint);
@@ -265,7 +266,7 @@ function firsts<T>({ parties }: Run<T>): T[] {
   return Array.from(parties.values(), first).filter((asker) => asker !== undefined);
 }
 
-/** Its leader runs it, or has failed at a card and tries another: it is lost with it. */
+/** Whether a failure of the leader is final: it is running or retrying, after a run was already lost. */
 function isLast({ leader, runner, lost }: Run<Asker>): boolean {
   return leader !== null && leader === runner && lost >= LOST_MAX;
 }

@@ -1,16 +1,16 @@
 /**
- * Which generations of a tenant's webhook secret sign. Only their numbers are kept: the secret is derived from them where
- * it is used. Pure; `now` is an argument.
+ * Which generations of a tenant's webhook secret sign. Only the generation numbers are stored; the secret is derived
+ * from them where it is used. Pure; `now` is an argument.
  */
 
-/** An earlier generation signs beside the new one for so long, so that receivers can change over. */
+/** How long a replaced generation still signs beside the new one, so that receivers can switch. */
 const OVERLAP_MS = 86_400_000;
-/** Generations that sign at the same time: who rotates more often ends the earliest before its time. */
+/** Maximum number of generations that sign at once; rotating more often ends the oldest early. */
 const SIGNING_MAX = 4;
 
 export interface Generations {
   latest: number;
-  /** When the ones before it were replaced, the latest first. */
+  /** When each earlier generation was replaced, newest first. */
   replacedAt: number[];
 }
 
@@ -20,7 +20,7 @@ export function rotated({ latest, replacedAt }: Generations, now: number): Gener
   return { latest: latest + 1, replacedAt: [now, ...replacedAt].slice(0, SIGNING_MAX - 1) };
 }
 
-/** Those that sign now, the latest first. */
+/** The generations that sign now, newest first. */
 export function signing({ latest, replacedAt }: Generations, now: number): number[] {
   const earlier = replacedAt.flatMap((at, i) => (at + OVERLAP_MS > now ? [latest - 1 - i] : []));
   return [latest, ...earlier];

@@ -1,15 +1,21 @@
 /**
- * The slots of one card: who holds them, by which right, until when. Pure; `now` is an argument.
+ * The slots of one card: who holds each, and until when. Pure; `now` is an argument.
  *
- * A slot's right is a lease. A lease is
+ * A slot is held under a lease, in one of these states:
  *   leased     its holder runs a request and renews
- *   draining   its holder is gone or the end was unclean; the GPU may still work, the slot is not free
- *   ended      forgotten but for its number, so that a repeated claim or release is recognised
+ *   draining   its holder is gone or the end was unclean; the GPU may still be working, so the slot is not free
+ *   ended      only the number is kept, so that repeated claims and releases are recognized
  *
- * Always: leased + draining never grow beyond the slots by a claim; numbers only grow; an attempt gets one number in
- * its life. claim: -> leased. release: leased -> ended | draining. vanish and reap: leased -> draining. renew, and a
- * repeated claim: bring a draining lease back whose holder turns out to live, as its slot was never given away. hear
- * and reap: draining -> ended. Methods return the leases they changed, for the shell to keep.
+ * Invariants: a claim never takes leased + draining above the number of slots; numbers only grow; an attempt gets at
+ * most one number. Methods return the leases they changed, so that the caller can store them.
+ *
+ * Transitions:
+ *   claim               -> leased
+ *   release             leased -> ended | draining, draining -> ended
+ *   vanish, reap        leased -> draining
+ *   renew, claim again  draining -> leased, if the holder turns out to be alive: its slot was never given away
+ *   hear, reap          draining -> ended
+ *   unclaim             leased -> ended, draining -> ended if the holder vanished
  */
 import {
   LEASE_MS,
@@ -22,35 +28,35 @@ import {
 } from "./card-protocol.ts";
 
 /**
- * A lease found this long past its expiry points to a stopped process or a clock that was set, not to a dead holder;
- * a draining slot found this long past its end, to a GPU that may not have had its time.
+ * A lease this long past its expiry indicates a stopped process or a changed clock rather than a dead holder. Likewise,
+ * a draining slot this long past its end may not have had its full time.
  */
 const STOPPED_MS = 15_000;
-/** Reports that must arrive after an unclean end before reports may free its slot. */
+/** Number of reports that must arrive after an unclean end before reports can free the slot. */
 const REPORTS_MIN = 2;
-/** Ended attempts remembered, so that a repeated call is recognised. */
+/** Number of ended attempts remembered, so that repeated calls are recognized. */
 export const ENDED_MAX = 500;
-/** Stands for the number of an attempt that never gets one. */
+/** The number recorded for an attempt that will never get a lease. */
 const NEVER = 0;
 
 export interface Lease extends Omit<LeaseRecord, "card" | "state"> {
   state: "leased" | "draining" | "ended";
-  /** Longest time that the GPU may work on after an unclean end, ms. */
+  /** How long the GPU may keep working after an unclean end, ms. */
   drainMaxMs: number;
-  /** The holder went without a word: a renewal may bring the lease back. */
+  /** The holder disappeared without a release; a renewal may revive the lease. */
   vanished: boolean;
   /** Reports heard since the unclean end. */
   reports: number;
-  /** Its clock jumped: it had its one extra renewal interval, or drains its whole time once more. */
+  /** The clock jumped: it got its one extra renewal interval, or is draining for its full time once more. */
   graced: boolean;
 }
 
 export type ClaimOutcome = { lease: Lease; fresh: boolean; changed: Lease[] } | { no: "full" | "ended" };
 
 export class Slots {
-  /** Leased and draining, by number, oldest first. */
+  /** Leased and draining slots by number, oldest first. */
   readonly #held = new Map<number, Lease>();
-  /** Attempts that have ended, by attempt id, oldest first. */
+  /** Ended attempts by id, oldest first. */
   readonly #ended = new Map<string, number>();
   #lastNumber: number;
 
@@ -71,7 +77,7 @@ export class Slots {
     return [...this.#held.values()];
   }
 
-  /** A slot for this attempt, or no. The same attempt gets the same lease again. */
+  /** Grants a slot if one is free. A repeated attempt gets the same lease. */
   claim(attempt: Attempt, slots: number, drainMaxMs: number, now: number): ClaimOutcome {
     const before = this.#ofAttempt(attempt.attempt);
     if (before?.state === "leased") return { lease: before, fresh: false, changed: [] };
@@ -105,7 +111,7 @@ export class Slots {
     return { lease, fresh: true, changed: [lease] };
   }
 
-  /** One more lease life, for the holder alone. */
+  /** Extends the lease by one lifetime, for its holder only. */
   renew(number: number, attempt: string, now: number): { reply: RenewReply; changed: Lease[] } {
     const lease = this.#held.get(number);
     if (lease === undefined || lease.attempt !== attempt) {
@@ -125,7 +131,7 @@ export class Slots {
     return { reply: { renewed: true, expiresAt: lease.expiresAt }, changed: [lease] };
   }
 
-  /** The holder's last word. A clean end frees the slot, also a draining one: the end was seen. */
+  /** The holder reports the end. A clean end frees the slot, even a draining one. */
   release(number: number, attempt: string, ending: Ending, now: number): { reply: ReleaseReply; changed: Lease[] } {
     const lease = this.#held.get(number);
     if (lease === undefined) {
@@ -138,32 +144,32 @@ export class Slots {
     return { reply: { released: true }, changed: [this.#drain(lease, now, now, false)] };
   }
 
-  /** The holder never heard a yes, and gives the attempt up: nothing was sent for it, and it never gets a slot again. */
+  /** The holder never got the reply to its claim and gave up before sending. The attempt never gets a slot again. */
   unclaim(attempt: string): Lease[] {
     const lease = this.#ofAttempt(attempt);
-    // Who released it has begun, and has said how it ended.
+    // If the holder has released it, it did run, and has reported how it ended.
     if (lease?.state === "draining" && !lease.vanished) return [];
     if (lease !== undefined) return [this.#end(lease)];
-    // The claim may come after this.
+    // The claim may still arrive after this call.
     if (!this.#ended.has(attempt)) this.#ended.set(attempt, NEVER);
     return [];
   }
 
-  /** The holder is gone without a word: what it started may still run, at the longest from its last renewal. */
+  /** The holder is gone without a release. Its request may run on, for at most `drainMaxMs` after the last renewal. */
   vanish(number: number, now: number): Lease[] {
     const lease = this.#held.get(number);
     if (lease === undefined || lease.state !== "leased") return [];
     return [this.#drain(lease, lease.renewedAt, now, true)];
   }
 
-  /** Drains what nobody renewed and ends what has drained its time. */
+  /** Moves expired leases to draining, and ends those whose drain time is over. */
   reap(now: number): { changed: Lease[]; reaped: number; drained: number } {
     const changed = new Set<Lease>();
     let reaped = 0;
     let drained = 0;
     for (const lease of this.held) {
       if (lease.state === "leased") {
-        // A clock that stepped back must not make a lease longer than its life.
+        // A clock that stepped back must not extend a lease beyond its lifetime.
         if (lease.expiresAt > now + LEASE_MS)
           changed.add(Object.assign(lease, { expiresAt: now + LEASE_MS, renewedAt: now }));
         if (lease.expiresAt > now) continue;
@@ -171,7 +177,7 @@ export class Slots {
           changed.add(Object.assign(lease, { expiresAt: now + LEASE_RENEW_MS, graced: true }));
           continue;
         }
-        // By a clock that jumped nobody knows how long ago the last renewal was.
+        // After a clock jump the time since the last renewal is unknown.
         changed.add(this.#drain(lease, lease.graced ? now : lease.renewedAt, now, true));
         // Its holder may be about to renew.
         if (lease.graced) lease.drainUntil = Math.max(lease.drainUntil ?? 0, now + LEASE_RENEW_MS);
@@ -181,7 +187,7 @@ export class Slots {
       }
       if (lease.state !== "draining") continue;
       const until = lease.drainUntil ?? now;
-      // The same for a draining slot: never longer than its longest from now.
+      // Likewise, a slot never drains longer than its maximum from now.
       if (until > now + lease.drainMaxMs) changed.add(Object.assign(lease, { drainUntil: now + lease.drainMaxMs }));
       if ((lease.drainUntil ?? now) > now) continue;
       changed.add(this.#end(lease));
@@ -191,9 +197,9 @@ export class Slots {
   }
 
   /**
-   * A report of how many requests the card (or one service's origin on it) runs right now. From the second report on
-   * that arrives after an unclean end, draining slots never outnumber it. Leased slots do not count against it: their
-   * request may not have reached the GPU yet.
+   * Applies a report of how many requests the card (or one service's origin on it) is running. From the second report
+   * after an unclean end on, draining slots never outnumber the reported count. Leased slots are not counted against
+   * it, because their requests may not have reached the GPU yet.
    */
   hear(running: number, service: string | null): Lease[] {
     const draining = this.held.filter((l) => l.state === "draining" && (service === null || l.service === service));
@@ -204,13 +210,13 @@ export class Slots {
     return [...new Set([...draining, ...ended])];
   }
 
-  /** When `reap` next has something to do; null with nothing held. */
+  /** When `reap` next has something to do; null if no slot is held. */
   nextAt(): number | null {
     const times = this.held.map((l) => (l.state === "leased" ? l.expiresAt : (l.drainUntil ?? 0)));
     return times.length === 0 ? null : Math.min(...times);
   }
 
-  /** Attempts that may be forgotten, oldest first; the highest number always stays, so that numbers only grow. */
+  /** Forgets the oldest ended attempts; returns their numbers. The highest one stays, so that numbers only grow. */
   forget(): number[] {
     const forgotten: number[] = [];
     for (const [attempt, number] of this.#ended) {
@@ -231,7 +237,7 @@ export class Slots {
     return Object.assign(lease, {
       state: "draining",
       drainingSince: now,
-      // What ought to be over by now is over now, and no sign of a clock that jumped.
+      // Clamped to now, so that a drain time already over ends now and does not look like a clock jump.
       drainUntil: Math.max(now, from + lease.drainMaxMs),
       vanished,
       reports: 0,

@@ -1,6 +1,6 @@
 /**
- * A map in the order of its keys (a B+ tree): look-up, insertion, removal and the first entry in logarithmic time.
- * The package is CommonJS with a default export: what a default import gives depends on who loads it.
+ * A map sorted by key (a B+ tree): lookup, insertion, deletion and minimum in logarithmic time. The package is CommonJS
+ * with a default export; what a default import yields depends on the module loader.
  */
 import Package from "sorted-btree";
 

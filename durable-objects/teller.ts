@@ -1,39 +1,39 @@
 /**
- * Tells one listener the latest state: at most one call under way, changes meanwhile are told by the next one, so
- * that the listener always ends with the last. A listener that need not know at once is told within LATER_MS. A call that
- * fails, or is not answered in time, is repeated a few times; the listener asks by itself when it misses something.
+ * Pushes the latest state to one listener. At most one call is in flight; changes during it are covered by the next, so
+ * the listener always ends up with the latest state. Changes that are not urgent are sent within LATER_MS. A call that
+ * fails or times out is retried a few times; a listener that missed something asks by itself.
  */
 import { answered } from "./answer-protocol.ts";
 
 const TRIES_MAX = 4;
 const PAUSE_MS = 50;
-/** What nobody waits for is told together with what comes after it, so much later at most. */
+/** How long a change that is not urgent may wait to be combined with later ones. */
 const LATER_MS = 2_000;
 
 export class Teller {
-  /** Answers whether the next change is wanted at once. */
+  /** Returns whether the listener wants the next change at once. */
   readonly #send: () => Promise<boolean>;
   #isEager = true;
-  /** There is something to tell, and whether it can wait. */
+  /** Whether there is something to send, and whether it can wait. */
   #news: "none" | "later" | "now" = "none";
   #sending = false;
-  /** It asked by itself while it was told: its answer may be older than its question. */
+  /** The listener asked by itself during a call; that call's reply may be older. */
   #listened = false;
-  /** Cuts short the pause before a later telling. */
+  /** Cuts short the pause before a delayed send. */
   #hurry: (() => void) | null = null;
 
   constructor(send: () => Promise<boolean>) {
     this.#send = send;
   }
 
-  /** The listener asked by itself: it wants to know at once from now on. */
+  /** Called when the listener asked by itself: it wants changes at once from now on. */
   listen(): void {
     this.#isEager = true;
     this.#listened = true;
     if (this.#news !== "none") this.#hurry?.();
   }
 
-  /** Something changed. */
+  /** Called after a change. */
   async tell(how: "now" | "later" | "as wanted"): Promise<void> {
     const isUrgent = how === "now" || (how === "as wanted" && this.#isEager);
     if (isUrgent) this.#hurry?.();
@@ -59,7 +59,7 @@ export class Teller {
         else await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * 2 ** failures));
       }
     }
-    // In one step with the last look for news: else what comes between would be told by nobody.
+    // Synchronous with the last check of `#news`: otherwise a change in between would never be sent.
     this.#sending = false;
   }
 

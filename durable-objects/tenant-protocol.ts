@@ -1,4 +1,4 @@
-/** What the Worker and the Jobs say to a Tenant, and hear of it: rate, quota, records and usage. Said twice is said once. */
+/** The RPC interface of a Tenant, for Worker, Jobs and Pools: rate, quota, records, usage. Methods are idempotent. */
 import type { WaitingOn } from "./pool-protocol.ts";
 
 export interface RateLimit {
@@ -6,65 +6,65 @@ export interface RateLimit {
   burst: number;
 }
 
-/** What is left of a rate. */
+/** The state of a rate limit. */
 export interface RateLeft {
-  /** Requests that pass at once when none has for long. */
+  /** Requests that pass at once after a long pause: the burst. */
   limit: number;
-  /** Those that pass now. */
+  /** Requests that pass now. */
   remaining: number;
-  /** Time until all of `limit` pass again. */
+  /** Time until `limit` requests pass again, ms. */
   resetMs: number;
 }
 
-/** `follows`: the same is under way for the tenant, so that only a run of its own would be charged (`pay`). */
+/** `follows`: the same request of the tenant is in progress, so this one pays only if it runs itself (`pay`). */
 export type RateReply = ({ ok: true; follows?: boolean } & RateLeft) | ({ ok: false; retryAfterMs: number } & RateLeft);
 
 /** What a quota counts. */
 export interface Counts {
   /** Images or sounds. */
   results: number;
-  /** Thousandths of a cost unit; whole ones, so that no sum of them drifts. */
+  /** Thousandths of a cost unit; an integer, so that sums are exact. */
   costMilli: number;
 }
 
-/** The same in a month; null is no limit. */
+/** Limits per month; null is no limit. */
 export type Quota = { [Of in keyof Counts]: number | null };
 
-/** One request at the Tenant's door; the counts are those that it comes to if all goes well. */
+/** One request for admission. The counts are what it will be charged if it succeeds. */
 export interface Admission extends Counts {
   id: string;
   clientId: string | null;
-  /** Our id of the request that handed a job in, which is asked after by it as well; null: it is no job. */
+  /** For a job, our id of the request that submitted it, under which the job can also be looked up; null otherwise. */
   requestId?: string | null;
   service: string;
   /** Id of the caller's key. */
   key: string;
-  /** What makes it the same as another's; null: it runs by itself. */
+  /** Identical requests have the same fingerprint; null: runs alone. */
   fingerprint: string | null;
-  /** The answer of another's run has the same price. */
+  /** Whether the response of another request's run costs the same. */
   hits: boolean;
 }
 
 export interface TenantLimits extends RateLimit {
-  /** The service has a rate of its own: its tokens are not the tenant's others'. */
+  /** The service has its own rate limit, separate from the tenant's. */
   ownRate: boolean;
   quota: Quota;
 }
 
-/** `over`: which part of the quota has no room for the request; `follows`: the same is under way, and has its place. */
+/** `over`: the part of the quota that is exceeded. `follows`: the same request is in progress and may be followed. */
 export type AdmitReply =
   | RateReply
   | ({ ok: false; over: "results" | "cost"; quota: number; retryAfterMs: number; follows?: boolean } & RateLeft);
 
 /**
- * What a request costs its tenant in the end: all of it, its token and its price (others did the work, and that has a
- * price too), its token alone, or nothing.
+ * What a request finally costs its tenant: everything; its token and its price (for the response of another run, which
+ * may have a price); its token only; or nothing.
  */
 export type Charge = "all" | "price" | "token" | "nothing";
 
 export type RunState = "queued" | "running" | "succeeded" | "failed" | "canceled";
 
-/** What became of a request that took a ticket; kept for a day. */
+/** The outcome of a request that took a ticket; kept for a day. */
 export interface RequestRecord {
   id: string;
   clientId: string | null;
@@ -75,70 +75,70 @@ export interface RequestRecord {
   at: number;
 }
 
-/** The same as of now, with what it waits for while it is queued. */
+/** The current state, including what the request waits for while queued. */
 export interface RequestState extends RequestRecord {
   on: WaitingOn | null;
-  /** 1: next. */
+  /** 1 is next. */
   position: number | null;
 }
 
-/** What a request took by its end, as whoever ended it saw it. */
+/** What a request consumed, reported when it ends. */
 export interface Spent {
-  /** Time that slots were held for it, ms: from each claim to the end of the origin's answer, failed tries included. */
+  /** Time that it held slots, ms: from each claim to the end of the origin's response, failed attempts included. */
   gpuMs: number;
-  /** Of the answer, as far as it was handed to the caller. */
+  /** Bytes of the response that were passed to the caller. */
   bytes: number;
-  /** Images or sounds that were made; null: not seen, so as many as it was admitted for. */
+  /** Images or sounds that were made; null: unknown, so the number it was admitted for counts. */
   results: number | null;
-  /** Why it got no answer; null: it got one. */
+  /** Why it got no response; null: it got one. */
   reason: string | null;
-  /** As it was admitted: a Tenant that restarted at once may have forgotten. Null where only the Tenant knows. */
+  /** Its admission, in case the Tenant lost it in a restart; null if only the Tenant knows it. */
   admitted: (Pick<Admission, "clientId" | "service" | "key" | "costMilli"> & { at: number }) | null;
 }
 
 export const NOTHING_SPENT: Spent = { gpuMs: 0, bytes: 0, results: 0, reason: null, admitted: null };
 
-/** What usage is counted by: a day in UTC as `YYYY-MM-DD`, a service, the id of a key. */
+/** The key of a usage row: a UTC day as `YYYY-MM-DD`, a service, and the id of a key. */
 export interface UsageOf {
   day: string;
   service: string;
   key: string;
 }
 
-/** What was asked for, and what it took. All of it adds up. */
+/** Usage counts; all of them are additive. */
 export interface Use {
   requests: number;
-  /** Answered from the store. */
+  /** Requests answered from the store. */
   hits: number;
   results: number;
   bytes: number;
   gpuMs: number;
   /** Thousandths of a cost unit. */
   costMilli: number;
-  /** Requests that got no answer, by reason. */
+  /** Requests without a response, by reason. */
   refusals: Record<string, number>;
 }
 
 export type UsageRow = UsageOf & Use;
 
 export interface UsageQuery {
-  /** First and last day. */
+  /** First and last day, inclusive. */
   from: string;
   to: string;
-  /** What rows are told apart by; the rest is added up, and empty in them. */
+  /** Columns to group by; the others are summed over and returned as empty strings. */
   by: (keyof UsageOf)[];
-  /** Rows after this one, in their order. */
+  /** Only rows after this one, in sort order. */
   after: UsageOf | null;
   limit: number;
 }
 
 export interface UsagePage {
   rows: UsageRow[];
-  /** Of all rows, on this page or not. */
+  /** Over all rows, not only this page. */
   totals: Use;
 }
 
-/** What a Pool may tell a Tenant. */
+/** The Tenant methods that a Pool or a Job calls. */
 export interface TenantRights {
   record(
     id: string,

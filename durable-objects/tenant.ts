@@ -1,11 +1,11 @@
 /**
- * The Tenant: exact request rate and quota across the world, what was used, and for a day what became of each request
- * that took a ticket. What a request does until it has ended is asked of its Pool; one that its Pool does not know any
- * more was lost with whoever ran it, and has failed.
+ * The Tenant: exact rate limit and quota across all locations, usage, and for a day the outcome of each request that
+ * took a ticket. The state of an open request is asked of its Pool. If the Pool no longer knows it, the request was
+ * lost with its Worker and counts as failed.
  *
- * Kept here: invariants 8 and 9 of DESIGN.md: an admission repeated with the same id takes one token, and a refused
- * or lost request gets it back. An end is written with what it adds to the usage, before it is heard: so whatever
- * restarts or is repeated, a request counts once.
+ * Enforces invariants 8 and 9 of DESIGN.md: repeating an admission with the same id takes one token, and a refused or
+ * lost request gets it back. The end of a request is committed together with its usage before it is acknowledged, so a
+ * request counts once, whatever restarts or is repeated.
  */
 import { DurableObject } from "cloudflare:workers";
 import { LRUCache } from "lru-cache";
@@ -31,20 +31,20 @@ import { RECORD_MS, Records, type Row } from "./records.ts";
 import { dayOf, NO_USE, useOf } from "./usage.ts";
 import { UsageStore } from "./usage-store.ts";
 
-/** Admissions of so long a time are written in one commit; a crash forgets at most that much. */
+/** Interval at which admissions are committed; a crash loses at most this much. */
 const WRITE_SOON_MS = 100;
-/** What is heard when it is written shares a commit with others within this time. */
+/** Ends of requests within this interval share a commit; their callers wait for it. */
 const GATHER_MS = 5;
-/** Old records go at most this often. */
+/** Minimum interval between sweeps of old records. */
 const SWEEP_EVERY_MS = 3_600_000;
 const SWEEP_ON_MS = 1_000;
-/** Requests that have been under way for so long are looked after, this often. */
+/** How long a request is open before it is checked, and how often. */
 const LOOK_EVERY_MS = 60_000;
-/** A request that its Pool has not known for so long is lost: its end would have been told by now. */
+/** A request unknown to its Pool for this long is lost: its end would have been reported by now. */
 const LOST_MS = 30_000;
-/** What is known of what a lost request took. */
+/** The usage of a lost request, as far as it is known. */
 const LOST: Spent = { ...NOTHING_SPENT, reason: "internal" };
-/** Runs that are remembered by their fingerprint. */
+/** Maximum number of fingerprints in `#leaders`. */
 const LEADERS_MAX = 10_000;
 
 interface TenantEnv {
@@ -52,14 +52,17 @@ interface TenantEnv {
 }
 
 export class Tenant extends DurableObject<TenantEnv> {
-  /** Made when they are needed: of a deleted tenant nothing is stored in the end, not even empty tables. */
+  /** Created on first use, so that nothing remains of a deleted tenant, not even empty tables. */
   #stores: { records: Records; usage: UsageStore } | null = null;
-  /** The tenant's own (empty name), and one for each service that ever had a rate of its own here. */
+  /** The tenant's bucket (empty name), and one per service that ever had its own rate limit. */
   #buckets: Map<string, Bucket>;
   #months: Months;
-  /** Who was charged last for a run, by its fingerprint; whom a restart forgot, or many others, nobody follows here. */
+  /**
+   * The request last charged for a run, by fingerprint. Kept in memory only and bounded: after a restart or an
+   * eviction, identical requests are charged.
+   */
   readonly #leaders = new LRUCache<string, string>({ max: LEADERS_MAX });
-  /** When the tenant was deleted: what is told of it after that is not kept. */
+  /** When the tenant was deleted; later reports are discarded. */
   #forgottenAt: number | null;
   #isWritten = true;
   #writtenAt = 0;
@@ -76,8 +79,9 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   /**
-   * One token and the counts' place in the quota, or neither. Who asks for what is under way already takes no quota: it
-   * pays if it has to run by itself. The record of a request that passed stands as `queued`.
+   * Takes one token and the counts' share of the quota, or neither. If the tenant already has the same request in
+   * progress, no results are taken (and no price, unless `hits`); the request pays if it has to run itself. An admitted
+   * request is recorded as `queued`.
    */
   async admit(admission: Admission, limits: TenantLimits): Promise<AdmitReply> {
     const { id, clientId, requestId = null, service, key, fingerprint, hits } = admission;
@@ -103,7 +107,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     return { ...reply, follows };
   }
 
-  /** What a run of its own costs beyond what was taken when it was admitted: before it runs, and once. */
+  /** Charges a request that runs itself for what its admission did not take. Called before it runs; charges once. */
   async pay({ id, results, costMilli, fingerprint }: Admission, limits: TenantLimits): Promise<AdmitReply> {
     const now = Date.now();
     const row = this.#records.get(id);
@@ -121,7 +125,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     return { ok: true, ...leftIn(bucket, limits, now) };
   }
 
-  /** The price of a hit, where hits have one, and no token; the request is over with these results. */
+  /** Charges the price of a cache hit, if hits have one, without a token, and records the request as succeeded. */
   async admitHit(hit: Admission, limits: TenantLimits, made: string[]): Promise<AdmitReply> {
     const { id, clientId, service, key, costMilli } = hit;
     const now = Date.now();
@@ -138,7 +142,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     return { ok: true, ...leftIn(bucket, limits, now) };
   }
 
-  /** One token, and the place in the quota of all their results, or nothing. */
+  /** Takes one token for all, and the quota for the sum of their results and prices, or nothing. */
   async admitAll(admissions: Admission[], limits: TenantLimits): Promise<AdmitReply> {
     const [first, ...rest] = admissions;
     if (first === undefined) throw new RangeError("nothing to admit");
@@ -156,8 +160,8 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 
   /**
-   * A later state of an admitted request; what has ended stays ended. What it does not cost is given back, once, and
-   * what it took is counted, once. Ends when that is written.
+   * Records a later state of an admitted request; an end is final. Refunds what the request does not cost and adds its
+   * usage, each once. Resolves when this is committed.
    */
   async record(
     id: string,
@@ -171,7 +175,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     await this.#written();
   }
 
-  /** Usage that was counted elsewhere, under an id of its own: said again it counts no more. Ends when it is written. */
+  /** Adds usage that was counted elsewhere. Idempotent by batch id. Resolves when it is committed. */
   async tally(batch: string, rows: UsageRow[]): Promise<void> {
     if (this.#forgottenAt !== null) return;
     this.#usage.addBatch(batch, rows, Date.now());
@@ -184,7 +188,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     return this.#usage.page(query);
   }
 
-  /** Removes everything, in one step however much it is; what still runs is not recorded any more. */
+  /** Deletes everything in one step, regardless of size. Requests that are still running are not recorded any more. */
   async forget(): Promise<void> {
     await this.ctx.blockConcurrencyWhile(async () => {
       await this.#removeAll();
@@ -196,7 +200,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     });
   }
 
-  /** By our id, else by the caller's own: the latest of that name. */
+  /** Finds a request by our id, else the job submitted by it, else the latest with that client id. */
   async request(id: string): Promise<RequestState | null> {
     const row = this.#records.find(id);
     if (row === null || Date.now() - row.at > RECORD_MS) return null;
@@ -207,7 +211,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (!isOpen(record)) return { ...record, ...waiting };
     const here = presence?.requests[row.id];
     if (here !== undefined) return { ...record, ...here };
-    // Out of its Pool's hands and not ended: how it ended is on its way.
+    // It has left its Pool but not ended: its end is about to be reported.
     return { ...record, ...waiting, state: presence?.sure ? "running" : record.state };
   }
 
@@ -221,7 +225,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     this.#write();
     for (const [service, rows] of Map.groupBy(this.#records.open(now - LOOK_EVERY_MS), (row) => row.service))
       await this.#lookAfter(service, rows);
-    // What was found lost is written before the old goes: it may be old itself.
+    // Write requests found lost before the sweep: their records may be old enough to be removed.
     this.#write();
     const { left, more } = this.#records.sweep(now);
     const usageDueAt = this.#usage.sweep(now);
@@ -256,14 +260,14 @@ export class Tenant extends DurableObject<TenantEnv> {
     const costMilli = charged === "all" || charged === "price" ? row.costMilli : 0;
     this.#buckets.set(row.bucket, giveBack(this.#buckets.get(row.bucket) ?? EMPTY, row.cost - cost));
     const unmade = { results: row.quota - quota, costMilli: row.costMilli - costMilli };
-    // What was forgotten was never taken either.
+    // A forgotten admission took no quota that could be refunded.
     if (known !== null) this.#months = restore(this.#months, unmade, monthOf(row.at));
     this.#records.put({ ...row, state, status, results, cost, quota, costMilli });
     if (!isOpen({ state })) this.#usage.add({ ...row, day: dayOf(row.at) }, useOf(spent, row.quota, costMilli));
     this.#writeSoon();
   }
 
-  /** Whether another request for the same has not ended yet, as far as this object remembers. */
+  /** Whether another request with the same fingerprint is still open, as far as this object remembers. */
   #isUnderWay(fingerprint: string | null, id: string): boolean {
     const leader = fingerprint === null ? undefined : this.#leaders.get(fingerprint);
     const row = leader === undefined || leader === id ? null : this.#records.get(leader);
@@ -274,7 +278,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (fingerprint !== null) this.#leaders.set(fingerprint, id);
   }
 
-  /** Asks the Pool for requests that have not ended; one that it has not known for a while is lost. */
+  /** Checks open requests with their Pool; fails those that it has not known for a while. */
   async #lookAfter(service: string, rows: Row[]): Promise<Presence | null> {
     const presence = await this.#present(
       service,
@@ -283,7 +287,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     if (presence === null) return null;
     const now = Date.now();
     for (const { id } of rows) {
-      // It may have ended while the Pool was asked.
+      // It may have ended during the call.
       const row = this.#records.get(id);
       const isHere = presence.requests[id] !== undefined || !presence.sure;
       if (isHere || row === null || !isOpen(row)) this.#missed.delete(id);
@@ -297,7 +301,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     try {
       return await answered(this.env.POOL.getByName(service).present(ids));
     } catch (error) {
-      // Asked again at the next look.
+      // The next check tries again.
       console.warn(JSON.stringify({ event: "pool_silent", service, error: String(error) }));
       return null;
     }
@@ -313,7 +317,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     }, WRITE_SOON_MS);
   }
 
-  /** Ends when what was told until now is written: at once, or with what else comes shortly after the last write. */
+  /** Resolves when everything so far is committed: at once, or in a shared commit shortly after the previous one. */
   async #written(): Promise<void> {
     const sinceMs = Date.now() - this.#writtenAt;
     if (sinceMs < 0 || sinceMs >= GATHER_MS) return this.#write();
@@ -324,7 +328,7 @@ export class Tenant extends DurableObject<TenantEnv> {
     await this.#gathered;
   }
 
-  /** One commit: a record never stands without what it adds to the usage. */
+  /** One commit: a record and its usage are never stored separately. */
   #write(): void {
     if (this.#isWritten) return;
     const { storage } = this.ctx;
@@ -344,7 +348,7 @@ export class Tenant extends DurableObject<TenantEnv> {
   }
 }
 
-/** What a job does is its Job's to say. */
+/** The state of a job is its Job object's to report. */
 function isJob({ id }: { id: string }): boolean {
   return id.startsWith("job_");
 }
@@ -357,7 +361,7 @@ function isOpen({ state }: { state: RunState }): boolean {
   return state === "queued" || state === "running";
 }
 
-/** An admission that this object forgot by a restart right after it: it is charged nothing, but what it ran counts. */
+/** The record of a request whose admission was lost in a restart: rate and quota are not charged, but usage counts. */
 function reopened(id: string, { admitted }: Spent, now: number): Row | null {
   if (admitted === null || now - admitted.at > RECORD_MS) return null;
   return { id, ...admitted, state: "queued", status: null, results: [], cost: 0, bucket: "", quota: 0 };

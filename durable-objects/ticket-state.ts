@@ -1,4 +1,4 @@
-/** A place in line as the desk has it. */
+/** The desk's state of a ticket. */
 import type { Entry, OfferReply } from "./pool-protocol.ts";
 
 export interface TicketState {
@@ -6,25 +6,25 @@ export interface TicketState {
   phase: "waiting" | "offered" | "missed" | "running" | "over";
   /** The card offered or claimed. */
   card: string | null;
-  /** What the next `offer` call answers; null while there is nothing to say. */
+  /** The reply to the next `offer` call; null while there is none. */
   reply: OfferReply | null;
-  /** Wake the `offer` calls that wait. */
+  /** Wake the pending `offer` calls. */
   readonly waiters: Set<() => void>;
   enteredAt: number;
-  /** Stubs of it that are out: a repeated `enter` makes another. */
+  /** Number of live stubs; a repeated `enter` creates another. */
   holders: number;
-  /** Calls off what time would do to it. */
+  /** Cancels the pending timeout. */
   stop: (() => void) | null;
 }
 
-/** What its holder hears next. */
+/** Sets the holder's next reply and wakes its calls. */
 export function say(ticket: TicketState, reply: OfferReply): void {
   ticket.reply = reply;
   for (const wake of ticket.waiters) wake();
   ticket.waiters.clear();
 }
 
-/** Time does nothing to it any more. */
+/** Cancels the pending timeout. */
 export function calm(ticket: TicketState): void {
   ticket.stop?.();
   ticket.stop = null;

@@ -1,14 +1,14 @@
-/** A place in line as its holder has it: an RPC target that lives as long as the holder does. */
+/** The RPC stub of a ticket; the ticket lives as long as its holder keeps a stub. */
 import { RpcTarget } from "cloudflare:workers";
 import type { ClaimNo } from "./card-protocol.ts";
 import type { Finish, Observed, OfferReply, TicketRights } from "./pool-protocol.ts";
 import type { TicketState } from "./ticket-state.ts";
 import type { Waiting } from "./waiting-on.ts";
 
-/** Longest that one `offer` call waits: a holder that lost its Pool notices, and learns its position. */
+/** Longest wait of one `offer` call, so that a holder learns its position and notices a lost Pool. */
 const OFFER_SLICE_MS = 20_000;
 
-/** What a ticket's holder may do with it; nothing else can be called from outside. */
+/** What a ticket's holder may do with it; nothing else is reachable over RPC. */
 interface TicketDesk {
   after(ms: number, then: () => void): () => void;
   waitingOn(ticket: TicketState): Waiting;

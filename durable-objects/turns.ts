@@ -1,14 +1,14 @@
 /**
- * A tenant's jobs as rows, in the order of their turns: by service, priority and arrival. What a job may be here, see
- * backlog.ts. Every change says what it expects to find, so that one that comes late or twice changes nothing.
+ * A tenant's jobs as rows, ordered by service, priority and arrival. See backlog.ts for the states. Updates that may
+ * arrive late or twice are conditional on the expected state, so that they have no effect then.
  */
 import type { JobStatus, Listed, ListQuery, NewJob, Pause } from "./job-protocol.ts";
 
-/** Started jobs beyond what the tenant may run: they stand in the Pool's line, so that no slot waits for a start. */
+/** Jobs started beyond the tenant's cap. They queue at the Pool, so that no slot is idle while a job starts. */
 const AHEAD = 8;
-/** Started jobs of one service at the most. */
+/** Maximum number of started jobs per service. */
 const STARTED_MAX = 500;
-/** Rows removed in one sweep. */
+/** Maximum number of rows of ended jobs removed per sweep. */
 const SWEPT_AT_ONCE = 1_000;
 
 const RANK = { high: 0, normal: 1, low: 2 } as const;
@@ -21,7 +21,7 @@ export type Turn = {
   state: "reserved" | "asleep" | "started" | "over";
   status: JobStatus;
   started_at: number | null;
-  /** When it was first not heard of; null while it is. */
+  /** When it was first found silent; null while its Workflow reports. */
   missed_at: number | null;
 };
 
@@ -54,13 +54,13 @@ export class Turns {
     return this.#sql.exec<Turn>(query, id).toArray()[0] ?? null;
   }
 
-  /** One of a batch. */
+  /** The first job of a batch. */
   firstOf(batch: string): Turn | null {
     const query = `SELECT ${COLUMNS} FROM jobs WHERE batch = ? ORDER BY place LIMIT 1`;
     return this.#sql.exec<Turn>(query, batch).toArray()[0] ?? null;
   }
 
-  /** How many have not begun. */
+  /** The number of jobs that do not run yet. */
   get waiting(): number {
     return this.#count("state IN ('reserved', 'asleep', 'started') AND status = 'queued'");
   }
@@ -69,17 +69,17 @@ export class Turns {
     return !this.#has("1");
   }
 
-  /** One is not over. */
+  /** Whether any job is not over. */
   get isBusy(): boolean {
     return this.#has("state IN ('reserved', 'asleep', 'started')");
   }
 
-  /** One that was started is not heard of. */
+  /** Whether any started job is silent. */
   get isMissing(): boolean {
     return this.#has("state = 'started' AND missed_at IS NOT NULL");
   }
 
-  /** How many of a service the tenant may run at once; 1 where nobody has said. */
+  /** How many jobs of a service the tenant may run at once; 1 if not set. */
   concurrentOf(service: string): number {
     const query = "SELECT concurrent FROM services WHERE id = ?";
     return this.#sql.exec<{ concurrent: number }>(query, service).toArray()[0]?.concurrent ?? 1;
@@ -114,19 +114,19 @@ export class Turns {
     this.#sql.exec("UPDATE jobs SET status = ?, state = 'over', over_at = ? WHERE id = ?", status, now, id);
   }
 
-  /** What has been started once is not late any more. */
+  /** Sets the status. A job that has run no longer has a start deadline. */
   note(id: string, status: JobStatus): void {
     const deadline = status === "running" ? ", deadline_at = NULL" : "";
     this.#sql.exec(`UPDATE jobs SET status = ?${deadline} WHERE id = ?`, status, id);
   }
 
-  /** Asleep until its next try is due; not if another start has it by now. */
+  /** Puts the job to sleep until its retry is due, unless a later start runs it. */
   pause(id: string, { at, start }: Pause): void {
     const query = "UPDATE jobs SET state = 'asleep', not_before = ? WHERE id = ? AND state = 'started' AND run = ?";
     this.#sql.exec(query, at, id, start);
   }
 
-  /** How many asleep have their turn before it; 0 when it is not asleep. */
+  /** The number of sleeping jobs ahead of it; 0 if it is not asleep. */
   aheadOf({ id, service, state }: Turn): number {
     if (state !== "asleep") return 0;
     const ahead = this.#sql.exec<{ n: number }>(
@@ -139,7 +139,7 @@ export class Turns {
     return ahead.one().n;
   }
 
-  /** The latest first. */
+  /** Newest first. */
   list({ status, service, before, limit }: ListQuery): Listed[] {
     const [byStatus, statuses] = status === null ? ["", []] : ["AND status = ?", [status]];
     const [byService, services] = service === null ? ["", []] : ["AND service = ?", [service]];
@@ -154,7 +154,7 @@ export class Turns {
     return [...rows];
   }
 
-  /** Those that may start, in their order: marked as started, so that no other pass starts them too. */
+  /** Takes the jobs that may start, in order, and marks them as started so that no other pass starts them too. */
   start(now: number): Turn[] {
     const due: Turn[] = [];
     const services = this.#sql.exec<{ id: string }>("SELECT id FROM services").toArray();
@@ -178,29 +178,29 @@ export class Turns {
     return due;
   }
 
-  /** Started before this time. */
+  /** Jobs started before this time. */
   startedBefore(at: number): Turn[] {
     const query = `SELECT ${COLUMNS} FROM jobs WHERE state = 'started' AND started_at < ?`;
     return this.#sql.exec<Turn>(query, at).toArray();
   }
 
-  /** Not heard of since then; null: heard of again. */
+  /** Sets since when the job has been silent; null: it reports again. */
   miss(id: string, at: number | null): void {
     this.#sql.exec("UPDATE jobs SET missed_at = ? WHERE id = ?", at, id);
   }
 
-  /** Its start is lost: it sleeps again. */
+  /** The start was lost: the job sleeps again, ready to be restarted. */
   lose({ id, run }: Turn): void {
     const query = "UPDATE jobs SET state = 'asleep', missed_at = NULL WHERE id = ? AND state = 'started' AND run = ?";
     this.#sql.exec(query, id, run);
   }
 
-  /** There is no such job any more. */
+  /** Deletes a job whose Job object no longer exists. */
   drop({ id, run }: Turn): void {
     this.#sql.exec("DELETE FROM jobs WHERE id = ? AND run = ?", id, run);
   }
 
-  /** When the next retry or start deadline of a sleeping job comes; what is due already waits for room, not for a time. */
+  /** The next retry time or start deadline of a sleeping job. Jobs already due wait for room, not for a time. */
   nextDue(now: number): number {
     const query = `SELECT min(not_before) AS at FROM jobs WHERE state = 'asleep' AND not_before > ?
      UNION ALL SELECT min(deadline_at) FROM jobs WHERE state = 'asleep' AND deadline_at > ?`;
@@ -208,7 +208,7 @@ export class Turns {
     return Math.min(...rows.toArray().map(({ at }) => at ?? Number.POSITIVE_INFINITY));
   }
 
-  /** Ids of those asleep that had to be started by now. */
+  /** Ids of sleeping jobs whose start deadline has passed. */
   late(now: number, limit: number): string[] {
     const query = "SELECT id FROM jobs WHERE state = 'asleep' AND deadline_at <= ? AND status = 'queued' LIMIT ?";
     return this.#ids(query, now, limit);
@@ -226,7 +226,7 @@ export class Turns {
     this.#sql.exec("DELETE FROM services");
   }
 
-  /** Away with what was reserved before this time, and with what is too old; how many went, and whether there is more. */
+  /** Deletes reservations made before `reservedBefore` and expired jobs. `gone`: how many; `more`: some remain. */
   sweep(reservedBefore: number, now: number): { gone: number; more: boolean } {
     const late = "DELETE FROM jobs WHERE state = 'reserved' AND reserved_at < ? RETURNING id";
     const cut = this.#ids(late, reservedBefore);

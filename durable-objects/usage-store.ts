@@ -1,13 +1,13 @@
 /**
- * A tenant's usage in its own SQLite, by day, service and key. Additions are gathered and written in one commit with
- * the records that they come from; only then the writer lets this `forget` them.
+ * A tenant's usage in SQLite, by day, service and key. Additions are buffered. The caller writes them in the same
+ * commit as the records they belong to, and calls `forget` only after that commit.
  */
 import type { UsageOf, UsagePage, UsageQuery, UsageRow, Use } from "./tenant-protocol.ts";
 import { firstKept, keptUntil, nameOf, NO_USE, sum } from "./usage.ts";
 
-/** Old rows of each table that one sweep removes at most. */
+/** Maximum number of old rows that one sweep removes per table. */
 const SWEPT_AT_ONCE = 5_000;
-/** A batch is repeated within a minute if at all; its id is known for longer. */
+/** How long batch ids are remembered; a batch is only ever repeated within a minute. */
 const BATCH_MS = 3_600_000;
 
 const OF = ["day", "service", "key"] as const;
@@ -19,7 +19,7 @@ type Summed = Of & Record<Exclude<keyof Use, "refusals">, number>;
 
 export class UsageStore {
   readonly #sql: SqlStorage;
-  /** What came since the last write. */
+  /** Additions since the last write. */
   readonly #rows = new Map<string, UsageRow>();
   readonly #batches = new Map<string, number>();
 
@@ -46,7 +46,7 @@ export class UsageStore {
     this.#rows.set(name, { day, service, key, ...sum(this.#rows.get(name) ?? NO_USE, use) });
   }
 
-  /** Additions that come together under an id: said again they change nothing. */
+  /** Adds the rows of a batch. Idempotent by batch id. */
   addBatch(id: string, rows: UsageRow[], now: number): void {
     if (this.#batches.has(id) || [...this.#sql.exec("SELECT 1 FROM batches WHERE id = ?", id)].length > 0) return;
     this.#batches.set(id, now);
@@ -88,14 +88,14 @@ export class UsageStore {
     this.#batches.clear();
   }
 
-  /** Of what is written. */
+  /** A page of the written usage. */
   page({ from, to, by, after, limit }: UsageQuery): UsagePage {
     const start = after !== null && by.includes("day") && after.day > from ? after.day : from;
     const [totals = NO_USE] = this.#groups(from, to, [], null, 1);
     return { rows: this.#groups(start, to, by, after, limit), totals };
   }
 
-  /** Removes what is older than USAGE_DAYS, a bounded number at a time; says when the next is due, ms of the epoch. */
+  /** Removes rows older than USAGE_DAYS, a bounded number per call. Returns when more are due, ms since the epoch. */
   sweep(now: number): number | null {
     const remove = (table: string, columns: string, old: string, before: string | number): void => {
       const some = `SELECT ${columns} FROM ${table} WHERE ${old} < ? ORDER BY ${old} LIMIT ?`;
@@ -113,7 +113,7 @@ export class UsageStore {
 
   // Private
 
-  /** Rows told apart by these names, in their order; the other names are empty in them. */
+  /** Rows grouped by these columns, in sort order; the other columns are empty. */
   #groups(from: string, to: string, by: UsageQuery["by"], after: UsageOf | null, limit: number): UsageRow[] {
     const names = OF.map((name) => (by.includes(name) ? name : `'' AS ${name}`)).join(", ");
     const { day, service, key } = after ?? { day: "", service: "", key: "" };

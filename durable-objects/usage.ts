@@ -1,12 +1,12 @@
 /**
- * What a tenant used: what one request adds to it, and how additions come together. Pure.
+ * What a tenant used: what one request adds, and how additions are summed. Pure.
  *
- * A request counts once, when it ends, on the day (UTC) of its admission. What its GPU ran is counted whatever came of
- * it; cost only where the request is charged for it.
+ * A request counts once, when it ends, on the UTC day of its admission. GPU time counts whatever the outcome; cost
+ * counts only if the request is charged.
  */
 import type { Spent, UsageOf, Use } from "./tenant-protocol.ts";
 
-/** How long usage is kept. */
+/** How long usage is kept, days. */
 const USAGE_DAYS = 400;
 const DAY_MS = 86_400_000;
 
@@ -17,10 +17,10 @@ export const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0,
 /** The first day that is kept. */
 export const firstKept = (now: number): string => dayOf(now - USAGE_DAYS * DAY_MS);
 
-/** When a day's usage is no longer kept, ms of the epoch. */
+/** When a day's usage expires, ms since the epoch. */
 export const keptUntil = (day: string): number => Date.parse(day) + (USAGE_DAYS + 1) * DAY_MS;
 
-/** What an ended request adds; `asked`: the results that it was admitted for; `costMilli`: what it is charged. */
+/** What an ended request adds. `asked`: the results it was admitted for. `costMilli`: what it is charged. */
 export function useOf({ gpuMs, bytes, results, reason }: Spent, asked: number, costMilli: number): Use {
   const made = results ?? asked;
   return {
@@ -48,5 +48,5 @@ export function sum(a: Use, b: Use): Use {
   };
 }
 
-/** One name for what is counted together. */
+/** The map key of a usage row. */
 export const nameOf = ({ day, service, key }: UsageOf): string => [day, service, key].join(" ");

@@ -4,7 +4,7 @@ import type { Entry, PoolConfig, WaitingOn } from "./pool-protocol.ts";
 
 export interface Waiting {
   on: WaitingOn;
-  /** 1: next. */
+  /** 1 is next. */
   position: number;
 }
 

@@ -1,12 +1,12 @@
 /**
- * The line in front of a pool, fair between tenants. Pure; `now` is an argument.
+ * The waiting room of a pool: a queue that is fair between tenants. Pure; `now` is an argument.
  *
- * A waiter is in line, or it is not here. Between tenants: start-time fair queueing by weight (Goyal, Vin, Cheng,
- * 1996): every tenant has a start tag, the lowest goes first, a grant moves it on by 1 / weight, and who was away
- * joins at the present virtual time. Within a tenant by place (place.ts). A tenant at its cap is passed over.
+ * Between tenants: start-time fair queueing by weight (Goyal, Vin, Cheng, 1996). Each tenant has a start tag, and the
+ * lowest goes first. A grant advances the tag by 1 / weight, and a tenant that returns joins at the current virtual
+ * time. Within a tenant: by place (place.ts). A tenant at its cap is skipped.
  *
- * Always: a waiter stands in its tenant's line once; `ready` holds just the tenants that have a waiter and are below
- * their cap, by start tag. Every step is logarithmic in waiters and tenants.
+ * Invariants: a waiter is in its tenant's line exactly once; `ready` holds exactly the tenants that have waiters and
+ * are below their cap, ordered by start tag. Each operation is logarithmic in waiters and tenants unless noted.
  */
 import { byPlace, type Place, placeOf } from "./place.ts";
 import { SortedMap } from "./sorted-map.ts";
@@ -14,9 +14,9 @@ import type { Entry } from "./pool-protocol.ts";
 
 type Turn = [start: number, seq: number];
 
-/** Lines kept before empty ones are looked for. */
+/** Minimum number of lines before empty ones are swept. */
 const SWEEP_MIN = 1024;
-/** Heads that are looked at when the first cannot use what is free (it has tried those cards already). */
+/** How many waiters `next` tries, if the first ones cannot use any free card (they have tried those already). */
 const LOOK_MAX = 64;
 
 const byTurn = (a: Turn, b: Turn) => a[0] - b[0] || a[1] - b[1];
@@ -24,14 +24,14 @@ const byTurn = (a: Turn, b: Turn) => a[0] - b[0] || a[1] - b[1];
 interface Line {
   tenant: string;
   weight: number;
-  /** Slots that the tenant may hold, by its latest entry. */
+  /** Slots that the tenant may hold, as of its latest entry. */
   concurrent: number;
-  /** Virtual time at which this tenant's next grant starts. */
+  /** Virtual time at which the tenant's next grant starts. */
   start: number;
   seq: number;
   capped: boolean;
   waiters: SortedMap<Place, string>;
-  /** Of the waiters, those that are no jobs. */
+  /** The number of waiters that are not jobs. */
   calls: number;
   turn: Turn | null;
 }
@@ -54,7 +54,7 @@ export class WaitingRoom {
     return this.#waiters.size;
   }
 
-  /** Without jobs, which are bounded elsewhere. */
+  /** The number of waiters that are not jobs; jobs are bounded elsewhere. */
   get calls(): number {
     return this.#calls;
   }
@@ -63,17 +63,17 @@ export class WaitingRoom {
     return this.#waiters.has(attempt);
   }
 
-  /** How many of a tenant wait, jobs left out. */
+  /** A tenant's number of waiters that are not jobs. */
   callsOf(tenant: string): number {
     return this.#lines.get(tenant)?.calls ?? 0;
   }
 
-  /** How many of a tenant wait. */
+  /** A tenant's number of waiters. */
   lengthOf(tenant: string): number {
     return this.#lines.get(tenant)?.waiters.size ?? 0;
   }
 
-  /** Takes a place in line: by priority and arrival among the tenant's own. Twice is once. */
+  /** Enters the tenant's line, by priority and arrival. Idempotent. */
   enter(entry: Entry): void {
     if (this.#waiters.has(entry.attempt)) return;
     const place = placeOf(entry, ++this.#seq);
@@ -111,7 +111,7 @@ export class WaitingRoom {
     return this.#lines.get(tenant)?.concurrent ?? null;
   }
 
-  /** A tenant at its cap is passed over until it is below. */
+  /** Sets whether the tenant is at its cap. If so, it is skipped. */
   cap(tenant: string, capped: boolean): void {
     const line = this.#lines.get(tenant);
     if (line === undefined || line.capped === capped) return;
@@ -119,10 +119,7 @@ export class WaitingRoom {
     this.#place(line);
   }
 
-  /**
-   * The next waiter whom `match` finds something for, with what it found. Fairness comes first: a waiter is passed
-   * over only when nothing that is free suits it.
-   */
+  /** The first waiter, in fair order, for which `match` finds something; and what it found. */
   next<T>(match: (entry: Entry) => T | null): { entry: Entry; found: T } | null {
     let looked = 0;
     for (const line of this.#ready.values()) {
@@ -136,7 +133,7 @@ export class WaitingRoom {
     return null;
   }
 
-  /** The waiter leaves with a grant, which is charged to its tenant. */
+  /** The waiter leaves with a grant, which is charged to its tenant's start tag. */
   grant(attempt: string): void {
     const line = this.#lines.get(this.#waiters.get(attempt)?.entry.tenant ?? "");
     if (line === undefined) return;
@@ -145,7 +142,7 @@ export class WaitingRoom {
     this.leave(attempt);
   }
 
-  /** A grant that came to nothing is given back. */
+  /** Undoes the charge of a grant that came to nothing. */
   refund(tenant: string): void {
     const line = this.#lines.get(tenant);
     if (line === undefined) return;
@@ -154,10 +151,10 @@ export class WaitingRoom {
   }
 
   /**
-   * Whom a newcomer of this tenant displaces when the room of `max` is full: the newest of the longest line, if the
-   * tenant itself is below its equal share; else null. The newcomer is not in line yet. The newest is who stands last:
-   * of the lowest priority, then of the latest arrival. Jobs take no place of the room, and none is taken from them.
-   * Linear in tenants, and in the jobs that stand behind the newest.
+   * The waiter that a new request of this tenant displaces when `max` waiters fill the room: the last waiter (by
+   * priority, then arrival) of the longest line, if the tenant itself is below its equal share; otherwise null. The new
+   * request must not be in line yet. Jobs do not count towards `max` and are never displaced. Linear in tenants, and in
+   * the jobs behind the displaced waiter.
    */
   displaced(tenant: string, max: number): string | null {
     const own = this.callsOf(tenant);
@@ -174,15 +171,15 @@ export class WaitingRoom {
   }
 
   /**
-   * How many grants come before this waiter's, if nobody else comes: of its own tenant those that stand earlier, of
-   * every other tenant below its cap those whose turn in virtual time is earlier. Linear in tenants and in the
-   * tenant's own line: for refusals and deadlines, not for grants.
+   * How many grants come before this waiter's if nobody else arrives: its tenant's earlier waiters, and the waiters of
+   * every other tenant below its cap whose turn in virtual time is earlier. Linear in tenants and in the tenant's own
+   * line: for refusals and deadlines, not for grants.
    */
   ahead(attempt: string): number {
     const waiter = this.#waiters.get(attempt);
     const line = this.#lines.get(waiter?.entry.tenant ?? "");
     if (waiter === undefined || line === undefined) return 0;
-    // A newcomer mostly stands last: that needs no counting.
+    // A new waiter is usually the last: no counting needed.
     const isLast = line.waiters.maxKey() === waiter.place;
     const before = () => line.waiters.forRange(line.waiters.minKey() ?? waiter.place, waiter.place, false);
     const own = isLast ? line.waiters.size - 1 : before();
@@ -198,7 +195,7 @@ export class WaitingRoom {
     return Array.from(this.#waiters.values(), (waiter) => waiter.entry);
   }
 
-  /** When the one who has waited longest arrived; null when nobody waits. Linear. */
+  /** When the longest-waiting request arrived; null if none waits. Linear. */
   oldestAt(): number | null {
     let oldest: number | null = null;
     for (const { entry } of this.#waiters.values()) oldest = Math.min(oldest ?? entry.arrivedAt, entry.arrivedAt);
@@ -215,20 +212,20 @@ export class WaitingRoom {
     return Math.max(line.start, this.#virtual);
   }
 
-  /** How many grants a line has before this turn, if it is long enough. */
+  /** How many grants a line gets before this turn, if it is long enough. */
   #grantsBefore([start, seq]: Turn, line: Line): number {
     const grants = (start - this.#startOf(line)) * line.weight;
     if (grants < 0) return 0;
-    // At a tie the older line goes first.
+    // Ties go to the older line.
     const tied = Number.isInteger(grants) && line.seq < seq;
     return tied ? grants + 1 : Math.ceil(grants);
   }
 
-  /** Puts a line where it belongs: into `ready`, out of it, or away when it is of no more use. */
+  /** Updates the line's position in `ready`, and deletes it if it is empty and its start tag no longer matters. */
   #place(line: Line): void {
     if (line.turn !== null) this.#ready.delete(line.turn);
     line.turn = null;
-    // An empty line is kept only while its start tag still says something: it was served ahead of the others.
+    // The start tag of an empty line matters while it is ahead of virtual time: the tenant was served ahead of others.
     if (line.waiters.size === 0) {
       if (line.start <= this.#virtual) this.#lines.delete(line.tenant);
       else this.#sweep();
@@ -240,7 +237,7 @@ export class WaitingRoom {
     this.#ready.set(line.turn, line);
   }
 
-  /** Forgets empty lines that the virtual time has caught up with, now and then, so that old tenants do not pile up. */
+  /** Deletes empty lines that virtual time has caught up with, occasionally, so that old tenants do not accumulate. */
   #sweep(): void {
     if (this.#lines.size < this.#sweepAt) return;
     for (const line of this.#lines.values()) {

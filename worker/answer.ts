@@ -1,6 +1,7 @@
 /**
- * From an Ask to its answer, stage by stage: does its name say that it was made already -> have we got it -> may it -> who
- * runs it, run it, keep it. The core that every mouth calls; a mouth makes the ask and shows the answer.
+ * Turns an Ask into its answer, stage by stage: an earlier request with the same idempotency name, the result cache,
+ * admission, then the run and storing its results. Every dialect calls this core; a dialect builds the ask and renders
+ * the answer.
  */
 import type { Made } from "../durable-objects/idempotency-protocol.ts";
 import type { Ask } from "./ask.ts";
@@ -25,23 +26,23 @@ import { answerAt, keepMsOf, named, settleError, settleRun } from "./settle.ts";
 import { count } from "./caller/tally.ts";
 import { timed, type Trace } from "./trace.ts";
 
-/** An answer as a mouth shows it; the trace's headers tell where it came from. */
+/** An answer as a dialect renders it. The trace's headers say whether it came from the cache or from a run. */
 export type Shown = Omit<Answer, "cache" | "unkept">;
 
-/** Who follows a run: it is told each card that begins it, and says when nobody wants it any more. */
+/** Follows a run: `started` is called for each card that begins it, and `gone` aborts when nobody wants it any more. */
 export interface Follower {
   gone: AbortSignal;
   started: (grant: Grant) => void;
 }
 
-/** How the caller would have it. */
+/** How the caller wants the request handled. */
 export interface Wish {
-  /** As a job. */
+  /** Run it as a job (`Prefer`). */
   preference?: Preference | null;
   follower?: Follower;
 }
 
-/** The answer, or the refusal that stands in its place. The ask's body is let go. */
+/** Returns the answer or a refusal. Releases the ask's body in either case. */
 export async function answerAsk(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish = {}): Promise<Shown | Refusal> {
   mouth.trace.fields["service"] = ask.service.id;
   try {
@@ -51,7 +52,7 @@ export async function answerAsk(mouth: Mouth, caller: Caller, ask: Ask, wish: Wi
   }
 }
 
-/** What ends before it is admitted is told to no Tenant, only counted. */
+/** Counts an outcome that was reached before admission. It is only tallied in the isolate: no call to the Tenant. */
 export function counted<T extends Shown | Refusal>(
   mouth: Mouth,
   { tenant, key }: Caller,
@@ -85,7 +86,7 @@ async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): 
   }
 }
 
-/** A retry that had its answer from its earlier try's run, or from anybody's, is told so. */
+/** Marks the answer as replayed when a client's retry was served by an earlier run or from the cache. */
 function joined<T>({ request, trace }: Mouth, outcome: T): T {
   const { cache } = trace.fields;
   if (isRetry(request.headers) && (cache === "hit" || cache === "collapsed")) trace.headers.set(REPLAYED, "true");
@@ -127,7 +128,7 @@ async function answerOnce(
     base,
     clientAddress: clientAddress(request, env),
     replace: ask.directives.noCache || found === "expired",
-    // By the time when it is kept it may be known that a retry may come.
+    // A getter: whether a retry may come for the answer may only become known during the run.
     get keepAs() {
       return once?.keepAs ?? null;
     },
@@ -160,7 +161,7 @@ async function read({ request, env, ctx, trace, base }: Mouth, caller: Caller, a
   return { status, headers, body, results: [] };
 }
 
-/** The request as a job, which is told to later ones of its name. */
+/** Submits the request as a job. Later requests with the same idempotency name get that job. */
 async function asJob(
   mouth: Mouth,
   caller: Caller,
@@ -174,7 +175,7 @@ async function asJob(
   return followJob(mouth, caller, ask, print, preference, id, asRoute(mouth, ask, print));
 }
 
-/** A job's answer is told as what a run of the route would have been. */
+/** Renders a job's stored answer as a direct run of the route would have been rendered. */
 function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
   return ({ status, headers, body, results }: Stored): Shown =>
     fromRun(trace, ask, {
@@ -187,7 +188,10 @@ function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
     });
 }
 
-/** What an earlier request of this name came to: it takes a token and no quota. What is gone is made anew, as at first. */
+/**
+ * Answers with the outcome of an earlier request of the same name, for one rate token and no quota. If that outcome no
+ * longer exists, the request runs as if it were the first.
+ */
 async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, wish: Wish): Promise<Shown | Refusal> {
   const { env, trace } = mouth;
   const found = await foundAgain(mouth, caller, earlier.replay);
@@ -204,7 +208,7 @@ async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, w
 
 type Earlier = Exclude<Made, { kind: "answer" | "batch" }> | Stored;
 
-/** Null: it is not to be had any more. A refusal: its submission goes on. */
+/** Returns null when the earlier outcome no longer exists, a refusal while its submission is still under way. */
 async function foundAgain(mouth: Mouth, caller: Caller, made: Made): Promise<Earlier | Refusal | null> {
   if (made.kind === "error") return made;
   if (made.kind === "batch") return null;
@@ -238,7 +242,7 @@ async function replayed(
   return followJob(mouth, caller, ask, print, preference, earlier.id, asRoute(mouth, ask, print));
 }
 
-/** The hit, or why there is none: null, or an answer that is over its time. */
+/** Returns the cache hit or a refusal; null when nothing is stored, `expired` when the stored answer has expired. */
 async function haveWeGotIt(
   { env, trace, base, ctx }: Mouth,
   caller: Caller,

@@ -1,6 +1,6 @@
 /**
- * Stage 2: what is asked. Turns an HTTP request to a service route into an Ask: one parsed request with its body
- * bounded and its fields checked against what the service allows. Dialects and jobs make Asks of their own.
+ * Stage 2: parses the request. Turns an HTTP request to a service route into an Ask: one parsed request whose body is
+ * bounded and whose fields have been checked against the service's rules. Dialects and jobs build Asks of their own.
  */
 import { type Body, type Incoming, letGo, readBody } from "./body/body.ts";
 import type { ServiceRow } from "./db/queries.ts";
@@ -28,37 +28,37 @@ export interface Ask {
   service: ServiceRow;
   as: "run" | "read";
   method: string;
-  /** The whole normalised path, route included. */
+  /** The whole normalized path, route included. */
   path: string;
-  /** As it came: with `?`, or empty. */
+  /** The query as received: with its `?`, or empty. */
   query: string;
   headers: Headers;
   body: Body;
   /** Lower case, without parameters; null without a body. */
   mediaType: string | null;
   /**
-   * The body's fields, when it is JSON or a form. Of a spooled one those alone that say how many results it makes and what
-   * it costs; those of a form stand there as lists of their values.
+   * The fields of a JSON or form body. For a spooled body, only the fields that determine the number of results and the
+   * price; for a form these are lists of values.
    */
   fields: Fields | null;
-  /** The caller's own deadline for the first byte, ms of the epoch. */
+  /** The caller's own deadline for the first byte, ms since the epoch. */
   deadlineAt: number | null;
   /** RFC 9111 request directives that this cache obeys. */
   directives: { noStore: boolean; noCache: boolean; onlyIfCached: boolean };
-  /** JSON pointer to the images in the answer, where a dialect says it; else the kind's own. */
+  /** JSON pointer to the images in the answer, when a dialect sets it; otherwise the service kind's default applies. */
   resultsAt?: string | null;
   delivery: Delivery;
-  /** Why it may not run: told to whoever has not named it, or is the first of its name. */
+  /** Why the request must not run. Reported only if no earlier request has the same idempotency name. */
   unfit?: Refusal;
 }
 
 const TIMEOUT_S_MAX = 3600;
 /**
- * Most bytes of a request's target and headers. Many servers take 16 KiB of head in all and reset what is longer: that
- * would count as the card's failure, on every card that is tried.
+ * Maximum size of a request's target and headers, bytes. Many servers accept 16 KiB of head in total and reset the
+ * connection beyond that, which would count as a failure of every card that is tried.
  */
 const HEAD_BYTES_MAX = 14 * 1024;
-/** Members of the body that say how many results are asked for. */
+/** Body fields that say how many results are requested. */
 const COUNTS = ["batch_size", "n_iter"];
 
 export interface Asked {
@@ -67,11 +67,14 @@ export interface Asked {
   as: "run" | "read";
   path: string;
   query: string;
-  /** Its body has to outlive the request: a large one is spooled even where no rule asks to see it. */
+  /** The body must outlive the request, so a large one is spooled even if no rule needs to inspect it. */
   later?: boolean;
-  /** It has a name, under which it may have run already: a fault in its fields stands in the ask then (`unfit`). */
+  /**
+   * The request carries an idempotency name and may have run already, so invalid fields are recorded in `Ask.unfit`
+   * instead of being refused here.
+   */
   named?: boolean;
-  /** Its body lies in R2, and was checked when it was laid there. */
+  /** The body comes from R2 and was checked when it was stored there. */
   laid?: boolean;
 }
 
@@ -108,12 +111,13 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     spool: isRuled(service) || asked.later ? spoolIt : null,
   });
   if (isRefusal(body)) return body;
-  // No such request can be sent on (Fetch standard): it would look like a failure of the card.
+  // The Fetch standard does not allow such a request, so it could not be forwarded and would look like a failure of the
+  // card.
   if (body.kind !== "none" && (request.method === "GET" || request.method === "HEAD")) {
     letGo(body);
     return refuse("invalid_field", { param: "body", facts: { detail: `${request.method} takes none` } });
   }
-  // What was spooled was checked while it passed.
+  // A spooled body was checked while it was received.
   const counts: Fields | null = scan !== null ? { kind: "json", value: scan.kept } : null;
   const isSeen = body.kind === "spooled" || asked.laid === true;
   const fields = isSeen ? counts : await checkedFields(body, request, mediaType, service);
@@ -156,34 +160,34 @@ async function checkedFields(
     fields = await parseFields(body.bytes, mediaType, request.headers.get("content-type") ?? "");
     if (fields === null && isRuled(service)) return disguised(body.bytes, service);
   } else if (body.kind === "none" && request.method === "POST" && isJson(mediaType)) {
-    // Clients put a Content-Type on requests that have no body.
+    // Clients send a Content-Type even on requests without a body.
     fields = malformedJson("it is empty");
   }
-  // What no rule asks about is for the origin to judge.
+  // A malformed body that no rule applies to is left to the origin to judge.
   if (isRefusal(fields)) return service.config.kind === "http" && !isRuled(service) ? null : fields;
   return fields === null ? null : (fieldRefusal(fields, service.config) ?? fields);
 }
 
-/** Many servers read JSON whatever it is called: for the rules it is what it looks like, and for nothing else. */
+/** Many servers parse JSON under any content type, so the rules apply to every body that looks like a JSON object. */
 function disguised(bytes: Uint8Array, { config }: ServiceRow): Refusal | null {
   if (startsAsObject(bytes) !== true) return null;
   const fields = jsonOf(bytes);
   return isRefusal(fields) ? fields : fieldRefusal(fields, config);
 }
 
-/** Some servers read a form's fields from the query as well. */
+/** Some servers read form fields from the query as well. */
 function queryFields(query: string): Fields {
   const parts = Array.from(new URLSearchParams(query), ([name, value]) => ({ name, filename: null, type: "", value }));
   return { kind: "form", parts };
 }
 
-/** Whether anything is asked about the fields of a body. */
+/** Whether a rule or the price depends on the body's fields. */
 function isRuled({ config }: ServiceRow): boolean {
   const { bounds, forbid } = config;
   return forbid.length > 0 || Object.keys(bounds).length > 0 || pricedFields(config).length > 0;
 }
 
-/** What the two known kinds of origins take; an `http` service takes anything. */
+/** Refuses media types that an `image` or `tts` service's origins do not accept; an `http` service accepts any. */
 function mediaTypeRefusal({ config }: ServiceRow, mediaType: string | null): Refusal | null {
   if (config.kind === "http" || isJson(mediaType)) return null;
   if (config.kind === "tts" && isForm(mediaType)) return null;
@@ -191,7 +195,7 @@ function mediaTypeRefusal({ config }: ServiceRow, mediaType: string | null): Ref
   return refuse("unsupported_media_type", { facts: { expected } });
 }
 
-/** `X-Timeout-S`, else what the `openai` client sends when it is given a timeout. */
+/** Reads `X-Timeout-S`, or else the header that the `openai` client sends when it is given a timeout. */
 function deadline(headers: Headers, now: number): number | null | Refusal {
   const own = headers.get("x-timeout-s");
   if (own !== null) {

@@ -1,4 +1,7 @@
-/** Stage 1: who is it. A key is checked by its checksum before any look-up, then against D1 through a short memory. */
+/**
+ * Stage 1: authentication. A key's checksum is verified before any lookup; then the key is looked up in D1 through a
+ * short-lived memory cache.
+ */
 import { LRUCache } from "lru-cache";
 import { keyWithTenant } from "./db/queries.ts";
 import { config, type Env } from "./env.ts";
@@ -6,16 +9,16 @@ import { CREDENTIAL_LENGTH_MAX, keyedHash, readKey, sameText } from "./caller/ke
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { DEFAULT_LIMITS, type Limits, type Scope } from "./caller/tenant.ts";
 
-/** How long an isolate believes what D1 said of a key: with replication a revoked key stops within 10 s. */
+/** How long an isolate trusts what D1 said about a key. Including replication lag, a revoked key stops within 10 s. */
 const CALLER_MS = 5_000;
 const CALLERS_MAX = 5_000;
-/** GUESSES counts wrong checksums over this time. */
+/** Window over which GUESSES counts wrong checksums. */
 const GUESSES_WINDOW_MS = 10_000;
-/** Wrong checksums that one address has free within the window; as in wrangler.toml. */
+/** Wrong checksums allowed per address within the window; same value as in wrangler.toml. */
 const GUESSES_MAX = 100;
 const GUESSERS_MAX = 2_000;
 
-/** Who a key belongs to, and what it may. */
+/** The owner of a key, and what the key permits. */
 export interface Caller {
   tenant: string;
   key: string;
@@ -35,7 +38,7 @@ const known = new LRUCache<string, Known>({ max: CALLERS_MAX, ttl: CALLER_MS, tt
 /** Times of the latest wrong checksums, per client address. */
 const guesses = new LRUCache<string, number[]>({ max: GUESSERS_MAX });
 
-/** Forgets what this isolate believes of keys and tenants; called by the admin API after a change. */
+/** Clears this isolate's memory of keys and tenants. The admin API calls it after a change. */
 export function forgetCallers(): void {
   known.clear();
 }
@@ -45,7 +48,7 @@ export function hasCredential(request: Request): boolean {
   return request.headers.has("authorization") || request.headers.has("x-api-key");
 }
 
-/** The caller, or 401, 403 `tenant_disabled`, 429 `address`. Costs nothing but memory for a key seen lately. */
+/** Returns the caller, or 401, 403 `tenant_disabled` or 429 `address`. For a recently seen key it only reads memory. */
 export async function authenticate(request: Request, env: Env): Promise<Caller | Refusal> {
   const key = credential(request);
   if (isRefusal(key)) return key;
@@ -67,12 +70,12 @@ export async function authenticate(request: Request, env: Env): Promise<Caller |
   return entry.caller;
 }
 
-/** The one credential of a request, in any of the ways that clients present it. */
+/** Extracts the request's single credential from any of the supported headers and schemes. */
 function credential(request: Request): string | Refusal {
   const found = new Set<string>();
   const authorization = request.headers.get("authorization");
   if (authorization !== null) {
-    // No part of it can match in two ways: who asks decides how long it is.
+    // No part of this pattern can match in two ways, so it cannot backtrack on input whose length the caller controls.
     const [, scheme = "", rest = ""] = /^([A-Za-z]+) +(\S+)$/.exec(authorization) ?? [];
     const key = /^(bearer|key|token)$/i.test(scheme) ? rest : /^basic$/i.test(scheme) ? passwordOf(rest) : "";
     if (key === "")
@@ -88,7 +91,7 @@ function credential(request: Request): string | Refusal {
   return key.length > CREDENTIAL_LENGTH_MAX ? refuse("malformed", { facts: { detail: "too long" } }) : key;
 }
 
-/** The password of Basic credentials (RFC 7617), empty when they are not well-formed. */
+/** Returns the password of Basic credentials (RFC 7617), or an empty string when they are malformed. */
 function passwordOf(encoded: string): string {
   try {
     const text = atob(encoded);
@@ -99,15 +102,15 @@ function passwordOf(encoded: string): string {
   }
 }
 
-/** What Cloudflare says; in local mode nobody stands in front who could say it, only the caller itself. */
+/** The client address that Cloudflare reports. Null in local mode, where only the caller itself could supply it. */
 export function clientAddress(request: Request, env: Env): string | null {
   return config(env).local ? null : request.headers.get("cf-connecting-ip");
 }
 
 /**
- * A wrong checksum, of a key or an operator's token: counted per client address, and only wrong ones are, so that a good
- * one is never refused for it.
- * The binding counts for the whole location in windows that begin by the clock; this isolate's own count slides.
+ * Counts a wrong checksum of a key or an operator token per client address. Only wrong checksums count, so a valid
+ * credential is never refused because of them. The rate limit binding counts per location in fixed windows; this
+ * isolate's own count uses a sliding window.
  */
 export async function guess(request: Request, env: Env): Promise<Refusal> {
   const address = clientAddress(request, env) ?? "local";
@@ -115,7 +118,7 @@ export async function guess(request: Request, env: Env): Promise<Refusal> {
   const recent = (guesses.get(address) ?? []).filter((at) => at > now - GUESSES_WINDOW_MS && at <= now);
   const oldest = recent.length >= GUESSES_MAX ? recent[0] : undefined;
   if (oldest === undefined && (await env.GUESSES.limit({ key: address })).success) {
-    // Read anew: others may have come while the binding was asked.
+    // Read again: other requests may have added entries while the binding was called.
     guesses.set(address, [...(guesses.get(address) ?? []), now].slice(-GUESSES_MAX));
     return refuse("malformed", { facts: { detail: "the checksum is wrong" } });
   }

@@ -1,11 +1,11 @@
-/** Stage 3: have we got it. Two layers: the edge location's copies, then R2 under `<scope>/answers/<fingerprint>`. */
+/** Stage 3: the result cache: first the edge location's copies, then R2 under `<scope>/answers/<fingerprint>`. */
 import { answered } from "../durable-objects/answer-protocol.ts";
 import { findNear, readNear } from "./results/edge.ts";
 import { settled } from "./results/pending.ts";
 import type { Running } from "./run.ts";
 import { inWindows } from "./results/windows.ts";
 
-/** Longest that a look takes, ms: running anew may be sooner. */
+/** Longest time a lookup may take, ms; running the request again may be faster. */
 const LOOK_MS_MAX = 5_000;
 
 export interface Stored {
@@ -13,19 +13,19 @@ export interface Stored {
   headers: Headers;
   body: ReadableStream | ArrayBuffer | null;
   bytes: number;
-  /** Result ids that this answer holds. */
+  /** Ids of the results in this answer. */
   results: string[];
   storedAt: number;
   expiresAt: number;
 }
 
-/** What stands beside the bytes, in R2 and at the edge. */
+/** Metadata stored with the answer's bytes, in R2 and at the edge. */
 export interface AnswerMeta {
   status: string;
   results: string;
   storedAt: string;
   expiresAt: string;
-  /** It is kept so long for who made it, and found again as his alone after `expiresAt`. */
+  /** How long the answer is kept. After `expiresAt` only its maker can get it. */
   keptUntil: string;
   /** The tenant whose request made it. */
   maker: string;
@@ -34,15 +34,16 @@ export interface AnswerMeta {
   model?: string;
   /** The origin's headers that callers get, as JSON pairs. */
   headers: string;
-  /** R2 key of the result whose bytes are the answer's, where it is too large to be kept twice; else it holds its own. */
+  /** R2 key of the result that has the answer's bytes, when they are too large to store twice; else absent. */
   bulk?: string;
 }
 
 export const answerKey = (scope: string, fingerprint: string) => `${scope}/answers/${fingerprint}`;
 
 /**
- * The stored answer, if there is one that is fresh; `expired` when the one there is over. `evenExpired`: for who made it,
- * and is to get the same again for as long as it is kept. Throws Silent when the store does not answer in time.
+ * Returns the stored answer when it is fresh, `expired` when it has expired, null when there is none. With
+ * `evenExpired`, an expired answer is returned too: its maker can get it for as long as it is kept. Throws Silent when
+ * the store does not respond in time.
  */
 export async function lookUp(
   running: Pick<Running, "env" | "base" | "ctx">,
@@ -73,7 +74,7 @@ async function look(
   if (meta.bulk !== undefined) {
     await object.body.cancel();
     const bulk = await env.RESULTS.head(meta.bulk);
-    // A result that is gone takes its answer along.
+    // Without its result, the answer that points to it is gone too.
     if (bulk === null) return "expired";
     return stored(meta, inWindows(env.RESULTS, bulk.key, { offset: 0, length: bulk.size }), bulk.size);
   }

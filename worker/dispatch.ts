@@ -1,4 +1,4 @@
-/** Stage 5: who runs it. A request's way through the line to a lease: enter the Pool, wait for an offer, claim. */
+/** Stage 5: dispatch. Takes a request from the line to a lease: enter the Pool, wait for an offer, claim the card. */
 import type { Attempt } from "../durable-objects/card-protocol.ts";
 import type { Entry, Finish, Observed, OfferReply, PoolRefusal } from "../durable-objects/pool-protocol.ts";
 import type { Env } from "./env.ts";
@@ -6,15 +6,15 @@ import { Lease, unclaim } from "./run/lease.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { answered, Silent } from "../durable-objects/answer-protocol.ts";
 
-/** Times in a row that a request enters a Pool and hears nothing of its place: for a Pool that is behind or restarts. */
+/** Maximum consecutive entries into a Pool without getting a place in line: the Pool may be behind or restarting. */
 const ENTRIES_MAX = 6;
-/** Times that one offer's claim is tried, when the Card's reply is lost. */
+/** Maximum tries of one offer's claim when the Card's reply is lost. */
 const CLAIM_TRIES_MAX = 3;
-/** Longest wait for one word about the line, ms; a Pool that has nothing to say answers earlier. */
+/** Longest wait for one reply about the line, ms. A Pool with nothing to report answers earlier. */
 const OFFER_MS_MAX = 30_000;
-/** When those may come back whom a Pool that is lost or overloaded could not take, ms: it was not said, so it is a guess. */
+/** Retry-After when the Pool is lost or overloaded, ms. The Pool gave no estimate, so this is a guess. */
 const LOST_POOL_RETRY_MS = 5_000;
-/** Longest random pause before the first repeat; it grows with the repeats. */
+/** Longest random pause before the first repeat, ms; it grows with each repeat. */
 const PAUSE_MS = 100;
 
 const LEFT = "the request has left the line";
@@ -29,15 +29,15 @@ export type Told = Extract<Offer, { kind: "told" }>;
 
 type TicketStub = Awaited<ReturnType<ReturnType<Env["POOL"]["getByName"]>["enter"]>>;
 
-/** What a line has done outside. */
+/** Work that a Line delegates to its creator. */
 export interface Errands {
-  /** Brings the Pool and its Cards up to what is configured. */
+  /** Brings the Pool and its Cards up to the current configuration. */
   provision: () => Promise<void>;
-  /** Holds work that nobody waits for. */
+  /** Keeps background work alive (`waitUntil`). */
   later: (work: Promise<unknown>) => void;
 }
 
-/** One request's place in line, over all its tries. */
+/** One request's place in line, across all its tries. */
 export class Line {
   readonly #env: Env;
   readonly #service: string;
@@ -45,11 +45,11 @@ export class Line {
   #entry: Entry;
   #ticket: TicketStub | null = null;
   #entries = 0;
-  /** Nobody waits any more: a question that is still under way must not enter again. */
+  /** The request has left the line: a call still in flight must not enter again. */
   #left = false;
-  /** The last question got no answer in its time. */
+  /** The last call to the Pool timed out. */
   #wasSilent = false;
-  /** What was said last without waiting for it. */
+  /** The last notification that was sent without waiting for it. */
   #told: Promise<void> = Promise.resolve();
 
   constructor(env: Env, service: string, entry: Entry, errands: Errands) {
@@ -63,12 +63,12 @@ export class Line {
     return this.#entry.attempt;
   }
 
-  /** Waits for an offer, a finish of somebody who asked for the same, or a no. */
+  /** Waits for an offer, the outcome of an identical request's run, or a refusal. */
   async offer(): Promise<Offer> {
     for (;;) {
       const reply = await this.#ask();
       if (reply === null) return { kind: "refused", refusal: lostPool() };
-      // This entering was a good one: who waits for days outlives any number of restarts.
+      // This entry succeeded, so the count starts over: a job that waits for days survives any number of Pool restarts.
       if (reply.kind === "waiting" || reply.kind === "offer") this.#entries = 1;
       if (reply.kind === "waiting") continue;
       if (reply.kind === "offer" || reply.kind === "told") return reply;
@@ -78,7 +78,7 @@ export class Line {
     }
   }
 
-  /** One question to the Pool; a lost Pool is entered again with the same place. Null: it cannot be had. */
+  /** Calls the Pool once. Enters a lost Pool again with the same place. Null when the Pool cannot be reached. */
   async #ask(): Promise<OfferReply | null> {
     for (;;) {
       if (this.#left) throw new Error(LEFT);
@@ -87,7 +87,7 @@ export class Line {
         this.#wasSilent = false;
         return reply;
       } catch (error) {
-        // A process that was stopped finds its own time run out before it hears the answer: it asks once more.
+        // A process that was suspended sees its own timeout expire before it reads the reply, so it asks once more.
         if (error instanceof Silent && this.#ticket !== null && !this.#wasSilent && !this.#left) {
           this.#wasSilent = true;
           continue;
@@ -104,12 +104,12 @@ export class Line {
     }
   }
 
-  /** Enters and asks in one round trip: the question goes out before the ticket is here. */
+  /** Enters and asks for an offer in one round trip: the second call is pipelined on the ticket still on its way. */
   async #enter(): Promise<OfferReply> {
     if (++this.#entries > ENTRIES_MAX) throw new Error("the pool does not take this request");
     const entering = this.#env.POOL.getByName(this.#service).enter(this.#entry);
     const offer = entering.offer();
-    // It fails with the entering, and is nobody's loose end then.
+    // If entering fails, this promise rejects too; without a handler that would be an unhandled rejection.
     offer.catch(() => undefined);
     const ticket = await answered(entering);
     if (this.#left) {
@@ -120,7 +120,7 @@ export class Line {
     return await answered(offer, OFFER_MS_MAX);
   }
 
-  /** Claims an offered card. Null: the Card said no, and the request waits on. */
+  /** Claims an offered card. Returns null when the Card refused, in which case the request keeps waiting. */
   async claim({ card, pressed }: Offered, attempt: Omit<Attempt, "attempt">): Promise<Lease | null> {
     for (let tries = 1; ; tries++) {
       try {
@@ -129,21 +129,21 @@ export class Line {
         const claim = this.#env.CARD.getByName(card).claim({ ...attempt, ...from, attempt: this.attempt, pressed });
         const reply = await answered(claim);
         if ("no" in reply) {
-          // An earlier try whose reply was lost may still come.
+          // An earlier try whose reply was lost may still arrive at the Card.
           if (tries > 1) this.#errands.later(unclaim(this.#env, card, this.attempt));
           if (reply.no === "unlisted") await this.#errands.provision();
-          // An attempt has one life: what has ended asks again under a new id.
+          // An attempt id is used once: after it has ended, the request asks again under a new id.
           if (reply.no === "ended") await this.retry(this.#entry.avoid);
           else await this.#tell((ticket) => ticket.declined(card, reply.no));
           return null;
         }
         const { number, origin, transport } = reply;
         const lease = new Lease(this.#env, { card, number, attempt: this.attempt, origin, transport }, reply.lease);
-        // The run need not wait until the Pool knows; later words to it come after this one.
+        // The run does not wait until the Pool knows. Later notifications are sent after this one.
         this.#told = this.#tell((ticket) => ticket.claimed(number));
         return lease;
       } catch (error) {
-        // The reply may be lost while the claim stands: the same attempt gets the same lease.
+        // The claim may hold although its reply was lost: repeating it with the same attempt id returns the same lease.
         if (tries === CLAIM_TRIES_MAX || isBeyond(error)) {
           this.#errands.later(unclaim(this.#env, card, this.attempt));
           await this.#tell((ticket) => ticket.declined(card, "full"));
@@ -156,8 +156,8 @@ export class Line {
   }
 
   /**
-   * Back to the line under a new attempt, with the place of its arrival; `avoid`: the cards tried. False: the pool is
-   * sick, and allows no more retries for now.
+   * Returns to the line under a new attempt id, keeping the original arrival time. `avoid`: the cards already tried.
+   * Returns false when the pool's retry budget is exhausted.
    */
   async retry(avoid: string[]): Promise<boolean> {
     const attempt = newAttempt();
@@ -169,13 +169,13 @@ export class Line {
     return allowed;
   }
 
-  /** Enters anew after a last word: what somebody else ran is not to be had. */
+  /** Enters the line again after a final reply, when the answer of the run it followed cannot be read. */
   again(): void {
     this.#drop();
     this.#entry = { ...this.#entry, attempt: newAttempt(), again: true };
   }
 
-  /** The run is over; those who asked for the same are told how. */
+  /** Reports the end of the run; the Pool passes it to the followers. */
   async finished(finish: Finish, observed: Observed | null): Promise<void> {
     this.#left = true;
     await this.#told;
@@ -183,7 +183,7 @@ export class Line {
       if (this.#ticket === null) throw new Error("the ticket is lost");
       await answered(this.#ticket.finished(finish, observed));
     } catch {
-      // The Pool restarted: it may know of this run by its lease.
+      // The Pool restarted. It may know this run by its lease.
       const { attempt } = this;
       await answered(this.#env.POOL.getByName(this.#service).finished(attempt, finish, observed)).catch(
         (error: unknown) => console.warn(JSON.stringify({ event: "finish_lost", error: String(error) })),
@@ -192,7 +192,7 @@ export class Line {
     this.#drop();
   }
 
-  /** Out of the line, whatever the state. */
+  /** Leaves the line, whatever the state. */
   async leave(): Promise<void> {
     this.#left = true;
     await this.#tell((ticket) => ticket.leave());
@@ -205,7 +205,7 @@ export class Line {
     try {
       await answered(say(ticket));
     } catch {
-      // A lost Pool forgot this ticket; the next question enters anew, or has done so.
+      // A lost Pool has forgotten this ticket. The next call enters again, or has already done so.
       if (this.#ticket === ticket) this.#drop();
     }
   }
@@ -220,7 +220,7 @@ export function newAttempt(): string {
   return `att_${crypto.randomUUID()}`;
 }
 
-/** Objects that are overloaded, or so slow that they must be, are not asked again at once. */
+/** An object that is overloaded, or slow enough to time out, is not called again at once. */
 function isBeyond(error: unknown): boolean {
   return error instanceof Silent || (error as { overloaded?: boolean }).overloaded === true;
 }

@@ -1,4 +1,4 @@
-/** What every request gets, whatever it asks for: an id, one log line, and the headers that stand on every answer. */
+/** Middleware for every request: assigns an id, writes one log line, and sets the headers that every answer carries. */
 import type { MiddlewareHandler } from "hono";
 import { target } from "./services/catalog.ts";
 import { isForPages, isPreflight, letRead, preflightAnswer } from "./caller/cors.ts";
@@ -12,10 +12,10 @@ export const door: MiddlewareHandler<App> = async (c, next) => {
   c.set("trace", trace);
   const { method, url, signal } = c.req.raw;
   const at = target(url);
-  // Until a tenant is known: what is said then says nothing of any.
+  // Any page may read answers given before the tenant is known: they reveal nothing about any tenant.
   if (!isRefusal(at) && isForPages(at.path)) trace.pages = ["*"];
   const line = (status: number): void => log(trace, method, isRefusal(at) ? "" : at.path, status);
-  // A caller who goes before the answer takes this context along: the line is written at once.
+  // If the caller disconnects before the answer, this context ends with it, so the log line is written at once.
   const gone = (): void => line(499);
   signal.addEventListener("abort", gone, { once: true });
   if (isRefusal(at) || !URL.canParse(url)) c.res = renderRefusal(isRefusal(at) ? at : refuse("bad_path"), trace);
@@ -28,14 +28,14 @@ export const door: MiddlewareHandler<App> = async (c, next) => {
   if (!signal.aborted) line(c.res.status);
 };
 
-/** The contract's headers on every answer: set where they stand, because a copy of an answer costs as much as its making. */
+/** Sets the headers that every answer carries, in place: copying a response costs as much as making one. */
 function finish(headers: Headers, trace: Trace, origin: string | null): void {
   for (const [name, value] of trace.headers) headers.set(name, value);
   headers.set("x-request-id", trace.id);
   if (trace.clientId !== null) headers.set("x-client-request-id", trace.clientId);
   const timing = serverTiming(trace);
   if (timing !== "") headers.set("server-timing", timing);
-  // Everything that is not a result says so.
+  // Everything that is not a result is `no-store`.
   if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
   if (trace.pages !== null) letRead(headers, trace.pages, origin);
 }

@@ -1,6 +1,4 @@
-/**
- * The boundary to the platform: raw bindings and variables in, a checked Config out. The only reader of variables.
- */
+/** The boundary to the platform: turns raw bindings and variables into a checked Config. Only it reads variables. */
 import { z } from "zod";
 import type { Backlog } from "../durable-objects/backlog.ts";
 import type { Card } from "../durable-objects/card.ts";
@@ -10,7 +8,7 @@ import type { Job } from "../durable-objects/job.ts";
 import type { Pool } from "../durable-objects/pool.ts";
 import type { Tenant } from "../durable-objects/tenant.ts";
 
-/** What the runtime hands us, as wrangler.toml declares it. Secrets may be missing; `config` says what follows. */
+/** What the runtime provides, as declared in wrangler.toml. Secrets may be missing; `config` checks them. */
 export interface Env {
   DB: D1Database;
   RESULTS: R2Bucket;
@@ -21,15 +19,15 @@ export interface Env {
   BACKLOG: DurableObjectNamespace<Backlog>;
   IDEMPOTENCY: DurableObjectNamespace<Idempotency>;
   COURIER: DurableObjectNamespace<Courier>;
-  /** One instance a try of a job. */
+  /** One instance per try of a job. */
   RUN_JOB: Workflow<RunParams>;
-  /** Wrong checksums per client address. */
+  /** Counts wrong checksums per client address. */
   GUESSES: RateLimit;
-  /** Flood guard before the result cache, per key. */
+  /** Flood guard in front of the result cache, per key. */
   FLOOD: RateLimit;
-  /** Reaches public addresses alone; local mode's. In production nothing else can be reached. */
+  /** Local mode only: a network that reaches public addresses alone. Production cannot reach others anyway. */
   OUTSIDE?: Fetcher;
-  /** The platform's image service; results come in other sizes and formats only where it is bound. */
+  /** The platform's image service. Without it, results are not available in other sizes and formats. */
   IMAGES?: ImagesBinding;
   LOCAL_MODE?: string;
   PUBLIC_URL?: string;
@@ -42,7 +40,7 @@ export interface Env {
   ACCESS_AUD?: string;
 }
 
-/** What a Workflow instance is made with. */
+/** Parameters of a Workflow instance. */
 export interface RunParams {
   job: string;
   run: number;
@@ -51,12 +49,12 @@ export interface RunParams {
 const secret = z.string().min(32, "at least 32 characters");
 
 const Named = z.object({
-  /** Set by `npm start` and by tests alone: allows http://127.0.0.1 origins. */
+  /** Set only by `npm start` and by tests: allows http://127.0.0.1 origins. */
   LOCAL_MODE: z.enum(["true", "false"]).default("false"),
   PUBLIC_URL: z.union([z.literal(""), z.url()]).default(""),
   KEY_SECRET: secret,
   ADMIN_TOKEN: secret.optional(),
-  /** `kid:secret,kid:secret`: the first signs, all verify. */
+  /** `kid:secret,kid:secret`: the first key signs, all verify. */
   URL_KEYS: z
     .string()
     .transform((text) => text.split(",").map((pair) => pair.trim().split(":")))
@@ -78,7 +76,7 @@ const Variables = Named.refine(
   message: "has to be https://<team>.cloudflareaccess.com",
 });
 
-/** Nothing but an origin, because tokens name it as their issuer letter by letter. */
+/** Must be a bare origin, because tokens name it exactly as their issuer. */
 function isTeamDomain(text: string, local: boolean): boolean {
   const url = URL.parse(text);
   if (url === null || url.origin !== text) return false;
@@ -87,7 +85,7 @@ function isTeamDomain(text: string, local: boolean): boolean {
 
 export interface Config {
   local: boolean;
-  /** Without a trailing slash; null: the address that the request came to. */
+  /** Without a trailing slash. Null: use the address that the request came to. */
   publicUrl: string | null;
   keySecret: string;
   /** Null: `/admin` is closed. */
@@ -95,7 +93,7 @@ export interface Config {
   urlKeys: [kid: string, secret: string][];
   /** Cloudflare Access service token, sent only to listings whose transport is `tunnel`. */
   access: { id: string; secret: string } | null;
-  /** The Cloudflare Access application in front of the operators' paths; null: what says that it comes from there is a lie. */
+  /** The Cloudflare Access application in front of the operators' paths. Null: Access headers are not trusted. */
   accessApp: AccessApp | null;
 }
 
@@ -107,7 +105,7 @@ export interface AccessApp {
 
 let checked: { env: Env; config: Config } | undefined;
 
-/** The checked configuration, once per isolate. A bad variable fails the first request with the variable's name. */
+/** Returns the configuration, checked once per isolate. An invalid variable fails the first request, naming it. */
 export function config(env: Env): Config {
   if (checked?.env === env) return checked.config;
   const parsed = Variables.safeParse(env);
@@ -130,7 +128,7 @@ export function config(env: Env): Config {
   return value;
 }
 
-/** Our host as the caller named it, when no `PUBLIC_URL` says what it is; null when one does. */
+/** Our host as the caller named it, when `PUBLIC_URL` is not set; otherwise null. */
 export function unsureHost(env: Env, base: string): string | null {
   return config(env).publicUrl === null ? new URL(base).host : null;
 }

@@ -1,10 +1,10 @@
-/** Stage 2, second half: what makes two asks the same. The key of the result cache, or why there is none. */
+/** Stage 2, second half: decides when two asks are the same. Computes the cache key, or says why there is none. */
 import canonicalize from "canonicalize";
 import type { Ask } from "./ask.ts";
 import { MULTIPART } from "./body/fields.ts";
 import { betweenBoundaries } from "./body/form.ts";
 
-/** Grows when the meaning of a key changes, so that no old answer is found under a new meaning. */
+/** Incremented when the meaning of a key changes, so that no old answer is found under a new meaning. */
 const KEY_VERSION = 2;
 
 export type WhyNot =
@@ -18,10 +18,10 @@ export type WhyNot =
   | "not_canonical"
   | "no_store";
 
-/** `scope` is the tenant, or `shared`; the answer is kept under `<scope>/answers/<key>`. */
+/** `scope` is the tenant or `shared`; the answer is stored under `<scope>/answers/<key>`. */
 export type Fingerprint = { cacheable: true; key: string; scope: string } | { cacheable: false; why: WhyNot };
 
-/** `host`: the caller's word for us where nothing better is configured; the origin is told, so it is part of the key. */
+/** `host`: our host as the caller named it, when none is configured. The origin sees it, so it is part of the key. */
 export async function fingerprint(ask: Ask, tenant: string, host: string | null = null): Promise<Fingerprint> {
   const why = reason(ask);
   if (why !== null) return { cacheable: false, why };
@@ -56,14 +56,14 @@ function reason(ask: Ask): WhyNot | null {
   return config.kind === "image" && !hasSeed(ask) ? "no_seed" : null;
 }
 
-/** An image is determined by its request only with an explicit seed: a negative or absent one is random. */
+/** Only an explicit seed makes an image depend on its request alone: a negative or absent seed means a random one. */
 function hasSeed(ask: Ask): boolean {
   if (ask.fields?.kind !== "json" || typeof ask.fields.value !== "object" || ask.fields.value === null) return false;
   const { seed } = { ...ask.service.config.defaults, ...ask.fields.value } as { seed?: unknown };
   return Number.isInteger(seed) && (seed as number) >= 0;
 }
 
-/** The content type as the origin gets it: another charset is another text. A form's boundary says nothing. */
+/** The content type as the origin gets it. Another charset means another text; a form's boundary has no meaning. */
 function typeOf(ask: Ask): string | null {
   const header = ask.headers.get("content-type")?.toLowerCase() ?? null;
   if (ask.mediaType === null || header === null) return ask.mediaType;
@@ -73,7 +73,10 @@ function typeOf(ask: Ask): string | null {
   return ask.mediaType + parameters.replaceAll(/\s/g, "");
 }
 
-/** The body in its one canonical form: RFC 8785 for JSON, hashes of the parts as they stand for forms, else its own hash. */
+/**
+ * The body in canonical form: RFC 8785 for JSON, hashes of the unmodified parts for multipart forms, otherwise the hash
+ * of the body.
+ */
 async function canonicalContent(ask: Ask): Promise<string | null> {
   if (ask.fields?.kind === "json") {
     const { value } = ask.fields;
@@ -81,10 +84,10 @@ async function canonicalContent(ask: Ask): Promise<string | null> {
     const whole =
       typeof value === "object" && value !== null && !Array.isArray(value) ? { ...defaults, ...value } : value;
     try {
-      // What says a name twice is read as its first value by some servers, as its last by others.
+      // With a duplicate name, some servers use the first value and others the last.
       return isExact(whole) && !ask.fields.isAmbiguous ? (canonicalize(whole) ?? null) : null;
     } catch {
-      // Numbers that JSON cannot say again (1e400), lone surrogates, nesting beyond the stack.
+      // Not representable: numbers that JSON cannot express (1e400), lone surrogates, nesting deeper than the stack.
       return null;
     }
   }
@@ -94,7 +97,7 @@ async function canonicalContent(ask: Ask): Promise<string | null> {
   return pieces === null ? null : JSON.stringify(await Promise.all(pieces.map(sha256)));
 }
 
-/** Integers beyond 2^53 come rounded out of JSON.parse: requests that differ would share an answer. */
+/** JSON.parse rounds integers beyond 2^53, so different requests would share an answer. */
 export function isExact(value: unknown): boolean {
   if (typeof value === "number") return Number.isSafeInteger(value) || !Number.isInteger(value);
   return typeof value !== "object" || value === null || Object.values(value).every(isExact);

@@ -1,4 +1,4 @@
-/** The front door: which path goes where. What each does stands in the file it names. */
+/** The Worker's entry point: the table of routes. */
 import { type Context, Hono } from "hono";
 import { adminApp } from "./admin/index.ts";
 import { sweep } from "./results/ageing.ts";
@@ -87,7 +87,7 @@ app.all("/v1/webhooks/deliveries/:id", (c) => only(c, "GET, HEAD"));
 app.post("/v1/webhooks/deliveries/:id/replay", (c) => reply(c, replayDelivery(mouthOf(c), c.req.param("id"))));
 app.all("/v1/webhooks/deliveries/:id/replay", (c) => only(c, "POST"));
 
-/** Everything else is a service's route, or nothing. */
+/** Everything else is a service's route or 404. */
 app.all("*", async (c) => {
   const at = target(c.req.url);
   if (isRefusal(at)) return renderRefusal(at, c.var.trace);
@@ -97,7 +97,7 @@ app.all("*", async (c) => {
 });
 
 app.onError((error, c) => {
-  // Nothing of what went wrong is for the caller: the log has it under the request's id.
+  // The caller learns nothing about the error; the log has it under the request's id.
   console.error(JSON.stringify({ event: "crash", request: c.var.trace.id, error: String(error), stack: error.stack }));
   const render = c.req.path.startsWith("/fal/") ? falRefusal : renderRefusal;
   return render(refuse("internal", { started: "unknown" }), c.var.trace);
@@ -112,7 +112,7 @@ function only(c: Context<App>, allow: string): Response {
   return renderRefusal(notAllowed(c.req.method, allow), c.var.trace);
 }
 
-/** Our public address: as configured, else the one that the request came to. */
+/** Our public address: the configured one, or the one that the request came to. */
 function base(c: Context<App>): string {
   return config(c.env).publicUrl ?? new URL(c.req.url).origin;
 }
@@ -125,7 +125,7 @@ function askingOf(c: Context<App, "/v1/results/:id">) {
   return { ...mouthOf(c), id: c.req.param("id") };
 }
 
-/** As often as `triggers.crons` of wrangler.toml says. */
+/** Runs on the schedule set by `triggers.crons` in wrangler.toml. */
 function scheduled({ scheduledTime }: ScheduledController, env: Env): Promise<void> {
   return sweep(env, scheduledTime);
 }

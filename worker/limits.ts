@@ -1,4 +1,4 @@
-/** Stage 4: may it. The exact request rate lives in the Tenant object; what it says goes into the headers. */
+/** Stage 4: admission. The Tenant object holds the exact request rate; its reply goes into the rate limit headers. */
 import { type Item, serializeList, type Parameters } from "structured-headers";
 import type { Admission, AdmitReply, TenantLimits } from "../durable-objects/tenant-protocol.ts";
 import type { Ask } from "./ask.ts";
@@ -14,12 +14,13 @@ import type { Trace } from "./trace.ts";
 import { answered, Silent } from "../durable-objects/answer-protocol.ts";
 
 const MINUTE_S = 60;
-/** FLOOD counts over this time. */
+/** Window over which FLOOD counts. */
 const FLOOD_WINDOW_MS = 10_000;
 
 /**
- * Takes one token of the rate and the counts' place in the quota; the request's record is opened with it. One that asks
- * for what is under way, by its fingerprint, owes its place until it runs by itself. `job`: the id of the one that it hands in.
+ * Takes one rate token and reserves the request's quota; this also opens the request's record. A request whose
+ * fingerprint is already under way reserves quota only if it later runs by itself (`trace.owes`). `job`: the id of the
+ * job that the request submits.
  */
 export async function admit(
   env: Env,
@@ -39,7 +40,7 @@ export async function admit(
   return null;
 }
 
-/** One token for all of a batch, and all their counts' places. The limits are those of the first one's service. */
+/** Admits a batch: one rate token in all, and the quota of every job. The limits of the first job's service apply. */
 export async function admitBatch(
   env: Env,
   caller: Caller,
@@ -55,7 +56,7 @@ export async function admitBatch(
   return reply.ok ? null : refusalOf(reply, limits);
 }
 
-/** A token alone, for an answer that was made before. */
+/** Takes only a rate token, for an answer that was made before. */
 export async function admitReplay(
   env: Env,
   caller: Caller,
@@ -73,14 +74,14 @@ export async function admitReplay(
   return null;
 }
 
-/** Why a request that is about to run by itself cannot pay what it owes; null: it has. */
+/** Why a request that is about to run by itself could not pay what it owes. */
 export interface Unpaid {
   refusal: Refusal;
-  /** The same is under way, has its place in the quota, and may bring its answer. */
+  /** An identical request is under way and has reserved the quota, so its answer may still serve this one. */
   follows: boolean;
 }
 
-/** What a request owes that is about to run by itself. */
+/** Charges what a request owes when it is about to run by itself. Returns null when it is paid. */
 export async function pay(
   env: Env,
   caller: Caller,
@@ -97,7 +98,7 @@ export async function pay(
   return null;
 }
 
-/** The price of a hit, where the service's hits have one; else nobody is asked. */
+/** Charges the price of a cache hit. Makes no call when hits of this service are free. */
 export async function admitHit(
   env: Env,
   caller: Caller,
@@ -112,7 +113,7 @@ export async function admitHit(
   return reply.ok ? null : refusalOf(reply, limits);
 }
 
-/** Asked once more where the object was ended under the question, as by a deploy: under the same id it counts once. */
+/** Asks again when the object was terminated during the call, as by a deploy. The request id makes this idempotent. */
 async function asked<P extends PromiseLike<unknown>>(question: () => P): Promise<Awaited<P>> {
   try {
     return await answered(question());
@@ -152,7 +153,7 @@ function refusalOf(reply: Extract<AdmitReply, { ok: false }>, { requestsPerMinut
   });
 }
 
-/** The cheap guard before a hit: a hit costs no object call, so only a flood is stopped here. */
+/** Flood guard for cache hits. A hit makes no object call, so this cheap limit is the only one. */
 export async function guardHit(env: Env, caller: Caller, service: string | null): Promise<Refusal | null> {
   if (!(await isFlood(env, caller.key, Math.random()))) return null;
   const { requests_per_minute: limit } = service === null ? caller.limits : limitsIn(caller.limits, service);
@@ -160,7 +161,7 @@ export async function guardHit(env: Env, caller: Caller, service: string | null)
   return refuse("requests", { facts, retryAfterMs: FLOOD_WINDOW_MS });
 }
 
-/** `RateLimit-Policy` (IETF draft-ietf-httpapi-ratelimit-headers): the rate, and the slots that one may hold. */
+/** `RateLimit-Policy` (IETF draft-ietf-httpapi-ratelimit-headers): the request rate, and the slots per tenant. */
 export function ratePolicy({ requests_per_minute, burst, concurrent }: Limits): string {
   return list([
     ["requests", { q: Math.max(requests_per_minute, burst), w: MINUTE_S }],
@@ -168,7 +169,7 @@ export function ratePolicy({ requests_per_minute, burst, concurrent }: Limits): 
   ]);
 }
 
-/** What is left of the rate, as `RateLimit`; below `/v1` also as OpenAI's clients read it. */
+/** Reports what is left of the rate as `RateLimit`; below `/v1` also in the headers that OpenAI's clients read. */
 export function tellRate(trace: Trace, reply: AdmitReply): void {
   const { limit, remaining, resetMs } = reply;
   const waitMs = reply.ok || "over" in reply ? resetMs : reply.retryAfterMs;
@@ -179,14 +180,14 @@ export function tellRate(trace: Trace, reply: AdmitReply): void {
   trace.headers.set("x-ratelimit-reset-requests", duration(resetMs));
 }
 
-/** The slots that are left beside the one that the request was offered. */
+/** Reports the slots left to the tenant, not counting the one offered to this request. */
 export function tellSlots(trace: Trace, slotsLeft: number): void {
   const rate = trace.headers.get("ratelimit");
   const slots = list([["slots", { r: slotsLeft }]]);
   trace.headers.set("ratelimit", rate === undefined ? slots : `${rate}, ${slots}`);
 }
 
-/** As Go writes durations: `12ms`, `1.5s`, `6m0s`, `1h0m0s`. */
+/** Formats a duration as Go does: `12ms`, `1.5s`, `6m0s`, `1h0m0s`. */
 export function duration(ms: number): string {
   if (ms < 1000) return `${ms}ms`;
   const [hours, minutes] = [Math.floor(ms / 3_600_000), Math.floor(ms / 60_000)];

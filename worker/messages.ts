@@ -1,4 +1,4 @@
-/** What refusals say to people, in English and Chinese. `{name}` takes a fact of the refusal. */
+/** The text of each refusal in English and Chinese. `{name}` is replaced by a fact of the refusal. */
 import type { Reason, Refusal } from "./refusal.ts";
 
 const MESSAGES: Record<Reason, { en: string; zh: string }> = {
@@ -100,13 +100,13 @@ const MESSAGES: Record<Reason, { en: string; zh: string }> = {
   client_gone: { en: "The caller hung up.", zh: "调用方已断开连接。" },
 };
 
-/** A model is no place: its own words, as clients of the OpenAI dialect know them. */
+/** Used when the refusal names a model: the wording that clients of the OpenAI dialect know. */
 const NO_MODEL = {
   en: "The model '{model}' does not exist or you do not have access to it.",
   zh: "模型 “{model}” 不存在，或您无权使用。",
 };
 
-/** Chinese for the details that are ours; those of parsers stay as they are. */
+/** Chinese translations of our own details. Details that come from parsers are left as they are. */
 const DETAILS: [en: RegExp, zh: string][] = [
   [/^may not be given by URL$/, "不得以网址给出"],
   [/^may not be given$/, "不得给出"],

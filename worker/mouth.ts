@@ -1,8 +1,8 @@
-/** A mouth: our own routes, or a dialect of somebody else's API. What it has in hand for each call. */
+/** The context of one call, shared by our own routes and the dialects of other APIs. */
 import type { Env } from "./env.ts";
 import type { Trace } from "./trace.ts";
 
-/** The caller's request, and our public address. */
+/** The caller's request with its bindings and trace, and `base`, our public address. */
 export interface Mouth {
   request: Request;
   env: Env;

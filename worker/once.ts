@@ -1,9 +1,10 @@
 /**
- * `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a request that its caller may send again without making
- * anything twice. Scope: tenant, method, path. Checked before everything else that costs anything.
+ * `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): the caller may repeat a request without anything being
+ * made twice. Scope: tenant, method, path. Checked before anything that costs something.
  *
- * A client that counts its retries (`x-stainless-retry-count`: OpenAI's and others') need not name them: a retry joins the
- * run that its caller let go of, or has what it came to. What a cache key tells apart is joined by that.
+ * A client that sends a retry count (`x-stainless-retry-count`: OpenAI's and others') needs no key: its retry joins the
+ * run that its first try abandoned, or gets the outcome of that run. A cacheable request is joined by its cache key
+ * instead, unless it becomes a job.
  */
 import { type Coming, JOIN_MS_MAX, type Made } from "../durable-objects/idempotency-protocol.ts";
 import type { Caller } from "./auth.ts";
@@ -14,12 +15,12 @@ import { answered } from "../durable-objects/answer-protocol.ts";
 
 const KEY = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/;
 const RETRY_AFTER_MS = 1_000;
-/** Beyond the time that an object may wait itself. */
+/** Added to the time that the object itself may wait. */
 const SLACK_MS = 10_000;
-/** What a request came to whose caller was gone is told to a retry for so long. */
+/** How long the outcome of a request whose caller disconnected is available to its retry. */
 const RETRIED_MS = 120_000;
 const RETRY_COUNT = "x-stainless-retry-count";
-/** The header that says that an answer is that of an earlier request. */
+/** Response header: this is the answer of an earlier request. */
 export const REPLAYED = "idempotent-replayed";
 
 type Hold = {
@@ -28,7 +29,7 @@ type Hold = {
   abandon(): Promise<void>;
 } & Disposable;
 
-/** The first request of its name. */
+/** Held by the first request of a name, from its start until its outcome is reported. */
 export class Once {
   readonly #name: string;
   readonly #hold: Hold;
@@ -37,7 +38,7 @@ export class Once {
   #told = false;
   #runs = false;
 
-  /** `gone`: aborted when its caller hangs up. */
+  /** `gone`: aborted when the caller hangs up. */
   constructor(name: string, hold: Hold, coming: Coming, gone: AbortSignal) {
     this.#name = name;
     this.#hold = hold;
@@ -46,40 +47,43 @@ export class Once {
     gone.addEventListener("abort", () => void this.#abandon(), { once: true });
   }
 
-  /** Stands where a fingerprint does: under it the answer is kept; null: nobody may ask for it. */
+  /** The key, in place of a fingerprint, under which the answer is stored. Null: no other request may ask for it. */
   get keepAs(): string | null {
     return this.#coming === "named" || this.#gone.aborted ? this.#name : null;
   }
 
-  /** What came of it is told to later ones of its name, for as long as its result is kept; to unnamed retries for a while. */
+  /**
+   * Stores the outcome for later requests of the same name, for as long as the result is kept. For a request without a
+   * key, only its retries get it, for RETRIED_MS.
+   */
   async settle(made: Made, keepMs: number): Promise<void> {
-    // A job goes on by itself: its caller is gone or not.
+    // A job continues whether or not its caller is still connected.
     const retriedMs = this.#gone.aborted || made.kind === "job" || made.kind === "batch" ? RETRIED_MS : 0;
     await this.#tell(() => this.#hold.settle(made, this.#coming === "named" ? keepMs : retriedMs));
   }
 
-  /** Nothing came of it that may be told again: the next one runs. */
+  /** Frees the name without an outcome: the next request of the name runs. */
   async drop(): Promise<void> {
     await this.#tell(() => this.#hold.drop());
   }
 
-  /** Its run says what it came to, whatever its caller is told. */
+  /** Marks that a run has started. From here on the end of the run reports the outcome, whatever the caller is told. */
   runs(): void {
     this.#runs = true;
   }
 
-  /** Its caller was refused: nothing came of it, or its run goes on for whoever comes again. */
+  /** The caller was refused: frees the name, or abandons the run to whichever request comes next if one has started. */
   async refused(): Promise<void> {
     await (this.#runs ? this.#abandon() : this.drop());
   }
 
-  /** Its caller waits for it no more: who comes again may. */
+  /** The caller no longer waits: a later request may join the run. */
   async #abandon(): Promise<void> {
     if (this.#told) return;
     try {
       await answered(this.#hold.abandon());
     } catch (error) {
-      // A retry is told to come back then.
+      // Without this notice, a retry is refused with 409 until the run ends.
       console.warn(JSON.stringify({ event: "idempotency_untold", error: String(error) }));
     }
   }
@@ -90,7 +94,7 @@ export class Once {
     try {
       await answered(say());
     } catch (error) {
-      // The name is free again, and the answer in the store: a later request of it may run once more.
+      // The name is free again, though the answer may be stored: a later request of the name may run once more.
       console.warn(JSON.stringify({ event: "idempotency_untold", error: String(error) }));
     }
     this.#hold[Symbol.dispose]();
@@ -99,7 +103,7 @@ export class Once {
 
 export interface Replay {
   replay: Made;
-  /** It is not to be had any more: the name is free again. */
+  /** Frees the name because the outcome no longer exists. */
   forget(): Promise<void>;
 }
 
@@ -107,7 +111,7 @@ export function isReplay(value: unknown): value is Replay {
   return typeof value === "object" && value !== null && "replay" in value;
 }
 
-/** What makes two requests of one name the same, beside their scope. Null: the body is too large to be compared. */
+/** What makes two requests of one name the same, besides their scope. `body` is null if it is too large to compare. */
 export interface Named {
   method: string;
   path: string;
@@ -116,7 +120,10 @@ export interface Named {
   body: Uint8Array<ArrayBuffer> | null;
 }
 
-/** Null: the request has no name. `body` null with a name: it is too large for one. `joins`: it may be joined without one. */
+/**
+ * Returns null when the request has no name, and refuses a key with a body that is too large to compare. `joins`: a
+ * retry without a key may join an earlier run.
+ */
 export async function onceOf(
   env: Env,
   caller: Caller,
@@ -144,7 +151,7 @@ export async function onceOf(
   return new Once(name, reply.hold, coming, signal);
 }
 
-/** Its client says so. */
+/** Whether the client marked the request as a retry. */
 export function isRetry(headers: Headers): boolean {
   return Number(headers.get(RETRY_COUNT) ?? 0) > 0;
 }

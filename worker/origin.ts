@@ -1,6 +1,7 @@
 /**
- * Stage 6: run it. One call to one origin: what of the caller's request reaches it, how long it may be silent, and
- * what its answer's head says of it. Treats the origin as hostile: redirects are not followed, headers are filtered.
+ * Stage 6: the origin call. Makes one call to one origin: decides what of the caller's request reaches it, how long it
+ * may be silent, and how the head of its answer is judged. The origin is treated as hostile: redirects are not
+ * followed, headers are filtered.
  */
 import { connect } from "cloudflare:sockets";
 import { LRUCache } from "lru-cache";
@@ -14,16 +15,19 @@ import { originHeaders } from "./run/headers.ts";
 import type { Silence } from "./run/silence.ts";
 import { unlessGone, unlessLate } from "./run/until.ts";
 
-/** An answer whose headers are larger is not valid. */
+/** Maximum size of an answer's headers, bytes; a larger head is invalid. */
 const HEADER_BYTES_MAX = 32 * 1024;
-/** How much of a failed answer's body is read to see its end, and for how long. */
+/** How much of a failed answer's body is read to find its end, and for how long. */
 const FAILED_BYTES_MAX = 256 * 1024;
 const FAILED_READ_MS = 2_000;
-/** A connection that is refused is refused at once: what was lost later than this had begun. */
+/** A refused connection fails at once. If it was lost later than this, the origin may have begun the work. */
 const REFUSED_MS_MAX = 3_000;
-/** How long the look whether a port is open may take. */
+/** Timeout of the check whether a port is open, ms. */
 const DIAL_MS = 500;
-/** Origins behind Cloudflare's own network: dialling them is refused, whether or not anybody is there. */
+/**
+ * Origins inside Cloudflare's own network. The platform refuses to dial them whether or not a server is running, so
+ * dialing says nothing.
+ */
 const proxied = new LRUCache<string, true>({ max: 1_000 });
 
 export interface Route {
@@ -35,12 +39,12 @@ export interface Route {
 
 export interface Call {
   requestId: string;
-  /** Lease number: an origin can refuse work of a lower one. Null without a slot. */
+  /** Lease number, a fencing token: an origin can refuse work with a lower one. Null without a slot. */
   number: number | null;
   clientAddress: string | null;
   /** Our public address. */
   base: string;
-  /** Only what the key depends on may reach the origin. */
+  /** Only the headers that the cache key depends on may reach the origin. */
   cacheable: boolean;
   /** Longest silence before or between bytes, ms. */
   readMs: number;
@@ -51,10 +55,10 @@ export interface Failure {
   failed: true;
   reason: Reason;
   facts: Refusal["facts"];
-  /** The field at fault, where the caller was. */
+  /** The invalid field, when the caller caused the failure. */
   param: string | null;
   started: Started;
-  /** Nothing of it can still be running. */
+  /** No work for this request can still be running at the origin. */
   clean: boolean;
 }
 
@@ -101,7 +105,7 @@ export async function callOrigin(
     response = await fetch(request);
   } catch (error) {
     sending?.stop();
-    // An origin cannot begin what it has not got.
+    // An origin cannot begin work on a body that it did not get completely.
     if (sending?.broken()) return failure("internal", "no", true);
     if (silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
     if (signal.aborted) return failure("client_gone", "unknown", false);
@@ -119,7 +123,7 @@ export async function callOrigin(
   return { ...failed, clean: ended && !(failed.started === "unknown" && isRelayed(response, route.transport)) };
 }
 
-/** Somebody on the way says that the origin failed: the end of these words is no end of its work. */
+/** Whether an intermediary reports the failure: the end of its answer does not mean that the origin's work ended. */
 function isRelayed({ status, headers }: Response, transport: Transport): boolean {
   const isGateways = transport === "tunnel" && (status === 502 || status === 504) && isHtml(mediaTypeOf(headers));
   return status in EDGE_STATUS || isGateways;
@@ -129,7 +133,7 @@ function isHtml(mediaType: string | null): boolean {
   return mediaType === "text/html" || mediaType === "application/xhtml+xml";
 }
 
-/** Null: what is asked cannot be said in HTTP, and nothing was sent: that is no card's failure. */
+/** Returns null when the ask cannot be expressed in HTTP. Nothing was sent, so this is not the card's failure. */
 function requestTo(ask: Ask, route: Route, call: Call, body: BodyInit | null, signal: AbortSignal): Request | null {
   const { method } = ask;
   const headers = originHeaders(ask, route, call);
@@ -145,12 +149,12 @@ function originUrl(origin: string, ask: Ask): string {
   return origin.replace(/\/+$/, "") + ask.path + ask.query;
 }
 
-/** Statuses by which a card says that it failed, whatever the request was. */
+/** Statuses that mean the card failed, whatever the request was. */
 const FAILED_STATUS = new Set([500, 502, 503, 504]);
 
 /**
- * Statuses that Cloudflare's edge answers with in an origin's place, over a tunnel or before a server of its network. After
- * 524, two minutes without a byte, the GPU works on; 521, 523, 525 and 526 never came to a request.
+ * Statuses that Cloudflare's edge sends in place of an origin behind a tunnel or in its network. After 524 (two minutes
+ * without a byte) the GPU keeps working; with 521, 523, 525 and 526 the request was never sent.
  */
 const EDGE_STATUS: Readonly<Record<number, readonly [Reason, Started]>> = {
   520: ["origin_reset", "unknown"],
@@ -161,13 +165,13 @@ const EDGE_STATUS: Readonly<Record<number, readonly [Reason, Started]>> = {
   525: ["origin_refused", "no"],
   526: ["origin_refused", "no"],
 };
-/** Silence after which the edge says 524, seconds. */
+/** Silence after which the edge answers 524, seconds. */
 const EDGE_READ_S = 120;
 
 /**
- * What the head of an answer says against it, or null: (1) headers too large, or no final status; (2) the tunnel is down, or
- * the edge answers in the origin's place; (3) over a tunnel, the access policy answered instead of the origin; (4) a redirect;
- * (5) a failure status; (6) a page where the origin's API never sends one.
+ * Returns the failure that an answer's head shows, or null. Checks: (1) headers too large, or no final status; (2) the
+ * tunnel is down, or the edge answers in the origin's place; (3) over a tunnel, the access policy answered instead of
+ * the origin; (4) a redirect; (5) a failure status; (6) an HTML page where the origin's API never sends one.
  */
 function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Failure, "clean"> | null {
   const { status, headers } = response;
@@ -204,7 +208,7 @@ function no(reason: Reason, started: Started, facts: Refusal["facts"] = {}): Omi
   return { failed: true, reason, facts, param: null, started };
 }
 
-/** Reads a failed answer to its end, so that its slot is known to be free; false when the end was not seen. */
+/** Reads a failed answer to its end, so that its slot is known to be free. False when the end was not reached. */
 async function readToEnd(response: Response, silence: Silence): Promise<boolean> {
   if (response.body === null) return true;
   const reader = response.body.getReader();
@@ -225,8 +229,8 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
 }
 
 /**
- * The connection was lost before an answer. The platform does not say whether it was ever made; a port that is shut
- * right after the sending was shut at the sending. Later it may be a server that ended while its GPU works on.
+ * Classifies a connection lost before an answer. The platform does not say whether it was ever established. If the port
+ * is closed right after sending, it was closed at sending; later, the server may have died while its GPU keeps working.
  */
 async function lost(route: Route, afterMs: number, error: unknown): Promise<Failure> {
   const early = afterMs <= REFUSED_MS_MAX;

@@ -1,7 +1,7 @@
 /**
- * Every expected no, as a value: what a stage answers instead of throwing. `REASONS` is the one place that says what
- * a reason means on the wire (status, code, type, whether trying again can help); adding a reason to the union does
- * not compile until it stands there. Dialects render a Refusal, they never invent one.
+ * Refusals: every expected failure, as a value that a stage returns instead of throwing. `REASONS` alone defines what a
+ * reason means on the wire (status, code, type, whether a retry can help); a reason added to the union does not compile
+ * until it is listed there. Dialects render refusals; they never create reasons of their own.
  */
 
 export type Started = "no" | "yes" | "unknown";
@@ -53,9 +53,9 @@ export type Reason =
 export interface Refusal {
   refused: true;
   reason: Reason;
-  /** Facts that its message tells; never a secret, a host or a card's address. */
+  /** Facts for the message; never a secret, a host or a card's address. */
   facts: Record<string, string | number>;
-  /** The field at fault, for 400 and 422. */
+  /** The invalid field, for 400 and 422. */
   param: string | null;
   /** Earliest sensible retry; rendered as Retry-After in whole seconds, jittered. */
   retryAfterMs: number | null;
@@ -64,12 +64,12 @@ export interface Refusal {
   headers: Record<string, string>;
 }
 
-/** A refusal with what is not given left empty. */
+/** Creates a refusal; omitted fields get empty defaults. */
 export function refuse(reason: Reason, more: Partial<Omit<Refusal, "refused" | "reason">> = {}): Refusal {
   return { refused: true, reason, facts: {}, param: null, retryAfterMs: null, started: "no", headers: {}, ...more };
 }
 
-/** 405 with what is allowed instead, as `Allow` has it. */
+/** 405, with the allowed methods as in the `Allow` header. */
 export function notAllowed(method: string, allow: string): Refusal {
   return refuse("method_not_allowed", { facts: { method, allow }, headers: { allow } });
 }
@@ -138,28 +138,28 @@ export const REASONS: Record<Reason, Wire> = {
   paused: unavailable,
   origin_timeout: { ...timeout, retryable: true },
   not_cached: { ...timeout, retryable: false },
-  // Nobody is left to read it; stands in the log and in /v1/requests alone.
+  // The caller is gone, so this appears only in the log and in /v1/requests.
   client_gone: { status: 499, code: "client_gone", type: INVALID, retryable: true },
 };
 
 /** Longest Retry-After of a 503, seconds. */
 const OVERLOAD_RETRY_S_MAX = 30;
-/** What a 503 says that nobody has an estimate for, ms. */
+/** Retry-After of a 503 without an estimate, ms. */
 const OVERLOAD_RETRY_MS = 2_000;
-/** Share by which Retry-After is stretched at random, so that the refused do not all come back at once. */
+/** Fraction by which Retry-After is randomly extended, so that refused callers do not all return at once. */
 const RETRY_JITTER = 0.2;
 
-/** Whole seconds for Retry-After: for 429 never before it can succeed, for 503 an estimate of at most 30 s. */
+/** Whole seconds for Retry-After: for 429 never before a retry can succeed, for 503 an estimate of at most 30 s. */
 export function retryAfterSeconds(refusal: Refusal, random: number): number | null {
   const { status } = REASONS[refusal.reason];
-  // Also when another's run, or a card, came to the same end: that says nothing of the time.
+  // Also applies when a card or an identical request's run failed with a 503, which gives no estimate.
   const retryAfterMs = refusal.retryAfterMs ?? (status === 503 ? OVERLOAD_RETRY_MS : null);
   if (retryAfterMs === null) return null;
   const seconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
-  // 409 has one caller, and a time of its own.
+  // A 409 concerns a single caller and has a fixed delay, so it needs no jitter.
   if (status !== 429 && status !== 503) return seconds;
   const least = status === 503 ? Math.min(seconds, OVERLOAD_RETRY_S_MAX) : seconds;
-  // A second at least: rounding would take less away again.
+  // At least one second: a smaller spread would round to zero.
   const spread = Math.max(1, Math.round(least * RETRY_JITTER));
   const from = status === 503 ? Math.min(least, OVERLOAD_RETRY_S_MAX - spread) : least;
   return from + Math.floor(random * (spread + 1));

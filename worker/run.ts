@@ -1,9 +1,10 @@
 /**
- * One ask, run to its end: where dispatch, origin and store meet. Dialects and jobs call it; they differ in how they
- * make the ask and how they show the answer.
+ * Runs one ask to its end, connecting dispatch, origin and store. Dialects and jobs call it; they differ in how they
+ * build the ask and render the answer.
  *
- * Up to the first offer nothing outlives the caller: a caller that goes leaves the line by itself. From the offer on
- * the work is held by `waitUntil`, so that the slot is given back and the result kept whatever the caller does.
+ * Up to the first offer nothing outlives the caller: when the caller disconnects, its ticket is disposed. From the
+ * offer on, `waitUntil` keeps the work alive, so that the slot is released and the result stored whatever the caller
+ * does.
  */
 import type { Entry, Priority } from "../durable-objects/pool-protocol.ts";
 import type { Charge, RunState } from "../durable-objects/tenant-protocol.ts";
@@ -40,21 +41,21 @@ export interface Running {
   /** Our public address, without a trailing slash. */
   base: string;
   clientAddress: string | null;
-  /** An expired or unwanted stored answer is replaced. */
+  /** Overwrite a stored answer, because it has expired or the caller asked for a new run. */
   replace: boolean;
-  /** A key under which the answer is kept where no cache keeps it, so that it can be had again; null: it need not. */
+  /** Key for storing an answer that the cache does not store, so that a retry can get it. Null: not needed. */
   keepAs: string | null;
-  /** Told each card that begins it. */
+  /** Called for each card that begins the run. */
   started: ((grant: Grant) => void) | null;
-  /** Hears what became of the run; the last word counts. */
+  /** Called with the outcome of the run. If it is called more than once, the last call counts. */
   ended: ((end: RunEnd) => void) | null;
-  /** Whose work it is when nobody holds the line for it; null: a caller's, who does. */
+  /** Set when the run belongs to a job; null when a caller waits for it. */
   job: JobRun | null;
 }
 
-/** What a job's run is to the job. */
+/** What a run needs to know about its job. */
 export interface JobRun {
-  /** Its place in line is that of its making. */
+  /** When the job was submitted: determines its place in line. */
   arrivedAt: number;
   /** Cards that have failed it before. */
   avoid: string[];
@@ -72,18 +73,21 @@ export interface Answer {
   status: number;
   headers: Headers;
   body: BodyInit | null;
-  /** Ids of the results in it. */
+  /** Ids of the results in the answer. */
   results: string[];
   cache: "stored" | "miss" | "collapsed" | "bypass";
-  /** Why nothing of it can be kept, where that was known before its end. */
+  /** Why the answer could not be stored, where that was known before its end. */
   unkept: "too_large" | "no_room" | null;
 }
 
-/** Who cannot pay because the same is under way, and waits for another card, stands in line anew so often, after a pause. */
+/**
+ * A request that cannot pay because an identical one is under way, waiting for another card, re-enters the line. It
+ * does so at most this often, after a pause each time.
+ */
 const UNPAID_OFFERS_MAX = 120;
 const UNPAID_PAUSE_MS = 250;
 
-/** The answer, or the refusal that stands in its place. */
+/** Returns the answer or a refusal. */
 export async function run(running: Running): Promise<Answer | Refusal> {
   const { env, ctx, trace, ask, print } = running;
   const queuedAt = Date.now();
@@ -119,23 +123,23 @@ export async function run(running: Running): Promise<Answer | Refusal> {
       line = enter();
       continue;
     }
-    // Somebody else ran the same.
+    // An identical request ran for somebody else.
     const shared = await sharedAnswer(running, offer);
     if (shared !== null) return shared;
-    // It was stored, yet it is not there: we run it ourselves, in a line of our own.
+    // Its answer was stored but cannot be found, so this request runs by itself.
     if (again++ > 0 || !print.cacheable) return end(running, "failed", refuse("origin_reset", { started: "unknown" }));
     line.again();
   }
 }
 
-/** A run of its own has its price; who cannot pay goes, and whoever asked for the same runs it without this one. */
+/** Charges a run of its own. A request that cannot pay leaves the line, and its followers run without it. */
 async function payFor({ env, caller, trace, ask, print }: Running, line: Line): Promise<Unpaid | null> {
   try {
     const unpaid = await pay(env, caller, trace, ask, print.cacheable ? print.key : null);
     if (unpaid !== null) await line.finished({ kind: "failed", reason: "client_gone" }, null);
     return unpaid;
   } catch (error) {
-    // As in tries.ts: nobody may wait for this run.
+    // As in tries.ts: followers must not wait for this run.
     await line.finished({ kind: "failed", reason: "internal" }, null);
     throw error;
   }
@@ -165,7 +169,7 @@ async function entryOf(running: Running, arrivedAt: number): Promise<Entry> {
   };
 }
 
-/** The caller's own deadline for the first byte: past it 504, and the run goes on as if the caller were gone. */
+/** Enforces the caller's own deadline for the first byte: after it, 504, and the run goes on without the caller. */
 async function beforeDeadline(tries: Tries, first: Offered, { ask, ctx }: Running): Promise<Answer | Refusal> {
   const leftMs = (ask.deadlineAt ?? 0) - Date.now();
   const facts = { read_s: Math.round(leftMs / 1000) };
@@ -173,11 +177,11 @@ async function beforeDeadline(tries: Tries, first: Offered, { ask, ctx }: Runnin
   ctx.waitUntil(work);
   const inTime = await unlessLate(work, ask.deadlineAt);
   if (inTime !== null) return inTime;
-  // In line, the Pool says so.
+  // While the request is still in line, the Pool enforces the deadline.
   return tries.onCard ? refuse("origin_timeout", { started: "yes", facts }) : work;
 }
 
-/** What came of the run of somebody who asked for the same; null: it has to be run again. */
+/** Returns the outcome of an identical request's run, or null when this request has to run itself. */
 async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Refusal | null> {
   const { finish } = offer;
   if (finish.kind === "failed") {
@@ -205,7 +209,7 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
   };
 }
 
-/** Of how another's run failed no more is told than the reason; what every run of the service has in common is known. */
+/** Facts about another caller's failed run: only the reason and what all runs of the service have in common. */
 function sharedFacts({ ask, trace }: Running): Refusal["facts"] {
   const waited_s = Math.round((trace.stages.queue ?? 0) / 1000);
   const { read_s } = ask.service.config.timeouts;

@@ -1,4 +1,4 @@
-/** A service route: the origin's own API, unified. Makes the ask of a caller's request, and shows the answer as it is. */
+/** Service routes: the origin's own API, unified. Builds the ask from a request and returns the answer unchanged. */
 import { answerAsk, counted } from "./answer.ts";
 import type { Mouth } from "./mouth.ts";
 import { type Ask, parseAsk } from "./ask.ts";
@@ -25,14 +25,14 @@ export async function serve(serving: Serving): Promise<Response | Refusal> {
   if (isRefusal(preference)) return counted(serving, caller, service.id, preference);
   const ask = await askOf(serving, caller, preference !== null);
   if (isRefusal(ask)) return counted(serving, caller, service.id, ask);
-  // A read is answered at once, whatever is preferred.
+  // A read is answered at once, whatever `Prefer` says.
   const shown = await answerAsk(serving, caller, ask, ask.as === "run" ? { preference } : {});
   if (isRefusal(shown)) return shown;
   await link(serving, shown.headers, shown.results);
   return new Response(shown.body, { status: shown.status, headers: shown.headers });
 }
 
-/** `later`: its body has to outlive the request. */
+/** `later`: the body has to outlive the request. */
 async function askOf(
   { request, env, ctx, service, target }: Serving,
   caller: Caller,
@@ -49,7 +49,7 @@ async function askOf(
   return parseAsk(request, asked, place, Date.now());
 }
 
-/** `Link` (RFC 8288): where each finished image or sound is, signed for a day. */
+/** Appends `Link` (RFC 8288) with the URL of each finished image or sound, signed for a day. */
 export async function link({ env, base }: Mouth, headers: Headers, results: string[]): Promise<void> {
   const now = Date.now();
   for (const id of results) headers.append("link", `<${await signedUrl(config(env), base, id, now)}>; rel="enclosure"`);

@@ -1,4 +1,4 @@
-/** What a request that has a name came to, as later ones of that name are told (once.ts). */
+/** Stores the outcome of a request with an idempotency name, for later requests of that name (once.ts). */
 import type { Made } from "../durable-objects/idempotency-protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
@@ -7,10 +7,10 @@ import type { Fingerprint } from "./fingerprint.ts";
 import type { Named, Once } from "./once.ts";
 import type { Answer, RunEnd } from "./run.ts";
 
-/** An origin's own error up to this is told again. */
+/** Maximum size of an origin's own error that is replayed, bytes. */
 const ERROR_BYTES_MAX = 64 * 1024;
 
-/** By the caller's own path: the same ask by another mouth is another request. */
+/** Uses the caller's own path: the same ask through another dialect is a different request. */
 export function named(request: Request, { method, path, query, headers, body }: Ask): Named {
   const bytes = body.kind === "bytes" ? body.bytes : body.kind === "none" ? new Uint8Array() : null;
   const { pathname } = new URL(request.url);
@@ -19,27 +19,27 @@ export function named(request: Request, { method, path, query, headers, body }: 
 
 export const keepMsOf = (ask: Ask): number => ask.delivery.lifeMs;
 
-/** Where an answer of the cache lies. */
+/** Where the cache stores the answer. */
 export function answerAt(caller: Caller, print: Fingerprint): Made {
   return { kind: "answer", keys: print.cacheable ? [answerKey(caller.tenant, print.key)] : [] };
 }
 
-/** A run has ended that has a name: what it made is told to later ones of it. */
+/** Called when the run of a named request ends: stores what it made for later requests of that name. */
 export async function settleRun(once: Once, caller: Caller, ask: Ask, print: Fingerprint, end: RunEnd): Promise<void> {
   const isMade = end.state === "succeeded" && end.status !== null && end.status < 400 && !ask.directives.noStore;
   const names = [once.keepAs, print.cacheable ? print.key : null].filter((key) => key !== null);
   const keys = names.map((key) => answerKey(caller.tenant, key));
   if (isMade && keys.length > 0) await once.settle({ kind: "answer", keys }, keepMsOf(ask));
-  // An origin's own error is told with its answer.
+  // Otherwise it is an origin's own error, which `settleError` stores with its answer.
   else if (isMade || end.status === null || !isTold(end.status) || end.state !== "failed") await once.drop();
 }
 
-/** Of an origin's own errors: what may be better the next time is asked for again. */
+/** Whether an origin's own error is replayed. One that a retry may avoid is not. */
 function isTold(status: number): boolean {
   return status < 500 && status !== 429;
 }
 
-/** An origin's own error, if it is small enough to be told again. */
+/** Stores an origin's own error if it is small enough to be replayed; otherwise frees the name. */
 export async function settleError(once: Once, { status, headers, body }: Answer, keepMs: number): Promise<void> {
   const bytes = body instanceof Uint8Array ? body : null;
   if (!isTold(status) || bytes === null || bytes.byteLength > ERROR_BYTES_MAX) return once.drop();

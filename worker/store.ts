@@ -1,6 +1,6 @@
 /**
- * Stage 7: keep it. The finished images and sounds of a complete answer go to R2, with a row in D1 for each; the answer
- * of a cacheable request beside them. Nothing incomplete is ever kept.
+ * Stage 7: storage. Writes the finished images and sounds of a complete answer to R2, with a row in D1 for each, and
+ * the answer itself when the request is cacheable. Nothing incomplete is ever stored.
  */
 import { answered } from "../durable-objects/answer-protocol.ts";
 import type { Ask } from "./ask.ts";
@@ -18,35 +18,35 @@ import { resultKey, resultMeta } from "./results/result.ts";
 import { recordSoon } from "./results/rows.ts";
 import { unlessLate } from "./run/until.ts";
 
-/** Of its random characters. */
+/** Random characters in a result id. */
 const RESULT_ID_LENGTH = 24;
-/** One that was laid down in parts has one more: whoever reads it must not ask for all of it at once. */
+/** Results uploaded in parts have one more, because a reader must not fetch such an object in one read. */
 export const LAID_ID_LENGTH = 25;
-/** Longest that an answer waits for its keeping, repeats included, ms: what is not there by then is not promised. */
+/** Longest time an answer waits for its writes and their retries, ms. After that it goes out without results. */
 const KEEPING_MS_MAX = 10_000;
-/** So long after that writes are waited for before what they wrote is taken back, ms: the platform ends them soon after. */
+/** How much longer late writes are awaited before being undone, ms; the platform ends the request soon after that. */
 const LATE_MS_MAX = 15_000;
-/** Handed-on headers of an answer are kept up to this length; R2 metadata holds 8 KB in all. */
+/** Maximum total length of the origin headers stored with an answer; R2 metadata holds 8 KB in all. */
 const HEADERS_LENGTH_MAX = 4_000;
 
 export interface Keeping {
   ask: Ask;
   tenant: string;
   requestId: string;
-  /** Our public address: copies at this edge location are named by it. */
+  /** Our public address, which names the copies at this edge location. */
   base: string;
-  /** Holds work that the answer need not wait for. */
+  /** Keeps work alive that the answer need not wait for. */
   later: (work: Promise<unknown>) => void;
-  /** Where the answer itself is kept; null: only its results are. */
+  /** Where the answer itself is stored. Null: only its results are. */
   answer: Answering | null;
 }
 
 export interface Answering {
-  /** Or what stands in its place where no cache keeps the answer. */
+  /** The fingerprint, or `keepAs` when the cache does not store the answer. */
   fingerprint: string;
   shared: boolean;
   replace: boolean;
-  /** How long others get it, and how long it is kept for who made it, ms. */
+  /** How long other callers get the answer, and how long it is kept for its maker, ms. */
   ttlMs: number;
   keepMs: number;
 }
@@ -59,16 +59,16 @@ export interface Kept {
 
 export const NOTHING_KEPT: Kept = { results: [], answer: false };
 
-/** What is going to be kept, named before it lies in R2. */
+/** What is going to be stored, named before it is written to R2. */
 export interface Plan {
-  /** Ids of the results, one for each piece. */
+  /** Ids of the results, one per piece. */
   results: string[];
   /** R2 keys of the answer: the tenant's own, and the shared one. */
   answer: { own: string; shared: string | null } | null;
 }
 
 export function plan({ ask, tenant, answer }: Keeping, whole: Whole, found: Piece[]): Plan {
-  // Any complete success is an answer; what stands in it may be none of the pieces we know.
+  // Any complete success counts as an answer, even if it contains none of the media types we recognize.
   const isSure = found.length > 0 || (whole.endKnown && !isMedia(whole));
   const stores = answer !== null && whole.status === 200 && isSure;
   const keys = (of: NonNullable<Keeping["answer"]>) => ({
@@ -86,14 +86,17 @@ function answerKeys({ answer }: Plan): string[] {
   return answer.shared === null ? [answer.own] : [answer.own, answer.shared];
 }
 
-/** Keeps what is planned, and lets readers of this isolate know. What could not be kept is left out. */
+/**
+ * Stores what was planned and registers the writes as pending, so that readers in this isolate wait for them. What
+ * could not be stored is left out of the returned value.
+ */
 export function keep(env: Env, keeping: Keeping, planned: Plan, whole: Whole, found: Piece[]): Promise<Kept> {
   const work = write(env, keeping, planned, whole, found, Date.now());
   pend([...planned.results.map(resultKey), ...answerKeys(planned)], work);
   return work;
 }
 
-/** A store that fails, or says nothing, costs the answer's caller nothing but a moment. */
+/** A store that fails or does not respond costs the caller only a short wait. */
 async function write(
   env: Env,
   keeping: Keeping,
@@ -115,7 +118,7 @@ async function write(
   const put = (key: string, beside: AnswerMeta): Promise<void> =>
     putAnswer(env, keeping.base, key, whole, beside, replace);
   if (answer !== null) puts.push(put(answer.own, meta));
-  // A shared answer names nobody's results: who uses it first makes his own of it.
+  // A shared answer names no results: the first reader of each tenant makes results of its own from it.
   if (answer !== null && answer.shared !== null) puts.push(put(answer.shared, { ...meta, results: "" }));
   try {
     await answered(Promise.all(puts), KEEPING_MS_MAX);
@@ -130,8 +133,8 @@ async function write(
 }
 
 /**
- * What was written of it goes again, also what comes late: nobody was promised it, it gets no rows, and a stored answer
- * must not name results that are not there. What outlives even this is an orphan, for `verify` to find.
+ * Deletes what was written, including late writes: it was not promised to anybody and has no rows, and a stored answer
+ * must not name results that do not exist. What survives even this is an orphan that `verify` finds.
  */
 async function takeBack(
   env: Env,
@@ -141,7 +144,7 @@ async function takeBack(
 ): Promise<void> {
   try {
     await unlessLate(Promise.allSettled(puts), Date.now() + LATE_MS_MAX);
-    // Another run's answer may have been there before.
+    // Another run's answer may have been stored under this key before.
     const isOurs = async (key: string): Promise<boolean> => {
       const beside = (await answered(env.RESULTS.head(key)))?.customMetadata;
       return beside?.["maker"] === maker && beside["storedAt"] === storedAt;
@@ -181,7 +184,7 @@ export function resultRow(
 export function answerMeta(keeping: Keeping, whole: Head, results: string[], now: number): AnswerMeta {
   const headers = JSON.stringify([...whole.headers]);
   const { service, delivery } = keeping.ask;
-  // An answer that names results ends with them.
+  // An answer that names results expires with them.
   const lifeMs = results.length > 0 ? delivery.lifeMs : Infinity;
   const { ttlMs = 0, keepMs = 0 } = keeping.answer ?? {};
   return {
@@ -224,13 +227,13 @@ async function putResult(env: Env, row: ResultRow, piece: Piece): Promise<void> 
     env.RESULTS.put(resultKey(row.id), piece.bytes, {
       httpMetadata: { contentType: piece.type },
       customMetadata: resultMeta(row),
-      // R2 refuses the write when the bytes it got are not these.
+      // R2 refuses the write when the received bytes have another hash.
       sha256: row.sha256,
     }),
   );
 }
 
-/** Create-once: an answer is never replaced but by a caller who asked for a new run, or when it has expired. */
+/** Create-once: replaces a stored answer only when the caller asked for a new run or the old one has expired. */
 export async function putAnswer(
   env: Env,
   base: string,

@@ -1,6 +1,6 @@
 /**
- * What one request tells about itself: ids, times of its stages, and the fields of its one log line. Made at the
- * door, carried along, written out once by door.ts. Never holds a secret, a body or a query.
+ * What one request reports about itself: ids, stage times, and the fields of its one log line. Created and written out
+ * by door.ts. Never holds a secret, a body or a query.
  */
 import { parseAccept } from "hono/utils/accept";
 import type { Env } from "./env.ts";
@@ -16,7 +16,7 @@ export const STAGES = ["auth", "limit", "cache", "queue", "origin", "store"] as 
 export type Stage = (typeof STAGES)[number];
 
 const CLIENT_ID = /^[A-Za-z0-9_-]{1,128}$/;
-/** What stands beyond this in a header of preferences is not read, characters. */
+/** Only this much of an `Accept` or `Accept-Language` header is read, characters. */
 const PREFERENCES_LENGTH_MAX = 500;
 
 export interface Trace {
@@ -26,23 +26,23 @@ export interface Trace {
   language: "en" | "zh";
   /** The caller prefers RFC 9457 members beside `error`. */
   problem: boolean;
-  /** The caller prefers a table (RFC 4180) where there is one. */
+  /** The caller prefers CSV (RFC 4180) where it is available. */
   csv: boolean;
   startedAt: number;
-  /** Asked below `/v1`: the answer tells the limits in the words of OpenAI's clients as well. */
+  /** The path is below `/v1`: the answer also reports limits in the headers that OpenAI's clients read. */
   belowV1: boolean;
-  /** Admitted because the same is under way: its quota is still to be taken should it run by itself. */
+  /** Admitted without quota, because an identical request is under way; charged if this one runs by itself. */
   owes: boolean;
   stages: Partial<Record<Stage, number>>;
-  /** What let it in; null: nothing has, or nothing that D1 has a row of. */
+  /** The credential that authenticated the request. Null when there is none, or none with a row in D1. */
   credential: Credential | null;
   /** How long it held slots, all tries together, ms. */
   gpuMs: number;
   /** Fields of the log line; later values win. */
   fields: Record<string, string | number | boolean | null>;
-  /** Web origins whose pages may read the answer (CORS), `*` any; null: it is none of their business. */
+  /** Web origins whose pages may read the answer (CORS), `*` for any. Null: no CORS headers are sent. */
   pages: readonly string[] | null;
-  /** Headers that every answer to this request carries (limits, card, cache status), by their names in lower case. */
+  /** Headers that every answer to this request carries (limits, card, cache status), keyed by lower-case name. */
   headers: Map<string, string>;
 }
 
@@ -67,7 +67,7 @@ export function openTrace(request: Request, now: number): Trace {
   };
 }
 
-/** Of what no caller waits for: a job's run, a webhook. What it tells is told under the id of its own. */
+/** Creates a trace for work that no caller waits for: a job's run, a webhook. It is logged under its own id. */
 export function quietTrace(id: string, now: number): Trace {
   return {
     id,
@@ -87,19 +87,22 @@ export function quietTrace(id: string, now: number): Trace {
   };
 }
 
-/** What the caller takes, lower case, the dearest first (RFC 9110 12.4.2): what weighs nothing is refused by it. */
+/**
+ * Media types or languages that the caller accepts, lower case, most preferred first (RFC 9110 12.4.2). Entries with
+ * weight 0 are left out.
+ */
 function wanted(header: string | null): string[] {
   const preferences = parseAccept((header ?? "").slice(0, PREFERENCES_LENGTH_MAX));
   return preferences.filter(({ q }) => q > 0).map(({ type }) => type.toLowerCase());
 }
 
-/** English unless Chinese stands earlier or weighs more in Accept-Language (RFC 9110 12.5.4). */
+/** English, unless Accept-Language ranks Chinese higher (RFC 9110 12.5.4). */
 function language(header: string | null): "en" | "zh" {
   const known = wanted(header).find((tag) => /^(zh\b|en\b|\*)/.test(tag)) ?? "en";
   return known.startsWith("zh") ? "zh" : "en";
 }
 
-/** Runs one stage and adds its time to the trace, whatever comes of it. */
+/** Runs one stage and adds its duration to the trace, whether it succeeds or throws. */
 export async function timed<T>(trace: Trace, stage: Stage, work: () => Promise<T>): Promise<T> {
   const from = Date.now();
   try {
@@ -109,7 +112,7 @@ export async function timed<T>(trace: Trace, stage: Stage, work: () => Promise<T
   }
 }
 
-/** `Server-Timing` (W3C): stages that happened, in ms. */
+/** `Server-Timing` (W3C): the stages that ran, in ms. */
 export function serverTiming(trace: Trace): string {
   return STAGES.filter((stage) => trace.stages[stage] !== undefined)
     .map((stage) => `${stage};dur=${trace.stages[stage]}`)

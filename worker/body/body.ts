@@ -1,4 +1,4 @@
-/** Reads the caller's body within bounds: kept up to a limit; beyond it, it goes its way without being kept. */
+/** Reads the caller's body within limits. Small bodies are buffered; larger ones are spooled or streamed through. */
 import { Room } from "./buffers.ts";
 import { startsAsObject } from "./fields.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
@@ -7,53 +7,53 @@ import type { Spooled } from "./spool.ts";
 import { unlessLate } from "../run/until.ts";
 
 const MIB = 1024 * 1024;
-/** Bodies up to this are kept in memory: for the fingerprint, and so that a try can be repeated. */
+/** Bodies up to this size are buffered in memory, for the fingerprint and so that a try can be repeated. */
 export const BUFFERED_BYTES_MAX = 8 * MIB;
-/** Longest silence of a caller that sends a body. */
+/** Longest silence of a caller that is sending a body. */
 const SILENCE_MS = 30_000;
-/** Longest time that a body which is kept in memory may take to come, however steadily. */
+/** Longest time that a buffered body may take to arrive, however steadily. */
 const COMING_MS_MAX = 300_000;
-/** A body that is refused for its length, and not longer than this, is read to its end. */
+/** A refused body whose declared length is at most this is read to its end. */
 const DRAINED_BYTES_MAX = 16 * MIB;
-/** Longest that its refusal waits for that. */
+/** Longest that the refusal waits for that. */
 const DRAINED_MS_MAX = 2_000;
 
 export type Body =
   | { kind: "none" }
   | { kind: "bytes"; bytes: Uint8Array<ArrayBuffer>; room: Room }
-  /** Lies in R2 while the request lasts: can be sent again, has no fingerprint. */
+  /** Stored in R2 for the duration of the request: can be sent again, has no fingerprint. */
   | Spooled
-  /** Goes through once: no repeat, no fingerprint. */
+  /** Passes through once: cannot be repeated, has no fingerprint. */
   | { kind: "stream"; stream: ReadableStream<Uint8Array>; length: number | null; upload: Upload };
 
-/** How far a body has come that goes through. */
+/** Progress of a body that passes through. */
 export interface Upload {
-  /** It turned out longer than the service takes. */
+  /** Set when the body turned out larger than the service accepts. */
   refusal: Refusal | null;
-  /** Whose turn it is: the caller's to send more, or the origin's to take or answer it. */
+  /** Which side is expected to act: the caller to send more, or the origin to read or answer. */
   turn: "caller" | "origin";
-  /** Called when the turn goes to the other. */
+  /** Called when the turn changes. */
   turned: () => void;
-  /** Called when no more of it comes although it is not whole: the call that it goes into must be ended. */
+  /** Called when an incomplete body stops. The origin call that it feeds must be aborted. */
   broken: () => void;
 }
 
 export interface BodyLimits {
-  /** Most bytes that are taken. */
+  /** Maximum size in bytes. */
   max: number;
-  /** Whose body it is; null before that is known. */
+  /** The tenant that the buffers are charged to; null before it is known. */
   tenant?: string | null;
-  /** Where a body goes that is larger than what is kept; without it, or where it says null, such a one goes through. */
+  /** Called for a body that is too large to buffer. Without it, or when it returns null, the body passes through. */
   spool?: ((incoming: Incoming) => Promise<Body | Refusal | null>) | null;
 }
 
-/** Whoever calls this needs the body even when its caller goes, and lets go of it. */
+/** Adds a holder: the body is kept even if the caller disconnects, until `letGo` is called. */
 export function hold(body: Body): void {
   if (body.kind === "bytes") body.room.stay();
   if (body.kind === "spooled") body.hold();
 }
 
-/** What a request has of a body is no longer needed by whoever calls this. */
+/** Releases one holder's claim on a body. */
 export function letGo(body: Body): void {
   if (body.kind === "bytes") body.room.free();
   if (body.kind === "spooled") body.letGo();
@@ -79,7 +79,7 @@ export async function readBody(
   const onward = async (): Promise<Body | Refusal> => (await spool?.(incoming)) ?? passThrough(incoming);
   if (length !== null && length > BUFFERED_BYTES_MAX) return onward();
   const until = Date.now() + COMING_MS_MAX;
-  // What says its length ends there: nothing has to be waited for to know it.
+  // The body ends at its declared length, without waiting for the end of the stream.
   while (incoming.bytes !== length) {
     const chunk = await incoming.read();
     if (isRefusal(chunk)) return incoming.stop(chunk);
@@ -93,7 +93,7 @@ export async function readBody(
   return { kind: "bytes", bytes: concat(incoming.kept, bytes), room };
 }
 
-/** Reads a body that nobody wants to its end, or for so long: a caller that still sends hears no refusal. */
+/** Reads an unwanted body to its end, for `ms` at most: a client that is still sending does not read a refusal. */
 export async function drain({ body }: Request, ms: number): Promise<void> {
   const read = body?.pipeTo(new WritableStream()).catch(() => undefined);
   await unlessLate(Promise.resolve(read), Date.now() + ms);
@@ -120,12 +120,12 @@ function contentLength(request: Request): number | null | Refusal {
   return Number(header);
 }
 
-/** A body as it comes from the caller. */
+/** A body as it arrives from the caller. */
 export class Incoming {
   readonly length: number | null;
   readonly max: number;
   readonly reader: ReadableStreamDefaultReader<Uint8Array>;
-  /** What was read before it was known where the body goes, and its share of the buffers. */
+  /** What was read before it was decided how the body is handled, and its share of the buffers. */
   readonly kept: Uint8Array[] = [];
   readonly room: Room;
   #bytes = 0;
@@ -137,12 +137,12 @@ export class Incoming {
     this.max = max;
   }
 
-  /** That have come so far. */
+  /** Bytes received so far. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** The next bytes; null at the end. */
+  /** Returns the next bytes, or null at the end. */
   async read(): Promise<Uint8Array | null | Refusal> {
     const read = await this.#next();
     if (isRefusal(read)) return read;
@@ -151,14 +151,14 @@ export class Incoming {
     return this.#bytes > this.max ? tooLarge(this.max) : read.value;
   }
 
-  /** Keeps a piece; false when the buffers are full. */
+  /** Buffers a chunk. Returns false when the buffers are full. */
   async keep(chunk: Uint8Array): Promise<boolean> {
     this.kept.push(chunk);
-    // Bytes now, text and parsed JSON later.
+    // The bytes now, plus the text and the parsed JSON later.
     return this.room.growSoon(3 * this.#bytes);
   }
 
-  /** Whether it starts as a JSON object does; one that has not said within what is kept counts as one. */
+  /** Whether the body starts like a JSON object. If that is still undecided at the buffer limit, it counts as one. */
   async startsAsObject(): Promise<boolean | Refusal> {
     let told: boolean | null = null;
     for (const piece of this.kept) told ??= startsAsObject(piece);
@@ -172,10 +172,10 @@ export class Incoming {
     return told ?? true;
   }
 
-  /** Reads no more of it. */
+  /** Stops reading and frees the buffers. */
   async stop(refusal: Refusal): Promise<Refusal> {
     this.room.free();
-    // The refusal is the answer, whatever the stream says to its end.
+    // The refusal is the answer, even if canceling the stream fails.
     await this.reader.cancel().catch(() => undefined);
     return refusal;
   }
@@ -189,7 +189,7 @@ export class Incoming {
     try {
       return await Promise.race([this.reader.read(), silence]);
     } catch {
-      // The caller is gone, or what came is no HTTP (locally; the platform's edge answers that itself).
+      // The caller disconnected, or sent malformed HTTP (locally only: the platform's edge rejects that itself).
       return refuse("invalid_field", { param: "body", facts: { detail: "did not arrive whole" } });
     } finally {
       clearTimeout(timer);
@@ -198,8 +198,9 @@ export class Incoming {
 }
 
 /**
- * The rest of a body after what was read of it. Where it breaks off, or grows beyond what is taken, it neither ends nor
- * fails: the runtime ends a body in chunks that fails like one that is whole, and the origin would run what it has got.
+ * Streams the body through, starting with what was read already. If it breaks off or exceeds the limit, the stream
+ * neither ends nor errors: the runtime terminates a failed chunked body as if it were complete, and the origin would
+ * run what it received.
  */
 function passThrough({ reader, kept, bytes, length, max, room }: Incoming): Body {
   room.free();
@@ -232,7 +233,7 @@ function passThrough({ reader, kept, bytes, length, max, room }: Incoming): Body
     }
   };
   const cancel = (reason: unknown): Promise<void> => reader.cancel(reason);
-  // Nothing is read ahead: whose turn it is tells who is slow.
+  // No read-ahead, so that `turn` shows which side is slow.
   const stream = new ReadableStream<Uint8Array>({ pull, cancel }, { highWaterMark: 0 });
   return { kind: "stream", stream, length, upload };
 }

@@ -1,10 +1,10 @@
-/** An answer's body read whole: within a limit, and within a share of the isolate's buffers. */
+/** Reads the whole body of an answer, within a size limit and the isolate's buffer limit. */
 import { concat } from "./bytes.ts";
 import type { Room } from "./buffers.ts";
 
 /**
- * Null: it is longer than `max` bytes, or there is no room for `times` as much as it is; the rest is not read. Throws when
- * the body breaks off.
+ * Returns null, without reading the rest, when the body is longer than `max` bytes or the buffers have no room for
+ * `times` its size. Throws when the body breaks off.
  */
 export async function readWhole(
   body: ReadableStream<Uint8Array> | null,

@@ -1,27 +1,27 @@
 /**
- * The bytes that this isolate holds in buffers: an isolate has 128 MB for all its requests together, and nothing
- * but our own counting keeps them within it. A count, not a truth anybody else relies on.
+ * Accounts for the bytes that this isolate holds in buffers. An isolate has 128 MB for all its requests together, and
+ * only this accounting keeps them within it. No other state depends on these counts.
  */
 
 /** Of an isolate's 128 MB. */
 const BUFFER_BYTES_MAX = 96 * 1024 * 1024;
-/** What one tenant's bodies may take of it, so that they never keep everybody else's out. */
+/** One tenant's share, so that its bodies never block everybody else's. */
 const TENANT_BYTES_MAX = 72 * 1024 * 1024;
-/** Who finds no room looks again this often, at most so long. */
+/** How often a caller without room checks again, and for how long. */
 const LOOK_EVERY_MS = 25;
 const WAIT_MS_MAX = 1_000;
-/** Who has a room says so often that he is alive: his timer ends with him. */
+/** Heartbeat interval of a holder. Its timer ends when the platform ends its request. */
 const ALIVE_EVERY_MS = 15_000;
-/** Who has not said so for this long was ended by the platform, and frees nothing any more. */
+/** A holder without a heartbeat for this long was ended by the platform and will never free its room. */
 const DEAD_MS = 120_000;
 
 let held = 0;
-/** What each tenant's bodies hold; tenants that hold nothing are left out. */
+/** Bytes held per tenant; tenants that hold nothing are left out. */
 const heldBy = new Map<string, number>();
-/** Rooms that hold something; those come first that were not heard of for longest. */
+/** Rooms that hold something, oldest heartbeat first. */
 const holding = new Set<Room>();
 
-/** A share of the buffers; freed once, however often `free` is called. */
+/** A share of the buffers. `free` is idempotent. */
 export class Room {
   #bytes = 0;
   readonly #gone: AbortSignal | null;
@@ -31,8 +31,8 @@ export class Room {
   #timer: ReturnType<typeof setInterval> | null = null;
 
   /**
-   * `gone`: aborted when the caller goes, who takes along whatever code would have freed it. `tenant`: whose body it
-   * is for; null for what is ours.
+   * `gone`: aborted when the caller disconnects, which also ends the code that would have freed the room. `tenant`:
+   * whose body the room is for; null for our own buffers.
    */
   constructor(gone: AbortSignal | null = null, tenant: string | null = null) {
     this.#gone = gone;
@@ -44,7 +44,7 @@ export class Room {
     return this.#bytes;
   }
 
-  /** When its holder was known to be alive, ms of the epoch. */
+  /** Time of the last heartbeat, ms since the epoch. */
   get aliveAt(): number {
     return this.#aliveAt;
   }
@@ -60,7 +60,7 @@ export class Room {
     return true;
   }
 
-  /** Grows to `bytes`, waiting a moment for others to finish. */
+  /** Grows to `bytes`, waiting up to WAIT_MS_MAX for others to finish. */
   async growSoon(bytes: number): Promise<boolean> {
     for (let waited = 0; !this.grow(bytes); waited += LOOK_EVERY_MS) {
       if (waited >= WAIT_MS_MAX) return false;
@@ -69,7 +69,7 @@ export class Room {
     return true;
   }
 
-  /** Gives back what is beyond `bytes`. */
+  /** Shrinks to `bytes`. */
   shrink(bytes: number): void {
     if (bytes >= this.#bytes) return;
     this.#hold(bytes);
@@ -79,7 +79,7 @@ export class Room {
     this.shrink(0);
   }
 
-  /** From now on somebody frees it whether or not the caller goes. */
+  /** Keeps the room when the caller disconnects; from now on its holder must free it. */
   stay(): void {
     this.#stays = true;
   }
@@ -117,7 +117,7 @@ export class Room {
   }
 }
 
-/** Rooms of those whom the platform ended, and no `finally` of theirs with them. */
+/** Frees rooms whose requests were ended by the platform, without running their `finally`. */
 function freeOfDead(): void {
   const dead = Date.now() - DEAD_MS;
   for (const room of holding) {

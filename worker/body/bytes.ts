@@ -1,6 +1,6 @@
-/** Pieces of bytes put together. */
+/** Concatenation of byte chunks. */
 
-/** `bytes`: how many there are in all pieces. */
+/** `bytes`: total length of the chunks. */
 export function concat(
   chunks: Uint8Array[],
   bytes = chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0),

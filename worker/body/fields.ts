@@ -1,10 +1,10 @@
-/** The fields of a body that is there as a whole: JSON or a form, parsed by the platform. */
+/** The fields of a buffered body: JSON or a form, parsed by the platform. */
 import { type Refusal, refuse } from "../refusal.ts";
 import { malformedForm, PARTS_MAX, tooManyParts } from "./form.ts";
 import { formRefusal } from "./scan/multipart.ts";
 import { saysNameTwice } from "./twice.ts";
 
-/** `isAmbiguous`: an object in it says a name twice. */
+/** `isAmbiguous`: an object in the JSON has a duplicate name. */
 export type Fields = { kind: "json"; value: unknown; isAmbiguous?: boolean } | { kind: "form"; parts: FormPart[] };
 export interface FormPart {
   name: string;
@@ -25,17 +25,17 @@ export function isForm(mediaType: string | null): boolean {
   return mediaType === MULTIPART || mediaType === URLENCODED;
 }
 
-/** What may stand before a JSON text in any encoding that servers' parsers guess: white space, byte order marks, zeros. */
+/** Bytes that may precede JSON in any encoding that servers detect: white space, byte order marks, zeros. */
 const BEFORE_JSON = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf, 0xfe, 0xff, 0x00]);
 const BRACE = 0x7b;
 
-/** Whether a body starts as a JSON object does, whatever it is called; null when it has not said yet. */
+/** Whether a body starts like a JSON object, whatever its content type; null when it is undecided so far. */
 export function startsAsObject(bytes: Uint8Array): boolean | null {
   const first = bytes.find((byte) => !BEFORE_JSON.has(byte));
   return first === undefined ? null : first === BRACE;
 }
 
-/** Null when it is neither JSON nor a form. */
+/** Returns null when the body is neither JSON nor a form. */
 export async function parseFields(
   bytes: Uint8Array<ArrayBuffer>,
   mediaType: string | null,

@@ -1,22 +1,22 @@
 /**
- * A multipart form as its bytes stand, before anybody has read it. Servers differ in what they take for its fields where it
- * is not as RFC 7578 wants it: what one of them could read as another name is refused, and two forms are the same only
- * where all but their boundaries is.
+ * Works on a multipart form's raw bytes. Servers disagree on a form that deviates from RFC 7578, so a part that some
+ * server could read under another name is refused, and two forms count as the same only if nothing but their boundaries
+ * differs.
  */
 import { type Refusal, refuse } from "../refusal.ts";
 
-/** Parts that a form may have. */
+/** Maximum number of parts in a form. */
 export const PARTS_MAX = 1000;
 export const LF = 0x0a;
 export const CR = 0x0d;
 
-/** Empty where the content type names none. */
+/** Empty when the content type has no boundary. */
 export function boundaryOf(contentType: string): string {
   const [, quoted, plain] = /;\s*boundary=(?:"([^"]*)"|([^;]*))/i.exec(contentType) ?? [];
   return quoted ?? plain?.trim() ?? "";
 }
 
-/** What stands before, between and after a form's boundaries; null without one. */
+/** The bytes before, between and after a form's boundaries; null without a boundary. */
 export function betweenBoundaries(
   bytes: Uint8Array<ArrayBuffer>,
   contentType: string,
@@ -34,7 +34,7 @@ export function betweenBoundaries(
   return [...pieces, bytes.subarray(from)];
 }
 
-/** One `Content-Disposition` with one name, which is not said a second time in the manner of RFC 8187. */
+/** Whether a part's head has one `Content-Disposition` with one name, without an extended `name*` (RFC 8187). */
 export function isPlainHead(head: Uint8Array): boolean {
   const lines = new TextDecoder("latin1")
     .decode(head)
@@ -49,7 +49,7 @@ export function isPlainHead(head: Uint8Array): boolean {
   );
 }
 
-/** After the first empty line; null when there is none yet. */
+/** Index after the first empty line; null when there is none yet. */
 export function headEnd(bytes: Uint8Array): number | null {
   for (let at = bytes.indexOf(LF); at >= 0; at = bytes.indexOf(LF, at + 1)) {
     if (bytes[at + 1] === LF) return at + 2;

@@ -1,6 +1,6 @@
 /**
- * A large body whose fields are checked: it is laid into R2 while it passes under the scan's eyes, and only a body that
- * is there as a whole and keeps every rule goes on to the line. Each try at an origin reads it from there anew.
+ * Spools a large body: writes it to R2 while the scan checks every byte. Only a complete body that passes every rule
+ * goes on to the line. Each try at an origin reads it from R2 again.
  */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { type Incoming, noRoom, tooSlow } from "./body.ts";
@@ -9,25 +9,25 @@ import { randomText } from "../caller/keys.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import type { Scan } from "./scan/scan.ts";
 
-/** Longest time that a body may take to come, however steadily. */
+/** Longest time that a spooled body may take to arrive, however steadily. */
 const COMING_MS_MAX = 3_600_000;
-/** How long a sending may go on that outlives the request: an origin may answer before it has read everything. */
+/** How long sending may continue after the request ends: an origin may answer before it has read the whole body. */
 const SENDING_MS_MAX = 25_000;
 const ID_LENGTH = 24;
 
 export const INPUTS = "inputs/";
 
-/** Where bodies are laid. */
+/** Where bodies are spooled. */
 export interface Place {
   bucket: R2Bucket;
-  /** Holds work that may outlive the caller: what was laid is taken away again. */
+  /** Keeps work alive that may outlive the caller, such as deleting the spooled body. */
   later: (work: Promise<unknown>) => void;
 }
 
-/** Reads the body to its end, refused or not: a client that is still sending hears no refusal. */
+/** Reads the body to its end even if it is refused: a client that is still sending does not read a refusal. */
 export async function spool(incoming: Incoming, scan: Scan, { bucket, later }: Place): Promise<Spooled | Refusal> {
   const { promise: gone, resolve: over } = Promise.withResolvers<void>();
-  // From the first byte on: a caller who hangs up must leave nothing.
+  // Registered before the first byte, so that the object is deleted even if the caller hangs up.
   later(gone);
   const deposit = new Deposit(bucket, INPUTS + randomText(ID_LENGTH));
   try {
@@ -63,13 +63,13 @@ async function read(incoming: Incoming, scan: Scan, deposit: Deposit): Promise<R
   }
 }
 
-/** One reading of a spooled body, on its way to an origin. */
+/** One read of a spooled body on its way to an origin. */
 export interface Sending {
-  /** Of known length. */
+  /** Has a known length. */
   stream: ReadableStream<Uint8Array>;
-  /** It ended early, and not for the origin's sake. */
+  /** Whether reading from R2 failed before the end. */
   broken: () => boolean;
-  /** Nobody reads it any more. */
+  /** Stops the read. Called when nothing consumes the stream any more. */
   stop: () => void;
 }
 
@@ -82,7 +82,7 @@ export class Spooled {
   readonly #sendings = new Map<AbortController, Promise<void>>();
   #holders = 1;
 
-  /** `over` is called when it is gone. */
+  /** `over` is called when the object has been deleted. */
   constructor(bucket: R2Bucket, key: string, bytes: number, over: () => void) {
     this.#bucket = bucket;
     this.#key = key;
@@ -90,7 +90,7 @@ export class Spooled {
     this.#over = over;
   }
 
-  /** One more needs it; each lets go once. */
+  /** Adds a holder. Each holder calls `letGo` once; the last call deletes the object. */
   hold(): void {
     this.#holders += 1;
   }
@@ -100,7 +100,7 @@ export class Spooled {
     if (this.#holders === 0) void this.#remove();
   }
 
-  /** Reads it anew, calling `heard` whenever the origin took some of it; null when it cannot be read, or not in time. */
+  /** Reads the object again and calls `heard` whenever the origin took some. Null when it cannot be read in time. */
   async send(heard: () => void): Promise<Sending | null> {
     const object = await answered(this.#bucket.get(this.#key)).catch((error: unknown) => this.#lost(error));
     if (object === null) return null;
@@ -130,7 +130,7 @@ export class Spooled {
       for (const sending of this.#sendings.keys()) sending.abort();
       await answered(this.#bucket.delete(this.#key));
     } catch (error) {
-      // The sweep takes it away within a day.
+      // The hourly sweep deletes it within a day.
       console.warn(JSON.stringify({ event: "spool_left", key: this.#key, error: String(error) }));
     } finally {
       this.#over();
@@ -138,7 +138,7 @@ export class Spooled {
   }
 }
 
-/** The reading failed, not the writing. */
+/** Reading failed, as opposed to writing. */
 class Unread extends Error {}
 
 async function pour(
@@ -162,7 +162,7 @@ async function pour(
     }
     await writer.close();
   } catch (error) {
-    // The one that failed knows already.
+    // Aborting the side that failed rejects; that is expected.
     await Promise.allSettled([writer.abort(error), reader.cancel(error)]);
     throw error;
   }

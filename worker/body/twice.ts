@@ -1,11 +1,11 @@
-/** JSON in which an object says a name twice: RFC 7493 2.3 forbids it, and readers differ in which value they take. Pure. */
+/** Detects JSON objects with duplicate names: RFC 7493 2.3 forbids them, and parsers disagree on the value. Pure. */
 
-/** `value`: what `JSON.parse` made of the text. */
+/** `value`: what `JSON.parse` returned for the text. It has fewer members than the text if a name is duplicated. */
 export function saysNameTwice(json: string, value: unknown): boolean {
   return membersIn(json) !== membersOf(value);
 }
 
-/** Members that a JSON text says: outside of strings a colon stands for nothing else. */
+/** Counts the members in JSON text: outside of strings, a colon always separates a name from a value. */
 function membersIn(json: string): number {
   let members = 0;
   for (let at = 0; at < json.length; at++) {
@@ -15,7 +15,7 @@ function membersIn(json: string): number {
   return members;
 }
 
-/** Where a string ends: long ones are images, so they are not looked at character by character. */
+/** Finds the end of a string with `indexOf`: long strings are images, too slow to check character by character. */
 function stringEnd(json: string, from: number): number {
   let quote = json.indexOf('"', from);
   while (isEscaped(json, quote)) quote = json.indexOf('"', quote + 1);
@@ -28,7 +28,7 @@ function isEscaped(json: string, at: number): boolean {
   return escapes % 2 === 1;
 }
 
-/** On a list of its own: what is nested beyond the stack is for others to refuse. */
+/** Uses an explicit stack, because the nesting may be deeper than the call stack allows. */
 function membersOf(value: unknown): number {
   let members = 0;
   const left = [value];

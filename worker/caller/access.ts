@@ -1,6 +1,7 @@
 /**
- * Cloudflare Access in front of the operators' paths: whom its assertion names. Access signs one for every request that
- * its policy lets through; only the signature is believed, never that a request came through Access.
+ * Cloudflare Access in front of the operators' paths: verifies its assertion and returns the identity. Access signs an
+ * assertion for every request that its policy lets through. Only the signature is trusted, never the mere fact that a
+ * request came through Access.
  */
 import { createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { parse } from "hono/utils/cookie";
@@ -11,27 +12,30 @@ import { type Refusal, refuse } from "../refusal.ts";
 
 const HEADER = "cf-access-jwt-assertion";
 const COOKIE = "CF_Authorization";
-/** An assertion has some 1,500 characters. */
+/** A typical assertion has about 1,500 characters. */
 const ASSERTION_LENGTH_MAX = 16_384;
-/** What Access signs with by default, and the other kind its documents name: never `none`, never a shared secret. */
+/** RS256 is Access's default; its documentation also names ES256. `none` and shared secrets are never accepted. */
 const ALGORITHMS = ["RS256", "ES256"];
-/** How far Access's clock and ours may be apart, s. */
+/** Tolerated difference between Access's clock and ours, seconds. */
 const CLOCK_TOLERANCE_S = 30;
-/** The team's keys are fetched again when older, when none of them has the assertion's `kid` (seldom), ... */
+/**
+ * The team's keys are fetched again when they are older than this, or when none has the assertion's `kid`, but then at
+ * most once per cooldown.
+ */
 const KEYS_MS = 3_600_000;
 const KEYS_COOLDOWN_MS = 30_000;
 const KEYS_TIMEOUT_MS = 5_000;
-/** ... and after a failure not before this pause, however many ask. */
+/** No fetch is made for this long after a failed one, however many requests need the keys. */
 const KEYS_PAUSE_MS = 5_000;
 
-/** The assertion of a request: the header, or where Access covers another path of this host alone its cookie. */
+/** A request's assertion: from the header, or from the cookie when Access covers only another path of this host. */
 export function assertionIn(headers: Headers): string | null {
   return headers.get(HEADER) ?? parse(headers.get("cookie") ?? "", COOKIE)[COOKIE] ?? null;
 }
 
 /**
- * The e-mail address of the person, or the common name of the service token, in lower case; or 401. RFC 7519: signature,
- * issuer, audience and expiry are checked. Fails closed when the team's keys cannot be had.
+ * Returns the person's e-mail address or the service token's common name, in lower case, or 401. Checks signature,
+ * issuer, audience and expiry (RFC 7519). Fails closed when the team's keys cannot be fetched.
  */
 export async function identityIn(app: AccessApp, assertion: string): Promise<string | Refusal> {
   try {
@@ -59,8 +63,9 @@ function notValid(): Refusal {
 }
 
 /**
- * A browser sends what Access gave it by itself, whoever wrote the page. So what changes something must come from a page
- * of this host, as the browser says, and be of a type that no other page may send unasked (Fetch: CORS preflight).
+ * CSRF protection. A browser attaches the Access cookie to requests from any page, so a change must come from a page of
+ * this host, according to `Origin` or `Sec-Fetch-Site`, and must have a content type that other pages cannot send
+ * without a CORS preflight.
  */
 export function refuseForeignPage(request: Request): Refusal | null {
   if (request.method === "GET" || request.method === "HEAD") return null;
@@ -78,7 +83,7 @@ class NoKeys extends Error {}
 
 let known: { issuer: string; keys: JWTVerifyGetKey } | undefined;
 
-/** The signing keys of a team, once per isolate. */
+/** The signing keys of a team, created once per isolate. */
 function keysOf({ issuer }: AccessApp): JWTVerifyGetKey {
   if (known?.issuer !== issuer) known = { issuer, keys: teamKeys(issuer) };
   return known.keys;

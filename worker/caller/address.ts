@@ -1,15 +1,15 @@
-/** Client addresses as limits count them. Pure but for WebCrypto. */
+/** Client addresses for the per-address limit. Pure except for WebCrypto. */
 import { hmac } from "./keys.ts";
 
-/** Bytes of the hash that are kept: as many as keep all addresses of a service apart. */
+/** Bytes of the hash that are kept: enough to tell all addresses of a service apart. */
 const HASH_BYTES = 16;
 
-/** A hash of what counts as one client: objects keep it with their leases, and have no need of the address itself. */
+/** Hashes the client that an address belongs to. Objects store the hash with leases and never need the address. */
 export async function keyedAddress(keySecret: string, address: string): Promise<string> {
   return (await hmac(keySecret, "client-address", clientOf(address))).slice(0, HASH_BYTES).toHex();
 }
 
-/** An IPv4 address; of IPv6 the /64, which is the least that one client is given (RFC 6177). */
+/** An IPv4 address as it is, or the /64 of an IPv6 address, the smallest block given to one client (RFC 6177). */
 export function clientOf(address: string): string {
   if (!address.includes(":")) return address;
   const [head = "", tail] = address.toLowerCase().split("::");

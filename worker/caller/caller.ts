@@ -1,4 +1,7 @@
-/** Who asks, on every path that wants a tenant's key: known, named in the log, told their limits, and allowed to. */
+/**
+ * Authentication for every path that needs a tenant's key: identifies the caller, logs it, sets its limit headers, and
+ * checks its scope.
+ */
 import { authenticate, type Caller, mayUse } from "../auth.ts";
 import type { Env } from "../env.ts";
 import { ratePolicy } from "../limits.ts";
@@ -7,7 +10,7 @@ import type { Scope } from "./tenant.ts";
 import { limitsIn } from "./tenant-limits.ts";
 import { timed, type Trace } from "../trace.ts";
 
-/** The caller, if the key has this scope. The limits that are told are those of the service, where one is asked. */
+/** Returns the caller if its key has the scope. The limits in the headers are those of `service`, if given. */
 export async function callerWith(
   scope: Scope,
   { request, env, trace, service }: { request: Request; env: Env; trace: Trace; service?: { id: string } },

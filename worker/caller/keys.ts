@@ -1,12 +1,11 @@
 /**
- * Keys of tenants and tokens of operators, and keyed hashes: how they are made, checked and stored. Pure but for
- * WebCrypto.
+ * Tenant keys and operator tokens: how they are made, checked and hashed. Pure except for WebCrypto.
  *
  *   ptk_live_<id>_<secret><checksum>      a tenant's; all of [0-9A-Za-z]
  *   pto_live_<id>_<secret><checksum>      an operator's
  *
- * id 12 characters, secret 30 (178 random bits), checksum 7 (the first 40 bits of an HMAC under the key secret), so
- * that a typo or a guess is refused with no look-up. Only `keyedHash` of a key is ever stored.
+ * The id has 12 characters, the secret 30 (178 random bits), the checksum 7 (the first 40 bits of an HMAC under the key
+ * secret), so that a typo or a guess is refused without a lookup. Only a key's `keyedHash` is ever stored.
  */
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const ID_LENGTH = 12;
@@ -14,25 +13,25 @@ const SECRET_LENGTH = 30;
 const CHECKSUM_LENGTH = 7;
 const KEY = new RegExp(`^(pt[ko])_live_([0-9A-Za-z]{${ID_LENGTH}})_[0-9A-Za-z]{${SECRET_LENGTH + CHECKSUM_LENGTH}}$`);
 
-/** Whose key it is: a tenant's or an operator's. The checksum covers it, so that neither passes for the other. */
+/** A tenant's key or an operator's token. The checksum covers the prefix, so neither passes for the other. */
 export type Kind = "ptk" | "pto";
 
-/** Longest credential that is looked at; a key has 60 characters. */
+/** Longest credential that is examined; a key has 60 characters. */
 export const CREDENTIAL_LENGTH_MAX = 200;
 
-/** Unbiased random text of [0-9A-Za-z]; 5.95 bits a character. */
+/** Unbiased random text of [0-9A-Za-z]; 5.95 bits per character. */
 export function randomText(length: number): string {
   let text = "";
   while (text.length < length) {
     for (const byte of crypto.getRandomValues(new Uint8Array(length))) {
-      // 248 = 4 * 62: larger bytes would favour the first letters.
+      // 248 = 4 * 62: larger bytes would favor the first letters.
       if (byte < 248 && text.length < length) text += ALPHABET[byte % 62];
     }
   }
   return text;
 }
 
-/** Not their promises: one that another request has begun may never resolve. */
+/** Caches keys rather than promises: a promise that another request started may never resolve. */
 const hmacKeys = new Map<string, CryptoKey>();
 
 /** An HMAC-SHA-256 key; imported once per isolate and secret. */
@@ -45,7 +44,7 @@ async function hmacKey(secret: string): Promise<CryptoKey> {
   return key;
 }
 
-/** HMAC-SHA-256 over `purpose` and `text`; the purpose keeps one secret's uses apart. */
+/** HMAC-SHA-256 over `purpose` and `text`; the purpose separates the uses of one secret. */
 export async function hmac(secret: string, purpose: string, text: string): Promise<Uint8Array> {
   const key = await hmacKey(secret);
   return new Uint8Array(await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(`${purpose}\n${text}`)));
@@ -56,7 +55,7 @@ export async function hmacMatches(secret: string, purpose: string, text: string,
   return crypto.subtle.verify("HMAC", key, mac, new TextEncoder().encode(`${purpose}\n${text}`));
 }
 
-/** Equal in time that does not tell where the texts differ. */
+/** Constant-time comparison. */
 export function sameText(a: string, b: string): boolean {
   const [x, y] = [new TextEncoder().encode(a), new TextEncoder().encode(b)];
   return x.byteLength === y.byteLength && crypto.subtle.timingSafeEqual(x, y);
@@ -73,7 +72,7 @@ async function checksum(secret: string, body: string): Promise<string> {
   return text;
 }
 
-/** A new key: shown once, never stored. With `id` it is another one for whoever has this id. */
+/** Makes a new key, which is shown once and never stored. With `id`, it replaces the key that has this id. */
 export async function makeKey(
   keySecret: string,
   kind: Kind,
@@ -84,7 +83,7 @@ export async function makeKey(
   return { id, key, hash: await keyedHash(keySecret, key), tail: key.slice(-4) };
 }
 
-/** What a presented key is, before any look-up: its id, or why it cannot be one of ours. */
+/** Checks a presented key's shape and checksum, without a lookup. Returns its id, or why it cannot be one of ours. */
 export async function readKey(
   keySecret: string,
   kind: Kind,
@@ -96,7 +95,7 @@ export async function readKey(
   return sameText(expected, key.slice(-CHECKSUM_LENGTH)) ? { ok: true, id } : { ok: false, why: "checksum" };
 }
 
-/** What is stored of a key or token, hex. */
+/** The stored form of a key or token, hex. */
 export async function keyedHash(keySecret: string, key: string): Promise<string> {
   return (await hmac(keySecret, "key-hash", key)).toHex();
 }

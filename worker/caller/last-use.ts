@@ -1,25 +1,25 @@
 /**
- * When a key or an operator was last let in: told to D1 seldom, and after the answer, because nothing may stand in
- * `waitUntil` while a request is in line. What is remembered here only saves writes.
+ * Records when a key or operator last authenticated. Writes to D1 rarely and after the answer, because nothing may be
+ * in `waitUntil` while a request is in line. The in-memory state only saves writes.
  */
 import { LRUCache } from "lru-cache";
 import { setLastUse } from "../db/caller-queries.ts";
 import type { Env } from "../env.ts";
 
-/** An isolate tells of the same one again after this time. */
+/** Minimum time between two writes for the same credential, per isolate. */
 const EVERY_MS = 3_600_000;
 const TOLD_MAX = 10_000;
 
-/** What let a request in. */
+/** The credential that authenticated a request. */
 export interface Credential {
   of: "key" | "operator";
   id: string;
 }
 
-/** When each was told of, ms of the epoch. */
+/** When each credential was last written, ms since the epoch. */
 const told = new LRUCache<string, number>({ max: TOLD_MAX });
 
-/** `now`: ms of the epoch. A write that fails is made good by the next one, an hour later. */
+/** `now`: ms since the epoch. A failed write is not retried; the next one follows an hour later. */
 export function noteUse(env: Env, credential: Credential, now: number, later: (work: Promise<unknown>) => void): void {
   const who = `${credential.of} ${credential.id}`;
   const before = told.get(who);

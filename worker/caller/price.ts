@@ -1,18 +1,18 @@
 /**
- * What an ask comes to if all goes well: the results that it makes, and its price in thousandths of a cost unit. Pure.
+ * What an ask costs if it succeeds: the number of results it makes, and its price in thousandths of a cost unit. Pure.
  *
- * Callers choose the fields that are counted. So every value counts that an origin may read, from the body and from the
- * query; and what is no number above 0 counts as not given.
+ * Callers control the counted fields. So every value that an origin may read counts, from the body and from the query,
+ * and a value that is not a number above 0 counts as absent.
  */
 import type { Counts } from "../../durable-objects/tenant-protocol.ts";
 import type { Ask } from "../ask.ts";
 import { charactersOf, LongText, valuesOf } from "../services/rules.ts";
 import { PER_RESULT, type Price, type Service } from "../services/service.ts";
 
-/** Of one request: sums of them stay exact. */
+/** Limits per request, so that sums stay exact. */
 const RESULTS_MAX = 1_000_000;
 const COST_MILLI_MAX = 1_000_000_000;
-/** Of one field: a product of twenty of them is still a number. */
+/** Limit per field, so that a product of twenty fields stays finite. */
 const FACTOR_MAX = 1e12;
 
 type Priced = Pick<Ask, "service" | "as" | "fields" | "query">;
@@ -21,18 +21,18 @@ export function countsOf(ask: Priced): Counts {
   return { results: resultsAsked(ask), costMilli: costMilli(ask) };
 }
 
-/** What was put before services had prices has none. */
+/** Services stored before prices existed have none. */
 export function priceOf({ price }: Omit<Service, "price"> & { price?: Price }): Price {
   return price ?? PER_RESULT;
 }
 
-/** The fields that a service's price counts. */
+/** The fields that a service's price depends on. */
 export function pricedFields(config: Service): string[] {
   const price = priceOf(config);
   return "product" in price ? price.product : "characters" in price ? price.characters : [];
 }
 
-/** Images or sounds. */
+/** Number of images or sounds. */
 function resultsAsked(ask: Priced): number {
   const { kind, defaults } = ask.service.config;
   if (ask.as === "read" || kind === "http") return 0;
@@ -51,7 +51,7 @@ function costMilli(ask: Priced): number {
 
 function unitsOf(ask: Priced): number {
   const price = priceOf(ask.service.config);
-  // Nobody knows before what an `http` service makes: its run counts once.
+  // The number of results of an `http` service is not known in advance, so a run counts once.
   const results = Math.max(1, resultsAsked(ask));
   if ("flat" in price) return price.flat * results;
   if ("product" in price)
@@ -77,7 +77,7 @@ function charactersOfAll(values: unknown[]): number {
   return values.map(lengthOf).reduce((a, b) => a + b, 0);
 }
 
-/** Servers read texts as numbers too. */
+/** Servers also read numeric strings as numbers. */
 function numeric(value: unknown): number {
   return typeof value === "number" || typeof value === "string" ? Number(value) : Number.NaN;
 }
@@ -87,7 +87,7 @@ function lengthOf(value: unknown): number {
   return typeof value === "string" ? charactersOf(value) : 0;
 }
 
-/** Every value that a field has; of a list its members. */
+/** All values of a field; for a list, its members. */
 function givenOf({ fields, query }: Priced, name: string): unknown[] {
   const inBody = fields === null ? [] : valuesOf(fields, name);
   return [...inBody.flat(), ...new URLSearchParams(query).getAll(name)];

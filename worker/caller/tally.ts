@@ -1,6 +1,6 @@
 /**
- * Hits, and requests that are refused before they are admitted, cost no call to an object: they are counted here and
- * handed on to their Tenants together. What an isolate's end forgets of them is not in the usage.
+ * Counts cache hits and requests refused before admission without an object call: they are collected here and delivered
+ * to their Tenants in batches. Counts that an isolate loses when it ends are missing from the usage.
  */
 import type { UsageOf, UsageRow } from "../../durable-objects/tenant-protocol.ts";
 import type { Env } from "../env.ts";
@@ -9,17 +9,17 @@ import { repeated } from "../results/repeated.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { unlessLate } from "../run/until.ts";
 
-/** Counts wait so long for others. */
+/** How long a batch collects counts before delivery. */
 const SOON_MS = 1_000;
-/** A batch of so many requests waits no longer. */
+/** A batch with this many requests is delivered at once. */
 const REQUESTS_MAX = 500;
-/** Batches that are not handed on yet; what comes when there are more is not counted. */
+/** Maximum number of undelivered batches; beyond it, requests are not counted. */
 const BATCHES_MAX = 32;
-/** A batch that is late by so much has lost the request that was to hand it on. */
+/** A batch overdue by this much has lost the request that was going to deliver it. */
 const LOST_MS = 5_000;
-/** Tenants told at the same time. */
+/** Tenants called concurrently. */
 const TOLD_AT_ONCE = 50;
-/** Longest that a reader waits for what is on its way. */
+/** Longest that a reader of the usage waits for deliveries. */
 const TALLIED_MS_MAX = 2_000;
 
 interface Row extends UsageRow {
@@ -27,12 +27,12 @@ interface Row extends UsageRow {
 }
 
 interface Batch {
-  /** Handed on twice it counts once. */
+  /** Makes the delivery idempotent. */
   id: string;
   rows: Map<string, Row>;
   requests: number;
   dueAt: number;
-  /** On its way: what came to it now would be forgotten. */
+  /** Delivery has begun: counts added now would be lost. */
   closed: boolean;
 }
 
@@ -41,12 +41,12 @@ interface Counting {
   ctx: { waitUntil(promise: Promise<unknown>): void };
 }
 
-/** Batches that are not handed on, the last one open. */
+/** Undelivered batches; only the last one may be open. */
 const batches = new Set<Batch>();
-/** Requests that were not counted, and stand in no log yet. */
+/** Requests that were not counted and not logged yet. */
 let lost = 0;
 
-/** Counts a tenant's request that was answered from the store, or refused, without being admitted. */
+/** Counts a tenant's request that was answered from the cache, or refused before admission. */
 export function count(
   { env, ctx }: Counting,
   { tenant, service, key }: Omit<UsageOf, "day"> & { tenant: string },
@@ -69,7 +69,7 @@ export function count(
   if (batch.requests >= REQUESTS_MAX) ctx.waitUntil(handOn(env, batch));
 }
 
-/** Hands on what this isolate has counted. */
+/** Delivers what this isolate has counted. */
 export async function tallied(env: Env): Promise<void> {
   await unlessLate(Promise.all(Array.from(batches, (batch) => handOn(env, batch))), Date.now() + TALLIED_MS_MAX);
 }

@@ -1,12 +1,12 @@
-/** A tenant's limits: completed from what was put, and as they hold in one service. Pure. */
+/** A tenant's limits: merging changes into them, and the limits that apply in one service. Pure. */
 import { type Refusal, refuse } from "../refusal.ts";
 import { given } from "../api/schema-parts.ts";
 import { DEFAULT_LIMITS, type Limits, type LimitsPut } from "./tenant.ts";
 
-/** Services with limits of their own, per tenant: every isolate holds them with each of its keys. */
+/** Maximum services with limits of their own, per tenant: every isolate caches them with each of the tenant's keys. */
 const SERVICES_MAX = 100;
 
-/** What was put on top of what was set before; a service that is put as null has none of its own any more. */
+/** Merges `put` into `before` and fills in the defaults. A service that is put as null loses its own limits. */
 export function completeLimits(put: LimitsPut = {}, before: Partial<Limits> = {}): Limits | Refusal {
   const { services: changed = {}, ...rest } = put;
   const services = new Map(Object.entries(before.services ?? {}));
@@ -21,12 +21,12 @@ export function completeLimits(put: LimitsPut = {}, before: Partial<Limits> = {}
   return { ...DEFAULT_LIMITS, ...before, ...given(rest), services: Object.fromEntries(services) };
 }
 
-/** The limits as they hold in a service. */
+/** The limits that apply in a service. */
 export function limitsIn(limits: Limits, service: string): Limits {
   return { ...limits, ...given(ownOf(limits, service)) };
 }
 
-/** Whether a service has tokens of its own. */
+/** Whether a service has its own rate bucket. */
 export function hasOwnRate(limits: Limits, service: string): boolean {
   const { requests_per_minute, burst } = ownOf(limits, service);
   return requests_per_minute !== undefined || burst !== undefined;

@@ -1,9 +1,9 @@
-/** What a tenant and a key are: schemas and types, as in service.ts. No I/O. */
+/** Schemas and types of tenants and keys, as in service.ts. No I/O. */
 import { z } from "zod";
 import { count, Id, says } from "../api/schema-parts.ts";
 
 const MILLION = 1_000_000;
-/** In thousandths still a number that counts one by one. */
+/** Still an exact integer when counted in thousandths. */
 const COST_PER_MONTH_MAX = 1_000_000_000;
 
 const inService = {
@@ -17,7 +17,7 @@ const inService = {
     .meta(says("Requests in line or running, per service and client address (of IPv6 its /64); null is no limit.")),
 };
 
-/** What holds in one service instead. */
+/** Overrides of the tenant's limits in one service. */
 const ServiceLimits = z.strictObject(inService).partial().meta({
   id: "ServiceLimits",
   description: "With `requests_per_minute` or `burst` the service has a rate of its own beside the tenant's.",
@@ -48,13 +48,13 @@ export const DEFAULT_LIMITS: Limits = {
   services: {},
 };
 
-/** As a browser writes it into `Origin` (RFC 6454 6.2): in small letters, without a path or the scheme's own port. */
+/** Whether this is an origin as browsers send it (RFC 6454 6.2): lower case, no path, no default port of its scheme. */
 function isWebOrigin(text: string): boolean {
   return /^https?:\/\/[a-z0-9._:[\]-]+$/.test(text) && URL.canParse(text) && new URL(text).origin === text;
 }
 
 const WEB_ORIGINS_MAX = 100;
-/** More than a scheme, a host name (RFC 1035: 255) and a port take. */
+/** More than a scheme, a host name (RFC 1035: 255) and a port need. */
 const WEB_ORIGIN_LENGTH_MAX = 300;
 const webOrigin = z
   .string()

@@ -1,8 +1,9 @@
 /**
- * What operators change of services, cards and listings.
+ * Writes of services, cards and listings by operators.
  *
- * Always: versions of services and cards only grow; a change of a card or of a listing bumps the card and every service
- * that lists it, a change of a service bumps the service and every card it lists.
+ * Invariants: versions of services and cards only grow. A change of a card or a listing increments the version of the
+ * card and of every service that lists it; a change of a service increments its own version and that of every card it
+ * lists.
  */
 import { eq, inArray, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
@@ -79,7 +80,7 @@ export function deleteService(env: Env, before: ServiceRow, change: Change): Pro
 
 // ---------------------------------------------------------------------------------------------- cards and listings
 
-/** Lists a card, and creates it when `before` is null. */
+/** Lists a card in a service, and creates the card when `before` is null. */
 export function putListing(
   env: Env,
   before: CardRow | null,
@@ -125,7 +126,7 @@ export function patchCard(env: Env, before: CardRow, after: CardRow, change: Cha
   ]);
 }
 
-/** The objects know no tokens, so versions stay. */
+/** The objects do not hold tokens, so versions stay the same. */
 export function setCardToken(env: Env, before: CardRow, tokenHash: string, change: Change): Promise<Outcome> {
   return commit(env, change, sameCard(before.id, before), (base) => [
     base.update(cards).set({ tokenHash }).where(eq(cards.id, before.id)),

@@ -1,4 +1,4 @@
-/** What operators change of tenants and their keys, and when a key or an operator came last. */
+/** Writes of tenants and their keys by operators, and the last use of keys and operators. */
 import { and, eq, isNull, lt, or, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
 import type { Credential } from "../caller/last-use.ts";
@@ -36,7 +36,7 @@ export function patchTenant(env: Env, before: TenantRow, after: TenantSettings, 
   ]);
 }
 
-/** The first step of a deletion: from here on no key opens the tenant's door, while its results are removed. */
+/** First step of a deletion: deletes the keys and disables the tenant, so that it is unusable during the removal. */
 export function closeTenant(env: Env, before: TenantRow, change: Change): Promise<Outcome> {
   return commit(env, change, sameTenant(before), (base) => [
     base.delete(keys).where(eq(keys.tenantId, before.id)),
@@ -44,7 +44,7 @@ export function closeTenant(env: Env, before: TenantRow, change: Change): Promis
   ]);
 }
 
-/** The last step: the tenant itself, and keys that were made meanwhile. */
+/** Last step: deletes the tenant, and any keys created meanwhile. */
 export async function deleteTenant(env: Env, tenantId: string): Promise<void> {
   const base = db(env);
   await base.batch([
@@ -67,7 +67,7 @@ export interface KeySettings {
   revokedAt: number | null;
 }
 
-/** Changes a key; with `next` it is the key that the changed one was rotated to. */
+/** Changes a key. `next`: the new key, when this one is being rotated. */
 export function patchKey(
   env: Env,
   before: KeyRow,
@@ -81,7 +81,7 @@ export function patchKey(
   ]);
 }
 
-/** Never moves back: isolates tell of their own uses in no order. */
+/** Never moves the time back: isolates report their uses in no particular order. */
 export async function setLastUse(env: Env, { of, id }: Credential, at: number): Promise<void> {
   const table = of === "key" ? keys : operators;
   await db(env)

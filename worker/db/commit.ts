@@ -1,7 +1,7 @@
 /**
- * How an operator's change is written: one batch, which D1 runs as one transaction: first its audit row, which checks
- * that what the change was computed from still stands and takes the whole batch down when it does not. No secret
- * reaches the audit log.
+ * Commits an operator's change as one batch, which D1 runs as one transaction. Its audit row comes first and checks
+ * that the state on which the change is based is unchanged; otherwise the whole batch fails. No secret reaches the
+ * audit log.
  */
 import { type SQL, sql } from "drizzle-orm";
 import type { BatchItem } from "drizzle-orm/batch";
@@ -9,7 +9,7 @@ import type { Env } from "../env.ts";
 import { type Base, db } from "./base.ts";
 import { audit } from "./schema.ts";
 
-/** What the audit log keeps of a change. */
+/** A change as the audit log records it. */
 export interface Change {
   actor: string;
   /** `service.put`, `key.revoke`, ... */
@@ -20,7 +20,7 @@ export interface Change {
   requestId: string;
 }
 
-/** What only one row may have, beside its id. */
+/** Columns that must be unique, besides the id, and the outcome when they are not. */
 const UNIQUE = {
   "services.route": "route_taken",
   "operators.name": "name_taken",
@@ -28,7 +28,7 @@ const UNIQUE = {
 } as const;
 
 export type Taken = (typeof UNIQUE)[keyof typeof UNIQUE];
-/** `stale`: what the change was computed from has changed meanwhile; read again. Taken: another row has this. */
+/** `stale`: the state on which the change is based has changed; read it again. Taken: another row has this value. */
 export type Outcome = "done" | "stale" | Taken;
 
 type Write = BatchItem<"sqlite">;
@@ -41,7 +41,7 @@ export async function commit(
 ): Promise<Outcome> {
   const base = db(env);
   const { action, target, before, after, requestId } = change;
-  // The actor may not be null, so a stale change fails here and D1 rolls the batch back.
+  // The actor column is NOT NULL, so a stale change fails here and D1 rolls the batch back.
   const actor = sql<string>`CASE WHEN ${unchanged} THEN ${change.actor} END`;
   const row = base.insert(audit).values({ at: Date.now(), actor, action, target, before, after, requestId });
   try {

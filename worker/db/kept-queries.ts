@@ -1,20 +1,20 @@
-/** Rows of what lies in R2: which of them match, for their removal; and in order, to be compared with R2 itself. */
+/** Queries on the rows of R2 objects: by filter, for removal, and in key order, for comparison with R2. */
 import { and, asc, count, eq, gt, lt, lte, type SQL, sql, sum } from "drizzle-orm";
 import type { Env } from "../env.ts";
 import { db } from "./base.ts";
 import { type Change, commit } from "./commit.ts";
 import { answers, results } from "./schema.ts";
 
-/** All that is given must hold. */
+/** All given conditions must hold. */
 export interface Filter {
   tenant?: string | undefined;
   service?: string | undefined;
   model_version?: string | undefined;
-  /** Over by then, ms of the epoch. */
+  /** Expired by this time, ms since the epoch. */
   over?: number;
 }
 
-/** One object in R2 by its row: a result's id, or an answer's key. */
+/** The row of one R2 object. `key`: a result's id, or an answer's key. */
 export interface KeptRow {
   key: string;
   bytes: number;
@@ -23,7 +23,7 @@ export interface KeptRow {
 /** Which of the two tables. */
 export type Kept = "results" | "answers";
 
-/** How much that is. */
+/** Number and total size of rows. */
 export interface Amount {
   count: number;
   bytes: number;
@@ -41,10 +41,10 @@ function where(table: typeof results | typeof answers, { tenant, service, model_
   return all;
 }
 
-/** More ids than one query binds values for, as one value. */
+/** Passes a list of keys as one JSON parameter, since it may exceed the parameter limit. */
 const among = (keys: string[]) => sql`(SELECT value FROM json_each(${JSON.stringify(keys)}))`;
 
-/** Answers that hold these results: their tenants' own, and shared ones that they made. */
+/** Answers that contain these results: their tenants' own, and shared ones that these tenants made. */
 const holding = (some: SQL): SQL =>
   sql`(${answers.key}, ${answers.tenantId}) IN (
     SELECT answer_key, tenant_id FROM results WHERE ${some}
@@ -66,7 +66,7 @@ export function answersHolding(env: Env, ids: string[]): Promise<KeptRow[]> {
   return rows.where(holding(sql`${results.id} IN ${among(ids)}`));
 }
 
-/** How many results match, and how many answers: of `held` those that hold the results. */
+/** Counts matching results, and answers: with `held` those that contain the results, otherwise those that match. */
 export async function countMatching(
   env: Env,
   filter: Filter,
@@ -91,7 +91,7 @@ function amountOf(row: { count: number; bytes: string | null } | undefined): Amo
   return { count: row?.count ?? 0, bytes: Number(row?.bytes ?? 0) };
 }
 
-/** Forgets these. An answer that was stored anew after `seenAt` (ms of the epoch) keeps its row. */
+/** Deletes these rows. An answer stored again after `seenAt` (ms since the epoch) keeps its row. */
 export async function forgetKept(env: Env, ids: string[], keys: string[], seenAt: number): Promise<void> {
   const base = db(env);
   await base.batch([
@@ -100,7 +100,7 @@ export async function forgetKept(env: Env, ids: string[], keys: string[], seenAt
   ]);
 }
 
-/** Ids of results, or keys of answers, behind one and before another, in order. */
+/** Result ids or answer keys between `from` and `to`, both exclusive, in order. */
 export async function keysBetween(
   env: Env,
   of: Kept,
@@ -116,7 +116,7 @@ export async function keysBetween(
   return (await rows.orderBy(asc(key)).limit(limit)).map((row) => row.key);
 }
 
-/** A change of many rows, for the audit log alone. */
+/** Writes only an audit row, for a change of many rows. */
 export async function noteChange(env: Env, change: Change): Promise<void> {
   await commit(env, change, sql`1`, () => []);
 }

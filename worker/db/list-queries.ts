@@ -1,6 +1,6 @@
 /**
- * What operators read from D1: single rows, and pages in an order that later rows do not disturb. Pages hold one row
- * more than asked for, which tells that there is a next one.
+ * Reads for operators: single rows, and pages in an order that new rows do not disturb. A page query returns one row
+ * more than asked for, to show whether there is a next page.
  */
 import { and, asc, count, desc, eq, gt, gte, inArray, lt, type SQL, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
@@ -11,7 +11,7 @@ import { audit, cards, keys, listings, services, tenants } from "./schema.ts";
 
 export type AuditRow = typeof audit.$inferSelect;
 
-/** Most cards that one deployment carries: the cluster's status asks every one of them. */
+/** Maximum number of cards in a deployment: the cluster status calls every one of them. */
 export const CARDS_MAX = 2000;
 
 export async function cardById(env: Env, id: string): Promise<CardRow | null> {
@@ -22,7 +22,7 @@ export async function cardsByIds(env: Env, ids: string[]): Promise<CardRow[]> {
   return inTurns(ids, (some) => db(env).select().from(cards).where(inArray(cards.id, some)));
 }
 
-/** The rows for many ids, as many ids at once as D1 takes. */
+/** Runs a query for many ids, in chunks that D1 accepts. */
 async function inTurns<Row>(ids: string[], rowsOf: (some: string[]) => Promise<Row[]>): Promise<Row[]> {
   const rows: Row[] = [];
   for (let i = 0; i < ids.length; i += BOUND_MAX) rows.push(...(await rowsOf(ids.slice(i, i + BOUND_MAX))));
@@ -37,7 +37,7 @@ export async function keyById(env: Env, id: string): Promise<KeyRow | null> {
   return ((await db(env).select().from(keys).where(eq(keys.id, id)).get()) as KeyRow | undefined) ?? null;
 }
 
-/** The key that the first rotation of this one made. */
+/** The key created by this key's first rotation. */
 export async function firstSuccessor(env: Env, { id, tenantId }: KeyRow): Promise<KeyRow | null> {
   const mine = and(eq(keys.tenantId, tenantId), eq(keys.rotatedFrom, id));
   const found = await db(env).select().from(keys).where(mine).orderBy(keys.createdAt).limit(1).get();
@@ -65,7 +65,7 @@ export async function listingsOf(env: Env, by: "card" | "service", ids: string[]
   );
 }
 
-/** Everything that the cluster's status is computed from: services, and the cards they list. */
+/** Everything the cluster status is computed from: services, and the cards they list. */
 export async function park(env: Env): Promise<{ services: string[]; cards: CardRow[]; listings: ListingRow[] }> {
   const base = db(env);
   const [known, listed, every] = await base.batch([
@@ -84,7 +84,7 @@ export async function park(env: Env): Promise<{ services: string[]; cards: CardR
 const after = (column: SQLiteColumn, value: string | number | undefined): SQL | undefined =>
   value === undefined ? undefined : gt(column, value);
 
-/** Rows later than (createdAt, id), for ids that are random. */
+/** Rows after (createdAt, id); ids are random, so they do not give the order alone. */
 const afterBirth = (t: typeof tenants | typeof keys, at: [number, string] | null): SQL | undefined =>
   at === null ? undefined : sql`(${t.createdAt}, ${t.id}) > (${at[0]}, ${at[1]})`;
 
@@ -93,7 +93,7 @@ export async function pageOfServices(env: Env, at: [string] | null, limit: numbe
   return (await rows.orderBy(asc(services.id)).limit(limit + 1)) as ServiceRow[];
 }
 
-/** Cards after the one at `at`, or from it on. */
+/** Cards after `at`, or from `at` on. */
 export async function pageOfCards(
   env: Env,
   at: string | undefined,
@@ -128,7 +128,7 @@ export async function pageOfKeys(
   return (await rows.orderBy(asc(keys.createdAt), asc(keys.id)).limit(limit + 1)) as KeyRow[];
 }
 
-/** The newest change first. */
+/** Newest change first. */
 export async function pageOfAudit(
   env: Env,
   target: string | undefined,

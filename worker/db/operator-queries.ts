@@ -1,4 +1,4 @@
-/** What is asked and changed of operators. */
+/** Reads and writes of operators. */
 import { asc, eq, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
 import { db } from "./base.ts";
@@ -6,7 +6,7 @@ import { type Change, commit, type Outcome } from "./commit.ts";
 import { operators } from "./schema.ts";
 
 export type OperatorRow = typeof operators.$inferSelect;
-/** What a change writes: when an operator came last is not told by changes. */
+/** The columns that a change writes. `lastUsedAt` is not one of them. */
 export type OperatorSettings = Omit<OperatorRow, "id" | "createdAt" | "createdBy" | "lastUsedAt">;
 
 const sameOperator = ({ id, name, email, role, tokenHash, state, expiresAt }: OperatorRow) =>
@@ -17,7 +17,7 @@ export async function operatorById(env: Env, id: string): Promise<OperatorRow | 
   return (await db(env).select().from(operators).where(eq(operators.id, id)).get()) ?? null;
 }
 
-/** `email` in lower case, as it is stored. */
+/** `email`: in lower case, as stored. */
 export async function operatorByEmail(env: Env, email: string): Promise<OperatorRow | null> {
   return (await db(env).select().from(operators).where(eq(operators.email, email)).get()) ?? null;
 }

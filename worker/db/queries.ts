@@ -1,6 +1,4 @@
-/**
- * Named questions to D1 that a request's way asks. Nothing outside this folder holds query verbs.
- */
+/** The D1 queries of the request path. Only this folder queries D1. */
 import { and, eq, inArray, sql } from "drizzle-orm";
 import type { Env } from "../env.ts";
 import type { Service } from "../services/service.ts";
@@ -16,12 +14,12 @@ export type AnswerRow = typeof answers.$inferSelect;
 export type TenantRow = Omit<typeof tenants.$inferSelect, "limits"> & { limits: Limits };
 export type KeyRow = Omit<typeof keys.$inferSelect, "scopes"> & { scopes: Scope[] | null };
 
-/** Most services that one deployment carries: the whole list is held by every isolate. */
+/** Maximum number of services in a deployment: every isolate holds the whole list. */
 export const SERVICES_MAX = 1000;
 
 const asService = (row: typeof services.$inferSelect) => row as ServiceRow;
 
-/** All services, in no order. */
+/** All services, in no particular order. */
 export async function allServices(env: Env): Promise<ServiceRow[]> {
   return (await db(env).select().from(services).limit(SERVICES_MAX)).map(asService);
 }
@@ -54,7 +52,7 @@ export async function listingsOfCards(
   return rows.map((row) => ({ listing: row.listings, service: asService(row.services) }));
 }
 
-/** A key with its tenant, by the key's public id. Any replica will do: what is read is kept for seconds anyway. */
+/** A key and its tenant, by the key's public id. May be read from any replica: callers cache it for seconds anyway. */
 export async function keyWithTenant(env: Env, id: string): Promise<{ key: KeyRow; tenant: TenantRow } | null> {
   const row = await db(env)
     .select()
@@ -71,13 +69,13 @@ export async function cardTokenHash(env: Env, cardId: string): Promise<string | 
   return row?.hash ?? null;
 }
 
-/** The digest (hex) of a result by its id. */
+/** A result's digest (hex), by its id. */
 export async function resultDigest(env: Env, id: string): Promise<string | null> {
   const row = await db(env).select({ sha256: results.sha256 }).from(results).where(eq(results.id, id)).get();
   return row?.sha256 || null;
 }
 
-/** Records finished results and the stored answers that hold them. Twice is once. */
+/** Records finished results and the stored answers that contain them. Idempotent. */
 export async function recordResults(env: Env, rows: ResultRow[], kept: AnswerRow[]): Promise<void> {
   const base = db(env);
   const set = { bytes: sql`excluded.bytes`, createdAt: sql`excluded.created_at`, expiresAt: sql`excluded.expires_at` };
@@ -88,13 +86,13 @@ export async function recordResults(env: Env, rows: ResultRow[], kept: AnswerRow
   if (first !== undefined) await base.batch([first, ...rest]);
 }
 
-/** As many rows at once as one query may bind values for. */
+/** Splits rows into chunks that fit the limit on bound parameters. */
 function chunksOf<Row extends object>(rows: Row[]): Row[][] {
   const size = Math.floor(BOUND_MAX / Object.keys(rows[0] ?? {}).length);
   return Array.from({ length: Math.ceil(rows.length / size) || 0 }, (_, i) => rows.slice(i * size, (i + 1) * size));
 }
 
-/** Forgets a result of this tenant, and answers that it made. */
+/** Deletes the rows of this tenant's result and of answers that the tenant made. */
 export async function forgetResult(env: Env, tenantId: string, id: string, answerKeys: string[]): Promise<void> {
   const base = db(env);
   const dropResult = base.delete(results).where(and(eq(results.id, id), eq(results.tenantId, tenantId)));

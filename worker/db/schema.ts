@@ -1,6 +1,6 @@
 /**
- * What people configure, and what must be listed or survive as a record. Times are milliseconds of the epoch.
- * Results themselves are in R2, slots and lines in the objects.
+ * Tables for configuration, and for records that must be listed or kept. Times are ms since the epoch. Results
+ * themselves are in R2; slots and lines are in the objects.
  */
 import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, real, sqliteTable, text } from "drizzle-orm/sqlite-core";
@@ -21,17 +21,17 @@ export const tenants = sqliteTable("tenants", {
   createdAt: integer("created_at").notNull(),
 });
 
-/** People and machines that run the deployment, beside the admin token. */
+/** People and machines that run the deployment, besides the admin token. */
 export const operators = sqliteTable("operators", {
   id: text("id").primaryKey(),
-  /** Stands as the actor in the audit log. */
+  /** The actor in the audit log. */
   name: text("name").notNull().unique(),
-  /** Who comes through an Access policy is known by it; null: by token alone. */
+  /** Identifies the operator behind Cloudflare Access; null: by token only. */
   email: text("email").unique(),
   role: text("role", { enum: ["read", "ops", "admin"] }).notNull(),
-  /** HMAC-SHA-256 of the token under the deployment's key secret, hex; null: through Access alone. */
+  /** HMAC-SHA-256 of the token under the deployment's key secret, hex; null: through Access only. */
   tokenHash: text("token_hash").unique(),
-  /** Hash of the token before it, and until when that one opens as well; null: there was none. */
+  /** Hash of the previous token, and until when it remains valid; null: there is none. */
   earlierHash: text("earlier_hash"),
   earlierUntil: integer("earlier_until"),
   state: text("state", { enum: ["active", "revoked"] })
@@ -47,7 +47,7 @@ export const operators = sqliteTable("operators", {
 export const keys = sqliteTable(
   "keys",
   {
-    /** The public part that stands in the key itself. */
+    /** The public part of the key. */
     id: text("id").primaryKey(),
     tenantId: text("tenant_id").notNull(),
     name: text("name"),
@@ -127,7 +127,7 @@ export const results = sqliteTable(
     visibility: text("visibility", { enum: ["private", "signed", "public"] })
       .notNull()
       .default("signed"),
-    /** R2 key of the stored answer that contains this result; null when the answer was not kept. */
+    /** R2 key of the stored answer that contains this result; null when the answer was not stored. */
     answerKey: text("answer_key"),
     createdAt: integer("created_at").notNull(),
     expiresAt: integer("expires_at").notNull(),
@@ -162,11 +162,11 @@ export const audit = sqliteTable(
     at: integer("at")
       .notNull()
       .default(sql`(unixepoch() * 1000)`),
-    /** Who: `admin`, an operator's name. */
+    /** `admin`, or an operator's name. */
     actor: text("actor").notNull(),
-    /** What: `service.put`, `key.create`, ... */
+    /** `service.put`, `key.create`, ... */
     action: text("action").notNull(),
-    /** On what: the id. */
+    /** Id of what was changed. */
     target: text("target").notNull(),
     before: text("before", { mode: "json" }),
     after: text("after", { mode: "json" }),

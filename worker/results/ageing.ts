@@ -1,4 +1,4 @@
-/** What is taken away by the clock: each sweep is short, and the next one goes on where it stopped. */
+/** The hourly sweep: removes expired objects and leftovers. Each sweep is short; the next one continues from there. */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { FILE_AGE_MS_MAX, FILES } from "../dialects/replicate/files.ts";
 import type { Env } from "../env.ts";
@@ -8,20 +8,20 @@ import { removeMatching } from "./removal.ts";
 import { INPUTS } from "../body/spool.ts";
 import { RESULTS } from "./result.ts";
 
-/** No request lives so long: what is older was left behind by one that was cut off. */
+/** No request lives longer: an older input was left behind by a request that was cut off. */
 const INPUT_AGE_MS_MAX = 86_400_000;
-/** Rounds of removal in one sweep, of a thousand results and a thousand answers each. */
+/** Rounds of removal in one sweep, of up to a thousand results and a thousand answers each. */
 const ROUNDS_MAX = 100;
-/** Of R2's lists, and of one deletion. */
+/** Maximum objects in one R2 list and in one deletion. */
 const PAGE_OBJECTS = 1_000;
 const PAGES_MAX = 20;
-/** Of jobs' inputs: each old one asks its Job. */
+/** Page size for jobs' inputs: each old one costs a call to its Job. */
 const PAGE_JOBS = 50;
 
 /** An object as R2 lists it. */
 export type Walked = Pick<R2Object, "key" | "size" | "uploaded" | "customMetadata" | "storageClass">;
 
-/** One sweep; what fails in it keeps nothing else from being done. `now`: ms of the epoch. */
+/** Runs one sweep. A failing step does not stop the others; the first error is rethrown. `now`: ms since the epoch. */
 export async function sweep(env: Env, now: number): Promise<void> {
   const done = await Promise.allSettled([
     sweepInputs(env.RESULTS, now),
@@ -34,28 +34,28 @@ export async function sweep(env: Env, now: number): Promise<void> {
   if (failed !== undefined) throw failed.reason;
 }
 
-/** Removes results and stored answers that are over. */
+/** Removes expired results and stored answers. */
 async function sweepOver(env: Env, now: number): Promise<void> {
   const removed = await removeMatching(env, { over: now }, "all", ROUNDS_MAX);
   if (removed.results + removed.answers > 0) console.log(JSON.stringify({ event: "aged", ...removed }));
 }
 
-/** Moves results that are old enough to where storage costs less. */
+/** Moves old results to a cheaper storage class. */
 async function sweepOld(env: Env, now: number): Promise<void> {
   const move = await mover(env, now);
   if (move !== null) await walk(env.RESULTS, RESULTS, "ageing/infrequent", PAGE_OBJECTS, move);
 }
 
-/** Removes spooled bodies that no request owns any more. `now`: ms of the epoch. */
+/** Removes spooled bodies whose request is over. `now`: ms since the epoch. */
 export async function sweepInputs(bucket: R2Bucket, now: number, pageObjects = PAGE_OBJECTS): Promise<void> {
   await walk(bucket, INPUTS, "ageing/inputs", pageObjects, removing(bucket, now - INPUT_AGE_MS_MAX));
 }
 
-/** Removes inputs of jobs that never came to stand. `now`: ms of the epoch. */
+/** Removes inputs whose job was never created. `now`: ms since the epoch. */
 export async function sweepJobs({ RESULTS: bucket, JOB }: Env, now: number, pageJobs = PAGE_JOBS): Promise<void> {
   const isLeft = async ({ key }: Walked): Promise<boolean> => {
     const id = key.slice(JOBS.length, key.indexOf("/", JOBS.length));
-    // One that does not answer is asked by a later sweep.
+    // A Job that does not respond is asked by a later sweep.
     return (await answered(JOB.getByName(id).owner()).catch(() => "unknown")) === null;
   };
   await walk(bucket, JOBS, "ageing/jobs", pageJobs, async (page) => {
@@ -67,12 +67,12 @@ export async function sweepJobs({ RESULTS: bucket, JOB }: Env, now: number, page
   });
 }
 
-/** Removes callers' files that are over their time. */
+/** Removes callers' expired files. */
 async function sweepFiles(bucket: R2Bucket, now: number): Promise<void> {
   await walk(bucket, FILES, "ageing/files", PAGE_OBJECTS, removing(bucket, now - FILE_AGE_MS_MAX));
 }
 
-/** Removes what was put before this time, of all pages. */
+/** Returns a visitor that removes objects uploaded before `until`. */
 function removing(bucket: R2Bucket, until: number): (page: Walked[]) => Promise<boolean> {
   return async (page) => {
     const old = page.filter(({ uploaded }) => uploaded.getTime() < until);
@@ -81,7 +81,10 @@ function removing(bucket: R2Bucket, until: number): (page: Walked[]) => Promise<
   };
 }
 
-/** Visits objects page by page, on from where the last walk stopped, until `visit` says no. The place is kept under `placeKey`. */
+/**
+ * Visits objects page by page, starting where the last walk stopped, until `visit` returns false. The position is
+ * stored under `placeKey`.
+ */
 async function walk(
   bucket: R2Bucket,
   prefix: string,

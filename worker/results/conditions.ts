@@ -7,20 +7,20 @@ export interface ByteRange {
 
 const opaque = (tag: string) => tag.trim().replace(/^W\//, "");
 
-/** Whether a list of entity tags names this one; weakly for If-None-Match, strongly for If-Match. */
+/** Whether a list of entity tags contains this one: weak comparison for If-None-Match, strong for If-Match. */
 function names(list: string, etag: string, weak: boolean): boolean {
   if (list.trim() === "*") return true;
   return list.split(",").some((tag) => (weak ? opaque(tag) === etag : tag.trim() === etag));
 }
 
-/** The three forms of an HTTP date (RFC 9110 5.6.7), the last of them without the time zone that it means. */
+/** The three forms of an HTTP date (RFC 9110 5.6.7). The last one has no time zone and means GMT. */
 const DATES = [
   /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/,
   /^[A-Z][a-z]{5,8}, \d{2}-[A-Z][a-z]{2}-\d{2} \d{2}:\d{2}:\d{2} GMT$/,
   /^[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \d{4}$/,
 ];
 
-/** Seconds of an HTTP date; null when it is none, and to be ignored. */
+/** An HTTP date in seconds since the epoch; null when it is invalid and must be ignored. */
 function seconds(header: string | null): number | null {
   const date = header?.trim() ?? "";
   if (!DATES.some((form) => form.test(date))) return null;
@@ -45,8 +45,8 @@ export function isNotModified(headers: Headers, etag: string, modifiedAt: number
 }
 
 /**
- * The one range to send; null for the whole. Several ranges, another unit, a malformed header, and an If-Range that
- * does not match strongly all give the whole (RFC 9110 14.2, 13.1.5).
+ * Returns the one range to send, or null for the whole. Multiple ranges, other units, a malformed header, and an
+ * If-Range without a strong match all get the whole (RFC 9110 14.2, 13.1.5).
  */
 export function requestedRange(request: Request, etag: string, bytes: number): ByteRange | "unsatisfiable" | null {
   const header = request.headers.get("range");

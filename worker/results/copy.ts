@@ -1,7 +1,7 @@
 /**
- * What is kept of a stream while its caller gets it: a small one lies in memory until its end, a large image, sound or
- * film goes to R2 part by part. Its memory and its time are bounded, and where they do not suffice the store alone
- * goes without.
+ * Collects a stream for storage while it is sent to the caller: a small one in memory until its end, a large image,
+ * sound or film in R2 by multipart upload. Memory and time are bounded; when they are exceeded, only the storing is
+ * given up.
  */
 import type { Ask } from "../ask.ts";
 import { concat } from "../body/bytes.ts";
@@ -13,16 +13,16 @@ import { MediaScan, mediaTypeOf } from "./media.ts";
 import { type Head, isMedia, judge } from "./pieces.ts";
 import { unlessLate } from "../run/until.ts";
 
-/** What is kept of an answer that is neither image nor sound: it is not laid down, and not read as JSON in pieces. */
+/** Limit for an answer that is not media. It is not uploaded in parts, and JSON is not collected at all. */
 const PLAIN_BYTES_MAX = 16 * 1024 * 1024;
-/** The largest result: R2 takes ten times as many parts. */
+/** The largest result: a tenth of the parts that R2 accepts. */
 const LAID_BYTES_MAX = 1_000 * PART_BYTES;
-/** Longest that a slow store holds a stream back. */
+/** Longest time a slow store may hold back the stream, ms. */
 const STORE_MS_MAX = 5_000;
 
 export type Copied = { kind: "bytes"; bytes: Uint8Array<ArrayBuffer> } | Laid;
 
-/** All of it lies in the deposit, which is not complete yet. */
+/** All bytes are in the deposit, which is not completed yet. */
 export interface Laid {
   kind: "laid";
   laying: Laying;
@@ -35,15 +35,15 @@ export interface Copying {
   ask: Ask;
   head: Head;
   requestId: string;
-  /** Where a large one is laid; null: nothing of it is to be kept. */
+  /** Starts the upload of a large one; null: nothing is to be stored. */
   lay: ((type: string) => Laying) | null;
-  /** Holds work that outlives the stream. */
+  /** Keeps work alive that outlives the stream. */
   later: (work: Promise<unknown>) => void;
 }
 
 export class Copy {
   readonly #copying: Copying;
-  /** Of images, sounds and films. */
+  /** Only for images, sounds and films. */
   readonly #scan: MediaScan | null;
   readonly #heldMax: number;
   readonly #room = new Room();
@@ -60,18 +60,18 @@ export class Copy {
     this.#over = lay === null || isJson(mediaTypeOf(head.headers));
   }
 
-  /** Looks at bytes that came, kept or not. */
+  /** Inspects received bytes, whether or not they are stored. */
   see(chunk: Uint8Array): void {
     this.#scan?.push(chunk);
   }
 
-  /** What is wrong with what was seen, if it is all that comes; null: nothing. */
+  /** What is wrong with the bytes so far if they are the complete answer; null: nothing. */
   get problem(): string | null {
     const judged = this.#judged();
     return "problem" in judged ? judged.problem : null;
   }
 
-  /** Keeps bytes; never fails. */
+  /** Stores bytes; never throws. */
   async keep(chunk: Uint8Array): Promise<void> {
     if (this.#over) return;
     this.#total += chunk.byteLength;
@@ -85,7 +85,10 @@ export class Copy {
     }
   }
 
-  /** The stream ended well: what was kept of it; null: nothing, or what nobody knows to be all. `free` comes after it. */
+  /**
+   * Called after the stream has ended properly. Returns what was collected, or null when there is nothing or it may be
+   * incomplete. The caller must call `free` afterwards.
+   */
   async take(): Promise<Copied | null> {
     const judged = this.#judged();
     if ("problem" in judged || judged.type === null) this.drop();
@@ -97,7 +100,7 @@ export class Copy {
     return { kind: "laid", laying, bytes: this.#total, sha256: new Uint8Array(await digest.digest).toHex() };
   }
 
-  /** Nothing of it is kept. */
+  /** Discards everything. */
   drop(): void {
     if (this.#over) return;
     this.#over = true;
@@ -117,7 +120,7 @@ export class Copy {
 
   #hold(chunk: Uint8Array): void {
     this.#held.push(chunk);
-    // The pieces, and later all of them in one.
+    // The chunks, and later their concatenation.
     if (!this.#room.grow(2 * this.#total)) this.#giveUp("no room in memory");
   }
 
@@ -131,7 +134,7 @@ export class Copy {
     if (!(await this.#room.growSoon(DEPOSIT_BYTES))) this.#giveUp("no room in memory");
     const { lay, head } = this.#copying;
     if (this.#over || lay === null) {
-      // It may have been given up while it waited.
+      // It may have been given up while waiting.
       this.free();
       return false;
     }

@@ -1,16 +1,16 @@
 /**
- * How long a result lives and who may read it: as its service says, or as the headers of its request do. Who may read it
- * stands in its id, so that nothing has to be looked up to refuse somebody. Pure.
+ * How long a result lives and who may read it, as set by its service or by headers of its request. The visibility is
+ * part of the id, so that a reader can be refused without a lookup. Pure.
  */
 import { type Refusal, refuse } from "../refusal.ts";
 import type { Service } from "../services/service.ts";
 
-/** `private`: with a key of its tenant; `signed`: also with a signature; `public`: by everybody who has the id. */
+/** `private`: only with a key of its tenant; `signed`: also with a signature; `public`: anybody who has the id. */
 export const VISIBILITIES = ["private", "signed", "public"] as const;
 export type Visibility = (typeof VISIBILITIES)[number];
 
 export interface Delivery {
-  /** Of the results, ms from their making. */
+  /** Lifetime of the results, ms from their creation. */
   lifeMs: number;
   visibility: Visibility;
 }
@@ -19,7 +19,10 @@ const DAY_S = 86_400;
 const ID = /^(?:pub_|prv_)?[0-9A-Za-z]{8,64}$/;
 const MARKS: Record<Visibility, string> = { private: "prv_", signed: "", public: "pub_" };
 
-/** `X-Result-TTL` (seconds, 1 to the service's `keep_days`) and `X-Result-Visibility`; 400 `invalid_field` names them. */
+/**
+ * Reads `X-Result-TTL` (seconds, 1 to the service's `keep_days`) and `X-Result-Visibility`. Refuses invalid values with
+ * 400 `invalid_field`, naming the header.
+ */
 export function deliveryOf(headers: Headers, { results }: Service): Delivery | Refusal {
   const longestS = Math.max(1, Math.floor(results.keep_days * DAY_S));
   const ttl = headers.get("x-result-ttl");
@@ -30,7 +33,7 @@ export function deliveryOf(headers: Headers, { results }: Service): Delivery | R
   if (said !== null && visibility === undefined)
     return invalid("X-Result-Visibility", `must be ${VISIBILITIES.join(", ")}`);
   const lifeMs = ttl === null ? results.keep_days * DAY_S * 1000 : Number(ttl) * 1000;
-  // A service that was put by an older version says nothing of it.
+  // Services stored by an older version have no visibility.
   return { lifeMs, visibility: visibility ?? results.visibility ?? "signed" };
 }
 

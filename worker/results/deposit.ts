@@ -1,14 +1,14 @@
-/** An object in R2 that is written part by part; it is to be seen when it is complete, or never. */
+/** An R2 object written by multipart upload: it becomes visible as a whole or not at all. */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { repeated } from "./repeated.ts";
 
 const MIB = 1024 * 1024;
-/** R2 takes parts of one size, of at least 5 MiB; only the last may be smaller. */
+/** R2 requires parts of equal size, at least 5 MiB; only the last may be smaller. */
 export const PART_BYTES = 5 * MIB;
-/** What one takes of memory: the part that fills, the one on its way, and the piece that comes. */
+/** Memory of one deposit: the part being filled, the part being uploaded, and the incoming chunk. */
 export const DEPOSIT_BYTES = 12 * MIB;
 
-/** Longest that R2 may take to make one of its parts, ms. */
+/** Longest time R2 may take to assemble the parts, ms. */
 const COMPLETION_MS_MAX = 20_000;
 
 export class Deposit {
@@ -19,7 +19,7 @@ export class Deposit {
   #upload: R2MultipartUpload | null = null;
   #part: Uint8Array<ArrayBuffer> | null = null;
   #spare: Uint8Array<ArrayBuffer> | null = null;
-  /** The part on its way, with a limit; what went wrong with it is thrown at whoever brings the next one. */
+  /** The upload in progress. If it fails, the next call throws its error. */
   #sent: Promise<void> = Promise.resolve();
   #failed: unknown = null;
   #filled = 0;
@@ -32,7 +32,7 @@ export class Deposit {
     this.#options = options;
   }
 
-  /** Waits only while a part is full before the last one has arrived. */
+  /** Waits only when a part is full before the previous one has been uploaded. */
   async write(chunk: Uint8Array): Promise<void> {
     for (let at = 0; at < chunk.byteLength && !this.#aborted;) {
       if (this.#part === null) {
@@ -48,7 +48,7 @@ export class Deposit {
     this.#bytes += chunk.byteLength;
   }
 
-  /** Its bytes. */
+  /** Completes the upload and returns the number of bytes. */
   async complete(): Promise<number> {
     if (this.#part !== null && this.#filled > 0) await this.#send(this.#part.subarray(0, this.#filled));
     await this.#arrived();
@@ -65,14 +65,14 @@ export class Deposit {
       await this.#sent;
       if (this.#upload !== null) await answered(this.#upload.abort());
     } catch (error) {
-      // R2 itself ends what is left open after a week.
+      // R2 aborts an incomplete upload after a week.
       console.warn(JSON.stringify({ event: "deposit_left_open", key: this.key, error: String(error) }));
     }
   }
 
   async #send(part: Uint8Array<ArrayBuffer>): Promise<void> {
     await this.#arrived();
-    // An abort may have come meanwhile.
+    // `abort` may have been called meanwhile.
     if (this.#aborted) return;
     this.#part = null;
     this.#filled = 0;
@@ -92,7 +92,7 @@ export class Deposit {
     if (this.#failed !== null) throw this.#failed;
   }
 
-  /** A completion whose answer was lost has happened. */
+  /** Checks whether a completion succeeded although its reply was lost. */
   async #look(error: unknown): Promise<void> {
     if ((await answered(this.#bucket.head(this.key)))?.size !== this.#bytes) throw error;
   }

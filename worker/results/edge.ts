@@ -1,25 +1,25 @@
-/** Copies at this edge location: so short-lived that a deletion, made elsewhere, reaches them within a minute. */
+/** Copies at this edge location. They live so briefly that a deletion made elsewhere takes effect within a minute. */
 
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { Room } from "../body/buffers.ts";
 import { unlessLate } from "../run/until.ts";
 
-/** What is larger goes from R2 to its reader without a copy. */
+/** Larger objects go from R2 to the reader without a copy. */
 const COPY_BYTES_MAX = 16 * 1024 * 1024;
-/** Longest life of a copy, seconds: the contract's bound on a deletion is 60. */
+/** Longest lifetime of a copy, seconds; the contract allows a deletion 60. */
 const LIFE_S_MAX = 55;
-/** A location that says nothing for so long counts as one without a copy, ms. */
+/** An edge cache that does not respond within this time counts as a miss, ms. */
 const MATCH_MS_MAX = 1_000;
-/** What stands beside a copy's bytes, as JSON. */
+/** Metadata stored with a copy, as JSON. */
 const BESIDE = "x-portico-beside";
-/** When the copy was made, ms of the epoch. */
+/** When the copy was made, ms since the epoch. */
 const COPIED = "x-portico-copied";
 
-/** What copies are made of, and where. */
+/** Where copies are made, and the bucket they are made from. */
 export interface Place {
   base: string;
   bucket: R2Bucket;
-  /** Holds work that the reader need not wait for. */
+  /** Keeps work alive that the reader need not wait for. */
   later: (work: Promise<unknown>) => void;
 }
 
@@ -30,10 +30,10 @@ export interface Near<Beside> {
   copiedAt: number;
 }
 
-/** Cache entries are named by URLs; this one is no route, so that nobody can ask for it. */
+/** Cache entries are named by URLs. This one is not a route, so nobody can request it. */
 const urlOf = (base: string, key: string) => `${base}/.edge/${key}`;
 
-/** The copy of what lies in R2 under this key, with what was put beside it; its body is the caller's to read or cancel. */
+/** Returns the edge copy of the R2 object with this key, and its metadata. The caller must read or cancel the body. */
 export async function findNear<Beside>(base: string, key: string): Promise<Near<Beside> | null> {
   const near = await unlessLate(caches.default.match(urlOf(base, key)), Date.now() + MATCH_MS_MAX);
   if (near === null) console.warn(JSON.stringify({ event: "edge_silent", key }));
@@ -44,8 +44,8 @@ export async function findNear<Beside>(base: string, key: string): Promise<Near<
 }
 
 /**
- * What lies in R2, for a reader, with a copy put here for those who come after; what is too large for that, or finds no
- * room in memory now, goes through as it comes.
+ * Returns an R2 object's body and puts a copy of it at the edge. An object that is too large, or for which there is no
+ * memory now, is passed through without a copy.
  */
 export async function readNear(
   { base, bucket, later }: Place,
@@ -56,12 +56,13 @@ export async function readNear(
   // Once for the reader, once for the copy.
   if (object.size > COPY_BYTES_MAX || !room.grow(2 * object.size)) return object.body;
   const reading = answered(object.arrayBuffer());
-  // Held from here on: a reader who goes would take the freeing along.
+  // Kept alive from here on: otherwise a reader who disconnects would prevent the buffers from being freed.
   later(
     reading
       .then(async (bytes) => {
         await answered(keepNear(base, object.key, bytes, beside, Date.now()));
-        // What was deleted or replaced meanwhile was forgotten before this copy of it was put: it must not come back.
+        // If the object was deleted or replaced meanwhile, its edge copy was removed before this one was put, so this
+        // one must go too.
         if ((await answered(bucket.head(object.key)))?.version !== object.version) await forgetNear(base, object.key);
       })
       .catch((error: unknown) => console.warn(JSON.stringify({ event: "edge_copy_failed", error: String(error) })))
@@ -70,7 +71,7 @@ export async function readNear(
   return new Response(await reading).body as ReadableStream;
 }
 
-/** Puts a copy here; never later than what it is a copy of expires. */
+/** Puts a copy that expires no later than its original. */
 async function keepNear(
   base: string,
   key: string,
@@ -89,7 +90,7 @@ async function keepNear(
   try {
     await caches.default.put(urlOf(base, key), new Response(bytes, { headers }));
   } catch (error) {
-    // R2 has it: who asks next gets it from there.
+    // Not critical: the next reader gets it from R2.
     console.warn(JSON.stringify({ event: "edge_put_failed", error: String(error) }));
   }
 }

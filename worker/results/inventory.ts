@@ -1,7 +1,8 @@
 /**
- * Whether R2 and the rows in D1 say the same: an object without a row is never aged away, a row without an object is
- * listed in vain. Rows are read before objects, and objects are written before their rows (the largest before their rows
- * are written again), so that nothing that comes or goes meanwhile is lost; what is younger than an hour counts as nothing.
+ * Compares R2 with its rows in D1: an object without a row would never expire, and a row without an object is listed in
+ * vain. Rows are read before objects, and objects are written before their rows (for large results the row is written
+ * both before and after), so concurrent changes are not mistaken for losses. Objects younger than an hour do not count
+ * as orphans.
  */
 import { forgetKept, type Kept, keysBetween } from "../db/kept-queries.ts";
 import { recordResults, type ResultRow } from "../db/queries.ts";
@@ -10,34 +11,34 @@ import { answerRowOf, resultRowOf } from "./remake.ts";
 import { RESULTS } from "./result.ts";
 import { stretch } from "./stretch.ts";
 
-/** Its row may be on its way. */
+/** The row of a younger object may not have been written yet. */
 const YOUNG_MS = 3_600_000;
-/** Objects, and rows, of one page. */
+/** Objects, and rows, per page. */
 const PAGE_KEYS = 500;
-/** Of one call. */
+/** Pages per call. */
 const PAGES_MAX = 10;
 
-/** Nothing else under these prefixes is ours to judge. */
+/** Only these keys are ours to check. */
 const KEPT = /^(?:results\/|[^/]+\/answers\/)/;
 
 interface Area {
-  /** Of its objects' keys. */
+  /** Prefix of the objects' keys. */
   prefix: string;
   of: Kept;
-  /** What of a key does not stand in its row. */
+  /** The part of an object's key that its row's key lacks. */
   unsaid: string;
-  /** The first key behind its rows; null: they have their table to themselves. */
+  /** First key after this area's rows; null when the area has the table to itself. */
   end: string | null;
 }
 
-/** Where objects with rows lie, in the order of their keys. */
+/** Where objects with rows are, in key order. */
 const AREAS: Area[] = [
   { prefix: RESULTS, of: "results", unsaid: RESULTS, end: null },
   { prefix: "shared/answers/", of: "answers", unsaid: "", end: "shared/answers0" },
   { prefix: "ten_", of: "answers", unsaid: "", end: "ten`" },
 ];
 
-/** Where a walk goes on: an area, and the key behind which. */
+/** Where a walk continues: the area, and the last key done. */
 export type Place = [area: number, after: string];
 
 export interface Inventory {
@@ -45,13 +46,13 @@ export interface Inventory {
   /** Objects without a row, and rows without an object. */
   orphans: number;
   missing: number;
-  /** Mended: rows made anew from their objects, objects and rows removed. */
+  /** Repairs: rows restored from their objects, objects and rows removed. */
   restored: number;
   removed_objects: number;
   removed_rows: number;
 }
 
-/** Compares from a place on, as far as one call goes. `next` null: all is compared. */
+/** Compares from a position on, as far as one call goes. `next` is null when everything has been compared. */
 export async function takeInventory(
   env: Env,
   from: Place,
@@ -98,10 +99,10 @@ async function comparePage(
   return next;
 }
 
-/** Nothing is lost that is not over: a row is made anew, from what stands beside the bytes. */
+/** Restores the rows of orphans from their metadata. Deletes only orphans that have expired or lack the metadata. */
 async function mendOrphans(env: Env, orphans: R2Object[], of: Kept, now: number, found: Inventory): Promise<void> {
   const results: (ResultRow | null)[] = [];
-  // One after the other: a large one is read for its digest.
+  // One at a time, because a large one is read completely to compute its digest.
   if (of === "results") for (const orphan of orphans) results.push(await resultRowOf(env, orphan));
   const answers = of === "answers" ? orphans.map(answerRowOf) : [];
   const rows = [...results, ...answers];

@@ -1,6 +1,7 @@
 /**
- * Keeps a result that is too large for memory: it is laid into R2 while it comes, and is a result when its end is known.
- * What stands beside its bytes was said before they came, so its digest stands in its row, which is written first.
+ * Stores a result that is too large for memory: it is uploaded to R2 in parts while it arrives, and becomes a result
+ * when its end is known. R2 metadata is fixed when an upload begins, so the digest is only in the row, which is written
+ * first.
  */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { answerKey } from "../cache.ts";
@@ -26,7 +27,7 @@ import {
 } from "../store.ts";
 import { resultKey, resultMeta } from "./result.ts";
 
-/** A result on its way; of its row the digest and the count of bytes are still missing. */
+/** A result being uploaded; its row still lacks the digest and the size. */
 export interface Laying {
   row: ResultRow;
   deposit: Deposit;
@@ -41,7 +42,7 @@ export function layResult(env: Env, keeping: Keeping, { status }: Head, type: st
   return { row, deposit: new Deposit(env.RESULTS, resultKey(row.id), beside) };
 }
 
-/** It has come to its end: from now on it is there, and so is the answer that it is. */
+/** Completes the upload, which makes the result visible, and stores the answer that points to it. */
 export function keepLaid(
   env: Env,
   keeping: Keeping,
@@ -63,7 +64,7 @@ async function write(env: Env, keeping: Keeping, head: Head, { row, deposit }: L
     keeping.later(forgetResult(env, row.tenantId, row.id, []).catch((left: unknown) => failed(keeping, left)));
     return NOTHING_KEPT;
   }
-  // Whoever took inventory between the two has found a row without an object, and may have removed it.
+  // Written again: an inventory that ran between the two writes found a row without an object and may have removed it.
   keeping.later(recordSoon(env, [row], []));
   return {
     results: [row],
@@ -71,7 +72,7 @@ async function write(env: Env, keeping: Keeping, head: Head, { row, deposit }: L
   };
 }
 
-/** The stored answer is the result's bytes: it only says where they are. Other tenants make their own. */
+/** Stores the answer as a pointer to the result's bytes, for the tenant only; other tenants make their own. */
 async function putPointer(env: Env, keeping: Keeping, head: Head, row: ResultRow, own: string): Promise<boolean> {
   const now = Date.now();
   const meta = { ...answerMeta(keeping, head, [row.id], now), bulk: resultKey(row.id) };

@@ -1,8 +1,8 @@
-/** A walk through the structure of a file whose bytes come in pieces: it says what it wants, and is led there. Pure. */
+/** Walks a file's structure while its bytes arrive in chunks: a generator says which bytes it needs next. Pure. */
 
-/** Bytes of which a walk wants to see some, to pass over some, or to come to the marker after entropy-coded data. */
+/** What a walk needs next: to read some bytes, to skip some, or to find the marker after entropy-coded data. */
 type Want = { take: number } | { skip: number } | "marker";
-/** `at`: the place behind what was wanted. `bytes`: what was to be seen; for "marker" the marker's second byte. */
+/** `at`: the offset after the requested bytes. `bytes`: the bytes read; for "marker", the marker's second byte. */
 export type Walk = Generator<Want, void, { bytes: Uint8Array; at: number }>;
 
 export class Walker {
@@ -27,7 +27,7 @@ export class Walker {
     }
   }
 
-  /** How many of the bytes are used up. */
+  /** Returns the number of bytes consumed. */
   #use(bytes: Uint8Array, want: Want): number {
     if (want === "marker") return this.#seek(bytes);
     if ("skip" in want) {
@@ -40,7 +40,7 @@ export class Walker {
     return taken.byteLength;
   }
 
-  /** In entropy-coded data FF 00 is a byte of it, and RST0 to RST7 stand within it. */
+  /** Within entropy-coded data, FF 00 is an escaped data byte, and RST0 to RST7 are part of the data. */
   #seek(bytes: Uint8Array): number {
     for (let at = 0; at < bytes.byteLength;) {
       if (!this.#afterFf) {

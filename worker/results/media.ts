@@ -1,18 +1,18 @@
 /**
- * Images and sounds by their bytes: what they are, and whether they are whole. Pure.
+ * Recognizes images and sounds by their bytes, and checks whether they are complete. Pure.
  *
- * PNG (W3C PNG 3), JPEG (ITU-T T.81), WebP (RFC 9649) and WAV (RIFF) carry their own end; a cut one is told apart from
- * a whole one whatever the transport said.
+ * PNG (W3C PNG 3), JPEG (ITU-T T.81), WebP (RFC 9649) and WAV (RIFF) mark their own end, so a truncated file is
+ * detected whatever the transport says.
  */
 import { type Walk, Walker } from "./media-walk.ts";
 
 export interface Media {
   type: string;
-  /** `whole`: its own structure ends with the last byte. `open`: it does not say where it ends. `cut`: it is damaged. */
+  /** `whole`: its structure ends exactly at the last byte. `open`: the format does not mark its end. `cut`: damaged. */
   end: "whole" | "open" | "cut";
 }
 
-/** Types whose bytes say by themselves what they are, and where they end. */
+/** Types that can be recognized by their bytes. */
 const TELLING = new Set([
   "image/png",
   "image/jpeg",
@@ -27,35 +27,35 @@ export function isTelling(mediaType: string | null): boolean {
   return mediaType !== null && TELLING.has(mediaType);
 }
 
-/** What a Content-Type says (RFC 9110 8.3.1): lower case, without parameters; null where it says nothing. */
+/** The media type in Content-Type (RFC 9110 8.3.1): lower case, without parameters; null when there is none. */
 export function mediaTypeOf(headers: Headers): string | null {
   return headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() || null;
 }
 
-/** No sound is that long: what is said by streams that do not know their length. */
+/** No real sound is that long; streams of unknown length declare such sizes. */
 const UNKNOWN_BYTES_MIN = 0x7fff_0000;
 
 const ascii = (bytes: Uint8Array, at: number, length: number) =>
   String.fromCharCode(...bytes.subarray(at, at + length));
 const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/** Null for what is none of the known kinds. */
+/** Returns null for an unknown format. */
 export function media(bytes: Uint8Array): Media | null {
   const scan = new MediaScan();
   scan.push(bytes);
   return scan.end();
 }
 
-/** By so many bytes a kind is known. */
+/** Bytes needed to recognize a format. */
 const HEAD_BYTES = 12;
 
-/** The same judgement of bytes that come in pieces, none of which is kept. */
+/** The same check for bytes that arrive in chunks, without keeping them. */
 export class MediaScan {
   readonly #head = new Uint8Array(HEAD_BYTES);
   #total = 0;
   #form: Form | null = null;
 
-  /** Null while too little has come, and for what is none of the known kinds. */
+  /** Null until enough bytes have arrived, and for unknown formats. */
   get type(): string | null {
     return this.#form?.type ?? null;
   }
@@ -78,7 +78,7 @@ export class MediaScan {
   }
 }
 
-/** One known kind: what walks through its bytes, and what it says when they are all there. */
+/** A recognized format: the walker for its bytes, and the verdict once all have arrived. */
 interface Form {
   type: string;
   walker: Walker | null;
@@ -99,7 +99,7 @@ function formOf(head: Uint8Array): Form | null {
   return open === null ? null : { type: `audio/${open}`, walker: null, end: () => "open" };
 }
 
-/** Chunks follow one another up to IEND, which is the last thing. */
+/** A sequence of chunks up to IEND, which must come last. */
 function png(): Form {
   let hasData = false;
   let endsAt: number | null = null;
@@ -117,7 +117,7 @@ function png(): Form {
   return { type: "image/png", walker: new Walker(walk()), end };
 }
 
-/** Marker segments, entropy-coded data after each start of a scan, and EOI as the last thing. */
+/** Marker segments, with entropy-coded data after each start of scan, and EOI last. */
 function jpeg(): Form {
   let hasScan = false;
   let endsAt: number | null = null;
@@ -126,9 +126,9 @@ function jpeg(): Form {
     for (;;) {
       let seen = yield { take: 1 };
       if (seen.bytes[0] !== 0xff) return;
-      // Any number of them may fill.
+      // Markers may be preceded by any number of fill bytes.
       while (seen.bytes[0] === 0xff) seen = yield { take: 1 };
-      // After entropy-coded data the next marker has been read already.
+      // After entropy-coded data, the next marker has already been read.
       for (let isCoded = true; isCoded;) {
         const marker = seen.bytes[0];
         if (marker === 0xd9) {
@@ -148,9 +148,9 @@ function jpeg(): Form {
   return { type: "image/jpeg", walker: new Walker(walk()), end };
 }
 
-/** A streamed WAV says 0 or a very large number as its size, or counts its header alone. */
+/** A streamed WAV declares a size of 0, a very large size, or only the size of its header. */
 function wav(size: number): Form {
-  /** Where the samples stand, as its `data` chunk says. */
+  /** Position of the samples, from the `data` chunk. */
   let sound: { from: number; length: number } | null = null;
   function* walk(): Walk {
     yield { skip: 12 };
@@ -170,12 +170,12 @@ function wav(size: number): Form {
   return { type: "audio/wav", walker: new Walker(walk()), end };
 }
 
-/** The RIFF size is the rest of the file, but for a byte that makes it even. */
+/** The RIFF size covers the rest of the file, except for a padding byte after an odd size. */
 function riffEnd(size: number, rest: number): Media["end"] {
   return rest === size || rest === size + (size % 2) ? "whole" : "cut";
 }
 
-/** The bytes of base64 text (a `data:` prefix is allowed), or null. */
+/** Decodes base64 text (with or without a `data:` prefix); null when it is invalid. */
 export function fromBase64(text: string): Uint8Array<ArrayBuffer> | null {
   const comma = text.startsWith("data:") ? text.indexOf(",") + 1 : 0;
   try {

@@ -1,9 +1,10 @@
 /**
- * Writes to R2 that are under way in this isolate. A stream's end is sent before what is kept of it lies in R2; who asks
- * for that right away waits for it here. A convenience: elsewhere a reader looks again, or follows the run in its Pool.
+ * R2 writes in progress in this isolate. A stream ends for its caller before its result is in R2; a request for it that
+ * arrives at once waits here. This is an optimization: in other isolates, a reader retries, or follows the run in its
+ * Pool.
  */
 
-/** So long after its beginning a write is waited for. */
+/** How long after its start a write is waited for. */
 const WAIT_MS_MAX = 5_000;
 
 interface Write {
@@ -13,7 +14,7 @@ interface Write {
 
 const writes = new Map<string, Write>();
 
-/** What is being written under these keys. */
+/** Registers a write to these keys. */
 export function pend(keys: string[], work: Promise<unknown>): void {
   forgetLost();
   const write: Write = { work, until: Date.now() + WAIT_MS_MAX };
@@ -21,15 +22,15 @@ export function pend(keys: string[], work: Promise<unknown>): void {
     for (const key of keys) if (writes.get(key) === write) writes.delete(key);
   };
   for (const key of keys) {
-    // To the end of the map.
+    // Moves the key to the end of the map, which keeps the map ordered by age.
     writes.delete(key);
     writes.set(key, write);
   }
-  // How it ended is the writer's to say.
+  // The writer handles errors.
   work.then(done, done);
 }
 
-/** Waits until nothing is being written under the key, for a moment at most. */
+/** Waits, for a limited time, until no write to the key is in progress. */
 export async function settled(key: string): Promise<void> {
   const write = writes.get(key);
   if (write === undefined) return;
@@ -37,7 +38,7 @@ export async function settled(key: string): Promise<void> {
   if (leftMs > 0) await Promise.race([write.work.then(ignore, ignore), scheduler.wait(leftMs)]);
 }
 
-/** A write never says that it ended whose request was cut off. The oldest come first. */
+/** Drops writes that never finish because their request was cut off. The map is ordered oldest first. */
 function forgetLost(): void {
   const now = Date.now();
   for (const [key, { until }] of writes) {

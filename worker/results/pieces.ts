@@ -1,14 +1,14 @@
-/** The finished images and sounds in a complete answer, or what is wrong with it. Pure. */
+/** Extracts the finished images and sounds from a complete answer, or finds what is wrong with it. Pure. */
 import type { Ask } from "../ask.ts";
 import { isJson } from "../body/fields.ts";
 import { listAt } from "../dialects/mapping.ts";
 import { fromBase64, isTelling, type Media, media, mediaTypeOf } from "./media.ts";
 
-/** What is known of an answer beside its bytes. */
+/** What is known about an answer besides its bytes. */
 export interface Head {
   status: number;
   headers: Headers;
-  /** The transport said where the body ends (a length or chunks). */
+  /** The transport marked where the body ends (a length or chunked encoding). */
   endKnown: boolean;
 }
 
@@ -22,7 +22,7 @@ export interface Piece {
   bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** The finished images and sounds in an answer, or why the answer is not valid. */
+/** Returns the finished images and sounds in an answer, or why the answer is invalid. */
 export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
   if (whole.status < 200 || whole.status >= 300 || hasNoContent(ask, whole)) return [];
   if (isJson(mediaTypeOf(whole.headers))) {
@@ -37,12 +37,12 @@ export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
   return judged.type === null ? [] : [{ type: judged.type, bytes: whole.bytes }];
 }
 
-/** Whatever its head says, there is nothing to look into (RFC 9110 9.3.2, 15.3.5, 15.3.6). */
+/** Whether the answer has no content, whatever its headers say (RFC 9110 9.3.2, 15.3.5, 15.3.6). */
 function hasNoContent({ method }: Ask, { status }: Head): boolean {
   return method === "HEAD" || status === 204 || status === 205;
 }
 
-/** Why a success cannot be what its service makes, whatever comes after its head; null: it can be. */
+/** Why a success cannot be what its service makes, judging by its head alone; null when it can be. */
 export function misfit(ask: Ask, head: Head): string | null {
   const { status, headers } = head;
   if (status < 200 || status >= 300 || hasNoContent(ask, head)) return null;
@@ -50,18 +50,21 @@ export function misfit(ask: Ask, head: Head): string | null {
   return makesImages(ask) && !isJson(type) && !type?.startsWith("image/") ? "it is neither JSON nor an image" : null;
 }
 
-/** Whether the body itself is to be an image, a sound or a film. */
+/** Whether the body itself should be an image, a sound or a film. */
 export function isMedia({ status, headers }: Head): boolean {
   return status >= 200 && status < 300 && /^(image|audio|video)\//.test(mediaTypeOf(headers) ?? "");
 }
 
-/** What such a body is, when all of it has come: `found` by its own bytes. A null type: nobody knows that it is that, or all of it. */
+/**
+ * Judges a complete media body. `found`: what its bytes were recognized as. A null `type` means that the body may be
+ * something else, or incomplete.
+ */
 export function judge(ask: Ask, head: Head, found: Media | null): { type: string | null } | { problem: string } {
   if (found?.end === "cut") return { problem: `its ${found.type} is damaged` };
   if (found === null && makesImages(ask)) return { problem: "it is not an image" };
-  // It is not what it says: an origin's error, or the first bytes of a sound.
+  // It is not what its Content-Type says: an origin's error, or only the first bytes of a sound.
   if (found === null && isTelling(mediaTypeOf(head.headers))) return { type: null };
-  // Its own structure or the transport must say that this is all of it.
+  // Either the format or the transport must mark the end.
   if (found?.end !== "whole" && !head.endKnown) return { type: null };
   return { type: found?.type ?? mediaTypeOf(head.headers) };
 }
@@ -70,7 +73,7 @@ function makesImages({ service, as }: Ask): boolean {
   return service.config.kind === "image" && as === "run";
 }
 
-/** A WebUI answers JSON with its images in base64. `pointer` leads to them; null: nothing in it is one. */
+/** A WebUI answers with JSON that holds its images in base64. `pointer` leads to them; null: it holds none. */
 function jsonPieces(pointer: string | null, bytes: Uint8Array): Piece[] | { problem: string } {
   let answer: unknown;
   try {

@@ -1,4 +1,4 @@
-/** Finds the stored answer of an ask, and makes a shared one the tenant's own. */
+/** Finds the stored answer of an ask, and copies a shared one to the tenant. */
 import { answered, Silent } from "../../durable-objects/answer-protocol.ts";
 import { answerKey, lookUp, type Stored } from "../cache.ts";
 import { pieces, type Whole } from "./pieces.ts";
@@ -8,8 +8,8 @@ import { keep, plan } from "../store.ts";
 type Asking = Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">;
 
 /**
- * The stored answer of this ask: the tenant's own, else (for a shared cache) the shared one, which becomes the
- * tenant's own on first use, with results of its own. A store that says nothing has none.
+ * Returns the stored answer of this ask: the tenant's own, or, for a shared cache, the shared one. On first use, the
+ * shared answer is copied to the tenant, with results of its own. A store that does not respond counts as a miss.
  */
 export async function findStored(asking: Asking): Promise<Stored | "expired" | null> {
   try {

@@ -1,4 +1,4 @@
-/** Rows made anew from what stands beside the bytes in R2; null where that does not say enough. */
+/** Rebuilds rows from the metadata of R2 objects. Returns null when the metadata is not sufficient. */
 import type { AnswerRow, ResultRow } from "../db/queries.ts";
 import { visibilityOf } from "./delivery.ts";
 import type { Env } from "../env.ts";
@@ -29,7 +29,7 @@ export async function resultRowOf(
   };
 }
 
-/** What was laid down in parts had it in its row alone: it is read once more. */
+/** For a result uploaded in parts only the row had the digest, so the object is read again. */
 async function digestOf(bucket: R2Bucket, key: string): Promise<string> {
   const object = await bucket.get(key);
   if (object === null) return "";

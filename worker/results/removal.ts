@@ -1,15 +1,15 @@
 /**
- * Takes results and stored answers away, many at once: objects first, then the rows that find them again, so that what
- * ends half-way is gone on with. Twice is once. Copies at the edge end by themselves within a minute.
+ * Removes results and stored answers in bulk: objects first, then their rows, so that an interrupted removal can be
+ * resumed. Idempotent. Edge copies expire by themselves within a minute.
  */
 import { answersHolding, answersMatching, type Filter, forgetKept, resultsMatching } from "../db/kept-queries.ts";
 import type { Env } from "../env.ts";
 import { resultKey } from "./result.ts";
 
-/** Of one round, each of results and of answers: what R2 deletes in one call. */
+/** Maximum results, and answers, per round: what R2 deletes in one call. */
 const ROUND_ROWS = 1_000;
 
-/** `results` takes the answers that hold them along: they would bring the bytes back. */
+/** `results` also removes the answers that contain them, which would bring the bytes back. */
 export type What = "results" | "answers" | "all";
 
 export interface Removed {

@@ -1,10 +1,10 @@
-/** Writes that are tried again: a store that stumbles once costs nobody anything. */
+/** Retries writes, so that a single failure of a store affects nobody. */
 
 const TRIES = 3;
-/** Before the first repeat, and so much longer before each later one. */
+/** Pause before the first retry, ms; each later pause is longer by this much. */
 const PAUSE_MS = 100;
 
-/** A write with its repeats; the last failure is the caller's. */
+/** Tries a write up to TRIES times; throws the last error. */
 export async function repeated<T>(write: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {

@@ -1,20 +1,20 @@
-/** A finished image or sound as it lies in R2, and what stands beside its bytes there. */
+/** A finished image or sound in R2, and its metadata. */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { resultDigest, type ResultRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { settled } from "./pending.ts";
 
-/** Results looked up at once; one answer holds no more. */
+/** Maximum results looked up at once; no answer holds more. */
 const RESULTS_MAX = 64;
 
-/** Where results lie in R2. */
+/** R2 prefix of results. */
 export const RESULTS = "results/";
 export const resultKey = (id: string) => RESULTS + id;
 export const isLaid = (id: string) => /(?:^|_)[0-9A-Za-z]{25}$/.test(id);
 
 /**
- * What stands beside a result's bytes: a reader needs one look at R2 and, but for the largest, nothing else, and a lost
- * row is made anew from it.
+ * R2 metadata of a result. A reader needs only this, except that a large result's digest is in its row; a lost row can
+ * be rebuilt from it.
  */
 export function resultMeta(row: ResultRow): Record<string, string> {
   const { tenantId, sha256: digest, answerKey: answer, createdAt, expiresAt } = row;
@@ -30,7 +30,7 @@ export function resultMeta(row: ResultRow): Record<string, string> {
   };
 }
 
-/** A result as it lies in R2. */
+/** A result as stored in R2. */
 export interface Result {
   id: string;
   tenant: string;
@@ -38,21 +38,21 @@ export interface Result {
   bytes: number;
   /** Hex. */
   sha256: string;
-  /** R2 key of the tenant's stored answer that held it when it was made; empty when there was none. */
+  /** R2 key of the tenant's stored answer that contained it when it was made; empty when there was none. */
   answer: string;
   createdAt: number;
   expiresAt: number;
 }
 
-/** Null while it has no digest: then it is no result yet. */
+/** Returns null when there is no digest: then it is not a result yet. */
 export async function resultOf(env: Env, id: string, object: R2Object): Promise<Result | null> {
   const meta = object.customMetadata ?? {};
-  // What was laid down in parts has it in its row alone.
+  // For a result uploaded in parts, only the row has the digest.
   const digest = meta["sha256"] || (await resultDigest(env, id));
   return digest === null ? null : resultWith(id, object, digest);
 }
 
-/** `digest`: hex, of its bytes. */
+/** `digest`: SHA-256 of its bytes, hex. */
 export function resultWith(id: string, object: R2Object, digest: string): Result {
   const meta = object.customMetadata ?? {};
   return {
@@ -67,7 +67,7 @@ export function resultWith(id: string, object: R2Object, digest: string): Result
   };
 }
 
-/** Those of a tenant's results that are there, in the order asked. */
+/** The tenant's results that exist, in the order of `ids`. */
 export async function resultsOf(env: Env, tenant: string, ids: string[]): Promise<Result[]> {
   const found = await Promise.all(
     ids.slice(0, RESULTS_MAX).map(async (id) => {

@@ -1,4 +1,7 @@
-/** `/v1/results/<id>`: finished images and sounds, with a key of their tenant or a signature, by the rules of HTTP. */
+/**
+ * `/v1/results/<id>`: serves and deletes finished images and sounds, with a key of their tenant or a signature,
+ * following HTTP semantics.
+ */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { hasCredential } from "../auth.ts";
 import { answerKey } from "../cache.ts";
@@ -18,18 +21,21 @@ import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts"
 import { inWindows, WINDOW_BYTES } from "./windows.ts";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
-/** A result that was promised an instant ago may still be on its way to R2, from elsewhere: looked for at these times, ms. */
+/** When to look for a result, ms: one promised a moment ago may still be on its way to R2 from elsewhere. */
 const LOOKS_AT_MS = [0, 100, 400];
-/** Until then nobody hears that nothing was found, ms: what is another's is found sooner than what never was. */
+/**
+ * A miss is reported only after this time, ms. Otherwise timing would reveal another tenant's result, which is found
+ * sooner than none.
+ */
 const NOTHING_MS = 600;
-/** What is written with a result, by whoever made it, is there by then, ms. */
+/** By this age of a result, ms, everything stored along with it has been written. */
 const SETTLED_MS = 10_000;
 
 export interface Asking extends Mouth {
   id: string;
 }
 
-/** GET and HEAD. */
+/** Handles GET and HEAD. */
 export async function getResult(asking: Asking): Promise<Response | Refusal> {
   const { request, env, trace, id } = asking;
   const query = new URL(request.url).searchParams;
@@ -40,7 +46,7 @@ export async function getResult(asking: Asking): Promise<Response | Refusal> {
   const found = isResultId(id) ? await timed(trace, "cache", () => find(asking, reader)) : null;
   if (found === null) return refuse("not_found");
   const answer = await answerWith(asking, found, variant, query.get("download"));
-  // What was opened and is not sent must be let go.
+  // An opened body that is not sent must be canceled.
   if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range")))
     await letGo(found.body);
   return answer;
@@ -50,18 +56,18 @@ async function letGo(body: ReadableStream): Promise<void> {
   if (!body.locked) await body.cancel();
 }
 
-/** A result, and its bytes unless the request wants none or only a part of them. */
+/** A result, and its bytes unless the request needs none or only a range. */
 interface Found {
   result: Result;
   body: ReadableStream | null;
-  /** When this edge location's copy was made; null: it comes from R2. */
+  /** When this edge location's copy was made; null: read from R2. */
   copiedAt: number | null;
 }
 
-/** A key's tenant, whoever has a signature, or anybody. */
+/** The tenant of the key, the holder of a valid signature, or an anonymous reader. */
 type Reader = { tenant: string } | "signed" | "anybody";
 
-/** Null: not there, or another tenant's; the two take the same time. */
+/** Returns null when the result does not exist or may not be read; both take the same time. */
 async function find(asking: Asking, reader: Reader): Promise<Found | null> {
   await settled(resultKey(asking.id));
   const look = async (): Promise<Found | null> => {
@@ -70,18 +76,18 @@ async function find(asking: Asking, reader: Reader): Promise<Found | null> {
     await found?.body?.cancel();
     return null;
   };
-  // Who shows nothing is worth one look.
+  // Anonymous readers get one look, without retries.
   return reader === "anybody" ? look() : sought(look);
 }
 
-/** Strangers do not hear of a public result that is over. */
+/** Anonymous readers and other tenants are not told that a public result has expired. */
 function mayRead(reader: Reader, { id, tenant, expiresAt }: Result, now: number): boolean {
   if (reader === "signed") return true;
   if (reader !== "anybody" && reader.tenant === tenant) return true;
   return visibilityOf(id) === "public" && expiresAt > now;
 }
 
-/** What is found, at once or after a moment. */
+/** Looks at once and again after short pauses; reports a miss only after NOTHING_MS. */
 async function sought<T>(look: () => Promise<T | null>): Promise<T | null> {
   const from = Date.now();
   const until = (ms: number) => scheduler.wait(Math.max(0, from + ms - Date.now()));
@@ -156,7 +162,7 @@ async function answerWith(
   return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
 }
 
-/** With a key present the key decides; without one the signature has to, unless everybody may read. */
+/** A key decides if there is one; otherwise the signature decides, unless the result is public. */
 async function readerOf(asking: Asking, query: URLSearchParams): Promise<Reader | Refusal> {
   const { request, env, trace, id } = asking;
   if (hasCredential(request)) {
@@ -192,10 +198,10 @@ function describe(headers: Headers, meta: Result, range: ByteRange | null): void
     headers.set("content-range", `bytes ${range.offset}-${range.offset + range.length - 1}/${meta.bytes}`);
 }
 
-/** What a name must not be shown or split by: control characters, and those that turn its direction. */
+/** Characters that could disguise or split a file name: control characters and bidirectional overrides. */
 const UNFIT = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
-/** RFC 6266: a plain name for old clients, RFC 8187 for the rest; never a path. */
+/** RFC 6266: a plain name for old clients and RFC 8187 encoding for the rest; never a path. */
 function disposition(name: string): string {
   const base = name.split(/[/\\]/).at(-1)?.replace(UNFIT, "_").slice(0, 200) || "result";
   const plain = base.replace(/[^\w. -]/g, "_");
@@ -206,7 +212,7 @@ function disposition(name: string): string {
   return `attachment; filename="${plain}"; filename*=UTF-8''${encodedName}`;
 }
 
-/** DELETE: out of R2, D1 and this edge location at once, with the tenant's answers that contain it. */
+/** DELETE: removes the result at once from R2, D1 and this edge location, with the tenant's answers that contain it. */
 export async function deleteResult(asking: Asking): Promise<Response | Refusal> {
   const { env, base, id } = asking;
   const caller = await callerWith("infer", asking);
@@ -228,16 +234,17 @@ async function ownResult(env: Env, tenant: string, id: string): Promise<Result |
   return result?.tenant === tenant ? result : null;
 }
 
-/** The stored answers of this tenant that hold the result: its own, and a shared one that it made. */
+/** This tenant's stored answers that contain the result: its own, and a shared one that it made. */
 async function answersOf(env: Env, { id, tenant, answer, createdAt }: Result, now: number): Promise<string[]> {
   if (answer === "") return [];
   const shared = answerKey("shared", answer.slice(answer.lastIndexOf("/") + 1));
   const look = (): Promise<R2Object | null> => env.RESULTS.head(answer);
-  // It is written beside the result: one that comes after the deletion would bring the result's bytes back.
+  // The answer is written at the same time as the result. One that arrived after the deletion would bring the bytes
+  // back.
   const isFresh = now - createdAt < SETTLED_MS;
   const [own, common] = await Promise.all([isFresh ? sought(look) : look(), env.RESULTS.head(shared)]);
   const keys: string[] = [];
-  // An answer that was replaced since holds other results.
+  // An answer that has been replaced since contains other results.
   if (own?.customMetadata?.["results"]?.split(",").includes(id)) keys.push(answer);
   if (common?.customMetadata?.["maker"] === tenant) keys.push(shared);
   return keys;

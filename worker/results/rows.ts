@@ -1,17 +1,17 @@
 /**
- * The rows of what lies in R2, written together: under load one D1 call serves many requests. They are for lists and
- * ageing alone (everything that a reader needs stands beside the bytes in R2), so what an isolate's end forgets of them
- * costs nobody an answer.
+ * Writes D1 rows of R2 objects in batches, so that under load one D1 call serves many requests. The rows are only used
+ * for lists and ageing, since a reader finds what it needs in the R2 metadata. So rows lost when an isolate ends cost
+ * nobody an answer.
  */
 import { type AnswerRow, recordResults, type ResultRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { repeated } from "./repeated.ts";
 
-/** Rows wait so long for others. */
+/** How long a batch collects rows. */
 const SOON_MS = 250;
-/** Most requests whose rows are written together. */
+/** Maximum requests per batch. */
 const REQUESTS_MAX = 200;
-/** A batch that is not written by then lost the request that was to write it. */
+/** A batch not written by then has lost the request that was going to write it. */
 const LOST_MS = 5_000;
 
 interface Batch {
@@ -19,15 +19,15 @@ interface Batch {
   answers: AnswerRow[];
   requests: number;
   openedAt: number;
-  /** Its rows are being written: what came to it now would be forgotten. Clocks do not tell; a timer may fire early. */
+  /** Writing has begun: rows added now would be lost. A flag rather than the clock, because a timer may fire early. */
   closed: boolean;
   written: Promise<void>;
 }
 
-/** Batches that are not written yet, the last one open. A belief: the rows' truth is D1. */
+/** Unwritten batches, the last one open. Only a buffer: D1 is the source of truth. */
 const batches = new Set<Batch>();
 
-/** Ends when the rows are written, or will not be by this request's batch; a failure is logged. */
+/** Resolves when the rows are written, or after LOST_MS. Failures are logged, not thrown. */
 export async function recordSoon(env: Env, results: ResultRow[], answers: AnswerRow[]): Promise<void> {
   if (results.length + answers.length === 0) return;
   const now = Date.now();
@@ -40,15 +40,15 @@ export async function recordSoon(env: Env, results: ResultRow[], answers: Answer
   await Promise.race([mine.written, scheduler.wait(LOST_MS)]);
 }
 
-/** What other isolates have made by now has its rows, ms. */
+/** By then, other isolates have written the rows of everything made before, ms. */
 const ELSEWHERE_MS = SOON_MS + 150;
 
-/** Waits for what is on its way, from anywhere, as far as can be known. */
+/** Waits for unwritten rows of all isolates, as far as that can be known. */
 export async function allRecorded(): Promise<void> {
   await Promise.all([recorded(), scheduler.wait(ELSEWHERE_MS)]);
 }
 
-/** Waits for what is on its way here: a row that came after its deletion would never go. */
+/** Waits for this isolate's unwritten rows: a row written after its object was deleted would never go away. */
 export async function recorded(): Promise<void> {
   await Promise.race([Promise.all(Array.from(batches, (batch) => batch.written)), scheduler.wait(LOST_MS)]);
 }
@@ -62,7 +62,7 @@ function open(env: Env, now: number): Batch {
     closed: false,
     written: Promise.resolve(),
   };
-  // Whoever was to write them is gone: rows are written twice rather than never.
+  // The request that was going to write them is gone. Writing rows twice is better than never.
   for (const lost of batches) {
     if (now - lost.openedAt < LOST_MS) continue;
     batches.delete(lost);

@@ -1,23 +1,23 @@
-/** Signed URLs: an HMAC over what they are for and their expiry under a named key, so that keys can be rotated. */
+/** Signed URLs: an HMAC over the purpose, the id and the expiry, under a named key so that keys can be rotated. */
 import { visibilityOf } from "./delivery.ts";
 import type { Config } from "../env.ts";
 import { hmac, hmacMatches } from "../caller/keys.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 
-/** Life of a signed URL, seconds. */
+/** Lifetime of a signed URL, seconds. */
 export const SIGNED_S = 86_400;
-/** A signature of one purpose is none of another. */
+/** A signature for one purpose is not valid for another. */
 const PURPOSE = "result-url";
 
 const encoded = (bytes: Uint8Array) => bytes.toBase64({ alphabet: "base64url", omitPadding: true });
 
-/** An absolute URL of a result: signed for a day, unless a signature would say nothing (public) or not be taken (private). */
+/** A result's absolute URL, signed for a day; unsigned if a signature is unnecessary (public) or useless (private). */
 export async function signedUrl(keys: Pick<Config, "urlKeys">, base: string, id: string, now: number): Promise<string> {
   if (visibilityOf(id) !== "signed") return `${base}/v1/results/${id}`;
   return `${base}/v1/results/${id}?${await signedQuery(keys, PURPOSE, id, now + SIGNED_S * 1000)}`;
 }
 
-/** The query that signs this text for a purpose, until a time (ms of the epoch). */
+/** The query parameters that sign this text for a purpose, until a time in ms since the epoch. */
 export async function signedQuery(
   { urlKeys }: Pick<Config, "urlKeys">,
   purpose: string,
@@ -29,7 +29,7 @@ export async function signedQuery(
   return `exp=${exp}&kid=${kid}&sig=${encoded(await hmac(secret, purpose, `${text}\n${exp}`))}`;
 }
 
-/** Null when the query signs this id for the purpose and has not expired. The signature is looked at before the expiry. */
+/** Returns null if the query has a valid, unexpired signature of this id. Checks the signature before the expiry. */
 export async function signatureRefusal(
   { urlKeys }: Config,
   id: string,
@@ -46,14 +46,14 @@ export async function signatureRefusal(
   } catch {
     return refuse("bad_signature");
   }
-  // An unknown key is checked against another one's secret, so that it takes as long.
+  // For an unknown key id, another secret is used, so that the check takes as long.
   const matches = await hmacMatches(secret ?? urlKeys[0]?.[1] ?? "", purpose, `${id}\n${exp[0]}`, mac);
-  // The same bytes must not have two spellings.
+  // Rejects other encodings of the same bytes.
   if (!matches || secret === undefined || encoded(mac) !== sig[0]) return refuse("bad_signature");
   return Number(exp[0]) * 1000 > now ? null : refuse("expired_signature");
 }
 
-/** Whether the query tries to sign at all. */
+/** Whether the query contains any signature parameter. */
 export function isSigned(query: URLSearchParams): boolean {
   return query.has("exp") || query.has("kid") || query.has("sig");
 }

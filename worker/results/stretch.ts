@@ -1,17 +1,17 @@
-/** Two sorted lists of keys that should be the same, compared page by page. Pure. */
+/** Compares two sorted key lists page by page. Pure. */
 
-/** One page of a list, in the order of its keys; `more`: it goes on behind them. */
+/** One page of a list, in key order; `more`: further pages follow. */
 export interface Page<Item extends { key: string }> {
   items: Item[];
   more: boolean;
 }
 
 export interface Stretch<Left, Right> {
-  /** Only here, and only there. */
+  /** Items found on one side only. */
   left: Left[];
   right: Right[];
   compared: number;
-  /** Where both go on; null: both are at their ends. */
+  /** The key after which both continue; null when both are complete. */
   next: string | null;
 }
 

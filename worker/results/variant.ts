@@ -1,24 +1,24 @@
 /**
- * Smaller or converted copies of a result's image, `?w=&h=&format=`, made by the platform's image service where one is
- * bound. They are made anew for each reader and kept nowhere: a deletion has nothing to look for.
+ * Resized or converted variants of a result's image, `?w=&h=&format=`, made by the platform's image service if one is
+ * bound. They are made for each request and not stored, so a deletion has no copies to find.
  */
 import type { Env } from "../env.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 
-/** Sides are multiples of this, so that nobody has the same image made in millions of sizes, pixels. */
+/** Sides must be multiples of this, pixels, so that nobody can request the same image in millions of sizes. */
 const STEP_PX = 64;
 const SIDE_PX_MAX = 2_048;
 const FORMATS = ["png", "jpeg", "webp", "avif"] as const;
 
 export interface Variant {
-  /** Longest sides, pixels; an image is never enlarged, and keeps its proportions. */
+  /** Maximum sides, pixels. Images keep their proportions and are never enlarged. */
   width: number | null;
   height: number | null;
-  /** Null: the result's own, if it is one of ours. */
+  /** Null: the result's own format, if it is in FORMATS; otherwise PNG. */
   format: (typeof FORMATS)[number] | null;
 }
 
-/** What the query asks for, if anything; 400 `invalid_field` where it cannot be made, or is not offered at all. */
+/** Parses the query; null if it asks for no variant. Refuses what is invalid or unavailable: 400 `invalid_field`. */
 export function variantOf(query: URLSearchParams, { IMAGES }: Env): Variant | null | Refusal {
   const given = ["w", "h", "format"].filter((name) => query.has(name));
   const [first] = given;
@@ -34,7 +34,7 @@ export function variantOf(query: URLSearchParams, { IMAGES }: Env): Variant | nu
   return { width, height, format };
 }
 
-/** Undefined: no side that is offered. */
+/** Returns undefined for an invalid side. */
 function side(text: string | null): number | null | undefined {
   if (text === null) return null;
   const px = /^\d{1,4}$/.test(text) ? Number(text) : 0;
@@ -49,7 +49,7 @@ export function variantEtag(sha256: string, { width, height, format }: Variant):
   return `"${sha256}-${width ?? ""}x${height ?? ""}${format === null ? "" : `.${format}`}"`;
 }
 
-/** The answer with the variant; `open` gives the result's bytes, `headers` are the result's own. */
+/** The response with the variant. `open` returns the result's bytes; `headers` are those of the original. */
 export async function transformed(
   { IMAGES }: Env,
   method: string,

@@ -1,24 +1,24 @@
 /**
- * Bare samples and WAV (RIFF) are the same sound with and without a header: turned into each other as they pass, by the
- * header alone. 16 bits, mono; nothing is resampled.
+ * Converts between raw PCM samples and WAV (RIFF) while streaming, by adding or removing the header. 16-bit mono;
+ * nothing is resampled.
  */
 import { concat } from "../body/bytes.ts";
 
 const HEADER_BYTES = 44;
-/** What stands before the samples of a WAV is found within so many bytes, or it is none. */
+/** The samples of a WAV must begin within this many bytes; otherwise it is not accepted. */
 const HEAD_BYTES_MAX = 64 * 1024;
-/** Stands for a length that is not known yet; a WAV that says more than the other is streamed. */
+/** The size that stands for an unknown length, and the smallest size that is taken for one. */
 const UNKNOWN_BYTES = 0xffff_ffff;
 const UNKNOWN_BYTES_MIN = 0x7fff_0000;
 const PCM = 1;
 
 type Reader = ReadableStreamDefaultReader<Uint8Array>;
 
-/** The head of a sound that was read to tell what it is, and the rest. */
+/** A sound whose beginning was read to detect its format, and the reader for the rest. */
 export interface Sound {
   head: Uint8Array;
   reader: Reader;
-  /** Null: bare samples. */
+  /** Null: raw samples. */
   wav: WavHead | null;
 }
 
@@ -27,11 +27,11 @@ export interface WavHead {
   from: number;
   /** Bytes of samples; null: up to the end. */
   length: number | null;
-  /** 16 bits of plain PCM, mono. */
+  /** 16-bit mono PCM. */
   plain: boolean;
 }
 
-/** Reads as far as it takes to tell; null: a WAV without samples. Throws when the source breaks off. */
+/** Reads enough to detect the format. Returns null for a WAV without samples. Throws when the source breaks off. */
 export async function soundOf(source: ReadableStream<Uint8Array>): Promise<Sound | null> {
   const reader = source.getReader();
   const pieces: Uint8Array[] = [];
@@ -56,7 +56,7 @@ function isWave(head: Uint8Array): boolean {
   return ascii(head, 0) === "RIFF" && ascii(head, 8) === "WAVE";
 }
 
-/** Null: the samples have not begun. */
+/** Returns null when the samples have not begun. */
 export function wavHead(bytes: Uint8Array): WavHead | null {
   const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let plain = false;
@@ -74,17 +74,17 @@ export function wavHead(bytes: Uint8Array): WavHead | null {
   return null;
 }
 
-/** A WAV as it came, or bare samples behind a header that does not know their length. */
+/** A WAV unchanged, or raw samples behind a header of unknown length. */
 export function asWav({ head, reader, wav }: Sound, rateHz: number): ReadableStream<Uint8Array> {
   return flow(reader, wav === null ? [wavHeader(rateHz), head] : [head], null);
 }
 
-/** The samples alone. */
+/** The samples without a header. */
 export function asPcm({ head, reader, wav }: Sound): ReadableStream<Uint8Array> {
   return flow(reader, [head.subarray(wav?.from ?? 0)], wav?.length ?? null);
 }
 
-/** `most`: bytes after which what comes is no sound any more. */
+/** `most`: maximum bytes to pass on; what follows is not sound. */
 function flow(reader: Reader, first: Uint8Array[], most: number | null): ReadableStream<Uint8Array> {
   let left = most ?? Number.POSITIVE_INFINITY;
   const pull = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
@@ -93,13 +93,13 @@ function flow(reader: Reader, first: Uint8Array[], most: number | null): Readabl
     const piece = chunk.subarray(0, left);
     left -= piece.byteLength;
     if (piece.byteLength > 0) return controller.enqueue(piece);
-    // A stream is asked again only after it gave something.
+    // An empty chunk must not be enqueued, and `pull` is called again only after an enqueue.
     return pull(controller);
   };
   return new ReadableStream({ pull, cancel: (reason) => reader.cancel(reason) }, { highWaterMark: 0 });
 }
 
-/** RIFF header of 16 bit mono samples whose number is not known. */
+/** A RIFF header for 16-bit mono samples of unknown length. */
 export function wavHeader(rateHz: number): Uint8Array {
   const header = new Uint8Array(HEADER_BYTES);
   const data = new DataView(header.buffer);

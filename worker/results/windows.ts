@@ -1,13 +1,13 @@
 /**
- * A large object of R2 on its way to a reader, who may be slow: it is read window by window, as he takes it, so that no
- * more of it is held than one of them, no connection to R2 waits for him, and one that fails at once is tried again.
- * For objects whose bytes never change.
+ * Streams a large R2 object to a possibly slow reader, one window at a time as the reader consumes it. At most one
+ * window is in memory, no R2 connection waits for the reader, and a window that fails to open is retried. For immutable
+ * objects only.
  */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { PART_BYTES } from "./deposit.ts";
 import { repeated } from "./repeated.ts";
 
-/** What is no larger is read at once. */
+/** Anything no larger is read at once. */
 export const WINDOW_BYTES = PART_BYTES;
 
 interface Span {
@@ -15,7 +15,7 @@ interface Span {
   length: number;
 }
 
-/** These bytes of it; they end early, and not like an end, where it is deleted meanwhile. */
+/** Returns the bytes of the span. The stream errors if the object is deleted meanwhile. */
 export function inWindows(bucket: R2Bucket, key: string, span: Span): ReadableStream<Uint8Array> {
   const { readable, writable } = new FixedLengthStream(span.length);
   void pour(bucket, key, span, writable).catch((error: unknown) => writable.abort(error).catch(ignore));
@@ -33,5 +33,5 @@ async function pour(bucket: R2Bucket, key: string, span: Span, to: WritableStrea
   await to.close();
 }
 
-/** The reader is gone already. */
+/** The reader is already gone. */
 function ignore(): void {}

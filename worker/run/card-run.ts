@@ -1,6 +1,6 @@
 /**
- * One try at one card, under a lease: the call, the answer, its keeping. The lease is released here exactly once, when
- * the origin's answer has ended, or by whoever finds that it did not.
+ * One try at one card, under a lease: calls the origin, takes its answer and stores it. The lease is released here
+ * exactly once: when the origin's answer has ended, or when the try is found to have failed.
  */
 import type { Finish, Observed } from "../../durable-objects/pool-protocol.ts";
 import { Copy } from "../results/copy.ts";
@@ -18,12 +18,12 @@ import { keep, type Keeping, type Kept, NOTHING_KEPT, plan } from "../store.ts";
 import { take, type TakenStream, type TakenWhole } from "./take.ts";
 import { Watch } from "./watch.ts";
 
-/** An origin sees the end of a cancelled call a moment after us; only then its slot is free. */
+/** An origin notices an aborted call slightly later than we do; its slot is free only then. */
 const CANCEL_SEEN_MS = 100;
-/** In this time a slot is handed on; storing takes the same isolates and objects their processor. */
+/** Time for handing the slot to the next run before storing begins, which uses the same isolates and objects. */
 const HANDOVER_MS = 8;
 
-/** `others` wait for the slot that this run will leave. */
+/** `others`: more requests wait for the slot that this run will release. */
 export async function runOnCard(
   running: Running,
   line: Line,
@@ -70,11 +70,11 @@ class CardRun {
       if (isFailure(reply)) return await this.#failed(this.#watch.callersFault() ?? reply);
       const taken = await take(reply, ask, silence);
       if (isFailure(taken)) return await this.#failed(taken);
-      // What the caller gets first is there now.
+      // The first bytes for the caller have arrived.
       const firstByteMs = Date.now() - this.#sentAt;
       trace.stages.origin = (trace.stages.origin ?? 0) + firstByteMs;
       if (taken.kind === "whole") {
-        // Freed early where something throws; nobody else would.
+        // On an error, the buffers are freed at once; nothing else would free them.
         return await this.#whole(taken, firstByteMs).catch((error: unknown) => {
           taken.room.free();
           throw error;
@@ -85,7 +85,7 @@ class CardRun {
       streaming = true;
       return this.#stream(taken, firstByteMs);
     } catch (error) {
-      // A fault of ours must not cost the card more than its draining.
+      // An internal error must cost the card no more than draining its slot.
       this.#watch.controller.abort(error);
       await this.#lease.release({ clean: false, health: null, reason: "internal" });
       throw error;
@@ -112,14 +112,14 @@ class CardRun {
     return failed;
   }
 
-  /** A stream of which the caller has got nothing yet. */
+  /** Rejects a stream before the caller has received any of it. */
   async #refuse({ source, room }: TakenStream, problem: string): Promise<Failure> {
     room.free();
     await source.cancel();
     return this.#failed(failure("origin_invalid", "yes", false, { detail: problem }));
   }
 
-  /** Gives the slot back; null: the answer came to its end. */
+  /** Releases the slot. `failed` is null when the answer was read to its end. */
   async #release(failed: Failure | null): Promise<void> {
     const isCut = failed !== null && !failed.clean && this.#watch.cancelled;
     if (isCut) await scheduler.wait(CANCEL_SEEN_MS);
@@ -131,7 +131,10 @@ class CardRun {
     await this.#lease.release({ clean: clean || cancelled, health: ours ? null : "failed", reason });
   }
 
-  /** A complete answer: checked, its slot given back, kept, answered: what is said to be stored survives a crash. */
+  /**
+   * A complete answer: check it, release the slot, store it, then answer. The order ensures that what the answer claims
+   * to be stored survives a crash.
+   */
   async #whole({ whole, room }: TakenWhole, firstByteMs: number): Promise<Answer | Failure> {
     const { trace, print, ctx } = this.#running;
     const found = pieces(this.#running.ask, whole);
@@ -159,12 +162,12 @@ class CardRun {
     }
   }
 
-  /** The slot's next run starts before what this one left is stored. */
+  /** Lets the slot's next run start before this run stores its results. */
   async #giveWay(): Promise<void> {
     if (this.#others) await scheduler.wait(HANDOVER_MS);
   }
 
-  /** Why nobody hears the answer: the caller is gone, or was told that it came too late. */
+  /** Why the answer reaches nobody: the caller disconnected, or was already told that the deadline passed. */
   get #unheard(): Reason | null {
     const { gone, ask } = this.#running;
     if (gone.aborted) return "client_gone";
@@ -191,7 +194,7 @@ class CardRun {
     return { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer };
   }
 
-  /** Handed on as it comes; the slot is free at the origin's end, the result is kept after it. */
+  /** Streams the answer. The slot is released when the origin's answer ends; the result is stored after that. */
   #stream(taken: TakenStream, firstByteMs: number): Answer {
     const { ctx, print } = this.#running;
     const { status, headers, source, first, room, length, unkept } = taken;
@@ -213,7 +216,7 @@ class CardRun {
       const results = kept.results.map((row) => row.id);
       const isMade = complete && status < 400;
       const reason = failed?.reason ?? (handed < total ? "client_gone" : null);
-      // Of a stream that is not kept nobody has counted what was in it.
+      // When a stream was not stored, the number of results in it is unknown.
       const took = { bytes: handed, results: isMade ? results.length || null : 0, reason };
       await record(this.#running, state, status, results, isMade ? "all" : "token", took);
       await flow.drained;
@@ -231,7 +234,7 @@ class CardRun {
     return new Copy({ ask, head, requestId: trace.id, lay: this.#mayKeep(head) ? lay : null, later });
   }
 
-  /** Whether anything of such an answer is to be kept, if it comes to its end. */
+  /** Whether any part of this answer will be stored if it completes. */
   #mayKeep(head: Head): boolean {
     const { ask, print, keepAs } = this.#running;
     const isMaking = isMedia(head) || ask.service.config.kind === "image";

@@ -1,9 +1,9 @@
-/** What those are told who asked for the same as a run that has ended. */
+/** The outcome of a run as its followers get it. */
 import type { Finish } from "../../durable-objects/pool-protocol.ts";
 import type { Whole } from "../results/pieces.ts";
 import type { Kept } from "../store.ts";
 
-/** An origin's own error up to this is handed to them. */
+/** Maximum size of an origin's own error that followers get, bytes. */
 const SHARED_BYTES_MAX = 64 * 1024;
 
 export function finishOf(whole: Whole, kept: Kept): Finish {
@@ -13,7 +13,7 @@ export function finishOf(whole: Whole, kept: Kept): Finish {
   return { kind: "answer", status: whole.status, contentType: whole.headers.get("content-type"), body };
 }
 
-/** Null for what is no text: it would not come out as it went in. */
+/** Null for bytes that are not text, because they would not survive the conversion. */
 function textOf(bytes: Uint8Array): string | null {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);

@@ -1,39 +1,42 @@
-/** Which headers reach an origin, and which of its own reach the caller: both sides count as hostile. */
+/**
+ * Filters headers in both directions: which ones reach an origin, and which of the origin's reach the caller. Both
+ * sides are treated as hostile.
+ */
 import type { Ask } from "../ask.ts";
 import type { Call, Route } from "../origin.ts";
 
 /**
- * Never sent on: credentials, hop-by-hop (RFC 9110 7.6.1), what proxies vouch for, what says another method, path or host
- * than was checked, and what is meant for us.
+ * Never sent to an origin: credentials, hop-by-hop headers (RFC 9110 7.6.1), headers that proxies vouch for, overrides
+ * of the method, path or host that was checked, and headers meant for us.
  */
 const NOT_SENT =
   /^(authorization|x-api-key|cookie|host|content-length|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|x-http-method|x-http-method-override|x-method-override|x-original-host|x-original-uri|x-original-url|x-rewrite-url|x-host|cf-.*|cdn-loop|x-request-id|x-timeout-s|prefer|idempotency-key|x-result-.*|x-portico-.*|cache-control|pragma|if-.*|range|x-stainless-.*|x-fal-.*|origin|referer|sec-.*)$/;
 
-/** A server in the manner of CGI (RFC 3875 4.1.18) cannot tell `x_forwarded_for` from `x-forwarded-for`. */
+/** CGI-style servers (RFC 3875 4.1.18) cannot distinguish `x_forwarded_for` from `x-forwarded-for`. */
 function isSent(name: string): boolean {
   return !NOT_SENT.test(name.replaceAll("_", "-"));
 }
 
-/** Of a caller's headers those that may reach an origin at all. */
+/** A caller's headers without those that must not reach an origin. */
 export function sendable(headers: Headers): [name: string, value: string][] {
   const hop = ofOneHop(headers);
   return [...headers].filter(([name]) => isSent(name) && !hop.has(name));
 }
 
-/** What `Connection` names concerns one hop alone (RFC 9110 7.6.1). */
+/** Headers named in `Connection` apply to one hop only (RFC 9110 7.6.1). */
 function ofOneHop(headers: Headers): Set<string> {
   const names = (headers.get("connection") ?? "").toLowerCase().split(",");
   return new Set(names.map((name) => name.trim()));
 }
 
-/** What an origin gets. */
+/** The headers sent to an origin. */
 export function originHeaders(ask: Ask, route: Route, call: Call): Headers {
   const headers = new Headers();
   if (!call.cacheable) for (const [name, value] of sendable(ask.headers)) headers.append(name, value);
   const contentType = ask.headers.get("content-type");
   if (contentType !== null && ask.body.kind !== "none") headers.set("content-type", contentType);
   if (!headers.has("accept")) headers.set("accept", "*/*");
-  // What is stored and checked is the thing itself, not an encoding of it.
+  // Answers are checked and stored unencoded.
   headers.set("accept-encoding", "identity");
   headers.set("x-request-id", call.requestId);
   if (call.number !== null) headers.set("x-portico-lease", String(call.number));
@@ -48,7 +51,7 @@ export function originHeaders(ask: Ask, route: Route, call: Call): Headers {
   return headers;
 }
 
-/** Not handed on from an origin: hop-by-hop, what speaks for its server, and what is ours to say. */
+/** Not passed on from an origin: hop-by-hop headers, headers that describe its server, and headers that we set. */
 const NOT_HANDED_ON =
   /^(connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|set-cookie|server|via|x-powered-by|alt-svc|nel|report-to|reporting-endpoints|strict-transport-security|access-control-.*|cf-.*|x-forwarded-.*|content-length|content-encoding|cache-control|pragma|expires|age|etag|last-modified|accept-ranges|link|location|refresh|date|x-request-id|x-client-request-id|x-portico-.*|server-timing|cache-status|ratelimit.*|x-ratelimit-.*|retry-after|content-security-policy.*|x-frame-options|clear-site-data|www-authenticate|authentication-info|vary)$/;
 
@@ -59,16 +62,16 @@ export function handedOn(response: Response, ask: Ask): Headers {
   for (const [name, value] of response.headers) {
     if (!NOT_HANDED_ON.test(name) && !hop.has(name)) headers.append(name, value);
   }
-  // The origin's own refusal says when to come back; any other answer leaves that to us.
+  // An origin's own error says when to retry; for any other answer we decide that.
   const retryAfter = response.status >= 400 ? response.headers.get("retry-after") : null;
   if (retryAfter !== null) headers.set("retry-after", retryAfter);
-  // CosyVoice's own routes send bare samples without a type.
+  // CosyVoice's own routes send raw samples without a content type.
   if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok)
     headers.set("content-type", "audio/pcm");
   return tamed(headers);
 }
 
-/** A page of an origin must not act as a page of this host. */
+/** Prevents an origin's page from acting as a page of this host. */
 export function tamed(headers: Headers): Headers {
   headers.set("x-content-type-options", "nosniff");
   headers.set("content-security-policy", "sandbox");

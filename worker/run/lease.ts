@@ -1,12 +1,12 @@
-/** A lease in its holder's hands: renewed while the run lasts, released when the origin's answer has ended. */
+/** A lease on the holder's side: renewed while the run lasts, released when the origin's answer has ended. */
 import { type Ending, LEASE_RENEW_MS, type Transport } from "../../durable-objects/card-protocol.ts";
 import type { Env } from "../env.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
-/** Times that a release is told to a Card that does not answer, and the first pause between them, which doubles. */
+/** Tries of a release to a Card that does not respond, and the first pause between them; the pause doubles. */
 const RELEASE_TRIES_MAX = 5;
 const RELEASE_PAUSE_MS = 200;
-/** Both ways of asking end before the next renewal is due. */
+/** Timeout of one renewal call: both ways of renewing together end before the next renewal is due. */
 const RENEWAL_MS_MAX = LEASE_RENEW_MS / 2;
 
 interface LeaseHandle extends Disposable {
@@ -22,7 +22,7 @@ export interface Grant {
   transport: Transport;
 }
 
-/** A held slot. Renewed until released; when a renewal is refused the run must stop: `lost` is called. */
+/** A held slot, renewed until it is released. When a renewal is refused, the run must stop: `lost` is called. */
 export class Lease {
   readonly grant: Grant;
   readonly #env: Env;
@@ -47,12 +47,12 @@ export class Lease {
         this.lost();
       }
     } catch (error) {
-      // The next renewal is due before the lease ends.
+      // The next renewal is due before the lease expires.
       console.warn(JSON.stringify({ event: "renewal_missed", card, number, error: String(error) }));
     }
   }
 
-  /** A Card that restarted breaks the handle, not the lease. */
+  /** A restart of the Card breaks the RPC handle but not the lease, so the call falls back to the lease number. */
   async #askRenewal(card: string, number: number, attempt: string): Promise<{ renewed: boolean }> {
     try {
       return await answered(this.#handle.renew(), RENEWAL_MS_MAX);
@@ -61,7 +61,7 @@ export class Lease {
     }
   }
 
-  /** The holder's last word; the first one counts. */
+  /** Releases the lease. Only the first call counts. */
   async release(ending: Ending): Promise<void> {
     if (this.#released) return;
     this.#released = true;
@@ -70,7 +70,7 @@ export class Lease {
     try {
       await answered(this.#handle.release(ending));
     } catch {
-      // As with a renewal: the lease outlives its handle.
+      // As with renewals: the lease outlives its handle.
       await this.#releaseByNumber(ending, card, number, attempt);
     }
     this.#handle[Symbol.dispose]();
@@ -90,7 +90,7 @@ export class Lease {
   }
 }
 
-/** Gives back what a claim may hold whose reply was lost for good. */
+/** Releases whatever a claim may hold after all its replies were lost. */
 export async function unclaim(env: Env, card: string, attempt: string): Promise<void> {
   for (let tries = 1; tries <= RELEASE_TRIES_MAX; tries++) {
     try {

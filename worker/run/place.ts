@@ -1,14 +1,14 @@
-/** Where a request stands in line, told to a caller whose stream is open already. */
+/** Reports a request's place in line to a caller whose event stream is already open. */
 import type { Ask } from "../ask.ts";
 import type { Env } from "../env.ts";
 import type { Events } from "../api/events.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
-/** How often the Pool is asked, and how often in all: nobody waits longer than an hour. */
+/** Interval between calls to the Pool, ms, and their maximum number: nobody waits longer than an hour. */
 const LOOK_MS = 2_000;
 const LOOKS_MAX = 1_800;
 
-/** Says in comments how many it is from its turn, and in about how many seconds that comes; until `until` says so. */
+/** Sends the position and an estimate of the remaining seconds as comments, until `until` returns true. */
 export async function tellPlace(
   env: Env,
   { service }: Ask,
@@ -32,7 +32,7 @@ export async function tellPlace(
       await scheduler.wait(LOOK_MS);
     }
   } catch (error) {
-    // The request itself has its own way to its Pool.
+    // Not critical: the request itself waits at the Pool independently.
     console.warn(JSON.stringify({ event: "place_untold", request, error: String(error) }));
   }
 }

@@ -1,7 +1,7 @@
 /**
- * A picture as far as it is, while its card paints it: asked of the very card that holds the lease. A WebUI shows the
- * picture it is at, whoever asked for it: so none is taken unless this run is the only one on the card, by the Card's own
- * leases before and after the look and by the origin's own count.
+ * Previews of an image while it is being generated, read from the card that holds the lease. A WebUI has one current
+ * image, whoever asked for it. So a preview is used only when this run is alone on the card: by the Card's leases
+ * before and after the look, and by the origin's own count of running requests.
  */
 import type { Ask } from "../ask.ts";
 import { readWhole } from "../body/bounded.ts";
@@ -15,10 +15,10 @@ import { Silence } from "./silence.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
 const LOOK_MS = 400;
-/** Longest that an origin may take to show it, and most bytes of its answer. */
+/** Timeout of a preview request, ms, and the maximum size of its answer, bytes. */
 const READ_MS = 3_000;
 const BYTES_MAX = 8 * 1024 * 1024;
-/** An origin that shows nothing so often in a row is not asked again. */
+/** After this many consecutive failures, the origin is not asked again. */
 const MISSES_MAX = 5;
 
 type Progress = NonNullable<Task["progress"]>;
@@ -34,7 +34,7 @@ export class Preview {
   #shown = 0;
   #last = "";
 
-  /** Shows `most` of them, evenly over the run; fewer of a quick one. */
+  /** Shows up to `most` previews, evenly spread over the run; fewer if the run is quick. */
   constructor(mouth: Mouth, ask: Ask, progress: Progress, most: number, show: Show) {
     this.#mouth = mouth;
     this.#ask = ask;
@@ -43,7 +43,7 @@ export class Preview {
     this.#show = show;
   }
 
-  /** This card runs it now; another one did not bring it to its end. */
+  /** Follows the run on this card, replacing an earlier card that failed. */
   follow(grant: Grant): void {
     this.#grant = grant;
     void this.#watch(grant);
@@ -59,7 +59,7 @@ export class Preview {
       if (!this.#isOn(grant)) return;
       try {
         const image = await this.#look(grant);
-        // The run may have ended meanwhile, and the next one begun.
+        // The run may have ended meanwhile and the next one begun.
         if (image === null || image === this.#last || !this.#isOn(grant)) continue;
         this.#last = image;
         await this.#show(image, this.#shown++);
@@ -75,7 +75,7 @@ export class Preview {
     return this.#grant === grant && this.#shown < this.#most;
   }
 
-  /** The picture if it is time for one and it is ours for certain; else null. */
+  /** Returns the current image if a preview is due and the image certainly belongs to this run, otherwise null. */
   async #look(grant: Grant): Promise<string | null> {
     if (!(await this.#isAlone(grant))) return null;
     const seen = await this.#seen(grant);

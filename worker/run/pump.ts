@@ -1,34 +1,34 @@
 /**
- * Hands an origin's bytes to the caller chunk by chunk, with a bounded queue between the two: the origin is read as
- * fast as it sends until the queue is full, so that its end (and the slot's) does not wait for a slow caller. What is
- * kept of it is fed beside the caller. Our own pump, because `tee` couples speeds and a body handed over natively hides
- * both ends from us.
+ * Copies an origin's bytes to the caller chunk by chunk, through a bounded queue: the origin is read at full speed
+ * until the queue is full, so that its end (and the slot's release) does not wait for a slow caller. The stored copy is
+ * fed at the same time. Not `tee`, which couples the readers' speeds, and not a natively passed body, which hides both
+ * ends from us.
  */
 import type { Room } from "../body/buffers.ts";
 import type { Copy } from "../results/copy.ts";
 import type { Silence } from "./silence.ts";
 import type { Source } from "./source.ts";
 
-/** Bytes on the way to one caller; only beyond them a slow caller holds the origin back. */
+/** Bytes queued for one caller; a slow caller holds back the origin only beyond this. */
 const QUEUE_BYTES_MAX = 1024 * 1024;
-/** A caller that takes nothing for so long is cut. */
+/** A caller that reads nothing for this long is cut off. */
 const STALL_MS = 30_000;
 
 export interface PumpEnd {
-  /** The origin's answer ended well; false: it was cut, or came to a wrong end. */
+  /** The origin's answer ended properly. False: it was cut off, or its content is invalid. */
   complete: boolean;
-  /** What was wrong with an end that came; null: nothing, or none came. */
+  /** What was wrong with an answer that arrived to its end. Null when nothing was, or when it was cut off. */
   problem: string | null;
-  /** Bytes that came, and of them those that the caller got or is about to get. */
+  /** Bytes received, and how many of them the caller got or will get. */
   total: number;
   handed: number;
 }
 
 export interface Pump {
   readable: ReadableStream<Uint8Array>;
-  /** The origin's end. */
+  /** Resolves when the origin's answer ends. */
   ended: Promise<PumpEnd>;
-  /** The caller's end. */
+  /** Resolves when the caller has read everything or is gone. */
   drained: Promise<void>;
 }
 
@@ -37,10 +37,10 @@ export interface Flow {
   /** Chunks that were read already, and their share of the buffers. */
   first: Uint8Array[];
   room: Room;
-  /** The body's length when the origin said it. */
+  /** The body's length, if the origin declared it. */
   length: number | null;
   silence: Silence;
-  /** What is kept of it; null: nothing is, and its bytes are not looked at. */
+  /** Collects the bytes to store. Null: nothing is stored or inspected. */
   copy: Copy | null;
 }
 
@@ -52,7 +52,7 @@ export function pump(flow: Flow): Pump {
   return { readable, ended, drained: queue.drained };
 }
 
-/** All of the bytes have come, and are no whole image or sound. */
+/** All bytes arrived, but they are not a complete image or sound. */
 class Damaged extends Error {}
 
 async function read({ source, first, room, length, silence, copy }: Flow, queue: Queue): Promise<PumpEnd> {
@@ -60,9 +60,10 @@ async function read({ source, first, room, length, silence, copy }: Flow, queue:
   const take = async (chunk: Uint8Array): Promise<void> => {
     total += chunk.byteLength;
     copy?.see(chunk);
-    // The last bytes go on only when they are known to be right: a caller who has them all cannot be told any more.
+    // The last bytes are sent only once the answer is known to be valid: after that, the caller cannot be told of an
+    // error.
     if (total === length) expectSound(copy);
-    // While a slow caller holds the origin back, the origin's silence is not its own.
+    // While a slow caller holds back the reading, the origin is not the one that is silent.
     silence.stop();
     await Promise.all([queue.put(chunk), copy?.keep(chunk)]);
     silence.heard();
@@ -98,7 +99,7 @@ function expectSound(copy: Copy | null): void {
   if (problem !== null) throw new Damaged(problem);
 }
 
-/** Chunks on their way to the caller. Once broken it takes everything and hands on nothing. */
+/** Chunks waiting to be sent to the caller. Once broken, it discards everything. */
 class Queue {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly drained: Promise<void>;
@@ -122,7 +123,7 @@ class Queue {
     return this.#over === "open" && this.#bytes >= QUEUE_BYTES_MAX;
   }
 
-  /** Resolves when there is room again, or nobody takes it any more. */
+  /** Resolves when there is room again, or when the queue has ended or is broken. */
   async put(chunk: Uint8Array): Promise<void> {
     if (this.#over !== "open") return;
     this.#chunks.push(chunk);
@@ -136,7 +137,7 @@ class Queue {
     this.#wakeWriter();
   }
 
-  /** The answer broke off: the caller must see it, so the connection is cut. */
+  /** The answer broke off. The connection is cut so that the caller can see it. */
   cut(error: unknown): void {
     this.#break();
     this.#writer.abort(error).catch(() => undefined);

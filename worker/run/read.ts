@@ -1,4 +1,4 @@
-/** `read` paths: questions to an origin that take no slot. Any card that takes work may answer, in a short time. */
+/** `read` paths: quick calls to an origin that take no slot. Any card that accepts work may answer. */
 import type { Env } from "../env.ts";
 import type { Ask } from "../ask.ts";
 import type { Caller } from "../auth.ts";
@@ -14,7 +14,7 @@ import { saidLength } from "./take.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
-/** Longest silence of an origin that is only asked. */
+/** Longest silence of an origin on such a call, ms. */
 const READ_MS = 15_000;
 
 export interface Reading {
@@ -93,7 +93,7 @@ async function handOn(
   }
   const source = new Source(response.body);
   const flow = pump({ source, first: [], room: new Room(), length: saidLength(response), silence, copy: null });
-  // Without a caller nobody wants the rest.
+  // When the caller is gone, the rest is not needed.
   ctx.waitUntil(flow.drained.finally(() => controller.abort()));
   const after = async (): Promise<void> => {
     const { complete, handed: bytes } = await flow.ended;

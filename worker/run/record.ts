@@ -1,4 +1,4 @@
-/** Notes in the Tenant object how a request ended that it admitted, and what it took. A job notes that itself. */
+/** Records in the Tenant how an admitted request ended and what it used. Jobs record that themselves. */
 import { type Charge, NOTHING_SPENT, type RunState, type Spent } from "../../durable-objects/tenant-protocol.ts";
 import { countsOf } from "../caller/price.ts";
 import { REASONS, type Refusal } from "../refusal.ts";
@@ -7,17 +7,17 @@ import type { Running } from "../run.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { unlessLate } from "./until.ts";
 
-/** A caller waits no longer for what a GPU ran to be written, ms. */
+/** Longest that a caller waits for the record of a GPU run to be written, ms. */
 const WRITTEN_MS_MAX = 1_000;
 
-/** What a run took, beside its time. */
+/** What a run used, besides its time. */
 export type Took = Partial<Pick<Spent, "bytes" | "results" | "reason">>;
 
 type Admitted = Pick<Running, "env" | "ctx" | "caller" | "trace" | "ask"> & Partial<Pick<Running, "job" | "ended">>;
 
 /**
- * Told until it is heard, at most a few times. Ends at once where nothing ran; what a GPU ran is written before its
- * caller has the answer, so that no crash in between leaves it out.
+ * Retries a few times until the Tenant confirms. Does not wait when nothing ran on a GPU. A GPU run is written before
+ * its caller gets the answer, so that a crash in between does not lose it.
  */
 export async function record(
   { env, ctx, caller, trace, ask, job, ended }: Admitted,
@@ -28,7 +28,7 @@ export async function record(
   took: Took,
 ): Promise<void> {
   ended?.({ state, status, results, charge, took });
-  // A job says in the end what all its tries took.
+  // A job reports the total of all its tries at its end.
   if (job) return;
   const { clientId, startedAt: at, gpuMs } = trace;
   const { costMilli } = countsOf(ask);
@@ -43,7 +43,7 @@ export async function record(
   if (gpuMs > 0) await unlessLate(told, Date.now() + WRITTEN_MS_MAX);
 }
 
-/** The last word on a request that was admitted and got no answer: its record, its token back, the refusal. */
+/** Ends an admitted request without an answer: frees its body and records it at no charge. Returns the refusal. */
 export async function end(admitted: Admitted, state: "failed" | "canceled", refusal: Refusal): Promise<Refusal> {
   const { body } = admitted.ask;
   if (body.kind === "bytes") body.room.free();

@@ -1,6 +1,6 @@
-/** How long an origin may be silent: the one clock of a call. */
+/** The read timeout of an origin call. */
 
-/** A timer for silence that aborts the call; every byte sets it anew. */
+/** Aborts the call after too long a silence; every byte restarts the timer. */
 export class Silence {
   readonly #ms: number;
   readonly #controller: AbortController;
@@ -13,7 +13,7 @@ export class Silence {
     this.heard();
   }
 
-  /** It may be silent anew, as long as it may or, if that is shorter, `ms`. */
+  /** Restarts the timer, with `ms` if that is shorter than the usual limit. */
   heard(ms: number = this.#ms): void {
     this.stop();
     const lapse = (): void => {

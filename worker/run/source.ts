@@ -1,6 +1,6 @@
 /**
- * A body that is read in large pieces: the platform's plain reader gives 4 KiB at a time, and what is done for each
- * piece (queues, timers, digests) costs more than the bytes of it.
+ * Reads a body in large chunks: the platform's plain reader returns 4 KiB at a time, and the overhead per chunk
+ * (queues, timers, digests) exceeds the cost of its bytes.
  */
 
 const PIECE_BYTES = 64 * 1024;
@@ -13,13 +13,13 @@ export class Source {
     this.#reader = body.getReader({ mode: "byob" });
   }
 
-  /** What has come, as soon as something has; null at the end. */
+  /** Returns bytes as soon as some have arrived; null at the end. */
   async read(): Promise<Uint8Array | null> {
     const { done, value } = await this.#reader.read(this.#buffer ?? new Uint8Array(PIECE_BYTES));
     if (done) return null;
     this.#buffer = null;
     if (value.byteLength >= PIECE_BYTES / 2) return value;
-    // A small piece must not hold a large buffer for as long as it waits.
+    // Copied, so that a small chunk does not retain a large buffer while it waits.
     this.#buffer = new Uint8Array(value.buffer);
     return value.slice();
   }

@@ -1,4 +1,4 @@
-/** Takes an origin's answer: whole when it is made at once and small enough, else as a stream. */
+/** Takes an origin's answer: buffered when it is produced at once and small enough, otherwise as a stream. */
 import type { Ask } from "../ask.ts";
 import { concat } from "../body/bytes.ts";
 import { Room } from "../body/buffers.ts";
@@ -9,7 +9,10 @@ import { isMedia, type Whole } from "../results/pieces.ts";
 import type { Silence } from "./silence.ts";
 import { Source } from "./source.ts";
 
-/** Answers up to this are read whole before they are handed on: failover until the last byte, checked, stored. */
+/**
+ * Answers up to this size are buffered before they are sent, so that they can fail over up to the last byte, be checked
+ * and be stored.
+ */
 const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface TakenWhole {
@@ -18,7 +21,7 @@ export interface TakenWhole {
   room: Room;
 }
 
-/** An answer that goes on as a stream: what was read of it, with its share of the buffers, and where the rest comes from. */
+/** An answer that is streamed: the chunks read so far with their share of the buffers, and the source of the rest. */
 export interface TakenStream {
   kind: "stream";
   room: Room;
@@ -26,16 +29,16 @@ export interface TakenStream {
   headers: Headers;
   source: Source;
   first: Uint8Array[];
-  /** Null when the origin did not say it. */
+  /** Null when the origin did not declare it. */
   length: number | null;
   endKnown: boolean;
-  /** Why nothing of it can be kept; null: it may be. */
+  /** Why nothing of it can be stored; null: it may be. */
   unkept: "too_large" | "no_room" | null;
 }
 
 /**
- * Whole: what has a length or is of a kind that is made at once, up to a limit. What is longer, and streamed sound and
- * events, goes on as a stream.
+ * Buffers an answer that declares its length or is of a type produced at once, up to a limit. Longer answers, streamed
+ * sound and events are returned as streams.
  */
 export async function take(
   response: Response,
@@ -70,7 +73,7 @@ export async function take(
       silence.heard();
       bytes += piece.byteLength;
       stream.first.push(piece);
-      // Bytes, their text, and the images decoded.
+      // Room for the bytes, their text and the decoded images.
       const fits = bytes <= BUFFERED_BYTES_MAX && (room.grow(3 * bytes) || (await room.growSoon(3 * bytes)));
       if (fits) continue;
       room.shrink(bytes);
@@ -83,13 +86,13 @@ export async function take(
   }
 }
 
-/** The body's length as the origin said it; null where it said none, or that of an encoding which the runtime undoes. */
+/** The body's declared length. Null if there is none, or if it is that of an encoding the runtime decodes. */
 export function saidLength({ headers }: Response): number | null {
   const length = headers.has("content-encoding") ? null : headers.get("content-length");
   return length === null ? null : Number(length);
 }
 
-/** A stream has begun with its first bytes: one that breaks before them has given the caller nothing. */
+/** A stream counts as begun with its first bytes: if it breaks before them, the caller has received nothing. */
 async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream | TakenWhole | Failure> {
   try {
     const piece = await stream.source.read();

@@ -1,4 +1,4 @@
-/** From the first offer to the end of a run: claims, tries, the next card when one failed. */
+/** A run from the first offer to its end: claims, tries, and failover to the next card. */
 import { hold, letGo } from "../body/body.ts";
 import { runOnCard } from "./card-run.ts";
 import type { Line, Offer, Offered, Told } from "../dispatch.ts";
@@ -11,10 +11,10 @@ import { unlessGone, unlessLate } from "./until.ts";
 export class Tries {
   readonly #running: Running;
   readonly #line: Line;
-  /** What came of somebody else's run of the same: a retry may meet one after its Pool restarted. */
+  /** Handles the outcome of an identical request's run, which a retry may get after its Pool restarted. */
   readonly #shared: (told: Told) => Promise<Answer | Refusal | null>;
   readonly #tried: string[] = [];
-  /** A card runs it now. */
+  /** A card is running it now. */
   onCard = false;
 
   constructor(running: Running, line: Line, shared: (told: Told) => Promise<Answer | Refusal | null>) {
@@ -30,7 +30,7 @@ export class Tries {
     try {
       return await this.#tries(first);
     } catch (error) {
-      // A fault of ours: nobody may wait for this run.
+      // An internal error: followers must not wait for this run.
       await end(this.#running, "failed", refuse("internal", { started: "unknown" }));
       await this.#line.finished({ kind: "failed", reason: "internal" }, null);
       throw error;
@@ -72,7 +72,7 @@ export class Tries {
       const again: Offer | null = await unlessGone(unlessLate(this.#line.offer(), until), gone);
       if (again === null) {
         if (gone.aborted) {
-          // The Pool notes of those who leave that they hung up, but not what their tries took.
+          // Recorded before leaving: the Pool would record that it was canceled, but not what its tries used.
           await end(this.#running, "canceled", refuse("client_gone"));
           await this.#line.leave();
         }
@@ -95,10 +95,10 @@ export class Tries {
   async #lose(refusal: Refusal): Promise<Refusal> {
     const { gone, ask } = this.#running;
     const broken = refusal.reason === "client_gone";
-    // Others who asked for the same may run it: this one was broken off for its caller's sake alone.
+    // Releases the followers, who may run it: this run may have been aborted only because of its own caller.
     await this.#line.finished({ kind: "failed", reason: refusal.reason }, null);
     if (broken && gone.aborted) return end(this.#running, "canceled", refusal);
-    // A caller who is still there was too late by his own deadline.
+    // The run was aborted although the caller is still connected: the caller's own deadline had passed.
     const facts = { read_s: Math.round(((ask.deadlineAt ?? 0) - this.#running.trace.startedAt) / 1000) };
     const late = refuse("origin_timeout", { started: refusal.started, facts });
     return end(this.#running, "failed", broken ? late : refusal);

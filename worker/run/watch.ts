@@ -1,15 +1,16 @@
 /**
- * What can end a call to a card before its answer has ended: the origin's silence, the caller who goes, the deadline
- * that he set, his own body that does not come, a lost lease. And what the end of a call that was broken off means.
+ * Aborts a card's call before its answer has ended: because of the origin's silence, a caller who disconnects, the
+ * caller's deadline, a request body that stops arriving, or a lost lease. Also decides what the end of an aborted call
+ * means.
  */
 import type { Lease } from "./lease.ts";
 import { failure, type Failure } from "../origin.ts";
 import type { Running } from "../run.ts";
 import { Silence } from "./silence.ts";
 
-/** How long a run goes on for a caller who is gone: the platform ends everything 30 s after him. */
+/** How long a run continues after its caller disconnects; the platform ends everything after 30 s. */
 const ABANDONED_MS = 25_000;
-/** A caller whose body goes through to the origin may be silent so long, and take so long in all. */
+/** How long a caller whose body streams through may be silent, and how long the upload may take in all. */
 const UPLOAD_SILENCE_MS = 30_000;
 const UPLOAD_MS_MAX = 600_000;
 
@@ -18,7 +19,7 @@ export class Watch {
   readonly silence: Silence;
   readonly #running: Running;
   readonly #sentAt = Date.now();
-  /** Timers and listeners to take down at the end. */
+  /** Timers and listeners to remove at the end. */
   readonly #stops: (() => void)[] = [];
   #metDeadline: () => void = () => undefined;
   #cancelled = false;
@@ -40,17 +41,17 @@ export class Watch {
     return this.#running.ask.service.config.timeouts.read_s * 1000;
   }
 
-  /** The call was aborted for good, at an origin that stops then. */
+  /** The call was aborted at an origin that stops its work when its connection closes. */
   get cancelled(): boolean {
     return this.#cancelled;
   }
 
-  /** We ended the call ourselves, and not for the origin's silence: that says nothing of the card. */
+  /** We aborted the call for a reason other than the origin's silence, so the end says nothing about the card. */
   get brokeOff(): boolean {
     return this.controller.signal.aborted && !this.silence.lapsed;
   }
 
-  /** The first byte is there: what comes after it has no deadline. */
+  /** Called at the first byte: the deadline no longer applies. */
   metDeadline(): void {
     this.#metDeadline();
   }
@@ -60,7 +61,7 @@ export class Watch {
     for (const stop of this.#stops) stop();
   }
 
-  /** A call that we broke off ourselves fails as such, wherever the break was noticed. */
+  /** Returns the real cause of a failure when we aborted the call ourselves, wherever the abort was noticed. */
   told(seen: Failure): Failure {
     if (seen.clean) return seen;
     if (this.silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: this.readMs / 1000 });
@@ -68,7 +69,7 @@ export class Watch {
     return failure(this.#leaseLost ? "origin_reset" : "client_gone", "unknown", false);
   }
 
-  /** A body that turned out too long, or stopped coming, says nothing of the card. */
+  /** Returns a failure when the caller's body was too large or stopped arriving; that says nothing about the card. */
   callersFault(): Failure | null {
     const { body } = this.#running.ask;
     if (body.kind !== "stream") return null;
@@ -78,7 +79,7 @@ export class Watch {
     return { ...failure("invalid_field", "no", true, { detail: "did not arrive in time" }), param: "body" };
   }
 
-  /** What happens to the run when its caller goes, or the caller's deadline lapses. */
+  /** Handles the caller's disconnect and the caller's deadline. */
   #watchCaller(): void {
     const { ask, gone } = this.#running;
     const leave = (): void => {
@@ -92,7 +93,10 @@ export class Watch {
     if (ask.deadlineAt !== null) this.#metDeadline = this.#after(Math.max(0, ask.deadlineAt - Date.now()), leave);
   }
 
-  /** A body that goes through keeps a slot: its caller may not be silent as long as an origin, nor send for ever. */
+  /**
+   * Limits an upload that streams through, because it occupies a slot: its caller may be silent only for a shorter time
+   * than an origin, and the upload has a total time limit.
+   */
   #watchUpload(): void {
     const { body } = this.#running.ask;
     if (body.kind !== "stream") return;

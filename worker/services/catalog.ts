@@ -1,15 +1,15 @@
-/** The services as configured, remembered by the isolate for some seconds, and which of them a path belongs to. */
+/** The configured services, cached per isolate for a few seconds, and the mapping from paths to services. */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { allServices, type ServiceRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { notAllowed, type Refusal, refuse } from "../refusal.ts";
 
-/** How long an isolate believes its list of services. */
+/** How long an isolate uses its list of services. */
 const CATALOG_MS = 5_000;
 
 let remembered: { services: ServiceRow[]; at: number } | undefined;
 
-/** Forgets the list; called by the admin API after a change. */
+/** Clears the cached list. The admin API calls it after a change. */
 export function forgetCatalog(): void {
   remembered = undefined;
 }
@@ -23,22 +23,22 @@ export async function catalog(env: Env): Promise<ServiceRow[]> {
   return services;
 }
 
-/** A request's path after the one normalisation, and its query as it came (with `?`, or empty). */
+/** A request's normalized path, and its query as received (with `?`, or empty). */
 export interface Target {
   path: string;
   query: string;
 }
 
 /**
- * The path as services are matched and as origins get it: escapes of unreserved characters are undone, the rest is
- * upper-cased (RFC 3986 6.2.2). What two parsers could read differently is refused.
+ * Normalizes the path for matching services and for sending to origins: escapes of unreserved characters are decoded,
+ * all others are upper-cased (RFC 3986 6.2.2). Refuses paths that two parsers could read differently.
  */
 export function target(url: string): Target | Refusal {
   const [, rest = ""] = /^[a-z]+:\/\/[^/?#]*([^#]*)/i.exec(url) ?? [];
   const mark = rest.indexOf("?");
   const path = (mark < 0 ? rest : rest.slice(0, mark)) || "/";
   const query = mark < 0 ? "" : rest.slice(mark);
-  // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+  // oxlint-disable-next-line no-control-regex -- matches control characters on purpose
   if (/\/\/|\\|%2f|%5c|%2e|%[01]|%7f|%(?![0-9a-f]{2})|[\x00-\x20\x7f]/i.test(path)) return refuse("bad_path");
   if (/(^|\/)\.\.?(\/|$)/.test(path)) return refuse("bad_path");
   const normal = path.replace(/%[0-9a-f]{2}/gi, (escape) => {
@@ -48,7 +48,7 @@ export function target(url: string): Target | Refusal {
   return { path: normal, query };
 }
 
-/** The service with the longest route that the path lies under. */
+/** The service with the longest route that contains the path. */
 export function serviceOf(services: ServiceRow[], path: string): ServiceRow | null {
   return services.find((service) => path.startsWith(service.route)) ?? null;
 }
@@ -56,8 +56,8 @@ export function serviceOf(services: ServiceRow[], path: string): ServiceRow | nu
 export type Listed = { as: "run" | "read" } | Refusal;
 
 /**
- * Whether the service lists this path below its route for this method. A HEAD is what its GET is. Paths are told apart
- * as origins do, who undo every escape: else `a%21b` would pass by what is listed for `a!b`.
+ * Whether the service lists this path below its route for this method. HEAD is treated as GET. Paths are compared fully
+ * decoded, as origins do; otherwise `a%21b` would bypass an entry for `a!b`.
  */
 export function listed(service: Pick<ServiceRow, "route" | "config">, method: string, path: string): Listed {
   const below = unescaped(path.slice(service.route.length));
@@ -71,7 +71,7 @@ export function listed(service: Pick<ServiceRow, "route" | "config">, method: st
   return notAllowed(method, [...new Set(entries.map((e) => e.method))].join(", "));
 }
 
-/** UTF-8 first, then ASCII, so that nothing is undone twice; what is not UTF-8 stays. */
+/** Decodes UTF-8 sequences first, then ASCII, so that nothing is decoded twice; invalid UTF-8 is left as it is. */
 function unescaped(path: string): string {
   const characters = path.replace(/(?:%[89a-f][0-9a-f])+/gi, (run) => {
     try {

@@ -1,4 +1,4 @@
-/** What each kind of service stands for, and a service completed by what its kind and the defaults say. Pure. */
+/** Defaults of each kind of service, and completing a service with them. Pure. */
 import type { Dialects, Task } from "../dialects/mapping.ts";
 import { given } from "../api/schema-parts.ts";
 import { type Kind, PER_RESULT, type Service, type ServicePut } from "./service.ts";
@@ -30,7 +30,10 @@ const BY_KIND: Record<Kind, Pick<Service, "paths" | "bounds" | "forbid"> & { cac
   http: { paths: [{ method: "*", path: "*", as: "run" }], bounds: {}, forbid: [], cached: false },
 };
 
-/** The WebUI's pictures. Callers' other fields (`seed`, `steps`, `negative_prompt`, ...) are its own already. */
+/**
+ * Image generation with the WebUI. Other fields that callers send (`seed`, `steps`, `negative_prompt`, ...) already
+ * have the WebUI's names.
+ */
 const PICTURE: Task = {
   path: "txt2img",
   body: "json",
@@ -46,7 +49,7 @@ const PICTURE: Task = {
   progress: { path: "progress", share: "/progress", image: "/current_image", running: "/state/job_count" },
 };
 
-/** What is to be painted anew is white in the WebUI's mask, and transparent in that of the dialects: hence inverted. */
+/** The area to repaint is white in the WebUI's mask and transparent in the dialects' masks, so the mask is inverted. */
 const FROM_PICTURE: Task = {
   ...PICTURE,
   path: "img2img",
@@ -59,7 +62,7 @@ const FROM_PICTURE: Task = {
   ],
 };
 
-/** CosyVoice's sounds, streamed: the first byte comes with the first chunk. */
+/** CosyVoice speech, streamed: the first byte arrives with the first chunk. */
 const SOUND: Task = {
   path: "audio-generate",
   body: "json",
@@ -75,19 +78,19 @@ const SOUND: Task = {
   formats: ["wav", "pcm"],
 };
 
-/** How the usual origin of each kind is reached from the dialects. */
+/** How the dialects reach the usual origin of each kind. */
 export const DIALECTS_BY_KIND: Record<Kind, Dialects> = {
   image: { generate: PICTURE, edit: FROM_PICTURE, run: PICTURE },
   tts: { speech: SOUND, run: { ...SOUND, fixed: {} } },
   http: {},
 };
 
-/** `null` takes one away. */
+/** Removes entries that were put as `null`. */
 function withoutNulls<T>(named: Record<string, T>): Record<string, NonNullable<T>> {
   return Object.fromEntries(Object.entries(named).filter((each): each is [string, NonNullable<T>] => each[1] !== null));
 }
 
-/** A whole service from what was put on top of what was set before; defaults fill only what was never set. */
+/** Merges `put` into `before`. Defaults only fill what was never set. */
 export function completeService(put: ServicePut & { kind: Kind; route: string }, before: Service | null): Service {
   const kind = BY_KIND[put.kind];
   return {

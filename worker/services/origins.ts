@@ -1,4 +1,4 @@
-/** Which origins an operator may list: `https:` to public hosts; in local mode `http://127.0.0.1:port` too. Pure. */
+/** Which origins an operator may list: `https:` to public hosts; in local mode also `http://127.0.0.1:port`. Pure. */
 
 /** Why the URL cannot be an origin, or null when it can. */
 export function originProblem(text: string, local: boolean): string | null {
@@ -9,7 +9,7 @@ export function originProblem(text: string, local: boolean): string | null {
     return "is not a URL";
   }
   if (url.username !== "" || url.password !== "") return "may not carry credentials";
-  // Also an empty one: what is appended to it would become a query or a fragment.
+  // Even an empty one is refused: a path appended to it would become part of the query or fragment.
   if (/[?#]/.test(text)) return "may not carry a query or a fragment";
   if (/%2f|%5c|%2e|\/\//i.test(url.pathname)) return "may not carry empty segments or escaped slashes or dots";
   if (local && url.protocol === "http:" && url.hostname === "127.0.0.1") return null;
@@ -21,12 +21,12 @@ export function originProblem(text: string, local: boolean): string | null {
 const PRIVATE_NAME =
   /(^|\.)(localhost|local|internal|intranet|lan|home|corp|private|home\.arpa|test|invalid|alt|onion|in-addr\.arpa|ip6\.arpa)\.?$/i;
 
-/** A name with a dot that is not special-use, or an IPv4 address outside the special-purpose registry (RFC 6890). */
+/** Whether this is a dotted name that is not special-use, or an address outside the special registries (RFC 6890). */
 export function isPublicHost(hostname: string): boolean {
-  // WHATWG URL parsing has turned every spelling of an IPv4 address (hex, octal, one number) into dotted decimals.
+  // WHATWG URL parsing has turned every spelling of an IPv4 address (hex, octal, a single number) into dotted decimals.
   const v4 = /^(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(hostname);
   if (v4) return isPublicV4(Number(v4[1]), Number(v4[2]), Number(v4[3]));
-  // IPv6 literals: only global unicast 2000::/3, less documentation and the tunnels that embed IPv4 addresses.
+  // IPv6 literals: only global unicast 2000::/3, except documentation ranges and tunnels that embed IPv4 addresses.
   if (hostname.startsWith("["))
     return /^\[[23][0-9a-f]{3}:/i.test(hostname) && !/^\[(2001:db8:|2002:|2001:0?:|3fff:)/i.test(hostname);
   return hostname.replace(/\.$/, "").includes(".") && !PRIVATE_NAME.test(hostname);

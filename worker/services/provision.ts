@@ -1,6 +1,6 @@
 /**
- * Tells the objects what people configured: D1 is where configuration is kept, Pool and Card hold copies by version.
- * Called after every change, and again by whoever finds an object that is behind.
+ * Sends configuration to the objects. D1 is the source of truth; Pools and Cards hold versioned copies. Called after
+ * every change, and again when a request finds an object that is behind.
  */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { CardConfig } from "../../durable-objects/card-protocol.ts";
@@ -15,10 +15,10 @@ import {
 } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 
-/** Cards told at the same time. */
+/** Cards configured concurrently. */
 const TOLD_AT_ONCE = 20;
 
-/** Brings the Pool of a service and the Cards it lists up to what D1 says; the Pool also when a Card does not hear it. */
+/** Brings a service's Pool and its Cards up to date with D1. The Pool is configured even if a Card does not respond. */
 export async function provision(env: Env, serviceId: string): Promise<void> {
   const [service, cards] = await Promise.all([serviceById(env, serviceId), cardsOfService(env, serviceId)]);
   if (service === null) {
@@ -33,8 +33,8 @@ export async function provision(env: Env, serviceId: string): Promise<void> {
 }
 
 /**
- * Brings these Cards up to what D1 says; a card that no service lists keeps an empty list and takes no work. One that does
- * not answer keeps what it had, and nothing from the others.
+ * Brings these Cards up to date with D1. A card that no service lists gets an empty list and takes no work. A Card that
+ * does not respond keeps its old configuration and does not hold up the others.
  */
 export async function provisionCards(env: Env, cards: CardRow[]): Promise<void> {
   for (let i = 0; i < cards.length; i += TOLD_AT_ONCE) {
@@ -60,10 +60,10 @@ async function tellCard(env: Env, config: CardConfig): Promise<void> {
   }
 }
 
-/** A Pool whose service is gone: no cards, nobody waits. */
+/** Retires the Pool of a deleted service: it gets no cards and no waiting room. */
 async function retirePool(env: Env, serviceId: string): Promise<void> {
   const pool = env.POOL.getByName(serviceId);
-  // A deleted service's version is gone with its row: what the Pool knows is the highest there was.
+  // The service's version was deleted with its row; the Pool knows the highest version that existed.
   const { version } = await answered(pool.status());
   const none = { service: serviceId, paused: false, queue: { max: 0, timeoutMs: 1000 }, cards: [] };
   await answered(pool.configure({ version: Math.max(Date.now(), version + 1), ...none }));

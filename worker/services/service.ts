@@ -1,7 +1,6 @@
 /**
- * What a service, a card and a listing are: the zod schemas that validate the admin API, that the OpenAPI document is
- * made from, and whose types the stages use. What is left out of a service stands in kinds.ts; tenants and keys stand
- * in tenant.ts. No I/O.
+ * Schemas of services, cards and listings. They validate the admin API, generate the OpenAPI document, and define the
+ * types that the stages use. Defaults are in kinds.ts; tenants and keys are in tenant.ts. No I/O.
  */
 import { z } from "zod";
 import { Dialects } from "../dialects/mapping.ts";
@@ -12,7 +11,7 @@ const seconds = (max: number) => z.number().positive().max(max);
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
 
-/** One path below the route; `*` at the end matches any rest, `*` as method any method. */
+/** One path below the route. A trailing `*` matches any rest; `*` as the method matches any method. */
 const ServicePath = z.strictObject({
   method: z.enum([...METHODS, "*"]),
   path: z
@@ -48,7 +47,7 @@ const Probe = z.strictObject({
     .meta(says("JSON pointer (RFC 6901) to the count of running requests.")),
 });
 
-/** Of top-level fields: a body too large to be kept is read for these alone. */
+/** Names of top-level fields: a scan of a spooled body keeps only these. */
 const priced = z
   .array(
     z
@@ -119,7 +118,7 @@ export const Service = z.strictObject({
     ttl_s: seconds(31_536_000).meta(says("Default 86400.")),
     shared: z.boolean().meta(says("One cache for all tenants. Default false.")),
   }),
-  /** Any JSON: what is parsed from a body cannot be anything else. */
+  /** Any JSON value, since a parsed body can hold any. */
   defaults: z
     .record(z.string(), z.unknown())
     .meta(says("What the origin takes for fields that are not given; filled into cache keys.")),
@@ -147,7 +146,7 @@ export const Service = z.strictObject({
 });
 export type Service = z.infer<typeof Service>;
 
-/** What `PUT /admin/v1/services/ID` takes: everything may be left out on a merge; kind and route are needed on creation. */
+/** Body of `PUT /admin/v1/services/ID`. All fields are optional in a merge; a creation needs `kind` and `route`. */
 export const ServicePut = z
   .strictObject({
     kind: Kind.optional(),
@@ -188,7 +187,7 @@ export const CardPatch = z
   })
   .meta({ id: "CardPatch" });
 
-/** What `PUT /admin/v1/services/ID/cards/CARD` takes; `origin` is needed on creation of the listing. */
+/** Body of `PUT /admin/v1/services/ID/cards/CARD`; `origin` is required when the listing is created. */
 export const ListingPut = z
   .strictObject({
     origin: z.url().max(2048).optional().meta(says("Where the card answers for this service: `https:` and public.")),

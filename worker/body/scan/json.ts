@@ -1,4 +1,4 @@
-/** JSON as it passes: which values stand at the names that rules are about. Every occurrence of a name counts. Pure. */
+/** Streaming JSON scan: finds the values at the names that rules mention. Every occurrence of a name counts. Pure. */
 import { none } from "stream-chain/defs.js";
 import { jsonParser, type Token } from "stream-json/core/parser.js";
 import { malformedJson } from "../fields.ts";
@@ -6,28 +6,28 @@ import type { Refusal } from "../../refusal.ts";
 import type { Rule } from "../../services/rules.ts";
 import { Gathered, Verdict } from "./verdict.ts";
 
-/** Deeper than what servers' own parsers take. */
+/** Deeper than what servers' own parsers accept. */
 const DEPTH_MAX = 1024;
-/** No name of a rule is longer. */
+/** Longer than any name in a rule. */
 const KEY_UNITS_MAX = 200;
-/** Of a number; a longer one counts as too large. */
+/** Longest number in UTF-16 units; a longer one counts as too large. */
 const NUMBER_UNITS_MAX = 1024;
 
-/** A place in the body that rules name, or below which there is one. */
+/** A node in the tree of rule names: a place that rules mention, or the parent of one. */
 interface Branch {
   rules: Rule[];
   below: Map<string, Branch>;
-  /** A top-level member whose plain value is kept. */
+  /** Name under which the plain value of a top-level member is kept. */
   keep: string | null;
 }
 
-/** An object or list that is open. */
+/** An open object or array. */
 interface Frame {
   list: boolean;
   branch: Branch | null;
-  /** Rules about URLs that hold for the texts in this list, however deep its lists go. */
+  /** Rules about URLs that apply to the strings in this array and in arrays nested in it. */
   urls: Rule[];
-  /** Of the member whose value comes next. */
+  /** Name of the member whose value comes next. */
   key: string;
   /** Members so far. */
   members: number;
@@ -40,10 +40,10 @@ export class JsonScan {
   readonly #parse = jsonParser({ packValues: false });
   readonly #root: Branch = branch();
   readonly #open: Frame[] = [];
-  /** The place of the value that comes or is open, and the list's rules about URLs. */
+  /** The tree node of the current value, and the URL rules of the array it is in. */
   #at: Branch | null = this.#root;
   #urls: Rule[] = [];
-  /** A key, number or text that is open, if anybody asks for it. */
+  /** The key, number or string being read; null when no rule needs it. */
   #key: string | null = null;
   #number: string | null = null;
   #text: Gathered | null = null;
@@ -86,7 +86,7 @@ export class JsonScan {
 
   #tokensOf(text: string | typeof none): Token[] {
     try {
-      // `none` ends the text, though the declared type has no word for it.
+      // `none` ends the text, although the declared type does not allow it.
       const read = this.#parse(text as string);
       return read === none ? [] : read.values;
     } catch (error) {
@@ -139,7 +139,7 @@ export class JsonScan {
     }
   }
 
-  /** A value begins: finds which rules are about it. */
+  /** Called when a value begins: finds the rules that apply to it. */
   #place(): void {
     const frame = this.#open.at(-1);
     if (frame === undefined) return;
@@ -175,10 +175,10 @@ export class JsonScan {
     const frame = this.#open.pop();
     if (frame === undefined || frame.branch === null) return;
     const { list, branch: at, members } = frame;
-    // What is in it was judged on its way.
+    // The members were judged as they passed; only emptiness matters here.
     const stand = list ? (members > 0 ? [null] : []) : members > 0 ? { member: null } : {};
     this.#verdict.judge(at.rules, stand);
-    // A list's length can be named like a member of it.
+    // A rule may name an array's `length`.
     if (list) this.#verdict.judge(at.below.get("length")?.rules ?? [], members);
   }
 }

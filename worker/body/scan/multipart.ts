@@ -1,6 +1,6 @@
 /**
- * `multipart/form-data` as it passes. Reads a form as the platform's own parser reads a small one, or refuses it: the
- * heads of the parts are given to that parser, so that no name can mean one thing here and another there.
+ * Streaming scan of `multipart/form-data`. Accepts only forms that the platform's own parser reads the same way: each
+ * part's head is given to that parser, so that no name is read differently here and there.
  */
 import { concat } from "../bytes.ts";
 import { boundaryOf, CR, headEnd, isPlainHead, LF, malformedForm } from "../form.ts";
@@ -9,24 +9,24 @@ import type { Rule } from "../../services/rules.ts";
 import { Parts } from "./parts.ts";
 
 const WHITE = new Set([CR, LF, 0x20, 0x09]);
-/** Of one part. */
+/** Maximum size of one part's head. */
 const HEAD_BYTES_MAX = 16 * 1024;
 const BOUNDARY_LENGTH_MAX = 200;
 const encoder = new TextEncoder();
 const CRLF = encoder.encode("\r\n");
 const END = encoder.encode("--\r\n");
 
-/** Where in the form it is: before the first boundary, after any, in a part's head, in its content, after the last. */
+/** Parser state: before the first boundary, after a boundary, in a part's head or content, after the last boundary. */
 type Place = "start" | "boundary" | "head" | "content" | "over";
 
 export class MultipartScan {
   readonly #parts: Parts;
   readonly #contentType: string;
-  /** With the line feed before it; without a carriage return, which may be missing. */
+  /** Starts with the line feed. The carriage return before it may be missing, so it is not included. */
   readonly #delimiter: Uint8Array;
   #place: Place = "start";
   #malformed = false;
-  /** Bytes that cannot be told yet. */
+  /** Bytes that cannot be classified yet. */
   #rest: Uint8Array = new Uint8Array();
 
   constructor(rules: Rule[], keep: string[], contentType: string) {
@@ -52,18 +52,18 @@ export class MultipartScan {
       if (used === null) break;
       rest = rest.subarray(used);
     }
-    // A copy: the piece that it is part of may be large.
+    // A copy, because the chunk it belongs to may be large.
     this.#rest = this.#malformed ? new Uint8Array() : rest.slice();
   }
 
   async end(): Promise<Refusal | null> {
     if (this.#malformed || this.#place !== "over") return malformedForm();
-    // An empty form: whether the boundary is the one that the platform finds.
+    // Parses an empty form, to check that the platform finds the same boundary.
     const empty = await this.#parsed(new Uint8Array(), false);
     return empty === null ? malformedForm() : this.#parts.refusal();
   }
 
-  /** Takes what it can tell; how many bytes that were, null when more have to come. */
+  /** Consumes what can be classified. Returns the number of bytes, or null when more are needed. */
   async #step(bytes: Uint8Array): Promise<number | null> {
     switch (this.#place) {
       case "start":
@@ -79,7 +79,7 @@ export class MultipartScan {
     }
   }
 
-  /** Nothing may stand before the first boundary: servers disagree on what it would be. */
+  /** Nothing may precede the first boundary: servers disagree on how to read it. */
   #start(bytes: Uint8Array): number | null {
     const first = this.#delimiter.subarray(1);
     if (bytes.byteLength < first.byteLength) return null;
@@ -114,7 +114,7 @@ export class MultipartScan {
     const { byteLength: length } = this.#delimiter;
     const found = indexOf(bytes, this.#delimiter);
     if (found < 0) {
-      // The end may be the delimiter's beginning, with the carriage return before it.
+      // The end of the chunk may be the start of a delimiter, with a carriage return before it.
       const sure = bytes.byteLength - length;
       if (sure <= 0) return null;
       this.#parts.add(bytes.subarray(0, sure));
@@ -126,7 +126,7 @@ export class MultipartScan {
     return found + length;
   }
 
-  /** Nothing but white space may stand after the last boundary. */
+  /** Only white space may follow the last boundary. */
   #over(bytes: Uint8Array): number | null {
     if (!bytes.every((byte) => WHITE.has(byte))) return this.#fail();
     return bytes.byteLength === 0 ? null : bytes.byteLength;
@@ -137,7 +137,7 @@ export class MultipartScan {
     return null;
   }
 
-  /** What the platform makes of a form that has this head alone, or of an empty one. */
+  /** How the platform parses a form with only this head, or an empty form. */
   async #parsed(head: Uint8Array, part: boolean): Promise<[string, unknown][] | null> {
     const boundary = this.#delimiter.subarray(1);
     const body = concat([...(part ? [boundary, CRLF, head, CRLF] : []), boundary, END]);
@@ -164,7 +164,7 @@ function startsWith(bytes: Uint8Array, start: Uint8Array, from: number): boolean
   return true;
 }
 
-/** Why a form that is there as a whole cannot be read, or could be read in two ways. */
+/** Why a buffered form is malformed or ambiguous; null when it is neither. */
 export async function formRefusal(bytes: Uint8Array<ArrayBuffer>, contentType: string): Promise<Refusal | null> {
   const scan = new MultipartScan([], [], contentType);
   await scan.push(bytes);

@@ -1,16 +1,16 @@
-/** The parts of a form as they pass: those that rules name, or that are kept, are gathered, all are counted. Pure. */
+/** Streaming scan of a form's parts: collects those that a rule names or that are kept, and counts them all. Pure. */
 import { PARTS_MAX, tooManyParts } from "../form.ts";
 import type { Refusal } from "../../refusal.ts";
 import { charactersOf, LongText, type Rule } from "../../services/rules.ts";
 import { Gathered, Verdict } from "./verdict.ts";
 
-/** Of a text that is kept; of a longer one only its length is. */
+/** Longest text that is kept, in UTF-16 units; of a longer one only its length. */
 const KEPT_UNITS_MAX = 1024;
 
-/** The part that is open. */
+/** The part being read. */
 interface Part {
   rules: Rule[];
-  /** Where its text is kept. */
+  /** The list that its text is added to. */
   kept: unknown[] | null;
   file: boolean;
   bytes: number;
@@ -19,7 +19,7 @@ interface Part {
 }
 
 export class Parts {
-  /** Texts by the names that were to be kept, in their order. */
+  /** Texts by name, in order of arrival. */
   readonly kept: Record<string, unknown[]>;
   readonly #verdict: Verdict;
   readonly #rules = new Map<string, Rule[]>();
@@ -59,7 +59,7 @@ export class Parts {
     this.#open = null;
     text.add(decoder.decode());
     kept?.push(shortened(text.value()));
-    // Of a file only counts whether anything is in it.
+    // For a file, rules only care whether it is empty.
     this.#verdict.judge(rules, file ? new Uint8Array(Math.min(bytes, 1)) : text.value());
   }
 
@@ -68,7 +68,7 @@ export class Parts {
   }
 }
 
-/** There may be as many as a form has parts. */
+/** Limits each text, because there may be as many as a form has parts. */
 function shortened(text: string | LongText): string | LongText {
   if (text instanceof LongText) return new LongText("", text.characters);
   return text.length <= KEPT_UNITS_MAX ? text : new LongText("", charactersOf(text));

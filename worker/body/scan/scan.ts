@@ -1,6 +1,6 @@
 /**
- * What checks a body while it passes, in bounded memory, for bodies that are too large to be kept: the same rules, the
- * same judgement and the same refusals as for fields that are there as a whole.
+ * Checks a body while it passes, in bounded memory, for bodies too large to buffer. Applies the same rules and gives
+ * the same refusals as the check of buffered fields.
  */
 import { isJson, MULTIPART, URLENCODED } from "../fields.ts";
 import type { Refusal } from "../../refusal.ts";
@@ -10,24 +10,24 @@ import { MultipartScan } from "./multipart.ts";
 import { UrlencodedScan } from "./urlencoded.ts";
 
 export interface Scan {
-  /** It will be refused, whatever comes; which refusal it is stands at the end. */
+  /** The body will be refused, whatever follows. `end` returns the refusal. */
   readonly failed: boolean;
-  /** The next bytes of the body. */
+  /** Takes the next bytes of the body. */
   push(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
-  /** The whole body was pushed. */
+  /** Called after the whole body was pushed. Returns the refusal, or null. */
   end(): Promise<Refusal | null>;
-  /** Values of the fields that were to be kept: of JSON's top-level members the last of each name, of a form a list. */
+  /** Values of the fields to keep: for JSON the last value of each top-level name, for a form a list per name. */
   readonly kept: Record<string, unknown>;
 }
 
-/** Null for a body that is neither JSON nor a form. `keep`: top-level fields whose plain values are kept. */
+/** Returns null for a body that is neither JSON nor a form. `keep`: top-level fields whose plain values are kept. */
 export function scanOf(mediaType: string | null, contentType: string, rules: Rule[], keep: string[]): Scan | null {
   if (isJson(mediaType)) return new JsonScan(rules, keep);
   if (mediaType === MULTIPART) return new MultipartScan(rules, keep, contentType);
   return mediaType === URLENCODED ? new UrlencodedScan(rules, keep, contentType) : null;
 }
 
-/** Of a body that no rule asks about. */
+/** For a body that no rule applies to. */
 export class NoScan implements Scan {
   readonly failed = false;
   readonly kept = {};

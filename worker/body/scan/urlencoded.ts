@@ -1,4 +1,4 @@
-/** `application/x-www-form-urlencoded` as it passes. */
+/** Streaming scan of `application/x-www-form-urlencoded`. */
 import { concat } from "../bytes.ts";
 import { malformedForm } from "../form.ts";
 import type { Refusal } from "../../refusal.ts";
@@ -10,16 +10,16 @@ const EQUALS = 0x3d;
 const PERCENT = 0x25;
 const PLUS = 0x2b;
 const SPACE = 0x20;
-/** No name of a rule is longer, escaped or not. */
+/** Longer than any name in a rule: 200 characters of up to 4 bytes, each escaped as 3. */
 const NAME_BYTES_MAX = 200 * 3 * 4;
 const NOTHING = new Uint8Array();
 
 export class UrlencodedScan {
   readonly #parts: Parts;
   readonly #contentType: string;
-  /** Escaped; null once the value has begun. */
+  /** The name, still escaped; null once the value has begun. */
   #name: Uint8Array | null = NOTHING;
-  /** An escape that was cut off at the end of a piece. */
+  /** An escape cut off at the end of a chunk. */
   #rest: Uint8Array = NOTHING;
 
   constructor(rules: Rule[], keep: string[], contentType: string) {
@@ -57,7 +57,7 @@ export class UrlencodedScan {
   async end(): Promise<Refusal | null> {
     this.#endPair();
     try {
-      // The platform judges the type's parameters, as it does for forms that are there as a whole.
+      // The platform checks the content type's parameters, as it does for buffered forms.
       await new Response("", { headers: { "content-type": this.#contentType } }).formData();
     } catch {
       return malformedForm();
@@ -93,7 +93,7 @@ function until(bytes: Uint8Array, byte: number, from: number): number {
   return found < 0 ? bytes.byteLength : found;
 }
 
-/** What the escapes stand for, and an escape that may still be cut off at the end. */
+/** Returns the decoded bytes, and an escape that may be cut off at the end. */
 function unescape(bytes: Uint8Array, whole: boolean): [plain: Uint8Array, rest: Uint8Array] {
   const plain = new Uint8Array(bytes.byteLength);
   let length = 0;
@@ -101,7 +101,7 @@ function unescape(bytes: Uint8Array, whole: boolean): [plain: Uint8Array, rest: 
     const byte = bytes[at] ?? 0;
     if (byte === PERCENT) {
       if (!whole && at + 2 >= bytes.byteLength) return [plain.subarray(0, length), bytes.slice(at)];
-      // As the platform reads them: of an escape that is none, what is a digit of it counts.
+      // As the platform decodes them: of a malformed escape only its hex digits count.
       const digits = /^[0-9a-f]{0,2}/i.exec(String.fromCharCode(bytes[at + 1] ?? 0, bytes[at + 2] ?? 0))?.[0] ?? "";
       if (digits !== "") plain[length++] = Number.parseInt(digits, 16);
       at += digits.length;

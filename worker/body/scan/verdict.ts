@@ -1,14 +1,14 @@
-/** What rules say of the values that pass, and the text of a value as far as rules ask about it. Pure. */
+/** Applies rules to the values of a scan, and collects the text of a value as far as rules need it. Pure. */
 import type { Refusal } from "../../refusal.ts";
 import { charactersOf, LongText, problem, type Rule, ruleRefusal } from "../../services/rules.ts";
 
-/** Units of a text that are kept: one that is no longer is judged as it is. */
+/** Longest text that is kept whole and judged as it is, in UTF-16 units. */
 const KEPT_UNITS_MAX = 64 * 1024;
 
 export class Verdict {
   readonly #rules: Rule[];
   readonly #form: boolean;
-  /** First problem of each rule, by its place. */
+  /** The first problem found for each rule. */
   readonly #problems = new Map<Rule, string>();
 
   constructor(rules: Rule[], form: boolean) {
@@ -27,17 +27,17 @@ export class Verdict {
     }
   }
 
-  /** Of the first rule that is broken, in the rules' order. */
+  /** The refusal for the first broken rule, in the order of the rules. */
   refusal(): Refusal | null {
     const rule = this.#rules.find((each) => this.#problems.has(each));
     return rule === undefined ? null : ruleRefusal(rule, this.#problems.get(rule) ?? "");
   }
 }
 
-/** Gathers a text piece by piece; no piece ends within a surrogate pair. */
+/** Collects a text piece by piece. No piece ends within a surrogate pair. */
 export class Gathered {
   #whole = "";
-  /** From the first character that is no white space. */
+  /** From the first character that is not white space. */
   #start = "";
   #units = 0;
   #characters = 0;
