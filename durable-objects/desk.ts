@@ -101,7 +101,7 @@ export class Desk {
       waiters: new Set(),
       phase: "waiting",
       card: null,
-      enteredAt: this.#clock.now(),
+      waitsSince: this.#clock.now(),
       stop: null,
       holders: 0,
     };
@@ -197,6 +197,7 @@ export class Desk {
     this.#following.rename(before, attempt);
     // The card's last report may still show the old attempt; nobody may follow it.
     this.#following.over(before);
+    ticket.waitsSince = this.#clock.now();
     this.#backInLine(ticket);
     this.pump();
     return true;
@@ -235,7 +236,7 @@ export class Desk {
   }
 
   waitingOn(ticket: TicketState): Waiting {
-    const { attempt } = ticket.entry;
+    const { attempt } = (this.#following.inLineFor(ticket) ?? ticket).entry;
     const position = this.#room.has(attempt) ? this.#room.ahead(attempt) + 1 : 1;
     return { on: this.reasonOf(ticket), position };
   }
@@ -368,20 +369,30 @@ export class Desk {
     return null;
   }
 
-  /** Starts the timeout of a waiting ticket. */
+  /** Starts the timeout of a waiting ticket. A job waits as long as its holder does. */
   #watch(ticket: TicketState): void {
     if (ticket.phase !== "waiting" || this.#config === null) return;
-    const now = this.#clock.now();
-    const { timeoutMs } = this.#config.queue;
-    const until = Math.min(ticket.enteredAt + timeoutMs, ticket.entry.deadlineAt ?? Infinity);
-    // Clamped, so that a clock set back makes nobody wait longer. A job waits as long as its holder does.
-    if (!ticket.entry.job)
-      ticket.stop = this.#clock.after(Math.min(Math.max(0, until - now), timeoutMs), () => {
-        if (ticket.phase !== "waiting" || this.#config === null) return;
-        this.#refuse(ticket, admission.waitedOut(this.#hall(this.#config, this.#clock.now()), ticket.entry));
-      });
+    if (!ticket.entry.job) this.#setTimeout(ticket, this.#config);
     // While nobody waited, the cards may have delayed their reports.
     if (this.#lookout.watch()) this.#errands.ask(this.cards.names());
+  }
+
+  #setTimeout(ticket: TicketState, { queue: { timeoutMs } }: PoolConfig): void {
+    const now = this.#clock.now();
+    const until = Math.min(ticket.waitsSince + timeoutMs, ticket.entry.deadlineAt ?? Infinity);
+    // Clamped, so that a clock set back makes nobody wait longer.
+    ticket.stop = this.#clock.after(Math.min(Math.max(0, until - now), timeoutMs), () => {
+      if (ticket.phase === "waiting" && this.#config !== null) this.#timedOut(ticket, this.#config);
+    });
+  }
+
+  /** A follower whose run has a card waits on: what is over is the time in line, not that of the run. */
+  #timedOut(ticket: TicketState, config: PoolConfig): void {
+    const now = this.#clock.now();
+    if (this.#following.isOnCard(ticket) && now < (ticket.entry.deadlineAt ?? Infinity)) {
+      ticket.waitsSince = now;
+      this.#setTimeout(ticket, config);
+    } else this.#refuse(ticket, admission.waitedOut(this.#hall(config, now), ticket.entry));
   }
 
   /**

@@ -51,6 +51,16 @@ export class Following {
     return this.#runs.behind(ticket);
   }
 
+  /** The ticket that is in the queue for this one, possibly itself; null: none is, or its run has a card. */
+  inLineFor(ticket: TicketState): TicketState | null {
+    return this.#runs.inLineFor(ticket);
+  }
+
+  /** Whether the ticket follows a run that has a card. */
+  isOnCard(ticket: TicketState): boolean {
+    return this.#runs.isHeldFor(ticket);
+  }
+
   /**
    * Makes the ticket follow a run of the same request that has a card. Returns false if there is none, or if there are
    * too many followers and the ticket is to run alone.

@@ -87,6 +87,18 @@ export class Runs<T extends Asker> {
     return parties.flatMap((party) => [...(party?.values() ?? [])]).filter((other) => other !== asker);
   }
 
+  /** The first of the asker's party, which is in the queue for all of it; null: it does not wait, or its run is held. */
+  inLineFor(asker: T): T | null {
+    const seat = this.#seats.get(asker);
+    const party = seat === undefined || seat.run.isHeld ? undefined : seat.run.parties.get(seat.party);
+    return party === undefined ? null : (first(party) ?? null);
+  }
+
+  /** Whether the asker waits for a run that its leader holds. */
+  isHeldFor(asker: T): boolean {
+    return this.#seats.get(asker)?.run.isHeld ?? false;
+  }
+
   /** Registers a run that a card shows. Leader null: its ticket was lost in a restart; only its lease is known. */
   adopt(fingerprint: string, attempt: string, leader: T | null): void {
     const run = this.#open(fingerprint);

@@ -10,7 +10,8 @@ export interface TicketState {
   reply: OfferReply | null;
   /** Wake the pending `offer` calls. */
   readonly waiters: Set<() => void>;
-  enteredAt: number;
+  /** When it began to wait; `queue.timeoutMs` counts from here. A retry begins anew: time on a card is no waiting. */
+  waitsSince: number;
   /** Number of live stubs; a repeated `enter` creates another. */
   holders: number;
   /** Cancels the pending timeout. */

@@ -99,7 +99,7 @@ test("those who follow a run that only its card knows of see to it that the card
 test("a leader that has tried a card, and then waits in vain for another, has had its run", () => {
   const counter = new Counter(["x"], { queue: { max: 100, timeoutMs: 10_000 } });
   counter.tell("x", []);
-  const one = counter.enter("one", { fingerprint: "same" });
+  const one = counter.enter("one", { fingerprint: "same", deadlineAt: counter.clock.now() + 10_000 });
   counter.desk.claimed(one, 1);
   counter.clock.pass(6_000);
   const two = counter.enter("two", { fingerprint: "same" });
@@ -113,6 +113,47 @@ test("a leader that has tried a card, and then waits in vain for another, has ha
   counter.desk.claimed(two, 2);
   counter.desk.finished(two, { kind: "failed", reason: "origin_reset" }, null);
   expect(three.reply).toEqual({ kind: "told", finish: { kind: "failed", reason: "origin_reset" } });
+});
+
+test("a retry may wait its full time: a run on a card is not time in line", () => {
+  const counter = new Counter(["x", "y"], { queue: { max: 100, timeoutMs: 10_000 } });
+  counter.tell("x", []);
+  counter.tell("y", ["busy"], { lastNumber: 1 });
+  const ticket = counter.enter("one");
+  counter.desk.claimed(ticket, 1);
+  counter.clock.pass(15_000);
+  counter.desk.retry(ticket, "one again", ["x"]);
+  counter.clock.pass(9_000);
+  expect(ticket.phase).toBe("waiting");
+  counter.clock.pass(1_000);
+  expect(ticket.reply).toMatchObject({ kind: "refused", refusal: { reason: "queue_timeout" } });
+});
+
+test("a follower waits as long as its run has a card, but not beyond its own deadline", () => {
+  const counter = new Counter(["x"], { queue: { max: 100, timeoutMs: 10_000 } });
+  counter.tell("x", []);
+  const leader = counter.enter("leader", { fingerprint: "same" });
+  counter.desk.claimed(leader, 1);
+  counter.tell("x", ["leader"], { fingerprint: "same", lastNumber: 1 });
+  const follower = counter.enter("follower", { fingerprint: "same" });
+  const hurried = counter.enter("hurried", { fingerprint: "same", deadlineAt: counter.clock.now() + 25_000 });
+  counter.clock.pass(24_000);
+  expect([follower.phase, hurried.phase]).toEqual(["waiting", "waiting"]);
+  counter.clock.pass(1_000);
+  expect([follower.phase, hurried.reply]).toMatchObject(["waiting", { refusal: { reason: "queue_timeout" } }]);
+  counter.tell("x", ["another's"], { lastNumber: 1 });
+  counter.desk.left(leader);
+  counter.clock.pass(10_000);
+  expect(follower.reply).toMatchObject({ kind: "refused", refusal: { reason: "queue_timeout" } });
+});
+
+test("a follower's position is that of the ticket that waits in line for it", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", ["busy"], { lastNumber: 1 });
+  for (const name of ["one", "two"]) counter.enter(name);
+  const leader = counter.enter("leader", { fingerprint: "same" });
+  const follower = counter.enter("follower", { fingerprint: "same" });
+  expect([leader, follower].map((ticket) => counter.desk.waitingOn(ticket).position)).toEqual([3, 3]);
 });
 
 test("while a slot is free nobody waits for the same of a tenant at its cap: who may run first leads, and the other follows", () => {

@@ -16,6 +16,8 @@ import { answered } from "../../durable-objects/answer-protocol.ts";
 
 /** Longest silence of an origin on such a call, ms. */
 const READ_MS = 15_000;
+/** `Retry-After` when no card takes work: about half of the longest that a 503 may name. */
+const RETRY_MS = 15_000;
 
 export interface Reading {
   env: Env;
@@ -69,7 +71,7 @@ async function askOrigin(reading: Reading): Promise<Response | Refusal> {
     last = reply;
     if (upload !== null) break;
   }
-  return last === null ? refuse("no_healthy_card", { retryAfterMs: READ_MS }) : asRefusal(last);
+  return last === null ? refuse("no_healthy_card", { retryAfterMs: RETRY_MS }) : asRefusal(last);
 }
 
 async function handOn(

@@ -56,8 +56,10 @@ const text = fc.oneof(
 test("a urlencoded form in pieces is refused exactly when and as the whole is", async () => {
   const loose = fc.string({ unit: fc.constantFrom("a", "b", "=", "&", "+", "%", "2", "f", "F", "5", "é") });
   const pair = fc.tuple(name, text).map(([key, given]) => new URLSearchParams([[key, given]]).toString());
+  // Malformed escapes decode to nothing, so a name in a rule may be preceded by any number of them.
+  const padded = fc.tuple(fc.nat({ max: 3_000 }), pair).map(([length, each]) => "%".repeat(length) + each);
   const form = fc
-    .array(fc.oneof({ weight: 3, arbitrary: pair }, loose), { maxLength: 6 })
+    .array(fc.oneof({ weight: 3, arbitrary: pair }, loose, padded), { maxLength: 6 })
     .map((each) => each.join("&"));
   let refused = 0;
   const property = fc.asyncProperty(form, cuts, async (body, where) => {

@@ -10,14 +10,14 @@ const EQUALS = 0x3d;
 const PERCENT = 0x25;
 const PLUS = 0x2b;
 const SPACE = 0x20;
-/** Longer than any name in a rule: 200 characters of up to 4 bytes, each escaped as 3. */
-const NAME_BYTES_MAX = 200 * 3 * 4;
+/** Longer than any name in a rule: 200 characters of up to 4 bytes. */
+const NAME_BYTES_MAX = 200 * 4;
 const NOTHING = new Uint8Array();
 
 export class UrlencodedScan {
   readonly #parts: Parts;
   readonly #contentType: string;
-  /** The name, still escaped; null once the value has begun. */
+  /** The decoded name, cut off where no rule can match it any more; null once the value has begun. */
   #name: Uint8Array | null = NOTHING;
   /** An escape cut off at the end of a chunk. */
   #rest: Uint8Array = NOTHING;
@@ -42,9 +42,9 @@ export class UrlencodedScan {
       if (this.#name === null) this.#value(pair);
       else {
         const equals = pair.indexOf(EQUALS);
-        this.#name = concat([this.#name, equals < 0 ? pair : pair.subarray(0, equals)]).slice(0, NAME_BYTES_MAX + 1);
+        this.#nameOn(equals < 0 ? pair : pair.subarray(0, equals), this.#name);
         if (equals >= 0) {
-          this.#begin(this.#name);
+          this.#begin();
           this.#value(pair.subarray(equals + 1));
         }
       }
@@ -65,26 +65,41 @@ export class UrlencodedScan {
     return this.#parts.refusal();
   }
 
-  #begin(escaped: Uint8Array): void {
+  #nameOn(escaped: Uint8Array, name: Uint8Array): void {
+    this.#name = concat([name, this.#plain(escaped)]).slice(0, NAME_BYTES_MAX + 1);
+  }
+
+  #begin(): void {
+    const name = concat([this.#name ?? NOTHING, this.#lastPlain()]);
     this.#name = null;
-    const [name] = unescape(escaped, true);
     this.#parts.begin(new TextDecoder("utf-8", { fatal: false, ignoreBOM: true }).decode(name), false);
   }
 
   #value(escaped: Uint8Array): void {
-    const [plain, rest] = unescape(this.#rest.byteLength === 0 ? escaped : concat([this.#rest, escaped]), false);
-    this.#rest = rest;
-    this.#parts.add(plain);
+    this.#parts.add(this.#plain(escaped));
   }
 
   #endPair(): void {
-    if (this.#name !== null && this.#name.byteLength > 0) this.#begin(this.#name);
-    if (this.#name === null) {
-      this.#parts.add(unescape(this.#rest, true)[0]);
+    const isEmpty = this.#name?.byteLength === 0 && this.#rest.byteLength === 0;
+    if (!isEmpty) {
+      if (this.#name !== null) this.#begin();
+      this.#parts.add(this.#lastPlain());
       this.#parts.end();
     }
-    this.#rest = NOTHING;
     this.#name = NOTHING;
+  }
+
+  /** Decodes what follows; an escape that is cut off is kept for the next call. */
+  #plain(escaped: Uint8Array): Uint8Array {
+    const [plain, rest] = unescape(this.#rest.byteLength === 0 ? escaped : concat([this.#rest, escaped]), false);
+    this.#rest = rest;
+    return plain;
+  }
+
+  #lastPlain(): Uint8Array {
+    const [plain] = unescape(this.#rest, true);
+    this.#rest = NOTHING;
+    return plain;
   }
 }
 
