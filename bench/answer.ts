@@ -1,17 +1,17 @@
 /**
- * Reads one HTTP/1.1 answer from pieces as they come: a status line, headers, and a body by length, in chunks, or to
- * the end of the connection. As much of HTTP as the servers of this benchmark send, and no more. Pure.
+ * Reads one HTTP/1.1 response incrementally: a status line, headers, and a body delimited by length, by chunks or by
+ * the end of the connection. Supports only as much of HTTP as the servers of this benchmark send. Pure.
  */
 
-/** Longest head that is read, bytes; more is a broken answer. */
+/** Longest response head in bytes; a longer one is an error. */
 const HEAD_BYTES_MAX = 65_536;
 const HEAD_END = Buffer.from("\r\n\r\n");
 const LAST_CHUNK = Buffer.from("0\r\n\r\n");
 
 export interface Answer {
-  /** 0: the connection failed, or the answer was no HTTP. */
+  /** 0: the connection failed, or the response was not HTTP. */
   status: number;
-  /** What `Retry-After` says, ms; null without it. */
+  /** The value of `Retry-After` in ms; null without it. */
   retryAfterMs: number | null;
   serverTiming: string;
 }
@@ -19,7 +19,7 @@ export interface Answer {
 export const FAILED: Answer = { status: 0, retryAfterMs: null, serverTiming: "" };
 
 interface Head extends Answer {
-  /** Bytes of the body; null: to the end of its chunks or of the connection. */
+  /** Bytes of the body; null: until the last chunk or the end of the connection. */
   length: number | null;
   chunked: boolean;
   closes: boolean;
@@ -27,19 +27,19 @@ interface Head extends Answer {
 
 export type Progress =
   | { kind: "unfinished" }
-  /** `closes`: the server takes no further request on this connection. */
+  /** `closes`: the server accepts no further request on this connection. */
   | { kind: "whole"; answer: Answer; closes: boolean }
-  /** Its head has no end. */
+  /** The head is too long. */
   | { kind: "broken" };
 
 const UNFINISHED: Progress = { kind: "unfinished" };
 
 export class AnswerReader {
-  /** What came before the head was whole. */
+  /** Bytes received before the head was complete. */
   #before: Buffer = Buffer.alloc(0);
   #head: Head | null = null;
   #seen = 0;
-  /** The last bytes seen, to find the last chunk by. */
+  /** The last bytes seen, for recognizing the last chunk. */
   #tail: Buffer = Buffer.alloc(0);
 
   read(part: Buffer): Progress {
@@ -54,7 +54,7 @@ export class AnswerReader {
     return this.#take(this.#head, all.subarray(end + HEAD_END.length));
   }
 
-  /** The connection has ended: what has no other end is whole now, and anything else is nothing. */
+  /** The connection has ended: completes a response that is delimited by it; any other is a failure. */
   end(): Answer {
     const head = this.#head;
     return head !== null && head.length === null && !head.chunked ? answerOf(head) : FAILED;
@@ -64,7 +64,7 @@ export class AnswerReader {
     this.#seen += body.length;
     if (head.chunked)
       this.#tail = Buffer.concat([this.#tail, body.subarray(-LAST_CHUNK.length)]).subarray(-LAST_CHUNK.length);
-    // A picture's base64 holds no line ends, so these bytes stand at the end of the chunks alone.
+    // The base64 of a picture contains no line breaks, so these bytes occur only at the end of the chunks.
     const isWhole = head.chunked ? this.#tail.equals(LAST_CHUNK) : head.length !== null && this.#seen >= head.length;
     return isWhole ? { kind: "whole", answer: answerOf(head), closes: head.closes } : UNFINISHED;
   }
@@ -79,7 +79,7 @@ function parseHead(text: string): Head {
   const after = field(/\r\nretry-after:([^\r]*)/i);
   return {
     status,
-    // A 204 has no body, and says no length (RFC 9110 15.3.5).
+    // A 204 has no body and no Content-Length (RFC 9110 15.3.5).
     length: status === 204 ? 0 : length === "" ? null : Number(length),
     chunked: /\r\ntransfer-encoding:[^\r]*chunked/i.test(text),
     closes: /\r\nconnection:[^\r]*close/i.test(text),

@@ -1,11 +1,13 @@
-/** The requests whose cost is told: what the door, a key and the limits add to a Worker that does nothing of the kind. */
+/**
+ * The requests whose cost is measured: what the front door, a key and the limits add to a Worker without any of them.
+ */
 import type { CardPlace } from "./cards.ts";
 import { type Target } from "./users.ts";
 import { plain, post } from "./wire.ts";
 
 const RUN = "/sdapi/v1/txt2img";
 const READ = "/sdapi/v1/sd-models";
-/** Wrong in its checksum alone; more than a hundred of them in ten seconds are 429. */
+/** Only its checksum is wrong. More than a hundred of these in ten seconds get 429. */
 const GUESS = `ptk_live_${"a".repeat(12)}_${"b".repeat(37)}`;
 
 export interface AuthCase {
@@ -15,11 +17,13 @@ export interface AuthCase {
   floor: string;
   request: (turn: number) => Buffer;
   statuses: readonly number[];
-  /** Nothing in it is new to the isolate after the first time. */
+  /** After the first request, nothing in it is new to the isolate. */
   isWarm: boolean;
 }
 
-/** `keys`: the first is known, the others are shown once each; more turns than there are others come round to them. */
+/**
+ * `keys`: the first is used throughout, each of the others once; with more turns than other keys they are used again.
+ */
 export function casesOf(keys: readonly string[], [card]: readonly CardPlace[]): AuthCase[] {
   const [known = "", ...others] = keys;
   const key = { authorization: `Bearer ${known}` };
@@ -54,7 +58,7 @@ export function casesOf(keys: readonly string[], [card]: readonly CardPlace[]): 
   ];
 }
 
-/** The smallest picture, with a seed, so that it can be a hit. */
+/** The smallest picture, with a seed so that it can be a hit. */
 function paint(prompt: string, headers: Target["headers"]): Buffer {
   return post(RUN, headers, JSON.stringify({ prompt, seed: 1, width: 64, height: 64, steps: 1 }));
 }

@@ -1,4 +1,4 @@
-/** What keys and limits came to, as a table. Pure. */
+/** The results of the keys and limits benchmark as a table. Pure. */
 import type { Uses } from "./costs.ts";
 import type { Machine } from "./machine.ts";
 import { align } from "./table.ts";
@@ -7,13 +7,13 @@ export interface AuthRow {
   title: string;
   p50Us: number;
   p95Us: number;
-  /** Whose time the ratio is to; the row itself: it is one. */
+  /** Title of the row that the ratio is relative to; a bare Worker's row names itself. */
   floor: string;
   /** Mean ms by part of `Server-Timing`. */
   stages: Readonly<Record<string, number>>;
-  /** Null: it is no Portico. */
+  /** Null: not measured on Portico. */
   uses: Uses | null;
-  /** Nothing in it is new to the isolate: it may read nothing of D1. */
+  /** Nothing in it is new to the isolate, so it must not read D1. */
   isWarm: boolean;
 }
 

@@ -1,7 +1,7 @@
 /**
- * `npm run bench:auth`: what keys and limits cost on a hit and on a miss. Times are of one caller, beside a bare Worker's
- * in turns; uses of D1, R2 and the objects are counted at the bindings, by the same Worker in a run of its own. Ends with
- * 1 when a request that brings nothing new reads D1.
+ * `npm run bench:auth`: what keys and limits cost on a hit and on a miss. Times are those of one caller, alternating
+ * with a bare Worker. Uses of D1, R2 and the objects are counted at the bindings, by the same Worker in a separate run.
+ * Exits with 1 if a request that brings nothing new reads D1.
  */
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -24,18 +24,18 @@ import { Wire } from "./wire.ts";
 
 const ROUNDS_FULL = 400;
 const ROUNDS_QUICK = 30;
-/** Of the rounds, not counted. */
+/** Share of the rounds that is not counted. */
 const WARM_SHARE = 0.1;
 const SERVICE_MS = 5;
-/** Lets what an answer leaves behind (records, stores) end before the next request. */
+/** Lets the work after an answer (records, stores) finish before the next request. */
 const PAUSE_MS = 5;
-/** An isolate believes what it has read of keys and services for 5 s. */
+/** An isolate caches keys and services for 5 s. */
 const FORGOTTEN_MS = 5_200;
-/** Requests of a case whose uses are counted: few enough that what the one before them read is believed until their end. */
+/** Requests of a case whose uses are counted: few enough that cached reads do not expire before the last of them. */
 const COUNTED = 25;
-/** Rows and records are written together some time after their answers. */
+/** Rows and records are written in batches some time after their answers. */
 const WRITTEN_MS = 1_000;
-/** Of one round, roughly, and of everything beside the rounds. */
+/** Approximate length of one round, and of everything else. */
 const ROUND_MS = 130;
 const REST_S = 65;
 
@@ -139,7 +139,7 @@ function rowOf(
   return { title, floor, isWarm, p50Us: at(0.5), p95Us: at(0.95), stages: means, uses };
 }
 
-/** Gives what `Server-Timing` says. */
+/** Returns the value of `Server-Timing`. */
 async function send(wire: Wire, { title, request, statuses }: AuthCase, turn: number): Promise<string> {
   const { status, serverTiming } = await wire.send(request(turn));
   if (!statuses.includes(status)) throw new Error(`${title}: ${status}`);

@@ -1,14 +1,14 @@
-/** The simulated cards of a measurement, in a process of their own: what they count is what happened. */
+/** The simulated cards of a measurement, in a separate process. Their counts are the source of truth. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { CardRun, CardsSeen } from "./figures.ts";
 import { startOwn } from "./program.ts";
 
 const PARK = { servers: 3, gpus: 2 };
 const SLOTS_EACH = 2;
-/** Ghosts and lines of departed callers are gone after this, or something is stuck. */
+/** Ghosts and departed callers' requests have ended by then, or something is stuck. */
 const IDLE_MS_MAX = 60_000;
 const POLL_MS = 25;
-/** Looks in a row at which nothing ran: between two runs of a peer's line a card is idle for a moment. */
+/** Consecutive polls without a run: between two runs of a peer's queue a card is briefly idle. */
 const IDLE_LOOKS = 8;
 
 export interface CardPlace {
@@ -19,7 +19,7 @@ export interface CardPlace {
 }
 
 export interface Timing {
-  /** Mean time of a run, ms, and its spread as a share. */
+  /** Mean time of a run in ms, and its spread as a share. */
   service_ms: number;
   jitter: number;
 }
@@ -42,7 +42,7 @@ export class CardPark {
     this.#stop = stop;
   }
 
-  /** Six cards unless told otherwise, with two slots each; what runs there goes on when its caller leaves. */
+  /** Starts the cards, six by default, with two slots each. A run continues when its caller leaves. */
   static async open({ servers, gpus } = PARK): Promise<CardPark> {
     const shape = ["--servers", String(servers), "--gpus", String(gpus), "--slots", String(SLOTS_EACH)];
     const { ready, stop } = await startOwn("sim/main.ts", shape);
@@ -55,7 +55,7 @@ export class CardPark {
     await this.#call("POST", "/service", timing);
   }
 
-  /** The first card answers 500 to whatever comes, at once. */
+  /** Makes the first card answer every request with 500 at once. */
   async sicken(): Promise<void> {
     await this.#call("POST", `/cards/${this.places[0]?.card}/fault`, { kind: "status", status: 500, at: "start" });
   }
@@ -64,7 +64,7 @@ export class CardPark {
     await this.#call("DELETE", "/cards/*/fault");
   }
 
-  /** Waits until no run is left, and begins all counts anew. */
+  /** Waits until no run is left, and resets all counts. */
   async settle(): Promise<void> {
     const until = performance.now() + IDLE_MS_MAX;
     for (let idle = 0; idle < IDLE_LOOKS; await delay(POLL_MS)) {

@@ -1,6 +1,6 @@
 /**
- * The cases, and how one of them is measured with one contender. Every case begins with idle cards and counts at zero,
- * and peers begin it as new processes, so that nothing of the case before is left in anybody's line.
+ * The cases, and how one case is measured with one contender. Every case begins with idle cards and zeroed counts.
+ * Peers begin it as new processes, so that no queue holds anything from the previous case.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { CardPark, Timing } from "./cards.ts";
@@ -9,7 +9,7 @@ import { figuresOf, type CardsSeen, type Figures } from "./figures.ts";
 import { type Kill, type Recovery, recoveryOf } from "./recovery.ts";
 import { dice, now, runCrowd, runStream, type Seen, type Span } from "./users.ts";
 
-/** 300 ms +-30 %, by the request's own bytes. */
+/** 300 ms +-30 %, determined by the request's own bytes. */
 const TIMING: Timing = { service_ms: 300, jitter: 0.3 };
 const LEAVING_SHARE = 0.3;
 const SLOTS_OF_SICK_CARD = 2;
@@ -17,7 +17,7 @@ const SLOTS_OF_SICK_CARD = 2;
 interface Common {
   name: string;
   title: string;
-  /** Its title in lines that are short enough to stand under bars. */
+  /** Its title in lines short enough for a label under bars. */
   label: string;
   group: "closed" | "open" | "hang-up" | "sick" | "restart";
 }
@@ -28,7 +28,7 @@ export type Case = Common &
 export interface Row extends Figures {
   contender: string;
   case: string;
-  /** Where it was killed and started again. */
+  /** Null for cases without a kill. */
   recovery: Recovery | null;
 }
 
@@ -36,9 +36,9 @@ export interface Row extends Figures {
 export interface Lengths {
   warmUpMs: number;
   windowMs: number;
-  /** Cases that count events more than they compare rates. */
+  /** For cases that count events rather than compare rates. */
   shortWindowMs: number;
-  /** Of the window, before a kill; how long it goes on after it the contender says. */
+  /** Time in the window before a kill; the contender's `recoveryMs` sets the time after it. */
   beforeKillMs: number;
 }
 
@@ -69,12 +69,12 @@ const leaving = (users: number, ms: number): Case =>
     label: `${users} users\n30 % leave\nat ${ms} ms`,
   });
 
-/** Users of those who take part in one closed loop alone. */
+/** The number of users of contenders that take part in only one closed-loop case. */
 const BOUND_USERS = 12;
 const HASTY_USERS = 50;
 const SICK: Common["group"] = "sick";
 
-/** In this order: what leaves a mark on a card's reputation comes last. */
+/** In this order: cases that affect a card's health state come last. */
 export function casesOf(users: readonly number[]): Case[] {
   return [
     ...users.map((count) => crowd("closed", count, null, {})),
@@ -150,7 +150,7 @@ function load(
   return runCrowd({ name, target, users, isHasty, leaves, thinkMs: 0, ...span }, atEnd);
 }
 
-/** A sick card's slots are no part of the limit. */
+/** A sick card's slots do not count towards the limit. */
 function limited(cards: CardsSeen, { group }: Case): CardsSeen {
   return group === SICK ? { ...cards, slots: cards.slots - SLOTS_OF_SICK_CARD } : cards;
 }

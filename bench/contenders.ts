@@ -1,38 +1,38 @@
-/** Who is measured side by side. */
+/** The contenders of the side-by-side benchmark. */
 import { bareWorker, portico } from "./doors.ts";
 import { haproxy, nginx } from "./peers.ts";
 import type { CardPlace } from "./cards.ts";
 import type { Target } from "./users.ts";
 
-/** What cases a contender is measured in. */
+/** The cases in which a contender is measured. */
 export type Part = "all" | "bound" | "closed" | "hang-up";
 
 export interface Contender {
   name: string;
   title: string;
-  /** `bound`: users are tied to a card each, two to a card; there is nobody who chooses. */
+  /** `bound`: users are assigned to cards, two to a card; nothing distributes the requests. */
   part: Part;
-  /** Takes its place beside the others in the figures of one caller. */
+  /** Also measured with a single caller. */
   alone: boolean;
-  /** Refused users send again at once. */
+  /** Refused users retry at once. */
   isHasty: boolean;
-  /** Begins every case as a new process. */
+  /** Starts every case as a new process. */
   isRenewed: boolean;
-  /** How long it is watched after a kill -9, ms: until it must be back, and somewhat longer. */
+  /** How long it is observed after a kill -9, ms: its expected recovery time and some margin. */
   recoveryMs: number;
-  /** Null: it can be opened; else how to install what is missing. */
+  /** Null: it can be started; otherwise how to install it. */
   missing: () => string | null;
   open: (cards: readonly CardPlace[]) => Promise<Door>;
 }
 
 export interface Door {
   target: (user: number) => Target;
-  /** kill -9, and a start on the same port with the same state; resolves when it takes connections. */
+  /** kill -9, then a start on the same port with the same state; resolves when it accepts connections. */
   restart: () => Promise<void>;
   close: () => Promise<void>;
 }
 
-/** No door at all: the users know the cards, as nobody's callers should. */
+/** No proxy at all: the users connect to the cards directly, which real callers should not do. */
 const direct: Contender = {
   name: "direct",
   title: "cards alone",

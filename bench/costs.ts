@@ -1,20 +1,23 @@
-/** What a request, or a job, uses of the platform, and what a million of them cost. Pure. */
+/** What a request or a job uses of the platform, and what a million of them cost. Pure. */
 import { align } from "./table.ts";
 
-/** Uses of bindings, as `X-Counted` names them. */
-/** A result and its stored answer with their primary keys' and other indexes' rows, as worker/db/schema.ts has them. */
+/**
+ * The D1 rows of a result and its stored answer, including those of primary keys and other indexes; see
+ * worker/db/schema.ts.
+ */
 export const ROWS_OF_A_RESULT = 5 + 4;
 
+/** Uses of bindings, by the names in `X-Counted`. */
 export type Uses = Readonly<Record<string, number>>;
 
 export interface CostRow {
   title: string;
   uses: Uses;
-  /** Rows of D1 that are written, those of indexes among them. */
+  /** Rows written to D1, including index rows. */
   rows: number;
 }
 
-/** Dollars for a million of each, as listed in autumn 2026 and beyond what a plan includes. */
+/** Dollars per million of each, at the list prices of autumn 2026 beyond what a plan includes. */
 const PRICES: Readonly<Record<string, number>> = {
   request: 0.3,
   workflows: 0.3,
@@ -26,8 +29,8 @@ const PRICES: Readonly<Record<string, number>> = {
 };
 
 /**
- * Dollars for a million, each asked for by one request. Reads of rows ($0.001 for a million), processor time, storage
- * and the time that objects are awake are not in it.
+ * Dollars for a million, each started by one request. Does not include row reads ($0.001 per million), CPU time,
+ * storage, and the duration that objects are awake.
  */
 function dollars({ uses, rows }: CostRow): number {
   const counts: Uses = { request: 1, ...uses, d1_rows: rows };
@@ -36,7 +39,7 @@ function dollars({ uses, rows }: CostRow): number {
 
 const COUNTED = ["objects", "object_rows", "workflows", "r2_reads", "r2_writes", "d1_reads", "d1_writes"];
 
-/** `what`: what one of them is. */
+/** `what`: what one unit is. */
 export function costTable(what: string, costs: readonly CostRow[]): string {
   const lines = costs.map((row) => [
     row.title,
@@ -50,7 +53,7 @@ export function costTable(what: string, costs: readonly CostRow[]): string {
   ]);
 }
 
-/** The uses of each of so many, between two counts. */
+/** The uses of each of `times` units, from two counts. */
 export function usesOfEach(before: Uses, after: Uses, times: number): Uses {
   return Object.fromEntries(Object.entries(after).map(([use, count]) => [use, (count - (before[use] ?? 0)) / times]));
 }
@@ -61,7 +64,7 @@ export function usesText(uses: Uses): string {
     .join(", ");
 }
 
-/** What there has been since the start, as the counted Worker (`workers/counted.ts`) says. */
+/** The counts since the start, as reported by the counting Worker (`workers/counted.ts`). */
 export async function used(url: string): Promise<Uses> {
   const counts: Uses = JSON.parse((await fetch(`${url}/health`)).headers.get("x-counted") ?? "");
   return counts;

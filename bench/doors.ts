@@ -1,4 +1,4 @@
-/** What runs on the Workers runtime: Portico as it is deployed, and a Worker that does nothing but pass on. */
+/** The contenders on the Workers runtime: Portico as it is deployed, and a Worker that only forwards. */
 import { join } from "node:path";
 import { Admin } from "../local/admin.ts";
 import { bundle, type Bundle } from "../local/build.ts";
@@ -11,9 +11,9 @@ import { makeFolder, startOwn } from "./program.ts";
 const RATE = 1_000_000;
 const SLOTS_MAX = 1_000;
 const WAITING_MAX = 10_000;
-/** One lease life of 40 s, the start, and as long again as it takes to see that it is back. */
+/** One lease life of 40 s, the restart, and some time to see that it has recovered. */
 const RECOVERY_MS = 52_000;
-/** As an operator would whose runs take less than half a second, or two: some times the longest run, s. */
+/** A few times the longest run, s, as an operator with runs of under half a second, or two seconds, would set it. */
 const DRAIN_S = 5;
 
 export const portico: Contender = {
@@ -34,7 +34,7 @@ export const portico: Contender = {
   },
 };
 
-/** The floor of the platform: the same runtime, settings and sockets, and a Worker that only passes on. */
+/** The platform's own cost: the same runtime, settings and sockets, with a Worker that only forwards. */
 export const bareWorker: Contender = {
   name: "bare-worker",
   title: "bare Worker",
@@ -77,7 +77,7 @@ export async function openRuntime(build: (folder: string) => Promise<Bundle>): P
   return { url: `http://127.0.0.1:${port}`, port, secrets: await loadSecrets(stateDir), restart, close };
 }
 
-/** One service on all cards and one tenant with room for everybody; gives its keys. */
+/** Creates one service on all cards and one tenant with limits high enough for all users. Returns its keys. */
 export async function furnish(admin: Admin, cards: readonly CardPlace[], keyCount = 1): Promise<string[]> {
   const service = { kind: "image", route: "/sdapi/v1/", queue: { max: WAITING_MAX }, drain: { max_s: DRAIN_S } };
   await admin.call("PUT", "/services/portrait", service);

@@ -1,20 +1,20 @@
 /**
- * What a case came to: the users' own clocks for answers, the cards' own records for everything about capacity. Pure.
+ * Computes the figures of a case: answers are timed by the users' clocks, capacity comes from the cards' records. Pure.
  *
- * The physical limit is what the slots could have answered in the window at the mean time that the cards took in this
- * very run. A run whose caller had hung up is a ghost: nobody gets its answer, so the limit less the ghosts' own time is
- * all that even a perfect queue could have reached.
+ * The physical limit is what the slots could have answered in the window at the mean run time of the cards in this same
+ * run. A run whose caller has hung up is a ghost: nobody gets its answer, so even a perfect queue could only reach the
+ * limit less the ghosts' time.
  */
 import type { Seen } from "./users.ts";
 
-/** One run as a card saw it; times as in `Seen`. */
+/** One run as recorded by a card; times as in `Seen`. */
 export interface CardRun {
   card: string;
   prompt: string | null;
   over: boolean;
   started_at: number;
   ended_at: number | null;
-  /** `fault`: it was spoiled on purpose. */
+  /** `fault`: it was made to fail by the benchmark. */
   ended: "done" | "ghost" | "stopped" | "fault" | null;
 }
 
@@ -28,19 +28,19 @@ export interface CardsSeen {
 }
 
 export interface Figures {
-  /** Answers 200 a second. */
+  /** 200 answers per second. */
   okPerSecond: number;
-  /** Of the physical limit. */
+  /** Share of the physical limit. */
   share: number;
-  /** Of the slots' time less the ghosts', in which they worked for somebody who was there. */
+  /** Share of the slot time not taken by ghosts that went to callers who were still there. */
   shareOfRest: number;
-  /** Of the slots' time in which they were at work, for whomever. */
+  /** Share of the slot time in which slots were busy. */
   busy: number;
-  /** Answers other than 200, of all. */
+  /** Share of answers other than 200. */
   errorRate: number;
   errors: number;
   statuses: Record<string, number>;
-  /** Of the answers 200, ms. */
+  /** Of 200 answers, ms. */
   p50: number | null;
   p95: number | null;
   p99: number | null;
@@ -49,24 +49,24 @@ export interface Figures {
   over: number;
   highestOnOne: number;
   highest: number;
-  /** Over the users' numbers of answers 200. */
+  /** Over the users' numbers of 200 answers. */
   jain: number | null;
   serviceMs: number;
   /** Callers who hung up. */
   left: number;
-  /** Runs at work for nobody. */
+  /** Runs whose caller had left before they ended. */
   ghosts: number;
-  /** Runs that started although their caller had left. */
+  /** Runs that started after their caller had left. */
   startedForNobody: number;
-  /** How long after its caller's hang-up the latest of all runs started, ms; 0: none did. */
+  /** The longest time from a caller's hang-up to the start of its run, ms; 0: no run started after one. */
   latestForNobodyMs: number;
   /** Runs that the sick card failed. */
   failedRuns: number;
-  /** Requests of the window without an answer at its end. */
+  /** Requests of the window that had no answer at its end. */
   open: number;
 }
 
-/** A start this soon after the hang-up may have been on its way already, ms. */
+/** A start this soon after the hang-up may have been in flight already, ms. */
 const ON_ITS_WAY_MS = 20;
 
 export function figuresOf(seen: Seen, cards: CardsSeen, users: number | null): Figures {
@@ -109,7 +109,7 @@ export function figuresOf(seen: Seen, cards: CardsSeen, users: number | null): F
 
 const leftAt = (seen: Seen, run: CardRun): number => seen.left.get(run.prompt ?? "") ?? Number.POSITIVE_INFINITY;
 
-/** Slot time that runs took of the window, ms. */
+/** Slot time within the window that the runs took, ms. */
 function within(runs: readonly CardRun[], { from, until }: Seen): number {
   let sum = 0;
   for (const { started_at: start, ended_at: end } of runs)
@@ -133,12 +133,12 @@ export function mean(values: readonly number[]): number {
   return values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
 }
 
-/** The value below which a share of the sorted values lies; null without values. */
+/** The value below which `share` of the sorted values lies; null without values. */
 export function percentile(sorted: readonly number[], share: number): number | null {
   return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? null;
 }
 
-/** Jain's index of fairness: 1 when all get the same; null when nobody got anything. */
+/** Jain's fairness index: 1 when all get the same; null when nobody got anything. */
 function jain(values: readonly number[]): number | null {
   const sum = values.reduce((a, b) => a + b, 0);
   const squares = values.reduce((a, b) => a + b * b, 0);

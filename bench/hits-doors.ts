@@ -1,4 +1,6 @@
-/** Who answers hits, each with the very same bytes: a sound, because an answer that is one is its result as well. */
+/**
+ * The contenders of the hits benchmark. All serve the same bytes: a sound, because a sound answer is itself the result.
+ */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { writeFile } from "node:fs/promises";
@@ -12,7 +14,7 @@ import { find } from "./peers.ts";
 import { freePort, makeFolder, startServer } from "./program.ts";
 import { plain, post } from "./wire.ts";
 
-/** Each may hit 5,000 times in 10 s before the flood guard says no. */
+/** Each key may make 5,000 hits in 10 s before the flood guard refuses. */
 const KEYS = 64;
 const RATE = 1_000_000;
 const SPEECH = "/AIVoice/TTS/CosyVoice2/";
@@ -25,10 +27,10 @@ export interface HitDoor {
   request: (turn: number) => Buffer;
 }
 
-/** Answers every POST with a sound of so many bytes in all. */
+/** An origin that answers every POST with a sound of a given size in bytes. */
 export interface SoundOrigin {
   url: string;
-  /** Runs that were asked for. */
+  /** The number of runs requested. */
   runs: () => number;
   close: () => void;
 }
@@ -60,19 +62,19 @@ function wav(bytes: number): Buffer {
   return sound;
 }
 
-/** The request for a sound; the same text is the same sound. */
+/** A request for a sound; the same text yields the same sound. */
 export function speak(key: string, text: string): Buffer {
   return post(`${SPEECH}audio-generate`, { authorization: `Bearer ${key}` }, JSON.stringify({ text }));
 }
 
-/** Portico, its callers' keys, and the target of a signed result URL. */
+/** Portico, its callers' keys, and the path of a signed result URL. */
 export interface PorticoHits {
   runtime: OpenRuntime;
   keys: string[];
   signed: string;
 }
 
-/** `entry`: below bench/workers; null: the Worker that is deployed. */
+/** `entry`: a file below bench/workers; null: the deployed Worker. */
 export async function openPortico(origin: SoundOrigin, entry: string | null): Promise<PorticoHits> {
   const runtime = await openRuntime((folder) =>
     entry === null ? bundle() : bundle(join(ROOT, `bench/workers/${entry}.ts`), join(folder, entry)),

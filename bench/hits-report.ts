@@ -1,4 +1,6 @@
-/** What hits came to: how many a second beside the bare platform's, and what a million of them costs. Pure. */
+/**
+ * The results of the hits benchmark: hits per second compared with the bare platform, and the cost of a million. Pure.
+ */
 import { type CostRow, costTable } from "./costs.ts";
 import { percentile } from "./figures.ts";
 import type { Machine } from "./machine.ts";
@@ -8,7 +10,7 @@ export interface HitRow {
   title: string;
   bytes: number;
   perSecond: number;
-  /** Of the bare Worker's with as many bytes. */
+  /** Relative to the bare Worker with the same number of bytes. */
   share: number;
   p50: number;
   p99: number;
@@ -25,7 +27,7 @@ export interface Results {
   leftOut: { title: string; why: string }[];
 }
 
-/** What one contender's connections saw; ms of each answer. */
+/** What one contender's connections measured; ms of each answer. */
 export interface Heard {
   title: string;
   bytes: number;

@@ -1,7 +1,7 @@
 /**
- * `npm run bench:hits`: what a hit costs beside a bare Worker that answers from the platform's cache and beside nginx,
- * with the same bytes, in turns of a second so that whatever else the machine does befalls all alike; and what a million
- * hits and misses use and cost, counted at the bindings by the same Worker in a run of its own.
+ * `npm run bench:hits`: what a hit costs, compared with a bare Worker that answers from the platform's cache and with
+ * nginx. All serve the same bytes in turns of a second, so that other load on the machine affects all alike. Then what
+ * a million hits and misses use and cost, counted at the bindings by the same Worker in a separate run.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -31,9 +31,9 @@ const WINDOW_MS = 1_000;
 const WARM_UP_MS = 500;
 const ROUNDS_FULL = 10;
 const ROUNDS_QUICK = 1;
-/** Requests of a kind whose uses are counted: all of them within what the isolate believes of a key, s, at any pace. */
+/** Requests of a kind whose uses are counted: few enough to finish before the isolate's cached key expires. */
 const COUNTED = 100;
-/** Rows and records are written together some time after their answers. */
+/** Rows and records are written in batches some time after their answers. */
 const WRITTEN_MS = 1_000;
 const REST_S = 15;
 
@@ -87,7 +87,7 @@ async function timeAll(bytes: number): Promise<HitRow[]> {
   }
 }
 
-/** The answers of one window, ms each; every one of them has to be a hit. */
+/** The times of the answers in one window, ms. Throws unless every answer is a 200. */
 async function listen(door: HitDoor): Promise<number[]> {
   const from = now() + WARM_UP_MS;
   const until = from + WINDOW_MS;
@@ -135,7 +135,7 @@ async function countOne(
 ): Promise<CostRow> {
   progress.begin(`uses of ${title}`);
   const wire = new Wire(portico.runtime.port, "127.0.0.1");
-  // What the first of them looks up is believed by all others.
+  // Warms the isolate's caches of keys and services.
   await wire.send(request(COUNTED));
   await delay(WRITTEN_MS);
   const before = await used(portico.runtime.url);

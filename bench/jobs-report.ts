@@ -1,19 +1,19 @@
-/** What many jobs came to, and what a million of them costs. Pure. */
+/** The results of the jobs benchmark, and the cost of a million jobs. Pure. */
 import { type CostRow, costTable } from "./costs.ts";
 import type { Machine } from "./machine.ts";
 import { align } from "./table.ts";
 
 export interface JobsFigures {
   jobs: number;
-  /** Runs that the cards have seen, and how many jobs they were of. */
+  /** Runs that the cards counted, and the number of different jobs among them. */
   runs: number;
   ran: number;
   /** Starts that made a card run more than its slots. */
   over: number;
   takenPerSecond: number;
-  /** Of the slots' time from when all were busy to the last start. */
+  /** Share of the slot time, from when all slots were busy to the last start. */
   slotsBusy: number;
-  /** From a card's slot that is free to its next run, ms. */
+  /** From a slot becoming free to the next run on its card, ms. */
   gapP50: number;
   gapP99: number;
   /** Runs of each tenant in the first half. */

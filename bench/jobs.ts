@@ -1,7 +1,8 @@
 /**
- * `npm run bench:jobs`: many jobs of three tenants on twelve slots of simulated cards. How fast they are taken, how busy the
- * slots are while there is work, how long a slot that is free waits for the next job; and that each job runs once, in equal
- * shares, with no card above its slots. Then what jobs use, counted at the bindings by the same Worker in a run of its own.
+ * `npm run bench:jobs`: many jobs of three tenants on twelve slots of simulated cards. Measures how fast jobs are
+ * accepted, how busy the slots are while there is work, and how long a free slot waits for the next job. Reports
+ * whether each job runs once, whether tenants get equal shares, and whether any card exceeds its slots. Then counts
+ * what jobs use at the bindings, by the same Worker in a separate run.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { join } from "node:path";
@@ -24,9 +25,9 @@ const JOBS_FULL = 1_000;
 const BATCH_JOBS_MAX = 500;
 /** Jobs of a kind whose uses are counted. */
 const COUNTED = 48;
-/** Rows and records are written together some time after their jobs. */
+/** Rows and records are written in batches some time after their jobs. */
 const WRITTEN_MS = 3_000;
-/** Beside the time that the cards alone would take, so many times as much. */
+/** Timeout, as a multiple of the time that the cards alone would take. */
 const PATIENCE = 6;
 const POLL_MS = 1_000;
 const ROOM = { requests_per_minute: 1_000_000, burst: 1_000_000, jobs_waiting: 1_000_000, concurrent: SLOTS };
@@ -56,11 +57,11 @@ console.log(`\n${table(results)}\n`);
 for (const file of await keep(name, results, {})) console.log(file);
 console.log(await tell());
 
-/** Portico, and cards in front of which it stands. */
+/** Portico with its cards. */
 interface Place {
   url: string;
   park: Park;
-  /** Of the tenants. */
+  /** One key per tenant. */
   keys: string[];
 }
 
@@ -77,7 +78,7 @@ async function withPark<T>(worker: "deployed" | "counted", work: (place: Place) 
   }
 }
 
-/** One service on all cards, and the tenants' keys. */
+/** Creates one service on all cards and the tenants. Returns the tenants' keys. */
 async function furnish({ url, secrets }: OpenRuntime, park: Park): Promise<string[]> {
   const admin = new Admin(url, secrets.ADMIN_TOKEN);
   await admin.call("PUT", "/services/portrait", { kind: "image", route: "/sdapi/v1/" });
@@ -99,7 +100,7 @@ async function runAll({ url, park, keys }: Place): Promise<JobsFigures> {
   return figuresOf(park, takenMs);
 }
 
-/** What one job uses, from its submission to its end; nobody asks after it. */
+/** What one job uses from its submission to its end, when nobody polls it. */
 async function countAll({ url, park, keys: [key = ""] }: Place): Promise<CostRow[]> {
   const ended = (): number => park.runs().filter((run) => run.ended_at !== null).length;
   const count = async (title: string, requests: number, submit: () => Promise<unknown>): Promise<CostRow> => {
@@ -118,7 +119,7 @@ async function countAll({ url, park, keys: [key = ""] }: Place): Promise<CostRow
     for (let seed = 0; seed < COUNTED; seed++)
       await ask(url, key, "/v1/jobs", { service: "portrait", input: pictureOf(2_000_000 + seed) });
   };
-  // What is made on first use is made before.
+  // One job first, so that what is created on first use is not counted.
   await over(url, await handIn(url, key, 0, 1), 1);
   return [
     await count("handed in by itself", 1, alone),
@@ -143,7 +144,7 @@ function pictureOf(seed: number): object {
   return { prompt: "x", width: 32, height: 32, steps: 1, seed };
 }
 
-/** Some jobs of one tenant, whose seeds tell them from others. */
+/** Submits jobs of one tenant; their seeds identify them. */
 async function handIn(url: string, key: string, firstSeed: number, count: number): Promise<Batch[]> {
   const batches: Batch[] = [];
   for (let first = 0; first < count; first += BATCH_JOBS_MAX) {
@@ -157,7 +158,7 @@ async function handIn(url: string, key: string, firstSeed: number, count: number
   return batches;
 }
 
-/** So many jobs may take so long. */
+/** The longest time that `count` jobs may take, ms. */
 function msMax(count: number): number {
   return (PATIENCE * runMs * count) / SLOTS + 60_000;
 }
@@ -179,7 +180,7 @@ async function over(url: string, batches: Batch[], count: number): Promise<void>
   }
 }
 
-/** As the cards have seen it. */
+/** Computed from the cards' records. */
 function figuresOf(park: Park, takenMs: number): JobsFigures {
   const runs = park.runs();
   const [from, until] = [runs[SLOTS - 1]?.started_at ?? 0, runs.at(-1)?.started_at ?? 0];
@@ -205,7 +206,7 @@ function figuresOf(park: Park, takenMs: number): JobsFigures {
   };
 }
 
-/** Each start of a card is paired with the earliest end on it that no other start has taken. */
+/** Pairs each start on a card with the earliest unpaired end before it on the same card. */
 function gapsOf(runs: ReturnType<Park["runs"]>): number[] {
   const gaps: number[] = [];
   for (const own of Map.groupBy(runs, ({ card }) => card).values()) {

@@ -1,4 +1,4 @@
-/** What a measurement ran on, for whoever reads it later. */
+/** Describes the machine and the versions that a measurement ran on. */
 import { execFileSync } from "node:child_process";
 import { cpus, release, totalmem, type } from "node:os";
 import { createRequire } from "node:module";
@@ -18,7 +18,7 @@ export function machine(): Machine {
     cpu: model.trim(),
     cores: cpus().length,
     memoryGb: Math.round(totalmem() / 2 ** 30),
-    // Of the kernel its version alone: the rest names a builder.
+    // Only the version of the kernel: the rest names its builder.
     system: `${type()} ${/^\d+\.\d+/.exec(release())?.[0] ?? ""}`,
     versions: {
       node: process.version.slice(1),
@@ -43,7 +43,7 @@ function installed(name: string): string {
 function said(program: string, args: string[], version: RegExp): string {
   const path = find(program);
   if (path === null) return "not installed";
-  // nginx tells its version on standard error.
+  // nginx prints its version on standard error.
   const text = execFileSync("/bin/sh", ["-c", `"$0" "$@" 2>&1`, path, ...args], { encoding: "utf8" });
   return version.exec(text)?.[1] ?? "unknown";
 }

@@ -1,6 +1,6 @@
 /**
- * `npm run bench`: Portico beside HAProxy and nginx, on the same simulated cards, under the same load, in one run.
- * Ends with tables on the terminal, and with NAME.json and NAME-*.svg in bench/results. What they mean: README.md here.
+ * `npm run bench`: Portico compared with HAProxy and nginx, on the same simulated cards, under the same load, in one
+ * session. Prints tables, and writes NAME.json and NAME-*.svg to bench/results. bench/README.md explains the figures.
  */
 import { CardPark } from "./cards.ts";
 import { measure, type Row, spanOf, takesPart } from "./cases.ts";
@@ -63,7 +63,9 @@ async function run(options: Options): Promise<void> {
   }
 }
 
-/** One contender through its cases. Peers start anew for each: they would work on for the callers of the last one. */
+/**
+ * Runs one contender through its cases. Peers start afresh for each: their queues would still serve earlier callers.
+ */
 async function measureAll(park: CardPark, contender: Contender, options: Options, progress: Progress): Promise<Row[]> {
   const rows: Row[] = [];
   let door: Door | null = null;
@@ -108,7 +110,7 @@ async function callAlone(
   }
 }
 
-/** Roughly, for whoever waits. */
+/** A rough estimate for the progress display. */
 function secondsOf({ cases, lengths, rounds, oldLoad }: Options, contenders: readonly Contender[]): number {
   const CASE_MS = 800;
   const DOOR_MS = 3_000;

@@ -1,10 +1,10 @@
 /**
- * The load that an older stack was measured with, once more: 50 users who think for 5 s between two pictures, and 200
- * who think for 27 s, which is what its own figures come to. All of it runs at the same time, each part with cards,
- * a door and users of its own: together they are some 30 requests a second that hardly cost this machine anything.
+ * Repeats the load with which an older stack was measured: 50 users who think for 5 s between two pictures, and 200 who
+ * think for 27 s, as computed from its published figures. All parts run at the same time, each with its own cards, door
+ * and users; together they are some 30 requests a second, which cost this machine hardly anything.
  *
- * A run takes as long as a picture of 1024 x 1024 with 8 steps; what is drawn is small, because drawing such a picture
- * takes 0.2 s of this machine, which on a GPU server is another machine's time.
+ * A run takes as long as a picture of 1024 x 1024 with 8 steps, but the picture drawn is small: drawing a large one
+ * takes 0.2 s of this machine's CPU, which in reality is the GPU server's.
  */
 import { CardPark, type Timing } from "./cards.ts";
 import type { Contender, Door } from "./contenders.ts";
@@ -12,7 +12,7 @@ import { figuresOf, mean, type CardsSeen } from "./figures.ts";
 import { runCrowd, type Span } from "./users.ts";
 
 const TIMING: Timing = { service_ms: 1_440, jitter: 0.2 };
-/** 200 users are more than one card can serve: their line grows for over a minute, until it is at its limit of 60 s. */
+/** One card cannot serve 200 users: their line grows for over a minute, until it reaches its limit of 60 s. */
 export const OLD_LOAD_SPAN: Span = { warmUpMs: 72_000, windowMs: 28_000 };
 const SHAPES = [
   { users: 50, thinkMs: 5_000 },
@@ -30,11 +30,11 @@ export interface OldLoadRow {
   errorRate: number;
   /** The most that a card ran at one instant. */
   highestOnOne: number;
-  /** Of what the slots could have answered. */
+  /** Share of what the slots could have answered. */
   share: number;
 }
 
-/** As its owners told it, of 50 to 200 users; what those thought follows by Little's law. */
+/** As reported by its owners, for 50 to 200 users; the think times follow from them by Little's law. */
 export const OLD_FIGURES = [
   { what: "then: one WebUI", perSecond: 1.2, meanMs: 8_400, errorRate: 0.18 },
   { what: "then: three nodes", perSecond: 6.8, meanMs: 2_100, errorRate: 0.005 },
@@ -46,7 +46,7 @@ interface Part {
   cards: typeof ONE_CARD;
 }
 
-/** Only with those contenders that are measured at all. */
+/** Measures only the contenders that are part of this session. */
 export async function measureOldLoad(contenders: readonly Contender[]): Promise<OldLoadRow[]> {
   const [direct, portico] = ["direct", "portico"].map((name) => contenders.find((one) => one.name === name));
   const parts: Part[] = [
@@ -60,7 +60,7 @@ export async function measureOldLoad(contenders: readonly Contender[]): Promise<
   ];
   const open: Place[] = [];
   try {
-    // One after the other: they would write the same bundle.
+    // Sequentially: they would otherwise write the same bundle at the same time.
     for (const part of parts) for (const shape of SHAPES) open.push(await openPlace(part, shape));
     return await Promise.all(open.map(measurePlace));
   } finally {

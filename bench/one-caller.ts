@@ -1,6 +1,6 @@
 /**
- * What each contender adds to one caller's requests: the same request through everybody in turns, so that whatever else
- * the machine does befalls all alike; what the cards alone take is the zero.
+ * What each contender adds to one caller's latency. The same request goes through each in turn, so that other load on
+ * the machine affects all alike. The cards alone are the baseline.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { CardPark } from "./cards.ts";
@@ -10,9 +10,9 @@ import { now, pictureOf } from "./users.ts";
 import { Wire } from "./wire.ts";
 
 const SERVICE_MS = 20;
-/** Of the rounds, not counted. */
+/** Share of the rounds that is not counted. */
 const WARM_SHARE = 0.1;
-/** Lets what an answer leaves behind (records, stores) end before the next contender's turn. */
+/** Lets the work after an answer (records, stores) finish before the next contender's turn. */
 const PAUSE_MS = 5;
 
 export interface OneCaller {
@@ -25,8 +25,8 @@ export interface OneCaller {
 }
 
 /**
- * What it waits beyond the cards' own median: a difference of two tails would credit a contender with the cards' bad
- * moments. Null without the cards alone beside it.
+ * The latency beyond the cards' own median; a difference of two tails would credit a contender with the cards'
+ * outliers. Null if the cards alone were not measured.
  */
 export function added(one: OneCaller, callers: readonly OneCaller[]): Pick<OneCaller, "p50" | "p95" | "p99"> | null {
   const zero = callers.find(({ contender }) => contender === "direct")?.p50;

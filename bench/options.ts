@@ -1,4 +1,4 @@
-/** What a run is asked for on the command line. */
+/** The command-line options of `npm run bench`. */
 import { parseArgs } from "node:util";
 import { casesOf, type Case, type Lengths } from "./cases.ts";
 import { CONTENDERS, type Contender } from "./contenders.ts";
@@ -19,14 +19,14 @@ export interface Options {
   contenders: Contender[];
   cases: Case[];
   lengths: Lengths;
-  /** Of one caller, through each contender; 0: none. */
+  /** Requests of the single caller through each contender; 0: not measured. */
   rounds: number;
-  /** Whether the load of the older stack is laid on as well. */
+  /** Whether the older stack's load is measured as well. */
   oldLoad: boolean;
 }
 
 const GROUPS = ["closed", "open", "hang-up", "restart", "sick", "one-caller", "old-load"];
-/** A lease life, or a line in front of one card, takes its time. */
+/** Groups that need a whole lease life, or a full line in front of one card. */
 const LONG = new Set(["restart", "old-load"]);
 const USERS_MAX = 2_000;
 
@@ -35,7 +35,7 @@ const FULL = {
   lengths: { warmUpMs: 3_000, windowMs: 15_000, shortWindowMs: 10_000, beforeKillMs: 6_000 },
   rounds: 250,
   groups: GROUPS,
-  /** Variants that are measured when named. */
+  /** Variants that are measured only when named. */
   without: new Set(["nginx-hasty"]),
 };
 const QUICK: typeof FULL = {
@@ -46,7 +46,7 @@ const QUICK: typeof FULL = {
   without: new Set(["haproxy-abort", "nginx-hasty"]),
 };
 
-/** A name alone: draw it; null: the usage was asked for. */
+/** Returns a name to draw, the options of a run, or null when the usage was requested. */
 export function readOptions(args: readonly string[]): Options | { draw: string } | null {
   const values = parsed(args);
   if (values.help === true) return null;

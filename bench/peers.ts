@@ -1,9 +1,9 @@
 /**
- * HAProxy and nginx as child processes on a free port, with configuration written to a temporary folder.
+ * HAProxy and nginx as child processes on a free port, with their configuration in a temporary folder.
  *
- * nginx is the reference: least_conn, max_conns=2 with a shared zone, 12 at once in all and 6 for an address, 503 beyond
- * them, three tries in 30 s. It says `Retry-After: 1` with its 503, which its polite users keep to. HAProxy has what
- * nginx lacks, a line of its own: leastconn, maxconn 2, 60 s, retries whatever the method, checks twice a second.
+ * nginx is the reference: least_conn, max_conns=2 with a shared zone, at most 12 in all and 6 per address, 503 beyond
+ * that, three tries in 30 s. It sends `Retry-After: 1` with its 503, and polite users obey it. HAProxy has a queue,
+ * which nginx lacks: leastconn, maxconn 2, 60 s, retries for every method, health checks twice a second.
  */
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -13,11 +13,11 @@ import type { Contender, Door } from "./contenders.ts";
 import { nginxConfig } from "./nginx.ts";
 import { freePort, makeFolder, startServer } from "./program.ts";
 
-/** They know nothing of before, so they are back as soon as they run. */
+/** They keep no state, so they are back as soon as they run. */
 const RECOVERY_MS = 14_000;
 const FOLDERS = [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/usr/local/sbin"];
 
-/** Where a program is; null when it is not installed. */
+/** The path of a program; null if it is not installed. */
 export function find(program: string): string | null {
   const folder = FOLDERS.find((each) => each !== "" && existsSync(join(each, program)));
   return folder === undefined ? null : join(folder, program);
@@ -109,7 +109,7 @@ ${servers.join("\n")}
 `;
 }
 
-/** The reference. */
+/** The reference configuration of nginx. */
 function limiting(cards: readonly CardPlace[], port: number): string {
   const servers = cards.map(
     ({ port: own }) => `    server 127.0.0.1:${own} weight=1 max_conns=2 max_fails=3 fail_timeout=30s;`,

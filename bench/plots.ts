@@ -1,4 +1,4 @@
-/** The plots of a run side by side. Pure. */
+/** The plots of a side-by-side run. Pure. */
 import type { Case, Row } from "./cases.ts";
 import { describe } from "./machine.ts";
 import { added } from "./one-caller.ts";
@@ -21,7 +21,7 @@ const whole = (value: number) => value.toFixed(0);
 const seconds = (value: number) => `${Number((value / 1000).toFixed(2))} s`;
 const milliseconds = (value: number) => value.toFixed(value < 10 ? 1 : 0);
 
-/** By name: SVG. What was not measured is not drawn. */
+/** SVG by name. Cases that were not measured are omitted. */
 export function plotsOf(results: Results): Record<string, string> {
   const { at, machine, lengths, cases } = results;
   const series: Series[] = results.contenders.map(({ name, title }) => ({
@@ -73,7 +73,7 @@ export function plotsOf(results: Results): Record<string, string> {
   );
 }
 
-/** Labels below the axis, a second each. */
+/** Interval of the labels below the time axis, in seconds. */
 const LABEL_EVERY_S = 10;
 
 function restarts({ rows }: Results): LinePanel[] {

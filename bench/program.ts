@@ -1,4 +1,4 @@
-/** Programs that a measurement starts: each is ended by its own process id, and none outlives this one. */
+/** Starts the programs of a measurement. Each is ended by its own process id, and none outlives this process. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -16,20 +16,20 @@ const TOLD_LINES_MAX = 20;
 
 export interface Program {
   stop: () => Promise<void>;
-  /** As an accident would end it, without a word, and whatever it has started with it. */
+  /** Kills the program and its children with SIGKILL. */
   kill: () => Promise<void>;
 }
 
 interface Started extends Program {
   child: ChildProcess;
-  /** Resolves with the program's end; says what it said last. */
+  /** Resolves when the program ends, with its last output. */
   ended: Promise<string>;
 }
 
 const running = new Set<ChildProcess>();
 const folders = new Set<string>();
 process.on("exit", () => {
-  // Not SIGKILL: a server that is killed so leaves its workers behind.
+  // Not SIGKILL, which would leave a server's workers behind.
   for (const child of running) child.kill("SIGTERM");
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
@@ -40,7 +40,7 @@ for (const [signal, code] of [
 ] as const)
   process.once(signal, () => process.exit(code));
 
-/** A temporary folder that goes with this process, if not before. */
+/** Creates a temporary folder that is removed when this process ends, if not before. */
 export async function makeFolder(): Promise<{ path: string; remove: () => Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), "portico-bench-"));
   folders.add(path);
@@ -52,7 +52,7 @@ export async function makeFolder(): Promise<{ path: string; remove: () => Promis
 }
 
 function start(command: string, args: readonly string[]): Started {
-  // A process group of its own, so that a kill takes its children along: nginx's workers outlive their master.
+  // A process group of its own, so that a kill includes its children: nginx's workers outlive their master.
   const child = spawn(command, args, { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"], detached: true });
   const said: string[] = [];
   child.stderr.on("data", (part: Buffer) => {
@@ -79,11 +79,11 @@ function start(command: string, args: readonly string[]): Started {
 }
 
 function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
-  // Its number may be another's once it has ended.
+  // After its end, the process id may have been reused.
   if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, "SIGKILL");
 }
 
-/** One of the project's programs; resolves with the line of JSON that it says when it is ready. */
+/** Starts one of the project's programs. Resolves with the line of JSON that it prints when it is ready. */
 export async function startOwn(
   main: string,
   args: readonly string[],
@@ -100,7 +100,7 @@ export async function startOwn(
   throw new Error(`not ready: ${await ended}`);
 }
 
-/** Any server; ready when its port takes connections. */
+/** Starts a server. Resolves when its port accepts connections. */
 export async function startServer(command: string, args: readonly string[], port: number): Promise<Program> {
   const { child, ended, stop, kill } = start(command, args);
   child.stdout?.resume();
@@ -122,7 +122,7 @@ function takesConnections(port: number): Promise<boolean> {
   });
 }
 
-/** A port that nobody listens on now. */
+/** A port that is currently free. */
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();

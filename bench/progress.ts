@@ -1,4 +1,4 @@
-/** What whoever waits is shown: a line for every case, with the time that has gone and that is left. */
+/** Progress output: one line per case, with the elapsed and the estimated total time. */
 export class Progress {
   readonly #begunAt = performance.now();
   readonly #seconds: number;

@@ -1,17 +1,18 @@
 /**
- * How somebody came back after a kill -9, by the users' clocks. Pure.
+ * How a contender recovers from a kill -9, by the users' clocks. Pure.
  *
- * It is back at the first moment from which on the answers 200 of BACK_MS came at BACK_SHARE of the rate before.
+ * It counts as recovered from the first moment after which BACK_MS of 200 answers reach BACK_SHARE of the rate before
+ * the kill.
  */
 import type { Sample, Seen } from "./users.ts";
 
-/** Long enough that one answer more or less makes little of a share. */
+/** Long enough that a single answer hardly changes the share. */
 const BACK_MS = 3_000;
 const BACK_SHARE = 0.95;
 const STEP_MS = 100;
 const SECOND_MS = 1_000;
 
-/** Times of `now()`. */
+/** Times as returned by `now()`. */
 export interface Kill {
   killedAt: number;
   /** When the new process was ready. */
@@ -19,19 +20,19 @@ export interface Kill {
 }
 
 export interface Recovery {
-  /** Answers 200 a second from the window's beginning to the kill. */
+  /** 200 answers per second from the beginning of the window to the kill. */
   beforePerSecond: number;
-  /** Answers 200 in each whole second of the window. */
+  /** 200 answers in each whole second of the window. */
   perSecond: number[];
-  /** Where in the window the kill was, ms. */
+  /** When the kill was, ms from the beginning of the window. */
   killedMs: number;
   /** From the kill to the new process, ms. */
   upMs: number;
-  /** From the kill to the first request answered with 200 that was sent after it, ms; null: there was none. */
+  /** From the kill to the first 200 answer to a request sent after it, ms; null: there was none. */
   firstMs: number | null;
-  /** From the kill until it was back, ms; null: it was not within the window. */
+  /** From the kill to recovery, ms; null: not within the window. */
   backMs: number | null;
-  /** Answers other than 200, connections that broke among them, after the kill. */
+  /** Answers other than 200 after the kill, including broken connections. */
   errors: number;
 }
 
@@ -59,7 +60,7 @@ function perSecond(good: readonly Sample[], from: number, until: number): number
   return counts;
 }
 
-/** Null as well where there was nothing to come back to. */
+/** Also null if there were no answers before the kill. */
 function backAfter(good: readonly Sample[], killedAt: number, until: number, wanted: number): number | null {
   if (wanted === 0) return null;
   for (let ms = 0; killedAt + ms + BACK_MS <= until; ms += STEP_MS) {

@@ -1,4 +1,4 @@
-/** bench/results/README.md: what the kept whole runs came to, with their plots, written by the program itself. */
+/** Generates bench/results/README.md from the kept full runs, with their plots. */
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { table as authTable, type Results as AuthResults } from "./auth-report.ts";
@@ -9,7 +9,7 @@ import { load, RESULTS, type Results } from "./results.ts";
 import { tables, type Results as ScaleResults } from "./scale-report.ts";
 import { tableOf } from "./table.ts";
 
-/** The names under which whole runs are kept. */
+/** The names under which full runs are kept. */
 const SIDE_BY_SIDE = "side-by-side";
 const SCALE = "scale";
 const AUTH = "auth";
@@ -22,11 +22,11 @@ interface Kept {
   auth: AuthResults | null;
   hits: HitsResults | null;
   jobs: JobsResults | null;
-  /** Files beside it. */
+  /** The files in the results folder. */
   files: readonly string[];
 }
 
-/** Writes it anew from the files that are there; gives its path. */
+/** Writes the file from the results that exist. Returns its path. */
 export async function tell(): Promise<string> {
   const files = await readdir(RESULTS);
   const has = (name: string) => files.includes(`${name}.json`);

@@ -1,4 +1,4 @@
-/** What a run leaves behind: one file of JSON with everything measured, and the plots drawn from it. */
+/** The output of a run: one JSON file with everything measured, and the plots drawn from it. */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Case, Lengths, Row } from "./cases.ts";
@@ -23,7 +23,7 @@ export interface Results {
   oldLoad: OldLoadRow[];
 }
 
-/** Writes NAME.json and NAME-PLOT.svg for every plot; gives the files' paths. */
+/** Writes NAME.json and NAME-PLOT.svg for every plot. Returns the files' paths. */
 export async function keep(name: string, results: unknown, plots: Readonly<Record<string, string>>): Promise<string[]> {
   await mkdir(RESULTS, { recursive: true });
   const files = Object.entries(plots).map(([plot, svg]) => [`${name}-${plot}.svg`, svg] as const);
@@ -37,7 +37,7 @@ export async function load<T>(name: string): Promise<T> {
   return results;
 }
 
-/** Nothing here is known to more than four digits behind the point. */
+/** No figure here is accurate to more than four decimal places. */
 function rounded(_: string, value: unknown): unknown {
   return typeof value === "number" ? Math.round(value * 10_000) / 10_000 : value;
 }

@@ -1,7 +1,7 @@
 /**
- * The Pool's decisions alone, without the platform: the Desk with its line and its counts of the cards, fed with the
- * reports that cards would send. One cycle is what one request costs: somebody enters, a card tells that a slot is
- * free, the next in line is offered it, and claims.
+ * The Pool's decisions without the platform: the Desk with its line and its counts of the cards, fed with the reports
+ * that cards would send. One cycle is the cost of one request: a ticket enters, a card reports a free slot, the slot is
+ * offered to the next in line, and that ticket claims it.
  */
 import { Timers } from "../durable-objects/clock.ts";
 import { Desk } from "../durable-objects/desk.ts";
@@ -13,7 +13,7 @@ import { mean, percentile } from "./figures.ts";
 const SERVICE = "portrait";
 const SLOTS_EACH = 2;
 const QUEUE_MAX = 1_000_000;
-/** Cycles that are timed together, and not timed at all: the compiler is done by then. */
+/** Cycles that are timed together, and warm-up blocks that are not timed, so that the code is compiled. */
 const BLOCK = 50;
 const WARM_BLOCKS = 20;
 
@@ -45,7 +45,7 @@ interface SmallCard {
 }
 
 class DeskInMotion {
-  /** The Pool's own, so that what a waiter's timers cost is in the figures. */
+  /** The Pool's own clock, so that the figures include the cost of waiters' timers. */
   readonly #clock = new Timers();
   readonly #desk: Desk;
   readonly #cards = new Map<string, SmallCard>();
@@ -79,7 +79,7 @@ class DeskInMotion {
     else this.#offered.push(ticket);
   }
 
-  /** The oldest run ends; its card tells, and the next in line is offered the slot. */
+  /** Ends the oldest run: its card reports, and the slot is offered to the next in line. */
   end(): void {
     const run = this.#running.shift();
     if (run === undefined) throw new Error("nothing runs");
@@ -89,13 +89,13 @@ class DeskInMotion {
     this.#desk.report(reportOf(card));
   }
 
-  /** Everybody goes, and with them every timer: else this process would wait for them. */
+  /** Removes all tickets and their timers, which would otherwise keep this process alive. */
   clear(): void {
     this.#desk.configure({ ...this.#config, paused: true });
     for (const ticket of this.#desk.tickets) this.#desk.left(ticket);
   }
 
-  /** Whoever was offered a slot takes it. Gives their number. */
+  /** Claims every offered slot. Returns their number. */
   claim(): number {
     const offered = this.#offered.splice(0);
     for (const ticket of offered) {
@@ -156,7 +156,7 @@ function reportOf(card: SmallCard): CardReport {
   };
 }
 
-/** Times the steps of a cycle with this many waiting throughout. */
+/** Times the steps of a cycle with a constant number of waiting tickets. */
 export function timeDesk(size: Size, blocks: number): DeskTimes {
   const motion = new DeskInMotion(size);
   const times: { enter: number; offer: number; claim: number }[] = [];

@@ -1,4 +1,4 @@
-/** What a run at scale came to: whether time grew like a logarithm, the tables, the plot. Pure. */
+/** The results of a run at scale: whether time grew logarithmically, the tables, the plot. Pure. */
 import { describe, type Machine } from "./machine.ts";
 import type { DeskTimes, Size } from "./scale-desk.ts";
 import { draw, type LinePanel, type Sheet } from "./svg.ts";
@@ -6,7 +6,7 @@ import { align } from "./table.ts";
 
 export type Dimension = keyof Size;
 
-/** What does not grow stands at this. */
+/** The sizes of the dimensions that do not grow. */
 export const DESK_BASE: Size = { waiting: 1_000, tenants: 10, cards: 100 };
 export const DESK_GROWING: Record<Dimension, number[]> = {
   waiting: [10, 100, 1_000, 10_000],
@@ -19,9 +19,11 @@ export const OBJECTS_GROWING: Record<Dimension, number[]> = {
   tenants: [1, 10, 100],
   cards: [10, 100, 1_000],
 };
-/** Beyond the logarithm, over the whole range: caches that larger lines fall out of, and what else the machine does. */
+/**
+ * Allowance beyond the logarithm over the whole range, for cache misses of larger lines and other load on the machine.
+ */
 const MARGIN = 1.6;
-/** Over the last step alone, which is shorter: what is linear and takes half the time by then goes beyond it. */
+/** Allowance over the last step alone. It is smaller: a linear part that makes up half the time by then exceeds it. */
 const LAST_MARGIN = 1.3;
 
 export interface ObjectTimes extends Size {
@@ -31,23 +33,23 @@ export interface ObjectTimes extends Size {
   failed: string | null;
 }
 
-/** What both kinds of times have. */
+/** What both kinds of times have in common. */
 type Timed = Size & { cycleUs: number | null };
 
 interface Growth {
   what: string;
   dimension: Dimension;
-  /** Over the whole range, and from the last size but one to the last, where a linear part shows first. */
+  /** Over the whole range, and from the second largest size to the largest, where a linear part shows first. */
   whole: Step;
   last: Step;
-  /** Both are as a logarithm allows, and no size has failed. */
+  /** Both are within the logarithmic limit, and every size was measured. */
   holds: boolean;
 }
 
 interface Step {
-  /** Time at the larger size over time at the smaller. */
+  /** Time at the larger size divided by time at the smaller. */
   grew: number;
-  /** What a logarithm would make of it, with the margin. */
+  /** The limit: logarithmic growth times the margin. */
   allowed: number;
 }
 
@@ -63,7 +65,7 @@ export interface Results {
 const sizeCells = ({ waiting, tenants, cards }: Size) => [waiting, tenants, cards].map(String);
 const us = (value: number) => value.toFixed(1);
 
-/** Every size once: the base with one dimension changed. */
+/** All distinct sizes: the base with one dimension changed. */
 export function sizes(base: Size, growing: Record<Dimension, number[]>): Size[] {
   const all = (Object.keys(growing) as Dimension[]).flatMap((one) => growing[one].map((n) => ({ ...base, [one]: n })));
   return all.filter((size, i) => all.findIndex((other) => sizeText(other) === sizeText(size)) === i);
@@ -73,7 +75,7 @@ export function sizeText({ waiting, tenants, cards }: Size): string {
   return `${waiting} waiting, ${tenants} tenants, ${cards} cards`;
 }
 
-/** Those in which this dimension grows, smallest first. */
+/** The measurements in which this dimension grows, smallest first. */
 function series(times: Timed[], base: Size, dimension: Dimension, values: number[]): Timed[] {
   const wanted = values.map((n) => sizeText({ ...base, [dimension]: n }));
   return wanted.flatMap((text) => times.filter((one) => sizeText(one) === text));
@@ -87,7 +89,7 @@ export function growthOf(what: string, times: Timed[], base: Size, growing: Reco
     if (first === undefined || before === undefined || last === undefined) throw new Error(`${what}: nothing grew`);
     const step = (from: typeof first, margin: number): Step => ({
       grew: last.cycleUs / from.cycleUs,
-      // log(2 + n), so that one tenant is something to grow from.
+      // log(2 + n), so that growth from a single tenant is defined.
       allowed: (margin * Math.log2(2 + last[dimension])) / Math.log2(2 + from[dimension]),
     });
     const [whole, end] = [step(first, MARGIN), step(before, LAST_MARGIN)];

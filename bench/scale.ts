@@ -1,6 +1,7 @@
 /**
- * `npm run bench:scale`: whether the line stays cheap as it grows. One dimension grows at a time (who waits, tenants,
- * cards), for the Pool's decisions alone and for real objects in the runtime; time per grant may grow like a logarithm.
+ * `npm run bench:scale`: whether the line stays cheap as it grows. One dimension grows at a time (waiting tickets,
+ * tenants, cards), for the Pool's decisions alone and for real objects in the runtime. Time per grant may grow
+ * logarithmically.
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -30,7 +31,7 @@ import {
 const SECONDS_FULL = 75;
 const SECONDS_QUICK = 40;
 const ROUNDS = 3;
-/** Cards with a database each, which take over a minute to be made. */
+/** Cards with a database each, which take over a minute to create. */
 const LARGE = 5_000;
 const SECONDS_LARGE = 100;
 
@@ -54,7 +55,7 @@ for (const file of await keep(name, results, { plot: plot(results) })) console.l
 console.log(await tell());
 if (growth.some(({ holds }) => !holds)) process.exitCode = 1;
 
-/** In rounds over all sizes: what slows one of them down for a while does not slow it down in every round. */
+/** Measures all sizes in each round, so that a temporary slowdown does not hit the same size in every round. */
 function timeDesks(all: Size[]): DeskTimes[] {
   const best = new Map<Size, DeskTimes>();
   for (let round = 1; round <= ROUNDS; round++) {

@@ -1,6 +1,6 @@
 /**
- * Plots as SVG text: panels of grouped bars or of lines, side by side on a sheet with a title and one legend. Light on
- * any page, no script, no font of its own. Pure.
+ * Plots as SVG text: panels of grouped bars or lines, side by side on a sheet with a title and one legend. White
+ * background, no scripts, no embedded fonts. Pure.
  */
 export interface Series {
   name: string;
@@ -10,9 +10,9 @@ export interface Series {
 
 interface Panel {
   title: string;
-  /** How a value is written at its mark and on the axis. */
+  /** Formats a value for its mark and for the axis. */
   write: (value: number) => string;
-  /** Upper end of the axis; without it the highest value decides. */
+  /** Upper end of the axis; by default derived from the highest value. */
   max?: number;
 }
 
@@ -25,9 +25,9 @@ export interface LinePanel extends Panel {
   kind: "lines";
   xLabel: string;
   xs: number[];
-  /** Those of them that are written below the axis; without it all. */
+  /** The x values that are labeled below the axis; by default all. */
   labelled?: number[];
-  /** Both axes logarithmic. */
+  /** Both axes are logarithmic. */
   log?: boolean;
   lines: { series: string; values: (number | null)[] }[];
 }
@@ -50,7 +50,7 @@ const TICKS = 4;
 const INK = "#1f2430";
 const FAINT = "#6b7280";
 const GRID = "#e5e7eb";
-/** Widest bar, and the narrowest that carries its value. */
+/** The widest bar, and the narrowest that shows its value. */
 const BAR_MAX = 44;
 const LABELLED_MIN = 15;
 const LOW_DECADE = -9;
@@ -107,13 +107,13 @@ function legend(series: Series[]): string[] {
   let x = EDGE;
   return series.flatMap(({ title, colour }) => {
     const at = x;
-    // About 6.5 px a letter at this size; there is nothing to measure text with.
+    // Approximately 6.5 px per letter at this size; text cannot be measured here.
     x += 34 + title.length * 6.5;
     return [`<rect x="${at}" y="62" width="12" height="12" rx="2" fill="${colour}"/>`, text(at + 18, 72, title)];
   });
 }
 
-/** The panel's title, grid and vertical axis; gives what places a value. */
+/** Draws the panel's title, grid and vertical axis. Returns also the function that maps a value to y. */
 function frame(panel: Panel, box: Box, scale: Scale): { parts: string[]; plot: Box; y: (value: number) => number } {
   const plot = {
     x: box.x + AXIS_WIDTH,
@@ -144,7 +144,7 @@ function linear(values: number[], max?: number): Scale {
   return { ticks, at: (value) => Math.min(1, value / top) };
 }
 
-/** The next round number that leaves a little room, and whose quarters are round too. */
+/** The next round number with a little room above the value, whose quarters are round too. */
 export function niceAbove(value: number): number {
   const decade = 10 ** Math.floor(Math.log10(value));
   return ([1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8].find((step) => step * decade >= value * 1.05) ?? 10) * decade;
@@ -170,7 +170,7 @@ function bars(panel: BarPanel, box: Box, series: Series[]): string[] {
     for (const [j, { name, colour }] of here.entries()) {
       const value = values[name] ?? 0;
       const x = left + j * width;
-      // A bar of nothing keeps a hair's height: nothing measured and nothing seen are two things.
+      // A bar for zero is 1 px high, to distinguish zero from not measured.
       const height = Math.max(1, plot.y + plot.height - y(value));
       const at = plot.y + plot.height - height;
       parts.push(

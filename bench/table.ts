@@ -124,7 +124,7 @@ function oneCallerTable(callers: readonly OneCaller[], titles: ReadonlyMap<strin
   return [align([head, ...lines]), ...stages].join("\n");
 }
 
-/** The first column to the left, figures to the right. */
+/** The first column is left-aligned, the others right-aligned. */
 export function align(rows: readonly Cells[]): string {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0))) ?? [];
   const texts = rows.map((cells) =>

@@ -1,7 +1,8 @@
 /**
- * Users: in closed loop each sends, waits for the whole answer, and sends again; in open loop requests come at even
- * distances whatever becomes of the earlier ones. Clocks are monotonic. Each user has a connection and an address of its
- * own. What a request asks for hangs on its user and turn alone, so every contender is asked for the same.
+ * The simulated users. In closed loop, each user sends a request, waits for the whole answer, and sends the next; in
+ * open loop, requests come at even intervals, independent of earlier ones. Clocks are monotonic. Each user has its own
+ * connection and address. A request is determined by its user and turn alone, so every contender gets the same
+ * requests.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Answer } from "./answer.ts";
@@ -21,19 +22,19 @@ export interface Sample {
   status: number;
 }
 
-/** Times are of `now()`. */
+/** Times as returned by `now()`. */
 export interface Seen {
   from: number;
   until: number;
   samples: Sample[];
-  /** When the caller of a request hung up, by its prompt. */
+  /** When the caller of a request hung up, by the request's prompt. */
   left: Map<string, number>;
   /** Requests that arrived in the window and had no answer at its end. */
   open: number;
 }
 
 export interface Span {
-  /** Left out of the samples, ms. */
+  /** Excluded from the samples, ms. */
   warmUpMs: number;
   windowMs: number;
 }
@@ -42,11 +43,11 @@ export interface Crowd extends Span {
   name: string;
   target: (user: number) => Target;
   users: number;
-  /** Whether a refused user sends again at once, whatever `Retry-After` says. */
+  /** Whether a refused user retries at once, ignoring `Retry-After`. */
   isHasty: boolean;
-  /** After which time the caller of a request hangs up, ms; null: it stays. */
+  /** After how many ms the caller of a request hangs up; null: never. */
   leaves: (user: number, turn: number) => number | null;
-  /** From one answer, whatever it says, to the next request, ms: `Retry-After` is not asked then. 0: none. */
+  /** Time from any answer to the next request, ms; `Retry-After` is then ignored. 0: no thinking. */
   thinkMs: number;
 }
 
@@ -56,20 +57,20 @@ export interface Stream extends Span {
   perSecond: number;
 }
 
-/** What everybody asks for. */
+/** The path that all users request. */
 const PICTURE_PATH = "/sdapi/v1/txt2img";
 /**
- * The longest that a user waits after an error without a `Retry-After`; how long, the dice say: were it the same for
- * all, those whom one accident cuts off would all come back together, after the cards have done with their ghosts.
+ * The longest wait after an error without a `Retry-After`. The actual wait is pseudo-random: with a fixed wait, all
+ * users that are cut off at once would return together, after the cards have finished their ghosts.
  */
 const RETRY_MS_MAX = 1_000;
 
-/** ms of the epoch that never step back: the same clock as the cards'. */
+/** Monotonic milliseconds since the epoch; the same clock as the cards'. */
 export function now(): number {
   return performance.timeOrigin + performance.now();
 }
 
-/** 0 to 1, the same for the same user and turn in every run. */
+/** A pseudo-random number from 0 to 1, the same for the same user and turn in every run. */
 export function dice(user: number, turn: number): number {
   let hash = Math.imul(user + 1, 0x9e3779b1) ^ Math.imul(turn + 1, 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
@@ -77,14 +78,14 @@ export function dice(user: number, turn: number): number {
   return ((hash ^ (hash >>> 15)) >>> 0) / 2 ** 32;
 }
 
-/** A request for a small picture; its prompt is what it is known by at the cards. */
+/** A request for a small picture; its prompt identifies it at the cards. */
 export function pictureOf(prompt: string, headers: Target["headers"]): Buffer {
   return post(PICTURE_PATH, headers, JSON.stringify({ prompt, width: 64, height: 64, steps: 1 }));
 }
 
 const addressOf = (user: number) => `127.0.${1 + Math.floor(user / 250)}.${1 + (user % 250)}`;
 
-/** Ends with the window, with requests still on the wires: whoever cuts them has looked at the cards before. */
+/** Ends with the window, while requests are still in flight. `atEnd` reads the cards before the connections are cut. */
 export async function runCrowd(crowd: Crowd, atEnd: () => Promise<void>): Promise<Seen> {
   const seen = seenIn(crowd);
   const wires = Array.from({ length: crowd.users }, (_, id) => new Wire(crowd.target(id).port, addressOf(id)));
@@ -103,7 +104,7 @@ function seenIn({ warmUpMs, windowMs }: Span): Seen {
 
 async function closedLoop(crowd: Crowd, seen: Seen, wire: Wire, user: number): Promise<void> {
   const { headers } = crowd.target(user);
-  // They come one after the other, as they would if they had been there for long.
+  // Staggered starts, as if the users had been active for a long time.
   await pause((crowd.thinkMs * user) / crowd.users, seen.until);
   for (let turn = 0; now() < seen.until; turn++) {
     const prompt = `${crowd.name} user ${user} turn ${turn}`;
@@ -147,7 +148,9 @@ async function pause(ms: number, until: number): Promise<void> {
   if (ms > 0 && left > 0) await delay(Math.min(ms, left));
 }
 
-/** Requests are timed from when they were due, so that a late generator cannot flatter anybody. */
+/**
+ * Open loop. Requests are timed from when they were due, so that a late load generator does not improve the figures.
+ */
 export async function runStream(stream: Stream, atEnd: () => Promise<void>): Promise<Seen> {
   const seen = seenIn(stream);
   const begin = now();

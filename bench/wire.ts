@@ -1,8 +1,9 @@
 /**
- * One keep-alive connection of one user, on a bare socket: the generator shares its cores with what it measures, and
- * Node's own HTTP client costs several times as much per request.
+ * One user's keep-alive connection, on a bare socket: the load generator shares its cores with what it measures, and
+ * Node's HTTP client costs several times as much per request.
  *
- * A connection is idle, or one request is on it. It connects at the first request and again after the server closed it.
+ * A connection has at most one request in flight. It connects at the first request, and again after the server closed
+ * it.
  */
 import { connect, type Socket } from "node:net";
 import { AnswerReader, FAILED, type Answer } from "./answer.ts";
@@ -18,13 +19,13 @@ export class Wire {
   #socket: Socket | null = null;
   #underWay: UnderWay | null = null;
 
-  /** To a port of 127.0.0.1, from an address of this user's own. */
+  /** Connects to a port of 127.0.0.1 from the user's own local address. */
   constructor(port: number, localAddress: string) {
     this.#port = port;
     this.#localAddress = localAddress;
   }
 
-  /** Sends a whole request; resolves when its answer has been read to the end, or came to nothing. Never rejects. */
+  /** Sends a request. Resolves when its answer was read to the end or has failed. Never rejects. */
   send(request: Buffer): Promise<Answer> {
     if (this.#underWay !== null) throw new Error("a request is on this connection already");
     return new Promise((settle) => {
@@ -34,7 +35,7 @@ export class Wire {
     });
   }
 
-  /** Goes at once, as a caller who is killed: a reset, which the other side sees without having to write. */
+  /** Disconnects with a reset, like a caller that is killed: the other side notices it without having to write. */
   hangUp(): void {
     const socket = this.#socket;
     this.#socket = null;
@@ -47,7 +48,7 @@ export class Wire {
     socket.on("data", (part) => {
       if (socket === this.#socket) this.#read(part);
     });
-    socket.on("error", () => {}); // Told by "close", which always follows.
+    socket.on("error", () => {}); // Handled in "close", which always follows.
     socket.on("close", () => {
       if (socket !== this.#socket) return;
       this.#socket = null;
@@ -76,7 +77,7 @@ export class Wire {
 
 type Headers = Readonly<Record<string, string>>;
 
-/** A POST as it goes over the wire, ready to be sent. */
+/** A POST in wire format. */
 export function post(path: string, headers: Headers, body: string): Buffer {
   const length = { "content-length": String(Buffer.byteLength(body)) };
   return Buffer.concat([
@@ -85,7 +86,7 @@ export function post(path: string, headers: Headers, body: string): Buffer {
   ]);
 }
 
-/** A request without a body. */
+/** A request without a body, in wire format. */
 export function plain(method: string, path: string, headers: Headers): Buffer {
   const fields = Object.entries({ host: "127.0.0.1", ...headers });
   const head = fields.map(([name, value]) => `${name}: ${value}\r\n`).join("");

@@ -1,11 +1,12 @@
 /**
- * Calls to a deployment. Every call has a time limit and every answer a size limit; no redirect is followed, because the
- * token is for the named place alone; nothing is sent twice, because a call whose answer got lost may have been done.
+ * HTTP client for a deployment. Every call has a timeout and every response a size limit. Redirects are not followed,
+ * because the token is only for the host that was named. Nothing is retried, because a call whose answer was lost may
+ * have been carried out.
  */
 import type { Deployment } from "./deployment.ts";
 import { Failure, refused, unreachable, usageFailure } from "./failure.ts";
 
-/** From the call to the last byte of its answer. */
+/** From sending the request to the last byte of its answer. */
 const CALL_MS_MAX = 60_000;
 const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
 const PAGE_LENGTH = 200;
@@ -14,7 +15,7 @@ type Method = "GET" | "PUT" | "POST" | "PATCH" | "DELETE";
 
 export interface List<Row> {
   data: Row[];
-  /** Null: these are all. */
+  /** Null: there are no more rows. */
   next_cursor: string | null;
 }
 
@@ -23,7 +24,7 @@ interface Sent {
   path: string;
   body?: unknown;
   accept?: string;
-  /** The call needs no operator. */
+  /** The call needs no operator's token. */
   open?: boolean;
 }
 
@@ -52,25 +53,25 @@ export class Api {
     return parsed(text, status) as T;
   }
 
-  /** The answer's status: 204 gone, 202 not all of it. */
+  /** Returns the status: 204 deleted, 202 not everything has been deleted yet. */
   async delete(path: string): Promise<number> {
     const { status } = await this.#send({ method: "DELETE", path: `/admin/v1${path}` });
     return status;
   }
 
-  /** What everybody may ask. */
+  /** Calls a public endpoint, without a token. */
   async open<T>(path: string): Promise<T> {
     const { status, text } = await this.#send({ method: "GET", path, open: true });
     return parsed(text, status) as T;
   }
 
-  /** Up to `rowsMax` rows of a list, page by page; what else stands on the first page stays in the answer. */
+  /** Returns up to `rowsMax` rows of a list, page by page, with the other fields of the first page. */
   async all<L extends List<unknown>>(path: string, rowsMax: number, query: Query = {}): Promise<L> {
     const list: L = await this.#page(path, rowsMax, query);
     while (list.next_cursor !== null && list.data.length < rowsMax) {
       const page: L = await this.#page(path, rowsMax - list.data.length, { ...query, cursor: list.next_cursor });
       list.data.push(...page.data);
-      // A page without rows brings nobody nearer to the end.
+      // An empty page would make no progress: stop here.
       list.next_cursor = page.data.length === 0 ? null : page.next_cursor;
     }
     return list;
@@ -82,7 +83,7 @@ export class Api {
     return { ...page, next_cursor: page.next_cursor ?? null };
   }
 
-  /** A table as the deployment writes it, up to `rowsMax` rows; `more`: there are others. */
+  /** Returns a list as the deployment's CSV, up to `rowsMax` rows. `more`: there are further rows. */
   async csv(path: string, rowsMax: number, query: Query): Promise<{ text: string; more: boolean }> {
     const lines: string[] = [];
     let cursor: string | null = null;
@@ -93,7 +94,7 @@ export class Api {
       if (!headers.get("content-type")?.startsWith("text/csv"))
         throw new Failure(`The answer to ${path} is no CSV.`, "The deployment may be older than this folder.");
       const page = text.split("\r\n").filter((line) => line !== "");
-      // Every page names its columns.
+      // Every page begins with the column headings.
       lines.push(...(lines.length === 0 ? page : page.slice(1)));
       cursor = page.length > 1 ? nextCursor(headers.get("link")) : null;
     } while (cursor !== null && lines.length - 1 < rowsMax);
@@ -136,7 +137,7 @@ function withQuery(path: string, query: Query): string {
   return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
 }
 
-/** The cursor in `<?...&cursor=C>; rel="next"` (RFC 8288). */
+/** Returns the cursor in `<?...&cursor=C>; rel="next"` (RFC 8288). */
 function nextCursor(link: string | null): string | null {
   const query = /<[^>]*\?([^>]*)>\s*;\s*rel="?next"?/.exec(link ?? "")?.[1];
   return query === undefined ? null : new URLSearchParams(query).get("cursor");

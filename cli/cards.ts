@@ -1,4 +1,4 @@
-/** `portico cards`: one GPU each, wherever it is listed. */
+/** `portico cards`: the GPU cards, whichever services they are listed in. */
 import type { Command } from "commander";
 import { acting, doubtful, leaf, listing, type Rows, showList, showSecret, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";
@@ -123,7 +123,7 @@ function turn(state: string) {
   );
 }
 
-/** What keeps a card from work, by service; `ok`: nothing. */
+/** The card's breakers that are not closed, by service; `ok`: none. */
 export function healthOf({ live }: Card): string {
   if (live === null) return "no answer";
   const shut = Object.entries(live.gates).filter(([, gate]) => gate.state !== "closed");

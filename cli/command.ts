@@ -1,4 +1,4 @@
-/** What all commands share: how one is described, what its action is given, and where its answer goes. */
+/** What all commands share: how a command is described, what its action receives, and how it prints its answer. */
 import { Command } from "commander";
 import { Api, type List, type Query } from "./api.ts";
 import { findDeployment, type Flags } from "./deployment.ts";
@@ -9,11 +9,11 @@ const ROWS = 1000;
 
 export interface Front {
   api: Api;
-  /** Whether the answer is for a program. */
+  /** Whether to print JSON for programs. */
   json: boolean;
-  /** The API's own answer for programs (nothing where it has none), the text for people. */
+  /** Prints `value` as JSON for programs (nothing if null), or else the text for people. */
   answer(this: void, value: unknown, text: () => string): void;
-  /** For people alone, beside the answer. */
+  /** Prints a note for people to standard error. */
   note(this: void, text: string): void;
 }
 
@@ -28,12 +28,12 @@ export interface Yes {
   yes?: boolean;
 }
 
-/** A command with an example, so that none is without. */
+/** Adds a command; an example is required. */
 export function leaf(parent: Command, usage: string, description: string, example: string): Command {
   return parent.command(usage).description(description).addHelpText("after", `\nExample:\n  $ portico ${example}`);
 }
 
-/** A list's command. */
+/** Adds a `list` command. */
 export function listing(parent: Command, description: string, example: string): Command {
   return withRows(leaf(parent, "list", description, example));
 }
@@ -42,17 +42,17 @@ export function withRows(command: Command): Command {
   return command.option("--rows <n>", "show at most so many", count, ROWS);
 }
 
-/** A command that asks first. */
+/** Adds `--yes` to a command that asks for confirmation. */
 export function doubtful(command: Command): Command {
   return command.option("-y, --yes", "do not ask first");
 }
 
-/** The action of a command: its arguments, then its options. */
+/** Makes a command's action from a function that takes the command's arguments, then its options. */
 export function acting(work: (front: Front, ...args: never[]) => Promise<void>) {
   return async function act(this: Command, ...args: unknown[]): Promise<void> {
     const { json = false, ...flags }: Global = this.optsWithGlobals();
     const api = new Api(await findDeployment(flags, process.env));
-    // commander puts the command itself last; what the others are it was told where the command is described.
+    // commander passes the command itself last. The types of the other arguments follow from the command's description.
     await work({ api, json, answer: answering(json), note }, ...(args.slice(0, -1) as never[]));
   };
 }
@@ -89,7 +89,7 @@ export function showThing(front: Front, thing: object): void {
   front.answer(thing, () => fields(thing));
 }
 
-/** A new key or token stands in this answer and nowhere else. */
+/** Prints an answer that contains a new key or token, which the API does not show again. */
 export function showSecret(front: Front, thing: object): void {
   showThing(front, thing);
   front.note("Keep it now: it is not shown again.");

@@ -1,10 +1,11 @@
 /**
- * `portico completion`: a script for the shell, made from the tree of commands. A place in the tree is the commands typed
- * so far, with spaces; the script walks to the place and offers what may follow. Values are left to the reader.
+ * `portico completion`: prints a shell script generated from the command tree. A place in the tree is the sequence of
+ * commands typed so far, joined by spaces. The script walks to that place and offers the words that may follow. It does
+ * not complete values.
  */
 import { Argument, type Command } from "commander";
 
-/** What may follow each place. */
+/** The words that may follow each place. */
 export type Places = Map<string, string[]>;
 
 const SHELLS: Record<string, (places: Places) => string> = { bash, zsh, fish };
@@ -32,7 +33,7 @@ export function placesOf(command: Command, above: string[] = [], flagsAbove: str
   return new Map([...here, ...below]);
 }
 
-/** Every place but the first as `place-before word`. */
+/** Every place but the root, as a shell pattern for `place-before word`. */
 const steps = (places: Places, between: string) =>
   [...places.keys()]
     .filter((place) => place !== "")

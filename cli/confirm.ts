@@ -1,14 +1,14 @@
-/** The question before something is taken away: the name must be typed, so that nobody says yes by habit. */
+/** Confirmation of destructive commands: the name must be typed, so that nobody confirms by habit. */
 import { createInterface } from "node:readline/promises";
 import type { Readable, Writable } from "node:stream";
 import { Failure, usageFailure } from "./failure.ts";
 import { clean } from "./table.ts";
 
-/** Who is still not sure by then should begin again. */
+/** How long the prompt waits. */
 const ASKED_MS_MAX = 5 * 60_000;
 
 export interface Doubt {
-  /** What would be done, as a sentence. */
+  /** What will be done, as a sentence. */
   what: string;
   /** What must be typed. */
   name: string;
@@ -16,19 +16,19 @@ export interface Doubt {
   yes?: boolean | undefined;
 }
 
-/** Comes back when it may be done, and throws when not. */
+/** Returns when the action is confirmed; throws otherwise. */
 export async function confirm({ what, name, yes = false }: Doubt): Promise<void> {
   if (yes) return;
   if (!process.stdin.isTTY)
     throw usageFailure(`${clean(what)} Nobody is here to be asked, so nothing was done.`, "With --yes it is.");
-  // Standard output is for the answer alone.
+  // Standard output is reserved for the answer.
   await ask({ what, name }, process.stdin, process.stderr);
 }
 
 export async function ask({ what, name }: Doubt, from: Readable, to: Writable): Promise<void> {
   const asked = createInterface({ input: from, output: to });
   const left = new AbortController();
-  // Ctrl-C and the end of the input; else the question would stay open for ever.
+  // Ctrl-C or the end of the input: otherwise the prompt would never end.
   asked.on("SIGINT", () => left.abort());
   asked.on("close", () => left.abort());
   const question = `${clean(what)}\nType ${clean(name)} to go on: `;

@@ -1,6 +1,7 @@
 /**
- * Which deployment a command talks to, and as whom: flags before variables before the file that a running `npm start`
- * keeps. A token goes over https: or to this machine, and the file's token to the file's address alone.
+ * Finds which deployment a command talks to, and with which token: first flags, then environment variables, then the
+ * dev.json of a running `npm start`. A token is only sent over https: or to this machine, and the token of dev.json
+ * only to the URL in dev.json.
  */
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -10,10 +11,10 @@ import { ROOT } from "../local/root.ts";
 import { usageFailure } from "./failure.ts";
 
 export interface Deployment {
-  /** Without a slash at the end. */
+  /** Without a trailing slash. */
   url: string;
   token: string | null;
-  /** For the reader; never the token itself. */
+  /** Where the token came from, for error messages; never the token itself. */
   tokenFrom: string;
 }
 
@@ -22,7 +23,7 @@ export interface Flags {
   token?: string;
 }
 
-/** What of dev.json matters here. */
+/** The fields of dev.json that are used here. */
 interface Dev {
   path: string;
   url: string;
@@ -87,7 +88,7 @@ async function readDev(path: string): Promise<Dev | null> {
     const { url, admin_token: token }: { url?: unknown; admin_token?: unknown } = JSON.parse(text);
     if (typeof url === "string" && typeof token === "string") return { path, url, token };
   } catch {
-    // Told below, as for any other text that is not what it should be.
+    // Reported below, as is valid JSON with the wrong content.
   }
   throw usageFailure(`${path} is not what npm start writes.`, "Start again: npm start.");
 }

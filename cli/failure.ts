@@ -1,16 +1,16 @@
-/** An expected failure of a command: one line for the reader, with what to do next. */
+/** An expected failure of a command: one line for people, with what to do next. */
 import { clean } from "./table.ts";
 
-/** Refused or failed; or not understood, so that nothing was asked of anybody. */
+/** 1: refused or failed. 2: the command line cannot be used, and nothing was changed. */
 export type ExitCode = 1 | 2;
 
-/** Of what a deployment says about itself. */
+/** Longest part of the deployment's own message that is shown. */
 const SAID_LENGTH_MAX = 1000;
 
 export class Failure extends Error {
   readonly next: string | null;
   readonly exitCode: ExitCode;
-  /** The answer's status; null when there was none. */
+  /** The answer's status; null when there was no answer. */
   readonly status: number | null;
 
   constructor(message: string, next: string | null = null, exitCode: ExitCode = 1, status: number | null = null) {
@@ -25,7 +25,7 @@ export class Failure extends Error {
   }
 }
 
-/** What was typed cannot be used; nothing was sent. */
+/** A command line that cannot be used; nothing was changed. */
 export function usageFailure(message: string, next: string | null = null): Failure {
   return new Failure(message, next, 2);
 }
@@ -38,7 +38,7 @@ interface WireError {
   request_id?: string;
 }
 
-/** The failure that a deployment's refusal is: its own words, then the field and the request by which it is found. */
+/** Makes a Failure of an error response: the API's message, then the reason, the field and the request id. */
 export function refused(status: number, text: string, retryAfter: string | null, tokenFrom: string): Failure {
   const error = errorIn(text);
   if (error?.message === undefined) {
@@ -71,7 +71,7 @@ function errorIn(text: string): WireError | null {
   }
 }
 
-/** A call that brought no answer. `wrote`: it may have been carried out all the same. */
+/** Makes a Failure of a call that got no answer. `wrote`: the call may have been carried out. */
 export function unreachable(error: unknown, url: string, secondsMax: number, wrote: boolean): Failure {
   const { host, hostname } = new URL(url);
   const code = codeOf(error);
@@ -86,7 +86,7 @@ export function unreachable(error: unknown, url: string, secondsMax: number, wro
   return new Failure(`The connection to ${host} broke (${code}).`, look ?? "Try again.");
 }
 
-/** Node's fetch says what happened in the cause of its error, or in that one's. */
+/** Node's fetch puts the system error into `cause`, sometimes nested. */
 function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return "unknown";
   if (error.name === "TimeoutError") return error.name;

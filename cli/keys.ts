@@ -1,4 +1,4 @@
-/** `portico keys`: what tenants' programs call with. A key itself is only in the answer that makes it. */
+/** `portico keys`: the API keys of tenants. A key is shown only in the answer that creates it. */
 import type { Command } from "commander";
 import { acting, doubtful, leaf, listing, type Rows, showList, showSecret, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";

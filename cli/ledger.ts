@@ -1,9 +1,9 @@
-/** `portico leases` and `portico audit`: what is held, and what operators changed. */
+/** `portico leases` and `portico audit`: the leases that are held, and the changes that operators made. */
 import type { Command } from "commander";
 import { acting, leaf, type Rows, showList, withRows } from "./command.ts";
 import { cell, inSeconds, isThing, leaves, shortTime } from "./table.ts";
 
-/** The rest of a change stands in the answer for programs. */
+/** The remaining changed fields are only in the JSON output. */
 const CHANGES_SHOWN_MAX = 4;
 
 interface Lease {
@@ -64,7 +64,7 @@ export function addLedger(program: Command): void {
     );
 }
 
-/** The fields that differ, old and new. */
+/** The fields that differ, as old and new values. */
 function changed({ before, after }: Change): string | null {
   if (!isThing(before) || !isThing(after)) return null;
   const old = new Map(leaves(before));

@@ -1,13 +1,13 @@
-/** Things that people know by a name as well as by an id. */
+/** Looks up things that have a name as well as an id. */
 import type { Api, List } from "./api.ts";
 import { Failure, usageFailure } from "./failure.ts";
 import { path } from "./path.ts";
 import { clean } from "./table.ts";
 
-/** Rows looked through for a name. */
+/** Rows that are searched for a name. */
 const ROWS_MAX = 10_000;
 
-/** The thing with this id, else the only one with this name. `list` is the path of their list. */
+/** Returns the thing with this id, or else the only one with this name. `list` is the path of the list to search. */
 export async function named<Thing extends { id: string; name: string }>(
   api: Api,
   list: string,

@@ -1,4 +1,7 @@
-/** `portico operators`: who runs the deployment. A token is only in the answer that makes it. */
+/**
+ * `portico operators`: the people and machines that operate the deployment. A token is shown only in the answer that
+ * creates it.
+ */
 import type { Command } from "commander";
 import type { Api } from "./api.ts";
 import { acting, doubtful, leaf, listing, type Rows, showList, showSecret, showThing, type Yes } from "./command.ts";

@@ -1,4 +1,4 @@
-/** Paths of the API with what the reader typed in them: ids only ever stand as one segment. */
+/** Builds API paths from what the user typed: an id is always exactly one segment. */
 import { usageFailure } from "./failure.ts";
 
 export function path(texts: TemplateStringsArray, ...ids: string[]): string {
@@ -6,7 +6,7 @@ export function path(texts: TemplateStringsArray, ...ids: string[]): string {
 }
 
 function segment(id: string): string {
-  // A URL has no way to say these as a name.
+  // A URL cannot express these as a segment.
   if (id === "" || id === "." || id === "..") throw usageFailure(`"${id}" is no id.`);
   return encodeURIComponent(id);
 }

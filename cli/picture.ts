@@ -1,4 +1,4 @@
-/** The cluster in a few lines of text. Pure. */
+/** Renders the cluster's status as a few lines of text. Pure. */
 import { styleText } from "node:util";
 import { type Card, healthOf } from "./cards.ts";
 import { aligned, cell, clean, shortTime, table } from "./table.ts";
@@ -25,7 +25,7 @@ export interface ClusterStatus {
   }[];
 }
 
-/** `cards` is null where they may not be seen. */
+/** `cards` is null where the caller may not see them. */
 export function statusPicture(status: ClusterStatus, cards: Card[] | null): string {
   const services = status.services.map(({ id, capacity, in_use, queued, cards: all, healthy_cards }) => [
     clean(id),
@@ -43,13 +43,13 @@ export function statusPicture(status: ClusterStatus, cards: Card[] | null): stri
   ].join("\n");
 }
 
-/** For a log: everything on one line. */
+/** The status on one line, for a log. */
 export function statusLine({ timestamp, status, in_use, total_capacity, queued, services }: ClusterStatus): string {
   const each = services.map((service) => `${service.id} ${service.in_use}/${service.capacity}+${service.queued}`);
   return clean([timestamp, status, `${in_use}/${total_capacity} in use, ${queued} queued:`, ...each].join(" "));
 }
 
-/** Something is never drawn as nothing, and less than all never as all. */
+/** A bar that is empty only for zero and full only for everything. */
 export function bar(inUse: number, capacity: number, length = BAR_LENGTH): string {
   const share = capacity === 0 ? 0 : Math.min(1, inUse / capacity);
   const full = share === 0 ? 0 : share === 1 ? length : Math.min(length - 1, Math.max(1, Math.round(share * length)));

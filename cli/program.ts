@@ -1,4 +1,4 @@
-/** The tree of commands. */
+/** The command tree. */
 import { Command } from "commander";
 import { addCards } from "./cards.ts";
 import { addCompletion } from "./completion.ts";
@@ -24,7 +24,7 @@ export function makeProgram(): Command {
     .addHelpText("after", `${PLACE}\n\nExample:\n  $ portico status --watch`)
     .configureHelp({ showGlobalOptions: true })
     .showHelpAfterError("What the command takes: add --help.")
-    // Before the commands are added: they inherit it.
+    // Set before the commands are added, because they inherit it.
     .exitOverride();
   addStatus(program);
   addTenants(program);

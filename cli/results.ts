@@ -1,11 +1,11 @@
-/** `portico results`: what is kept of tenants' requests, purged and verified. */
+/** `portico results`: purges and verifies stored results and answers. */
 import type { Command } from "commander";
 import { acting, doubtful, type Front, leaf, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";
 import { Failure, usageFailure } from "./failure.ts";
 import { tenantNamed } from "./tenants.ts";
 
-/** A purge removes up to 20,000 results in a call, a verification compares up to 5,000. */
+/** Most calls of one command. A purge call removes up to 20,000 results; a verify call compares up to 5,000. */
 const CALLS_MAX = 10_000;
 const KINDS = ["results", "answers", "all"];
 

@@ -1,11 +1,11 @@
-/** A terminal's second screen, drawn over and over; what stood there before comes back at the end. */
+/** Draws repeatedly on a terminal's alternate screen; the previous contents come back at the end. */
 import type { WriteStream } from "node:tty";
 
 const SECOND_SCREEN = "\u{1b}[?1049h";
 const FIRST_SCREEN = "\u{1b}[?1049l";
 const NO_CURSOR = "\u{1b}[?25l";
 const CURSOR = "\u{1b}[?25h";
-/** A line that is too long is cut at the edge and not continued. */
+/** Cut long lines at the edge instead of wrapping them. */
 const NO_WRAP = "\u{1b}[?7l";
 const WRAP = "\u{1b}[?7h";
 const HOME = "\u{1b}[H";
@@ -23,7 +23,7 @@ export class Screen {
 
   draw(picture: string): void {
     const lines = picture.split("\n");
-    // A terminal that does not know its size says 0.
+    // A terminal that does not know its size reports 0.
     const room = this.#out.rows > 0 ? this.#out.rows - 1 : lines.length;
     const shown =
       lines.length <= room ? lines : [...lines.slice(0, room - 1), `... ${lines.length - room + 1} more lines`];

@@ -1,4 +1,4 @@
-/** `portico services`: one model behind one public route each. */
+/** `portico services`: the services, each one model behind one public route. */
 import type { Command } from "commander";
 import { acting, doubtful, leaf, listing, type Rows, showList, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";

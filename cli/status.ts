@@ -1,4 +1,4 @@
-/** `portico status`: the cluster at a glance, once or until Ctrl-C. */
+/** `portico status`: an overview of the cluster, once or until Ctrl-C. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import type { List } from "./api.ts";
@@ -8,9 +8,9 @@ import { Failure } from "./failure.ts";
 import { type ClusterStatus, statusLine, statusPicture } from "./picture.ts";
 import { Screen } from "./screen.ts";
 
-/** The numbers are up to a second old by themselves. */
+/** The API's numbers are themselves up to a second old. */
 const LOOK_EVERY_MS = 2_000;
-/** More than a screen shows. */
+/** More than fits on a screen. */
 const CARDS_MAX = 200;
 
 export function addStatus(program: Command): void {
@@ -26,12 +26,12 @@ export function addStatus(program: Command): void {
     );
 }
 
-/** Null without an operator's token: cards are for operators, the cluster's numbers for everybody. */
+/** Null without an operator's token: cards are visible to operators only, the cluster's numbers to everybody. */
 async function cardsFor({ api }: Front): Promise<Card[] | null> {
   return api.hasToken ? (await api.all<List<Card>>("/cards", CARDS_MAX)).data : null;
 }
 
-/** On a terminal one picture that changes; elsewhere a line each time. */
+/** On a terminal redraws one picture; elsewhere prints a line each time. */
 async function watch(front: Front): Promise<void> {
   const screen = process.stdout.isTTY && !front.json ? new Screen(process.stdout) : null;
   for (const signal of ["SIGINT", "SIGTERM"]) {
@@ -60,7 +60,7 @@ async function look(front: Front, screen: Screen | null): Promise<void> {
   else screen.draw(statusPicture(status, await cardsFor(front)));
 }
 
-/** A deployment that restarts or is away for a while is worth waiting for. */
+/** Whether to keep watching: a deployment that restarts or is briefly unreachable comes back. */
 function isPassing(error: unknown): error is Failure {
   if (!(error instanceof Failure)) return false;
   return error.exitCode === 1 && (error.status === null || error.status === 429 || error.status >= 500);

@@ -1,10 +1,10 @@
-/** How answers look to people: columns of text. What others wrote is shown without anything that moves a terminal. */
+/** Text output in columns. Text from others is shown without control characters. */
 import { styleText } from "node:util";
 import stringWidth from "string-width";
 
 const GAP = "  ";
 
-/** A column's heading, and what of a row stands under it. */
+/** Column headings, each with the function that gets the cell of a row. */
 export type Columns<Row> = Record<string, (row: Row) => unknown>;
 
 export function table<Row>(rows: Row[], columns: Columns<Row>): string {
@@ -12,12 +12,12 @@ export function table<Row>(rows: Row[], columns: Columns<Row>): string {
   return aligned([headings, ...rows.map((row) => Object.values(columns).map((of) => cell(of(row))))]);
 }
 
-/** One thing, a field a line; what lies inside another is named by its path. */
+/** One object, one field per line; nested fields are named by their path. */
 export function fields(thing: object): string {
   return aligned(leaves(thing).map(([path, value]) => [styleText("bold", path), cell(value)]));
 }
 
-/** Every value that holds no more names, by its path. */
+/** Every leaf value with its path. */
 export function leaves(thing: object, above = ""): [string, unknown][] {
   return Object.entries(thing).flatMap(([name, value]): [string, unknown][] => {
     const path = above + name;
@@ -25,7 +25,7 @@ export function leaves(thing: object, above = ""): [string, unknown][] {
   });
 }
 
-/** Cells may be styled, and hold characters that are two columns wide. */
+/** Cells may contain styles and characters that are two columns wide. */
 export function aligned(rows: string[][]): string {
   const widths: number[] = [];
   for (const row of rows) row.forEach((text, at) => (widths[at] = Math.max(widths[at] ?? 0, stringWidth(text))));
@@ -43,12 +43,12 @@ export function cell(value: unknown): string {
   return clean(typeof value === "string" ? value : JSON.stringify(value));
 }
 
-/** What has names in it. */
+/** Whether the value is an object and not an array. */
 export function isThing(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A time of the API to the second. */
+/** An ISO time, shortened to seconds. */
 export function shortTime(iso: string | null): string | null {
   return iso === null ? null : iso.replace("T", " ").replace(/\.\d+Z$/, "Z");
 }
@@ -57,7 +57,7 @@ export function inSeconds(ms: number | null | undefined): string | null {
   return ms == null ? null : `${(ms / 1000).toFixed(1)} s`;
 }
 
-/** On one line, without control characters and without those that turn the direction of what stands around them. */
+/** The text on one line, without control characters and bidirectional formatting characters. */
 export function clean(text: string): string {
   return text.replaceAll(/\s+/g, " ").replaceAll(/[\p{Cc}\p{Bidi_Control}]/gu, "\u{fffd}");
 }

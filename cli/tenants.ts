@@ -1,4 +1,4 @@
-/** `portico tenants`: who pays, and how much they may ask for. */
+/** `portico tenants`: the tenants and their limits. */
 import type { Command } from "commander";
 import type { Limits } from "../worker/caller/tenant.ts";
 import type { Api } from "./api.ts";
@@ -10,7 +10,7 @@ import { path } from "./path.ts";
 import { shortTime } from "./table.ts";
 import { type Body, number, setting } from "./values.ts";
 
-/** Twenty million results: a call removes up to 20,000. */
+/** Enough for twenty million results: a call removes up to 20,000. */
 const REMOVALS_MAX = 1000;
 
 export interface Tenant {
@@ -110,13 +110,13 @@ function body({ name, weight, limit }: Settings): Body {
   return { name, weight, limits: limit };
 }
 
-/** The API removes results for some seconds a call, and says 202 as long as some are left. */
+/** Deletes a tenant. A call removes results for some seconds and returns 202 as long as some are left. */
 async function remove({ api, note }: Front, { id, name }: Tenant): Promise<void> {
   for (let calls = 1; calls <= REMOVALS_MAX; calls++) {
     try {
       if ((await api.delete(path`/tenants/${id}`)) !== 202) return;
     } catch (error) {
-      // Another one, or a call of ours whose answer got lost, has come to the end.
+      // Another caller, or an earlier call of ours whose answer was lost, has finished the deletion.
       if (calls > 1 && error instanceof Failure && error.status === 404) return;
       throw error;
     }

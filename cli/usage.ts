@@ -1,4 +1,4 @@
-/** `portico usage`: what a tenant used, by day, service and key. */
+/** `portico usage`: a tenant's usage by day, service and key. */
 import type { Command } from "commander";
 import type { List } from "./api.ts";
 import { acting, leaf, noteCut, type Rows, withRows } from "./command.ts";

@@ -1,4 +1,4 @@
-/** What flags hold, as the API wants it. Whether the API likes it, the API says. */
+/** Parses flag values into what the API expects. Validation is left to the API. */
 import { readFile } from "node:fs/promises";
 import { text as textOf } from "node:stream/consumers";
 import { InvalidArgumentError } from "commander";
@@ -8,7 +8,7 @@ import { isThing } from "./table.ts";
 
 export type Body = Record<string, unknown>;
 
-/** The API takes no longer bodies. */
+/** The API accepts no longer bodies. */
 const FILE_LENGTH_MAX = 1024 * 1024;
 const SECONDS: Record<string, number> = { "": 1, s: 1, m: 60, h: 3600, d: 86_400 };
 
@@ -18,7 +18,7 @@ export function number(text: string): number {
   throw new InvalidArgumentError("It is no number.");
 }
 
-/** 1 and more. */
+/** An integer of 1 or more. */
 export function count(text: string): number {
   const value = number(text);
   if (Number.isSafeInteger(value) && value > 0) return value;
@@ -29,7 +29,7 @@ export function words(text: string): string[] {
   return text.split(",").map((word) => word.trim());
 }
 
-/** Seconds of `90`, `90s`, `15m`, `12h`, `30d`. */
+/** The seconds in `90`, `90s`, `15m`, `12h`, `30d`. */
 export function seconds(text: string): number {
   const [, amount, unit = ""] = /^(\d+)([smhd]?)$/.exec(text) ?? [];
   const factor = SECONDS[unit];
@@ -37,7 +37,7 @@ export function seconds(text: string): number {
   throw new InvalidArgumentError("It is no time span such as 90, 15m, 12h or 30d.");
 }
 
-/** A moment of the API: a span from now, a day's beginning in UTC, or a time with its offset; null for `never`. */
+/** An API timestamp from a span from now, a date (its beginning in UTC) or a time with its offset; null for `never`. */
 export function moment(text: string): string | null {
   return momentAfter(text, Date.now());
 }
@@ -55,7 +55,7 @@ function iso(ms: number): string {
   throw new InvalidArgumentError("It is no moment such as 30d, 2027-01-31, 2027-01-31T18:00:00Z or never.");
 }
 
-/** Adds `a.b=value` to what is there already; the value is JSON, or else a text. */
+/** Adds `a.b=value` to `before`. The value is parsed as JSON, or else taken as a string. */
 export function setting(text: string, before: Body = {}): Body {
   const at = text.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("It is no setting such as queue.max=500.");
@@ -65,11 +65,11 @@ export function setting(text: string, before: Body = {}): Body {
 function withSetting(into: Body, [name = "", ...inside]: string[], value: unknown): Body {
   const before = Object.hasOwn(into, name) ? into[name] : undefined;
   const after = inside.length === 0 ? value : withSetting(isThing(before) ? before : {}, inside, value);
-  // Spread and computed, so that no name (`__proto__`) reaches anything but the body itself.
+  // A computed name in an object literal sets an own property, even for `__proto__`.
   return { ...into, [name]: after };
 }
 
-/** What is set over what stands in the file, inside objects too. */
+/** Merges flags over the contents of the file, recursively. */
 export function merged(under: Body, over: Body): Body {
   const both = Object.entries(over).map(([name, value]): [string, unknown] => {
     const before = Object.hasOwn(under, name) ? under[name] : undefined;
@@ -78,7 +78,7 @@ export function merged(under: Body, over: Body): Body {
   return { ...under, ...Object.fromEntries(both) };
 }
 
-/** The JSON object in a file, or with `-` from standard input. */
+/** Reads the JSON object in a file, or from standard input for `-`. */
 export async function fileBody(name: string | undefined): Promise<Body> {
   if (name === undefined) return {};
   const from = name === "-" ? "standard input" : name;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A picture, a sound, and a hit, with nothing but curl. Beside a running `npm start`:
+# Makes a picture and a sound, and shows a cache hit, using only curl. While `npm start` is running:
 #
 #   sh examples/curl.sh
 set -eu

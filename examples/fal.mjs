@@ -1,5 +1,5 @@
 /**
- * Pictures and speech from your own cards, by fal's client as it is. Beside a running `npm start`:
+ * Pictures and speech from your own cards with fal's unmodified client. While `npm start` is running:
  *
  *   node examples/fal.mjs
  */
@@ -16,14 +16,14 @@ const { data } = await fal.run("portico/portrait", {
 });
 console.log("picture:", data.images[0].url);
 
-// In the queue: the work goes on when you go.
+// Queued: the job continues even if this program ends.
 const queued = await fal.subscribe("portico/portrait", {
   input: { prompt: "a harbour in the rain", image_size: { width: 640, height: 384 } },
   onQueueUpdate: ({ status }) => console.log("state:", status),
 });
 console.log("picture:", queued.data.images[0].url, "of", queued.requestId);
 
-// A file in the input is brought along by itself.
+// The client uploads files in the input by itself.
 const lighthouse = await (await fetch(data.images[0].url)).blob();
 const edited = await fal.run("portico/portrait", {
   input: { prompt: "the same in winter", image_url: lighthouse, image_size: "square", strength: 0.6 },

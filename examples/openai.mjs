@@ -1,5 +1,5 @@
 /**
- * Pictures and speech from your own cards, by OpenAI's client as it is. Beside a running `npm start`:
+ * Pictures and speech from your own cards with OpenAI's unmodified client. While `npm start` is running:
  *
  *   node examples/openai.mjs
  */
@@ -18,7 +18,7 @@ const { data } = await client.images.generate({
   model: "portrait",
   prompt: "a lighthouse on a cliff at dusk",
   size: "512x512",
-  // The origin's own fields go along. With a seed the same request is a hit the next time.
+  // The origin's own fields are passed on. With a seed, the same request is a cache hit the next time.
   seed: 7,
 });
 console.log("picture:", data[0].url);

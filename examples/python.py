@@ -1,4 +1,4 @@
-"""A picture, and speech played as it comes, with Python's standard library alone. Beside a running `npm start`:
+"""A picture, and streamed speech, using only Python's standard library. While `npm start` is running:
 
     python3 examples/python.py
 """
@@ -16,7 +16,7 @@ dev = json.loads((folder / "dev.json").read_text())
 
 
 def post(path, body):
-    """Opens the answer; one that is to be tried again later is, as often as four times."""
+    """Returns the open response. Retries a retryable refusal up to four times."""
     request = urllib.request.Request(
         dev["url"] + path,
         data=json.dumps(body).encode(),

@@ -1,5 +1,5 @@
 /**
- * Predictions on your own cards, by Replicate's client as it is. Beside a running `npm start`:
+ * Predictions on your own cards with Replicate's unmodified client. While `npm start` is running:
  *
  *   node examples/replicate.mjs
  */
@@ -17,7 +17,7 @@ console.log("picture:", String(picture));
 
 const bytes = Buffer.from(await (await fetch(String(picture))).arrayBuffer());
 const [night] = await replicate.run("portico/portrait", {
-  // A Buffer is laid down as a file, and reaches the card as data.
+  // The client uploads a Buffer as a file; it reaches the card as data.
   input: { ...input, prompt: "the same at night", image: bytes, strength: 0.5 },
 });
 console.log("at night:", String(night));

@@ -1,14 +1,14 @@
-/** The address that the front door listens at: free before the start, answering after it. */
+/** The address that the front door listens on: checks that it is free before the start, and watches it afterwards. */
 import { connect, createServer } from "node:net";
 
 const PROBE_EVERY_MS = 2_000;
 const PROBE_MS_MAX = 2_000;
-/** One missed probe may be a runtime that is starting again after a crash. */
+/** One missed probe may be a runtime that restarts after a crash. */
 const MISSED_MAX = 4;
 
 export class AddressError extends Error {}
 
-/** Says in words why the front door could not listen there. */
+/** Throws an AddressError that explains why the front door cannot listen there. */
 export async function needFree(host: string, port: number): Promise<void> {
   const server = createServer();
   const failure = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
@@ -27,7 +27,7 @@ function reason({ code, message }: NodeJS.ErrnoException, host: string, port: nu
   return `Cannot listen on ${host}, port ${port}: ${message}`;
 }
 
-/** Calls `onGone` once when nothing accepts connections there any more; returns what stops the watch. */
+/** Calls `onGone` once when nothing accepts connections there any more. Returns a function that stops the watch. */
 export function watchAddress(url: string, onGone: () => void): () => void {
   const { hostname, port } = new URL(url);
   const host = hostname.replace(/^\[(.*)\]$/, "$1");

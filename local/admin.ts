@@ -1,7 +1,7 @@
-/** The admin API as local mode uses it: over HTTP like anybody else, a refusal thrown with its own words. */
+/** Client of the admin API for local mode. Throws a RefusedError with the API's own message. */
 const CALL_MS_MAX = 30_000;
 const PAGE_LENGTH = 1000;
-/** More pages than local mode can have made. */
+/** More pages than local mode can have created. */
 const PAGES_MAX = 100;
 
 export class RefusedError extends Error {
@@ -42,7 +42,7 @@ export class Admin {
     return value;
   }
 
-  /** Every row of a list. */
+  /** Returns every row of a list. */
   async all<T>(path: string): Promise<T[]> {
     const rows: T[] = [];
     let cursor: string | null = null;

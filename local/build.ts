@@ -1,4 +1,4 @@
-/** Bundles the Worker the way wrangler does, for local mode and the tests. */
+/** Bundles the Worker as wrangler does, for local mode and the tests. */
 import { createHash } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,10 +12,12 @@ export interface Bundle {
   hash: string;
 }
 
-/** wrangler's default module rules, as loaders: text modules come as strings, data modules as bytes. */
+/** wrangler's default module rules as esbuild loaders: text modules become strings, data modules bytes. */
 const LOADERS: Record<string, Loader> = { ".txt": "text", ".html": "text", ".sql": "text", ".bin": "binary" };
 
-/** Bundles worker/index.ts to dist/index.js. Two at the same time write the same file whole, one after the other. */
+/**
+ * Bundles worker/index.ts to dist/index.js. The file is replaced atomically, so concurrent builds do not corrupt it.
+ */
 export async function bundle(entry = join(ROOT, "worker/index.ts"), folder = join(ROOT, "dist")): Promise<Bundle> {
   const built = await build({
     entryPoints: [entry],
@@ -24,7 +26,7 @@ export async function bundle(entry = join(ROOT, "worker/index.ts"), folder = joi
     format: "esm",
     platform: "browser",
     target: "es2024",
-    // workerd runs these as they stand; lowered, they would be other code than the deployed.
+    // workerd supports these natively; transpiled, the code would differ from what is deployed.
     supported: { "import-source": true, using: true },
     conditions: ["workerd", "worker", "browser"],
     external: ["cloudflare:*", "node:*"],

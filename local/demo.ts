@@ -1,6 +1,7 @@
 /**
- * The demonstration: one picture and one sound through the front door like any caller, checked for being what they
- * claim, and kept in STATE_DIR. The same input at every start, so that a later start may get both from the cache.
+ * The demonstration: makes one picture and one sound through the front door like any caller, checks that the files are
+ * valid, and stores them in STATE_DIR. The input is the same at every start, so a later start may get both from the
+ * cache.
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -67,14 +68,14 @@ async function call(url: string, key: string, { path, body }: { path: string; bo
 
 const PNG_SIGNATURE = Buffer.from("89504e470d0a1a0a", "hex");
 
-/** Width and height of a whole PNG (its end included); null for anything else. */
+/** Width and height of a complete PNG (with its end chunk); null for anything else. */
 export function sizeOfPng(png: Buffer): { width: number; height: number } | null {
   const whole =
     png.length > 45 && png.subarray(0, 8).equals(PNG_SIGNATURE) && png.subarray(-8, -4).toString("latin1") === "IEND";
   return whole ? { width: png.readUInt32BE(16), height: png.readUInt32BE(20) } : null;
 }
 
-/** Length of a WAV whose data is there as far as its header says; null for anything else. */
+/** Duration of a WAV that contains all the data that its header announces; null for anything else. */
 export function secondsOfWav(wav: Buffer): number | null {
   if (wav.length < 44 || wav.toString("latin1", 0, 4) !== "RIFF" || wav.toString("latin1", 8, 12) !== "WAVE")
     return null;
@@ -88,7 +89,7 @@ export function secondsOfWav(wav: Buffer): number | null {
   return null;
 }
 
-/** A streamed WAV cannot know its length and says the largest number; then the rest of the file is its data. */
+/** A streamed WAV cannot know its length and announces the largest number; its data is then the rest of the file. */
 function dataBytes(wav: Buffer, from: number, length: number): number {
   const there = wav.length - from;
   if (length >= 0x7fff_0000) return there;

@@ -1,4 +1,4 @@
-/** The front door alone (serve.ts) in a process of its own, which ends with this one: for tests and measurements. */
+/** Runs the front door alone (serve.ts) in a child process that ends with this one, for tests and benchmarks. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -12,7 +12,7 @@ export interface DoorProcess {
   port: number;
 }
 
-/** `port` 0 takes a free one; `vars` are more variables for the Worker. */
+/** `port` 0 picks a free port; `vars` are additional variables for the Worker. */
 export async function startDoorProcess(
   stateDir: string,
   port: number,
@@ -23,7 +23,7 @@ export async function startDoorProcess(
   const child = spawn(process.execPath, args, {
     cwd: ROOT,
     env: { ...process.env, PORTICO_VARS: JSON.stringify(vars) },
-    // The channel's end tells the child that this process is gone.
+    // The child ends when this channel closes, that is when this process is gone.
     stdio: ["ignore", "pipe", "inherit", "ipc"],
   });
   if (child.stdout === null) throw new Error("no output to read");
@@ -31,7 +31,7 @@ export async function startDoorProcess(
   try {
     for await (const line of createInterface({ input: child.stdout })) {
       const ready: { url: string; port: number } = JSON.parse(line);
-      // A full pipe would stop it at its next line.
+      // Keep reading: a full pipe would block the child at its next line.
       child.stdout.resume();
       return { child, ...ready };
     }

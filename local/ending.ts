@@ -1,11 +1,11 @@
 /**
- * How local mode ends: once, in order, within ENDING_MS_MAX, whatever asked for it. A second Ctrl-C ends it at once;
- * so does the limit. What is still alive then ends with this process (tether.ts).
+ * Shutdown of local mode: once, in order, within ENDING_MS_MAX, whatever triggered it. A second Ctrl-C, or the time
+ * limit, exits at once. Child processes that are still alive then end with this process (tether.ts).
  */
 import { messageOf } from "./failure.ts";
 
 const ENDING_MS_MAX = 4_500;
-/** A terminal and npm both pass one Ctrl-C on; what comes this close together is the same one. */
+/** A terminal and npm both forward the same Ctrl-C; signals this close together count as one. */
 const SAME_SIGNAL_MS = 500;
 
 type Step = () => void | Promise<void>;
@@ -23,12 +23,12 @@ export class Ending {
     return this.#begunAt !== null;
   }
 
-  /** Later steps run first: what was started last ends first. */
+  /** Steps run in reverse order: what was started last ends first. */
   add(step: Step): void {
     this.#steps.unshift(step);
   }
 
-  /** Ctrl-C, a polite kill, a closed terminal, and the end of the process that started this one. */
+  /** Listens for Ctrl-C, SIGTERM, a closed terminal, and the end of the parent process. */
   listen(): void {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => this.#asked(signal));
     if (process.connected) process.once("disconnect", () => this.#asked("SIGHUP"));
@@ -43,7 +43,7 @@ export class Ending {
     }
   }
 
-  /** Ends this process with the code; what was asked first counts. */
+  /** Ends this process with the exit code; the first call decides the code. */
   async run(code: number): Promise<void> {
     if (this.#begunAt !== null) return;
     this.#begunAt = Date.now();

@@ -1,9 +1,9 @@
-/** What was thrown, read without trusting its type. */
+/** The message of a thrown value of any type. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** A system call's error of this kind. */
+/** Whether it is a system error with this code. */
 export function hasCode(error: unknown, code: string): boolean {
   return error instanceof Error && "code" in error && error.code === code;
 }

@@ -2,7 +2,7 @@
 import { relative } from "node:path";
 import { PICTURE, type Shown, SOUND } from "./demo.ts";
 
-/** Where `npx portico` looks by itself. */
+/** The state folder that `npx portico` uses by default. */
 const STATE_DIR = ".portico";
 
 export interface Ready {

@@ -1,11 +1,11 @@
 /**
- * What the Worker logs, in a file of bounded size: one rotation, so at most twice LOG_BYTES_MAX. Warnings and errors
- * show on the terminal too, a bounded number of them.
+ * Writes the Worker's log to a file of bounded size: it is rotated once, so at most twice LOG_BYTES_MAX. Also shows a
+ * bounded number of warnings and errors on the terminal.
  */
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
 
 const LOG_BYTES_MAX = 20 * 1024 * 1024;
-/** A failing loop must not bury the terminal. */
+/** An error loop must not flood the terminal. */
 const SHOWN_MAX = 20;
 const SHOWN_WINDOW_MS = 10_000;
 
@@ -32,7 +32,7 @@ export class LogFile {
     this.#bytes = fstatSync(this.#fd).size;
   }
 
-  /** Written at once: what was logged before a kill is in the file after it. */
+  /** Written synchronously, so that a kill loses no line. */
   write(entry: Entry): void {
     const line = Buffer.from(`${asJson(entry)}\n`);
     if (this.#bytes + line.byteLength > this.#bytesMax) this.#rotate();
@@ -60,7 +60,7 @@ export class LogFile {
   }
 }
 
-/** The Worker's own lines are JSON already; whatever else is written becomes JSON, so that the file is one thing. */
+/** The Worker's own lines are JSON already. Everything else is converted, so that the whole file is JSON lines. */
 function asJson({ level, message, timestamp }: Entry): string {
   if (message.startsWith("{") && !message.includes("\n")) return message;
   return JSON.stringify({ at: new Date(timestamp).toISOString(), level, message });

@@ -1,6 +1,6 @@
 /**
- * Applies migrations/*.sql to a D1 database, each once and whole, in the order of their names. The record is the table
- * that wrangler keeps, so that `wrangler d1 migrations` agrees with it.
+ * Applies migrations/*.sql to a D1 database, each once and in one transaction, in the order of their names. Records
+ * them in the table that wrangler uses, so that `wrangler d1 migrations` agrees.
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ const RECORD = `CREATE TABLE IF NOT EXISTS d1_migrations(
 	applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL
 )`;
 
-/** The part of a D1 binding that is needed here; Node has no type of its own for it. */
+/** The part of a D1 binding that is used here; there is no type for it in Node. */
 interface Statement {
   bind(...values: unknown[]): Statement;
   run(): Promise<unknown>;
@@ -22,7 +22,7 @@ export interface Database {
   batch(statements: Statement[]): Promise<unknown>;
 }
 
-/** The names of the migrations that were applied now. */
+/** Returns the names of the migrations that were applied now. */
 export async function migrate(db: Database, folder: string): Promise<string[]> {
   await db.prepare(RECORD).run();
   const { results } = await db.prepare("SELECT name FROM d1_migrations").all();
@@ -31,13 +31,13 @@ export async function migrate(db: Database, folder: string): Promise<string[]> {
   for (const name of names) {
     const statements = statementsOf(await readFile(join(folder, name), "utf8"));
     const record = db.prepare("INSERT INTO d1_migrations (name) VALUES (?)").bind(name);
-    // A batch is one transaction: a migration that was cut short leaves nothing behind.
+    // A batch is one transaction: an interrupted migration leaves nothing behind.
     await db.batch([...statements.map((sql) => db.prepare(sql)), record]);
   }
   return names;
 }
 
-/** drizzle-kit marks where one statement ends. */
+/** drizzle-kit separates statements with this marker. */
 function statementsOf(sql: string): string[] {
   return sql
     .split("--> statement-breakpoint")

@@ -1,4 +1,4 @@
-/** What `npm start` is told: its arguments and PORT, HOST, STATE_DIR. Pure; what cannot be understood is said so. */
+/** Parses the arguments of `npm start` and PORT, HOST, STATE_DIR. Pure. Throws a UsageError. */
 import { resolve } from "node:path";
 
 export interface Options {
@@ -11,7 +11,7 @@ export interface Options {
   fresh: boolean;
 }
 
-/** The reader gave something that cannot be used; the message says what and what could be. */
+/** An argument or variable that cannot be used; the message says which values can. */
 export class UsageError extends Error {}
 
 const PORT_MAX = 65_535;
@@ -21,7 +21,7 @@ const USAGE = `npm start [-- OPTIONS]
   --help     this text
 PORT (8787) and HOST (127.0.0.1) choose the address, STATE_DIR (.portico) the place of state.`;
 
-/** Null: help was asked for, and `usage` is the answer. */
+/** Null: help was requested; the caller shows `usage`. */
 export function readOptions(args: string[], env: Record<string, string | undefined>): Options | null {
   if (args.includes("--help") || args.includes("-h")) return null;
   const unknown = args.find((arg) => arg !== "--no-sim" && arg !== "--fresh");
@@ -56,7 +56,7 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
-/** Where a caller on this machine reaches what listens at `host`. */
+/** The URL at which a caller on this machine reaches a server that listens on `host`. */
 export function urlOf(host: string, port: number): string {
   const name = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
   return `http://${name.includes(":") ? `[${name}]` : name}:${port}`;

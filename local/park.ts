@@ -1,10 +1,10 @@
-/** Which cards are simulated, and which of them a --no-sim start has disabled: STATE_DIR/park.json. */
+/** STATE_DIR/park.json: which cards are simulated, and which of them a --no-sim start has disabled. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writePrivate } from "./private-file.ts";
 import { hasCode } from "./failure.ts";
 
-/** A card that was disabled because its simulator does not run, with the state to give back. */
+/** A card that was disabled because its simulator does not run, with the state to restore. */
 export interface ParkedCard {
   id: string;
   state: "active" | "draining" | "disabled";
@@ -27,7 +27,7 @@ export async function loadPark(stateDir: string): Promise<Park> {
   }
 }
 
-/** Cards of earlier starts stay in the list: they are in the database too. */
+/** Cards of earlier starts stay in the list, because they are still in the database. */
 export async function keepPark(stateDir: string, cards: string[], parked?: ParkedCard[]): Promise<void> {
   const before = await loadPark(stateDir);
   const states = (parked ?? before.parked).map(({ id, state }) => ({ id, state }));

@@ -1,7 +1,7 @@
 /**
- * The front door on this machine: the bundle that is deployed, run by the deployed runtime, with D1, R2 and the objects
- * on disk under STATE_DIR/state. Miniflare directly, never `wrangler dev`, which hides hang-ups. Ends with this process,
- * kill -9 included, and starts itself again after a crash.
+ * The front door on this machine: the deployed bundle on the deployed runtime, with D1, R2 and Durable Objects on disk
+ * under STATE_DIR/state. It uses Miniflare directly rather than `wrangler dev`, which hides hang-ups. The runtime ends
+ * with this process, kill -9 included, and restarts after a crash.
  */
 import { createRequire } from "node:module";
 import { mkdirSync } from "node:fs";
@@ -16,22 +16,22 @@ import { ROOT } from "./root.ts";
 import type { Secrets } from "./secrets.ts";
 import { makeTether, type Tether } from "./tether.ts";
 
-/** Disposing waits for open answers; an orderly end has to fit in the 5 s that Ctrl-C may take. */
+/** Disposing waits for open responses; an orderly shutdown must fit into the 5 s that Ctrl-C may take. */
 const STOP_MS_MAX = 3_000;
 
 export interface RuntimeOptions {
   bundle: Pick<Bundle, "path" | "text">;
   host: string;
-  /** 0 takes a free one. */
+  /** 0 picks a free port. */
   port: number;
   stateDir: string;
   secrets: Secrets;
   publicUrl?: string | undefined;
-  /** More variables for the Worker. */
+  /** Additional variables for the Worker. */
   vars?: Record<string, string>;
-  /** Warnings and errors of the Worker. */
+  /** Receives the Worker's warnings and errors. */
   say?: (line: string) => void;
-  /** The runtime crashed and runs again. */
+  /** Called when the runtime has crashed and was restarted. */
   onCrash?: () => void;
 }
 
@@ -78,16 +78,18 @@ function miniflareOptions(options: RuntimeOptions, tether: Tether | null, log: L
   const converted = convertV4MiniflareOptions({
     ...worker,
     bindings: Object.assign({}, bindings, variables),
-    // What callers name is looked up and dialled here: whatever a name resolves to, private addresses are refused.
+    // Webhook addresses are resolved and dialed through this service, which refuses private addresses whatever a name
+    // resolves to.
     serviceBindings: { OUTSIDE: { network: { allow: ["public"], tlsOptions: { trustBrowserCas: true } } } },
     modules: [{ type: "ESModule", path: options.bundle.path, contents: options.bundle.text }],
     modulesRoot: dirname(options.bundle.path),
-    // Straight to the Worker: the entry in front of it would rewrite paths before the Worker could refuse them.
+    // Connects straight to the Worker: Miniflare's entry worker would rewrite paths before the Worker could refuse
+    // them.
     unsafeDirectSockets: [{ host: options.host, port: options.port }],
     host: "127.0.0.1",
     port: 0,
     logRequests: false,
-    // Otherwise a description of this machine's place is fetched from the network.
+    // Otherwise Miniflare fetches a description of this machine's location from the network.
     cf: false,
     handleStructuredLogs: (entry) => {
       if (!stopped()) log.write(entry);
@@ -98,22 +100,23 @@ function miniflareOptions(options: RuntimeOptions, tether: Tether | null, log: L
     unsafeHandleRuntimeRestart: () => options.onCrash?.(),
     unsafeRuntimeEnv: tether === null ? {} : tiedWorkerd(tether),
   });
-  // The folder that wrangler means by `--persist-to STATE_DIR/state`.
+  // The folder that `wrangler --persist-to STATE_DIR/state` uses.
   return { ...converted, resourcePersistencePath: join(options.stateDir, "state", "v3") };
 }
 
-/** Makes Miniflare start its own workerd by way of the tether. */
+/** Makes Miniflare start its own workerd through the tether. */
 function tiedWorkerd(tether: Tether): Record<string, string> {
   const ofMiniflare = createRequire(createRequire(import.meta.url).resolve("miniflare"));
   const found: { default: string } = ofMiniflare("workerd");
-  // Read at every start of workerd, so it has to stay.
+  // Miniflare reads this at every start of workerd, so it must stay set.
   process.env["MINIFLARE_WORKERD_PATH"] = tether.command;
   return { ...tether.env, TETHERED: found.default };
 }
 
 /**
- * Miniflare takes its temporary folder from the system's and removes it only in an orderly end; here it lies in
- * STATE_DIR/tmp, which the next start clears. It also ends the process at the first signal: its owner decides that.
+ * Makes Miniflare use STATE_DIR/tmp, which the next start clears, instead of the system's temporary folder, which
+ * Miniflare cleans up only on an orderly end. Also removes Miniflare's signal handlers, which would end the process at
+ * the first signal.
  */
 function inOwnFolder(own: string, make: () => Miniflare): Miniflare {
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -133,7 +136,7 @@ function inOwnFolder(own: string, make: () => Miniflare): Miniflare {
   }
 }
 
-/** Resolves when the work does, or at the limit: what is left then dies with the tether. */
+/** Resolves when the work is done or at the limit; what is left then ends with the tether. */
 async function within(limitMs: number, work: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<void>((resolve) => {

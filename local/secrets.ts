@@ -1,6 +1,7 @@
 /**
- * The secrets of local mode: made at the first start, kept in STATE_DIR/secrets.json for its owner alone, read again
- * later. The demonstration's key stands beside them, because a key is shown once and dev.json shows it at every start.
+ * The secrets of local mode: generated at the first start and kept in STATE_DIR/secrets.json, readable by its owner
+ * only. The demonstration's API key is kept there too, because the API shows a key only once and dev.json contains it
+ * at every start.
  */
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";

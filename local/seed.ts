@@ -1,12 +1,12 @@
 /**
- * What `npm start` puts into the front door, through the admin API: two services, the simulated cards in both, and one
- * tenant with one key. What an operator has changed since is left alone:
+ * What `npm start` creates through the admin API: two services, the simulated cards in both, and one tenant with one
+ * key. Changes that an operator has made since are kept:
  *
- *   a service   is made when it is missing, never changed
- *   a card      gets its new origin; its state is touched only where an earlier --no-sim start had changed it, and only
- *               as long as it is what that start left. park.json says which those are.
- *   a tenant    is made when there is none at all, or when the demonstration's own is gone
- *   a key       is made when the one of the start before does not work any more
+ *     a service   is created if it is missing, never changed
+ *     a card      gets its new origin; its state is changed only if an earlier --no-sim start disabled it and nobody
+ *                 has changed it since. park.json lists those cards.
+ *     a tenant    is created if there is neither the demonstration's earlier tenant nor one named "demo"
+ *     a key       is created if the key of the previous start does not work any more
  */
 import { type Admin, RefusedError } from "./admin.ts";
 import { keepDemoKey, loadDemoKey } from "./secrets.ts";
@@ -27,13 +27,13 @@ interface Card {
   state: CardState;
 }
 
-/** The agent's token of every card, for its heartbeats. */
+/** Returns the agent's token of each card, for its heartbeats. */
 export async function seedCards(admin: Admin, stateDir: string, cards: SimulatedCard[]): Promise<Map<string, string>> {
   const services = new Set((await admin.all<{ id: string }>("/services")).map((service) => service.id));
   for (const { id, kind, route } of SERVICES) {
     if (!services.has(id)) await admin.call("PUT", `/services/${id}`, { kind, route });
   }
-  // Kept before the first is listed: a start that is cut here must not leave cards that nobody can tell for simulated.
+  // Stored before the first card is listed: after an interrupted start the cards must still be known as simulated.
   await keepPark(
     stateDir,
     cards.map((card) => card.card),
@@ -54,7 +54,7 @@ async function listCard(admin: Admin, { card, server, gpu, origin }: SimulatedCa
   return token ?? (await admin.call<{ token: string }>("POST", `/cards/${card}/token`)).token;
 }
 
-/** Gives the cards that --no-sim disabled the state they had, unless somebody has changed it since. */
+/** Restores the state of the cards that --no-sim disabled, unless somebody has changed it since. */
 async function unpark(admin: Admin, stateDir: string): Promise<void> {
   const { parked } = await loadPark(stateDir);
   if (parked.length === 0) return;
@@ -65,7 +65,7 @@ async function unpark(admin: Admin, stateDir: string): Promise<void> {
   await forgetParked(stateDir);
 }
 
-/** Disables the simulated cards of earlier starts; the ids of those that took work until now. */
+/** Disables the simulated cards of earlier starts. Returns the ids of those that were not disabled before. */
 export async function parkCards(admin: Admin, stateDir: string): Promise<string[]> {
   const park = await loadPark(stateDir);
   if (park.cards.length === 0) return [];
@@ -77,7 +77,7 @@ export async function parkCards(admin: Admin, stateDir: string): Promise<string[
   return taking.map((card) => card.id);
 }
 
-/** A key of the demonstration's tenant that works. */
+/** Returns a working key of the demonstration's tenant. */
 export async function seedKey(admin: Admin, url: string, stateDir: string): Promise<string> {
   const kept = await loadDemoKey(stateDir);
   if (kept !== null && (await works(url, kept.key))) return kept.key;
@@ -90,7 +90,7 @@ export async function seedKey(admin: Admin, url: string, stateDir: string): Prom
   return made.key;
 }
 
-/** Whether the key is one; what it may do is its operator's business. */
+/** Whether the key is still valid; what it may do is up to the operator. */
 async function works(url: string, key: string): Promise<boolean> {
   const answer = await fetch(`${url}/v1/requests/none`, {
     headers: { authorization: `Bearer ${key}` },

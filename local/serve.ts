@@ -1,6 +1,6 @@
 /**
- * The front door alone, in a process of its own that a test can kill: no cards, no seed. Says one JSON line when it is
- * ready: {"url","port"}. Arguments: STATE_DIR PORT BUNDLE; everything else comes from its environment.
+ * The front door alone, in a process of its own that a test can kill: no cards, no seed. Prints one JSON line when it
+ * is ready: {"url","port"}. Arguments: STATE_DIR PORT BUNDLE. Everything else comes from the environment.
  */
 import { readFile } from "node:fs/promises";
 import { Ending } from "./ending.ts";

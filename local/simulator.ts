@@ -1,4 +1,4 @@
-/** The simulated GPU cards: a child process that ends with this one, because its standard input ends then. */
+/** The simulated GPU cards: a child process that ends with this one, because its standard input closes. */
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
@@ -23,7 +23,7 @@ export interface Simulator {
   stop(): Promise<void>;
 }
 
-/** `onEnd` is told when the cards end without having been stopped; `args` are those of sim/main.ts. */
+/** `onEnd` is called when the cards end without having been stopped; `args` are passed to sim/main.ts. */
 export async function startSimulator(onEnd: (why: string) => void, args: string[] = []): Promise<Simulator> {
   const command = [join(ROOT, "sim/main.ts"), ...args];
   const child = spawn(process.execPath, command, { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"] });
@@ -46,7 +46,7 @@ export async function startSimulator(onEnd: (why: string) => void, args: string[
   };
   try {
     const { control, cards } = await readReady(createInterface({ input: child.stdout }), ended);
-    // A full pipe would stop the cards at their next line.
+    // Keep reading: a full pipe would block the cards at their next line.
     child.stdout.resume();
     void ended.then((why) => {
       if (!stopping) onEnd(why);
@@ -80,7 +80,7 @@ async function readReady(
   }
 }
 
-/** Has every card tell the front door its load, each with its own token. */
+/** Makes every card send heartbeats to the front door, each with its own token. */
 export async function sendHeartbeats({ control }: Simulator, url: string, tokens: Map<string, string>): Promise<void> {
   const answer = await fetch(`${control}/heartbeats`, {
     method: "POST",

@@ -1,9 +1,10 @@
 /**
- * `npm start`: the front door on this machine, with simulated cards behind it, seeded and tried out. Its order:
+ * `npm start`: starts the front door on this machine with simulated cards behind it, seeds it and tries it out. In this
+ * order:
  *
- *   the state folder -> the address -> build -> front door and cards -> seed -> demonstration -> dev.json -> greeting
+ *     state folder -> address -> build -> front door and cards -> seed -> demonstration -> dev.json -> greeting
  *
- * dev.json appears last, whole, and is gone while nothing answers at what it says.
+ * dev.json is written last, atomically, and removed when the address in it no longer answers.
  */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -22,12 +23,12 @@ import { parkCards, seedCards, seedKey, SERVICES } from "./seed.ts";
 import { sendHeartbeats, type Simulator, startSimulator } from "./simulator.ts";
 import { StateError, takeStateDir } from "./state.ts";
 
-/** More crashes of the runtime in one run than this are no accident. */
+/** With more crashes of the runtime than this, local mode ends. */
 const CRASHES_MAX = 3;
 
 const say = (line: string) => console.log(line);
 const ending = new Ending(say);
-// A terminal that is gone is told by its signal, not by a failed write.
+// A closed terminal is handled through its signal; failed writes to it are ignored.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 
 try {
@@ -67,7 +68,7 @@ async function openDoor(
   secrets: Secrets,
   built: Awaited<ReturnType<typeof bundle>>,
 ): Promise<Runtime> {
-  // It brings wrangler, a second of loading: what refuses to start should not wait for that.
+  // Loads wrangler, which takes a second: a start that fails earlier should not wait for it.
   const { startRuntime } = await import("./runtime.ts");
   let crashes = 0;
   const onCrash = () => {
@@ -129,11 +130,14 @@ async function writeDevFile(
   const path = join(stateDir, "dev.json");
   const content = { url, admin_token: secrets.ADMIN_TOKEN, api_key: key, services };
   await writePrivate(path, `${JSON.stringify(content, null, 2)}\n`);
-  // A signal that came while it was written has removed it before it was there.
+  // If a signal came during the write, the shutdown tried to remove the file before it existed.
   if (ending.begun) await rm(path, { force: true });
 }
 
-/** A refusal here is mostly an operator's own doing (a pause, a limit): it is told, and the front door stays open. */
+/**
+ * A refusal here is usually caused by an operator's own setting (a pause, a limit): it is reported, and the front door
+ * stays open.
+ */
 async function shown(name: string, work: () => Promise<Shown>): Promise<Shown | null> {
   try {
     return await step(`${name} made`, work);

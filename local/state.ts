@@ -1,19 +1,19 @@
 /**
- * STATE_DIR: whose it is, who uses it now, and what may be removed from it. What Portico did not make there is never
- * touched. One instance at a time: a lock that the system takes back when its holder dies, however it dies.
+ * STATE_DIR: who owns it, which instance uses it, and what may be removed from it. Files that Portico did not create
+ * are never touched. A lock that the operating system releases when its holder dies allows one instance at a time.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { messageOf } from "./failure.ts";
 
-/** Its presence says that the entries below are ours. */
+/** Marks the folder as ours, so that the entries below may be removed. */
 const MARK = "portico-state.txt";
 const MARK_TEXT =
   "Local state of Portico: databases, results, secrets of this machine. `npm start -- --fresh` wipes it.\n";
 const LOCK = "lock.sqlite";
 const OWNER = "instance.json";
-/** Whatever an instance leaves here; all of it goes with --fresh. */
+/** Everything that an instance creates here; --fresh removes it. */
 const ENTRIES = [
   "state",
   "tmp",
@@ -33,7 +33,7 @@ export interface StateDir {
   release(): void;
 }
 
-/** Takes the folder for this instance; with `fresh` it is as new afterwards. */
+/** Locks the folder for this instance; with `fresh`, also empties it. */
 export function takeStateDir(path: string, owner: { url: string }, fresh: boolean): StateDir {
   claim(path);
   const lock = new DatabaseSync(join(path, LOCK));
@@ -47,7 +47,7 @@ export function takeStateDir(path: string, owner: { url: string }, fresh: boolea
     );
   }
   if (fresh) for (const entry of ENTRIES) rmSync(join(path, entry), { recursive: true, force: true });
-  // Of the last run, whatever its end was: it described addresses that no longer answer.
+  // Leftovers of the last run, however it ended: they describe addresses that no longer answer.
   for (const entry of ["dev.json", "tmp"]) rmSync(join(path, entry), { recursive: true, force: true });
   mkdirSync(join(path, "tmp"));
   writeFileSync(join(path, OWNER), `${JSON.stringify({ pid: process.pid, ...owner })}\n`);
@@ -60,7 +60,7 @@ export function takeStateDir(path: string, owner: { url: string }, fresh: boolea
   };
 }
 
-/** Makes the folder ours, or refuses one in which somebody else's files have our names. */
+/** Marks the folder as ours. Refuses a folder without our mark that contains files with our names. */
 function claim(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -83,7 +83,7 @@ function ownerOf(path: string): string {
     const { pid, url }: { pid: number; url: string } = JSON.parse(readFileSync(join(path, OWNER), "utf8"));
     return `process ${pid}, ${url}`;
   } catch {
-    // It is just starting or ending; the lock is what counts.
+    // The other instance is just starting or ending; the lock decides.
     return "which is starting or ending";
   }
 }

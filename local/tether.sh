@@ -1,19 +1,18 @@
 #!/bin/sh
-# Runs a command that ends when its starter ends, kill -9 included.
+# Runs a command that ends when the process that started it ends, kill -9 included.
 #
-# The starter holds the write end of the pipe named by TETHER and nobody else does. A reader beside the command waits
-# for its end, which comes when the holder is gone, however it went, and then kills the command. The command takes
-# this shell's place, so that signals and exit codes need no passing on. TETHERED names the command where the caller
-# can give none.
+# Only that process holds the write end of the named pipe TETHER. A background reader waits for end-of-file, which comes
+# when that process is gone for whatever reason, and then kills the command. The command replaces this shell (exec), so
+# that signals and exit codes need no forwarding. TETHERED names the command where the caller cannot pass one.
 birth() { cut -d ' ' -f 22 "/proc/$$/stat" 2>/dev/null || ps -o lstart= -p $$; }
 
-# Opening for reading alone would wait for ever if the starter were gone by now; so does nothing while a writer, 8, is
-# there, and without it the reader, 9, sees the end at once.
+# Opening a pipe for reading blocks until it has a writer, and the starting process may be gone already. So descriptor 8
+# opens it for writing too while 9 opens it for reading; once 8 is closed, 9 sees end-of-file at once in that case.
 exec 8<>"$TETHER" 9<"$TETHER" 8>&-
 born=$(birth)
 (
   read -r _ <&9
-  # The number may belong to another process by now.
+  # The process id may have been reused.
   [ "$(birth)" = "$born" ] && kill -9 $$
 ) </dev/null >/dev/null 2>&1 3>&- &
 

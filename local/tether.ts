@@ -1,6 +1,6 @@
 /**
- * Ties child processes to the life of this one: when it ends, however it ends, they end (tether.sh says how). Where no
- * named pipe can be made, children run untied and only an orderly end stops them.
+ * Ties child processes to the life of this process: when it ends, for whatever reason, they end (see tether.sh). Where
+ * no named pipe can be created, children run untied, and only an orderly shutdown stops them.
  */
 import { execFileSync } from "node:child_process";
 import { closeSync, constants, mkdtempSync, openSync, rmSync } from "node:fs";
@@ -11,14 +11,14 @@ import { fileURLToPath } from "node:url";
 const MKFIFO_MS_MAX = 5_000;
 
 export interface Tether {
-  /** The command that runs tied children, and what it needs in its environment. */
+  /** The command that runs tied children, and the environment that it needs. */
   command: string;
   env: Record<string, string>;
   /** Ends every child that still runs. */
   cut(): void;
 }
 
-/** The pipe lies in `parent`, or in the system's temporary folder where `parent` takes no pipes. */
+/** Creates the pipe in `parent`, or in the system's temporary folder if `parent` does not support pipes. */
 export function makeTether(parent: string): Tether | null {
   return makeTetherIn(parent) ?? makeTetherIn(tmpdir());
 }
@@ -32,7 +32,7 @@ function makeTetherIn(parent: string): Tether | null {
     rmSync(folder, { recursive: true, force: true });
     return null;
   }
-  // Open for both so that opening waits for no reader; never read from here.
+  // Opened for reading and writing so that opening does not wait for a reader; never read from here.
   const end = openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK);
   let whole = true;
   return {

@@ -1,13 +1,16 @@
-/** Runs the project's own Node in this process's place: its signals, its exit code, and its end when this one ends. */
+/**
+ * Runs a child Node in place of this process: forwards signals, returns its exit code, and ends it when this process
+ * ends.
+ */
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 const PARENT_POLL_MS = 1_000;
 
-/** `onMessage` hears what the child says over its channel; the promise is the exit code. */
+/** `onMessage` receives the child's IPC messages. Resolves to the exit code. */
 export function runNode(node, args, { root, onMessage = () => {} }) {
-  // The channel's end tells the child that this process is gone, also after kill -9.
+  // The child ends when this channel closes, that is when this process is gone, even by kill -9.
   const child = spawn(node, args, { cwd: root, stdio: ["inherit", "inherit", "inherit", "ipc"] });
   child.on("message", onMessage);
   for (const signal of SIGNALS) process.on(signal, () => child.kill(signal));
@@ -21,7 +24,7 @@ export function runNode(node, args, { root, onMessage = () => {} }) {
   });
 }
 
-/** npm that was killed hard passes no signal on; its orphan must not hold the port. */
+/** npm forwards no signal when it is killed with SIGKILL; its orphan must not keep the port. */
 function watchParent(onGone) {
   if (process.env.npm_lifecycle_event === undefined) return undefined;
   const parent = process.ppid;

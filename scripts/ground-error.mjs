@@ -1,2 +1,2 @@
-/** An expected failure: its message is all that the reader needs. */
+/** An expected failure: only its message is shown. */
 export class GroundError extends Error {}

@@ -1,6 +1,6 @@
 /**
- * The ground that everything else stands on: installed dependencies, and the newer Node that comes with them. Plain
- * Node 20 without a dependency, because it runs before anything is installed.
+ * Prepares what everything else needs: the installed dependencies and the newer Node that comes with them. It runs
+ * before anything is installed, so it needs only Node 20 and has no dependencies.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -12,12 +12,12 @@ import { readOr } from "./read-or.mjs";
 
 const NODE_MAJOR_MIN = 20;
 const STILL_INSTALLING_MS = 20_000;
-/** npm finishes what it is at when it is asked to end, which may be long. */
+/** npm finishes its current step before it ends, which may take long. */
 const NPM_ENDS_MS_MAX = 3_000;
 const TOLD_LINES_MAX = 15;
 const KEPT_LINES_MAX = 200;
 
-/** Installs when needed and returns the path of the Node that runs the project. */
+/** Installs if necessary. Returns the path of the Node that runs the project. */
 export async function ground(root, say = console.log) {
   if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR_MIN) {
     throw new GroundError(`Portico needs Node ${NODE_MAJOR_MIN} or newer; this is ${process.versions.node}.`);
@@ -26,7 +26,7 @@ export async function ground(root, say = console.log) {
   return nodeOf(root);
 }
 
-/** What node_modules is made from: the lock file, and the platform that its binaries are for. */
+/** Identifies the contents of node_modules: the lock file, and the platform of the binaries. */
 function stampOf(root) {
   const lock = readFileSync(join(root, "package-lock.json"));
   return `${createHash("sha256").update(lock).digest("hex")} ${process.platform}-${process.arch}`;
@@ -39,7 +39,7 @@ export function isStamped(root) {
 }
 
 /**
- * Whether somebody else (a developer, a build cache) has installed exactly what the lock file names. npm writes its own
+ * Whether exactly what the lock file names is installed already (by a developer or a build cache). npm writes its own
  * record only when an installation is complete.
  */
 function isInstalled(root) {
@@ -53,7 +53,7 @@ function isInstalled(root) {
   return Object.entries(wanted).every(same) && Object.keys(present).every((path) => path in wanted);
 }
 
-/** The project's own Node; on a machine whose Node is as new, that one is as good; null when there is neither. */
+/** The project's own Node; this process's Node if it is at least as new; null if there is neither. */
 export function nodeOf(root) {
   const manifest = readOr(join(root, "node_modules", "node", "package.json"), "null");
   const version = JSON.parse(manifest)?.version;
@@ -64,7 +64,7 @@ export function nodeOf(root) {
 }
 
 async function install(root, say, holder) {
-  // Another start may have done it while this one waited for the lock.
+  // Another start may have installed while this one waited for the lock.
   if (isStamped(root)) return;
   if (!isInstalled(root)) await npmCi(root, say, holder);
   if (nodeOf(root) === null) repairNode(root, say);
@@ -77,13 +77,13 @@ async function npmCi(root, say, holder) {
   const seconds = () => Math.round((Date.now() - from) / 1000);
   say("Installing dependencies (npm ci); this happens once, and again when package-lock.json changes.");
   const still = setInterval(() => say(`  still installing, ${seconds()} s`), STILL_INSTALLING_MS);
-  // A production setting of the machine must not leave out the tools that local mode is made of.
+  // NODE_ENV=production or npm's omit setting must not leave out the development tools that local mode needs.
   const { code, lines, stopped } = await runNpm(root, ["ci", "--include=dev", "--no-audit", "--no-fund"], holder);
   clearInterval(still);
   holder(process.pid);
   if (stopped) throw new GroundError("The installation was ended; the next start begins it anew.");
   if (code !== 0) {
-    // npm says what is wrong first and how it is used last.
+    // npm prints the error first and its usage last.
     const errors = lines.filter((line) => !line.startsWith("npm warn"));
     const told = errors.length <= TOLD_LINES_MAX ? errors : [...errors.slice(0, 7), "...", ...errors.slice(-7)];
     throw new GroundError(
@@ -99,7 +99,7 @@ async function npmCi(root, say, holder) {
 }
 
 function runNpm(root, args, holder) {
-  // Under npm the running npm is the one to use; otherwise the one on the PATH.
+  // Under npm, use the npm that is running; otherwise the one on the PATH.
   const { npm_execpath: cli, npm_node_execpath: node = process.execPath } = process.env;
   const [command, first] = cli?.endsWith(".js") ? [node, [cli]] : ["npm", []];
   const lines = [];
@@ -107,11 +107,11 @@ function runNpm(root, args, holder) {
     const child = spawn(command, [...first, ...args], {
       cwd: root,
       stdio: ["ignore", "pipe", "pipe"],
-      // A group of its own, so that its install scripts end with it.
+      // A process group of its own, so that npm's install scripts end with it.
       detached: process.platform !== "win32",
       shell: process.platform === "win32" && first.length === 0,
     });
-    // If this process is killed, npm goes on: the lock is npm's until it ends.
+    // If this process is killed, npm continues: npm holds the lock until it ends.
     if (child.pid !== undefined) holder(child.pid);
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk) => {
@@ -147,7 +147,7 @@ function killGroup(child, signal) {
   }
 }
 
-/** npm may have been told to run no install scripts; the package `node` fetches its binary in one. */
+/** The package `node` downloads its binary in an install script, which npm may be configured not to run. */
 function repairNode(root, say) {
   say("The install script of the package `node` did not run; running it now.");
   const folder = join(root, "node_modules", "node");
@@ -161,7 +161,7 @@ function repairNode(root, say) {
   );
 }
 
-/** Fails here with a reason rather than later without one: the binary wants glibc. */
+/** Fails early with a reason: the binary needs glibc. */
 function checkNode(root) {
   const done = spawnSync(nodeOf(root), ["--version"], { encoding: "utf8" });
   if (done.status === 0) return;

@@ -1,6 +1,6 @@
 /**
- * Two starts at the same time in one clone must not install into the same folder: one installs, the others wait. The
- * lock is a file that says whose it is; what a dead holder has left holds nobody up.
+ * A lock for installing dependencies: if two starts run at the same time in one clone, one installs and the other
+ * waits. The lock is a file that names its holder; a lock whose holder is dead is removed.
  */
 import { renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
@@ -9,8 +9,8 @@ import { GroundError } from "./ground-error.mjs";
 import { readOr } from "./read-or.mjs";
 
 /**
- * The holder of the install lock touches it this often. Whether a process of another machine (a shared folder) still
- * holds it can only be told from that; on this machine its process counts, and the age only in the end.
+ * The holder touches the lock file this often. For a holder on another machine (a shared folder) the file's age is the
+ * only sign of life. On this machine the process id decides, and the age only as a last resort.
  */
 const LOCK_TOUCH_MS = 5_000;
 const LOCK_STALE_MS = 30_000;
@@ -20,7 +20,7 @@ const LOCK_WAIT_MS_MAX = 15 * 60_000;
 
 const heldBy = (pid) => JSON.stringify({ pid, host: hostname() });
 
-/** `work` may hand the lock to another process, which then holds it as long as it lives. */
+/** `work` may hand the lock to another process, which then holds it while it lives. */
 export async function withInstallLock(root, say, work) {
   const path = join(root, ".portico-install.lock");
   const until = Date.now() + LOCK_WAIT_MS_MAX;
@@ -52,7 +52,7 @@ function tryLock(path, text) {
 function removeIfStale(path) {
   const seen = readOr(path, null);
   if (seen === null || !isStale(path, seen)) return;
-  // Renamed first, so that of two who saw it stale only one removes it, and never a new one.
+  // Renamed first, so that if two processes see a stale lock only one removes it, and never a new lock.
   const aside = `${path}.${process.pid}`;
   try {
     renameSync(path, aside);
@@ -70,7 +70,7 @@ function isStale(path, text) {
   try {
     holder = JSON.parse(text);
   } catch {
-    // Half written: its writer is at it now, or died at it.
+    // Half written: its writer is writing now, or died while writing.
     return untouchedMs > LOCK_STALE_MS;
   }
   return holder.host === hostname() ? !isAlive(holder.pid) : untouchedMs > LOCK_STALE_MS;

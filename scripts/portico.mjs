@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `npx portico`: makes sure of the ground, then runs cli/main.ts in the folder where it was called. */
+/** `npx portico`: installs if necessary, then runs cli/main.ts in the folder from which it was called. */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { runNode } from "./child.mjs";
@@ -9,7 +9,7 @@ import { ground } from "./ground.mjs";
 const root = fileURLToPath(new URL("..", import.meta.url));
 
 try {
-  // What is installed is told beside the answer, which may be for a program.
+  // Installation messages go to standard error: standard output may be read by a program.
   const node = await ground(root, console.error);
   process.exitCode = await runNode(node, [join(root, "cli/main.ts"), ...process.argv.slice(2)], {
     root: process.cwd(),

@@ -1,4 +1,4 @@
-/** A file's text, or something else where there is no such file. */
+/** Returns a file's text, or `otherwise` if there is no such file. */
 import { readFileSync } from "node:fs";
 
 export function readOr(path, otherwise) {

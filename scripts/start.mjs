@@ -1,4 +1,4 @@
-/** `npm start`: makes sure of the ground, then runs local/start.ts. */
+/** `npm start`: installs if necessary, then runs local/start.ts. */
 import { fileURLToPath } from "node:url";
 import { runNode } from "./child.mjs";
 import { GroundError } from "./ground-error.mjs";

@@ -1,11 +1,11 @@
-/** `npm test`: makes sure of the ground, runs every test, and ends with the line `N passed, N failed`. */
+/** `npm test`: installs if necessary, runs every test, and ends with the line `N passed, N failed`. */
 import { fileURLToPath } from "node:url";
 import { runNode } from "./child.mjs";
 import { GroundError } from "./ground-error.mjs";
 import { ground } from "./ground.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-/** Until the runner has told otherwise: a runner that crashed is a failure, not an empty success. */
+/** Default until the runner reports: a runner that crashed is a failure, not an empty success. */
 let counted = { passed: 0, failed: 1 };
 
 try {

@@ -1,6 +1,6 @@
 /**
- * One simulated card: a GPU with its slots behind an HTTP server of its own.
- * It never refuses a request for want of a slot: it takes it and counts it, as a real server does.
+ * A simulated GPU card: a GPU with slots, behind an HTTP server of its own. Like a real server it never refuses a
+ * request because its slots are taken: it accepts the request and counts it.
  */
 import type { IncomingMessage } from "node:http";
 import { nowMs } from "./clock.ts";
@@ -22,7 +22,7 @@ import type { ServiceToken } from "./tunnel.ts";
 import { Work } from "./work.ts";
 import type { Workshop } from "./workshop.ts";
 
-/** As many ended tasks as the WebUI remembers. */
+/** The number of ended tasks that the WebUI remembers. */
 const TASKS_KEPT_MAX = 16;
 
 export interface CardName {
@@ -199,6 +199,6 @@ export class Card implements Reception {
   async #flapUp(fault: Extract<Fault, { kind: "flap" }>): Promise<void> {
     await this.#listener.listen();
     if (this.#faults.fault === fault) this.#flap = setTimeout(() => this.#flapDown(fault), fault.up_ms);
-    else if (this.#faults.fault?.kind === "refuse") this.#listener.refuse(); // set while the socket was opening
+    else if (this.#faults.fault?.kind === "refuse") this.#listener.refuse(); // set during the reopening
   }
 }

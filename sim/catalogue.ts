@@ -1,4 +1,4 @@
-/** What the WebUI lists: models, samplers, and so on, and its account of memory. Pure. */
+/** What the WebUI's list endpoints return (models, samplers and so on), and its memory report. Pure. */
 import type { Sensors } from "./gpu.ts";
 
 export const MODEL = { name: "portico-painter", hash: "5f1a9c03b7" } as const;

@@ -1,15 +1,15 @@
 /**
- * The control API of a park, on a port of its own:
+ * The control API of a simulated park, on a port of its own:
  *
- *   GET    /cards                 every card with counts, sensors, fault, heartbeats; the park's sums
- *   POST   /cards/ID/fault        a fault for one card ("*": for all)
- *   DELETE /cards/ID/fault        heals it ("*": all)
- *   POST   /service               changes timing; GET shows it
- *   POST   /token                 {"client_id","client_secret","deny"?,"card"?} or null
- *   POST   /heartbeats            {"url","tokens","every_ms"?,"change_ms"?} or null
- *   POST   /reset                 begins all counts anew
- *   GET    /runs?card=            the last runs, oldest first
- *   GET    /heads?card=           the last request heads of one card
+ *     GET    /cards                 every card with counts, sensors, fault, heartbeats; the sums of the park
+ *     POST   /cards/ID/fault        sets a fault on one card ("*": on all)
+ *     DELETE /cards/ID/fault        removes it ("*": from all)
+ *     POST   /service               changes the timing; GET returns it
+ *     POST   /token                 {"client_id","client_secret","deny"?,"card"?} or null
+ *     POST   /heartbeats            {"url","tokens","every_ms"?,"change_ms"?} or null
+ *     POST   /reset                 resets all counts
+ *     GET    /runs?card=            the latest runs, oldest first
+ *     GET    /heads?card=           the latest request heads of one card
  */
 import { createServer } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -31,7 +31,7 @@ const heartbeatSchema = z.strictObject({
 });
 const tokenCallSchema = tokenSchema.extend({ card: z.string().optional() });
 
-/** A control call that cannot be obeyed, and its status. */
+/** A control call that is refused, with its status. */
 class Refused extends Error {
   readonly status: number;
   constructor(status: number, message: string) {
@@ -70,7 +70,7 @@ function statusOf(error: unknown): number {
 }
 
 async function obey(park: Park, req: IncomingMessage): Promise<unknown> {
-  // A page in a browser on this machine could otherwise break cards behind its reader's back.
+  // Otherwise any web page open on this machine could set faults.
   if (req.headers.origin !== undefined) throw new Refused(403, "not for browsers");
   const url = new URL(req.url ?? "/", "http://control");
   const card = url.searchParams.get("card") ?? undefined;

@@ -1,4 +1,4 @@
-/** The CosyVoice server of a card: the product's own JSON route, and the five of its FastAPI. */
+/** The CosyVoice server of a card: the product's own JSON route, and the five routes of its FastAPI. */
 import { createHash } from "node:crypto";
 import { turnAway } from "./delivery.ts";
 import { loadOf } from "./exchange.ts";
@@ -12,7 +12,7 @@ import { performStream } from "./stream.ts";
 import { speechMs } from "./timing.ts";
 import { BYTES_PER_SAMPLE, BYTES_PER_SECOND, wavHeader, wavOf } from "./wav.ts";
 
-/** About half an hour of Chinese. */
+/** About half an hour of Chinese speech. */
 const TEXT_CHARS_MAX = 6_000;
 
 interface Utterance {
@@ -21,7 +21,7 @@ interface Utterance {
   readonly speed: number;
 }
 
-/** The text fields and files that each of the five routes demands. */
+/** The text fields and files that each of the five routes requires. */
 const INFERENCE: Readonly<Record<string, { readonly texts: readonly string[]; readonly wav: boolean }>> = {
   inference_sft: { texts: ["tts_text", "spk_id"], wav: false },
   inference_zero_shot: { texts: ["tts_text", "prompt_text"], wav: true },
@@ -63,7 +63,7 @@ async function generate(bench: Bench, exchange: Exchange, upload: Upload): Promi
   await whole(bench, exchange, upload, utterance, format);
 }
 
-/** A field at fault as FastAPI's own validation words it. */
+/** An invalid field, as FastAPI's validation reports it. */
 const wrong = (field: string, type: string, msg: string) => ({ type, loc: ["body", field], msg, input: null });
 
 async function infer(bench: Bench, exchange: Exchange, upload: Upload, name: string): Promise<void> {
@@ -82,14 +82,14 @@ async function infer(bench: Bench, exchange: Exchange, upload: Upload, name: str
   await stream(bench, exchange, upload, { text, voice: voiceOf(form), speed: 1 }, null);
 }
 
-/** A speaker is named, or sounds like the recording that came along; instructions colour both. */
+/** The voice: a named speaker or an uploaded recording, either one varied by the instructions. */
 function voiceOf({ texts, files }: Form): string {
   const wav = files.get("prompt_wav");
   const sample = wav ? createHash("sha1").update(wav).digest("hex") : "";
   return [texts.get("spk_id") ?? "", texts.get("instruct_text") ?? "", sample].join("|");
 }
 
-/** Bytes of the sound: the text's own length, or the one that is set for all. */
+/** Bytes of the sound: by the length of the text, or the fixed length set for all sounds. */
 function lengthOf(bench: Bench, { text, speed }: Utterance): number {
   const { speech_s } = bench.service;
   return (
@@ -102,7 +102,7 @@ function soundMs(bytes: number): number {
   return (bytes / BYTES_PER_SECOND) * 1_000;
 }
 
-/** `bytes` of a sound from `from` on, begun again as often as it takes. */
+/** The bytes of a sound between `from` and `to`; the sound repeats if it is shorter. */
 function looped(sound: Buffer, from: number, to: number): Buffer {
   if (to <= sound.length) return sound.subarray(from, to);
   const out = Buffer.allocUnsafe(to - from);
@@ -138,7 +138,7 @@ async function whole(
   );
 }
 
-/** `format` null is what CosyVoice's own routes send: bare samples without a type. */
+/** `format` null: as CosyVoice's own routes, raw samples without a content type. */
 async function stream(
   bench: Bench,
   exchange: Exchange,

@@ -1,17 +1,19 @@
 /**
- * What a card really saw: the oracle of every proof, so it does nothing but count.
+ * What a card really received: the tests' source of truth, so it only counts.
  *
- * A run is running from its start to its end, whether its caller still listens or not. It ends
- * exactly once, as one of: done; ghost (done after its caller had left); stopped (given up because
- * its caller had left); fault (spoiled on purpose). At all times
- *   starts = done + ghosts + stopped + failed + running
- * and `over` counts the starts that made more run than the card has slots.
- * Pure: no clock, no I/O; `now` is an argument.
+ * A run is running from its start to its end, whether its caller is still connected or not. It ends exactly once, in
+ * one of these ways: done; ghost (done after its caller had left); stopped (given up because its caller had left);
+ * fault (made to fail by a test). At all times
+ *
+ *     starts = done + ghosts + stopped + failed + running
+ *
+ * and `over` counts the starts that made more requests run than the card has slots. Pure: no clock, no I/O; `now` is an
+ * argument.
  */
 
-/** The last runs a card remembers. */
+/** The number of latest runs that a card remembers. */
 export const RUNS_KEPT_MAX = 5_000;
-/** As much of a prompt as a run keeps. */
+/** The length of a prompt that is kept with a run. */
 const PROMPT_CHARS_MAX = 200;
 
 export type Ended = "done" | "ghost" | "stopped" | "fault";
@@ -19,7 +21,7 @@ export type Ended = "done" | "ghost" | "stopped" | "fault";
 export interface Run {
   /** The caller's X-Request-Id. */
   readonly id: string | null;
-  /** The path as it came, without its query. */
+  /** The path as received, without its query. */
   readonly path: string;
   readonly started_at: number;
   readonly seed: number | null;
@@ -31,7 +33,7 @@ export interface Run {
   ended: Ended | null;
 }
 
-/** What can be added up, over time and over cards; all of it is nothing at first. */
+/** Everything that can be summed over time and over cards; initially zero. */
 const NOTHING = {
   over: 0,
   starts: 0,
@@ -41,9 +43,9 @@ const NOTHING = {
   ghosts: 0,
   /** Time that GPUs worked for callers who had left. */
   ghost_ms: 0,
-  /** Callers who went while their run was running. */
+  /** Callers that left while their run was running. */
   left: 0,
-  /** Requests that never became a run: bad input, unknown path, turned away before the card. */
+  /** Requests that never became a run: bad input, unknown path, refused before the card. */
   refused: 0,
   /** The integral of `running` over time: two runs for one second are 2,000. */
   busy_ms: 0,
@@ -129,14 +131,14 @@ export class Ledger {
     return run;
   }
 
-  /** The caller of a run has gone. Said twice, or after the end, it changes nothing. */
+  /** Records that the caller of a run has left. Idempotent; no effect after the run's end. */
   leave(run: Run, now: number): void {
     if (!this.#active.has(run) || run.left_at !== null) return;
     run.left_at = now;
     this.#sums.left += 1;
   }
 
-  /** The run has ended; whether that makes it a ghost, its caller's leaving decides. */
+  /** Ends a run. A done run whose caller has left counts as a ghost. */
   end(run: Run, now: number, how: "done" | "stopped" | "fault"): void {
     if (!this.#active.has(run)) return;
     this.#advance(now);
@@ -169,12 +171,12 @@ export class Ledger {
     };
   }
 
-  /** The last runs, oldest first; those still running have no end yet. */
+  /** The latest runs, oldest first; runs that are still running have no end yet. */
   runs(): readonly Readonly<Run>[] {
     return this.#runs.map((run) => ({ ...run }));
   }
 
-  /** Begins anew; what is running stays counted as started, so that the sum above keeps holding. */
+  /** Resets the counts. Runs still in progress count as started, so that the equation above holds. */
   reset(now: number): void {
     this.#since = now;
     this.#runs = [...this.#active];

@@ -1,6 +1,6 @@
 /**
- * Delivery: an answer's bytes on their way to the caller, spoiled on the way if a fault says so.
- * An answer is written once through one Sender, whether it is whole or comes chunk by chunk.
+ * Sends an answer's bytes to the caller, damaged if a fault says so. Every answer, whole or in chunks, is written
+ * through one Sender.
  */
 import type { ServerResponse } from "node:http";
 import type { Bench, Exchange } from "./exchange.ts";
@@ -9,7 +9,7 @@ import { sleep } from "./clock.ts";
 
 type Headers = Record<string, string | number>;
 
-/** A reset that follows its last bytes at once may overtake them; so it waits a little. */
+/** A reset right after the last bytes may overtake them, so it is delayed. */
 const BEFORE_RESET_MS = 20;
 const TRICKLE_STEP_MS = 50;
 const SERVER = "uvicorn";
@@ -24,7 +24,7 @@ export class Sender {
   #closed = false;
   #spoiled = false;
 
-  /** `total` is the answer's length; with "chunked" the caller is not told it. */
+  /** `total` is the answer's length; with "chunked" it is not sent to the caller. */
   constructor(exchange: Exchange, total: number, framing: "length" | "chunked") {
     this.#exchange = exchange;
     this.#total = total;
@@ -32,7 +32,7 @@ export class Sender {
     this.#cutAt = cutOf(exchange.fault, total);
   }
 
-  /** Whether a fault has cut the answer short for good. */
+  /** Whether a fault has cut the answer for good. */
   get spoiled(): boolean {
     return this.#spoiled;
   }
@@ -49,7 +49,7 @@ export class Sender {
     res.flushHeaders();
   }
 
-  /** Resolves when the caller can take more, or has left. */
+  /** Resolves when the caller can accept more, or has left. */
   async write(chunk: Buffer): Promise<void> {
     const room = this.#cutAt - this.#sent;
     if (chunk.length < room) return this.#put(chunk);
@@ -112,7 +112,7 @@ export class Sender {
   }
 }
 
-/** Where a fault cuts an answer; Infinity when none does. */
+/** The byte at which a fault cuts an answer; Infinity when none does. */
 function cutOf(fault: Fault | null, total: number): number {
   const cuts =
     fault?.kind === "truncate" || fault?.kind === "stall" || (fault?.kind === "reset" && fault.at === "body");
@@ -123,7 +123,7 @@ async function finished({ res }: Exchange): Promise<void> {
   if (!res.closed) await happened(res, "close");
 }
 
-/** Waits for the event or the connection's end, at most `maxMs`; leaves no listener behind. */
+/** Waits for the event or the end of the connection, at most `maxMs`; removes its listeners. */
 function happened(res: ServerResponse, event: "drain" | "close", maxMs?: number): Promise<void> {
   return new Promise((resolve) => {
     const timer = maxMs === undefined ? null : setTimeout(() => done(), maxMs);
@@ -150,18 +150,18 @@ export function sendJson(exchange: Exchange, status: number, value: unknown): Pr
   return send(exchange, status, JSON_TYPE, Buffer.from(JSON.stringify(value)));
 }
 
-/** Answers a request that does not become a run, as FastAPI words it. */
+/** Answers a request that does not become a run, in FastAPI's format. */
 export function turnAway(bench: Bench, exchange: Exchange, status: number, detail: unknown): Promise<void> {
   bench.refuse();
   return sendJson(exchange, status, { detail });
 }
 
-/** What a run answers that a fault makes fail at its end. */
+/** Answers a run that a fault makes fail at its end. */
 export function sendFailure(exchange: Exchange, { status, body }: Extract<Fault, { kind: "status" }>): void {
   sendPage(exchange, status, JSON_TYPE, body ?? JSON.stringify({ detail: "the GPU gave up" }));
 }
 
-/** Sends a page as it is: what faults and the tunnel put in a card's place. No fault bends it further. */
+/** Sends a page for a fault or the tunnel, unaffected by faults. */
 export function sendPage({ res }: Exchange, status: number, headers: Headers, page: string): void {
   res.writeHead(status, {
     "content-type": "text/html; charset=utf-8",

@@ -1,6 +1,6 @@
 /**
- * A card's door: faults that strike before a request's body is read. On the path of a run each
- * of them is a run that failed, for the request did reach the card.
+ * Faults that take effect before a request's body is read. On a route that runs, each counts as a failed run, because
+ * the request did reach the card.
  */
 import { JSON_TYPE, sendPage } from "./delivery.ts";
 import type { Bench, Exchange, Route } from "./exchange.ts";
@@ -10,7 +10,7 @@ import type { Work } from "./work.ts";
 const WELCOME_PAGE = "<!DOCTYPE html>\n<html><body><p>It works!</p></body></html>\n";
 const BROKEN = JSON.stringify({ detail: "Internal Server Error" });
 
-/** Tells whether the fault has dealt with the request. */
+/** Returns whether the fault has handled the request. */
 export async function failAtDoor(
   bench: Bench,
   exchange: Exchange,
@@ -38,7 +38,7 @@ export async function failAtDoor(
   return true;
 }
 
-/** Breaks the connection in the midst of a run, with the run or without it. */
+/** Resets the connection in the middle of a run. Kills the run too, unless `goes_on`. */
 export function breakLater(
   { req }: Exchange,
   work: Work,

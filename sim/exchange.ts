@@ -1,4 +1,4 @@
-/** One request at a card, with its body in memory, and what a card does for its routes. */
+/** One request at a card with its body in memory, and the interface between a card and its routes. */
 import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Fault } from "./faults.ts";
@@ -21,7 +21,7 @@ export interface Exchange {
 
 export interface Upload {
   readonly body: Buffer;
-  /** 0 to 1, from the body alone: what jitter hangs on. */
+  /** 0 to 1, a hash of the body: the source of jitter. */
   readonly dice: number;
 }
 
@@ -30,20 +30,20 @@ export interface Plan {
   readonly seed?: number;
   readonly prompt?: string;
   readonly task?: string | null;
-  /** What is being drawn, for those who ask how far it is. */
+  /** What is being drawn, for progress previews. */
   readonly sketch?: Sketch;
 }
 
-/** What a route may ask of the card it stands on. */
+/** What a route can use of its card. */
 export interface Bench {
   readonly card: string;
   readonly service: Service;
   readonly workshop: Workshop;
   readonly works: readonly Work[];
   sensors(): Sensors;
-  /** Whether a task of this id has ended here lately. */
+  /** Whether a task with this id has ended here recently. */
   completed(task: string): boolean;
-  /** Starts a run for this request: from here on its slot is busy. */
+  /** Starts a run for this request; its slot is busy from now on. */
   begin(exchange: Exchange, plan: Plan): Work;
   /** Counts a request that did not become a run. */
   refuse(): void;
@@ -53,13 +53,13 @@ export type Handler = (bench: Bench, exchange: Exchange, upload: Upload) => Prom
 
 export interface Route {
   readonly methods: readonly string[];
-  /** The end of the path; whatever stands before it is the origin's own prefix. */
+  /** The end of the path; anything before it is the origin's own prefix. */
   readonly tail: string;
   readonly as: "run" | "read";
   readonly handle: Handler;
 }
 
-/** Reads the body to its end; null when the caller left meanwhile, "large" beyond the limit. */
+/** Reads the whole body. Returns null if the caller left meanwhile, "large" if the body is over the limit. */
 export async function readUpload(req: IncomingMessage): Promise<Upload | "large" | null> {
   if (Number(req.headers["content-length"] ?? 0) > BODY_BYTES_MAX) return "large";
   const sum = createHash("sha1");
@@ -73,12 +73,12 @@ export async function readUpload(req: IncomingMessage): Promise<Upload | "large"
       parts.push(part);
     }
   } catch {
-    return null; // The only error an incoming body has is its sender's leaving.
+    return null; // Reading a body fails only if the caller left.
   }
   return { body: Buffer.concat(parts), dice: sum.digest().readUInt32BE(0) / 2 ** 32 };
 }
 
-/** What bends the service time of one request. */
+/** The factors on one request's service time. */
 export function loadOf({ fault }: Exchange, { dice }: Upload): Load {
   return { dice, slow: fault?.kind === "slow" ? fault.factor : 1 };
 }

@@ -1,15 +1,14 @@
 /**
- * What can be wrong with a card, and which requests it befalls. Pure but for the dice.
+ * The faults that a card can have, and which requests they affect. Pure except for random numbers.
  *
- * At the listener: refuse, flap. Before the card (no run starts): tunnel_down, access_denied,
- * redirect. At the card's door (a run starts and fails at once): status, not_json, reset at the
- * start, hang. In or after the run: slow, reset, status at the end, and everything that spoils
- * the answer's bytes.
+ * At the listener: refuse, flap. Before the card (no run starts): tunnel_down, access_denied, redirect. Before the body
+ * is read (a run starts and fails at once): status, not_json, reset at the start, hang. During or after the run: slow,
+ * reset, status at the end, and all faults that damage the answer's bytes.
  */
 import { z } from "zod";
 
 const common = {
-  /** How many requests it befalls before it heals by itself. */
+  /** How many requests the fault affects before it is removed. */
   times: z.int().min(1).optional(),
   /** Only requests whose path contains one of these. */
   paths: z.array(z.string().min(1)).min(1).optional(),
@@ -26,7 +25,7 @@ export const faultSchema = z.discriminatedUnion("kind", [
     at: z.enum(["start", "end"]).default("start"),
     ...common,
   }),
-  /** `kill` also cuts what is connected and ends what runs, as a dying process does. */
+  /** `kill` also cuts open connections and ends the runs, as a dying process does. */
   z.strictObject({ kind: z.literal("refuse"), kill: z.boolean().default(false) }),
   z.strictObject({
     kind: z.literal("flap"),
@@ -34,7 +33,7 @@ export const faultSchema = z.discriminatedUnion("kind", [
     down_ms: milliseconds.min(20),
     kill: z.boolean().default(false),
   }),
-  /** `goes_on`: only the connection breaks, the GPU works on. */
+  /** `goes_on`: only the connection breaks, the GPU keeps working. */
   z.strictObject({
     kind: z.literal("reset"),
     at: z.enum(["start", "after", "body"]).default("start"),
@@ -43,7 +42,7 @@ export const faultSchema = z.discriminatedUnion("kind", [
     goes_on: z.boolean().default(false),
     ...common,
   }),
-  /** The slot is busy until the caller leaves, or for `busy_ms` whoever leaves. */
+  /** The slot is busy until the caller leaves, or for `busy_ms` in any case. */
   z.strictObject({ kind: z.literal("hang"), busy_ms: milliseconds.optional(), ...common }),
   z.strictObject({ kind: z.literal("slow"), factor: z.number().gt(0).max(10_000), ...common }),
   z.strictObject({
@@ -51,7 +50,9 @@ export const faultSchema = z.discriminatedUnion("kind", [
     bytes_per_s: z.number().min(1).default(1_000),
     ...common,
   }),
-  /** length: fewer bytes than Content-Length says; chunked: no last chunk; content: whole on the wire, cut inside. */
+  /**
+   * length: fewer bytes than Content-Length; chunked: no last chunk; content: complete HTTP, but the content is cut.
+   */
   z.strictObject({
     kind: z.literal("truncate"),
     how: z.enum(["length", "chunked", "content"]).default("length"),
@@ -82,7 +83,7 @@ export const faultSchema = z.discriminatedUnion("kind", [
     location: z.string().min(1).default("/elsewhere"),
     ...common,
   }),
-  /** Silence after a part of the answer: for `ms`, or until the caller leaves. The slot stays busy. */
+  /** Sends nothing after a part of the answer: for `ms`, or until the caller leaves. The slot stays busy. */
   z.strictObject({
     kind: z.literal("stall"),
     fraction: share.default(0.3),
@@ -93,7 +94,7 @@ export const faultSchema = z.discriminatedUnion("kind", [
 export type Fault = z.output<typeof faultSchema>;
 export type FaultInput = z.input<typeof faultSchema>;
 
-/** The faults after which a finished run counts as spoiled. */
+/** The faults after which a finished run counts as failed. */
 const SPOILING: ReadonlySet<Fault["kind"]> = new Set(["truncate", "bad_image", "huge_header", "stall"]);
 
 export function spoils(fault: Fault | null): boolean {
@@ -101,7 +102,7 @@ export function spoils(fault: Fault | null): boolean {
   return SPOILING.has(fault.kind) || (fault.kind === "reset" && fault.at === "body" && !fault.goes_on);
 }
 
-/** The one fault a card has at a time. */
+/** A card's current fault; it has one at a time. */
 export class FaultState {
   #fault: Fault | null = null;
   #left = Infinity;
@@ -115,7 +116,7 @@ export class FaultState {
     this.#left = (fault && "times" in fault ? fault.times : undefined) ?? Infinity;
   }
 
-  /** The fault that befalls a request to `path`, if one does; it is used up by that. */
+  /** Returns the fault for a request to `path`, or null, and uses up one of its `times`. */
   take(path: string): Fault | null {
     const fault = this.#fault;
     if (!fault || fault.kind === "refuse" || fault.kind === "flap") return null;

@@ -1,4 +1,4 @@
-/** Reading a request's fields the way FastAPI does: every fault is listed, with its place. Pure. */
+/** Reads a request's fields as FastAPI does: reports every invalid field with its location. Pure. */
 
 export interface Detail {
   readonly loc: readonly (string | number)[];
@@ -46,7 +46,7 @@ export class Fields {
     return this.#wrong(name, "value could not be parsed to a boolean", "type_error.bool", fallback);
   }
 
-  /** One of a few words; absent it is the first. */
+  /** One of a few words; the first one if absent. */
   choice<T extends string>(name: string, from: readonly [T, ...T[]]): T {
     const value = this.#source[name] ?? from[0];
     return (
@@ -89,7 +89,7 @@ export class Fields {
   }
 }
 
-/** Numbers, and strings that are plainly numbers, as pydantic takes them. */
+/** Accepts numbers, and strings that are plain numbers, as pydantic does. */
 function numberOf(value: unknown): number | null {
   if (typeof value === "number" && Number.isFinite(value)) return value;
   if (typeof value === "string" && /^[+-]?\d+(\.\d+)?$/.test(value.trim())) return Number(value);
@@ -105,7 +105,7 @@ const NOT_AN_OBJECT: JsonObject = {
   detail: { loc: ["body"], msg: "value is not a valid dict", type: "type_error.dict" },
 };
 
-/** The object in a JSON body. As FastAPI, it reads only what is sent as JSON, or without a type. */
+/** The object in a JSON body. Like FastAPI, accepts only a JSON content type or none. */
 export function jsonObject(body: Buffer, contentType: string | undefined): JsonObject {
   if (contentType !== undefined && !/^application\/([\w.+-]+\+)?json\b/i.test(contentType)) return NOT_AN_OBJECT;
   try {

@@ -1,4 +1,4 @@
-/** Form bodies: multipart or urlencoded, or a query where there is no body. */
+/** Form bodies: multipart or urlencoded, or the query if there is no body. */
 import type { Exchange } from "./exchange.ts";
 
 export interface Form {
@@ -6,7 +6,7 @@ export interface Form {
   readonly files: ReadonlyMap<string, Buffer>;
 }
 
-/** Null when the body is not what its content type says. */
+/** Returns null if the body does not match its content type. */
 export async function readForm({ req, query }: Exchange, body: Buffer): Promise<Form | null> {
   if (body.length === 0) return { texts: new Map(query), files: new Map() };
   const type = req.headers["content-type"] ?? "";
@@ -24,6 +24,6 @@ export async function readForm({ req, query }: Exchange, body: Buffer): Promise<
     }
     return { texts, files };
   } catch {
-    return null; // A broken body is the caller's, and is answered as such.
+    return null; // An invalid body is the caller's error.
   }
 }

@@ -1,4 +1,4 @@
-/** One generation: a WebUI request read and checked, and the texts that go back with its pictures. */
+/** One generation: parses and validates a WebUI request, and makes the texts that go with its pictures. */
 import { randomInt } from "node:crypto";
 import { MODEL, VERSION } from "./catalogue.ts";
 import { Fields } from "./fields.ts";
@@ -12,9 +12,9 @@ const STEPS_MAX = 1_000;
 const BATCH_MAX = 16;
 const SEED_MAX = Number.MAX_SAFE_INTEGER - BATCH_MAX * BATCH_MAX;
 const RANDOM_SEEDS = 2 ** 32;
-/** As much of a prompt as the painter reads; the texts keep all of it. */
+/** How much of a prompt affects the drawing; the texts keep all of it. */
 const PAINTED_CHARS_MAX = 4_000;
-/** Even at full denoising strength 0 the picture is not the caller's file itself. */
+/** Even at denoising strength 0 the picture is not identical to the caller's file. */
 const INIT_SHARE = 0.9;
 
 export interface Generation {
@@ -30,7 +30,7 @@ export interface Generation {
   readonly strength: number | null;
   readonly init: { readonly file: Uint8Array; readonly share: number; readonly size: Size } | null;
   readonly task: string | null;
-  /** The request with its defaults filled in, as the WebUI gives it back. */
+  /** The request with its defaults filled in, as the WebUI returns it. */
   readonly echo: Readonly<Record<string, unknown>>;
 }
 
@@ -121,7 +121,7 @@ export function parametersOf(generation: Generation, seed: number): string {
   return [prompt, ...(negative === "" ? [] : [`Negative prompt: ${negative}`]), settings.join(", ")].join("\n");
 }
 
-/** What stands, as a string of JSON, in an answer's `info`. */
+/** The object that is returned as a JSON string in an answer's `info`. */
 export function infoOf(generation: Generation, startedAt: number): unknown {
   const { prompt, negative, seeds, steps, cfg, sampler, batch, sketch, strength, init } = generation;
   const all = <T>(value: T): T[] => seeds.map(() => value);
@@ -161,7 +161,7 @@ export function infoOf(generation: Generation, startedAt: number): unknown {
   };
 }
 
-/** The WebUI's way to write an instant: 20260119161004. */
+/** A timestamp in the WebUI's format: 20260119161004. */
 export function jobTimestamp(at: number): string {
   return new Date(at).toISOString().replaceAll(/\D/g, "").slice(0, 14);
 }

@@ -1,6 +1,6 @@
-/** What the card's sensors show: memory and utilisation that follow the load smoothly. Pure. */
+/** The card's sensors: memory and utilization, which follow the load smoothly. Pure. */
 
-/** Sensors close about two thirds of a gap in this time. */
+/** Time constant: the sensors close about two thirds of a gap in this time. */
 const LAG_MS = 1_500;
 const MEMORY_PER_RUN = 0.23;
 const MEMORY_HIGHEST = 0.98;
@@ -26,7 +26,7 @@ export class Gpu {
     this.#since = now;
   }
 
-  /** The sensors now; `running` is the load from now on. */
+  /** Returns the current readings; `running` is the load from now on. */
   read(now: number, running: number, memoryIdle: number): Sensors {
     const share = 1 - Math.exp(-Math.max(0, now - this.#since) / LAG_MS);
     const load = Math.min(1, this.#running / this.#slots);

@@ -1,4 +1,4 @@
-/** The last request heads a card received, so that tests can assert what never arrives. */
+/** The latest request heads that a card received, so that tests can assert what never arrives. */
 import type { IncomingMessage } from "node:http";
 import { nowMs } from "./clock.ts";
 
@@ -7,9 +7,9 @@ export const HEADS_KEPT_MAX = 200;
 export interface Head {
   readonly at: number;
   readonly method: string;
-  /** Path and query as they stood in the request line. */
+  /** Path and query as in the request line. */
   readonly path: string;
-  /** In order and spelling as received, doubles included. */
+  /** In the order and spelling received, duplicates included. */
   readonly headers: readonly (readonly [string, string])[];
 }
 

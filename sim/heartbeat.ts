@@ -1,6 +1,6 @@
 /**
- * The heartbeat of one card: tells the front door its load, at a steady pace and at once when
- * the number of runs changes. What fails is counted and shown, and never harms the card.
+ * The heartbeat of one card: reports its load to the front door, periodically and soon after the number of runs
+ * changes. Failures are counted and shown, and do not affect the card.
  */
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
@@ -8,7 +8,7 @@ import { nowMs } from "./clock.ts";
 import type { Sensors } from "./gpu.ts";
 
 const EVERY_MS = 5_000;
-/** Changes are told at most this often. */
+/** Changes are reported at most this often. */
 const CHANGE_MS = 1_000;
 const TIMEOUT_MS = 5_000;
 
@@ -34,7 +34,7 @@ export class Heartbeat {
   #pulse: Pulse | null = null;
   #timer: NodeJS.Timeout | null = null;
   #lastAt = -Infinity;
-  /** When the next beat is due; a change may only bring it forward. */
+  /** When the next heartbeat is due; a change can only make it earlier. */
   #dueAt = Infinity;
   #flying: AbortController | null = null;
   #sent = 0;
@@ -57,7 +57,7 @@ export class Heartbeat {
     };
   }
 
-  /** Begins with a beat at once; null falls silent. What is on its way is given up. */
+  /** Starts with a heartbeat at once; null stops. A heartbeat in flight is aborted. */
   set(pulse: Pulse | null): void {
     this.#flying?.abort();
     this.#flying = null;
@@ -67,7 +67,7 @@ export class Heartbeat {
     this.#plan();
   }
 
-  /** The number of runs has changed. */
+  /** Called when the number of runs has changed. */
   changed(): void {
     if (!this.#pulse) return;
     this.#dueAt = Math.min(this.#dueAt, this.#lastAt + (this.#pulse.change_ms ?? CHANGE_MS));
@@ -79,7 +79,7 @@ export class Heartbeat {
     this.#lastStatus = this.#lastError = null;
   }
 
-  /** One at a time: while a beat is on its way the next one waits, and then goes with newer figures. */
+  /** Schedules the next heartbeat. One is in flight at a time: the next one waits, and then sends newer figures. */
   #plan(): void {
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = null;

@@ -1,4 +1,4 @@
-/** Image files that callers send: their size, and for plain PNGs their pixels. Pure. */
+/** Image files sent by callers: their size, and the pixels of plain PNGs. Pure. */
 import { inflateSync } from "node:zlib";
 import { predictPaeth, PNG_SIGNATURE } from "./png.ts";
 import type { Pixels } from "./png.ts";
@@ -10,7 +10,7 @@ export interface Size {
 
 const DECODED_PIXELS_MAX = 4096 * 4096;
 
-/** The size an image file states, or null when it is no PNG, JPEG, GIF or WebP. */
+/** The size in an image file's header; null if it is not a PNG, JPEG, GIF or WebP. */
 export function imageSize(file: Buffer): Size | null {
   if (file.length < 24) return null;
   if (file.subarray(0, 8).equals(PNG_SIGNATURE)) return sizeOf(file.readUInt32BE(16), file.readUInt32BE(20));
@@ -47,7 +47,7 @@ function webpSize(file: Buffer): Size | null {
 
 const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
 
-/** The pixels of an eight-bit PNG without interlace; null for any other file. */
+/** The pixels of an 8-bit non-interlaced PNG; null for any other file. */
 export function decodePng(bytes: Uint8Array): Pixels | null {
   const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (file.length < 33 || !file.subarray(0, 8).equals(PNG_SIGNATURE)) return null;
@@ -72,7 +72,7 @@ export function decodePng(bytes: Uint8Array): Pixels | null {
   return { width, height, data: toRgb(unfilter(raw, stride, height, channels), channels, palette) };
 }
 
-/** A caller's file may be cut or lie about its size; then it has no pixels to show. */
+/** Returns null for a file that is truncated or does not match its stated size. */
 function inflate(packed: Buffer, bytes: number): Buffer | null {
   try {
     const raw = inflateSync(packed, { maxOutputLength: bytes });
@@ -104,7 +104,7 @@ function predicted(kind: number, a: number, b: number, c: number): number {
   return kind === 4 ? predictPaeth(a, b, c) : 0;
 }
 
-/** Grey and palette become RGB; transparency is dropped. */
+/** Converts gray and palette pixels to RGB and drops transparency. */
 function toRgb(data: Uint8Array, channels: number, palette: Buffer | null): Uint8Array {
   const pixels = data.length / channels;
   const out = new Uint8Array(pixels * 3);

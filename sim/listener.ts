@@ -1,13 +1,13 @@
 /**
- * A card's listening socket: on a port that stays its own, closed and opened again at will.
- * While it is closed, idle connections go, and those with an answer under way go after it.
+ * A card's listening socket, which keeps its port and can be closed and opened again. When it closes, idle connections
+ * are closed, and connections with an answer in progress after that answer.
  */
 import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { sleep } from "./clock.ts";
 
-/** Longer than any proxy keeps an idle connection, so that the card is never the first to close. */
+/** Longer than any proxy keeps an idle connection, so that the card never closes first. */
 const KEEP_ALIVE_MS = 75_000;
 const HEAD_TIMEOUT_MS = 60_000;
 const UPLOAD_TIMEOUT_MS = 600_000;
@@ -48,7 +48,7 @@ export class Listener {
     return this.#port;
   }
 
-  /** Listens on the first port it was given, whenever it opens. */
+  /** Listens; reopens on the port that it got the first time. */
   async listen(): Promise<void> {
     for (let tried = 1; !this.#server.listening; tried++) {
       try {
@@ -87,7 +87,7 @@ export class Listener {
   }
 }
 
-/** The port a server listens on. */
+/** The port that a server listens on. */
 export function portOf(server: Server): number {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the server does not listen on a port");

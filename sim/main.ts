@@ -1,8 +1,10 @@
 /**
- * The park on a command line:
- *   node sim/main.ts [--speed 1] [--servers 3] [--gpus 2] [--slots 2] [--service-ms N] [--jitter X]
- * Prints one line of JSON when every card listens, and ends on SIGTERM, SIGINT, or when its
- * standard input closes, so that it never outlives whoever started it.
+ * Command line of the simulator:
+ *
+ *     node sim/main.ts [--speed 1] [--servers 3] [--gpus 2] [--slots 2] [--service-ms N] [--jitter X]
+ *
+ * Prints one line of JSON when every card listens. Ends on SIGTERM or SIGINT, or when its standard input closes, so
+ * that it never outlives its parent.
  */
 import { parseArgs } from "node:util";
 import { startPark } from "./park.ts";

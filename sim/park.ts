@@ -1,6 +1,6 @@
 /**
- * The park: all cards of all servers in one process, with one workshop and one control API.
- * Tests use it directly; `main.ts` puts it on a command line.
+ * The park: all cards of all servers in one process, with one workshop and one control API. Tests use it directly;
+ * `main.ts` is its command line.
  */
 import { Card, UnknownCard } from "./card.ts";
 import { nowMs } from "./clock.ts";
@@ -18,7 +18,7 @@ import { tokenSchema } from "./tunnel.ts";
 import type { ServiceTokenInput } from "./tunnel.ts";
 import { Workshop } from "./workshop.ts";
 
-/** What is left out, or undefined, keeps its value. */
+/** Fields that are left out or undefined keep their value. */
 export type ServiceChange = { readonly [K in keyof Service]?: Service[K] | undefined };
 
 export interface ParkOptions {
@@ -52,7 +52,7 @@ export interface ParkCounts extends Sums {
 
 export interface HeartbeatSettings {
   readonly url: string;
-  /** A card without a token stays silent. */
+  /** A card without a token sends no heartbeats. */
   readonly tokens: Readonly<Record<string, string>>;
   readonly every_ms?: number | undefined;
   readonly change_ms?: number | undefined;
@@ -133,31 +133,31 @@ export class Park {
     return this.#chosen(card).flatMap(({ heads }) => heads.list());
   }
 
-  /** Resolves when the fault holds: a refusing socket is closed by then, a healed one open. */
+  /** Resolves when the fault is in effect: a refusing socket is closed by then, a healed one open. */
   async setFault(card: string, fault: FaultInput | null): Promise<void> {
     const parsed = fault === null ? null : faultSchema.parse(fault);
     await Promise.all(this.#chosen(card).map((chosen) => chosen.setFault(parsed)));
   }
 
-  /** Heals one card, or all. */
+  /** Removes the fault from one card, or from all. */
   async heal(card?: string): Promise<void> {
     await Promise.all(this.#chosen(card).map((chosen) => chosen.setFault(null)));
   }
 
-  /** Changes what is named and keeps the rest. */
+  /** Changes the given fields and keeps the others. */
   setService(service: ServiceChange): Service {
     const named = Object.entries(service).filter(([, value]) => value !== undefined);
     this.#service = serviceSchema.parse({ ...this.#service, ...Object.fromEntries(named) });
     return this.#service;
   }
 
-  /** Every request must then carry the tunnel's service token; null opens the way again. */
+  /** Requires the tunnel's service token on every request; null removes the requirement. */
   setToken(token: ServiceTokenInput | null, card?: string): void {
     const parsed = token === null ? null : tokenSchema.parse(token);
     for (const chosen of this.#chosen(card)) chosen.setToken(parsed);
   }
 
-  /** Heartbeats from every card that has a token here; all others, or with null all, fall silent. */
+  /** Starts heartbeats on every card that has a token here, and stops them on all others (null: on all). */
   heartbeat(settings: HeartbeatSettings | null): void {
     for (const [name, { heartbeat }] of this.#cards) {
       const token = settings?.tokens[name];
@@ -172,7 +172,7 @@ export class Park {
     }
   }
 
-  /** Begins all counts anew; faults, timing and heartbeats stay as they are. */
+  /** Resets all counts; faults, timing and heartbeats are kept. */
   reset(): void {
     for (const card of this.#cards.values()) card.reset();
     this.#tally.reset();
@@ -192,7 +192,7 @@ export class Park {
   }
 }
 
-/** Builds a park and opens it: every card listens when this resolves. */
+/** Creates and opens a park; every card listens when this resolves. */
 export function startPark(options: ParkOptions = {}): Promise<Park> {
   return new Park(options).open();
 }

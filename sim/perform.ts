@@ -1,8 +1,8 @@
 /**
- * Performing a run whose answer is whole: (1) it starts, (2) the bytes are made while the service
- * time passes, (3) the slot is freed, (4) the answer goes out. The slot is freed before the first
- * byte, so a caller who has the answer never finds its slot still counted; only a stalled answer
- * holds the slot, because there the GPU is what hangs.
+ * Performs a run whose answer is sent whole: (1) the run starts, (2) the bytes are made while the service time passes,
+ * (3) the slot is freed, (4) the answer is sent. The slot is freed before the first byte, so that a caller who has the
+ * answer never finds its slot still counted. Only a stalled answer keeps the slot, because it simulates a GPU that
+ * hangs.
  */
 import type { Bench, Exchange, Plan } from "./exchange.ts";
 import { JSON_TYPE, send, sendFailure, sendPage } from "./delivery.ts";
@@ -45,7 +45,7 @@ export async function perform<T>(
   work.end("fault");
 }
 
-/** As the WebUI reports what went wrong inside. */
+/** An internal error in the WebUI's format. */
 function fail(exchange: Exchange, work: Work, error: unknown): void {
   work.end("fault");
   const message = error instanceof Error ? error.message : String(error);

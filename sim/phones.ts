@@ -1,4 +1,4 @@
-/** The phones: what letters, digits and syllables sound like. Pure tables. */
+/** Phones: the sounds of letters, digits and syllables. Pure tables. */
 import { hash } from "./art/noise.ts";
 
 export type Formants = readonly [number, number, number];
@@ -32,7 +32,7 @@ const ER = vowel(95, 490, 1350, 1720);
 export const CLOSURE: Phone = { ms: 38, formants: [250, 1200, 2400], voiced: 0 };
 const MURMUR: Phone = { ms: 34, formants: [200, 1100, 2300], voiced: 0.22 };
 
-/** Longer spellings stand first: the table is tried in order. */
+/** Longer spellings come first, because the table is tried in order. */
 const SPELLINGS: readonly (readonly [string, readonly Phone[]])[] = [
   ["tion", [breath(85, 0.5, 3000), UH, hum(65, 0.45, 260, 1500, 2500)]],
   ["ough", [AH, breath(60, 0.2, 4600)]],
@@ -157,7 +157,7 @@ export function digitToPhones(digit: number): Phone[] {
   return lettersToPhones(DIGITS[digit] ?? "");
 }
 
-/** A letter of any other script is one syllable with a tone, the same one every time. */
+/** Maps a letter of any other script to one syllable with a tone, always the same one. */
 export function letterToSyllable(letter: string): Syllable {
   const h = hash(letter);
   const onset = ONSETS[h % ONSETS.length] ?? [];

@@ -1,6 +1,6 @@
 /**
- * A picture: prompt, seed, size and steps in, pixels out. Pure and deterministic.
- * The words of the prompt choose scene and palette; what they leave open, their hash decides.
+ * Draws a picture from prompt, seed, size and steps. Pure and deterministic. Words in the prompt choose the scene and
+ * the palette; otherwise the prompt's hash chooses.
  */
 import type { Pixels } from "./png.ts";
 import { blend, newCanvas, vignette } from "./art/canvas.ts";
@@ -26,7 +26,7 @@ export interface Sketch {
   readonly steps: number;
   /** An image to start from, and how much of it stays visible. */
   readonly under?: { readonly picture: Pixels; readonly share: number };
-  /** 0 to 1: how much is still noise, for the view of a picture in the making. */
+  /** 0 to 1: how much noise remains, for a preview of an unfinished picture. */
   readonly veil?: number;
 }
 
@@ -34,7 +34,7 @@ type Painter = (scene: Scene) => void;
 
 const PORTRAIT = /portrait|face|woman|\bman\b|girl|\bboy\b|lady|person|headshot|selfie|人像|肖像|女|男/i;
 
-/** The first scene whose words stand in the prompt is painted. */
+/** The first scene with a word in the prompt is painted. */
 const SCENES: readonly [readonly [RegExp, Painter], ...(readonly [RegExp, Painter])[]] = [
   [/sea|ocean|beach|wave|coast|island|boat|ship|sail|harbou?r|海|浪|船/i, paintSea],
   [/forest|tree|wood|jungle|bamboo|森林|树|竹/i, paintForest],
@@ -47,7 +47,7 @@ const SCENES: readonly [readonly [RegExp, Painter], ...(readonly [RegExp, Painte
   [/mountain|alps|valley|lake|hill|landscape|village|snow|winter|sunset|sunrise|山|谷|湖|雪/i, paintMountains],
 ];
 
-/** After this many steps nothing is added any more. */
+/** More steps than this add no detail. */
 const STEPS_TO_FULL_DETAIL = 8;
 const VIGNETTE = 0.6;
 
@@ -70,7 +70,7 @@ function painterFor(prompt: string, random: Random): Painter {
   return SCENES.find(([words]) => words.test(prompt))?.[1] ?? chance;
 }
 
-/** Lets an earlier picture show through, stretched to the canvas. */
+/** Blends in an earlier picture, stretched to the canvas. */
 function blendUnder(canvas: Pixels, under: Pixels, share: number): void {
   for (let y = 0; y < canvas.height; y++) {
     const row = Math.min(under.height - 1, Math.floor(((y + 0.5) * under.height) / canvas.height)) * under.width;
@@ -81,7 +81,7 @@ function blendUnder(canvas: Pixels, under: Pixels, share: number): void {
   }
 }
 
-/** What is still noise in an unfinished picture. */
+/** Adds the noise of an unfinished picture. */
 function paintVeil(canvas: Pixels, random: Random, veil: number): void {
   for (let i = 0; i < canvas.data.length; i++) canvas.data[i] = canvas.data[i]! * (1 - veil) + random() * 255 * veil;
 }

@@ -1,16 +1,16 @@
 /**
- * PNG: the writer for what the cards draw, with node:zlib as the only help.
+ * PNG writer for what the cards draw, using only node:zlib.
  *
- * Truecolour, eight bits, not interlaced. Each row takes the filter whose sampled sum of
- * absolute differences is least, which is what keeps a painted megapixel near one megabyte.
+ * Truecolor, 8 bits, not interlaced. Each row uses the filter with the smallest sampled sum of absolute differences,
+ * which keeps a painted megapixel near one megabyte.
  */
 import { crc32, constants, deflateSync } from "node:zlib";
 
 export const PNG_SIGNATURE: Uint8Array = Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10);
 
-/** Level 1 with the filtered strategy: level 4 takes twice the time to save a fifth. */
+/** Level 1 with the filtered strategy: level 4 takes twice the time and saves a fifth. */
 const DEFLATE = { level: 1, strategy: constants.Z_FILTERED, memLevel: 9 };
-/** Every fourth pixel is enough to tell the filters apart. */
+/** Every fourth pixel is enough to compare the filters. */
 const SAMPLE_BYTES = 12;
 const CHANNELS = 3;
 const FILTER = { sub: 1, up: 2, average: 3, paeth: 4 } as const;
@@ -22,7 +22,7 @@ export interface Pixels {
   readonly data: Uint8Array;
 }
 
-/** Writes a PNG; `parameters` becomes its text chunk, as the WebUI writes it. */
+/** Encodes a PNG; `parameters` becomes a text chunk, as the WebUI writes it. */
 export function encodePng(pixels: Pixels, parameters: string | null): Buffer {
   const header = Buffer.alloc(13);
   header.writeUInt32BE(pixels.width, 0);
@@ -43,7 +43,7 @@ function chunk(type: string, data: Uint8Array): Buffer {
   return out;
 }
 
-/** tEXt holds Latin-1 only; anything beyond goes into iTXt, uncompressed and without a language. */
+/** tEXt holds only Latin-1; other text goes into iTXt, uncompressed and without a language. */
 function textChunk(keyword: string, text: string): Buffer {
   const clean = text.replaceAll("\0", " ");
   // eslint-disable-next-line no-control-regex

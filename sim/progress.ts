@@ -1,4 +1,4 @@
-/** What the WebUI says of work under way: the whole card's, or one task's. */
+/** The WebUI's progress endpoints: for the whole card, or for one task. */
 import { sendJson, turnAway } from "./delivery.ts";
 import type { Bench, Exchange, Upload } from "./exchange.ts";
 import { Fields, jsonObject } from "./fields.ts";
@@ -6,10 +6,10 @@ import { jobTimestamp } from "./generation.ts";
 import type { Work } from "./work.ts";
 
 const PREVIEW_SIDE = 96;
-/** A preview clears up in this many stages, so that all who ask at one stage get one drawing. */
+/** Previews are drawn in this many stages, so that all requests at one stage share one drawing. */
 const PREVIEW_STAGES = 5;
 
-/** The oldest picture under way; `job_count` is the number of all runs on this GPU, ghosts included. */
+/** Reports the oldest picture in progress; `job_count` is the number of all runs on this GPU, ghosts included. */
 export async function readProgress(bench: Bench, exchange: Exchange): Promise<void> {
   const work = bench.works.find(({ sketch }) => sketch !== null) ?? null;
   const progress = work?.progress ?? 0;
@@ -62,7 +62,7 @@ function stageOf(work: Work): number {
   return Math.min(PREVIEW_STAGES - 1, Math.floor(work.progress * PREVIEW_STAGES));
 }
 
-/** The picture in small, under as much noise as is still to be taken away. */
+/** A small version of the picture, with the noise that remains. */
 async function previewOf(bench: Bench, work: Work): Promise<string | null> {
   if (!work.sketch) return null;
   const { width, height } = work.sketch;

@@ -1,7 +1,6 @@
 /**
- * The way of a request into a card: (1) its head is recorded; (2) the tunnel's guard; (3) a fault
- * on the way or at the door; (4) the route; (5) the body; (6) the route's handler, which begins
- * the run.
+ * Handles a request to a card: (1) its head is recorded; (2) the tunnel's token is checked; (3) faults before the card
+ * and before the body; (4) the route; (5) the body; (6) the route's handler, which starts the run.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { COSYVOICE_ROUTES } from "./cosyvoice.ts";
@@ -15,17 +14,17 @@ import type { ServiceToken } from "./tunnel.ts";
 import { WEBUI_ROUTES } from "./webui.ts";
 
 const ROUTES: readonly Route[] = [...WEBUI_ROUTES, ...COSYVOICE_ROUTES];
-/** What may stand before a route: plain segments, none of them a way upwards. */
+/** What may precede a route: plain segments, none of them `.` or `..`. */
 const PREFIX = /^(\/(?!\.\.?(\/|$))[\w.~-]+)*$/;
 
 export interface Reception extends Bench {
   readonly token: ServiceToken | null;
   record(req: IncomingMessage): void;
-  /** The fault that befalls a request to this path; it is used up by that. */
+  /** Returns the fault for a request to this path, or null, and uses up one of its `times`. */
   takeFault(path: string): Fault | null;
 }
 
-/** The route a path ends in; whatever stands before it is the origin's own. */
+/** The route that a path ends in; anything before it is the origin's own prefix. */
 export function routeOf(path: string): Route | null {
   return ROUTES.find(({ tail }) => path.endsWith(tail) && PREFIX.test(path.slice(0, -tail.length))) ?? null;
 }
@@ -50,7 +49,7 @@ export async function receive(card: Reception, req: IncomingMessage, res: Server
 
 async function answer(card: Reception, exchange: Exchange): Promise<void> {
   const { req, res, path, fault } = exchange;
-  const route = routeOf(path); // (4), looked up first: a fault at the door of a run is a failed run
+  const route = routeOf(path); // (4), looked up first: a fault on a route that runs counts as a failed run
   if (fault && answerOnTheWay(exchange, fault)) return card.refuse(); // (3)
   if (fault && (await failAtDoor(card, exchange, fault, route))) return;
   if (!route) return turnAway(card, exchange, 404, "Not Found");

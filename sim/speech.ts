@@ -1,9 +1,8 @@
 /**
- * Speech: what a text sounds like, as a list of sounds with lengths; `voice.ts` turns it into
- * samples. The same text always gives the same list.
+ * Turns a text into a list of sounds with lengths; `voice.ts` turns these into samples. Deterministic.
  *
- * Latin letters become English-like sounds, digits their English names, every other letter a
- * syllable of its own with one of four tones, as in Chinese.
+ * Latin letters become English-like sounds, digits their English names, and every other letter a syllable of its own
+ * with one of four tones, as in Chinese.
  */
 import { CLOSURE, digitToPhones, letterToSyllable, lettersToPhones } from "./phones.ts";
 import type { Formants, Phone, Syllable, Tone } from "./phones.ts";
@@ -12,7 +11,7 @@ import { SAMPLE_RATE_HZ } from "./wav.ts";
 export interface Sound {
   readonly samples: number;
   readonly formants: Formants;
-  /** 0 to 1: how loud the voice is, and how loud the hiss around `hissHz`. */
+  /** 0 to 1: the loudness of the voice, and of the hiss around `hissHz`. */
   readonly voiced: number;
   readonly hiss: number;
   readonly hissHz: number;
@@ -34,11 +33,11 @@ const PAUSES_MS: readonly (readonly [RegExp, number])[] = [
   [/^、$/, 150],
   [/^\s+$/, 18],
 ];
-/** From this pause on a new sentence begins, and with it the pitch. */
+/** A pause at least this long starts a new sentence and resets the pitch. */
 const SENTENCE_PAUSE_MS = 230;
-/** Even an empty text is a breath long, so that no sound file is empty. */
+/** Even an empty text has this length, so that no sound file is empty. */
 const SHORTEST_MS = 120;
-/** The voice falls by this much with each word, and rises at a question's end. */
+/** The pitch falls by this much with each word, and rises at the end of a question. */
 const FIRST_PITCH = 1.06;
 const DECLINE_PER_WORD = 0.0035;
 const LOWEST_PITCH = 0.84;
@@ -46,7 +45,7 @@ const RISING_SOUNDS = 5;
 const RISE_PER_SOUND = 0.09;
 const LEVEL: Tone = [1, 1];
 
-/** Words whose phones are remembered: texts repeat themselves, and a length must be cheap to ask for. */
+/** Words whose phones are cached: texts repeat words, and computing a length must be cheap. */
 const WORDS_KEPT_MAX = 20_000;
 const words = new Map<string, Syllable>();
 
@@ -76,7 +75,7 @@ export function openingOf(speech: Speech, samples: number): Speech {
   return { sounds, samples: sounds.reduce((total, sound) => total + sound.samples, 0) };
 }
 
-/** The length of what `planSpeech` would list, without the list. */
+/** The length of what `planSpeech` would return, without building the list. */
 export function speechSamples(text: string, speed: number): number {
   let samples = samplesOf(SHORTEST_MS, speed);
   for (const word of wordsOf(text)) {
@@ -96,7 +95,7 @@ function pauseMs(word: string): number | null {
   return PAUSES_MS.find(([pattern]) => pattern.test(word))?.[1] ?? null;
 }
 
-/** What a word, digit or letter sounds like; anything else is silent. */
+/** The sounds of a word, digit or letter; anything else is silent. */
 function syllableOf(word: string): Syllable {
   const kept = words.get(word);
   if (kept) return kept;
@@ -112,7 +111,7 @@ function spell(word: string): Syllable {
   return /^\p{L}/u.test(word) ? letterToSyllable(word) : { phones: [], tone: LEVEL };
 }
 
-/** Lays a tone over phones. */
+/** Applies a tone to phones. */
 function sung({ phones, tone: [start, end] }: Syllable, speed: number, pitch: number): Sound[] {
   const at = (i: number): number => pitch * (start + ((end - start) * i) / phones.length);
   return phones.map((phone, i) => soundOf(phone, speed, at(i), at(i + 1)));

@@ -1,6 +1,6 @@
 /**
- * Performing a run whose answer is streamed: chunks go out as the GPU makes them, a slow caller
- * holds the GPU back, and one who leaves leaves a ghost that goes on at the same pace.
+ * Performs a run whose answer is streamed: chunks are sent as the GPU makes them, a slow caller slows the GPU down, and
+ * when a caller leaves, the run goes on as a ghost at the same pace.
  */
 import { Sender, sendFailure } from "./delivery.ts";
 import type { Bench, Exchange, Plan } from "./exchange.ts";
@@ -9,13 +9,13 @@ import { chunkDueMs } from "./timing.ts";
 import type { Work } from "./work.ts";
 
 export interface Stream {
-  /** Without one the answer names no type, as CosyVoice's own routes do. */
+  /** Null: the answer has no content type, as on CosyVoice's own routes. */
   readonly contentType: string | null;
-  /** Bytes of sound, and of one chunk of it; the header goes with the first. */
+  /** Bytes of the sound, and of one chunk; the header is sent with the first chunk. */
   readonly bytes: number;
   readonly chunkBytes: number;
   readonly header: Buffer;
-  /** Gives the bytes from `from` to `to`, once the sound is made. */
+  /** Makes the sound, and resolves to a function that returns the bytes from `from` to `to`. */
   make(gone: AbortSignal): Promise<Cutter>;
 }
 
@@ -38,7 +38,7 @@ export async function performStream(bench: Bench, exchange: Exchange, plan: Plan
     work.whenGone,
   ]);
   if (outcome && "error" in outcome && !work.gone.aborted) {
-    // The head is out; only a broken connection still tells the caller.
+    // The response headers have been sent; only breaking the connection can still report the error.
     process.stderr.write(`a sound could not be made: ${String(outcome.error)}\n`);
     work.end("fault");
     exchange.res.destroy();

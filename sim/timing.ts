@@ -1,6 +1,6 @@
 /**
- * How long a GPU takes. Linear in steps and pixels, or in the length of the sound; all of it
- * can be scaled, jittered, or replaced by a fixed mean. Pure.
+ * How long a GPU takes: linear in steps and pixels, or in the length of the sound. It can be scaled, jittered, or
+ * replaced by a fixed mean. Pure.
  */
 import { z } from "zod";
 
@@ -9,24 +9,24 @@ const PICTURE_BASE_MS = 100;
 const PICTURE_MS = 1_100;
 const PICTURE_WORK = 8 * 1024 * 1024;
 const SPEECH_BASE_MS = 200;
-/** A whole sound is made faster than it is heard; a stream only a little, so that no player runs dry. */
+/** A whole sound is made faster than it plays; a stream only slightly faster, so that a player never runs dry. */
 const SPEECH_PACE = 0.3;
 const STREAM_PACE = 0.9;
 
 export const serviceSchema = z.strictObject({
-  /** Factor on all service times; 0 leaves nothing but the drawing itself. */
+  /** Factor on all service times; 0 leaves only the time of the drawing itself. */
   speed: z.number().min(0).max(1_000),
   /** 0.3 spreads service times uniformly over +-30 %, by a hash of the body. */
   jitter: z.number().min(0).max(1),
   /** A fixed mean that replaces both the estimate and `speed`. */
   service_ms: z.number().min(0).max(3_600_000).nullable(),
-  /** Whether work goes on after its caller has hung up. */
+  /** Whether a run continues after its caller has hung up. */
   ghost: z.boolean(),
-  /** How much sound one streamed chunk holds. */
+  /** Milliseconds of sound in one streamed chunk. */
   chunk_ms: z.number().min(1).max(60_000),
   /** A fixed length for every sound, whatever its text. */
   speech_s: z.number().min(0.1).max(3_600).nullable(),
-  /** Memory of a card at rest, as a ratio. */
+  /** Memory of an idle card, as a ratio. */
   memory_idle: z.number().min(0).max(0.98),
 });
 export type Service = z.output<typeof serviceSchema>;
@@ -41,7 +41,7 @@ export const SERVICE_DEFAULTS: Service = {
   memory_idle: 0.31,
 };
 
-/** What the service time of one request hangs on besides the work: its body's hash (0 to 1), a fault's factor. */
+/** What else affects one request's service time: the hash of its body (0 to 1), and a fault's factor. */
 export interface Load {
   readonly dice: number;
   readonly slow: number;
@@ -60,7 +60,7 @@ function scaled(service: Service, estimateMs: number, load: Load): number {
   return mean * load.slow * (1 + service.jitter * (2 * load.dice - 1));
 }
 
-/** When chunk `i` of `count` is ready: the first early, the last at the end, evenly between. */
+/** When chunk `i` of `count` is ready: the first early, the last at the end, the others evenly spaced. */
 export function chunkDueMs(totalMs: number, i: number, count: number): number {
   const first = Math.min(SPEECH_BASE_MS, totalMs / count);
   return count === 1 ? totalMs : first + ((totalMs - first) * i) / (count - 1);

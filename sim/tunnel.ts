@@ -1,6 +1,6 @@
 /**
- * What stands between the world and a card: the tunnel's pages when it is down, and the guard
- * that asks for a service token. None of it reaches the GPU.
+ * What is between callers and a card: the tunnel's error page when it is down, and the check of the service token. None
+ * of this reaches the GPU.
  */
 import { timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
@@ -47,7 +47,7 @@ export function sendDenied(exchange: Exchange, how: "page" | "login", status = 4
   else sendPage(exchange, status, EDGE, page("Forbidden", "You do not have permission to view this page."));
 }
 
-/** Answers in the card's place if the fault is one of the way there; tells whether it did. */
+/** Answers in place of the card if the fault is on the way to it. Returns whether it did. */
 export function answerOnTheWay(exchange: Exchange, fault: Fault): boolean {
   if (fault.kind === "tunnel_down") {
     sendPage(

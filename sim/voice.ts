@@ -1,17 +1,17 @@
 /**
- * A voice: turns sounds into samples. A pulse train stands for the vocal cords, three resonators
- * in a row for the mouth, a band of noise for the consonants. Deterministic in speech and name.
+ * A voice: turns sounds into samples. A pulse train models the vocal cords, three resonators in series the mouth, and a
+ * noise band the consonants. Deterministic for a speech and a speaker's name.
  */
 import { hash, randomFrom } from "./art/noise.ts";
 import type { Speech } from "./speech.ts";
 import { SAMPLE_RATE_HZ } from "./wav.ts";
 
-/** Formants and pitch are moved this often; finer steps cannot be heard. */
+/** Formants and pitch are updated this often; finer steps are inaudible. */
 const STEP_SAMPLES = 48;
-/** A formant glides to its place over this share of a sound. */
+/** A formant glides to its value over this share of a sound. */
 const GLIDE = 0.4;
 const BANDWIDTH_HZ = [70, 100, 150] as const;
-/** Two resonances that hardly move while one speaks; without them a voice sounds as through a wall. */
+/** Two resonances that hardly move during speech; without them a voice sounds muffled. */
 const FIXED_HZ = [3450, 4350] as const;
 const FIXED_BANDWIDTH_HZ = 260;
 const LOUDNESS = 9_000;
@@ -26,7 +26,7 @@ interface Speaker {
   readonly breath: number;
 }
 
-/** Who speaks follows from the name alone; names that tell a woman or a man are heeded. */
+/** The speaker depends only on the name; names that suggest a woman or a man get such a voice. */
 function speakerOf(name: string): Speaker {
   const random = randomFrom(hash(`voice ${name}`));
   const woman = /女|female|woman|girl/i.test(name);
@@ -39,7 +39,7 @@ function speakerOf(name: string): Speaker {
   };
 }
 
-/** One two-pole resonator with unit gain at zero frequency. */
+/** A two-pole resonator with unit gain at zero frequency. */
 class Resonator {
   #a = 1;
   #b = 0;
@@ -61,7 +61,7 @@ class Resonator {
     return y;
   }
 
-  /** The same poles with gain about one at their own frequency: what noise is shaped by. */
+  /** The same poles with a gain of about one at their own frequency, for shaping noise. */
   band(x: number, width: number): number {
     const y = width * x + this.#b * this.#y1 + this.#c * this.#y2;
     const out = y - this.#y2;
@@ -78,7 +78,7 @@ function airflow(phase: number): number {
   return p < 0.66 ? 0.5 - 0.5 * Math.cos((Math.PI * p) / 0.66) : Math.cos((Math.PI * (p - 0.66)) / 0.68);
 }
 
-/** Speaks; the result is signed 16-bit little-endian mono at 24 kHz. */
+/** Returns signed 16-bit mono samples at 24 kHz. */
 export function speak(speech: Speech, name: string): Int16Array {
   const speaker = speakerOf(name);
   const random = randomFrom(hash(name) ^ speech.samples);

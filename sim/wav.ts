@@ -1,13 +1,13 @@
-/** WAV: the RIFF header in front of signed 16-bit little-endian mono samples. */
+/** WAV: the RIFF header for signed 16-bit little-endian mono samples. */
 
 export const SAMPLE_RATE_HZ = 24_000;
 export const BYTES_PER_SAMPLE = 2;
 export const BYTES_PER_SECOND: number = SAMPLE_RATE_HZ * BYTES_PER_SAMPLE;
 const HEADER_BYTES = 44;
-/** What a stream says whose length is not known yet. */
+/** The length in the header of a stream whose length is not known yet. */
 const UNKNOWN_LENGTH = 0xffffffff;
 
-/** The header for `dataBytes` of samples, or for a stream without a known end (null). */
+/** The header for `dataBytes` of samples, or for a stream of unknown length (null). */
 export function wavHeader(dataBytes: number | null): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   header.write("RIFF", 0, "latin1");

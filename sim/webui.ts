@@ -1,4 +1,4 @@
-/** The Stable Diffusion WebUI of a card: its paths, and the runs behind them. */
+/** The Stable Diffusion WebUI of a card: its routes and the runs behind them. */
 import { infoOf, parametersOf, parseSketch } from "./generation.ts";
 import type { Generation } from "./generation.ts";
 import { sendJson, turnAway } from "./delivery.ts";
@@ -92,7 +92,7 @@ function drawAll(bench: Bench, generation: Generation, gone: AbortSignal): Promi
   );
 }
 
-/** What a card sends whose memory is broken: an answer in form, with no picture in it. */
+/** Damages the images, as a card with broken memory does: the answer is well-formed but contains no valid picture. */
 function spoiled({ fault }: Exchange, images: string[]): string[] {
   if (fault?.kind !== "bad_image") return images;
   if (fault.how === "none") return [];
@@ -109,7 +109,7 @@ function interrupt(bench: Bench, exchange: Exchange): Promise<void> {
   return sendJson(exchange, 200, {});
 }
 
-/** Options are taken and forgotten: no caller of a shared card should change what others get. */
+/** Accepts options and ignores them: no caller of a shared card should change what others get. */
 function options(bench: Bench, exchange: Exchange, upload: Upload): Promise<void> {
   if (exchange.req.method === "GET") {
     return sendJson(exchange, 200, {

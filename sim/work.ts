@@ -1,7 +1,6 @@
 /**
- * A run at work on a GPU. It is started by the card, lasts its service time whether its caller
- * stays or not, and may be cut short: interrupted (it gives what it has), stopped (its caller
- * left and nobody goes on for ghosts), killed (the card died under it).
+ * A run in progress on a GPU. It lasts its service time whether its caller stays or not, unless it is cut short:
+ * interrupted (it returns what it has), stopped (its caller left, and ghosts are disabled) or killed (the card died).
  */
 import { nowMs, sleep } from "./clock.ts";
 import type { Ledger, Run } from "./counts.ts";
@@ -16,7 +15,7 @@ interface Setting {
   readonly ghost: boolean;
   readonly task: string | null;
   readonly sketch: Sketch | null;
-  /** Told once, when the slot is free again. */
+  /** Called once, when the slot is free again. */
   readonly ended: (work: Work) => void;
 }
 
@@ -25,7 +24,7 @@ export class Work {
   readonly ms: number;
   readonly task: string | null;
   readonly sketch: Sketch | null;
-  /** Resolves when `gone` fires. */
+  /** Resolves when `gone` is aborted. */
   readonly whenGone: Promise<void>;
   readonly #setting: Setting;
   readonly #gone = new AbortController();
@@ -47,7 +46,7 @@ export class Work {
     return this.#cut;
   }
 
-  /** Fires when nobody is there any more to take the answer: the caller left, or the card died. */
+  /** Aborted when nobody can receive the answer any more: the caller left, or the card died. */
   get gone(): AbortSignal {
     return this.#gone.signal;
   }
@@ -82,7 +81,7 @@ export class Work {
     this.#gone.abort();
   }
 
-  /** Frees the slot. Said again, it changes nothing. */
+  /** Ends the run and frees the slot. Idempotent. */
   end(how: "done" | "stopped" | "fault"): void {
     if (this.run.ended !== null) return;
     this.#setting.ledger.end(this.run, nowMs(), how);

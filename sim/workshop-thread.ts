@@ -1,4 +1,4 @@
-/** One thread of the workshop: takes a job, gives bytes back. */
+/** A worker thread of the workshop: receives a job, returns bytes. */
 import { parentPort } from "node:worker_threads";
 import { decodePng } from "./image-file.ts";
 import { drawPicture } from "./picture.ts";
@@ -8,7 +8,7 @@ import { speak } from "./voice.ts";
 import { SAMPLE_RATE_HZ } from "./wav.ts";
 import type { Job, Made, PictureJob } from "./workshop.ts";
 
-/** Ten minutes are spoken; a longer sound begins again from there. */
+/** At most ten minutes are synthesized; a longer sound repeats them. */
 const SPOKEN_SAMPLES_MAX = 600 * SAMPLE_RATE_HZ;
 
 parentPort?.on("message", (job: Job) => {
@@ -35,7 +35,7 @@ function drawFile({ sketch, parameters, init }: PictureJob): Uint8Array {
   );
 }
 
-/** Small Buffers share a pool that must not be transferred away, so the bytes get one of their own. */
+/** Small Buffers share a pool that must not be transferred, so the bytes are copied. */
 function owned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes);
 }

@@ -1,6 +1,6 @@
 /**
- * The workshop: two threads that draw and speak for all cards, so that six cards' timers keep
- * time in one process. What was made lately is kept: load tests ask for the same things again.
+ * The workshop: two worker threads that draw and speak for all cards, so that the cards' timers in the main thread stay
+ * accurate. Recent results are cached, because load tests ask for the same things again.
  */
 import { createHash } from "node:crypto";
 import { Worker } from "node:worker_threads";
@@ -13,7 +13,7 @@ const KEPT_BYTES_MAX = 96 * 1024 * 1024;
 export interface PictureJob {
   readonly kind: "picture";
   readonly sketch: Omit<Sketch, "under">;
-  /** The text of the PNG's `parameters`; null for a preview. */
+  /** The `parameters` text of the PNG; null for a preview. */
   readonly parameters: string | null;
   /** An image file to start from, and how much of it stays visible. */
   readonly init?: { readonly file: Uint8Array; readonly share: number };
@@ -46,7 +46,7 @@ export class Workshop {
   #keptBytes = 0;
   #closed = false;
 
-  /** Makes a PNG or raw samples. A job that still waits when `signal` fires is dropped. */
+  /** Makes a PNG or raw samples. A job that is still queued when `signal` is aborted is dropped. */
   make(job: Job, signal?: AbortSignal): Promise<Buffer> {
     const key = keyOf(job);
     const kept = this.#kept.get(key);
@@ -114,7 +114,7 @@ export class Workshop {
     this.#next();
   }
 
-  /** A thread that broke takes its task with it; the next task hires a new one. */
+  /** A thread that failed rejects its task; the next task starts a new thread. */
   #dismiss(thread: Thread, error: Error): void {
     this.#threads = this.#threads.filter((other) => other !== thread);
     thread.task?.reject(error);

@@ -1,6 +1,6 @@
 /**
- * A Worker that passes a request on to the origin that it names, and the answer back, or answers at once where none is
- * named: what the platform alone costs.
+ * A Worker that forwards a request to the origin named in `X-Origin` and returns the answer, or answers at once without
+ * that header: the cost of the platform alone.
  */
 export * from "./unused.ts";
 

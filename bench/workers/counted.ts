@@ -1,7 +1,7 @@
 /**
- * The Worker that is deployed, with every use of its bindings counted, those by its objects and Workflows among them:
- * each answer says in `X-Counted` what there has been since the start. Calls on what an object handed out (a ticket, a
- * lease) go by no binding and are not counted.
+ * The deployed Worker with all uses of its bindings counted, including those by its objects and Workflows. The
+ * `X-Counted` header of each answer contains the counts since the start. Calls on RPC targets that an object has
+ * returned (a ticket, a lease) do not go through a binding and are not counted.
  */
 import type { Env, RunParams } from "../../worker/env.ts";
 import worker, * as portico from "../../worker/index.ts";
@@ -20,7 +20,7 @@ const counts = {
 };
 type Counted = keyof typeof counts;
 
-/** Calls a method of the thing itself, having counted it as whatever `as` says. */
+/** Wraps an object so that each method call is counted under the name that `as` returns (null: not counted). */
 function counting<T extends object>(thing: T, as: (name: string, args: unknown[]) => Counted | null): T {
   return new Proxy(thing, {
     get(_, name) {
@@ -35,7 +35,7 @@ function counting<T extends object>(thing: T, as: (name: string, args: unknown[]
   });
 }
 
-/** Its objects' stubs are counted, not the making of them. */
+/** Counts calls on the objects' stubs, not the creation of stubs. */
 function countingObjects<T extends Rpc.DurableObjectBranded>(
   namespace: DurableObjectNamespace<T>,
 ): DurableObjectNamespace<T> {
@@ -56,7 +56,7 @@ function asR2(name: string): Counted {
   return name === "get" || name === "head" || name === "list" ? "r2_reads" : "r2_writes";
 }
 
-/** One for all requests: what the Worker keeps by its environment stays kept. */
+/** Shared by all requests, because the Worker caches values per environment object. */
 let wrapped: Env | undefined;
 
 function wrap(env: Env): Env {
@@ -77,7 +77,7 @@ function wrap(env: Env): Env {
   });
 }
 
-/** The same state, whose storage counts the rows that it writes; an alarm that is set, or a value that is put, is one. */
+/** Makes the state's storage count the rows that it writes; setting an alarm or putting a value counts as one. */
 function counted(ctx: DurableObjectState): DurableObjectState {
   const { storage } = ctx;
   const { sql, kv } = storage;
@@ -99,7 +99,7 @@ function counted(ctx: DurableObjectState): DurableObjectState {
   return ctx;
 }
 
-/** Its instances count what they use. */
+/** Wraps a class so that its instances count what they use. */
 function watched<C extends new (...args: never) => object>(made: C): C {
   return new Proxy(made, {
     construct: (_, [ctx, env]: [DurableObjectState | ExecutionContext, Env], as) =>

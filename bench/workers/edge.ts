@@ -1,6 +1,6 @@
 /**
- * A Worker that answers from the platform's cache, and fetches what is not in it from the origin that the request names:
- * the least that a hit costs there.
+ * A Worker that answers from the platform's cache, and fetches missing answers from the origin named in `X-Origin`: the
+ * minimum cost of a hit on this platform.
  */
 export * from "./unused.ts";
 

@@ -1,7 +1,7 @@
 /**
- * Callers of a real Pool and real Cards, inside the runtime. Every slot is held and a line stands; then holders end, a
- * few at once, the next in line are offered their slots and claim them, and newcomers enter: so the line keeps its
- * length, and what is counted is how fast the objects are.
+ * Simulates callers of a real Pool and real Cards, inside the runtime. All slots are held, and a line waits. Then a few
+ * holders end at a time, the next in line are offered and claim their slots, and new tickets enter. So the line keeps
+ * its length, and the throughput of the objects is measured.
  */
 import type { CardConfig } from "../../durable-objects/card-protocol.ts";
 import type { Entry, PoolConfig } from "../../durable-objects/pool-protocol.ts";
@@ -20,7 +20,7 @@ const FILLED_MS_MAX = 60_000;
 /** Holders that end at the same time, as runs do on a busy pool. */
 const AT_ONCE = 12;
 const POLL_MS = 50;
-/** Of the window; the best counts, because what else the machine does only ever slows a part down. */
+/** Parts of the window. The best one counts, because other load on the machine can only slow a part down. */
 const PARTS = 4;
 
 interface Asked {
@@ -28,7 +28,7 @@ interface Asked {
   waiting: number;
   tenants: number;
   cards: number;
-  /** Time before anything is counted, once the line has its length. */
+  /** Time before counting starts, once the line has its length. */
   warmUpMs: number;
   windowMs: number;
 }
@@ -77,7 +77,7 @@ function cardOf(service: string, card: string): CardConfig {
   return { version: 1, card, slots: SLOTS_EACH, state: "active", listings: [listing] };
 }
 
-/** Its answer ends the invocation, and with it every caller who still waits or holds a slot. */
+/** Returning ends the invocation, and with it all callers that still wait or hold a slot. */
 async function measure(env: Env, asked: Asked): Promise<{ grants: number; ms: number; queued: number }> {
   const crowd = new Crowd(env, asked);
   const pool = env.POOL.getByName(asked.service);
@@ -94,7 +94,7 @@ async function measure(env: Env, asked: Asked): Promise<{ grants: number; ms: nu
   return { ...best, queued: (await pool.status()).queued };
 }
 
-/** Who holds a slot, and ends when told; everybody else of the crowd is in line. */
+/** A caller that holds a slot, until `end` is called; all others of the crowd are in line. */
 interface Holder {
   end(): Promise<void>;
 }
@@ -103,7 +103,7 @@ class Crowd {
   readonly #env: Env;
   readonly #asked: Asked;
   readonly #holders: Holder[] = [];
-  /** Told, one each, when somebody has become a holder. */
+  /** One of these is resolved each time a caller becomes a holder. */
   readonly #awaited: { resolve: () => void; reject: (why: unknown) => void }[] = [];
   #entered = 0;
   #failure: unknown = null;
@@ -113,7 +113,7 @@ class Crowd {
     this.#asked = asked;
   }
 
-  /** Every slot is held, and as many wait as shall. */
+  /** Fills all slots, and then the line up to its length. */
   async fill(): Promise<void> {
     const { waiting, cards } = this.#asked;
     const slots = cards * SLOTS_EACH;
@@ -133,8 +133,8 @@ class Crowd {
   }
 
   /**
-   * Every slot changes hands once: a card is told by its Pool's reply that news is wanted at once, so its first news
-   * still takes its time.
+   * Changes the holder of every slot once. A Card learns from its Pool's reply that the Pool wants updates at once, so
+   * its first update is still delayed.
    */
   async turnAll(): Promise<void> {
     const { cards } = this.#asked;
@@ -142,7 +142,10 @@ class Crowd {
       await Promise.all(Array.from({ length: Math.min(TOLD_AT_ONCE, cards * SLOTS_EACH - i) }, () => this.#turn()));
   }
 
-  /** For some time the oldest holders end, a few at once, and each waits until somebody follows. Gives the grants. */
+  /**
+   * Ends the oldest holders for `ms`, a few at a time, each time waiting until another caller holds a slot. Returns the
+   * number of grants.
+   */
   async turnOver(ms: number): Promise<number> {
     const until = Date.now() + ms;
     let grants = 0;
@@ -182,7 +185,7 @@ class Crowd {
   }
 }
 
-/** A caller's way from the door of the Pool to a slot. */
+/** Takes a caller from entering the Pool to a slot. */
 async function hold(env: Env, service: string, entry: Entry): Promise<Holder> {
   const ticket = await env.POOL.getByName(service).enter(entry);
   for (;;) {

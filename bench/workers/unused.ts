@@ -1,4 +1,4 @@
-/** Classes that the configuration names, for Workers that share it with Portico and have none of their own. */
+/** Stubs of the classes that the configuration names, for Workers that share it with Portico but do not use them. */
 import { DurableObject, WorkflowEntrypoint } from "cloudflare:workers";
 
 export class Card extends DurableObject {}

@@ -1,4 +1,4 @@
-/** Flowers: a single bloom, a few together, and a meadow of them before a blurred garden. */
+/** Flowers: a single bloom, a small group, or a meadow in front of a blurred garden. */
 import { disc, glow, gradient, mix, shade } from "./canvas.ts";
 import type { Canvas, Rgb } from "./canvas.ts";
 import { between, pick } from "./noise.ts";

@@ -1,4 +1,4 @@
-/** Neck, shoulders and what is worn. */
+/** Neck, shoulders and clothes. */
 import { mix, shade } from "./canvas.ts";
 import { between, pick } from "./noise.ts";
 import { closed } from "./path.ts";

@@ -1,13 +1,13 @@
 /**
- * The canvas: an RGB byte grid, and the strokes every scene is made of.
- * Coordinates are pixels, colours 0 to 255. Nothing here knows what is drawn.
+ * The canvas: an RGB byte grid, and the primitives that all scenes use. Coordinates are pixels, colors 0 to 255.
+ * Independent of the scenes.
  */
 import type { Pixels } from "../png.ts";
 
 export type Rgb = readonly [number, number, number];
 
 export interface Canvas extends Pixels {
-  /** One length for every feature, so that a scene looks alike at any size and shape. */
+  /** The unit of length for all features, so that a scene looks alike at any size and aspect ratio. */
   readonly unit: number;
 }
 
@@ -29,7 +29,7 @@ export function shade(colour: Rgb, factor: number): Rgb {
   return [Math.min(255, colour[0] * factor), Math.min(255, colour[1] * factor), Math.min(255, colour[2] * factor)];
 }
 
-/** The colour at `t` (0 to 1) of evenly spaced stops. */
+/** The color at `t` (0 to 1) of evenly spaced stops. */
 export function along(stops: readonly Rgb[], t: number): Rgb {
   const at = Math.min(1, Math.max(0, t)) * (stops.length - 1);
   const i = Math.min(stops.length - 2, Math.floor(at));
@@ -41,21 +41,21 @@ export function smooth(t: number): number {
   return k * k * (3 - 2 * k);
 }
 
-/** Mixes a colour into the pixel whose first byte is at `i`. */
+/** Blends a color into the pixel whose first byte is at `i`. */
 export function blend(data: Uint8Array, i: number, colour: Rgb, alpha: number): void {
   data[i] = data[i]! + (colour[0] - data[i]!) * alpha;
   data[i + 1] = data[i + 1]! + (colour[1] - data[i + 1]!) * alpha;
   data[i + 2] = data[i + 2]! + (colour[2] - data[i + 2]!) * alpha;
 }
 
-/** Adds light to the pixel whose first byte is at `i`, as a screen does: it never clips hard. */
+/** Adds light to the pixel whose first byte is at `i` (screen blending), so that it never clips hard. */
 export function lighten(data: Uint8Array, i: number, colour: Rgb, strength: number): void {
   data[i] = data[i]! + (255 - data[i]!) * (colour[0] / 255) * strength;
   data[i + 1] = data[i + 1]! + (255 - data[i + 1]!) * (colour[1] / 255) * strength;
   data[i + 2] = data[i + 2]! + (255 - data[i + 2]!) * (colour[2] / 255) * strength;
 }
 
-/** Four by four ordered thresholds: they hide the steps of a gradient and still deflate well. */
+/** Ordered dithering, 4 x 4: hides the steps of a gradient and still compresses well. */
 const DITHER = Float32Array.of(0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5).map((v) => v / 16);
 
 /** Fills whole rows from `top` to `bottom` with a vertical gradient. */
@@ -76,7 +76,7 @@ export function gradient(canvas: Canvas, stops: readonly Rgb[], top: number, bot
 }
 
 const GLOW_SHADES = 512;
-/** How a glow fades with the square of the distance, as a table: it is looked up for most pixels of a scene. */
+/** A glow's falloff by squared distance, as a lookup table: it is used for most pixels of a scene. */
 const GLOW = Float32Array.from({ length: GLOW_SHADES + 1 }, (_, k) => {
   const d2 = k / GLOW_SHADES;
   return (1 - d2) ** 2 / (1 + 14 * d2);
@@ -127,7 +127,7 @@ export function disc(
   }
 }
 
-/** Darkens the corners a little, which gathers the eye. */
+/** Darkens the corners slightly. */
 export function vignette(canvas: Canvas, strength: number): void {
   const { width, height, data } = canvas;
   for (let y = 0; y < height; y++) {

@@ -1,4 +1,4 @@
-/** A skyline in the haze: towers layer by layer, lit windows, streets as light. */
+/** A skyline in haze: layers of towers, lit windows, streets as light. */
 import { blend, glow, mix, shade } from "./canvas.ts";
 import type { Canvas, Rgb } from "./canvas.ts";
 import { between, noiseFrom } from "./noise.ts";

@@ -41,7 +41,7 @@ function paintDune(scene: Scene, base: number, rise: number, t: number, lean: nu
     unit / 150,
     (x, y) => noise((x / unit) * 3, (y / unit) * 3) * 2.2,
   );
-  // The flank's edge runs down and away from the crest, which is what makes a hill a dune.
+  // The lit flank's edge slopes down and away from the crest, which makes a hill look like a dune.
   const top = Math.max(0, Math.floor(base - rise * 1.7));
   const flanks = fieldOf(width, height - top, unit / 170, (x, y) => {
     const under = y + top - crest[Math.min(width - 1, Math.floor(x))]!;

@@ -1,4 +1,4 @@
-/** A face with lowered eyes: few shapes, soft shadow on the side away from the light. */
+/** A face with lowered eyes: few shapes, with soft shadow on the side away from the light. */
 import { disc, mix, shade } from "./canvas.ts";
 import type { Rgb } from "./canvas.ts";
 import { between } from "./noise.ts";

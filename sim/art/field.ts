@@ -1,6 +1,6 @@
 /**
- * A field: a smooth function sampled every few pixels and read back row by row.
- * Noise is the dearest thing a scene computes; sampled coarsely it costs a sixteenth.
+ * A field: a smooth function sampled every few pixels and interpolated row by row. Noise is the most expensive part of
+ * a scene; coarse sampling costs a sixteenth.
  */
 export interface Field {
   readonly width: number;
@@ -10,10 +10,10 @@ export interface Field {
   readonly samples: Float32Array;
 }
 
-/** No finer than this many pixels, so that small pictures are as much cheaper as they are smaller. */
+/** The smallest sampling step in pixels, so that the cost of small pictures shrinks with their size. */
 const STEP_LEAST = 2.5;
 
-/** Samples `f` (in pixels) over an area; `step` follows the size, so that large ones stay cheap too. */
+/** Samples `f` (in pixels) over an area; `step` scales with the size, so that large areas stay cheap. */
 export function fieldOf(width: number, height: number, step: number, f: (x: number, y: number) => number): Field {
   const pace = Math.max(STEP_LEAST, step);
   const cols = Math.ceil(width / pace) + 2;

@@ -1,4 +1,4 @@
-/** Marble: one noise bent by another, coloured like polished stone. And flames, the same thing let rise. */
+/** Marble: noise warped by other noise, colored like polished stone. Flames: the same, rising. */
 import { along, disc, glow, lighten } from "./canvas.ts";
 import type { Canvas, Rgb } from "./canvas.ts";
 import { fieldOf, readRow } from "./field.ts";
@@ -72,14 +72,14 @@ export function paintFlames(scene: Scene): void {
   }
 }
 
-/** A table from 0..1 to colour: per pixel a look-up is all that is left to do. */
+/** A color table for 0..1, so that each pixel needs only a lookup. */
 function ramp(stops: readonly Rgb[]): Uint8Array {
   const table = new Uint8Array(SHADES * 3);
   for (let k = 0; k < SHADES; k++) table.set(along(stops, k / (SHADES - 1)), k * 3);
   return table;
 }
 
-/** Colours a field, with a gleam where it falls away from the light. */
+/** Colors a field, with a highlight where it slopes away from the light. */
 function paintField(canvas: Canvas, field: Field, table: Uint8Array, step: number): void {
   const { width, height, data } = canvas;
   const row = new Float32Array(width);

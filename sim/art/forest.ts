@@ -1,4 +1,4 @@
-/** Trunks standing in fog, layer behind layer, with shafts of light between them. */
+/** Tree trunks in fog, in layers, with shafts of light between them. */
 import { disc, glow, gradient, lighten, mix, shade } from "./canvas.ts";
 import type { Rgb } from "./canvas.ts";
 import { between, fbm, noiseFrom } from "./noise.ts";
@@ -101,7 +101,7 @@ function growBranches(scene: Scene, trunk: readonly Point[], girth: number, colo
   }
 }
 
-/** Leaves hang in clumps from the upper edge; far ones are many and small. */
+/** Leaves hang in clumps from the upper edge; distant clumps are many and small. */
 function growLeaves(scene: Scene, noise: Noise, trunk: readonly Point[], girth: number, colour: Rgb, t: number): void {
   const { canvas, random, palette, detail } = scene;
   const count = Math.round((6 + 18 * t) * (0.4 + 0.6 * detail));
@@ -132,7 +132,7 @@ function paintFerns(scene: Scene, noise: Noise, floor: Float32Array, t: number):
 const BEAMS = 2048;
 const WIDEST_BEAM = 0.9;
 
-/** Slanting beams: brightness by the angle under which the light is seen, looked up in a table. */
+/** Slanting beams: brightness depends on the angle from the light, through a lookup table. */
 function paintShafts(scene: Scene, light: Point, noise: Noise): void {
   const { canvas, palette } = scene;
   const { width, height, data, unit } = canvas;

@@ -1,4 +1,4 @@
-/** Hair: what lies behind the face, and what falls before it. */
+/** Hair: the part behind the face, and the part in front of it. */
 import { disc, mix, shade } from "./canvas.ts";
 import { between } from "./noise.ts";
 import { closed } from "./path.ts";

@@ -1,4 +1,4 @@
-/** Mountains in the distance, firs in front, sometimes a lake that repeats it all. */
+/** Distant mountains, firs in front, sometimes a lake that mirrors them. */
 import { mix, shade } from "./canvas.ts";
 import { between, noiseFrom } from "./noise.ts";
 import { paintMirror, paintRidge, plantFirs, skyline } from "./ridge.ts";

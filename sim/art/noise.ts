@@ -1,9 +1,9 @@
-/** Randomness that repeats: a text hash, a small generator, and smooth noise. Pure. */
+/** Deterministic randomness: a text hash, a small generator, and smooth noise. Pure. */
 
 export type Random = () => number;
 export type Noise = (x: number, y: number) => number;
 
-/** FNV-1a with a final mix, so that near texts land far apart. */
+/** FNV-1a with a final mix, so that similar texts get very different hashes. */
 export function hash(text: string): number {
   let h = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
@@ -12,7 +12,7 @@ export function hash(text: string): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** Numbers in [0, 1) that follow from the seed alone. */
+/** Random numbers in [0, 1), determined by the seed. */
 export function randomFrom(seed: number): Random {
   let state = seed >>> 0;
   return () => {
@@ -70,7 +70,7 @@ export function noiseFrom(random: Random): Noise {
   };
 }
 
-/** Octaves of one noise, each twice as fine and half as strong; about -1 to 1. */
+/** Sums octaves of a noise, each at twice the frequency and half the amplitude; about -1 to 1. */
 export function fbm(noise: Noise, x: number, y: number, octaves: number): number {
   let sum = 0;
   let gain = 0.5;
@@ -85,7 +85,7 @@ export function fbm(noise: Noise, x: number, y: number, octaves: number): number
   return sum * 1.15;
 }
 
-/** Sharp crests where `fbm` has gentle ones: 0 to about 1. */
+/** Like `fbm`, but with sharp crests instead of gentle ones: 0 to about 1. */
 export function crests(noise: Noise, x: number, y: number, octaves: number): number {
   let sum = 0;
   let gain = 0.55;

@@ -1,4 +1,4 @@
-/** The palettes, and the words of a prompt that call for them. Pure. */
+/** The palettes, and the words of a prompt that select them. Pure. */
 import { pick } from "./noise.ts";
 import type { Random } from "./noise.ts";
 import type { Rgb } from "./canvas.ts";
@@ -6,10 +6,10 @@ import type { Rgb } from "./canvas.ts";
 export interface Palette {
   /** From the zenith to the horizon. */
   readonly sky: readonly [Rgb, Rgb, Rgb, Rgb];
-  /** The disc of sun or moon, and the light it spreads. */
+  /** The disc of the sun or moon, and the light it spreads. */
   readonly light: Rgb;
   readonly glow: Rgb;
-  /** The land, farthest and nearest. */
+  /** The land, from far to near. */
   readonly far: Rgb;
   readonly near: Rgb;
   readonly accents: readonly [Rgb, ...Rgb[]];
@@ -17,7 +17,7 @@ export interface Palette {
 }
 
 interface Entry {
-  /** A mood (an hour, a weather, a fire) goes before a place: "sea at night" is dark. */
+  /** A mood (time of day, weather, fire) takes precedence over a place: "sea at night" is dark. */
   readonly mood: boolean;
   readonly words: RegExp;
   readonly palette: Palette;
@@ -104,7 +104,7 @@ const ENTRIES: readonly [Entry, ...Entry[]] = [
   },
 ];
 
-/** The first mood that the prompt names, else its first place; with neither, the dice decide. */
+/** The first mood that the prompt names, else its first place, else a random palette. */
 export function paletteFor(prompt: string, random: Random): Palette {
   const chance = pick(random, ENTRIES).palette;
   const named = ENTRIES.map((entry) => ({ ...entry, at: prompt.search(entry.words) })).filter((entry) => entry.at >= 0);

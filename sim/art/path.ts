@@ -1,20 +1,20 @@
-/** Filled paths with soft edges: what silhouettes, petals, boats and faces are cut from. */
+/** Filled paths with soft edges, for silhouettes, petals, boats and faces. */
 import { blend, mix } from "./canvas.ts";
 import type { Canvas, Rgb } from "./canvas.ts";
 
 export type Point = readonly [number, number];
 
-/** A colour, or a gradient down the path's own height. */
+/** A color, or a gradient down the path's own height. */
 export interface Paint {
   readonly top: Rgb;
   readonly bottom?: Rgb;
   readonly alpha?: number;
 }
 
-/** Horizontal coverage is exact; vertically each row is met this often. */
+/** Horizontal coverage is exact; vertically, each row is sampled this often. */
 const SCANS_PER_ROW = 4;
 
-/** One side of a path, from its upper end down. */
+/** One edge of a path, from its upper end down. */
 interface Edge {
   readonly top: number;
   readonly bottom: number;
@@ -45,7 +45,7 @@ export function fillPath(canvas: Canvas, points: readonly Point[], paint: Paint)
   }
 }
 
-/** The sides that are not level, topmost first. */
+/** The edges that are not horizontal, topmost first. */
 function edgesOf(points: readonly Point[]): Edge[] {
   const edges: Edge[] = [];
   let from = points[points.length - 1] ?? [0, 0];
@@ -58,7 +58,7 @@ function edgesOf(points: readonly Point[]): Edge[] {
   return edges.toSorted((a, b) => a.top - b.top);
 }
 
-/** Adds one scan line's coverage: even-odd, with fractions at both ends of each span. */
+/** Adds one scan line's coverage: even-odd, with fractional coverage at both ends of each span. */
 function coverRow(edges: readonly Edge[], y: number, x0: number, cover: Float32Array): void {
   const crossings: number[] = [];
   for (const { top, bottom, x, slope } of edges) {
@@ -121,7 +121,7 @@ function catmull(a: number, b: number, c: number, d: number, t: number): number 
   return b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)));
 }
 
-/** A line with a width that goes from `from` to `to`. */
+/** A line whose width goes from `from` to `to`. */
 export function stroke(canvas: Canvas, line: readonly Point[], from: number, to: number, paint: Paint): void {
   const left: Point[] = [];
   const right: Point[] = [];

@@ -1,6 +1,6 @@
 /**
- * A portrait in flat shapes: a bust before a large disc, lit from one side.
- * Lengths are in heads: half a face is about 0.78 wide, the chin stands at 1.05.
+ * A portrait in flat shapes: a bust in front of a large disc, lit from one side. Lengths are in heads: half a face is
+ * about 0.78 wide, and the chin is at 1.05.
  */
 import { disc, glow, gradient, mix } from "./canvas.ts";
 import type { Rgb } from "./canvas.ts";
@@ -31,12 +31,12 @@ const HAIR: readonly [Rgb, ...Rgb[]] = [
 ];
 const GREY: Rgb = [206, 202, 204];
 
-/** The painter's frame: from heads to pixels, mirrored when the light comes from the right. */
+/** The coordinate frame: converts heads to pixels, mirrored when the light comes from the right. */
 export interface Sitter {
   readonly scene: Scene;
   readonly skin: Rgb;
   readonly hair: Rgb;
-  /** -1 or 1: the side of the light. */
+  /** -1 or 1: the side that the light comes from. */
   readonly side: number;
   readonly fill: (points: readonly Point[], paint: Paint) => void;
   readonly at: (x: number, y: number) => Point;

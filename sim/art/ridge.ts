@@ -9,16 +9,16 @@ import type { Noise, Random } from "./noise.ts";
 export interface RidgePaint {
   readonly crest: Rgb;
   readonly foot: Rgb;
-  /** Pixels over which the crest's colour becomes the foot's. */
+  /** Pixels over which the color changes from that of the crest to that of the foot. */
   readonly depth: number;
-  /** 0 to 1: how strongly slopes are modelled by light. */
+  /** 0 to 1: how strongly light shades the slopes. */
   readonly relief: number;
-  /** Slopes lean towards the light: -1 left, 1 right. */
+  /** Which way the lit slopes face: -1 left, 1 right. */
   readonly lean: number;
   readonly snow?: { readonly colour: Rgb; readonly line: number };
 }
 
-/** A skyline: pixel row of the crest for each column, with crests that are `sharp` (0 dunes, 1 alps). */
+/** A skyline: the pixel row of the crest for each column; `sharp` sets the shape of its crests (0 dunes, 1 alps). */
 export function skyline(
   canvas: Canvas,
   noise: Noise,
@@ -88,10 +88,10 @@ function clamp(value: number): number {
   return value < 0 ? 0 : value > 255 ? 255 : value;
 }
 
-/** How far apart two points of a slope are compared for their light. */
+/** The distance between the two points of a slope that are compared for its light. */
 const SLOPE_REACH = 0.017;
 
-/** The crests whose rise towards the light is the light on the slopes; stretched downhill, `reach` wider on both sides. */
+/** Crests whose slope towards the light shades the ridge; stretched downhill, and `reach` wider on both sides. */
 function creasesOf(canvas: Canvas, noise: Noise, rows: number, reach: number, lean: number): Field {
   const { unit, width } = canvas;
   return fieldOf(width + 2 * reach, rows, unit / 240, (x, y) => {
@@ -100,7 +100,7 @@ function creasesOf(canvas: Canvas, noise: Noise, rows: number, reach: number, le
   });
 }
 
-/** Plants firs on a skyline: each lifts it by a triangle with hanging boughs. */
+/** Adds firs to a skyline: each raises it by a triangle with hanging boughs. */
 export function plantFirs(canvas: Canvas, random: Random, crest: Float32Array, size: number, density: number): void {
   const base = Float32Array.from(crest);
   const count = Math.round((canvas.width / size) * density);
@@ -119,7 +119,7 @@ export function plantFirs(canvas: Canvas, random: Random, crest: Float32Array, s
   }
 }
 
-/** Repeats what is above the water line below it, pulled about by ripples and tinted. */
+/** Mirrors what is above the waterline below it, distorted by ripples and tinted. */
 export function paintMirror(canvas: Canvas, noise: Noise, line: number, tint: Rgb, strength: number): void {
   const { width, height, data, unit } = canvas;
   const from = Math.floor(line);

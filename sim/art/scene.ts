@@ -1,4 +1,4 @@
-/** What every scene painter is given. */
+/** What every scene painter receives. */
 import type { Canvas } from "./canvas.ts";
 import type { Random } from "./noise.ts";
 import type { Palette } from "./palette.ts";
@@ -7,7 +7,7 @@ export interface Scene {
   readonly canvas: Canvas;
   readonly palette: Palette;
   readonly random: Random;
-  /** 0 to 1: how far the steps went; more of it means finer things. */
+  /** 0 to 1, from the number of steps; higher means finer detail. */
   readonly detail: number;
   readonly prompt: string;
 }

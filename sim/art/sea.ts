@@ -1,4 +1,4 @@
-/** Open water under a low sun: glitter, swell, headlands, now and then a sail. */
+/** Open water under a low sun: glitter, swell, headlands, sometimes a sail. */
 import { blend, lighten, mix, shade } from "./canvas.ts";
 import type { Rgb } from "./canvas.ts";
 import { fieldOf, readRow } from "./field.ts";
@@ -37,7 +37,7 @@ export function paintSea(scene: Scene): void {
   paintBirds(scene, sun, shade(palette.near, 0.9));
 }
 
-/** Rows of swell: each pixel takes a piece of the sky by its slope, and glitters under the sun. */
+/** Rows of swell: each pixel reflects a part of the sky by its slope, and glitters under the sun. */
 function paintWater(scene: Scene, horizon: number, sun: Sun): void {
   const { canvas, palette, random, detail } = scene;
   const { width, height, data, unit } = canvas;

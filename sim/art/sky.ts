@@ -12,7 +12,7 @@ export interface Sun {
   readonly radius: number;
 }
 
-/** Paints down to `horizon` and says where the light stands. */
+/** Paints the sky down to `horizon` and returns the position of the light. */
 export function paintSky(scene: Scene, horizon: number, cloudiness: number): Sun {
   const { canvas, palette, random } = scene;
   const { unit, width } = canvas;
@@ -95,7 +95,7 @@ function paintClouds(scene: Scene, horizon: number, sun: Sun, cloudiness: number
   }
 }
 
-/** A few birds, as two strokes each. */
+/** A few birds, drawn as two strokes each. */
 export function paintBirds(scene: Scene, near: Sun, colour: Rgb): void {
   const { canvas, random } = scene;
   const flock = 3 + Math.floor(random() * 6);

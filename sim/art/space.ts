@@ -90,7 +90,7 @@ function paintPlanet(scene: Scene, cx: number, cy: number, radius: number, tilt:
   });
 }
 
-/** The ring's far half is painted before the planet, its near half after. */
+/** The ring's far half is painted before the planet, its near half after it. */
 function paintRing(scene: Scene, cx: number, cy: number, radius: number, tilt: number, near: boolean): void {
   const { canvas, palette, random } = scene;
   const noise = noiseFrom(random);
