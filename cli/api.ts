@@ -124,7 +124,7 @@ export class Api {
     }
     const { status, text, headers } = heard;
     if (status >= 300 && status < 400)
-      throw new Failure(`${url} answers with a redirect, which is not followed.`, "Name the address where it ends.");
+      throw new Failure(`${url} answers with a redirect, which is not followed.`, "Use the address where it ends.");
     if (status >= 400) throw refused(status, text, headers.get("retry-after"), tokenFrom);
     return heard;
   }

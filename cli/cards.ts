@@ -62,7 +62,7 @@ export function addCards(program: Command): void {
     leaf(cards, "remove <service> <card>", "take a card out of a service", "cards remove portrait gpu-01-0"),
   ).action(
     acting(async (front, service: string, card: string, { yes }: Yes) => {
-      await confirm({ what: `Card ${card} will get nothing of ${service} any more.`, name: card, yes });
+      await confirm({ what: `Card ${card} will get no more work from ${service}.`, name: card, yes });
       await front.api.delete(path`/services/${service}/cards/${card}`);
       front.answer(null, () => `Card ${card} is out of ${service}.`);
     }),
@@ -80,7 +80,7 @@ function addPut(cards: Command): void {
   leaf(
     cards,
     "put <service> <card>",
-    "list a card in a service, or change what is named of it",
+    "list a card in a service, or change the given settings",
     "cards put portrait gpu-01-0 --origin https://gpu-01-0.example.com --transport tunnel",
   )
     .alias("add")
@@ -105,13 +105,15 @@ function addPut(cards: Command): void {
 }
 
 function addStates(cards: Command): void {
-  leaf(cards, "drain <card>", "send a card nothing new; what runs ends", "cards drain gpu-01-0").action(
+  leaf(cards, "drain <card>", "send a card no new work; what runs on it finishes", "cards drain gpu-01-0").action(
     turn("draining"),
   );
   leaf(cards, "activate <card>", "let a card take work again", "cards activate gpu-01-0").action(turn("active"));
-  doubtful(leaf(cards, "disable <card>", "drain a card and count it no more", "cards disable gpu-01-0")).action(
+  doubtful(
+    leaf(cards, "disable <card>", "drain a card and exclude it from the capacity", "cards disable gpu-01-0"),
+  ).action(
     acting(async (front, id: string, { yes }: Yes) => {
-      await confirm({ what: `Card ${id} will get nothing new and not be counted.`, name: id, yes });
+      await confirm({ what: `Card ${id} will get no new work and will not count as capacity.`, name: id, yes });
       showThing(front, await front.api.call<Card>("PATCH", path`/cards/${id}`, { state: "disabled" }));
     }),
   );

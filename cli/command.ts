@@ -39,7 +39,7 @@ export function listing(parent: Command, description: string, example: string): 
 }
 
 export function withRows(command: Command): Command {
-  return command.option("--rows <n>", "show at most so many", count, ROWS);
+  return command.option("--rows <n>", "show at most this many rows", count, ROWS);
 }
 
 /** Adds `--yes` to a command that asks for confirmation. */
@@ -82,7 +82,7 @@ export async function showList<Row>(front: Front, { path, rows, query, columns }
 }
 
 export function noteCut(front: Front, rows: number): void {
-  front.note(`Only the first ${rows} rows; there are more: --rows N.`);
+  front.note(`Only the first ${rows} rows are shown; for more, add --rows N.`);
 }
 
 export function showThing(front: Front, thing: object): void {

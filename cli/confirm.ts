@@ -20,7 +20,10 @@ export interface Doubt {
 export async function confirm({ what, name, yes = false }: Doubt): Promise<void> {
   if (yes) return;
   if (!process.stdin.isTTY)
-    throw usageFailure(`${clean(what)} Nobody is here to be asked, so nothing was done.`, "With --yes it is.");
+    throw usageFailure(
+      `${clean(what)} There is no terminal to confirm on, so nothing was done.`,
+      "Add --yes to skip the confirmation.",
+    );
   // Standard output is reserved for the answer.
   await ask({ what, name }, process.stdin, process.stderr);
 }
@@ -43,5 +46,5 @@ export async function ask({ what, name }: Doubt, from: Readable, to: Writable): 
   } finally {
     asked.close();
   }
-  if (typed?.trim() !== clean(name).trim()) throw new Failure("Nothing was done: the name was not typed.");
+  if (typed?.trim() !== clean(name).trim()) throw new Failure("Nothing was done: the name does not match.");
 }

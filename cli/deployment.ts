@@ -57,7 +57,7 @@ export function chooseDeployment(flags: Flags, env: Variables, dev: Dev | null):
     throw usageFailure(`A token is not sent over http: to ${new URL(url).host}.`, "Use https: there.");
   }
   if (token !== null && !/^[\x21-\x7e]+$/.test(token)) {
-    throw usageFailure(`What ${tokenFrom} holds is no token: it has spaces or other characters.`);
+    throw usageFailure(`${tokenFrom} is not a token: it has spaces or other invalid characters.`);
   }
   return { url, token, tokenFrom: tokenFrom ?? "" };
 }
@@ -65,7 +65,7 @@ export function chooseDeployment(flags: Flags, env: Variables, dev: Dev | null):
 function checkedUrl(text: string, from: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !["http:", "https:"].includes(url.protocol))
-    throw usageFailure(`What ${from} holds is no http: or https: address.`, "An example: https://gpu.example.com");
+    throw usageFailure(`${from} is not an http: or https: URL.`, "An example: https://gpu.example.com");
   if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "")
     throw usageFailure(`The address in ${from} may hold no credentials, query or fragment.`);
   return url.href.replace(/\/+$/, "");
@@ -82,7 +82,7 @@ async function readDev(path: string): Promise<Dev | null> {
     text = await readFile(path, "utf8");
   } catch (error) {
     if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return null;
-    throw usageFailure(`${path} cannot be read (${hasCode(error, "EACCES") ? "no right to it" : String(error)}).`);
+    throw usageFailure(`${path} cannot be read (${hasCode(error, "EACCES") ? "permission denied" : String(error)}).`);
   }
   try {
     const { url, admin_token: token }: { url?: unknown; admin_token?: unknown } = JSON.parse(text);

@@ -42,7 +42,7 @@ interface WireError {
 export function refused(status: number, text: string, retryAfter: string | null, tokenFrom: string): Failure {
   const error = errorIn(text);
   if (error?.message === undefined) {
-    const what = `The answer is a ${status} that is not Portico's: ${clean(text.slice(0, 80)) || "empty"}.`;
+    const what = `The server answered ${status}, but not in Portico's format: ${clean(text.slice(0, 80)) || "empty"}.`;
     return new Failure(what, "Check the address (PORTICO_URL or --url).", 1, status);
   }
   const facts = [error.reason ?? error.code, error.param && `field ${error.param}`, `request ${error.request_id}`];
@@ -52,11 +52,10 @@ export function refused(status: number, text: string, retryAfter: string | null,
 }
 
 function nextAfter(status: number, retryAfter: string | null, tokenFrom: string): string | null {
-  if (status === 400) return "What the command takes: add --help.";
+  if (status === 400) return "Run the command with --help to see what it accepts.";
   if (status === 401) return `Check the token, which came from ${tokenFrom}.`;
-  if (status === 403) return "Ask an operator of that role to do it, or for the role.";
-  if (status === 404)
-    return "What there is: the same command's list. A deployment older than this folder may lack the call.";
+  if (status === 403) return "Ask an operator with that role to do it, or to give you the role.";
+  if (status === 404) return "The same command's `list` shows what exists. An older deployment may not have this call.";
   if (status === 409) return "Somebody else changed it just now; look at it and try again.";
   if (retryAfter !== null) return `Try again in ${clean(retryAfter)} s.`;
   return status >= 500 ? "Try again; the deployment's log has more under that request." : null;
@@ -82,7 +81,7 @@ export function unreachable(error: unknown, url: string, secondsMax: number, wro
     return new Failure(`There is no host ${hostname}, or no network (${code}).`, "Check the address and the network.");
   if (code === "TimeoutError") return new Failure(`${host} did not answer within ${secondsMax} s.`, look);
   if (code.includes("CERT") || code.includes("TLS") || code.includes("SSL"))
-    return new Failure(`${host} cannot prove who it is (${code}).`, "Nothing was sent; check the address.");
+    return new Failure(`${host} has no valid TLS certificate (${code}).`, "Nothing was sent; check the address.");
   return new Failure(`The connection to ${host} broke (${code}).`, look ?? "Try again.");
 }
 

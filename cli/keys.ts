@@ -27,7 +27,7 @@ interface Creation {
 }
 
 export function addKeys(program: Command): void {
-  const keys = program.command("keys").description("what tenants' programs call with");
+  const keys = program.command("keys").description("API keys of tenants");
 
   listing(keys, "list keys, the oldest first", "keys list --tenant studio")
     .option("--tenant <tenant>", "only this tenant's, by id or name")
@@ -54,8 +54,8 @@ export function addKeys(program: Command): void {
 
   leaf(keys, "create <tenant>", "make a key for a tenant", "keys create studio --name web --expires 90d")
     .option("--name <name>", "what it is for")
-    .option("--scopes <scopes>", "of infer, jobs, results, usage, with commas; all when left out", words)
-    .option("--services <ids>", "the only services it may use, with commas; all when left out", words)
+    .option("--scopes <scopes>", "comma-separated: infer, jobs, results, usage; default: all", words)
+    .option("--services <ids>", "comma-separated services that the key may use; default: all", words)
     .option("--expires <when>", "30d, 2027-01-31, or a time with its offset; never when left out", moment)
     .action(
       acting(async (front, tenant: string, { name, scopes, services, expires }: Creation) => {
@@ -74,7 +74,7 @@ export function addKeys(program: Command): void {
   doubtful(leaf(keys, "rotate <key>", "replace a key by a new one", "keys rotate 7Yp2mQx0 --overlap 1d"))
     .option(
       "--overlap <span>",
-      "how long the old one works on: 90, 15m, 12h, 30d; not at all when left out",
+      "how long the old one keeps working: 90, 15m, 12h, 30d; default: not at all",
       seconds,
       0,
     )

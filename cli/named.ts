@@ -22,10 +22,10 @@ export async function named<Thing extends { id: string; name: string }>(
   const { data } = await api.all<List<Thing>>(list, ROWS_MAX);
   const [found, ...others] = data.filter((thing) => thing.name === text);
   if (found === undefined)
-    throw new Failure(`Nothing is called ${clean(text)} there.`, `What there is: portico ${list.slice(1)} list.`);
+    throw new Failure(`No id or name matches ${clean(text)}.`, `To see what exists: portico ${list.slice(1)} list.`);
   if (others.length > 0) {
     const ids = [found, ...others].map((thing) => thing.id).join(", ");
-    throw usageFailure(`${clean(text)} is the name of more than one.`, `Choose by id: ${ids}.`);
+    throw usageFailure(`More than one is named ${clean(text)}.`, `Choose by id: ${ids}.`);
   }
   return found;
 }

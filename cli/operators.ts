@@ -54,9 +54,9 @@ export function addOperators(program: Command): void {
 
   leaf(operators, "create <name>", "make an operator", "operators create ada --role ops --expires 90d")
     .requiredOption("--role <role>", "read, ops (may do what read may) or admin (everything)")
-    .option("--email <address>", "by which Cloudflare Access names it")
+    .option("--email <address>", "by which Cloudflare Access knows the operator")
     .option("--expires <when>", "30d, 2027-01-31, or a time with its offset; never when left out", moment)
-    .option("--access-only", "without a token, through Cloudflare Access alone")
+    .option("--access-only", "no token; access only through Cloudflare Access")
     .action(
       acting(async (front, name: string, { role, email, expires, accessOnly }: Creation) => {
         const body = { name, role, email, expires_at: expires ?? undefined, token: accessOnly ? false : undefined };
@@ -76,7 +76,7 @@ export function addOperators(program: Command): void {
   doubtful(leaf(operators, "rotate <operator>", "replace an operator's token", "operators rotate ada --overlap 1h"))
     .option(
       "--overlap <span>",
-      "how long the old one works on: 90, 15m, 12h, 30d; not at all when left out",
+      "how long the old one keeps working: 90, 15m, 12h, 30d; default: not at all",
       seconds,
       0,
     )

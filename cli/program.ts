@@ -13,17 +13,17 @@ import { addUsage } from "./usage.ts";
 
 const PLACE = `
 The deployment is named by PORTICO_URL and PORTICO_TOKEN (an operator's token), else by the npm start that runs here.
---token is for a moment's use: other people on this machine can read what stands on a command line.`;
+Prefer PORTICO_TOKEN to --token: other users of this machine can read command lines.`;
 
 export function makeProgram(): Command {
   const program = new Command("portico")
     .description("Runs a deployment of Portico from the command line.")
     .option("--url <url>", "the deployment's address")
-    .option("--token <token>", "an operator's token; better PORTICO_TOKEN")
-    .option("--json", "the API's own answers as JSON, for programs")
+    .option("--token <token>", "an operator's token; prefer PORTICO_TOKEN")
+    .option("--json", "print the API's JSON, for programs")
     .addHelpText("after", `${PLACE}\n\nExample:\n  $ portico status --watch`)
     .configureHelp({ showGlobalOptions: true })
-    .showHelpAfterError("What the command takes: add --help.")
+    .showHelpAfterError("Run the command with --help to see what it accepts.")
     // Set before the commands are added, because they inherit it.
     .exitOverride();
   addStatus(program);

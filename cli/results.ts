@@ -43,8 +43,8 @@ export function addResults(program: Command): void {
     .option("--dry-run", "only tell what would go")
     .action(acting(purge));
 
-  leaf(results, "verify", "compare what lies in R2 with its rows", "results verify --mend")
-    .option("--mend", "make lost rows anew, remove what is over and rows without an object")
+  leaf(results, "verify", "compare the objects in R2 with their rows in D1", "results verify --mend")
+    .option("--mend", "restore lost rows; remove expired objects, and rows without an object")
     .action(acting(verify));
 }
 
@@ -58,13 +58,13 @@ async function purge(front: Front, what: string, { tenant, service, modelVersion
   await confirm({ what: much, name: tenant ?? service ?? modelVersion ?? what, yes });
   const whole: Purged = { results: 0, answers: 0, bytes: 0, done: false };
   for (let calls = 0; !whole.done; calls++) {
-    if (calls === CALLS_MAX) throw new Failure("More is left: say it again.");
+    if (calls === CALLS_MAX) throw new Failure("More is left: run the command again.");
     const purged = await front.api.call<Purged>("POST", "/purge", which);
     whole.results += purged.results;
     whole.answers += purged.answers;
     whole.bytes += purged.bytes;
     whole.done = purged.done;
-    if (!whole.done) front.note(`${whole.results} results and ${whole.answers} answers are removed, some are left.`);
+    if (!whole.done) front.note(`${whole.results} results and ${whole.answers} answers removed so far; more are left.`);
   }
   showThing(front, whole);
 }
@@ -73,13 +73,13 @@ async function verify(front: Front, { mend = false }: { mend?: boolean }): Promi
   const found = { compared: 0, orphans: 0, missing: 0, restored: 0, removed_objects: 0, removed_rows: 0 };
   let cursor: string | null = "";
   for (let calls = 0; cursor !== null; calls++) {
-    if (calls === CALLS_MAX) throw new Failure("Not everything is compared: there is too much of it.");
+    if (calls === CALLS_MAX) throw new Failure("Stopped before everything was compared.");
     const page: Verified = await front.api.call("POST", "/results/verify", { mend, ...(cursor && { cursor }) });
     for (const name of Object.keys(found) as (keyof typeof found)[]) found[name] += page[name];
     cursor = page.next_cursor;
-    if (cursor !== null) front.note(`${found.compared} compared, some are left.`);
+    if (cursor !== null) front.note(`${found.compared} compared so far; more are left.`);
   }
   showThing(front, found);
   const { orphans, missing } = found;
-  if (!mend && orphans + missing > 0) front.note("--mend makes lost rows anew and removes what is over.");
+  if (!mend && orphans + missing > 0) front.note("--mend restores lost rows and removes what has expired.");
 }

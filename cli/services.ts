@@ -51,10 +51,10 @@ export function addServices(program: Command): void {
   leaf(
     services,
     "put <service>",
-    "make a service, or change what is named of it",
+    "create a service, or change the given settings",
     "services put portrait --kind image --route /sdapi/v1/ --set queue.max=500",
   )
-    .option("--file <file>", "a JSON object as the API takes it; - is standard input; flags go over it")
+    .option("--file <file>", "file with the API's JSON body (- for standard input); flags override it")
     .option("--kind <kind>", "image, tts or http")
     .option("--route <route>", "the public path, with a slash at both ends")
     .option("--set <path=value>", "any other field, as often as needed; the value is JSON, or else a text", setting)
@@ -80,7 +80,7 @@ export function addServices(program: Command): void {
 
   doubtful(leaf(services, "delete <service>", "delete a service; its cards stay", "services delete portrait")).action(
     acting(async (front, id: string, { yes }: Yes) => {
-      await confirm({ what: `Service ${id} will be deleted; what waits for it is refused.`, name: id, yes });
+      await confirm({ what: `Service ${id} will be deleted; requests that wait for it are refused.`, name: id, yes });
       await front.api.delete(path`/services/${id}`);
       front.answer(null, () => `Service ${id} is deleted.`);
     }),

@@ -103,7 +103,7 @@ export function addTenants(program: Command): void {
 function settings(command: Command): Command {
   return command
     .option("--weight <n>", "share of the slots when there are not enough for everybody", number)
-    .option("--limit <name=value>", "a limit, as often as needed; null is none where that is possible", setting);
+    .option("--limit <name=value>", "a limit, may be repeated; null removes it where that is possible", setting);
 }
 
 function body({ name, weight, limit }: Settings): Body {

@@ -35,12 +35,12 @@ interface Span extends Rows {
 export function addUsage(program: Command): void {
   withRows(leaf(program, "usage <tenant>", "what a tenant used", "usage studio --from 2027-01-01 --to 2027-01-31"))
     .option("--from <day>", "the first day, UTC")
-    .option("--to <day>", "the last day, itself included")
-    .option("--group <names>", "of day, service, key, with commas; the rest is added up")
+    .option("--to <day>", "the last day, inclusive")
+    .option("--group <names>", "comma-separated: day, service, key; the others are summed")
     .option("--csv", "the table as CSV (RFC 4180)")
     .action(
       acting(async (front, text: string, { rows, from, to, group, csv = false }: Span) => {
-        if (csv && front.json) throw usageFailure("--csv and --json cannot be had at once.");
+        if (csv && front.json) throw usageFailure("--csv and --json cannot be combined.");
         const { id } = await tenantNamed(front.api, text);
         const of = path`/tenants/${id}/usage`;
         const query = { from, to, group };

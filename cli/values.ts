@@ -15,14 +15,14 @@ const SECONDS: Record<string, number> = { "": 1, s: 1, m: 60, h: 3600, d: 86_400
 export function number(text: string): number {
   const value = text.trim() === "" ? Number.NaN : Number(text);
   if (Number.isFinite(value)) return value;
-  throw new InvalidArgumentError("It is no number.");
+  throw new InvalidArgumentError("Not a number.");
 }
 
 /** An integer of 1 or more. */
 export function count(text: string): number {
   const value = number(text);
   if (Number.isSafeInteger(value) && value > 0) return value;
-  throw new InvalidArgumentError("It is no whole number above zero.");
+  throw new InvalidArgumentError("Not a whole number above zero.");
 }
 
 export function words(text: string): string[] {
@@ -34,7 +34,7 @@ export function seconds(text: string): number {
   const [, amount, unit = ""] = /^(\d+)([smhd]?)$/.exec(text) ?? [];
   const factor = SECONDS[unit];
   if (amount !== undefined && factor !== undefined) return Number(amount) * factor;
-  throw new InvalidArgumentError("It is no time span such as 90, 15m, 12h or 30d.");
+  throw new InvalidArgumentError("Not a time span; examples: 90, 15m, 12h, 30d.");
 }
 
 /** An API timestamp from a span from now, a date (its beginning in UTC) or a time with its offset; null for `never`. */
@@ -52,13 +52,13 @@ export function momentAfter(text: string, now: number): string | null {
 function iso(ms: number): string {
   const date = new Date(ms);
   if (!Number.isNaN(date.getTime())) return date.toISOString();
-  throw new InvalidArgumentError("It is no moment such as 30d, 2027-01-31, 2027-01-31T18:00:00Z or never.");
+  throw new InvalidArgumentError("Not a time; examples: 30d, 2027-01-31, 2027-01-31T18:00:00Z, never.");
 }
 
 /** Adds `a.b=value` to `before`. The value is parsed as JSON, or else taken as a string. */
 export function setting(text: string, before: Body = {}): Body {
   const at = text.indexOf("=");
-  if (at < 1) throw new InvalidArgumentError("It is no setting such as queue.max=500.");
+  if (at < 1) throw new InvalidArgumentError("Not a setting; example: queue.max=500.");
   return withSetting(before, text.slice(0, at).split("."), jsonOr(text.slice(at + 1)));
 }
 

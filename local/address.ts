@@ -23,7 +23,7 @@ function reason({ code, message }: NodeJS.ErrnoException, host: string, port: nu
   if (code === "EADDRINUSE") return `Port ${port} on ${host} is taken. Choose another: PORT=${port + 1} npm start`;
   if (code === "EACCES")
     return `Port ${port} may not be used by this account. Choose one above 1023: PORT=8787 npm start`;
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `HOST=${host} is no address of this machine.`;
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `HOST=${host} is not an address of this machine.`;
   return `Cannot listen on ${host}, port ${port}: ${message}`;
 }
 

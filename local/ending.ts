@@ -36,7 +36,7 @@ export class Ending {
 
   #asked(signal: string): void {
     if (this.#begunAt === null) {
-      this.#say(signal === "SIGINT" ? "\nEnding (once more to end at once) ..." : "Ending ...");
+      this.#say(signal === "SIGINT" ? "\nStopping (press Ctrl-C again to stop at once) ..." : "Stopping ...");
       void this.run(0);
     } else if (Date.now() - this.#begunAt > SAME_SIGNAL_MS) {
       process.exit(130);

@@ -42,28 +42,28 @@ export function greeting(ready: Ready, cwd = process.cwd()): string {
     "",
     ...table,
     "",
-    ...suggestions(ready),
+    ...suggestions(ready, near(ready.stateDir)),
     "",
-    "Ctrl-C ends it; the state stays.",
+    "Ctrl-C stops it; the state is kept.",
   ].join("\n");
 }
 
-function suggestions({ url, key }: Ready): string[] {
+function suggestions({ url, key }: Ready, dir: string): string[] {
   if (key === null)
-    return ["No simulated cards run. List your own: PUT /admin/v1/services/ID, then .../cards/CARD (see /docs)."];
+    return ["No simulated cards run. Add your own: PUT /admin/v1/services/ID, then .../cards/CARD (see /docs)."];
   const post = (path: string, body: object, rest: string) =>
     `  curl -sS ${url}${path} -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' -d '${JSON.stringify(body)}' ${rest}`;
   const picture = post(
     PICTURE.path,
     { ...PICTURE.body, prompt: "a quiet harbour in the morning", seed: 7 },
-    "-D - -o picture.json",
+    `-D - -o '${dir}/picture.json'`,
   );
   return [
-    "Try a picture; its address stands in the header Link:",
+    "Make a picture; its URL is in the Link header:",
     picture,
-    "The same once more is a hit: no card runs, and the header says Cache-Status: portico; hit",
+    "The same request again is a cache hit: no card runs, and the answer has Cache-Status: portico; hit",
     picture,
-    "And a sound:",
-    post(SOUND.path, { text: "Good morning. This was spoken by a simulated card." }, "-o speech.wav"),
+    "Make a sound:",
+    post(SOUND.path, { text: "Good morning. This was spoken by a simulated card." }, `-o '${dir}/speech.wav'`),
   ];
 }

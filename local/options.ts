@@ -16,10 +16,10 @@ export class UsageError extends Error {}
 
 const PORT_MAX = 65_535;
 const USAGE = `npm start [-- OPTIONS]
-  --no-sim   start no simulated cards, disable those of an earlier start, seed nothing but the operator
+  --no-sim   start no simulated cards, disable those of an earlier start, create no services, tenants or keys
   --fresh    wipe local state first
   --help     this text
-PORT (8787) and HOST (127.0.0.1) choose the address, STATE_DIR (.portico) the place of state.`;
+PORT (8787) and HOST (127.0.0.1) set the address, STATE_DIR (.portico) the state folder. PUBLIC_URL: the address in signed URLs.`;
 
 /** Null: help was requested; the caller shows `usage`. */
 export function readOptions(args: string[], env: Record<string, string | undefined>): Options | null {

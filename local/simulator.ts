@@ -88,5 +88,5 @@ export async function sendHeartbeats({ control }: Simulator, url: string, tokens
     body: JSON.stringify({ url, tokens: Object.fromEntries(tokens) }),
     signal: AbortSignal.timeout(CONTROL_MS_MAX),
   });
-  if (!answer.ok) throw new Error(`the simulated cards take no heartbeats: ${answer.status} ${await answer.text()}`);
+  if (!answer.ok) throw new Error(`the simulated cards send no heartbeats: ${answer.status} ${await answer.text()}`);
 }

@@ -73,13 +73,15 @@ async function openDoor(
   let crashes = 0;
   const onCrash = () => {
     crashes += 1;
-    say(`The runtime crashed and was started again (${crashes}); what it kept is still there.`);
-    if (crashes > CRASHES_MAX) fail("The runtime crashes again and again.");
+    say(`The runtime crashed and was restarted (${crashes}); stored state is intact.`);
+    if (crashes > CRASHES_MAX) fail("The runtime keeps crashing; see portico.log in the state folder.");
   };
   const publicUrl = process.env["PUBLIC_URL"] || undefined;
   const runtime = await startRuntime({ bundle: built, host, port, stateDir, secrets, publicUrl, say, onCrash });
   ending.add(() => runtime.stop());
-  ending.add(watchAddress(runtime.url, () => fail(`Nothing answers at ${runtime.url} any more.`)));
+  ending.add(
+    watchAddress(runtime.url, () => fail(`${runtime.url} has stopped answering; see portico.log in the state folder.`)),
+  );
   return runtime;
 }
 
@@ -163,6 +165,6 @@ function fail(why: string): void {
 function warnExposed(host: string): void {
   console.error(
     `HOST=${host} lets other machines in. Local mode is for this machine alone: it sends requests to any port of 127.0.0.1\n` +
-      "that an operator names, and it has no TLS. Use it so only on a network that you trust; deploy for everything else.",
+      "that an operator names, and it has no TLS. Do this only on a network that you trust; for anything else, deploy.",
   );
 }

@@ -81,7 +81,7 @@ async function npmCi(root, say, holder) {
   const { code, lines, stopped } = await runNpm(root, ["ci", "--include=dev", "--no-audit", "--no-fund"], holder);
   clearInterval(still);
   holder(process.pid);
-  if (stopped) throw new GroundError("The installation was ended; the next start begins it anew.");
+  if (stopped) throw new GroundError("The installation was interrupted; the next start repeats it.");
   if (code !== 0) {
     // npm prints the error first and its usage last.
     const errors = lines.filter((line) => !line.startsWith("npm warn"));
@@ -91,7 +91,7 @@ async function npmCi(root, say, holder) {
         `npm ci failed (exit code ${code}):`,
         ...told.map((line) => `  ${line}`),
         "Check that this machine reaches the npm registry (npm ping), that the disk has 1 GB free and that the folder",
-        "is writable; then start again. To begin anew, remove node_modules first.",
+        "is writable; then start again. To start over, remove node_modules first.",
       ].join("\n"),
     );
   }

@@ -83,7 +83,7 @@ test("a list that is cut says so beside it", async () => {
     data: [{}],
     next_cursor: expect.any(String),
   });
-  expect(cut.err).toBe("Only the first 1 rows; there are more: --rows N.\n");
+  expect(cut.err).toBe("Only the first 1 rows are shown; for more, add --rows N.\n");
 });
 
 test("a name that two tenants have is no one's", async () => {
@@ -93,7 +93,7 @@ test("a name that two tenants have is no one's", async () => {
   ];
   const { code, err } = await ask("tenants", "delete", "twin", "--yes");
   expect(code).toBe(2);
-  expect(err).toBe(`portico: twin is the name of more than one. Choose by id: ${one.id}, ${other.id}.\n`);
+  expect(err).toBe(`portico: More than one is named twin. Choose by id: ${one.id}, ${other.id}.\n`);
   expect((await ask("tenants", "delete", one.id, "--yes")).code).toBe(0);
 });
 
@@ -140,7 +140,9 @@ test("what refuses callers at once asks first, and without a terminal or --yes n
   ]) {
     const { code, out, err } = await ask(...args);
     expect([code, out], args.join(" ")).toEqual([2, ""]);
-    expect(err).toMatch(/^portico: .* Nobody is here to be asked, so nothing was done\. With --yes it is\.\n$/);
+    expect(err).toMatch(
+      /^portico: .* There is no terminal to confirm on, so nothing was done\. Add --yes to skip the confirmation\.\n$/,
+    );
   }
   expect(await statusWith(key)).toBe(404);
 });
@@ -161,7 +163,7 @@ test("the API's refusal is one line: its words, the field, the request, and what
   const { code, out, err } = await ask("tenants", "create", "x", "--weight", "0");
   expect([code, out]).toEqual([1, ""]);
   expect(err).toMatch(
-    /^portico: weight: .+ \(invalid_field, field weight, request req_\w+\)\. What the command takes: add --help\.\n$/,
+    /^portico: weight: .+ \(invalid_field, field weight, request req_\w+\)\. Run the command with --help to see what it accepts\.\n$/,
   );
   const unknown = await portico(["keys", "list"], { url: front.url, token: "guess" });
   expect(unknown).toMatchObject({ code: 1, out: "" });

@@ -50,7 +50,7 @@ test.runIf(existsSync(SCRIPT))("on a terminal it asks, and Ctrl-C, Ctrl-D and an
     const { code, out } = await onTerminal(api.url, "keys revoke k1", keys);
     expect(code, out).toBe(1);
     expect(out).toContain("Key k1 will stop working within 10 s, for good.");
-    expect(out).toContain("Nothing was done: the name was not typed.");
+    expect(out).toContain("Nothing was done: the name does not match.");
     expect(api.heard).toEqual([]);
   }
   const { code, out } = await onTerminal(api.url, "keys revoke k1", "k1\r");

@@ -15,8 +15,11 @@ async function asked(args: string[], say: (before: number) => Said, setting: Set
 
 test("a refusal names its reason, field and request, and what to do next", async () => {
   const cases: [Said, string][] = [
-    [refusal(403, { message: "No.", reason: "role" }), "No (role, request req_test). Ask an operator of that role"],
-    [refusal(404, { message: "No.", code: "not_found" }), "No (not_found, request req_test). What there is: "],
+    [refusal(403, { message: "No.", reason: "role" }), "No (role, request req_test). Ask an operator with that role"],
+    [
+      refusal(404, { message: "No.", code: "not_found" }),
+      "No (not_found, request req_test). The same command's `list` shows",
+    ],
     [refusal(409, { message: "No.", code: "conflict" }), "No (conflict, request req_test). Somebody else changed it"],
     [refusal(500, { message: "No.", code: "internal" }), "No (internal, request req_test). Try again; "],
   ];
@@ -46,10 +49,12 @@ test("what a deployment says cannot move the terminal or add lines", async () =>
 test("an answer that is not Portico's is told as such", async () => {
   const page = { status: 502, headers: { "content-type": "text/html" }, body: "<h1>Bad gateway</h1>" };
   expect((await asked(["leases"], () => page)).err).toBe(
-    "portico: The answer is a 502 that is not Portico's: <h1>Bad gateway</h1>. Check the address (PORTICO_URL or --url).\n",
+    "portico: The server answered 502, but not in Portico's format: <h1>Bad gateway</h1>. Check the address (PORTICO_URL or --url).\n",
   );
   await api?.stop();
-  expect((await asked(["leases"], () => ({ body: "hello" }))).err).toContain("is a 200 that is not Portico's: hello.");
+  expect((await asked(["leases"], () => ({ body: "hello" }))).err).toContain(
+    "answered 200, but not in Portico's format: hello.",
+  );
   await api?.stop();
   expect((await asked(["leases"], () => ({ body: { data: 1 } }))).err).toContain("The answer to /leases is no list.");
 });

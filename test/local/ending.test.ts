@@ -36,7 +36,7 @@ test("what was started last ends first, and a step that fails holds up no other"
     ending.add(async () => console.log("last"));`);
   child.kill("SIGTERM");
   expect((await codeOf(child)).code).toBe(0);
-  expect(said().trim().split("\n")).toEqual(["up", "Ending ...", "last", "While ending: stuck", "first"]);
+  expect(said().trim().split("\n")).toEqual(["up", "Stopping ...", "last", "While ending: stuck", "first"]);
 });
 
 test("one Ctrl-C that comes twice is one; a second one ends at once", async () => {
