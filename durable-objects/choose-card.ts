@@ -18,6 +18,8 @@ export class Cards {
   readonly #holding = new Map<string, number>();
   /** Attempts that reports show running, by fingerprint. */
   readonly #prints = new Map<string, Set<string>>();
+  /** Cards whose report does not list this service: their configuration did not reach them. */
+  readonly #unlisted = new Set<string>();
   #changed = new Set<string>();
   #seq = 0;
 
@@ -34,6 +36,7 @@ export class Cards {
       this.#order.remove(seat);
       this.#count(seat, -1);
       this.#seats.delete(seat.card);
+      this.#unlisted.delete(seat.card);
     }
     for (const [card, weight] of listed) {
       const seat = this.#seats.get(card) ?? newSeat(card, weight);
@@ -59,7 +62,10 @@ export class Cards {
     seat.report = report;
     seat.refused = false;
     seat.running = report.held.filter((held) => held.service === this.#service && held.state === "leased").length;
-    seat.gate = report.gates[this.#service] ?? { state: "open", untilAt: Number.POSITIVE_INFINITY, reason: "unlisted" };
+    const gate = report.gates[this.#service];
+    seat.gate = gate ?? { state: "open", untilAt: Number.POSITIVE_INFINITY, reason: "unlisted" };
+    if (gate === undefined) this.#unlisted.add(seat.card);
+    else this.#unlisted.delete(seat.card);
     for (const [attempt, { number }] of seat.pending) {
       const shown = report.held.some((held) => held.attempt === attempt);
       if (shown || (number !== null && number <= report.lastNumber)) seat.pending.delete(attempt);
@@ -188,6 +194,11 @@ export class Cards {
 
   reportOf(card: string): CardReport | null {
     return this.#seats.get(card)?.report ?? null;
+  }
+
+  /** Whether a card reports that it does not list this service. */
+  get hasUnlisted(): boolean {
+    return this.#unlisted.size > 0;
   }
 
   names(): string[] {

@@ -35,6 +35,10 @@ import { reasonToWait, type Waiting } from "./waiting-on.ts";
 
 /** An offer that is not claimed within this time goes to the next ticket. */
 const OFFER_MS = 5_000;
+/** A Worker whose connection to the Pool broke enters again within this time, if its caller is still there. */
+const RETURN_MS = 1_000;
+/** How often the Pool tries to repair what a lost message left wrong, while that keeps new requests out. */
+const MEND_EVERY_MS = 5_000;
 
 /** What a desk asks its Pool to do. */
 export interface Errands {
@@ -55,12 +59,17 @@ export class Desk {
   readonly #requests = new Map<string, TicketState>();
   readonly #following: Following;
   readonly #addresses = new Addresses();
+  /** Requests whose ticket was just disposed; the function cancels the report of their departure. */
+  readonly #departing = new Map<string, () => void>();
   readonly refused: Record<string, number> = {};
   admitted = 0;
   cards = new Cards("", this.#addresses);
   times: Times | null;
   #config: PoolConfig | null = null;
   #budget: Budget;
+  #isPumping = false;
+  #toldBehindAt = 0;
+  #askedAt = 0;
   readonly #lookout: Lookout;
 
   constructor(clock: Clock, errands: Errands, times: Times | null) {
@@ -85,7 +94,12 @@ export class Desk {
     if (this.#config?.service !== config.service || this.cards.names().length === 0)
       this.cards = new Cards(config.service, this.#addresses);
     this.#config = config;
+    const before = this.cards.reports();
     this.cards.configure(config.cards, this.#clock.now());
+    // A removed card's reports are ignored from now on, so its runs are treated as ended.
+    const listed = new Set(config.cards.map(({ card }) => card));
+    for (const { card, held } of before)
+      if (!listed.has(card)) for (const { attempt } of held) this.#following.slotFreed(attempt);
     // A card that left the pool no longer counts against a tenant's cap.
     for (const tenant of new Set(this.#room.entries().map((entry) => entry.tenant))) this.#recap(tenant);
     this.pump();
@@ -107,6 +121,8 @@ export class Desk {
     };
     this.#tickets.set(entry.attempt, ticket);
     this.#requests.set(entry.request, ticket);
+    this.#departing.get(entry.request)?.();
+    this.#departing.delete(entry.request);
     this.#addresses.add(entry);
     this.#admit(ticket);
     return ticket;
@@ -189,6 +205,8 @@ export class Desk {
       if (!ok) return false;
     }
     if (ticket.phase === "offered") this.#withdraw(ticket);
+    // A ticket without a fingerprint runs alone, so its followers do not wait for its next try.
+    if (ticket.entry.fingerprint === null) this.#following.left(ticket, true);
     this.#following.part(ticket);
     this.#tickets.delete(ticket.entry.attempt);
     const before = ticket.entry.attempt;
@@ -224,7 +242,7 @@ export class Desk {
   left(ticket: TicketState): void {
     if (ticket.phase === "over") return;
     const wasRunning = ticket.phase === "running";
-    if (!wasRunning && !ticket.entry.job) this.#errands.departed(ticket.entry);
+    if (!wasRunning && !ticket.entry.job) this.#departs(ticket.entry);
     if (ticket.phase === "offered") this.#withdraw(ticket);
     this.#over(ticket);
     this.#following.left(ticket, wasRunning);
@@ -270,6 +288,19 @@ export class Desk {
 
   /** Offers free slots in queue order until no slot is free or none suits a waiting ticket. */
   pump(): void {
+    // Refusing a ticket may lose a run, which calls this again; the loop below sees what it changed.
+    if (this.#isPumping) return;
+    this.#isPumping = true;
+    try {
+      this.#pumpAll();
+    } finally {
+      this.#isPumping = false;
+    }
+  }
+
+  // Private
+
+  #pumpAll(): void {
     const now = this.#clock.now();
     if (this.#config === null) return;
     if (this.#room.length > 0 && this.cards.health(now) === "none")
@@ -278,14 +309,20 @@ export class Desk {
     for (;;) {
       // Update the caps of all tenants whose counts have changed, before the queue is searched.
       for (const tenant of this.cards.changed()) this.#recap(tenant);
-      const match = this.#room.next((entry) => this.cards.best(entry.avoid, now));
+      if (this.cards.best([], now) === null) break;
+      // Tickets that avoid the same cards can use the same free ones.
+      const inVain = new Set<string>();
+      const match = this.#room.next(({ avoid }) => {
+        const tried = avoid.join(" ");
+        const found = inVain.has(tried) ? null : this.cards.best(avoid, now);
+        if (found === null) inVain.add(tried);
+        return found;
+      });
       if (match === null) break;
       this.#offer(match.entry, match.found, now);
     }
     if (this.queued > 0) this.#lookout.wakeAt(this.cards.nextOpening(now));
   }
-
-  // Private
 
   #hall(config: PoolConfig, now: number): admission.Hall {
     const [room, followers, addresses] = [this.#room, this.#following, this.#addresses];
@@ -303,7 +340,7 @@ export class Desk {
     const config = this.#config;
     const now = this.#clock.now();
     // (1)
-    if (config === null || config.version < entry.version) {
+    if (config === null || config.version < entry.version || this.#isTelling(now)) {
       this.#settle(ticket, { kind: "behind", version: config?.version ?? 0 });
       return;
     }
@@ -320,6 +357,7 @@ export class Desk {
         ? null
         : (admission.shut(hall) ?? admission.hopeless(hall, entry) ?? admission.swarm(hall, entry));
     if (shut !== null) {
+      if (shut.reason === "no_healthy_card") this.#askAnew(now);
       this.#refuse(ticket, shut);
       return;
     }
@@ -331,6 +369,30 @@ export class Desk {
     // (6)
     this.#watch(ticket);
     if (!entry.again && !entry.job) this.#refuseUnlessRoom(ticket, isMore);
+  }
+
+  /** Reports the departure unless the request enters again at once: it would run, and cost nothing. */
+  #departs(entry: Entry): void {
+    this.#departing.get(entry.request)?.();
+    const stop = this.#clock.after(RETURN_MS, () => {
+      this.#departing.delete(entry.request);
+      this.#errands.departed(entry);
+    });
+    this.#departing.set(entry.request, stop);
+  }
+
+  /** Whether a card missed its configuration. The next request then provisions it, as if this Pool were behind. */
+  #isTelling(now: number): boolean {
+    if (!this.cards.hasUnlisted || Math.abs(now - this.#toldBehindAt) < MEND_EVERY_MS) return false;
+    this.#toldBehindAt = now;
+    return true;
+  }
+
+  /** Asks the cards again: nobody waits here, so nothing else would correct an outdated report. */
+  #askAnew(now: number): void {
+    if (Math.abs(now - this.#askedAt) < MEND_EVERY_MS) return;
+    this.#askedAt = now;
+    this.#errands.ask(this.#lookout.some(this.cards.names()));
   }
 
   /**

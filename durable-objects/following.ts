@@ -58,7 +58,9 @@ export class Following {
 
   /** Whether the ticket follows a run that has a card. */
   isOnCard(ticket: TicketState): boolean {
-    return this.#runs.isHeldFor(ticket);
+    const run = this.#runs.heldFor(ticket);
+    // A run known only from its card's report has no leader here.
+    return run !== null && (run.leader === null || run.leader.phase === "offered" || run.leader.phase === "running");
   }
 
   /**

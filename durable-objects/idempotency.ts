@@ -59,6 +59,12 @@ export class Idempotency extends DurableObject<object> {
     await this.ctx.storage.deleteAll();
   }
 
+  /** Keeps the outcome of a run whose hold was lost in a restart. Ignored if another request has taken the name. */
+  async settle(body: string, made: Made, keepMs: number): Promise<void> {
+    const isTaken = this.#held !== null || (this.#settled !== null && this.#settled.until > Date.now());
+    if (!isTaken && keepMs > 0) this.#keep(body, made, keepMs);
+  }
+
   override async alarm(): Promise<void> {
     const until = this.#settled?.until ?? 0;
     // A later outcome under the same name has its own expiry.
@@ -87,8 +93,12 @@ export class Idempotency extends DurableObject<object> {
     const isLatest = this.#held === held;
     this.#drop(held, made);
     if (!isLatest || keepMs === 0) return;
+    this.#keep(held.body, made, keepMs);
+  }
+
+  #keep(body: string, made: Made, keepMs: number): void {
     const until = Date.now() + keepMs;
-    this.#settled = { body: held.body, made, until };
+    this.#settled = { body, made, until };
     this.ctx.storage.kv.put("settled", this.#settled);
     this.ctx.waitUntil(wakeAt(this.ctx.storage, until));
   }

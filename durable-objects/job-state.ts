@@ -92,7 +92,13 @@ export function begin(state: JobState, start: number, now: number): Step {
 
 /** A card runs it. Idempotent. */
 export function started(state: JobState, run: number, card: string, now: number): Step {
-  if (isOver(state.status) || run !== state.run || state.status === "running") return null;
+  if (isOver(state.status) || run !== state.run) return null;
+  const last = state.attempts.at(-1);
+  if (state.status === "running" && last !== undefined) {
+    // Failover: another card runs it now.
+    if (last.card === card) return null;
+    return { state: { ...state, attempts: [...state.attempts.slice(0, -1), { ...last, card }] }, events: [] };
+  }
   const attempt: JobAttempt = { number: state.attempts.length + 1, card, startedAt: now, endedAt: null, error: null };
   return event(
     {

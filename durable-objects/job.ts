@@ -52,13 +52,14 @@ export class Job extends DurableObject<JobEnv> {
     this.#spec = ctx.storage.kv.get<JobSpec>("spec") ?? null;
     this.#state = ctx.storage.kv.get<JobState>("state") ?? core.NEW;
     this.#told = ctx.storage.kv.get<string>("told") ?? null;
-    ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
+    if (this.#spec !== null) this.#makeTable();
   }
 
   /** Idempotent. */
   async create(spec: JobSpec): Promise<void> {
     if (this.#spec !== null) return;
     this.#spec = spec;
+    this.#makeTable();
     this.#told = core.newsOf(core.NEW);
     this.ctx.storage.kv.put("spec", spec);
     this.ctx.storage.kv.put("told", this.#told);
@@ -98,6 +99,7 @@ export class Job extends DurableObject<JobEnv> {
   /** The recorded progress values, 0 to 1, increasing within an attempt. */
   async steps(): Promise<number[]> {
     this.#lookedAt = Date.now();
+    if (this.#spec === null) return [];
     const rows = this.ctx.storage.sql.exec<{ event: string }>("SELECT event FROM events ORDER BY id");
     const events = Array.from(rows, ({ event }) => JSON.parse(event) as JobEvent);
     return events.flatMap(({ type, progress }) => (type === "progress" && progress !== null ? [progress] : []));
@@ -118,6 +120,7 @@ export class Job extends DurableObject<JobEnv> {
     } finally {
       this.#followers--;
     }
+    if (this.#spec === null) return [];
     const rows = this.ctx.storage.sql.exec<{ event: string }>(
       "SELECT event FROM events WHERE id > ? ORDER BY id LIMIT ?",
       after,
@@ -261,6 +264,8 @@ export class Job extends DurableObject<JobEnv> {
         await tell(this.env, spec, this.#state);
       } catch (error) {
         console.warn(JSON.stringify({ event: "job_untold", job: spec.id, error: String(error) }));
+        // The alarm set above may have fired while the report was under way.
+        if (this.#spec !== null) await wakeAt(this.ctx.storage, Date.now() + TELL_AGAIN_MS);
         return;
       }
       // The job was deleted during the report.
@@ -312,13 +317,17 @@ export class Job extends DurableObject<JobEnv> {
     }
   }
 
+  /** Only for a job that exists: an object with a table, even an empty one, is never removed. */
+  #makeTable(): void {
+    this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
+  }
+
   async #forget(): Promise<void> {
     this.#spec = null;
     this.#state = core.NEW;
     this.#told = null;
     await this.ctx.storage.deleteAlarm();
     await this.ctx.storage.deleteAll();
-    this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, event TEXT NOT NULL)");
     for (const wake of this.#waiters) wake();
   }
 }

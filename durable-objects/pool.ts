@@ -129,7 +129,9 @@ export class Pool extends DurableObject<PoolEnv> {
 
   async #askOne(card: string): Promise<void> {
     try {
-      this.#desk.report(await answered(this.env.CARD.getByName(card).report(this.#config?.service)));
+      const report = await answered(this.env.CARD.getByName(card).report(this.#config?.service));
+      // A Card that was never configured does not know its name.
+      this.#desk.report({ ...report, card });
     } catch (error) {
       // The desk asks again while anybody waits.
       console.warn(JSON.stringify({ event: "card_silent", card, error: String(error) }));

@@ -94,9 +94,10 @@ export class Runs<T extends Asker> {
     return party === undefined ? null : (first(party) ?? null);
   }
 
-  /** Whether the asker waits for a run that its leader holds. */
-  isHeldFor(asker: T): boolean {
-    return this.#seats.get(asker)?.run.isHeld ?? false;
+  /** The held run that the asker follows, or null. Its leader may itself be waiting in the queue. */
+  heldFor(asker: T): Run<T> | null {
+    const run = this.#seats.get(asker)?.run;
+    return run?.isHeld ? run : null;
   }
 
   /** Registers a run that a card shows. Leader null: its ticket was lost in a restart; only its lease is known. */

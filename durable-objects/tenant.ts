@@ -90,7 +90,10 @@ export class Tenant extends DurableObject<TenantEnv> {
     const before = this.#buckets.get(name) ?? EMPTY;
     const known = this.#records.get(id);
     const follows = this.#isUnderWay(fingerprint, id);
-    if (known !== null) return { ok: true, follows, ...leftIn(before, limits, now) };
+    if (known !== null) {
+      const owes = known.quota < admission.results || known.costMilli < admission.costMilli;
+      return { ok: true, follows: owes && isOpen(known), ...leftIn(before, limits, now) };
+    }
     const costMilli = follows && !hits ? 0 : admission.costMilli;
     const counts = { results: follows ? 0 : admission.results, costMilli };
     const months = charge(this.#months, counts, limits.quota, now);

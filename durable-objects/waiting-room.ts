@@ -17,7 +17,7 @@ type Turn = [start: number, seq: number];
 /** Minimum number of lines before empty ones are swept. */
 const SWEEP_MIN = 1024;
 /** How many waiters `next` tries, if the first ones cannot use any free card (they have tried those already). */
-const LOOK_MAX = 64;
+const LOOK_MAX = 10_000;
 
 const byTurn = (a: Turn, b: Turn) => a[0] - b[0] || a[1] - b[1];
 

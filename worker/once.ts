@@ -35,11 +35,19 @@ export class Once {
   readonly #hold: Hold;
   readonly #coming: Coming;
   readonly #gone: AbortSignal;
+  readonly #settleByName: (made: Made, keepMs: number) => Promise<void>;
   #told = false;
   #runs = false;
 
   /** `gone`: aborted when the caller hangs up. */
-  constructor(name: string, hold: Hold, coming: Coming, gone: AbortSignal) {
+  constructor(
+    name: string,
+    hold: Hold,
+    coming: Coming,
+    gone: AbortSignal,
+    settleByName: (made: Made, keepMs: number) => Promise<void>,
+  ) {
+    this.#settleByName = settleByName;
     this.#name = name;
     this.#hold = hold;
     this.#coming = coming;
@@ -59,12 +67,14 @@ export class Once {
   async settle(made: Made, keepMs: number): Promise<void> {
     // A job continues whether or not its caller is still connected.
     const retriedMs = this.#gone.aborted || made.kind === "job" || made.kind === "batch" ? RETRIED_MS : 0;
-    await this.#tell(() => this.#hold.settle(made, this.#coming === "named" ? keepMs : retriedMs));
+    const ms = this.#coming === "named" ? keepMs : retriedMs;
+    // A restart of the object breaks the hold, but not the name.
+    await this.#tell(() => answered(this.#hold.settle(made, ms)).catch(() => this.#settleByName(made, ms)));
   }
 
   /** Frees the name without an outcome: the next request of the name runs. */
   async drop(): Promise<void> {
-    await this.#tell(() => this.#hold.drop());
+    await this.#tell(() => answered(this.#hold.drop()));
   }
 
   /** Marks that a run has started. From here on the end of the run reports the outcome, whatever the caller is told. */
@@ -92,7 +102,7 @@ export class Once {
     if (this.#told) return;
     this.#told = true;
     try {
-      await answered(say());
+      await say();
     } catch (error) {
       // The name is free again, though the answer may be stored: a later request of the name may run once more.
       console.warn(JSON.stringify({ event: "idempotency_untold", error: String(error) }));
@@ -148,7 +158,9 @@ export async function onceOf(
   if (reply.kind === "mismatch") return refuse("idempotency_mismatch", { param: "Idempotency-Key" });
   if (reply.kind === "in_flight") return refuse("idempotency_in_flight", { retryAfterMs: RETRY_AFTER_MS });
   if (reply.kind === "made") return { replay: reply.made, forget: async () => answered(stub.forget(body)) };
-  return new Once(name, reply.hold, coming, signal);
+  return new Once(name, reply.hold, coming, signal, async (made, keepMs) => {
+    await answered(env.IDEMPOTENCY.getByName(name).settle(body, made, keepMs));
+  });
 }
 
 /** Whether the client marked the request as a retry. */

@@ -41,7 +41,7 @@ function isTold(status: number): boolean {
 
 /** Stores an origin's own error if it is small enough to be replayed; otherwise frees the name. */
 export async function settleError(once: Once, { status, headers, body }: Answer, keepMs: number): Promise<void> {
-  const bytes = body instanceof Uint8Array ? body : null;
+  const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body instanceof Uint8Array ? body : null;
   if (!isTold(status) || bytes === null || bytes.byteLength > ERROR_BYTES_MAX) return once.drop();
   const text = new TextDecoder().decode(bytes);
   await once.settle({ kind: "error", status, contentType: headers.get("content-type"), body: text }, keepMs);

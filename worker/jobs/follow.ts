@@ -7,6 +7,7 @@ import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Env } from "../env.ts";
 import type { Grant } from "../run/lease.ts";
 import { catalog } from "../services/catalog.ts";
+import { repeated } from "../results/repeated.ts";
 import type { RunEnd } from "../run.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
@@ -78,7 +79,7 @@ export class Follow {
 
   started(grant: Grant): void {
     this.#grant = grant;
-    const told = answered(this.#env.JOB.getByName(this.#spec.id).started(this.#number, grant.card));
+    const told = repeated(() => answered(this.#env.JOB.getByName(this.#spec.id).started(this.#number, grant.card)));
     told.catch((error: unknown) => this.#missed("start_untold", error));
     void this.#watchProgress(grant);
   }

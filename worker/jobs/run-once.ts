@@ -29,6 +29,7 @@ import { Spooled } from "../body/spool.ts";
 import { type Result, resultsOf } from "../results/result.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
+import { priceOf } from "../caller/price.ts";
 import { callerOf } from "./caller-of.ts";
 import { Follow } from "./follow.ts";
 import { withoutImages } from "./output.ts";
@@ -46,8 +47,11 @@ const OWN_ERROR_BYTES_MAX = 64 * 1024;
 type Handed = Extract<Begun, { over: false }>;
 type Context = Pick<ExecutionContext, "waitUntil">;
 
-/** The result of an attempt. `end` is null when the answer was already stored. */
-type Came = { kind: "answer"; answer: Answer | Stored; end: RunEnd | null } | { kind: "refused"; refusal: Refusal };
+/** The result of an attempt. `end` is null when the answer was already stored; `hits`: then it has a run's price. */
+type Came =
+  | { kind: "answer"; answer: Answer | Stored; end: RunEnd }
+  | { kind: "answer"; answer: Stored; end: null; hits: boolean }
+  | { kind: "refused"; refusal: Refusal };
 
 /** `start`: the Backlog's number of this Workflow instance. */
 export async function runOnce(env: Env, ctx: Context, job: string, start: number): Promise<void> {
@@ -96,7 +100,7 @@ async function tryIt(env: Env, ctx: Context, begun: Handed, follow: Follow): Pro
     const print = await fingerprint(ask, caller.tenant, unsureHost(env, spec.base));
     const running = await runningOf(env, ctx, begun, caller, ask, print, follow);
     const found = await alreadyThere(running);
-    if (found !== null) return { kind: "answer", answer: found, end: null };
+    if (found !== null) return { kind: "answer", answer: found, end: null, hits: priceOf(ask.service.config).hits };
     if (late) follow.startBy(spec.startDeadlineAt ?? 0);
     return await runIt(running, follow, spec);
   } finally {
@@ -286,11 +290,10 @@ function textOf(bytes: Uint8Array | null): string | null {
 /** What the job is charged. An answer that was stored before any card began the job costs its rate token only. */
 function billOf({ startedAt }: Handed, came: Came, status: number | null): Bill {
   if (came.kind === "refused") return { status, charge: "nothing", took: { reason: came.refusal.reason } };
-  const { end } = came;
-  if (end !== null) return { status, charge: end.charge, took: end.took };
+  if (came.end !== null) return { status, charge: came.end.charge, took: came.end.took };
   // A card had begun, but a crash lost the run's final report: charge what the job was admitted for.
   return startedAt === null
-    ? { status, charge: "token", took: {} }
+    ? { status, charge: came.hits ? "price" : "token", took: {} }
     : { status, charge: "all", took: { results: null } };
 }
 

@@ -13,12 +13,13 @@ export class Tries {
   readonly #line: Line;
   /** Handles the outcome of an identical request's run, which a retry may get after its Pool restarted. */
   readonly #shared: (told: Told) => Promise<Answer | Refusal | null>;
-  readonly #tried: string[] = [];
+  readonly #tried: string[];
   /** A card is running it now. */
   onCard = false;
 
   constructor(running: Running, line: Line, shared: (told: Told) => Promise<Answer | Refusal | null>) {
     this.#running = running;
+    this.#tried = [...(running.job?.avoid ?? [])];
     this.#line = line;
     this.#shared = shared;
   }
