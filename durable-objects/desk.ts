@@ -309,15 +309,7 @@ export class Desk {
     for (;;) {
       // Update the caps of all tenants whose counts have changed, before the queue is searched.
       for (const tenant of this.cards.changed()) this.#recap(tenant);
-      if (this.cards.best([], now) === null) break;
-      // Tickets that avoid the same cards can use the same free ones.
-      const inVain = new Set<string>();
-      const match = this.#room.next(({ avoid }) => {
-        const tried = avoid.join(" ");
-        const found = inVain.has(tried) ? null : this.cards.best(avoid, now);
-        if (found === null) inVain.add(tried);
-        return found;
-      });
+      const match = this.cards.best([], now) === null ? null : this.#room.next((avoid) => this.cards.best(avoid, now));
       if (match === null) break;
       this.#offer(match.entry, match.found, now);
     }

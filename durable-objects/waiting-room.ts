@@ -16,8 +16,8 @@ type Turn = [start: number, seq: number];
 
 /** Minimum number of lines before empty ones are swept. */
 const SWEEP_MIN = 1024;
-/** How many waiters `next` tries, if the first ones cannot use any free card (they have tried those already). */
-const LOOK_MAX = 10_000;
+/** How many different sets of avoided cards `next` tries, if the first ones leave no free card. */
+const LOOK_MAX = 64;
 
 const byTurn = (a: Turn, b: Turn) => a[0] - b[0] || a[1] - b[1];
 
@@ -119,15 +119,18 @@ export class WaitingRoom {
     this.#place(line);
   }
 
-  /** The first waiter, in fair order, for which `match` finds something; and what it found. */
-  next<T>(match: (entry: Entry) => T | null): { entry: Entry; found: T } | null {
-    let looked = 0;
+  /** The first waiter, in fair order, for whose avoided cards `match` finds something; and what it found. */
+  next<T>(match: (avoid: string[]) => T | null): { entry: Entry; found: T } | null {
+    // `match` is called once for all waiters that avoid the same cards.
+    const inVain = new Set<string>();
     for (const line of this.#ready.values()) {
       for (const attempt of line.waiters.values()) {
-        const waiter = this.#waiters.get(attempt);
-        const found = waiter === undefined ? null : match(waiter.entry);
-        if (waiter !== undefined && found !== null) return { entry: waiter.entry, found };
-        if (++looked >= LOOK_MAX) return null;
+        const entry = this.#waiters.get(attempt)?.entry;
+        const avoided = entry?.avoid.join(" ") ?? "";
+        if (entry === undefined || inVain.has(avoided)) continue;
+        const found = match(entry.avoid);
+        if (found !== null) return { entry, found };
+        if (inVain.add(avoided).size >= LOOK_MAX) return null;
       }
     }
     return null;
