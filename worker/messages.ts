@@ -106,6 +106,18 @@ const NO_MODEL = {
   zh: "模型 “{model}” 不存在，或您无权使用。",
 };
 
+/** Used when the refusal counts jobs: waiting jobs are limited over all services. */
+const JOBS_WAITING = {
+  en: "{jobs} jobs are waiting already; your limit is {max}. Try again when some have started.",
+  zh: "已有 {jobs} 个任务在等待，您的上限为 {max} 个。请在部分任务开始后重试。",
+};
+
+/** Used when the refusal names the documentation: nothing is served at `/`. */
+const SEE_DOCS = {
+  en: "There is nothing at this address. The API is described at {docs}.",
+  zh: "此地址没有内容。API 说明见 {docs}。",
+};
+
 /** Chinese translations of our own details. Details that come from parsers are left as they are. */
 const DETAILS: [en: RegExp, zh: string][] = [
   [/^may not be given by URL$/, "不得以网址给出"],
@@ -183,6 +195,11 @@ function inChinese(detail: string): string {
 export function message(refusal: Refusal, language: "en" | "zh"): string {
   const facts: Record<string, string | number> = { ...refusal.facts, param: refusal.param ?? "" };
   if (language === "zh" && typeof facts["detail"] === "string") facts["detail"] = inChinese(facts["detail"]);
-  const words = "model" in refusal.facts ? NO_MODEL : MESSAGES[refusal.reason];
-  return words[language].replace(/\{(\w+)\}/g, (_, name: string) => String(facts[name] ?? ""));
+  return wordsOf(refusal)[language].replace(/\{(\w+)\}/g, (_, name: string) => String(facts[name] ?? ""));
+}
+
+function wordsOf({ reason, facts }: Refusal): { en: string; zh: string } {
+  if ("model" in facts) return NO_MODEL;
+  if ("jobs" in facts) return JOBS_WAITING;
+  return "docs" in facts ? SEE_DOCS : MESSAGES[reason];
 }
