@@ -10,7 +10,9 @@ const door = doorway({ speed: 1 });
 test("a job is taken at once, and done when a card is free", async () => {
   const answer = await door.ask("/v1/jobs", { json: { service: "portrait", input: picture() } });
   expect(answer.status, answer.text).toBe(202);
-  const { id, status } = JSON.parse(answer.text) as JobShown;
+  const { id, status, waiting_on: waitingOn } = JSON.parse(answer.text) as JobShown;
+  // All slots are free.
+  expect(waitingOn).toBeNull();
   expect(answer.header("location")).toBe(`/v1/jobs/${id}`);
   expect(Number(answer.header("retry-after"))).toBeGreaterThan(0);
   expect(id).toMatch(/^job_[0-9A-Za-z]+$/);
