@@ -37,6 +37,14 @@ const MESSAGES: Record<Reason, { en: string; zh: string }> = {
     zh: "带有此 Idempotency-Key 的第一个请求仍在处理中。",
   },
   job_finished: { en: "The job has finished already.", zh: "该任务已经结束。" },
+  card_listed: {
+    en: "This card is still listed in {services}: take it out of every service before you delete it.",
+    zh: "此卡仍列在服务 {services} 中：请先将其从所有服务中移除，再删除。",
+  },
+  card_busy: {
+    en: "A request still holds a slot of this card. Try again when it has ended.",
+    zh: "仍有请求占用此卡的槽位。请在其结束后重试。",
+  },
   expired_signature: {
     en: "This link has expired; ask the API for a fresh one.",
     zh: "此链接已过期，请向 API 索取新的链接。",

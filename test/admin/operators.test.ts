@@ -125,6 +125,7 @@ test("ops runs services and cards, and has no say in who may what", async () => 
     ["PUT", "/services/o", { model_version: "v2" }],
     ["DELETE", "/services/o"],
     ["POST", "/cards/oc/token"],
+    ["DELETE", "/cards/oc"],
     ["POST", "/tenants", { name: "t" }],
     ["PATCH", `/tenants/${tenant.id}`, { name: "x" }],
     ["DELETE", `/tenants/${tenant.id}`],
