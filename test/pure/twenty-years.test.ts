@@ -1,6 +1,6 @@
 /**
- * Bugs that HAProxy's queue had in twenty years, as tests of our line and slots. The comment above each test names
- * HAProxy's commit (or issue). What locks and threads did there, messages in any order do here (together.test.ts).
+ * Bugs that HAProxy's queue had in twenty years, as tests of our line and slots. The comment above a test names
+ * the commit that mended the bug there. What locks and threads did there, messages in any order do here (together.test.ts).
  */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
@@ -26,7 +26,6 @@ test("a slot is taken by the claim itself, before anything runs", () => {
   expect(outcomes.filter((refused) => !refused)).toHaveLength(2);
 });
 
-// issue 2743
 test("a run that its caller gave up keeps its slot until it has ended", () => {
   const slots = new Slots();
   slots.claim(attempt("one"), 1, DRAIN_MS, NOW);
