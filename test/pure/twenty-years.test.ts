@@ -1,6 +1,6 @@
 /**
- * Bugs that HAProxy's queue had in twenty years, as tests of our line and slots. The comment above a test names
- * the commit that mended the bug there. What locks and threads did there, messages in any order do here (together.test.ts).
+ * Bugs that HAProxy's queue had in twenty years, as tests of our line and slots. The comment above a test names the
+ * commit that mended the bug there. What locks and threads did there, messages in any order do here (together.test.ts).
  */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";

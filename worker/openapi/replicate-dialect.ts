@@ -6,11 +6,12 @@ import { Account, pageOf, ReplicateModel, Version, VersionPage } from "../dialec
 import { Prediction } from "../dialects/replicate/prediction.ts";
 import { PageQuery, PredictionCreate } from "../dialects/replicate/predictions.ts";
 import { Problem } from "../dialects/replicate/refusal.ts";
+import { OWNER } from "../dialects/task.ts";
 import { SecretView } from "../jobs/webhooks-api.ts";
 import { COMMON_HEADERS, SIGNED_OR_KEY, TENANT_KEY } from "./parts.ts";
 
 const id = z.object({ id: z.string() });
-const named = z.object({ owner: z.literal("portico"), name: z.string() });
+const named = z.object({ owner: z.literal(OWNER), name: z.string() });
 const json = (schema: z.ZodType) => ({ "application/json": { schema } });
 const REFUSED = { description: "Refused, in Replicate's words.", headers: COMMON_HEADERS, content: json(Problem) };
 
