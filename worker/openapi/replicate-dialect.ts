@@ -55,12 +55,17 @@ function create(operationId: string, summary: string, path?: z.ZodObject): ZodOp
 }
 
 export function replicatePaths(): ZodOpenApiPathsObject {
+  const paths = { ...predictionPaths(), ...modelPaths(), ...otherPaths() };
+  return Object.fromEntries(Object.entries(paths).map(([path, item]) => [`/replicate/v1${path}`, item]));
+}
+
+function predictionPaths(): ZodOpenApiPathsObject {
   const follow = call("streamPrediction", "Follow a prediction", {
     description: "Server-sent events `logs`, `output`, `error`, `done`; `urls.stream` needs no key.",
     security: SIGNED_OR_KEY,
     requestParams: { path: id },
   });
-  const paths: ZodOpenApiPathsObject = {
+  return {
     "/predictions": {
       get: call("listPredictions", "The tenant's jobs, the latest first", {
         schema: pageOf(Prediction),
@@ -78,6 +83,11 @@ export function replicatePaths(): ZodOpenApiPathsObject {
       }),
     },
     "/predictions/{id}/stream": { get: follow },
+  };
+}
+
+function modelPaths(): ZodOpenApiPathsObject {
+  return {
     "/models": {
       get: call("listReplicateModels", "The services that the key may use", { schema: pageOf(ReplicateModel) }),
     },
@@ -97,6 +107,12 @@ export function replicatePaths(): ZodOpenApiPathsObject {
     "/deployments/{owner}/{name}/predictions": {
       post: create("createDeploymentPrediction", "Make a prediction with the service of that name", named),
     },
+  };
+}
+
+/** Files, the account, and the secret of webhooks. */
+function otherPaths(): ZodOpenApiPathsObject {
+  return {
     "/files": {
       post: call("createFile", "Lay down a file for a day, to name it as an input", {
         status: 201,
@@ -113,5 +129,4 @@ export function replicatePaths(): ZodOpenApiPathsObject {
       get: call("getDefaultWebhookSecret", "What signs the tenant's webhooks", { schema: SecretView }),
     },
   };
-  return Object.fromEntries(Object.entries(paths).map(([path, item]) => [`/replicate/v1${path}`, item]));
 }
