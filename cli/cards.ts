@@ -68,6 +68,14 @@ export function addCards(program: Command): void {
     }),
   );
 
+  doubtful(leaf(cards, "delete <card>", "delete a card that no service lists", "cards delete gpu-01-0")).action(
+    acting(async (front, id: string, { yes }: Yes) => {
+      await confirm({ what: `Card ${id} will be deleted, and its agent's token refused.`, name: id, yes });
+      await front.api.delete(path`/cards/${id}`);
+      front.answer(null, () => `Card ${id} is deleted.`);
+    }),
+  );
+
   doubtful(leaf(cards, "token <card>", "replace the token of a card's agent", "cards token gpu-01-0")).action(
     acting(async (front, id: string, { yes }: Yes) => {
       await confirm({ what: `The present token of ${id}'s agent will be refused at once.`, name: id, yes });

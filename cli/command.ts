@@ -85,12 +85,12 @@ export function noteCut(front: Front, rows: number): void {
   front.note(`Only the first ${rows} rows are shown; for more, add --rows N.`);
 }
 
-export function showThing(front: Front, thing: object): void {
-  front.answer(thing, () => fields(thing));
+export function showThing(front: Front, thing: object, forPeople = thing): void {
+  front.answer(thing, () => fields(forPeople));
 }
 
 /** Prints an answer that contains a new key or token, which the API does not show again. */
-export function showSecret(front: Front, thing: object): void {
-  showThing(front, thing);
+export function showSecret(front: Front, thing: object, forPeople = thing): void {
+  showThing(front, thing, forPeople);
   front.note("Keep it now: it is not shown again.");
 }

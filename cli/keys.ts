@@ -1,6 +1,17 @@
 /** `portico keys`: the API keys of tenants. A key is shown only in the answer that creates it. */
 import type { Command } from "commander";
-import { acting, doubtful, leaf, listing, type Rows, showList, showSecret, showThing, type Yes } from "./command.ts";
+import {
+  acting,
+  doubtful,
+  type Front,
+  leaf,
+  listing,
+  type Rows,
+  showList,
+  showSecret,
+  showThing,
+  type Yes,
+} from "./command.ts";
 import { confirm } from "./confirm.ts";
 import { path } from "./path.ts";
 import { shortTime } from "./table.ts";
@@ -26,6 +37,17 @@ interface Creation {
   expires?: string;
 }
 
+/** A key as people are shown it: null scopes and services mean all of them. */
+const forPeople = (key: Key) => ({ ...key, scopes: key.scopes ?? "all", services: key.services ?? "all" });
+
+function showKey(front: Front, key: Key): void {
+  showThing(front, key, forPeople(key));
+}
+
+function showNewKey(front: Front, key: Key): void {
+  showSecret(front, key, forPeople(key));
+}
+
 export function addKeys(program: Command): void {
   const keys = program.command("keys").description("API keys of tenants");
 
@@ -43,8 +65,8 @@ export function addKeys(program: Command): void {
             tenant: (row) => row.tenant,
             "ends in": (row) => row.tail,
             state: (row) => row.state,
-            scopes: (row) => row.scopes ?? "all",
-            services: (row) => row.services ?? "all",
+            scopes: (row) => forPeople(row).scopes,
+            services: (row) => forPeople(row).services,
             expires: (row) => shortTime(row.expires_at),
             "last used": (row) => shortTime(row.last_used_at),
           },
@@ -61,13 +83,13 @@ export function addKeys(program: Command): void {
       acting(async (front, tenant: string, { name, scopes, services, expires }: Creation) => {
         const { id } = await tenantNamed(front.api, tenant);
         const body = { name, scopes, services, expires_at: expires ?? undefined };
-        showSecret(front, await front.api.call<Key>("POST", path`/tenants/${id}/keys`, body));
+        showNewKey(front, await front.api.call<Key>("POST", path`/tenants/${id}/keys`, body));
       }),
     );
 
   leaf(keys, "rename <key> <name>", "give a key another name", "keys rename 7Yp2mQx0 web").action(
     acting(async (front, key: string, name: string) =>
-      showThing(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { name })),
+      showKey(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { name })),
     ),
   );
 
@@ -81,7 +103,7 @@ export function addKeys(program: Command): void {
     .action(
       acting(async (front, key: string, { overlap, yes }: Yes & { overlap: number }) => {
         if (overlap === 0) await confirm({ what: `Key ${key} will stop working within 10 s.`, name: key, yes });
-        showSecret(front, await front.api.call<Key>("POST", path`/keys/${key}/rotate`, { overlap_s: overlap }));
+        showNewKey(front, await front.api.call<Key>("POST", path`/keys/${key}/rotate`, { overlap_s: overlap }));
       }),
     );
 
@@ -96,13 +118,13 @@ export function addKeys(program: Command): void {
   doubtful(leaf(keys, "disable <key>", "refuse a key until it is enabled", "keys disable 7Yp2mQx0")).action(
     acting(async (front, key: string, { yes }: Yes) => {
       await confirm({ what: `Key ${key} will stop working within 10 s.`, name: key, yes });
-      showThing(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { state: "disabled" }));
+      showKey(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { state: "disabled" }));
     }),
   );
 
   leaf(keys, "enable <key>", "let a disabled key work again", "keys enable 7Yp2mQx0").action(
     acting(async (front, key: string) =>
-      showThing(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { state: "active" })),
+      showKey(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { state: "active" })),
     ),
   );
 
@@ -116,7 +138,7 @@ function addExpire(keys: Command): void {
       acting(async (front, key: string, at: string | null, { yes }: Yes) => {
         if (at !== null && Date.parse(at) <= Date.now())
           await confirm({ what: `Key ${key} will stop working within 10 s.`, name: key, yes });
-        showThing(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { expires_at: at }));
+        showKey(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { expires_at: at }));
       }),
     );
 }

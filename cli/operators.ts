@@ -52,7 +52,7 @@ export function addOperators(program: Command): void {
     ),
   );
 
-  leaf(operators, "create <name>", "make an operator", "operators create ada --role ops --expires 90d")
+  leaf(operators, "create <name>", "make an operator", "operators create night-shift --role ops --expires 90d")
     .requiredOption("--role <role>", "read, ops (may do what read may) or admin (everything)")
     .option("--email <address>", "by which Cloudflare Access knows the operator")
     .option("--expires <when>", "30d, 2027-01-31, or a time with its offset; never when left out", moment)
@@ -66,14 +66,16 @@ export function addOperators(program: Command): void {
       }),
     );
 
-  leaf(operators, "role <operator> <role>", "give an operator another role", "operators role ada read").action(
+  leaf(operators, "role <operator> <role>", "give an operator another role", "operators role night-shift read").action(
     acting(async (front, text: string, role: string) => {
       const { id } = await operatorNamed(front.api, text);
       showThing(front, await front.api.call<Operator>("PATCH", path`/operators/${id}`, { role }));
     }),
   );
 
-  doubtful(leaf(operators, "rotate <operator>", "replace an operator's token", "operators rotate ada --overlap 1h"))
+  doubtful(
+    leaf(operators, "rotate <operator>", "replace an operator's token", "operators rotate night-shift --overlap 1h"),
+  )
     .option(
       "--overlap <span>",
       "how long the old one keeps working: 90, 15m, 12h, 30d; default: not at all",
@@ -89,7 +91,9 @@ export function addOperators(program: Command): void {
       }),
     );
 
-  doubtful(leaf(operators, "revoke <operator>", "shut an operator out for good", "operators revoke ada")).action(
+  doubtful(
+    leaf(operators, "revoke <operator>", "shut an operator out for good", "operators revoke night-shift"),
+  ).action(
     acting(async (front, text: string, { yes }: Yes) => {
       const { id, name } = await operatorNamed(front.api, text);
       await confirm({ what: `Operator ${name} (${id}) will be shut out for good.`, name, yes });

@@ -36,7 +36,8 @@ export function aligned(rows: string[][]): string {
 export function cell(value: unknown): string {
   if (value === null || value === undefined || value === "") return "-";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (Array.isArray(value) && value.length > 0) {
+  if (typeof value === "object" && Object.keys(value).length === 0) return "-";
+  if (Array.isArray(value)) {
     const items = value.map((item) => (isThing(item) ? Object.values(item).map(cell).join(" ") : cell(item)));
     return items.join(value.some(isThing) ? "; " : ", ");
   }

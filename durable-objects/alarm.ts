@@ -1,7 +1,7 @@
 /**
  * Sets Durable Object alarms, working around three properties of the platform. A fractional time is truncated, so the
  * alarm would fire before it is due: times are rounded up. An alarm that its own handler sets to the very millisecond
- * at which it fired is dropped, but its time remains stored (workerd issue 6866): times are always later than now, and
+ * at which it fired never fires, although `getAlarm` still returns its time: times are always later than now, and
  * an overdue alarm counts as unset. A handler that never returns delays all later alarms by 15 minutes: handlers bound
  * every wait.
  */

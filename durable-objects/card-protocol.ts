@@ -12,6 +12,19 @@ export const LEASE_RENEW_MS = 10_000;
 
 export type CardState = "active" | "draining" | "disabled";
 export type Transport = "direct" | "tunnel" | "vpc";
+/** The Cloudflare Access service token of the deployment. */
+export interface AccessToken {
+  id: string;
+  secret: string;
+}
+
+/** Adds the Access service token, which is sent only over a tunnel. */
+export function addAccess(headers: Headers, transport: Transport, access: AccessToken | null): void {
+  if (transport !== "tunnel" || access === null) return;
+  headers.set("cf-access-client-id", access.id);
+  headers.set("cf-access-client-secret", access.secret);
+}
+
 export type Abandon = "finish" | "cancel";
 
 /** How one service reaches one card. */

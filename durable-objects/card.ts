@@ -55,8 +55,9 @@ export class Card extends DurableObject<CardEnv> {
     this.#store = new CardStore(ctx.storage);
     this.#incarnation = this.#store.nextIncarnation();
     this.#book = new CardBook(this.#store.config(), this.#store.leases(), this.#store.counters(), this.#store);
+    const { ACCESS_CLIENT_ID: id, ACCESS_CLIENT_SECRET: secret } = env;
     this.#prober = new Prober(
-      env,
+      id && secret ? { id, secret } : null,
       () => this.#drainingListings(),
       (running, service) => this.#heard(running, service),
     );

@@ -2,12 +2,13 @@
 import type { Desk } from "./desk.ts";
 import type { PoolStatus, Presence } from "./pool-protocol.ts";
 
-/** Waiting tickets, counted by what they wait for. */
+/** Waiting tickets, counted by what they wait for. Followers of a run may wait for nothing else. */
 export function waitingFor(desk: Desk): PoolStatus["waitingFor"] {
   const counts: PoolStatus["waitingFor"] = {};
   for (const ticket of desk.tickets) {
     if (ticket.phase !== "waiting") continue;
     const reason = desk.reasonOf(ticket);
+    if (reason === null) continue;
     counts[reason] = (counts[reason] ?? 0) + 1;
   }
   return counts;

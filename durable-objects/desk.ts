@@ -249,8 +249,8 @@ export class Desk {
     this.pump();
   }
 
-  reasonOf({ entry }: TicketState): WaitingOn {
-    return reasonToWait(this.#config, this.cards, entry, this.#clock.now());
+  reasonOf({ entry, phase }: TicketState): WaitingOn | null {
+    return phase === "offered" ? null : reasonToWait(this.#config, this.cards, entry, this.#clock.now());
   }
 
   waitingOn(ticket: TicketState): Waiting {
@@ -275,8 +275,12 @@ export class Desk {
     if (ticket?.phase === "running") return { waiting: null, ...known };
     const { on, position } =
       ticket === undefined
-        ? { on: reasonToWait(this.#config, this.cards, { tenant, concurrent }, now), position: this.#room.length + 1 }
+        ? {
+            on: reasonToWait(this.#config, this.cards, { tenant, concurrent, avoid: [] }, now),
+            position: this.#room.length + 1,
+          }
         : this.waitingOn(ticket);
+    if (on === null) return { waiting: { on, position: 1, startMs: 0 }, ...known };
     const willStart = on === "slots_busy" || on === "tenant_cap";
     return { waiting: { on, position, startMs: willStart ? startMs(times, position - 1, slots) : null }, ...known };
   }

@@ -142,7 +142,7 @@ export interface JobView {
   spec: Omit<JobSpec, "webhook" | "headers" | "input">;
   state: JobState;
   /** Why and where it waits; null if it does not. */
-  waiting: { on: WaitingOn; position: number | null; startMs: number | null } | null;
+  waiting: { on: WaitingOn | null; position: number | null; startMs: number | null } | null;
   /** Mean time of a run, ms; null if unknown. */
   serviceMs: number | null;
 }

@@ -3,7 +3,8 @@ import type { Entry, Priority } from "./pool-protocol.ts";
 
 export type Place = [rank: number, arrivedAt: number, seq: number];
 
-const RANK: Record<Priority, number> = { high: 0, normal: 1, low: 2 };
+/** Lower goes first. Backlogs store these numbers. */
+export const RANK: Record<Priority, number> = { high: 0, normal: 1, low: 2 };
 
 /** A job counts as having arrived this much later, so that requests with a waiting caller go first. */
 const CALL_AHEAD_MS = 30_000;

@@ -80,7 +80,7 @@ export type OfferReply =
   /** The Pool's configuration is older than the caller's. */
   | { kind: "behind"; version: number }
   /** Still waiting; call again on the same ticket. */
-  | { kind: "waiting"; on: WaitingOn; position: number };
+  | { kind: "waiting"; on: WaitingOn | null; position: number };
 
 /** The times of a run as the Worker saw them, from which the Pool learns its estimates. */
 export interface Observed {
@@ -122,8 +122,8 @@ export interface Presence {
 
 /** A Pool's estimate for one request. */
 export interface Outlook {
-  /** Null: it runs or has run. `startMs`: estimated time until it starts, ms; null if unknown. */
-  waiting: { on: WaitingOn; position: number | null; startMs: number | null } | null;
+  /** Null: it runs or has run. `on` is null while it is only starting. `startMs`: estimated time until it starts, ms; null if unknown. */
+  waiting: { on: WaitingOn | null; position: number | null; startMs: number | null } | null;
   /** Mean time of a run, and the mean interval at which one of the usable slots becomes free, ms. */
   serviceMs: number | null;
   slotMs: number | null;

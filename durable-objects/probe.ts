@@ -1,5 +1,6 @@
 /** Asks origins how many requests they are running, at the path and JSON pointer that the service configures. */
-import type { Listing } from "./card-protocol.ts";
+import { type AccessToken, addAccess, type Listing } from "./card-protocol.ts";
+import { at } from "./json-pointer.ts";
 
 /** Pause between probes while slots drain. */
 const PROBE_EVERY_MS = 1_000;
@@ -8,19 +9,18 @@ const PROBE_MS_MAX = 3_000;
 /** Largest probe response that is read. */
 const PROBE_BYTES_MAX = 256 * 1024;
 
-interface AccessToken {
-  ACCESS_CLIENT_ID?: string;
-  ACCESS_CLIENT_SECRET?: string;
-}
-
 /** Polls the origins of services that have draining slots and a probe, and reports the counts. */
 export class Prober {
-  readonly #access: AccessToken;
+  readonly #access: AccessToken | null;
   readonly #draining: () => Listing[];
   readonly #heard: (running: number, service: string) => void;
   #running = false;
 
-  constructor(access: AccessToken, draining: () => Listing[], heard: (running: number, service: string) => void) {
+  constructor(
+    access: AccessToken | null,
+    draining: () => Listing[],
+    heard: (running: number, service: string) => void,
+  ) {
     this.#access = access;
     this.#draining = draining;
     this.#heard = heard;
@@ -47,14 +47,11 @@ export class Prober {
 }
 
 /** Returns the count, or null if the origin gave none. */
-async function countRunning(listing: Listing, access: AccessToken): Promise<number | null> {
+async function countRunning(listing: Listing, access: AccessToken | null): Promise<number | null> {
   const { probe } = listing.drain;
   if (probe === null) return null;
   const headers = new Headers({ accept: "application/json" });
-  if (listing.transport === "tunnel" && access.ACCESS_CLIENT_ID && access.ACCESS_CLIENT_SECRET) {
-    headers.set("cf-access-client-id", access.ACCESS_CLIENT_ID);
-    headers.set("cf-access-client-secret", access.ACCESS_CLIENT_SECRET);
-  }
+  addAccess(headers, listing.transport, access);
   try {
     const url = listing.origin.replace(/\/+$/, "") + probe.path;
     const answer = await fetch(url, { headers, redirect: "manual", signal: AbortSignal.timeout(PROBE_MS_MAX) });
@@ -83,12 +80,7 @@ async function readText(answer: Response): Promise<string> {
 
 /** The number, or the length of the array, at a JSON pointer (RFC 6901), or null. */
 function pointed(document: unknown, pointer: string): number | null {
-  let value = document;
-  for (const part of pointer.split("/").slice(1)) {
-    const name = part.replaceAll("~1", "/").replaceAll("~0", "~");
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return null;
-    value = (value as Record<string, unknown>)[name];
-  }
+  const value = at(document, pointer);
   if (Array.isArray(value)) return value.length;
   return typeof value === "number" && Number.isFinite(value) && value >= 0 ? Math.floor(value) : null;
 }

@@ -1,6 +1,11 @@
 /** The RPC interface of a Tenant, for Worker, Jobs and Pools: rate, quota, records, usage. Methods are idempotent. */
 import type { WaitingOn } from "./pool-protocol.ts";
 
+export const DAY_MS = 86_400_000;
+
+/** The UTC day that a time falls on, as usage is counted: YYYY-MM-DD. */
+export const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+
 export interface RateLimit {
   requestsPerMinute: number;
   burst: number;

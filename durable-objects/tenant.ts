@@ -16,6 +16,7 @@ import {
   type Admission,
   type AdmitReply,
   type Charge,
+  dayOf,
   NOTHING_SPENT,
   type RequestState,
   type RunState,
@@ -28,7 +29,7 @@ import {
 import { charge, monthEnd, monthOf, type Months, NO_MONTHS, type Over, restore } from "./quota.ts";
 import { type Bucket, EMPTY, giveBack, leftIn, REQUEST_DROPS, take } from "./rate.ts";
 import { RECORD_MS, Records, type Row } from "./records.ts";
-import { dayOf, NO_USE, useOf } from "./usage.ts";
+import { NO_USE, useOf } from "./usage.ts";
 import { UsageStore } from "./usage-store.ts";
 
 /** Interval at which admissions are committed; a crash loses at most this much. */

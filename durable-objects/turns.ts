@@ -2,6 +2,7 @@
  * A tenant's jobs as rows, ordered by service, priority and arrival. See backlog.ts for the states. Updates that may
  * arrive late or twice are conditional on the expected state, so that they have no effect then.
  */
+import { RANK } from "./place.ts";
 import type { JobStatus, Listed, ListQuery, NewJob, Pause } from "./job-protocol.ts";
 
 /** Jobs started beyond the tenant's cap. They queue at the Pool, so that no slot is idle while a job starts. */
@@ -10,8 +11,6 @@ const AHEAD = 8;
 const STARTED_MAX = 500;
 /** Maximum number of rows of ended jobs removed per sweep. */
 const SWEPT_AT_ONCE = 1_000;
-
-const RANK = { high: 0, normal: 1, low: 2 } as const;
 
 /** One job's row. */
 export type Turn = {

@@ -4,15 +4,12 @@
  * A request counts once, when it ends, on the UTC day of its admission. GPU time counts whatever the outcome; cost
  * counts only if the request is charged.
  */
-import type { Spent, UsageOf, Use } from "./tenant-protocol.ts";
+import { DAY_MS, dayOf, type Spent, type UsageOf, type Use } from "./tenant-protocol.ts";
 
 /** How long usage is kept, days. */
 const USAGE_DAYS = 400;
-const DAY_MS = 86_400_000;
 
 export const NO_USE: Use = { requests: 0, hits: 0, results: 0, bytes: 0, gpuMs: 0, costMilli: 0, refusals: {} };
-
-export const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
 
 /** The first day that is kept. */
 export const firstKept = (now: number): string => dayOf(now - USAGE_DAYS * DAY_MS);

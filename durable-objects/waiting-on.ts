@@ -3,7 +3,8 @@ import type { Cards } from "./choose-card.ts";
 import type { Entry, PoolConfig, WaitingOn } from "./pool-protocol.ts";
 
 export interface Waiting {
-  on: WaitingOn;
+  /** Null: a slot is free for it, and it is only starting; or it follows the run of an identical request. */
+  on: WaitingOn | null;
   /** 1 is next. */
   position: number;
 }
@@ -11,10 +12,11 @@ export interface Waiting {
 export function reasonToWait(
   config: PoolConfig | null,
   cards: Cards,
-  { tenant, concurrent }: Pick<Entry, "tenant" | "concurrent">,
+  { tenant, concurrent, avoid }: Pick<Entry, "tenant" | "concurrent" | "avoid">,
   now: number,
-): WaitingOn {
+): WaitingOn | null {
   if (config?.paused) return "paused";
   if (cards.health(now) !== "healthy") return "no_healthy_card";
-  return cards.holding(tenant) >= concurrent ? "tenant_cap" : "slots_busy";
+  if (cards.holding(tenant) >= concurrent) return "tenant_cap";
+  return cards.best(avoid, now) === null ? "slots_busy" : null;
 }

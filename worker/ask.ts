@@ -85,32 +85,11 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const delivery = deliveryOf(request.headers, service.config);
   if (isRefusal(delivery)) return delivery;
   const mediaType = mediaTypeOf(request.headers);
-  const unsendable = headRefusal(request, asked);
-  if (unsendable !== null) return unsendable;
-  const brings = request.method === "POST" || request.body !== null;
-  const unsupported = asked.as === "run" && brings ? mediaTypeRefusal(service, mediaType) : null;
-  if (unsupported !== null) return unsupported;
-  const inQuery =
-    asked.as === "run" && asked.query !== "" ? fieldRefusal(queryFields(asked.query), service.config) : null;
-  if (inQuery !== null) return inQuery;
-  const contentType = request.headers.get("content-type") ?? "";
-  const kept = [...COUNTS, ...pricedFields(service.config)];
-  const scanAs = (type: string | null): Scan | null => scanOf(type, contentType, rulesOf(service.config), kept);
-  const scan = isRuled(service) ? scanAs(mediaType) : null;
-  const spoolIt = async (incoming: Incoming): Promise<Body | Refusal | null> => {
-    if (scan !== null) return spool(incoming, scan, place);
-    const isObject = isRuled(service) && (await incoming.startsAsObject());
-    if (isRefusal(isObject)) return incoming.stop(isObject);
-    const json = isObject ? scanAs(JSON_TYPE) : asked.later ? new NoScan() : null;
-    return json === null ? null : spool(incoming, json, place);
-  };
-  const max = service.config.max_body_mb * 1e6;
-  const body = await readBody(request, {
-    max,
-    tenant: asked.tenant,
-    spool: isRuled(service) || asked.later ? spoolIt : null,
-  });
-  if (isRefusal(body)) return body;
+  const unfit = refuseHead(request, asked, mediaType);
+  if (unfit !== null) return unfit;
+  const received = await receive(request, asked, place, mediaType);
+  if (isRefusal(received)) return received;
+  const { body, counts } = received;
   // The Fetch standard does not allow such a request, so it could not be forwarded and would look like a failure of the
   // card.
   if (body.kind !== "none" && (request.method === "GET" || request.method === "HEAD")) {
@@ -118,7 +97,6 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     return refuse("invalid_field", { param: "body", facts: { detail: `${request.method} takes none` } });
   }
   // A spooled body was checked while it was received.
-  const counts: Fields | null = scan !== null ? { kind: "json", value: scan.kept } : null;
   const isSeen = body.kind === "spooled" || asked.laid === true;
   const fields = isSeen ? counts : await checkedFields(body, request, mediaType, service);
   if (isRefusal(fields) && (asked.named !== true || body.kind !== "bytes")) {
@@ -140,6 +118,41 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     directives: directives(request.headers.get("cache-control")),
     delivery,
   };
+}
+
+/** Refuses what is unfit before the body is read: the size of the head, the type of the body, the fields of the query. */
+function refuseHead(request: Request, asked: Asked, mediaType: string | null): Refusal | null {
+  const { service, as, query } = asked;
+  const unsendable = headRefusal(request, asked);
+  if (unsendable !== null || as !== "run") return unsendable;
+  const brings = request.method === "POST" || request.body !== null;
+  const unsupported = brings ? mediaTypeRefusal(service, mediaType) : null;
+  if (unsupported !== null) return unsupported;
+  return query === "" ? null : fieldRefusal(queryFields(query), service.config);
+}
+
+/** Reads the body. `counts`: the fields of a spooled one that the quota and the price need. */
+async function receive(
+  request: Request,
+  { service, tenant, later }: Asked,
+  place: Place,
+  mediaType: string | null,
+): Promise<{ body: Body; counts: Fields | null } | Refusal> {
+  const contentType = request.headers.get("content-type") ?? "";
+  const kept = [...COUNTS, ...pricedFields(service.config)];
+  const scanAs = (type: string | null): Scan | null => scanOf(type, contentType, rulesOf(service.config), kept);
+  const scan = isRuled(service) ? scanAs(mediaType) : null;
+  const spoolIt = async (incoming: Incoming): Promise<Body | Refusal | null> => {
+    if (scan !== null) return spool(incoming, scan, place);
+    const isObject = isRuled(service) && (await incoming.startsAsObject());
+    if (isRefusal(isObject)) return incoming.stop(isObject);
+    const json = isObject ? scanAs(JSON_TYPE) : later ? new NoScan() : null;
+    return json === null ? null : spool(incoming, json, place);
+  };
+  const max = service.config.max_body_mb * 1e6;
+  const body = await readBody(request, { max, tenant, spool: isRuled(service) || later ? spoolIt : null });
+  if (isRefusal(body)) return body;
+  return { body, counts: scan !== null ? { kind: "json", value: scan.kept } : null };
 }
 
 function headRefusal({ headers }: Request, { path, query }: Asked): Refusal | null {

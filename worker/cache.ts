@@ -2,6 +2,7 @@
 import { answered } from "../durable-objects/answer-protocol.ts";
 import { findNear, readNear } from "./results/edge.ts";
 import { settled } from "./results/pending.ts";
+import type { AnswerMeta } from "./results/stored-answer.ts";
 import type { Running } from "./run.ts";
 import { inWindows } from "./results/windows.ts";
 
@@ -18,27 +19,6 @@ export interface Stored {
   storedAt: number;
   expiresAt: number;
 }
-
-/** Metadata stored with the answer's bytes, in R2 and at the edge. */
-export interface AnswerMeta {
-  status: string;
-  results: string;
-  storedAt: string;
-  expiresAt: string;
-  /** How long the answer is kept. After `expiresAt` only its maker can get it. */
-  keptUntil: string;
-  /** The tenant whose request made it. */
-  maker: string;
-  service: string;
-  /** The service's `model_version`, if it had one. */
-  model?: string;
-  /** The origin's headers that callers get, as JSON pairs. */
-  headers: string;
-  /** R2 key of the result that has the answer's bytes, when they are too large to store twice; else absent. */
-  bulk?: string;
-}
-
-export const answerKey = (scope: string, fingerprint: string) => `${scope}/answers/${fingerprint}`;
 
 /**
  * Returns the stored answer when it is fresh, `expired` when it has expired, null when there is none. With

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { Backlog } from "../durable-objects/backlog.ts";
 import type { Card } from "../durable-objects/card.ts";
+import type { AccessToken } from "../durable-objects/card-protocol.ts";
 import type { Idempotency } from "../durable-objects/idempotency.ts";
 import type { Courier } from "../durable-objects/courier.ts";
 import type { Job } from "../durable-objects/job.ts";
@@ -92,7 +93,7 @@ export interface Config {
   adminToken: string | null;
   urlKeys: [kid: string, secret: string][];
   /** Cloudflare Access service token, sent only to listings whose transport is `tunnel`. */
-  access: { id: string; secret: string } | null;
+  access: AccessToken | null;
   /** The Cloudflare Access application in front of the operators' paths. Null: Access headers are not trusted. */
   accessApp: AccessApp | null;
 }

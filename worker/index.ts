@@ -92,7 +92,8 @@ app.all("*", async (c) => {
   const at = target(c.req.url);
   if (isRefusal(at)) return renderRefusal(at, c.var.trace);
   const service = serviceOf(await catalog(c.env), at.path);
-  if (service === null) return renderRefusal(refuse("not_found"), c.var.trace);
+  if (service === null)
+    return renderRefusal(refuse("not_found", at.path === "/" ? { facts: { docs: "/docs" } } : {}), c.var.trace);
   return reply(c, serve({ ...mouthOf(c), service, target: at }));
 });
 

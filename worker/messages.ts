@@ -37,6 +37,14 @@ const MESSAGES: Record<Reason, { en: string; zh: string }> = {
     zh: "带有此 Idempotency-Key 的第一个请求仍在处理中。",
   },
   job_finished: { en: "The job has finished already.", zh: "该任务已经结束。" },
+  card_listed: {
+    en: "This card is still listed in {services}: take it out of every service before you delete it.",
+    zh: "此卡仍列在服务 {services} 中：请先将其从所有服务中移除，再删除。",
+  },
+  card_busy: {
+    en: "A request still holds a slot of this card. Try again when it has ended.",
+    zh: "仍有请求占用此卡的槽位。请在其结束后重试。",
+  },
   expired_signature: {
     en: "This link has expired; ask the API for a fresh one.",
     zh: "此链接已过期，请向 API 索取新的链接。",
@@ -104,6 +112,18 @@ const MESSAGES: Record<Reason, { en: string; zh: string }> = {
 const NO_MODEL = {
   en: "The model '{model}' does not exist or you do not have access to it.",
   zh: "模型 “{model}” 不存在，或您无权使用。",
+};
+
+/** Used when the refusal counts jobs: waiting jobs are limited over all services. */
+const JOBS_WAITING = {
+  en: "{jobs} jobs are waiting already; your limit is {max}. Try again when some have started.",
+  zh: "已有 {jobs} 个任务在等待，您的上限为 {max} 个。请在部分任务开始后重试。",
+};
+
+/** Used when the refusal names the documentation: nothing is served at `/`. */
+const SEE_DOCS = {
+  en: "There is nothing at this address. The API is described at {docs}.",
+  zh: "此地址没有内容。API 说明见 {docs}。",
 };
 
 /** Chinese translations of our own details. Details that come from parsers are left as they are. */
@@ -183,6 +203,11 @@ function inChinese(detail: string): string {
 export function message(refusal: Refusal, language: "en" | "zh"): string {
   const facts: Record<string, string | number> = { ...refusal.facts, param: refusal.param ?? "" };
   if (language === "zh" && typeof facts["detail"] === "string") facts["detail"] = inChinese(facts["detail"]);
-  const words = "model" in refusal.facts ? NO_MODEL : MESSAGES[refusal.reason];
-  return words[language].replace(/\{(\w+)\}/g, (_, name: string) => String(facts[name] ?? ""));
+  return wordsOf(refusal)[language].replace(/\{(\w+)\}/g, (_, name: string) => String(facts[name] ?? ""));
+}
+
+function wordsOf({ reason, facts }: Refusal): { en: string; zh: string } {
+  if ("model" in facts) return NO_MODEL;
+  if ("jobs" in facts) return JOBS_WAITING;
+  return "docs" in facts ? SEE_DOCS : MESSAGES[reason];
 }

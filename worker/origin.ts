@@ -5,7 +5,7 @@
  */
 import { connect } from "cloudflare:sockets";
 import { LRUCache } from "lru-cache";
-import type { Transport } from "../durable-objects/card-protocol.ts";
+import type { AccessToken, Transport } from "../durable-objects/card-protocol.ts";
 import type { Ask } from "./ask.ts";
 import { isJson } from "./body/fields.ts";
 import { mediaTypeOf } from "./results/media.ts";
@@ -34,7 +34,7 @@ export interface Route {
   origin: string;
   transport: Transport;
   /** Cloudflare Access service token; sent only over `tunnel`. */
-  access: { id: string; secret: string } | null;
+  access: AccessToken | null;
 }
 
 export interface Call {

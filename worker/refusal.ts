@@ -24,6 +24,8 @@ export type Reason =
   | "method_not_allowed"
   | "idempotency_in_flight"
   | "job_finished"
+  | "card_listed"
+  | "card_busy"
   | "expired_signature"
   | "expired_result"
   | "body_too_large"
@@ -114,6 +116,8 @@ export const REASONS: Record<Reason, Wire> = {
   method_not_allowed: { status: 405, code: "method_not_allowed", type: INVALID, retryable: false },
   idempotency_in_flight: { ...conflict, retryable: true },
   job_finished: { ...conflict, retryable: false },
+  card_listed: { ...conflict, retryable: false },
+  card_busy: { ...conflict, retryable: true },
   expired_signature: gone,
   expired_result: gone,
   body_too_large: { status: 413, code: "body_too_large", type: INVALID, retryable: false },

@@ -2,7 +2,7 @@
 import type { Made } from "../durable-objects/idempotency-protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
-import { answerKey } from "./cache.ts";
+import { answerKey } from "./results/stored-answer.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import type { Named, Once } from "./once.ts";
 import type { Answer, RunEnd } from "./run.ts";

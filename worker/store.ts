@@ -4,7 +4,7 @@
  */
 import { answered } from "../durable-objects/answer-protocol.ts";
 import type { Ask } from "./ask.ts";
-import { type AnswerMeta, answerKey } from "./cache.ts";
+import { type AnswerMeta, answerKey } from "./results/stored-answer.ts";
 import type { AnswerRow, ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
 import { resultIdOf, visibilityOf } from "./results/delivery.ts";

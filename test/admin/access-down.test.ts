@@ -12,11 +12,11 @@ const door = frontDoor({ vars: { ACCESS_TEAM_DOMAIN: team.issuer, ACCESS_AUD: AU
 const CALLS = 10;
 /** A failed look at the keys is remembered for 5 s. */
 const PAUSE_MS = 5_200;
-const ANN = "ann@example.com";
+const DAY_SHIFT = "day-shift@example.com";
 
 /** Status and words for who comes with an assertion. */
 async function comes(kid = "rsa"): Promise<{ status: number; message: string }> {
-  const assertion = await team.assertion({ email: ANN }, { kid });
+  const assertion = await team.assertion({ email: DAY_SHIFT }, { kid });
   const headers = { "cf-access-jwt-assertion": assertion };
   const { status, text } = await door.admin("GET", "/services", undefined, { token: null, headers });
   const { error }: { error?: { message: string } } = JSON.parse(text);
@@ -27,7 +27,7 @@ const failuresLogged = async () =>
   (await readFile(join(door.stateDir, "portico.log"), "utf8")).split("access_keys_failed").length - 1;
 
 test("keys that cannot be had let nobody in, and are asked for once in a while", { timeout: 60_000 }, async () => {
-  await door.done("POST", "/operators", { name: "ann", role: "admin", email: ANN });
+  await door.done("POST", "/operators", { name: "day-shift", role: "admin", email: DAY_SHIFT });
   const ways = [{ status: 302, body: "" }, { status: 200, body: "<html>" }, "silence"] as const;
   for (const [i, broken] of ways.entries()) {
     team.answer(broken);

@@ -75,12 +75,12 @@ test("only a bearer token opens, and only one", async () => {
 
 test("where no Access application is configured nothing that says it comes from there is believed", async () => {
   const team = await startTeam();
-  const assertion = await team.assertion({ email: "ann@example.com" });
-  await door.done("POST", "/operators", { name: "ann", role: "admin", email: "ann@example.com" });
+  const assertion = await team.assertion({ email: "day-shift@example.com" });
+  await door.done("POST", "/operators", { name: "day-shift", role: "admin", email: "day-shift@example.com" });
   const headers = {
     "cf-access-jwt-assertion": assertion,
     cookie: `CF_Authorization=${assertion}`,
-    "cf-access-authenticated-user-email": "ann@example.com",
+    "cf-access-authenticated-user-email": "day-shift@example.com",
   };
   expect(await door.refusal("GET", "/services", undefined, { token: null, headers })).toBe("401 missing");
   expect((await door.admin("GET", "/services", undefined, { headers })).status).toBe(200);

@@ -86,6 +86,7 @@ test("limits of one service merge field by field, go with null, and are refused 
   expect(await refused({ services: { portrait: { results_per_month: 1 } } })).toBe(
     `${bad}services.portrait.results_per_month`,
   );
+  expect(await refused({ services: { portrait: { jobs_waiting: 1 } } })).toBe(`${bad}services.portrait.jobs_waiting`);
   expect(await refused({ services: { "No Id": {} } })).toBe(`${bad}services.No Id`);
   expect(await refused({ services: null })).toBe(`${bad}services`);
   expect(await refused({ per_address: 0 })).toBe(`${bad}per_address`);
@@ -95,6 +96,21 @@ test("limits of one service merge field by field, go with null, and are refused 
   expect((await door.done("GET", `/tenants/${made.id}`)).limits).toHaveProperty("services", {
     cosyvoice2: { concurrent: 1 },
   });
+});
+
+test("a stored tenant keeps its limits, without the jobs_waiting that a service could have", async () => {
+  const id = await newTenant();
+  const stored = { burst: 5, services: { portrait: { concurrent: 2, jobs_waiting: 3 } } };
+  await door.rows("UPDATE tenants SET limits = ? WHERE id = ?", JSON.stringify(stored), id);
+  const services = { portrait: { concurrent: 2 } };
+  const shown = await door.done("GET", `/tenants/${id}`);
+  expect(shown.limits).toMatchObject({ burst: 5, jobs_waiting: 1000, services });
+  expect(shown.limits).toHaveProperty("services", services);
+  expect(await opens(await newKey(id))).toBe("open");
+  await door.done("PATCH", `/tenants/${id}`, { limits: { waiting: 1 } });
+  const [row] = await door.rows("SELECT limits FROM tenants WHERE id = ?", id);
+  expect(JSON.parse(String(row?.limits))).toMatchObject({ burst: 5, waiting: 1 });
+  expect(JSON.parse(String(row?.limits))).toHaveProperty("services", services);
 });
 
 test("a disabled tenant's keys are refused until it is active again", async () => {

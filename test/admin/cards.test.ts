@@ -211,3 +211,35 @@ test("only a keyed hash of a token is stored, and none of either is told", async
     expect(text).not.toContain(String(row?.token_hash));
   }
 });
+
+test("a card that no service lists can be deleted, with its token, and made anew under the same id", async () => {
+  const url = "/services/portrait/cards/once";
+  const old = (await door.done("PUT", url, { origin: ORIGIN, server: "gpu-09", slots: 1 })).token;
+  expect(await door.refusal("DELETE", "/cards/once")).toBe("409 card_listed");
+  await door.done("DELETE", url);
+  expect((await door.admin("DELETE", "/cards/once")).status).toBe(204);
+  expect((await door.admin("GET", "/cards/once")).status).toBe(404);
+  expect(await door.refusal("DELETE", "/cards/once")).toBe("404 not_found");
+  expect(await door.refusal("POST", "/cards/once/heartbeat", {}, { token: old })).toBe("401 unknown");
+  const [change] = (await door.done("GET", "/audit?target=once")).data;
+  const before = { server: "gpu-09", gpu: null, slots: 1, state: "active" };
+  expect(change).toMatchObject({ action: "card.delete", target: "once", before, after: null });
+
+  const made = await door.admin("PUT", url, { origin: ORIGIN });
+  expect([made.status, made.json.token]).toEqual([201, expect.stringMatching(TOKEN)]);
+  expect(made.json.token).not.toBe(old);
+  expect(made.json).toMatchObject({ server: null, slots: 2 });
+  expect((await door.done("GET", "/cards/once")).live.gates).toHaveProperty("portrait");
+});
+
+test("a card made anew is told its settings even if the deleted one's version was ahead of the clock", async () => {
+  const url = "/services/portrait/cards/ahead";
+  await door.done("PUT", url, { origin: ORIGIN });
+  const ahead = Date.now() + 3_600_000;
+  await door.rows("UPDATE cards SET version = ? WHERE id = 'ahead'", ahead);
+  await door.done("DELETE", url);
+  expect((await door.admin("DELETE", "/cards/ahead")).status).toBe(204);
+  const made = await door.done("PUT", url, { origin: ORIGIN });
+  expect(made.version).toBeGreaterThan(ahead);
+  expect((await door.done("GET", "/cards/ahead")).live.gates).toHaveProperty("portrait");
+});

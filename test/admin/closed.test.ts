@@ -15,8 +15,8 @@ test("without an admin token the admin API is closed to everybody", async () => 
   }
   expect(await door.refusal("GET", "/services", undefined, { token: null })).toBe("401 missing");
   await door.rows(
-    "INSERT INTO operators (id, name, email, role, created_at, created_by) VALUES ('o', 'ann', 'ann@example.com', 'admin', 1, 'admin') RETURNING id",
+    "INSERT INTO operators (id, name, email, role, created_at, created_by) VALUES ('o', 'day-shift', 'day-shift@example.com', 'admin', 1, 'admin') RETURNING id",
   );
-  const headers = { "cf-access-jwt-assertion": await team.assertion({ email: "ann@example.com" }) };
+  const headers = { "cf-access-jwt-assertion": await team.assertion({ email: "day-shift@example.com" }) };
   expect(await door.refusal("GET", "/services", undefined, { token: null, headers })).toBe("401 unknown");
 });

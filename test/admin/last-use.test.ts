@@ -58,7 +58,7 @@ test("a key that was refused was not used", async () => {
 });
 
 test("an operator that was let in says when, and one that was refused does not", async () => {
-  const operator = await door.done("POST", "/operators", { name: "ann", role: "read" });
+  const operator = await door.done("POST", "/operators", { name: "day-shift", role: "read" });
   const call = (method: string, path: string) => door.admin(method, path, undefined, { token: operator.token });
   expect((await call("DELETE", "/services/used")).status).toBe(403);
   await sleep(QUIET_MS);

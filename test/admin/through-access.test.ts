@@ -8,10 +8,10 @@ const team = await startTeam();
 afterAll(() => team.close());
 const door = frontDoor({ vars: { ACCESS_TEAM_DOMAIN: team.issuer, ACCESS_AUD: AUDIENCE } });
 
-const ANN = "ann@example.com";
+const DAY_SHIFT = "day-shift@example.com";
 
 beforeAll(async () => {
-  await door.done("POST", "/operators", { name: "ann", role: "admin", email: ANN, token: false });
+  await door.done("POST", "/operators", { name: "day-shift", role: "admin", email: DAY_SHIFT, token: false });
   await door.done("POST", "/operators", { name: "robot", role: "read", email: "abc123.access", token: false });
 });
 
@@ -27,11 +27,11 @@ async function said(headers: Headers, method = "GET", path = "/services", body?:
 /** Parts of a token by hand. */
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
 const now = () => Math.floor(Date.now() / 1000);
-const claims = () => ({ aud: [AUDIENCE], iss: team.issuer, iat: now(), exp: now() + 300, email: ANN });
+const claims = () => ({ aud: [AUDIENCE], iss: team.issuer, iat: now(), exp: now() + 300, email: DAY_SHIFT });
 
 test("who Access names is the operator with this address, in a header or in the cookie, by either algorithm", async () => {
   for (const kid of ["rsa", "ec"]) {
-    const assertion = await team.assertion({ email: "Ann@Example.com" }, { kid });
+    const assertion = await team.assertion({ email: "Day-Shift@Example.com" }, { kid });
     expect(await said(inHeader(assertion)), kid).toBe("200");
     expect(await said({ cookie: `theme=dark; CF_Authorization=${assertion}` }), kid).toBe("200");
   }
@@ -58,7 +58,7 @@ test("whom Access lets in and no operator's row names is 403 role", async () => 
 });
 
 test("an assertion that is out of its time, or for another, is refused", async () => {
-  const refused = async (change: object) => said(inHeader(await team.assertion({ email: ANN, ...change })));
+  const refused = async (change: object) => said(inHeader(await team.assertion({ email: DAY_SHIFT, ...change })));
   expect(await refused({ exp: now() - 60 })).toBe("401 expired");
   // A clock that is a little off is no reason.
   expect(await refused({ exp: now() - 5 })).toBe("200");
@@ -69,11 +69,11 @@ test("an assertion that is out of its time, or for another, is refused", async (
   expect(await refused({ iss: "https://another.cloudflareaccess.com" })).toBe("401 malformed");
   expect(await refused({ iss: `${team.issuer}/` })).toBe("401 malformed");
   expect(await refused({ email: undefined })).toBe("401 malformed");
-  expect(await refused({ email: [ANN] })).toBe("401 malformed");
+  expect(await refused({ email: [DAY_SHIFT] })).toBe("401 malformed");
 });
 
 test("an assertion that the team did not sign is refused", async () => {
-  const good = await team.assertion({ email: ANN });
+  const good = await team.assertion({ email: DAY_SHIFT });
   const [head = "", , signature = ""] = good.split(".");
   const unsigned = `${part({ alg: "none" })}.${part(claims())}.`;
   const forged = {
@@ -81,7 +81,7 @@ test("an assertion that the team did not sign is refused", async () => {
     "no signature": `${head}.${part(claims())}.`,
     "alg none": unsigned,
     "alg None": unsigned.replace(part({ alg: "none" }), part({ alg: "None" })),
-    "a foreign key": await team.assertion({ email: ANN }, { foreign: true }),
+    "a foreign key": await team.assertion({ email: DAY_SHIFT }, { foreign: true }),
     "half of it": good.slice(0, good.length / 2),
     "not a token": "x",
     "too long": `${good}${"A".repeat(20_000)}`,
@@ -105,14 +105,14 @@ test("a public key is no shared secret", async () => {
 test("a key that the team does not know is refused, and does not make us ask for every one of them", async () => {
   const before = team.asked();
   for (let i = 0; i < 20; i++) {
-    const assertion = await team.assertion({ email: ANN }, { kid: `new-${i}` });
+    const assertion = await team.assertion({ email: DAY_SHIFT }, { kid: `new-${i}` });
     expect(await said(inHeader(assertion))).toBe("401 malformed");
   }
   expect(team.asked() - before).toBeLessThanOrEqual(1);
 });
 
 test("the bearer token decides where there is an assertion as well", async () => {
-  const assertion = inHeader(await team.assertion({ email: ANN }));
+  const assertion = inHeader(await team.assertion({ email: DAY_SHIFT }));
   const { token } = await door.done("POST", "/operators", { name: "reader", role: "read" });
   const withToken = (given: string) =>
     door.refusal("POST", "/tenants", { name: "t" }, { token: given, headers: assertion });
@@ -122,7 +122,7 @@ test("the bearer token decides where there is an assertion as well", async () =>
 });
 
 test("what a browser does by itself changes nothing: a change needs our own origin and JSON", async () => {
-  const access = inHeader(await team.assertion({ email: ANN }));
+  const access = inHeader(await team.assertion({ email: DAY_SHIFT }));
   const own = door.runtime.url;
   const json = { "content-type": "application/json" };
   const pause = (headers: Headers) => said({ ...access, ...headers }, "POST", "/services/csrf/pause");
@@ -150,11 +150,11 @@ test("what a browser does by itself changes nothing: a change needs our own orig
   ])
     expect(await pause({ ...json, ...page })).toBe("200");
   const [change] = (await door.done("GET", "/audit?target=csrf&limit=1")).data;
-  expect(change).toMatchObject({ actor: "ann", action: "service.pause" });
+  expect(change).toMatchObject({ actor: "day-shift", action: "service.pause" });
 });
 
 test("reading needs no origin", async () => {
-  const access = inHeader(await team.assertion({ email: ANN }));
+  const access = inHeader(await team.assertion({ email: DAY_SHIFT }));
   expect(await said({ ...access, "sec-fetch-site": "none" })).toBe("200");
   expect(await said(access, "HEAD")).toBe("200");
 });
@@ -163,7 +163,7 @@ test("every refusal has its words in Chinese", async () => {
   const calls: [string, Headers][] = [
     ["GET", inHeader("x")],
     ["GET", inHeader(await team.assertion({ email: "stranger@example.com" }))],
-    ["DELETE", inHeader(await team.assertion({ email: ANN }))],
+    ["DELETE", inHeader(await team.assertion({ email: DAY_SHIFT }))],
     ["DELETE", { ...inHeader(await team.assertion({ common_name: "abc123.access" })), origin: door.runtime.url }],
   ];
   for (const [method, sent] of calls) {

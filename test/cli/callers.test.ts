@@ -31,6 +31,12 @@ test("a tenant is made, shown by name and id, changed, disabled, enabled and del
 
   const shown = await ask("tenants", "show", "studio");
   expect(rowsOf(shown)).toContainEqual(["limits.concurrent", "12"]);
+  expect(rowsOf(shown)).toEqual(
+    expect.arrayContaining([
+      ["limits.services", "-"],
+      ["origins", "-"],
+    ]),
+  );
   expect(await jsonOf(ask("tenants", "show", made.id, "--json"))).toEqual(
     await front.admin("GET", `/tenants/${made.id}`),
   );
@@ -107,6 +113,13 @@ test("a key is made, listed without itself, renamed, disabled, enabled, expired,
   expect(Date.parse(rows.get("expires_at") ?? "") - Date.now()).toBeGreaterThan(29 * 86_400_000);
   expect(await statusWith(key)).toBe(404);
 
+  const free = rowsOf(await ask("keys", "create", tenant));
+  expect(free).toEqual(
+    expect.arrayContaining([
+      ["scopes", "all"],
+      ["services", "all"],
+    ]),
+  );
   const list = await ask("keys", "list", "--tenant", tenant);
   expect(list.out).not.toContain(key);
   expect(rowsOf(list)[1]?.slice(0, 7)).toEqual([id, "web", tenant, key.slice(-4), "active", "infer, results", "all"]);
@@ -120,6 +133,7 @@ test("a key is made, listed without itself, renamed, disabled, enabled, expired,
   expect(await jsonOf(ask("keys", "expire", id, "never", "--json"))).toMatchObject({ expires_at: null });
 
   const other = await jsonOf<Made>(ask("keys", "rotate", id, "--overlap", "1h", "--json"));
+  expect(other).toMatchObject({ scopes: ["infer", "results"], services: null });
   expect(other).toMatchObject({ name: "shop", rotated_from: id });
   expect([await statusWith(key), await statusWith(other.key)]).toEqual([404, 404]);
 

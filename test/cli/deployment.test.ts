@@ -45,7 +45,7 @@ test("a token goes over http: to this machine alone", () => {
 
 test("an address with credentials or a query, and a token with spaces, are refused without being repeated", () => {
   for (const url of [
-    "https://ada:secret@example.com",
+    "https://user:secret@example.com",
     "https://example.com/?key=secret",
     "ftp://secret.example",
     "secret",

@@ -138,7 +138,7 @@ test("what was typed wrong is exit code 2 and nothing is sent", async () => {
     ["tenants", "edit", "t", "--limit", "burst"],
     ["leases", "--rows", "0"],
     ["usage", "t", "--csv", "--json"],
-    ["operators", "create", "ada"],
+    ["operators", "create", "night-shift"],
   ]) {
     const ran = await asked(args, () => ({ body: {} }));
     expect([ran.code, ran.out, api?.heard], args.join(" ")).toEqual([2, "", []]);

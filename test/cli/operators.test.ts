@@ -2,9 +2,9 @@ import { afterEach, expect, test } from "vitest";
 import { jsonOf, portico, rowsOf } from "./command.ts";
 import { refusal, type Scripted, scripted } from "./scripted.ts";
 
-const ADA = {
+const OPERATOR = {
   id: "E4dgaUqyAu0O",
-  name: "ada",
+  name: "night-shift",
   role: "ops",
   email: null,
   state: "active",
@@ -19,13 +19,14 @@ const writes = () => api.heard.filter(({ call }) => !call.startsWith("GET")).map
 
 async function start(): Promise<void> {
   api = await scripted(({ call, body }) => {
-    if (call === "GET /admin/v1/operators/ada") return refusal(404, { message: "No.", code: "not_found" });
-    if (call.startsWith("GET /admin/v1/operators?")) return { body: { data: [ADA], next_cursor: null } };
+    if (call === "GET /admin/v1/operators/night-shift") return refusal(404, { message: "No.", code: "not_found" });
+    if (call.startsWith("GET /admin/v1/operators?")) return { body: { data: [OPERATOR], next_cursor: null } };
     if (call === "POST /admin/v1/operators")
-      return { status: 201, body: { ...ADA, ...(body as object), token: TOKEN } };
-    if (call === `POST /admin/v1/operators/${ADA.id}/rotate`) return { status: 201, body: { ...ADA, token: TOKEN } };
-    if (call === `PATCH /admin/v1/operators/${ADA.id}`) return { body: { ...ADA, ...(body as object) } };
-    if (call === `DELETE /admin/v1/operators/${ADA.id}`) return { status: 204 };
+      return { status: 201, body: { ...OPERATOR, ...(body as object), token: TOKEN } };
+    if (call === `POST /admin/v1/operators/${OPERATOR.id}/rotate`)
+      return { status: 201, body: { ...OPERATOR, token: TOKEN } };
+    if (call === `PATCH /admin/v1/operators/${OPERATOR.id}`) return { body: { ...OPERATOR, ...(body as object) } };
+    if (call === `DELETE /admin/v1/operators/${OPERATOR.id}`) return { status: 204 };
     return refusal(404, { message: "No.", code: "not_found" });
   });
 }
@@ -35,31 +36,33 @@ test("operators are listed, made with their token, given a role, rotated and rev
   await start();
   expect(rowsOf(await ask("operators", "list"))).toEqual([
     ["ID", "NAME", "ROLE", "EMAIL", "STATE", "EXPIRES", "LAST USED"],
-    [ADA.id, "ada", "ops", "-", "active", "-", "2027-01-31 10:00:00Z"],
+    [OPERATOR.id, "night-shift", "ops", "-", "active", "-", "2027-01-31 10:00:00Z"],
   ]);
   const made = await ask(
     "operators",
     "create",
-    "ada",
+    "night-shift",
     "--role",
     "ops",
     "--email",
-    "ada@example.com",
+    "ops@example.com",
     "--expires",
     "2099-01-31",
   );
   expect(rowsOf(made)).toContainEqual(["token", TOKEN]);
   expect(made.err).toContain("not shown again");
-  expect(await jsonOf(ask("operators", "role", "ada", "read", "--json"))).toMatchObject({ role: "read" });
-  expect(await jsonOf(ask("operators", "rotate", "ada", "--overlap", "2h", "--json"))).toMatchObject({ token: TOKEN });
-  expect((await ask("operators", "revoke", "ada", "--yes")).out).toBe("Operator ada is revoked.\n");
-  const email = "ada@example.com";
+  expect(await jsonOf(ask("operators", "role", "night-shift", "read", "--json"))).toMatchObject({ role: "read" });
+  expect(await jsonOf(ask("operators", "rotate", "night-shift", "--overlap", "2h", "--json"))).toMatchObject({
+    token: TOKEN,
+  });
+  expect((await ask("operators", "revoke", "night-shift", "--yes")).out).toBe("Operator night-shift is revoked.\n");
+  const email = "ops@example.com";
   expect(new Set(api.heard.map(({ token }) => token))).toEqual(new Set(["Bearer t"]));
   expect(writes()).toEqual([
-    ["POST /admin/v1/operators", { name: "ada", role: "ops", email, expires_at: "2099-01-31T00:00:00.000Z" }],
-    [`PATCH /admin/v1/operators/${ADA.id}`, { role: "read" }],
-    [`POST /admin/v1/operators/${ADA.id}/rotate`, { overlap_s: 7200 }],
-    [`DELETE /admin/v1/operators/${ADA.id}`, null],
+    ["POST /admin/v1/operators", { name: "night-shift", role: "ops", email, expires_at: "2099-01-31T00:00:00.000Z" }],
+    [`PATCH /admin/v1/operators/${OPERATOR.id}`, { role: "read" }],
+    [`POST /admin/v1/operators/${OPERATOR.id}/rotate`, { overlap_s: 7200 }],
+    [`DELETE /admin/v1/operators/${OPERATOR.id}`, null],
   ]);
 });
 
@@ -73,7 +76,7 @@ test("an operator may come through Cloudflare Access alone", async () => {
 
 test("revoking, and rotating without an overlap, ask first", async () => {
   await start();
-  expect((await ask("operators", "revoke", "ada")).code).toBe(2);
-  expect((await ask("operators", "rotate", "ada")).code).toBe(2);
+  expect((await ask("operators", "revoke", "night-shift")).code).toBe(2);
+  expect((await ask("operators", "rotate", "night-shift")).code).toBe(2);
   expect(writes()).toEqual([]);
 });

@@ -107,6 +107,14 @@ test("a card is added with its agent's token, drained, activated, disabled, give
     expect((await ask("cards", "remove", service, "spare")).code).toBe(2);
     expect((await ask("cards", "remove", service, "spare", "--yes")).out).toBe(`Card spare is out of ${service}.\n`);
   }
+  expect((await ask("cards", "delete", "spare")).code).toBe(2);
+  expect((await ask("cards", "delete", "spare", "--yes")).out).toBe("Card spare is deleted.\n");
+  expect((await ask("cards", "show", "spare")).code).toBe(1);
+  const listed = await ask("cards", "delete", "gpu-01-0", "--yes");
+  expect([listed.code, listed.err]).toEqual([
+    1,
+    expect.stringMatching(/still listed in cosyvoice2, portrait.*card_listed/),
+  ]);
 });
 
 test("cards are listed with what they do, and status shows the whole cluster with or without a token", async () => {
@@ -140,6 +148,14 @@ test("a held slot is seen in leases and as a bar", async () => {
   expect(lease?.join(" ")).toMatch(/^gpu-\S+ \d+ leased [\d.]+ s portrait ten_\w+ req_\w+$/);
   expect(await jsonOf(ask("leases", "--json"))).toMatchObject({ data: [{ service: "portrait" }], next_cursor: null });
   expect((await ask("status")).out).toMatch(/^portrait +█+░+ +1\/12 in use/m);
+  const [card = ""] = lease ?? [];
+  for (const service of ["portrait", "cosyvoice2"]) await ask("cards", "remove", service, card, "--yes");
+  const busy = await ask("cards", "delete", card, "--yes");
+  expect([busy.code, busy.err]).toEqual([1, expect.stringContaining("card_busy")]);
   left.abort();
   await run;
+  await eventually(
+    "its slot is free and it can be deleted",
+    async () => (await ask("cards", "delete", card, "--yes")).code === 0,
+  );
 });

@@ -115,6 +115,15 @@ describe("what a service does not list is 404, and no card sees it:", () => {
   }
 });
 
+const textOf = async (target: string, language: string) =>
+  errorOf(await door.ask(target, { headers: { "accept-language": language }, key: null })).message;
+
+test("the 404 of the root names the documentation, in English and Chinese, and no other 404 does", async () => {
+  expect(await textOf("/", "en")).toBe("There is nothing at this address. The API is described at /docs.");
+  expect(await textOf("/?a=b", "zh")).toBe("此地址没有内容。API 说明见 /docs。");
+  expect(await textOf("/v2", "en")).not.toContain("/docs");
+});
+
 describe("a method that a path does not take is 405 with Allow:", () => {
   const WRONG: [method: string, target: string, takes: string[]][] = [
     ["GET", "/sdapi/v1/txt2img", ["POST"]],

@@ -85,8 +85,8 @@ test("what is revoked in one place is refused in another within 10 s", { timeout
   const rotated = await newKey(tenant);
   const untouched = await newKey(tenant);
   const tenants = await newKey(other);
-  const operator = await newOperator("ann");
-  const rotating = await newOperator("bea");
+  const operator = await newOperator("day-shift");
+  const rotating = await newOperator("night-shift");
   const ends = await Promise.all([
     stopped(
       () => withKey(revoked.key),

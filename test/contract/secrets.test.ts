@@ -37,7 +37,7 @@ beforeAll(async () => {
   await portico.admin("DELETE", `/keys/${key.id}`);
 
   const operator = await portico.admin<{ id: string; token: string }>("POST", "/operators", {
-    name: "ann",
+    name: "day-shift",
     role: "admin",
   });
   expectOk(await admin("/services", operator.token));

@@ -10,7 +10,9 @@ const door = doorway({ speed: 1 });
 test("a job is taken at once, and done when a card is free", async () => {
   const answer = await door.ask("/v1/jobs", { json: { service: "portrait", input: picture() } });
   expect(answer.status, answer.text).toBe(202);
-  const { id, status } = JSON.parse(answer.text) as JobShown;
+  const { id, status, waiting_on: waitingOn } = JSON.parse(answer.text) as JobShown;
+  // All slots are free.
+  expect(waitingOn).toBeNull();
   expect(answer.header("location")).toBe(`/v1/jobs/${id}`);
   expect(Number(answer.header("retry-after"))).toBeGreaterThan(0);
   expect(id).toMatch(/^job_[0-9A-Za-z]+$/);
@@ -184,6 +186,11 @@ test("jobs wait outside the line of callers, and at most jobs_waiting of them", 
   const refused = await door.ask("/v1/jobs", { json: slow, key });
   expect(refusalOf(refused)).toBe("429 rate_limited rate_limit_error concurrency");
   expect(Number(refused.header("retry-after"))).toBeGreaterThan(0);
+  const inChinese = await door.ask("/v1/jobs", { json: slow, key, headers: { "accept-language": "zh" } });
+  expect([errorOf(refused).message, errorOf(inChinese).message]).toEqual([
+    "3 jobs are waiting already; your limit is 3. Try again when some have started.",
+    "已有 3 个任务在等待，您的上限为 3 个。请在部分任务开始后重试。",
+  ]);
 });
 
 test("an origin's own error fails the job at once, in its own words", async () => {

@@ -13,10 +13,10 @@ test("without arguments it is 127.0.0.1:8787 with simulated cards and .portico",
 });
 
 test("PORT, HOST and STATE_DIR choose, empty ones count as not given", () => {
-  expect(readOptions([], { PORT: "9000", HOST: "::1", STATE_DIR: "/tmp/x" })).toMatchObject({
+  expect(readOptions([], { PORT: "9000", HOST: "::1", STATE_DIR: "/state" })).toMatchObject({
     host: "::1",
     port: 9000,
-    stateDir: "/tmp/x",
+    stateDir: "/state",
   });
   expect(readOptions([], { PORT: "", HOST: "", STATE_DIR: "" })).toMatchObject({ host: "127.0.0.1", port: 8787 });
 });

@@ -196,6 +196,21 @@ test.each(["POOL", "BACKLOG"] as const)("a job is shown also while its %s does n
   expect(performance.now() - from).toBeLessThan(SHOWN_MS_MAX);
 });
 
+test("a job that sleeps behind others of its tenant waits for the tenant's cap, also while a slot is free", async () => {
+  const { stub, tenant } = await made();
+  const outlook = { waiting: { on: null, position: 1, startMs: 0 }, serviceMs: 500, slotMs: 250 };
+  const sleeps = async (ahead: number) => {
+    const place = { ahead, concurrent: 2 };
+    await amid(stub, {
+      BACKLOG: { getByName: () => ({ place: () => Promise.resolve(place) }) },
+      POOL: { getByName: () => ({ outlook: () => Promise.resolve(outlook) }) },
+    });
+    return (await stub.view(tenant))?.waiting;
+  };
+  expect(await sleeps(0)).toEqual({ on: null, position: 1, startMs: 0 });
+  expect(await sleeps(2)).toEqual({ on: "tenant_cap", position: 3, startMs: 500 });
+});
+
 test("who follows a job whose Pool once did not answer hears of its place all the same", async () => {
   const { stub } = await made();
   const waiting = { on: "slots_busy", position: 3, startMs: null };

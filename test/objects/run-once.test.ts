@@ -2,7 +2,7 @@
 import { createExecutionContext } from "cloudflare:test";
 import { env as bindings } from "cloudflare:workers";
 import { beforeAll, expect, test } from "vitest";
-import { answerKey } from "../../worker/cache.ts";
+import { answerKey } from "../../worker/results/stored-answer.ts";
 import type { Env } from "../../worker/env.ts";
 import { keptAs, runOnce } from "../../worker/jobs/run-once.ts";
 import { completeService } from "../../worker/services/kinds.ts";

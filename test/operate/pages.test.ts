@@ -20,7 +20,8 @@ interface Schema {
 interface Doc {
   openapi: string;
   paths: Record<string, Record<string, Operation>>;
-  components: { schemas: Record<string, Schema> };
+  webhooks: Record<string, unknown>;
+  components: { schemas: Record<string, Schema>; securitySchemes: Record<string, unknown> };
   "x-reasons": { reason: string }[];
 }
 
@@ -127,8 +128,47 @@ test("every operation of the document has its place on the page, and every link 
       .replaceAll(/[^a-z0-9]+/g, "-")
       .replaceAll(/^-|-$/g, "");
     expect(ids, id).toContain(id);
-    expect(text, id).toContain(operation.summary.replaceAll("'", "&#39;"));
+    const summary = operation.summary.replaceAll("'", "&#39;").replaceAll(/`([^`]*)`/g, "<code>$1</code>");
+    expect(text, id).toContain(summary);
   }
+});
+
+/** The page's text about one call, as people read it. */
+async function articleOf(id: string): Promise<string> {
+  const { text } = await get("/docs");
+  const [, article = ""] = new RegExp(`<article id="${id}">([^]*?)</article>`).exec(text) ?? [];
+  return article
+    .replaceAll(/<[^>]*>/g, " ")
+    .replaceAll("&quot;", '"')
+    .replaceAll("&#39;", "'")
+    .replaceAll(/[ \n]+/g, " ");
+}
+
+test("the page shows no backtick, and no credential by its name in the document", async () => {
+  const { text } = await get("/docs");
+  expect(text).not.toContain("`");
+  for (const name of Object.keys((await document()).components.securitySchemes)) expect(text).not.toContain(name);
+  expect(await articleOf("get-admin-v1-cards")).toContain("an operator's token, or an assertion of Cloudflare Access");
+});
+
+test("an example sends the type of body that its call takes", async () => {
+  expect(await articleOf("post-v1-jobs")).toContain('-H "Content-Type: application/json" \\ -d @body.json');
+  const edit = await articleOf("post-v1-images-edits");
+  expect(edit).toContain('-F "image=@file"');
+  expect(edit).not.toContain('application/json" \\');
+  expect(await articleOf("post-route-path")).toContain('-H "Content-Type: $TYPE" \\ --data-binary @body');
+  expect(await articleOf("put-fal-files-id")).toMatch(/curl -X PUT "\$SIGNED_URL" \\ -H "Content-Type: \$TYPE"/);
+  expect(await articleOf("get-v1-jobs")).toMatch(/curl -X GET "\$PORTICO\/v1\/jobs" \\ -H "Authorization: [^"]*" $/);
+});
+
+test("the webhooks of the document stand on the page, with what their receiver gets and may answer", async () => {
+  const { webhooks } = await document();
+  expect(Object.keys(webhooks)).toEqual(["jobEnded", "batchEnded"]);
+  const shown = await articleOf("post-jobended");
+  for (const part of ["Sent to the URL", "webhook-signature", "application/json", "job.succeeded", "410"])
+    expect(shown).toContain(part);
+  expect(shown).not.toContain("curl");
+  expect(await articleOf("post-batchended")).toContain("batch.finished");
 });
 
 test("the page is well-formed: every element that is opened is closed", async () => {

@@ -308,3 +308,39 @@ test("a desk that served two thousand requests remembers nothing of them", () =>
   expect([[...counter.desk.tickets], counter.desk.queued, counter.clock.timers]).toEqual([[], 0, 0]);
   for (let i = 0; i < 50; i++) expect(counter.desk.cards.holding(`tenant ${i}`)).toBe(0);
 });
+
+test("a request for which a slot is free waits for nothing: it is only starting", () => {
+  const counter = new Counter(["x"]);
+  const { desk } = counter;
+  const waits = (tenant: string) => desk.outlook("a job that has not come yet", tenant, 1).waiting;
+  counter.tell("x", []);
+  expect(waits("a")).toEqual({ on: null, position: 1, startMs: 0 });
+  const first = counter.enter("first", { concurrent: 1 });
+  // The offered slot counts against its own tenant, too, but the request does not wait for it.
+  expect([first.phase, desk.waitingOn(first).on]).toEqual(["offered", null]);
+  expect([desk.outlook("first", "a", 1).waiting?.on, waits("a")?.on, waits("b")?.on]).toEqual([
+    null,
+    "tenant_cap",
+    "slots_busy",
+  ]);
+  desk.claimed(first, 1);
+  counter.tell("x", ["first"], { lastNumber: 1 });
+  const second = counter.enter("second", { tenant: "b" });
+  expect([desk.waitingOn(second).on, waits("b")]).toEqual([
+    "slots_busy",
+    { on: "slots_busy", position: 2, startMs: null },
+  ]);
+  counter.tell("x", [], { lastNumber: 1 });
+  expect([second.phase, desk.waitingOn(second).on]).toEqual(["offered", null]);
+});
+
+test("a free slot on a card that has failed a request is not free for it while another card takes work", () => {
+  const counter = new Counter(["x", "y"]);
+  counter.tell("x", []);
+  counter.tell("y", ["busy"], { lastNumber: 1 });
+  const one = counter.enter("one", { concurrent: 9 });
+  counter.desk.claimed(one, 1);
+  counter.desk.retry(one, "one again", ["x"]);
+  counter.tell("x", [], { lastNumber: 1 });
+  expect([one.phase, counter.desk.waitingOn(one).on]).toEqual(["waiting", "slots_busy"]);
+});

@@ -1,6 +1,6 @@
 /**
- * The bugs of a queue that is twenty years old (HAProxy, by their commits), each said of our line and slots. What
- * locks and threads did there, messages in any order do here (together.test.ts); these are the bare cases.
+ * Bugs that HAProxy's queue had in twenty years, as tests of our line and slots. The comment above a test names the
+ * commit that mended the bug there. What locks and threads did there, messages in any order do here (together.test.ts).
  */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
@@ -19,13 +19,14 @@ const DRAIN_MS = 60_000;
 /** Waiters that one look at the line takes in, at the most. */
 const LOOKS_MAX = 64;
 
-test("3372a2ea0, served is counted too late: a slot is taken by the claim itself, before anything runs", () => {
+// 3372a2ea0
+test("a slot is taken by the claim itself, before anything runs", () => {
   const slots = new Slots();
   const outcomes = Array.from({ length: 170 }, (_, i) => "no" in slots.claim(attempt(`a${i}`), 2, DRAIN_MS, NOW));
   expect(outcomes.filter((refused) => !refused)).toHaveLength(2);
 });
 
-test("#2743, a connection that is given up frees its slot early: a caller's end is not the run's end", () => {
+test("a run that its caller gave up keeps its slot until it has ended", () => {
   const slots = new Slots();
   slots.claim(attempt("one"), 1, DRAIN_MS, NOW);
   slots.release(1, "one", UNCLEAN, NOW);
@@ -41,7 +42,8 @@ function poolOf(cards: number, slots: number): SmallPool {
 
 const whoRuns = (pool: SmallPool) => pool.running.map(({ name }) => name);
 
-test("5541d4995, the last run ends between the look and the wait: whatever comes first, the waiter is served", () => {
+// 5541d4995
+test("a request that arrives while the last run ends is served, in whichever order the messages come", () => {
   const picks = fc.array(fc.nat({ max: 9 }), { maxLength: 30, size: "max" });
   const property = fc.property(picks, fc.nat({ max: 30 }), (list, comesAfter) => {
     const pool = poolOf(1, 1);
@@ -60,7 +62,8 @@ test("5541d4995, the last run ends between the look and the wait: whatever comes
   fc.assert(property, { numRuns: 2_000 });
 });
 
-test("b11495652, the last dequeue is lost: as many are served as slots came free, also all in the same instant", () => {
+// b11495652
+test("as many requests are served as slots became free, even if all became free in the same instant", () => {
   // With all slots on one card, one report tells of many ends.
   for (const [cards, slots] of [
     [6, 2],
@@ -78,7 +81,8 @@ test("b11495652, the last dequeue is lost: as many are served as slots came free
   }
 });
 
-test("dc9ce9c26, a slot is freed and the line not woken: a drained slot goes to who waits, without anything else", () => {
+// dc9ce9c26
+test("a slot that has drained goes to the request that waits, without any other event", () => {
   const pool = poolOf(1, 1);
   pool.come("one", "a");
   pool.settle();
@@ -91,7 +95,8 @@ test("dc9ce9c26, a slot is freed and the line not woken: a drained slot goes to 
   expect(whoRuns(pool)).toEqual(["two"]);
 });
 
-test("dc9ce9c26, once more: what ends by time alone wakes the line as well", () => {
+// dc9ce9c26
+test("a slot whose draining ends by time alone goes to the request that waits", () => {
   const pool = poolOf(1, 1);
   pool.come("one", "a");
   pool.settle();
@@ -108,7 +113,8 @@ test("dc9ce9c26, once more: what ends by time alone wakes the line as well", () 
   expect([whoRuns(pool), drainedMs < DRAIN_MS]).toEqual([["two"], true]);
 });
 
-test("53f52e67a, ca275d99c, the last card goes down: all who wait are told, once, and nobody is put back", () => {
+// 53f52e67a, ca275d99c
+test("when the last card goes down, every waiting request is refused once and none is queued again", () => {
   const pool = poolOf(1, 2);
   for (let i = 0; i < 10; i++) pool.come(`request ${i}`, "a");
   const [card] = pool.cards;
@@ -121,7 +127,8 @@ test("53f52e67a, ca275d99c, the last card goes down: all who wait are told, once
   expect([pool.desk.queued, claims() <= 10]).toEqual([0, true]);
 });
 
-test("ca275d99c, once more: a card that says no again and again is asked once a report, not without end", () => {
+// ca275d99c
+test("a card that keeps refusing claims is asked once per report, not endlessly", () => {
   const pool = poolOf(1, 1);
   const [card] = pool.cards;
   if (card?.book.config == null) throw new Error("there is no card");
@@ -136,7 +143,8 @@ test("ca275d99c, once more: a card that says no again and again is asked once a 
   expect(card.book.counters.refused).toBeLessThanOrEqual(2);
 });
 
-test("099c1b244, the length is never lowered for those who gave up: it is nothing when everybody has left", () => {
+// 099c1b244
+test("the length of the line is 0 when every request has left", () => {
   const pool = poolOf(1, 1);
   pool.come("busy", "a");
   pool.settle();
@@ -157,7 +165,8 @@ test("099c1b244, the length is never lowered for those who gave up: it is nothin
   expect([room.length, room.lengthOf("t0"), room.oldestAt(), room.next(() => true)]).toEqual([0, 0, null, null]);
 });
 
-test("e9d34f991, an early return keeps the lock: a refused claim leaves nothing behind", () => {
+// e9d34f991
+test("a refused claim changes nothing", () => {
   const slots = new Slots();
   slots.claim(attempt("one"), 1, DRAIN_MS, NOW);
   const before = JSON.stringify([slots.held, slots.lastNumber]);
@@ -167,7 +176,8 @@ test("e9d34f991, an early return keeps the lock: a refused claim leaves nothing 
   expect(slots.claim(attempt("two"), 1, DRAIN_MS, NOW)).toMatchObject({ lease: { number: 2 } });
 });
 
-test("ddab05b98, the one who dequeues starves: a look at a long line that nothing suits ends soon", () => {
+// ddab05b98
+test("a search of a long line in which nothing fits ends after a bounded number of looks", () => {
   const room = new WaitingRoom();
   for (let i = 0; i < 10_000; i++) room.enter(entryOf(`${i}`, `t${i % 50}`));
   let looks = 0;
@@ -178,7 +188,8 @@ test("ddab05b98, the one who dequeues starves: a look at a long line that nothin
   expect([nothing, looks <= LOOKS_MAX]).toEqual([null, true]);
 });
 
-test("87154e301, a waiter goes while it is being woken: its grant is nobody's and costs its tenant nothing", () => {
+// 87154e301
+test("a request that leaves while it is granted a slot costs its tenant nothing", () => {
   const room = new WaitingRoom();
   for (const name of ["a1", "a2", "b1", "b2"]) room.enter(entryOf(name, name.slice(0, 1)));
   const next = room.next(() => true);
@@ -193,7 +204,8 @@ test("87154e301, a waiter goes while it is being woken: its grant is nobody's an
   expect(order).toEqual(["a2", "b1", "b2"]);
 });
 
-test("87154e301, once more: whoever goes at whatever point of being woken, the slot is the next one's", () => {
+// 87154e301
+test("the slot of a request that leaves at any point of being offered it goes to the next request", () => {
   for (let arrived = 0; arrived < 12; arrived++) {
     const pool = poolOf(1, 1);
     pool.come("busy", "a");
@@ -210,7 +222,8 @@ test("87154e301, once more: whoever goes at whatever point of being woken, the s
   }
 });
 
-test("6be02d1c6, the choice turns in circles among full cards: there is none, and it is told at once", () => {
+// 6be02d1c6
+test("the choice among full cards finds none, and finds that at once", () => {
   const cards = new Cards(SERVICE);
   const names = Array.from({ length: 1_000 }, (_, i) => `card ${i}`);
   cards.configure(

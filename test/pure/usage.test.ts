@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Spent, Use } from "../../durable-objects/tenant-protocol.ts";
-import { dayOf, firstKept, keptUntil, NO_USE, sum, useOf } from "../../durable-objects/usage.ts";
+import { firstKept, keptUntil, NO_USE, sum, useOf } from "../../durable-objects/usage.ts";
+import { dayOf } from "../../durable-objects/tenant-protocol.ts";
 
 const DAY_MS = 86_400_000;
 const count = fc.nat({ max: 1e9 });

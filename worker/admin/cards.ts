@@ -4,13 +4,15 @@
  */
 import { z } from "zod";
 import type { CardStatus, Gate } from "../../durable-objects/card-protocol.ts";
-import { patchCard, setCardToken } from "../db/admin-queries.ts";
+import { deleteCard, patchCard, setCardToken } from "../db/admin-queries.ts";
 import { cardById, listingsOf, pageOfCards } from "../db/list-queries.ts";
 import type { CardRow, ListingRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { cardStatuses } from "../operate/live.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { provisionCards } from "../services/provision.ts";
 import { CardPatch, HeartbeatBody } from "../services/service.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { cardSettings } from "./listings.ts";
@@ -55,6 +57,9 @@ const LiveCardView = z
 
 const TokenView = z.object({ id: z.string(), token: z.string().meta({ description: "Shown this once." }) });
 
+/** `Retry-After` of a deletion while a slot is held. */
+const BUSY_RETRY_MS = 5_000;
+
 const tag = "Cards";
 type Named<B> = Call<B, unknown, "card">;
 
@@ -88,6 +93,17 @@ export const cardRoutes: Route[] = [
     body: CardPatch,
     answers: { 200: { description: "The card.", schema: CardView } },
     run: (call) => attempt(() => patch(call)),
+  }),
+  route({
+    method: "DELETE",
+    path: "/v1/cards/{card}",
+    role: "admin",
+    tag,
+    summary: "Delete a card that no service lists",
+    description:
+      "Its agent's token is refused from then on. A card that is listed, or that still runs something, is 409.",
+    answers: { 204: { description: "Gone.", schema: null } },
+    run: (call) => attempt(() => remove(call)),
   }),
   route({
     method: "POST",
@@ -129,6 +145,25 @@ async function patch(call: Named<z.output<typeof CardPatch>>): Promise<Changed<A
   );
   const row = await cardById(env, params.card);
   return row === null ? refuse("not_found") : { status: 200, body: cardView(row, listings) };
+}
+
+async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
+  const { env, params } = call;
+  const [before, listings] = await Promise.all([cardById(env, params.card), listingsOf(env, "card", [params.card])]);
+  if (before === null) return refuse("not_found");
+  if (listings.length > 0)
+    return refuse("card_listed", { facts: { services: listings.map((listing) => listing.serviceId).join(", ") } });
+  // Told that it is listed nowhere, the object grants no slot any more; its status shows those that are still held.
+  await provisionCards(env, [before]);
+  const { report } = await answered(env.CARD.getByName(before.id).status());
+  if (report.held.length > 0 || Object.keys(report.gates).length > 0)
+    return refuse("card_busy", { retryAfterMs: BUSY_RETRY_MS });
+  const outcome = await deleteCard(
+    env,
+    before,
+    changeOf(call, "card.delete", before.id, cardSettings(before, {}), null),
+  );
+  return outcome === "done" ? { status: 204, body: null } : outcome;
 }
 
 async function replaceToken(call: Named<unknown>): Promise<Changed<Answer>> {

@@ -4,6 +4,7 @@ import { deleteListing, putListing } from "../db/admin-queries.ts";
 import { cardById, CARDS_MAX, countCards, listingsOf } from "../db/list-queries.ts";
 import { type CardRow, type ListingRow, serviceById } from "../db/queries.ts";
 import { config, type Env } from "../env.ts";
+import { cardStatuses } from "../operate/live.ts";
 import { originProblem } from "../services/origins.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
@@ -55,8 +56,9 @@ async function put(call: Named<Body>): Promise<Changed<Answer>> {
   const wrong = await refuseUnfit(env, params.card, body, stored);
   if (wrong !== null) return wrong;
 
-  const made = stored.card === null ? await makeCardToken(env) : null;
-  const card = mergedCard(params.card, stored.card, body, made?.hash ?? "");
+  const { card: base, token } =
+    stored.card === null ? await newCard(env, params.card) : { card: stored.card, token: {} };
+  const card = { ...base, ...cardSettings(base, body) };
   const listing = mergedListing(params, stored.listing, body);
   if (JSON.stringify([card, listing]) !== JSON.stringify([stored.card, stored.listing])) {
     const before = stored.card === null && stored.listing === null ? null : told(stored.card, stored.listing);
@@ -73,7 +75,6 @@ async function put(call: Named<Body>): Promise<Changed<Answer>> {
   );
   const row = await cardById(env, params.card);
   if (row === null) return refuse("not_found");
-  const token = made === null ? {} : { token: made.token };
   return { status: stored.listing === null ? 201 : 200, body: { ...cardView(row, listings), ...token } };
 }
 
@@ -104,19 +105,14 @@ async function refuseUnfit(env: Env, id: string, body: Body, stored: Stored): Pr
   return null;
 }
 
-function mergedCard(id: string, before: CardRow | null, body: Body, tokenHash: string): CardRow {
+/** A card with the default settings, and its agent's token. */
+async function newCard(env: Env, id: string): Promise<{ card: CardRow; token: { token: string } }> {
+  const [{ token, hash }, statuses] = await Promise.all([makeCardToken(env), cardStatuses(env, [id])]);
   const now = Date.now();
-  const base = before ?? {
-    id,
-    server: null,
-    gpu: null,
-    slots: 2,
-    state: "active",
-    tokenHash,
-    version: now,
-    createdAt: now,
-  };
-  return { ...base, ...cardSettings(base, body) };
+  // The object of a deleted card with this id ignores versions up to its last one.
+  const version = Math.max(now, (statuses.get(id)?.report.version ?? 0) + 1);
+  const settings = { server: null, gpu: null, slots: 2, state: "active" as const };
+  return { card: { id, ...settings, tokenHash: hash, version, createdAt: now }, token: { token } };
 }
 
 /** A card's settings, with those that the body omits left as they are. */

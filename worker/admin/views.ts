@@ -6,7 +6,8 @@ import type { OperatorRow } from "../db/operator-queries.ts";
 import type { CardRow, KeyRow, ListingRow, ServiceRow, TenantRow } from "../db/queries.ts";
 import { Id } from "../api/schema-parts.ts";
 import { CardStateName, Service } from "../services/service.ts";
-import { DEFAULT_LIMITS, Limits, Scope, WebOrigins } from "../caller/tenant.ts";
+import { Limits, Scope, WebOrigins } from "../caller/tenant.ts";
+import { knownLimits } from "../caller/tenant-limits.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
 import { Role } from "./operator.ts";
 
@@ -125,7 +126,7 @@ export const TenantView = z
 
 export function tenantView(row: TenantRow): z.infer<typeof TenantView> {
   const { id, name, limits, weight, origins, state, createdAt } = row;
-  return { id, name, limits: { ...DEFAULT_LIMITS, ...limits }, weight, origins, state, created_at: iso(createdAt) };
+  return { id, name, limits: knownLimits(limits), weight, origins, state, created_at: iso(createdAt) };
 }
 
 const keyFields = {

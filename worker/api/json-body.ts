@@ -1,11 +1,9 @@
 /** JSON bodies of Portico's own calls: bounded and strictly validated; the first error becomes a refusal. */
 import type { z } from "zod";
-import { letGo, readBody } from "../body/body.ts";
+import { letGo, MIB, readBody } from "../body/body.ts";
 import { isJson, jsonOf, malformedJson } from "../body/fields.ts";
 import { mediaTypeOf } from "../results/media.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
-
-const MIB = 1024 * 1024;
 
 export interface JsonLimits {
   bytesMax: number;

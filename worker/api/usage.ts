@@ -1,6 +1,6 @@
 /** A tenant's usage by day (UTC), service and key: `GET /v1/usage`, and the same in the admin API. */
 import { z } from "zod";
-import type { UsagePage, UsageRow, Use } from "../../durable-objects/tenant-protocol.ts";
+import { DAY_MS, dayOf, type UsagePage, type UsageRow, type Use } from "../../durable-objects/tenant-protocol.ts";
 import { cursorOf, PageQuery, positionOf } from "./page.ts";
 import { callerWith } from "../caller/caller.ts";
 import type { Env } from "../env.ts";
@@ -10,7 +10,6 @@ import { tallied } from "../caller/tally.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
-const DAY_MS = 86_400_000;
 const DAYS_MAX = 366;
 const GROUPS = ["day", "service", "key"] as const;
 
@@ -118,7 +117,6 @@ function spanOf({ from, to }: z.output<typeof UsageQuery>, now: number): { from:
 }
 
 const isDate = (text: string): boolean => !text.includes("T");
-const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
 
 function view({ rows, totals }: UsagePage): Pick<z.output<typeof UsageView>, "data" | "totals"> {
   return { data: rows.map(rowView), totals: amounts(totals) };

@@ -6,7 +6,7 @@ import { concat } from "./bytes.ts";
 import type { Spooled } from "./spool.ts";
 import { unlessLate } from "../run/until.ts";
 
-const MIB = 1024 * 1024;
+export const MIB = 1024 * 1024;
 /** Bodies up to this size are buffered in memory, for the fingerprint and so that a try can be repeated. */
 export const BUFFERED_BYTES_MAX = 8 * MIB;
 /** Longest silence of a caller that is sending a body. */

@@ -2,7 +2,7 @@
  * Counts cache hits and requests refused before admission without an object call: they are collected here and delivered
  * to their Tenants in batches. Counts that an isolate loses when it ends are missing from the usage.
  */
-import type { UsageOf, UsageRow } from "../../durable-objects/tenant-protocol.ts";
+import { dayOf, type UsageOf, type UsageRow } from "../../durable-objects/tenant-protocol.ts";
 import type { Env } from "../env.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
 import { repeated } from "../results/repeated.ts";
@@ -65,7 +65,7 @@ export function count(
   }
   const batch = last?.closed === false ? last : open(now);
   if (batch !== last) ctx.waitUntil(handOnSoon(env, batch));
-  add(batch, { tenant, day: new Date(now).toISOString().slice(0, 10), service, key }, outcome);
+  add(batch, { tenant, day: dayOf(now), service, key }, outcome);
   if (batch.requests >= REQUESTS_MAX) ctx.waitUntil(handOn(env, batch));
 }
 

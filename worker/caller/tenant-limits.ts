@@ -9,7 +9,8 @@ const SERVICES_MAX = 100;
 /** Merges `put` into `before` and fills in the defaults. A service that is put as null loses its own limits. */
 export function completeLimits(put: LimitsPut = {}, before: Partial<Limits> = {}): Limits | Refusal {
   const { services: changed = {}, ...rest } = put;
-  const services = new Map(Object.entries(before.services ?? {}));
+  const known = knownLimits(before);
+  const services = new Map(Object.entries(known.services));
   for (const [id, limits] of Object.entries(changed)) {
     if (limits === null) services.delete(id);
     else services.set(id, { ...services.get(id), ...limits });
@@ -18,7 +19,17 @@ export function completeLimits(put: LimitsPut = {}, before: Partial<Limits> = {}
     const facts = { detail: `more than ${SERVICES_MAX} services have limits of their own` };
     return refuse("invalid_field", { param: "limits.services", facts });
   }
-  return { ...DEFAULT_LIMITS, ...before, ...given(rest), services: Object.fromEntries(services) };
+  return { ...known, ...given(rest), services: Object.fromEntries(services) };
+}
+
+/** Stored limits, with the defaults of those that were never set, and without settings that no longer exist. */
+export function knownLimits(stored: Partial<Limits>): Limits {
+  const services = Object.entries(stored.services ?? {}).map(([id, own]) => {
+    // Older versions accepted `jobs_waiting` for a service and ignored it.
+    const { jobs_waiting: _ignored, ...known } = own as typeof own & { jobs_waiting?: number };
+    return [id, known] as const;
+  });
+  return { ...DEFAULT_LIMITS, ...stored, services: Object.fromEntries(services) };
 }
 
 /** The limits that apply in a service. */

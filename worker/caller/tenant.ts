@@ -11,7 +11,6 @@ const inService = {
   burst: count(MILLION).meta(says("Requests at once above that pace. Default 60.")),
   concurrent: count(MILLION).meta(says("Slots held at once, per service; more requests wait. Default 6.")),
   waiting: z.int().min(0).max(MILLION).meta(says("Requests in line, per service; more are refused. Default 100.")),
-  jobs_waiting: z.int().min(0).max(MILLION).meta(says("Default 1000.")),
   per_address: count(MILLION)
     .nullable()
     .meta(says("Requests in line or running, per service and client address (of IPv6 its /64); null is no limit.")),
@@ -25,6 +24,7 @@ const ServiceLimits = z.strictObject(inService).partial().meta({
 
 export const Limits = z.strictObject({
   ...inService,
+  jobs_waiting: z.int().min(0).max(MILLION).meta(says("Jobs that wait, over all services. Default 1000.")),
   results_per_month: z.int().min(0).max(MILLION).nullable().meta(says("Images or sounds a month; null is no limit.")),
   cost_per_month: z
     .number()

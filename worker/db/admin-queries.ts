@@ -132,3 +132,10 @@ export function setCardToken(env: Env, before: CardRow, tokenHash: string, chang
     base.update(cards).set({ tokenHash }).where(eq(cards.id, before.id)),
   ]);
 }
+
+/** The card must be listed in no service: listing it would have changed its version. */
+export function deleteCard(env: Env, before: CardRow, change: Change): Promise<Outcome> {
+  return commit(env, change, sameCard(before.id, before), (base) => [
+    base.delete(cards).where(eq(cards.id, before.id)),
+  ]);
+}

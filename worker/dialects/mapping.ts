@@ -6,6 +6,7 @@
  * origin's own.
  */
 import { z } from "zod";
+import { at } from "../../durable-objects/json-pointer.ts";
 import { says } from "../api/schema-parts.ts";
 
 /** A field of a body; dots lead into nested objects. */
@@ -177,17 +178,6 @@ function withField(object: Given, [name = "", ...rest]: string[], value: unknown
   const inner = object[name];
   const isObject = typeof inner === "object" && inner !== null && !Array.isArray(inner);
   return { ...object, [name]: withField(isObject ? (inner as Given) : {}, rest, value) };
-}
-
-/** Returns the value at a JSON pointer (RFC 6901), or undefined if there is none. */
-export function at(value: unknown, pointer: string): unknown {
-  let found = value;
-  for (const part of pointer.split("/").slice(1)) {
-    const name = part.replaceAll("~1", "/").replaceAll("~0", "~");
-    if (typeof found !== "object" || found === null || !Object.hasOwn(found, name)) return undefined;
-    found = (found as Given)[name];
-  }
-  return found;
 }
 
 /** Returns the value at a pointer as a list; a single value becomes a list of one, a missing value an empty list. */

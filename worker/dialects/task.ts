@@ -9,6 +9,9 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { invalid } from "../api/json-body.ts";
 import type { Mouth } from "../mouth.ts";
 
+/** The owner under which clients name services as models: `portico/<service>`. */
+export const OWNER = "portico";
+
 /** Caller headers that the Worker's own stages obey. The origin gets none of them. */
 const OBEYED = ["cache-control", "x-timeout-s", "x-stainless-timeout", "x-result-ttl", "x-result-visibility"];
 

@@ -17,7 +17,7 @@ import { madeOnce } from "./made.ts";
 import { type Draft, handIn, type Handing, handingOf, newBatchId, newJobId, specOf } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
-const JOBS_MAX = 1_000;
+export const JOBS_MAX = 1_000;
 /** Jobs that are checked, or whose inputs are stored, concurrently. */
 const AT_ONCE = 20;
 /** `Retry-After` of a new batch, in seconds. */

@@ -2,6 +2,7 @@
  * Progress and interruption of a job through the Stable Diffusion WebUI API. Progress is asked by the task id. An
  * interrupt stops whatever the card is running, so it is sent only while nothing else runs there.
  */
+import { addAccess } from "../../durable-objects/card-protocol.ts";
 import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import { readWhole } from "../body/bounded.ts";
 import { Room } from "../body/buffers.ts";
@@ -50,12 +51,8 @@ async function isPainting(env: Env, { path, service }: JobSpec): Promise<boolean
 }
 
 async function call(env: Env, grant: Grant, method: string, path: string, body: string): Promise<Response | null> {
-  const { access } = config(env);
   const headers = new Headers({ "content-type": "application/json" });
-  if (grant.transport === "tunnel" && access !== null) {
-    headers.set("cf-access-client-id", access.id);
-    headers.set("cf-access-client-secret", access.secret);
-  }
+  addAccess(headers, grant.transport, config(env).access);
   try {
     const url = grant.origin.replace(/\/+$/, "") + path;
     return await fetch(url, { method, headers, body, redirect: "manual", signal: AbortSignal.timeout(ANSWER_MS) });

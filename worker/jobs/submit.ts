@@ -144,7 +144,7 @@ async function reserve({ env, caller }: Handing, specs: JobSpec[], batch: NewBat
   const reply = await answered(env.BACKLOG.getByName(caller.tenant).reserve(specs.map(newJob), batch, limits));
   if (reply.ok) return null;
   return refuse("concurrency", {
-    facts: { waiting: reply.waiting, max: reply.max },
+    facts: { jobs: reply.waiting, max: reply.max },
     retryAfterMs: RETRY_AFTER_MS,
   });
 }

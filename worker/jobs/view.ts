@@ -29,7 +29,10 @@ export const JobView = z
     priority: z.enum(["high", "normal", "low"]),
     queue_position: z.int().nullable().meta({ description: "1: next." }),
     eta_s: z.number().nullable().meta({ description: "Until its result, by what runs have taken as of late." }),
-    waiting_on: z.enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"]).nullable(),
+    waiting_on: z
+      .enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"])
+      .nullable()
+      .meta({ description: "Null: it does not wait, or a slot is free and it is only starting." }),
     attempts: z.int(),
     tries: z.array(
       z.object({

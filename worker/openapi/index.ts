@@ -3,6 +3,7 @@
  * does not delay the start of the isolate.
  */
 import { createDocument } from "zod-openapi";
+import pack from "../../package.json" with { type: "json" };
 import { adminPaths } from "./admin.ts";
 import { falPaths } from "./fal-dialect.ts";
 import { jobPaths } from "./jobs.ts";
@@ -73,7 +74,7 @@ let built: OpenApiDocument | undefined;
 export function openApiDocument(): OpenApiDocument {
   built ??= createDocument({
     openapi: "3.1.1",
-    info: { title: "Portico", version: "1.0.0", description: DESCRIPTION },
+    info: { title: "Portico", version: pack.version, description: DESCRIPTION },
     servers: [{ url: "/" }],
     tags: TAGS,
     paths: {

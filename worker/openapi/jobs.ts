@@ -2,32 +2,21 @@
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { ListQuery, WaitQuery } from "../jobs/api.ts";
-import { BatchCreate, BatchView } from "../jobs/batches.ts";
+import { BatchCreate, BatchView, JOBS_MAX } from "../jobs/batches.ts";
 import { JobCreate } from "../jobs/draft.ts";
 import { JobView } from "../jobs/view.ts";
-import { COMMON_HEADERS, errors, header, TENANT_KEY } from "./parts.ts";
+import { COMMON_HEADERS, errors, IDEMPOTENCY_KEY, JOB_HEADERS, TENANT_KEY } from "./parts.ts";
 
 const id = z.object({ id: z.string() });
 const tags = ["Jobs"];
 const security = TENANT_KEY;
-const Named = z.object({
-  "Idempotency-Key": z
-    .string()
-    .optional()
-    .meta({ description: "1 to 255 characters: the same name and body make the same thing once." }),
-});
+const Named = z.object(IDEMPOTENCY_KEY);
 /** Any JSON, without the refinement of the validating schema. */
 const input = z.unknown().meta({ description: "The body that the service's own route would get." });
 const JobAsk = JobCreate.extend({ input });
-const BatchAsk = BatchCreate.extend({ jobs: z.array(JobAsk).min(1).max(1_000) });
+const BatchAsk = BatchCreate.extend({ jobs: z.array(JobAsk).min(1).max(JOBS_MAX) });
 
 const json = (schema: z.ZodType) => ({ "application/json": { schema } });
-const TAKEN = {
-  ...COMMON_HEADERS,
-  Location: header("Where it is looked at."),
-  "Retry-After": header("When that is worth while, whole seconds."),
-  "Idempotent-Replayed": header("`true`: it was made by an earlier request of the same name."),
-};
 
 export function jobPaths(): ZodOpenApiPathsObject {
   return {
@@ -51,7 +40,7 @@ function createJob(): ZodOpenApiOperationObject {
     requestParams: { header: Named },
     requestBody: { required: true, content: json(JobAsk) },
     responses: {
-      202: { description: "Taken.", headers: TAKEN, content: json(JobView) },
+      202: { description: "Taken.", headers: JOB_HEADERS, content: json(JobView) },
       ...errors(400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503),
     },
   };
@@ -70,7 +59,7 @@ function listJobs(): ZodOpenApiOperationObject {
         headers: COMMON_HEADERS,
         content: json(z.object({ data: z.array(JobView), next_cursor: z.string().nullable() })),
       },
-      ...errors(400, 401, 403, 500),
+      ...errors(400, 401, 403, 429, 500),
     },
   };
 }
@@ -85,7 +74,7 @@ function getJob(): ZodOpenApiOperationObject {
     requestParams: { path: id, query: WaitQuery },
     responses: {
       200: { description: "The job.", headers: COMMON_HEADERS, content: json(JobView) },
-      ...errors(400, 401, 403, 404, 500),
+      ...errors(400, 401, 403, 404, 429, 500),
     },
   };
 }
@@ -101,7 +90,7 @@ function cancelJob(): ZodOpenApiOperationObject {
     requestParams: { path: id },
     responses: {
       200: { description: "Canceled.", headers: COMMON_HEADERS, content: json(JobView) },
-      ...errors(401, 403, 404, 409, 500),
+      ...errors(401, 403, 404, 409, 429, 500),
     },
   };
 }
@@ -120,7 +109,7 @@ function jobEvents(): ZodOpenApiOperationObject {
     },
     responses: {
       200: { description: "The events.", content: { "text/event-stream": { schema: z.string() } } },
-      ...errors(401, 403, 404, 500),
+      ...errors(401, 403, 404, 429, 500),
     },
   };
 }
@@ -135,7 +124,7 @@ function createBatch(): ZodOpenApiOperationObject {
     requestParams: { header: Named },
     requestBody: { required: true, content: json(BatchAsk) },
     responses: {
-      202: { description: "Taken.", headers: TAKEN, content: json(BatchView) },
+      202: { description: "Taken.", headers: JOB_HEADERS, content: json(BatchView) },
       ...errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503),
     },
   };
@@ -150,7 +139,7 @@ function getBatch(): ZodOpenApiOperationObject {
     requestParams: { path: id },
     responses: {
       200: { description: "The batch.", headers: COMMON_HEADERS, content: json(BatchView) },
-      ...errors(401, 403, 404, 500),
+      ...errors(401, 403, 404, 429, 500),
     },
   };
 }

@@ -4,7 +4,18 @@ import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-opena
 import { VISIBILITIES } from "../results/delivery.ts";
 import { FingerprintAnswer, FingerprintBody } from "../api/explain.ts";
 import { USAGE, UsageQuery, UsageView } from "../api/usage.ts";
-import { COMMON_HEADERS, errors, header, RUN_HEADERS, SIGNED_OR_KEY, TABLE, TENANT_KEY } from "./parts.ts";
+import { JobView } from "../jobs/view.ts";
+import {
+  COMMON_HEADERS,
+  errors,
+  header,
+  IDEMPOTENCY_KEY,
+  JOB_HEADERS,
+  RUN_HEADERS,
+  SIGNED_OR_KEY,
+  TABLE,
+  TENANT_KEY,
+} from "./parts.ts";
 
 const text = (description: string) => z.string().optional().meta({ description });
 
@@ -17,7 +28,6 @@ const RunHeaders = z.object({
     "`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces; `only-if-cached`: 504 when absent.",
   ),
   Prefer: text("`respond-async`: a job, 202; `wait=N` (1 to 60): a job that is waited for (RFC 7240)."),
-  "Idempotency-Key": text("1 to 255 characters: the same name and body are run once, and answered alike."),
   "X-Result-TTL": text(
     "Seconds that its results live: 1 to the service's `results.keep_days`, which is the default. A stored answer ends with its results.",
   ),
@@ -28,6 +38,8 @@ const RunHeaders = z.object({
   "X-Request-Id": text("The caller's own id, 1 to 128 of `A-Z a-z 0-9 _ -`; comes back as `X-Client-Request-Id`."),
   "Accept-Language": text("The language of error messages: `en` or `zh`."),
 });
+
+const PostHeaders = RunHeaders.extend(IDEMPOTENCY_KEY);
 
 const RoutePath = z.object({
   route: z
@@ -70,22 +82,29 @@ export function nativePaths(): ZodOpenApiPathsObject {
 }
 
 function serviceCall(method: "get" | "post"): ZodOpenApiOperationObject {
+  const isPost = method === "post";
   return {
     operationId: `${method}Service`,
     tags: ["Services' own APIs"],
-    summary: method === "post" ? "Run a request on a GPU card" : "Read from a GPU card",
+    summary: isPost ? "Run a request on a GPU card" : "Read from a GPU card",
     description:
       "The origin's own API below the service's route: query, body and answer as the origin speaks them, streaming both ways. Any method that the service lists works the same. A path listed `run` takes a slot and may wait for one; a path listed `read` does not.",
     security: TENANT_KEY,
-    requestParams: { path: RoutePath, header: RunHeaders },
-    ...(method === "post" ? { requestBody: { content: any } } : {}),
+    requestParams: { path: RoutePath, header: isPost ? PostHeaders : RunHeaders },
+    ...(isPost ? { requestBody: { content: any } } : {}),
     responses: {
       200: {
-        description: "The origin's answer. Its own 4xx passes through untouched as well. 202 with `Prefer`: a job.",
+        description: "The origin's answer. Its own 4xx passes through untouched as well.",
         headers: RUN_HEADERS,
         content: any,
       },
-      ...errors(400, 401, 403, 404, 405, 413, 415, 429, 500, 502, 503, 504),
+      202: {
+        description: "With `Prefer`: the request is a job.",
+        headers: { ...JOB_HEADERS, "Preference-Applied": header("The preference that made it a job (RFC 7240).") },
+        content: { "application/json": { schema: JobView } },
+      },
+      ...errors(400, 401, 403, 404, 405, ...(isPost ? [409] : []), 413, 415, ...(isPost ? [422] : []), 429, 500),
+      ...errors(502, 503, 504),
     },
   };
 }
@@ -123,7 +142,7 @@ function requestCall(): ZodOpenApiOperationObject {
         headers: COMMON_HEADERS,
         content: { "application/json": { schema: RequestState } },
       },
-      ...errors(401, 403, 404, 500),
+      ...errors(401, 403, 404, 429, 500),
     },
   };
 }
@@ -164,7 +183,7 @@ function resultCall(method: "get" | "head"): ZodOpenApiOperationObject {
       206: { description: "A range of the bytes.", headers, ...content },
       304: { description: "Not modified.", headers },
       412: { description: "A precondition failed.", headers },
-      ...errors(400, 401, 403, 404, 410, 416, 500),
+      ...errors(400, 401, 403, 404, 410, 416, 429, 500),
     },
   };
 }
@@ -178,7 +197,7 @@ function deleteResultCall(): ZodOpenApiOperationObject {
       "Gone at once where the call arrived, within 60 s everywhere. The tenant's stored answers that contain it go with it.",
     security: TENANT_KEY,
     requestParams: { path: id },
-    responses: { 204: { description: "Gone.", headers: COMMON_HEADERS }, ...errors(401, 403, 404, 500) },
+    responses: { 204: { description: "Gone.", headers: COMMON_HEADERS }, ...errors(401, 403, 404, 429, 500) },
   };
 }
 
@@ -196,7 +215,7 @@ function usageCall(): ZodOpenApiOperationObject {
         headers: COMMON_HEADERS,
         content: { "application/json": { schema: UsageView }, ...TABLE },
       },
-      ...errors(400, 401, 403, 500),
+      ...errors(400, 401, 403, 429, 500),
     },
   };
 }

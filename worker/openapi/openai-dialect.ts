@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { Model } from "../dialects/openai/models.ts";
 import { EditBody, GenerationBody, SpeechBody, VariationBody } from "../dialects/openai/words.ts";
-import { COMMON_HEADERS, errors, RUN_HEADERS, TENANT_KEY } from "./parts.ts";
+import { COMMON_HEADERS, errors, IDEMPOTENCY_KEY, RUN_HEADERS, TENANT_KEY } from "./parts.ts";
 
 const tags = ["OpenAI dialect"];
 
@@ -16,6 +16,8 @@ const Images = z
   })
   .meta({ id: "Images" });
 
+const Named = z.object(IDEMPOTENCY_KEY);
+
 const file = z.string().meta({ format: "binary" });
 const EditForm = EditBody.extend({ image: file, mask: file.optional() }).meta({ id: "ImageEdit" });
 const VariationForm = VariationBody.extend({ image: file }).meta({ id: "ImageVariation" });
@@ -23,7 +25,7 @@ const VariationForm = VariationBody.extend({ image: file }).meta({ id: "ImageVar
 const EVENTS =
   "With `stream`: server-sent events; comments while the request waits, previews as far as the origin gives them, then one completed event for each image. What fails after the first event is told in one, as `error`.";
 
-const ANSWERS = errors(400, 401, 403, 404, 405, 413, 415, 429, 500, 502, 503, 504);
+const ANSWERS = errors(400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 502, 503, 504);
 
 export function openAiPaths(): ZodOpenApiPathsObject {
   return {
@@ -51,7 +53,7 @@ function modelsCall(): ZodOpenApiOperationObject {
     security: TENANT_KEY,
     responses: {
       200: { description: "The oldest first.", headers: COMMON_HEADERS, content: { "application/json": { schema } } },
-      ...errors(401, 403, 500),
+      ...errors(401, 403, 429, 500),
     },
   };
 }
@@ -65,7 +67,7 @@ function modelCall(): ZodOpenApiOperationObject {
     requestParams: { path: z.object({ id: z.string() }) },
     responses: {
       200: { description: "It.", headers: COMMON_HEADERS, content: { "application/json": { schema: Model } } },
-      ...errors(401, 403, 404, 500),
+      ...errors(401, 403, 404, 429, 500),
     },
   };
 }
@@ -81,6 +83,7 @@ function pictureCall(
     summary,
     description: EVENTS,
     security: TENANT_KEY,
+    requestParams: { header: Named },
     requestBody: { required: true, content },
     responses: {
       200: {
@@ -103,6 +106,7 @@ function speechCall(): ZodOpenApiOperationObject {
     summary: "Speak a text",
     description: "The sound as the card makes it; with `stream_format: sse` in events, in base64.",
     security: TENANT_KEY,
+    requestParams: { header: Named },
     requestBody: { required: true, content: { "application/json": { schema: SpeechBody } } },
     responses: {
       200: {

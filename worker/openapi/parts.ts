@@ -67,6 +67,22 @@ export const RUN_HEADERS: Headers = {
   Link: header('URL of each finished image or sound, `rel="enclosure"`.'),
 };
 
+/** Headers of responses that name a new job or batch. */
+export const JOB_HEADERS: Headers = {
+  ...COMMON_HEADERS,
+  Location: header("Where it is looked at."),
+  "Retry-After": header("When that is worth while, whole seconds."),
+  "Idempotent-Replayed": header("`true`: it was made by an earlier request of the same name."),
+};
+
+/** The parameter of calls that can be named. They answer 409 and 422 as well. */
+export const IDEMPOTENCY_KEY = {
+  "Idempotency-Key": z
+    .string()
+    .optional()
+    .meta({ description: "1 to 255 characters: the same name and body make the same thing once." }),
+};
+
 const errorOf = new Map<number, ZodOpenApiResponseObject>();
 
 /** The error response of a status. Cached, so that each status is one component of the document. */

@@ -6,11 +6,12 @@ import { Account, pageOf, ReplicateModel, Version, VersionPage } from "../dialec
 import { Prediction } from "../dialects/replicate/prediction.ts";
 import { PageQuery, PredictionCreate } from "../dialects/replicate/predictions.ts";
 import { Problem } from "../dialects/replicate/refusal.ts";
+import { OWNER } from "../dialects/task.ts";
 import { SecretView } from "../jobs/webhooks-api.ts";
 import { COMMON_HEADERS, SIGNED_OR_KEY, TENANT_KEY } from "./parts.ts";
 
 const id = z.object({ id: z.string() });
-const named = z.object({ owner: z.literal("portico"), name: z.string() });
+const named = z.object({ owner: z.literal(OWNER), name: z.string() });
 const json = (schema: z.ZodType) => ({ "application/json": { schema } });
 const REFUSED = { description: "Refused, in Replicate's words.", headers: COMMON_HEADERS, content: json(Problem) };
 
@@ -54,12 +55,17 @@ function create(operationId: string, summary: string, path?: z.ZodObject): ZodOp
 }
 
 export function replicatePaths(): ZodOpenApiPathsObject {
+  const paths = { ...predictionPaths(), ...modelPaths(), ...otherPaths() };
+  return Object.fromEntries(Object.entries(paths).map(([path, item]) => [`/replicate/v1${path}`, item]));
+}
+
+function predictionPaths(): ZodOpenApiPathsObject {
   const follow = call("streamPrediction", "Follow a prediction", {
     description: "Server-sent events `logs`, `output`, `error`, `done`; `urls.stream` needs no key.",
     security: SIGNED_OR_KEY,
     requestParams: { path: id },
   });
-  const paths: ZodOpenApiPathsObject = {
+  return {
     "/predictions": {
       get: call("listPredictions", "The tenant's jobs, the latest first", {
         schema: pageOf(Prediction),
@@ -77,6 +83,11 @@ export function replicatePaths(): ZodOpenApiPathsObject {
       }),
     },
     "/predictions/{id}/stream": { get: follow },
+  };
+}
+
+function modelPaths(): ZodOpenApiPathsObject {
+  return {
     "/models": {
       get: call("listReplicateModels", "The services that the key may use", { schema: pageOf(ReplicateModel) }),
     },
@@ -96,6 +107,12 @@ export function replicatePaths(): ZodOpenApiPathsObject {
     "/deployments/{owner}/{name}/predictions": {
       post: create("createDeploymentPrediction", "Make a prediction with the service of that name", named),
     },
+  };
+}
+
+/** Files, the account, and the secret of webhooks. */
+function otherPaths(): ZodOpenApiPathsObject {
+  return {
     "/files": {
       post: call("createFile", "Lay down a file for a day, to name it as an input", {
         status: 201,
@@ -112,5 +129,4 @@ export function replicatePaths(): ZodOpenApiPathsObject {
       get: call("getDefaultWebhookSecret", "What signs the tenant's webhooks", { schema: SecretView }),
     },
   };
-  return Object.fromEntries(Object.entries(paths).map(([path, item]) => [`/replicate/v1${path}`, item]));
 }

@@ -6,6 +6,7 @@ export interface Doc {
   info: { title: string; version: string; description?: string };
   tags: { name: string; description?: string }[];
   paths: Record<string, Record<string, Operation>>;
+  webhooks: Record<string, Record<string, Operation>>;
   components: {
     schemas: Record<string, Schema>;
     responses: Record<string, Answer>;
@@ -66,7 +67,7 @@ export function prose(text: string): Html[] {
   return text.split("`").map((part, i) => (i % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
 }
 
-function resolve(doc: Doc, schema: Schema): Schema {
+export function resolve(doc: Doc, schema: Schema): Schema {
   const name = schema.$ref?.split("/").at(-1);
   return name === undefined ? schema : (doc.components.schemas[name] ?? {});
 }

@@ -1,13 +1,24 @@
 /** Renders the OpenAPI document as a page: no scripts, nothing from other hosts, readable on a phone. */
 import { html, raw } from "hono/html";
 import { openApiDocument } from "../openapi/index.ts";
-import { type Answer, type Doc, field, fields, type Html, type Operation, prose, typeOf } from "./docs-fields.ts";
+import {
+  type Answer,
+  type Doc,
+  field,
+  fields,
+  type Html,
+  type Operation,
+  prose,
+  resolve,
+  typeOf,
+} from "./docs-fields.ts";
 import { STYLE } from "./docs-style.ts";
 
 const WHO: Record<string, string> = {
   tenantKey: "a tenant's key",
   apiKey: "X-API-Key",
   operatorToken: "an operator's token",
+  accessAssertion: "an assertion of Cloudflare Access",
   cardToken: "the card's own token",
   signedUrl: "a signed URL",
 };
@@ -15,7 +26,8 @@ const WHO: Record<string, string> = {
 interface Call {
   id: string;
   method: string;
-  path: string;
+  /** Of a webhook, which goes to an address of its receiver: null. */
+  path: string | null;
   operation: Operation;
 }
 
@@ -43,9 +55,7 @@ async function policy(): Promise<string> {
 }
 
 function render(doc: Doc): Html {
-  const calls = Object.entries(doc.paths).flatMap(([path, item]) =>
-    Object.entries(item).map(([method, operation]) => ({ id: slug(`${method} ${path}`), method, path, operation })),
-  );
+  const calls = [...callsIn(doc.paths, (path) => path), ...callsIn(doc.webhooks, () => null)];
   const sections = doc.tags.map((tag) => ({
     ...tag,
     calls: calls.filter((call) => call.operation.tags.includes(tag.name)),
@@ -80,11 +90,19 @@ function render(doc: Doc): Html {
     </html>`;
 }
 
+function callsIn(paths: Doc["paths"], pathOf: (name: string) => Call["path"]): Call[] {
+  return Object.entries(paths).flatMap(([name, item]) =>
+    Object.entries(item).map(([method, operation]) => {
+      return { id: slug(`${method} ${name}`), method, path: pathOf(name), operation };
+    }),
+  );
+}
+
 function contents(name: string, calls: Call[]): Html {
   const rows = calls.map(
     ({ id, method, operation }) =>
       html`<li>
-        <a href="#${id}"><span class="method ${method}">${method}</span>${operation.summary}</a>
+        <a href="#${id}"><span class="method ${method}">${method}</span>${prose(operation.summary)}</a>
       </li>`,
   );
   return html`<li>
@@ -116,9 +134,11 @@ function article(doc: Doc, { id, method, path, operation }: Call): Html {
   const [type, media] = Object.entries(requestBody?.content ?? {})[0] ?? [];
   const schema = media?.schema ?? {};
   return html`<article id="${id}">
-    <h3><a class="anchor" href="#${id}">${summary}</a></h3>
-    <div class="call"><span class="method ${method}">${method}</span><span class="path">${path}</span></div>
-    <p class="who">${who(operation)}</p>
+    <h3><a class="anchor" href="#${id}">${prose(summary)}</a></h3>
+    <div class="call">
+      <span class="method ${method}">${method}</span><span class="path">${path ?? "the URL of the webhook"}</span>
+    </div>
+    <p class="who">${path === null ? "Sent to the URL that was given with the job or batch." : who(operation)}</p>
     ${description === undefined || description === "" ? "" : html`<p>${prose(description)}</p>`}
     ${
       parameters.length === 0
@@ -139,8 +159,12 @@ function article(doc: Doc, { id, method, path, operation }: Call): Html {
     }
     <h4>Answers</h4>
     ${Object.entries(responses).map(([status, answer]) => answerOf(doc, status, answer))}
-    <h4>Try it</h4>
-    <pre>${example(method, path, operation)}</pre>
+    ${
+      path === null
+        ? ""
+        : html`<h4>Try it</h4>
+            <pre>${example(doc, method, path, operation)}</pre>`
+    }
   </article>`;
 }
 
@@ -179,13 +203,27 @@ function answerOf(doc: Doc, status: string, given: Answer): Html {
   </details>`;
 }
 
-function example(method: string, path: string, { security = [], requestBody }: Operation): string {
-  const way = Object.keys(security[0] ?? {})[0];
-  const token = way === "operatorToken" ? "$ADMIN_TOKEN" : way === "cardToken" ? "$CARD_TOKEN" : "$API_KEY";
-  const lines = [`curl ${method === "head" ? "-I" : `-X ${method.toUpperCase()}`} "$PORTICO${path}"`];
-  if (way !== undefined) lines.push(`  -H "Authorization: Bearer ${token}"`);
-  if (requestBody !== undefined) lines.push('  -H "Content-Type: application/json"', "  -d @body.json");
-  return lines.join(" \\\n");
+const TOKENS: Record<string, string> = { operatorToken: "$ADMIN_TOKEN", cardToken: "$CARD_TOKEN" };
+
+function example(doc: Doc, method: string, path: string, { security = [], requestBody }: Operation): string {
+  const [way] = Object.keys(security[0] ?? {});
+  const isSigned = way === "signedUrl";
+  const url = isSigned ? "$SIGNED_URL" : `$PORTICO${path}`;
+  const lines = [`curl ${method === "head" ? "-I" : `-X ${method.toUpperCase()}`} "${url}"`];
+  if (way !== undefined && !isSigned) lines.push(`-H "Authorization: Bearer ${TOKENS[way] ?? "$API_KEY"}"`);
+  return [...lines, ...sending(doc, requestBody)].join(" \\\n  ");
+}
+
+/** The options of curl that send a body of the type that the operation takes. */
+function sending(doc: Doc, body: Operation["requestBody"]): string[] {
+  const [type, media] = Object.entries(body?.content ?? {})[0] ?? [];
+  if (type === undefined) return [];
+  if (type === "application/json") return [`-H "Content-Type: ${type}"`, "-d @body.json"];
+  if (type !== "multipart/form-data") return ['-H "Content-Type: $TYPE"', "--data-binary @body"];
+  const { properties = {}, required = [] } = resolve(doc, media?.schema ?? {});
+  return required.map(
+    (name) => `-F "${name}=${resolve(doc, properties[name] ?? {}).format === "binary" ? "@file" : "..."}"`,
+  );
 }
 
 function errorTable(doc: Doc): Html {

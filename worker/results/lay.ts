@@ -4,7 +4,7 @@
  * first.
  */
 import { answered } from "../../durable-objects/answer-protocol.ts";
-import { answerKey } from "../cache.ts";
+import { answerKey } from "./stored-answer.ts";
 import type { Laid } from "./copy.ts";
 import { forgetResult, recordResults, type ResultRow } from "../db/queries.ts";
 import { resultIdOf } from "./delivery.ts";

@@ -1,6 +1,7 @@
 /** Finds the stored answer of an ask, and copies a shared one to the tenant. */
 import { answered, Silent } from "../../durable-objects/answer-protocol.ts";
-import { answerKey, lookUp, type Stored } from "../cache.ts";
+import { lookUp, type Stored } from "../cache.ts";
+import { answerKey } from "./stored-answer.ts";
 import { pieces, type Whole } from "./pieces.ts";
 import type { Running } from "../run.ts";
 import { keep, plan } from "../store.ts";

@@ -4,7 +4,7 @@
  */
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { hasCredential } from "../auth.ts";
-import { answerKey } from "../cache.ts";
+import { answerKey } from "./stored-answer.ts";
 import { callerWith } from "../caller/caller.ts";
 import { forgetResult } from "../db/queries.ts";
 import { isResultId, visibilityOf } from "./delivery.ts";

@@ -2,6 +2,7 @@
  * Filters headers in both directions: which ones reach an origin, and which of the origin's reach the caller. Both
  * sides are treated as hostile.
  */
+import { addAccess } from "../../durable-objects/card-protocol.ts";
 import type { Ask } from "../ask.ts";
 import type { Call, Route } from "../origin.ts";
 
@@ -44,10 +45,7 @@ export function originHeaders(ask: Ask, route: Route, call: Call): Headers {
   const { host, protocol } = new URL(call.base);
   headers.set("x-forwarded-host", host);
   headers.set("x-forwarded-proto", protocol.slice(0, -1));
-  if (route.transport === "tunnel" && route.access !== null) {
-    headers.set("cf-access-client-id", route.access.id);
-    headers.set("cf-access-client-secret", route.access.secret);
-  }
+  addAccess(headers, route.transport, route.access);
   return headers;
 }
 

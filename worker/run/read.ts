@@ -1,4 +1,5 @@
 /** `read` paths: quick calls to an origin that take no slot. Any card that accepts work may answer. */
+import type { AccessToken } from "../../durable-objects/card-protocol.ts";
 import type { Env } from "../env.ts";
 import type { Ask } from "../ask.ts";
 import type { Caller } from "../auth.ts";
@@ -26,7 +27,7 @@ export interface Reading {
   ask: Ask;
   trace: Trace;
   call: Omit<Call, "number" | "cacheable" | "readMs">;
-  access: { id: string; secret: string } | null;
+  access: AccessToken | null;
   provision: () => Promise<void>;
   /** Aborted when the caller hangs up. */
   gone: AbortSignal;

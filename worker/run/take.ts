@@ -13,7 +13,7 @@ import { Source } from "./source.ts";
  * Answers up to this size are buffered before they are sent, so that they can fail over up to the last byte, be checked
  * and be stored.
  */
-const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
+const ANSWER_BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface TakenWhole {
   kind: "whole";
@@ -62,7 +62,9 @@ export async function take(
     length,
     endKnown,
     unkept:
-      !isMedia({ status, headers, endKnown }) && (length ?? 0) > BUFFERED_BYTES_MAX ? ("too_large" as const) : null,
+      !isMedia({ status, headers, endKnown }) && (length ?? 0) > ANSWER_BUFFERED_BYTES_MAX
+        ? ("too_large" as const)
+        : null,
   };
   if (!isMadeAtOnce(headers, length, status)) return begin(stream, silence);
   try {
@@ -74,11 +76,11 @@ export async function take(
       bytes += piece.byteLength;
       stream.first.push(piece);
       // Room for the bytes, their text and the decoded images.
-      const fits = bytes <= BUFFERED_BYTES_MAX && (room.grow(3 * bytes) || (await room.growSoon(3 * bytes)));
+      const fits = bytes <= ANSWER_BUFFERED_BYTES_MAX && (room.grow(3 * bytes) || (await room.growSoon(3 * bytes)));
       if (fits) continue;
       room.shrink(bytes);
       if (isMedia(stream)) return stream;
-      return { ...stream, unkept: bytes > BUFFERED_BYTES_MAX ? "too_large" : "no_room" };
+      return { ...stream, unkept: bytes > ANSWER_BUFFERED_BYTES_MAX ? "too_large" : "no_room" };
     }
   } catch {
     room.free();
@@ -111,6 +113,6 @@ async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream
 function isMadeAtOnce(headers: Headers, length: number | null, status: number): boolean {
   const type = mediaTypeOf(headers) ?? "";
   if (type === "text/event-stream") return false;
-  if (length !== null) return length <= BUFFERED_BYTES_MAX;
+  if (length !== null) return length <= ANSWER_BUFFERED_BYTES_MAX;
   return /json$|^image\//.test(type) || status >= 400;
 }

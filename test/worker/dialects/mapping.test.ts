@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { DIALECTS_BY_KIND } from "../../../worker/services/kinds.ts";
-import { at, Dialects, listAt, mapped, nameGiven, type Task, TASKS } from "../../../worker/dialects/mapping.ts";
+import { Dialects, listAt, mapped, nameGiven, type Task, TASKS } from "../../../worker/dialects/mapping.ts";
+import { at } from "../../../durable-objects/json-pointer.ts";
 
 const TASK: Task = { path: "p", body: "json", fields: [], fixed: {}, results: "/images", formats: ["png"] };
 const imageTask = (as: "base64" | "data_url"): Task => ({ ...TASK, fields: [{ from: "image", to: "i", as }] });

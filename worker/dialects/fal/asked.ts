@@ -9,12 +9,11 @@ import type { ServiceRow } from "../../db/queries.ts";
 import { checkedBody, invalid } from "../../api/json-body.ts";
 import type { Given, Task, TaskName } from "../mapping.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import { askFor, type Chosen, taskOf } from "../task.ts";
+import { askFor, type Chosen, OWNER, taskOf } from "../task.ts";
 import { withFiles } from "./files.ts";
 import type { App } from "./place.ts";
 import { bringsImage, givenTo, nameIn } from "./words.ts";
 
-const OWNER = "portico";
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: true };
 const START_S_MAX = 604_800;
 const KEPT_S_MAX = 10 * 365 * 86_400;

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { Room } from "../../body/buffers.ts";
-import { drain, noRoom, tooSlow } from "../../body/body.ts";
+import { drain, MIB, noRoom, tooSlow } from "../../body/body.ts";
 import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
@@ -20,7 +20,6 @@ import { resultKey } from "../../results/result.ts";
 import { unlessLate } from "../../run/until.ts";
 import type { Mouth } from "../../mouth.ts";
 
-const MIB = 1024 * 1024;
 /**
  * Largest file, and largest total of one input. Each file is in memory as bytes, as base64 and in the origin's body.
  */
@@ -133,7 +132,7 @@ class Addresses {
   readonly #pattern: RegExp;
 
   constructor(base: string) {
-    const literal = base.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    const literal = RegExp.escape(base);
     this.#pattern = new RegExp(`^${literal}/(fal/files|v1/results)/([0-9A-Za-z_]{8,68})(?:\\?|$)`);
   }
 

@@ -4,7 +4,8 @@ import { isOver, type JobView as View, type JobWebhook } from "../../../durable-
 import type { Mouth } from "../../mouth.ts";
 import type { Caller } from "../../auth.ts";
 import { letGo } from "../../body/body.ts";
-import { answerKey, lookUp } from "../../cache.ts";
+import { lookUp } from "../../cache.ts";
+import { answerKey } from "../../results/stored-answer.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
 import { invalid } from "../../api/json-body.ts";

@@ -8,6 +8,9 @@ import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../answer.ts";
 import type { Trace } from "../../trace.ts";
 
+/** The dialect reports token counts; cards do not count tokens. */
+export const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
+
 /** Largest answer with images; it is parsed in memory, and a larger one is refused. */
 const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
 /** Longest message of an origin's error that is passed on. */

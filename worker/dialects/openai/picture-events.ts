@@ -7,14 +7,12 @@ import { type Refusal, isRefusal } from "../../refusal.ts";
 import { answerAsk, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
 import type { Grant } from "../../run/lease.ts";
-import { imagesOf, nowSeconds, originAnswer, originError } from "./answer.ts";
+import { imagesOf, NO_USAGE, nowSeconds, originAnswer, originError } from "./answer.ts";
 import type { Painting } from "./pictures.ts";
 
 /** Previews of a stream that does not set `partial_images`. */
 const PREVIEWS = 3;
 const KINDS = { generate: "image_generation", edit: "image_edit" } as const;
-/** The dialect reports token counts; cards do not count tokens. */
-const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
 export async function streamPictures(
   mouth: Mouth,

@@ -14,12 +14,11 @@ import type { Mouth } from "../../mouth.ts";
 import { link } from "../../serve.ts";
 import { asPcm, asWav, soundOf } from "../../results/wav.ts";
 import { askFor, chosen } from "../task.ts";
-import { originAnswer } from "./answer.ts";
+import { NO_USAGE, originAnswer } from "./answer.ts";
 import { givenTo, SpeechBody } from "./words.ts";
 
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
 const SAMPLE_RATE_HZ = 24_000;
-const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
 /** A parsed request for a sound. */
 interface Made {

@@ -9,10 +9,7 @@ import { sha256 } from "../../fingerprint.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { iso, Time } from "../../api/time.ts";
 import type { Mouth } from "../../mouth.ts";
-import { modelNamed, servicesFor } from "../task.ts";
-
-/** The owner of every model. */
-const OWNER = "portico";
+import { modelNamed, OWNER, servicesFor } from "../task.ts";
 
 export const Version = z
   .object({
