@@ -107,7 +107,7 @@ export class Spooled {
     const { readable, writable } = new FixedLengthStream(this.bytes);
     const ended = new AbortController();
     let broken = false;
-    const sent = pour(object.body, writable, heard, ended.signal).catch((error: unknown) => {
+    const sent = pour(object.body, this.bytes, writable, heard, ended.signal).catch((error: unknown) => {
       broken = error instanceof Unread;
       if (broken) this.#lost(error);
     });
@@ -141,8 +141,10 @@ export class Spooled {
 /** Reading failed, as opposed to writing. */
 class Unread extends Error {}
 
+/** Ends with the last of `bytes`: an error that R2 reports after it leaves nothing of the body out. */
 async function pour(
   from: ReadableStream<Uint8Array>,
+  bytes: number,
   to: WritableStream<Uint8Array>,
   heard: () => void,
   ended: AbortSignal,
@@ -152,15 +154,16 @@ async function pour(
   const end = (): void => void writer.abort(new Error("the request is over")).catch(() => undefined);
   ended.addEventListener("abort", end, { once: true });
   try {
-    for (;;) {
+    for (let left = bytes; left > 0;) {
       const { done, value } = await reader.read().catch((error: unknown) => {
         throw new Unread(String(error));
       });
-      if (done) break;
+      if (done) throw new Unread(`${left} bytes are missing`);
       await writer.write(value);
       heard();
+      left -= value.byteLength;
     }
-    await writer.close();
+    await Promise.all([writer.close(), reader.cancel()]);
   } catch (error) {
     // Aborting the side that failed rejects; that is expected.
     await Promise.allSettled([writer.abort(error), reader.cancel(error)]);
