@@ -2,6 +2,7 @@
  * What the Worker logs, in a file of bounded size: one rotation, so at most twice LOG_BYTES_MAX. Warnings and errors
  * show on the terminal too, a bounded number of them.
  */
+import { readable } from "./readable.ts";
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
 
 const LOG_BYTES_MAX = 20 * 1024 * 1024;
@@ -55,7 +56,7 @@ export class LogFile {
   #showSome({ level, message, timestamp }: Entry): void {
     if (timestamp - this.#window.from > SHOWN_WINDOW_MS) this.#window = { from: timestamp, shown: 0 };
     this.#window.shown += 1;
-    if (this.#window.shown <= SHOWN_MAX) this.#show(`${level}: ${message}`);
+    if (this.#window.shown <= SHOWN_MAX) this.#show(`${level}: ${readable(message)}`);
     if (this.#window.shown === SHOWN_MAX) this.#show(`more of them in ${this.#path}`);
   }
 }
