@@ -66,7 +66,7 @@ export async function outlookOf({ BACKLOG, POOL }: JobEnv, { id, tenant, service
     const start = startMs === null || outlook.slotMs === null ? null : startMs + ahead * outlook.slotMs;
     return { ...outlook, waiting: { on, position: (position ?? 1) + ahead, startMs: start } };
   } catch (error) {
-    console.warn(JSON.stringify({ event: "outlook_missed", job: id, error: String(error) }));
+    console.warn(JSON.stringify({ event: "estimate_unavailable", job: id, error: String(error) }));
     return { waiting: null, serviceMs: null, slotMs: null };
   }
 }

@@ -132,7 +132,7 @@ export class Pool extends DurableObject<PoolEnv> {
       this.#desk.report(await answered(this.env.CARD.getByName(card).report(this.#config?.service)));
     } catch (error) {
       // The desk asks again while anybody waits.
-      console.warn(JSON.stringify({ event: "card_silent", card, error: String(error) }));
+      console.warn(JSON.stringify({ event: "card_unreachable", card, error: String(error) }));
     }
   }
 

@@ -4,6 +4,8 @@
  * until it is listed there. Dialects render refusals; they never create reasons of their own.
  */
 
+import { detail, type DetailKey, type FactsOf } from "./details.ts";
+
 export type Started = "no" | "yes" | "unknown";
 
 export type Reason =
@@ -24,6 +26,7 @@ export type Reason =
   | "method_not_allowed"
   | "idempotency_in_flight"
   | "job_finished"
+  | "changed_meanwhile"
   | "expired_signature"
   | "expired_result"
   | "body_too_large"
@@ -67,6 +70,11 @@ export interface Refusal {
 /** Creates a refusal; omitted fields get empty defaults. */
 export function refuse(reason: Reason, more: Partial<Omit<Refusal, "refused" | "reason">> = {}): Refusal {
   return { refused: true, reason, facts: {}, param: null, retryAfterMs: null, started: "no", headers: {}, ...more };
+}
+
+/** 400, naming the invalid field and what is wrong with it. */
+export function invalid<K extends DetailKey>(param: string, key: K, ...facts: FactsOf<K>): Refusal {
+  return refuse("invalid_field", { param, facts: detail(key, ...facts) });
 }
 
 /** 405, with the allowed methods as in the `Allow` header. */
@@ -114,6 +122,7 @@ export const REASONS: Record<Reason, Wire> = {
   method_not_allowed: { status: 405, code: "method_not_allowed", type: INVALID, retryable: false },
   idempotency_in_flight: { ...conflict, retryable: true },
   job_finished: { ...conflict, retryable: false },
+  changed_meanwhile: { ...conflict, retryable: true },
   expired_signature: gone,
   expired_result: gone,
   body_too_large: { status: 413, code: "body_too_large", type: INVALID, retryable: false },
