@@ -72,6 +72,14 @@ const CHANGES: [method: string, path: string, body: object, param: string, en: s
     "is or was another operator's name",
     "现为或曾为另一运维身份的名称",
   ],
+  [
+    "POST",
+    "/admin/v1/purge",
+    { what: "all" },
+    "tenant",
+    "is required, unless `service` or `model_version` is given",
+    "未给出 service 或 model_version 时必须提供",
+  ],
 ];
 
 async function expectBoth(target: string, sent: Sent, param: string, en: string, zh: string): Promise<void> {

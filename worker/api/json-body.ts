@@ -48,7 +48,9 @@ export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { o
   const issue = atFault(first, value);
   const unknownField = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
   const param = [...issue.path, ...unknownField].map(String).join(".");
-  const facts = isGiven(value, issue.path) ? detailOf(issue) : detail("required");
+  // A schema's own check may be about a field that is missing, and says so itself.
+  const isMissing = issue.code !== "custom" && !isGiven(value, issue.path);
+  const facts = isMissing ? detail("required") : detailOf(issue);
   return refuse("invalid_field", { param: param === "" ? "body" : param, facts });
 }
 

@@ -11,7 +11,7 @@ import { isJson } from "../body/fields.ts";
 import type { Laying } from "./lay.ts";
 import { MediaScan, mediaTypeOf } from "./media.ts";
 import { type Head, isMedia, judge } from "./pieces.ts";
-import { type Detail } from "../details.ts";
+import type { Detail } from "../details.ts";
 import { unlessLate } from "../run/until.ts";
 
 /** Limit for an answer that is not media. It is not uploaded in parts, and JSON is not collected at all. */

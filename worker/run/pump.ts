@@ -7,7 +7,7 @@
 import type { Room } from "../body/buffers.ts";
 import type { Copy } from "../results/copy.ts";
 import type { Silence } from "./silence.ts";
-import { type Detail } from "../details.ts";
+import type { Detail } from "../details.ts";
 import type { Source } from "./source.ts";
 
 /** Bytes queued for one caller; a slow caller holds back the origin only beyond this. */

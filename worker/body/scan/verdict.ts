@@ -1,5 +1,5 @@
 /** Applies rules to the values of a scan, and collects the text of a value as far as rules need it. Pure. */
-import { type Detail } from "../../details.ts";
+import type { Detail } from "../../details.ts";
 import type { Refusal } from "../../refusal.ts";
 import { charactersOf, LongText, problem, type Rule, ruleRefusal } from "../../services/rules.ts";
 
