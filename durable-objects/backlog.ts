@@ -187,7 +187,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
           this.#batches.heard(id);
         } catch (error) {
           // The next check repeats it.
-          console.warn(JSON.stringify({ event: "batch_untold", batch: id, error: String(error) }));
+          console.warn(JSON.stringify({ event: "batch_report_failed", batch: id, error: String(error) }));
         }
       }),
     );
@@ -207,7 +207,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
         .late(now, LOOKED_AT_ONCE)
         .map((id) =>
           answered(this.env.JOB.getByName(id).late()).catch((error: unknown) =>
-            console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) })),
+            console.warn(JSON.stringify({ event: "job_unreachable", job: id, error: String(error) })),
           ),
         ),
     );
@@ -259,7 +259,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
       else if (now - missedAt >= (pulse.status === "queued" ? LOST_IN_LINE_MS : LOST_MS)) this.#turns.lose(row);
     } catch (error) {
       // The next check tries again.
-      console.warn(JSON.stringify({ event: "job_silent", job: id, error: String(error) }));
+      console.warn(JSON.stringify({ event: "job_unreachable", job: id, error: String(error) }));
     }
   }
 }

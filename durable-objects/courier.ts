@@ -134,8 +134,8 @@ export class Courier extends DurableObject implements CourierRights {
     try {
       return await answered(Sender.send(letter), SENDING_MS_MAX);
     } catch (error) {
-      console.error(JSON.stringify({ event: "webhook_unsent", delivery: id, error: String(error) }));
-      return { status: null, error: "it could not be sent", retryAfterMs: null, again: true };
+      console.error(JSON.stringify({ event: "webhook_send_failed", delivery: id, error: String(error) }));
+      return { status: null, error: "sending failed or timed out", retryAfterMs: null, again: true };
     }
   }
 

@@ -15,7 +15,7 @@ const KEPT_MS = 30 * 86_400_000;
 const KEPT_MAX = 100_000;
 /** A pending delivery is given up after this many newer ones: its receiver is slower than the events. */
 const NEWER_MAX = 50_000;
-const OUTRUN = `given up: ${NEWER_MAX.toLocaleString("en")} newer ones have come since`;
+const OUTRUN = `given up: ${NEWER_MAX.toLocaleString("en")} newer deliveries were queued after it`;
 /** Maximum rows of each kind that one sweep gives up or removes. */
 const SWEPT_AT_ONCE = 1_000;
 

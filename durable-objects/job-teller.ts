@@ -67,7 +67,7 @@ export async function outlookOf({ BACKLOG, POOL }: JobEnv, { id, tenant, service
     // It sleeps behind others although a slot is free: its tenant has as many jobs started as it may.
     return { ...outlook, waiting: { on: on ?? "tenant_cap", position: (position ?? 1) + ahead, startMs: start } };
   } catch (error) {
-    console.warn(JSON.stringify({ event: "outlook_missed", job: id, error: String(error) }));
+    console.warn(JSON.stringify({ event: "estimate_unavailable", job: id, error: String(error) }));
     return { waiting: null, serviceMs: null, slotMs: null };
   }
 }

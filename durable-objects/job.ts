@@ -263,7 +263,7 @@ export class Job extends DurableObject<JobEnv> {
       try {
         await tell(this.env, spec, this.#state);
       } catch (error) {
-        console.warn(JSON.stringify({ event: "job_untold", job: spec.id, error: String(error) }));
+        console.warn(JSON.stringify({ event: "job_report_failed", job: spec.id, error: String(error) }));
         // The alarm set above may have fired while the report was under way.
         if (this.#spec !== null) await wakeAt(this.ctx.storage, Date.now() + TELL_AGAIN_MS);
         return;
@@ -311,7 +311,7 @@ export class Job extends DurableObject<JobEnv> {
       }
     } catch (error) {
       // A follower's next call tries again.
-      console.warn(JSON.stringify({ event: "place_missed", job: this.#spec?.id, error: String(error) }));
+      console.warn(JSON.stringify({ event: "position_refresh_failed", job: this.#spec?.id, error: String(error) }));
     } finally {
       this.#placing = false;
     }

@@ -134,7 +134,7 @@ export class Pool extends DurableObject<PoolEnv> {
       this.#desk.report({ ...report, card });
     } catch (error) {
       // The desk asks again while anybody waits.
-      console.warn(JSON.stringify({ event: "card_silent", card, error: String(error) }));
+      console.warn(JSON.stringify({ event: "card_unreachable", card, error: String(error) }));
     }
   }
 

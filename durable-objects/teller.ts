@@ -55,7 +55,8 @@ export class Teller {
       } catch (error) {
         failures++;
         this.#news = "now";
-        if (failures === TRIES_MAX) console.error(JSON.stringify({ event: "tell_failed", error: String(error) }));
+        if (failures === TRIES_MAX)
+          console.error(JSON.stringify({ event: "report_push_failed", error: String(error) }));
         else await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * 2 ** failures));
       }
     }

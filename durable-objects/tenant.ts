@@ -306,7 +306,7 @@ export class Tenant extends DurableObject<TenantEnv> {
       return await answered(this.env.POOL.getByName(service).present(ids));
     } catch (error) {
       // The next check tries again.
-      console.warn(JSON.stringify({ event: "pool_silent", service, error: String(error) }));
+      console.warn(JSON.stringify({ event: "pool_unreachable", service, error: String(error) }));
       return null;
     }
   }

@@ -2,6 +2,7 @@
  * Writes the Worker's log to a file of bounded size: it is rotated once, so at most twice LOG_BYTES_MAX. Also shows a
  * bounded number of warnings and errors on the terminal.
  */
+import { readable } from "./readable.ts";
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
 
 const LOG_BYTES_MAX = 20 * 1024 * 1024;
@@ -55,7 +56,7 @@ export class LogFile {
   #showSome({ level, message, timestamp }: Entry): void {
     if (timestamp - this.#window.from > SHOWN_WINDOW_MS) this.#window = { from: timestamp, shown: 0 };
     this.#window.shown += 1;
-    if (this.#window.shown <= SHOWN_MAX) this.#show(`${level}: ${message}`);
+    if (this.#window.shown <= SHOWN_MAX) this.#show(`${level}: ${readable(message)}`);
     if (this.#window.shown === SHOWN_MAX) this.#show(`more of them in ${this.#path}`);
   }
 }

@@ -19,7 +19,8 @@ import {
 } from "./body/fields.ts";
 import { mediaTypeOf } from "./results/media.ts";
 import { pricedFields } from "./caller/price.ts";
-import { type Refusal, isRefusal, refuse } from "./refusal.ts";
+import { detail } from "./details.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { fieldRefusal, rulesOf } from "./services/rules.ts";
 import { NoScan, type Scan, scanOf } from "./body/scan/scan.ts";
 import { type Place, spool } from "./body/spool.ts";
@@ -94,7 +95,7 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   // card.
   if (body.kind !== "none" && (request.method === "GET" || request.method === "HEAD")) {
     letGo(body);
-    return refuse("invalid_field", { param: "body", facts: { detail: `${request.method} takes none` } });
+    return invalid("body", "no_body", { method: request.method });
   }
   // A spooled body was checked while it was received.
   const isSeen = body.kind === "spooled" || asked.laid === true;
@@ -158,8 +159,7 @@ async function receive(
 function headRefusal({ headers }: Request, { path, query }: Asked): Refusal | null {
   let bytes = path.length + query.length;
   for (const [name, value] of headers) bytes += name.length + value.length + 4;
-  const facts = { detail: `with the path more than ${HEAD_BYTES_MAX / 1024} KiB` };
-  return bytes <= HEAD_BYTES_MAX ? null : refuse("invalid_field", { param: "headers", facts });
+  return bytes <= HEAD_BYTES_MAX ? null : invalid("headers", "head_at_most", { max_kib: HEAD_BYTES_MAX / 1024 });
 }
 
 async function checkedFields(
@@ -174,7 +174,7 @@ async function checkedFields(
     if (fields === null && isRuled(service)) return disguised(body.bytes, service);
   } else if (body.kind === "none" && request.method === "POST" && isJson(mediaType)) {
     // Clients send a Content-Type even on requests without a body.
-    fields = malformedJson("it is empty");
+    fields = malformedJson(detail("empty_body"));
   }
   // A malformed body that no rule applies to is left to the origin to judge.
   if (isRefusal(fields)) return service.config.kind === "http" && !isRuled(service) ? null : fields;
@@ -213,12 +213,7 @@ function deadline(headers: Headers, now: number): number | null | Refusal {
   const own = headers.get("x-timeout-s");
   if (own !== null) {
     const seconds = /^\d{1,4}(\.\d{1,3})?$/.test(own.trim()) ? Number(own) : Number.NaN;
-    if (!(seconds >= 1 && seconds <= TIMEOUT_S_MAX)) {
-      return refuse("invalid_field", {
-        param: "X-Timeout-S",
-        facts: { detail: `must be 1 to ${TIMEOUT_S_MAX} seconds` },
-      });
-    }
+    if (!(seconds >= 1 && seconds <= TIMEOUT_S_MAX)) return invalid("X-Timeout-S", "seconds", { max: TIMEOUT_S_MAX });
     return now + seconds * 1000;
   }
   const stainless = Number(headers.get("x-stainless-timeout") ?? Number.NaN);

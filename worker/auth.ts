@@ -6,6 +6,7 @@ import { LRUCache } from "lru-cache";
 import { keyWithTenant } from "./db/queries.ts";
 import { config, type Env } from "./env.ts";
 import { CREDENTIAL_LENGTH_MAX, keyedHash, readKey, sameText } from "./caller/keys.ts";
+import { detail } from "./details.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { DEFAULT_LIMITS, type Limits, type Scope } from "./caller/tenant.ts";
 
@@ -58,9 +59,7 @@ export async function authenticate(request: Request, env: Env): Promise<Caller |
     const { keySecret } = config(env);
     const read = await readKey(keySecret, "ptk", key);
     if (!read.ok) {
-      return read.why === "shape"
-        ? refuse("malformed", { facts: { detail: "not a key of this API" } })
-        : guess(request, env);
+      return read.why === "shape" ? refuse("malformed", { facts: detail("not_a_key") }) : guess(request, env);
     }
     entry = await lookUp(env, keySecret, read.id, key);
     known.set(key, entry);
@@ -78,17 +77,16 @@ function credential(request: Request): string | Refusal {
     // No part of this pattern can match in two ways, so it cannot backtrack on input whose length the caller controls.
     const [, scheme = "", rest = ""] = /^([A-Za-z]+) +(\S+)$/.exec(authorization) ?? [];
     const key = /^(bearer|key|token)$/i.test(scheme) ? rest : /^basic$/i.test(scheme) ? passwordOf(rest) : "";
-    if (key === "")
-      return refuse("malformed", { facts: { detail: "Authorization is not Bearer, Key, Token or Basic with a key" } });
+    if (key === "") return refuse("malformed", { facts: detail("key_scheme") });
     found.add(key);
   }
   const header = request.headers.get("x-api-key");
   if (header !== null) found.add(header);
   if (found.size === 0) return refuse("missing");
-  if (found.size > 1) return refuse("malformed", { facts: { detail: "two different credentials" } });
+  if (found.size > 1) return refuse("malformed", { facts: detail("two_credentials") });
   const [key = ""] = found;
   if (key === "") return refuse("missing");
-  return key.length > CREDENTIAL_LENGTH_MAX ? refuse("malformed", { facts: { detail: "too long" } }) : key;
+  return key.length > CREDENTIAL_LENGTH_MAX ? refuse("malformed", { facts: detail("credential_length") }) : key;
 }
 
 /** Returns the password of Basic credentials (RFC 7617), or an empty string when they are malformed. */
@@ -120,7 +118,7 @@ export async function guess(request: Request, env: Env): Promise<Refusal> {
   if (oldest === undefined && (await env.GUESSES.limit({ key: address })).success) {
     // Read again: other requests may have added entries while the binding was called.
     guesses.set(address, [...(guesses.get(address) ?? []), now].slice(-GUESSES_MAX));
-    return refuse("malformed", { facts: { detail: "the checksum is wrong" } });
+    return refuse("malformed", { facts: detail("checksum") });
   }
   const retryAfterMs = oldest === undefined ? GUESSES_WINDOW_MS : oldest + GUESSES_WINDOW_MS - now;
   return refuse("address", { facts: { retry_s: Math.ceil(retryAfterMs / 1000) }, retryAfterMs });

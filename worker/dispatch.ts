@@ -3,6 +3,7 @@ import type { Attempt } from "../durable-objects/card-protocol.ts";
 import type { Entry, Finish, Observed, OfferReply, PoolRefusal } from "../durable-objects/pool-protocol.ts";
 import type { Env } from "./env.ts";
 import { Lease, unclaim } from "./run/lease.ts";
+import { detail } from "./details.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { answered, Silent } from "../durable-objects/answer-protocol.ts";
 
@@ -226,7 +227,7 @@ function isBeyond(error: unknown): boolean {
 }
 
 function lostPool(): Refusal {
-  return refuse("queue_full", { facts: { detail: "the line does not answer" }, retryAfterMs: LOST_POOL_RETRY_MS });
+  return refuse("queue_full", { facts: detail("queue_silent"), retryAfterMs: LOST_POOL_RETRY_MS });
 }
 
 function poolRefusal(refusal: PoolRefusal): Refusal {
@@ -238,13 +239,13 @@ function poolRefusal(refusal: PoolRefusal): Refusal {
         facts: {
           waiting: refusal.waiting,
           max: refusal.max,
-          detail: refusal.of === "address" ? " from this address, running ones included," : "",
+          of: refusal.of,
         },
       });
     case "queue_full":
       return refuse(reason, {
         retryAfterMs,
-        facts: { detail: `the waiting room is full (${refusal.length} of ${refusal.max})` },
+        facts: detail("queue_length", { length: refusal.length, max: refusal.max }),
       });
     case "queue_timeout":
       return refuse(reason, { retryAfterMs, facts: { waited_s: Math.round(refusal.waitedMs / 1000) } });

@@ -47,7 +47,7 @@ export interface RunParams {
   run: number;
 }
 
-const secret = z.string().min(32, "at least 32 characters");
+const secret = z.string().min(32, "must have at least 32 characters");
 
 const Named = z.object({
   /** Set only by `npm start` and by tests: allows http://127.0.0.1 origins. */
@@ -70,11 +70,11 @@ const Variables = Named.refine(
   ({ ACCESS_TEAM_DOMAIN, ACCESS_AUD }) => (ACCESS_TEAM_DOMAIN === "") === (ACCESS_AUD === ""),
   {
     path: ["ACCESS_AUD"],
-    message: "is needed with ACCESS_TEAM_DOMAIN, and the other way round",
+    message: "must be set together with ACCESS_TEAM_DOMAIN",
   },
 ).refine((v) => v.ACCESS_TEAM_DOMAIN === "" || isTeamDomain(v.ACCESS_TEAM_DOMAIN, v.LOCAL_MODE === "true"), {
   path: ["ACCESS_TEAM_DOMAIN"],
-  message: "has to be https://<team>.cloudflareaccess.com",
+  message: "must be https://<team>.cloudflareaccess.com",
 });
 
 /** Must be a bare origin, because tokens name it exactly as their issuer. */

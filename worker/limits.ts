@@ -7,6 +7,7 @@ import type { ServiceRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
 import { isFlood } from "./caller/flood.ts";
 import { countsOf, priceOf } from "./caller/price.ts";
+import { detail } from "./details.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import type { Limits } from "./caller/tenant.ts";
 import { hasOwnRate, limitsIn } from "./caller/tenant-limits.ts";
@@ -144,8 +145,11 @@ function tenantLimits({ limits }: Caller, service: ServiceRow): TenantLimits {
 function refusalOf(reply: Extract<AdmitReply, { ok: false }>, { requestsPerMinute }: TenantLimits): Refusal {
   const { retryAfterMs } = reply;
   if ("over" in reply) {
-    const detail = `${reply.quota} ${reply.over === "cost" ? "cost units" : "results"}`;
-    return refuse("quota", { facts: { detail }, retryAfterMs });
+    const { quota } = reply;
+    return refuse("quota", {
+      facts: detail(reply.over === "cost" ? "cost_units" : "results", { quota }),
+      retryAfterMs,
+    });
   }
   return refuse("requests", {
     facts: { limit: requestsPerMinute, retry_s: Math.ceil(retryAfterMs / 1000) },

@@ -8,12 +8,15 @@
  */
 import { type Coming, JOIN_MS_MAX, type Made } from "../durable-objects/idempotency-protocol.ts";
 import type { Caller } from "./auth.ts";
+import { BUFFERED_BYTES_MAX } from "./body/body.ts";
 import type { Env } from "./env.ts";
 import { sha256 } from "./fingerprint.ts";
-import { type Refusal, refuse } from "./refusal.ts";
+import { invalid, type Refusal, refuse } from "./refusal.ts";
 import { answered } from "../durable-objects/answer-protocol.ts";
 
 const KEY = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/;
+const KEY_HEADER = "Idempotency-Key";
+const MIB = 1024 * 1024;
 const RETRY_AFTER_MS = 1_000;
 /** Added to the time that the object itself may wait. */
 const SLACK_MS = 10_000;
@@ -94,7 +97,7 @@ export class Once {
       await answered(this.#hold.abandon());
     } catch (error) {
       // Without this notice, a retry is refused with 409 until the run ends.
-      console.warn(JSON.stringify({ event: "idempotency_untold", error: String(error) }));
+      console.warn(JSON.stringify({ event: "idempotency_report_failed", error: String(error) }));
     }
   }
 
@@ -105,7 +108,7 @@ export class Once {
       await say();
     } catch (error) {
       // The name is free again, though the answer may be stored: a later request of the name may run once more.
-      console.warn(JSON.stringify({ event: "idempotency_untold", error: String(error) }));
+      console.warn(JSON.stringify({ event: "idempotency_report_failed", error: String(error) }));
     }
     this.#hold[Symbol.dispose]();
   }
@@ -144,8 +147,8 @@ export async function onceOf(
   const key = headers.get("idempotency-key");
   const retries = headers.get(RETRY_COUNT);
   if (key === null && (retries === null || !joins || named.body === null)) return null;
-  if (key !== null && !KEY.test(key)) return invalidKey("must be 1 to 255 printable characters");
-  if (named.body === null) return invalidKey("goes with bodies of at most 8 MiB");
+  if (key !== null && !KEY.test(key)) return invalid(KEY_HEADER, "idempotency_key");
+  if (named.body === null) return invalid(KEY_HEADER, "idempotency_body", { max_mib: BUFFERED_BYTES_MAX / MIB });
   const { method, path, query, contentType } = named;
   const body = await digest([query, contentType?.toLowerCase() ?? "", await sha256(named.body)]);
   const name =
@@ -155,7 +158,7 @@ export async function onceOf(
   const coming = key !== null ? "named" : isRetry(headers) ? "retry" : "first";
   const stub = env.IDEMPOTENCY.getByName(name);
   const reply = await answered(stub.begin(body, coming), JOIN_MS_MAX + SLACK_MS);
-  if (reply.kind === "mismatch") return refuse("idempotency_mismatch", { param: "Idempotency-Key" });
+  if (reply.kind === "mismatch") return refuse("idempotency_mismatch", { param: KEY_HEADER });
   if (reply.kind === "in_flight") return refuse("idempotency_in_flight", { retryAfterMs: RETRY_AFTER_MS });
   if (reply.kind === "made") return { replay: reply.made, forget: async () => answered(stub.forget(body)) };
   return new Once(name, reply.hold, coming, signal, async (made, keepMs) => {
@@ -166,10 +169,6 @@ export async function onceOf(
 /** Whether the client marked the request as a retry. */
 export function isRetry(headers: Headers): boolean {
   return Number(headers.get(RETRY_COUNT) ?? 0) > 0;
-}
-
-function invalidKey(detail: string): Refusal {
-  return refuse("invalid_field", { param: "Idempotency-Key", facts: { detail } });
 }
 
 function digest(parts: string[]): Promise<string> {

@@ -9,8 +9,8 @@ import type { AccessToken, Transport } from "../durable-objects/card-protocol.ts
 import type { Ask } from "./ask.ts";
 import { isJson } from "./body/fields.ts";
 import { mediaTypeOf } from "./results/media.ts";
-import type { Reason, Refusal, Started } from "./refusal.ts";
-import { refuse } from "./refusal.ts";
+import { detail } from "./details.ts";
+import { type Reason, type Refusal, type Started, refuse } from "./refusal.ts";
 import { originHeaders } from "./run/headers.ts";
 import type { Silence } from "./run/silence.ts";
 import { unlessGone, unlessLate } from "./run/until.ts";
@@ -31,6 +31,7 @@ const DIAL_MS = 500;
 const proxied = new LRUCache<string, true>({ max: 1_000 });
 
 export interface Route {
+  card: string;
   origin: string;
   transport: Transport;
   /** Cloudflare Access service token; sent only over `tunnel`. */
@@ -109,7 +110,7 @@ export async function callOrigin(
     if (sending?.broken()) return failure("internal", "no", true);
     if (silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
     if (signal.aborted) return failure("client_gone", "unknown", false);
-    return lost(route, Date.now() - sentAt, error);
+    return lost(route, call.requestId, Date.now() - sentAt, error);
   }
   if (sending?.broken()) {
     await response.body?.cancel();
@@ -140,7 +141,7 @@ function requestTo(ask: Ask, route: Route, call: Call, body: BodyInit | null, si
   try {
     return new Request(originUrl(route.origin, ask), { method, headers, body, redirect: "manual", signal });
   } catch (error) {
-    console.error(JSON.stringify({ event: "unsendable", request: call.requestId, error: String(error) }));
+    console.error(JSON.stringify({ event: "request_not_sendable", request: call.requestId, error: String(error) }));
     return null;
   }
 }
@@ -180,8 +181,8 @@ function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Fai
   let bytes = 0;
   for (const [name, value] of headers) bytes += name.length + value.length + 4;
   // (1)
-  if (bytes > HEADER_BYTES_MAX) return no("origin_invalid", "yes", { detail: "its headers are too large" });
-  if (status < 200) return no("origin_invalid", "unknown", { detail: `status ${status} is no answer` });
+  if (bytes > HEADER_BYTES_MAX) return no("origin_invalid", "yes", detail("headers_too_large"));
+  if (status < 200) return no("origin_invalid", "unknown", detail("not_final", { status }));
   // (2)
   if (status === 530) return no("tunnel_down", "no");
   const [reason, started] = EDGE_STATUS[status] ?? [];
@@ -194,12 +195,12 @@ function judgeHead(response: Response, ask: Ask, transport: Transport): Omit<Fai
     if (redirect || denied || page) return no("origin_config", "no");
   }
   // (4)
-  if (redirect) return no("origin_invalid", "unknown", { detail: "it redirects" });
+  if (redirect) return no("origin_invalid", "unknown", detail("redirect"));
   // (5)
   if (FAILED_STATUS.has(status)) return no("origin_status", "unknown", { status });
   // (6)
   if (html && status < 300 && ask.as === "run" && ask.service.config.kind !== "http") {
-    return no("origin_invalid", "unknown", { detail: "it is an HTML page" });
+    return no("origin_invalid", "unknown", detail("html"));
   }
   return null;
 }
@@ -232,11 +233,11 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
  * Classifies a connection lost before an answer. The platform does not say whether it was ever established. If the port
  * is closed right after sending, it was closed at sending; later, the server may have died while its GPU keeps working.
  */
-async function lost(route: Route, afterMs: number, error: unknown): Promise<Failure> {
+async function lost(route: Route, request: string, afterMs: number, error: unknown): Promise<Failure> {
   const early = afterMs <= REFUSED_MS_MAX;
   const isDialable = route.transport === "direct" && !proxied.has(route.origin);
   if (early && isDialable && (await isShut(new URL(route.origin)))) return failure("origin_refused", "no", true);
-  console.warn(JSON.stringify({ event: "origin_lost", error: String(error).slice(0, 200) }));
+  console.warn(JSON.stringify({ event: "origin_lost", card: route.card, request, error: String(error).slice(0, 200) }));
   return failure("origin_reset", "unknown", false);
 }
 

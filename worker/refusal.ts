@@ -4,6 +4,8 @@
  * until it is listed there. Dialects render refusals; they never create reasons of their own.
  */
 
+import { detail, type DetailKey, type FactsOf } from "./details.ts";
+
 export type Started = "no" | "yes" | "unknown";
 
 export type Reason =
@@ -26,6 +28,7 @@ export type Reason =
   | "job_finished"
   | "card_listed"
   | "card_busy"
+  | "changed_meanwhile"
   | "expired_signature"
   | "expired_result"
   | "body_too_large"
@@ -69,6 +72,11 @@ export interface Refusal {
 /** Creates a refusal; omitted fields get empty defaults. */
 export function refuse(reason: Reason, more: Partial<Omit<Refusal, "refused" | "reason">> = {}): Refusal {
   return { refused: true, reason, facts: {}, param: null, retryAfterMs: null, started: "no", headers: {}, ...more };
+}
+
+/** 400, naming the invalid field and what is wrong with it. */
+export function invalid<K extends DetailKey>(param: string, key: K, ...facts: FactsOf<K>): Refusal {
+  return refuse("invalid_field", { param, facts: detail(key, ...facts) });
 }
 
 /** 405, with the allowed methods as in the `Allow` header. */
@@ -118,6 +126,7 @@ export const REASONS: Record<Reason, Wire> = {
   job_finished: { ...conflict, retryable: false },
   card_listed: { ...conflict, retryable: false },
   card_busy: { ...conflict, retryable: true },
+  changed_meanwhile: { ...conflict, retryable: true },
   expired_signature: gone,
   expired_result: gone,
   body_too_large: { status: 413, code: "body_too_large", type: INVALID, retryable: false },

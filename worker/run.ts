@@ -11,6 +11,7 @@ import type { Charge, RunState } from "../durable-objects/tenant-protocol.ts";
 import { keyedAddress } from "./caller/address.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
+import { detail } from "./details.ts";
 import { Line, newAttempt, type Offered, type Told } from "./dispatch.ts";
 import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
@@ -213,5 +214,5 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
 function sharedFacts({ ask, trace }: Running): Refusal["facts"] {
   const waited_s = Math.round((trace.stages.queue ?? 0) / 1000);
   const { read_s } = ask.service.config.timeouts;
-  return { read_s, waited_s, status: "5xx", detail: "the same request failed for another caller" };
+  return { read_s, waited_s, status: "5xx", ...detail("failed_elsewhere") };
 }

@@ -153,7 +153,7 @@ async function takeBack(
     const ours = await Promise.all(answers.map(isOurs));
     await answered(env.RESULTS.delete([...planned.results.map(resultKey), ...answers.filter((_, i) => ours[i])]));
   } catch (error) {
-    console.error(JSON.stringify({ event: "store_left", ...planned, error: String(error) }));
+    console.error(JSON.stringify({ event: "store_not_deleted", ...planned, error: String(error) }));
   }
 }
 

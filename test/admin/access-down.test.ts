@@ -34,7 +34,7 @@ test("keys that cannot be had let nobody in, and are asked for once in a while",
     for (let call = 0; call < CALLS; call++) {
       const { status, message } = await comes();
       expect(status).toBe(401);
-      expect(message).toContain("the keys of Access cannot be had now");
+      expect(message).toContain("the signing keys of Cloudflare Access cannot be fetched now");
     }
     expect(team.asked()).toBe(i + 1);
     expect(await failuresLogged()).toBe(i + 1);
@@ -46,6 +46,6 @@ test("keys that cannot be had let nobody in, and are asked for once in a while",
   expect((await comes()).status).toBe(200);
   // Keys that are known stay known, whoever comes with others.
   team.answer({ status: 500, body: "" });
-  expect((await comes("new")).message).toContain("not a valid assertion");
+  expect((await comes("new")).message).toContain("is not valid; sign in again");
   expect((await comes()).status).toBe(200);
 });

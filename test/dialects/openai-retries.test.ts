@@ -45,7 +45,7 @@ test("an origin that stays broken is the client's InternalServerError after its 
   const error = await refused(paint(openai(door, { maxRetries: 1 })));
   expect(error).toBeInstanceOf(OpenAI.InternalServerError);
   expect(error).toMatchObject({ status: 502, code: "bad_gateway" });
-  expect(error.message).toContain("The GPU server answered with status 500.");
+  expect(error.message).toContain("The GPU server answered with status 500; try again.");
   expect(origin.seen).toHaveLength(2);
 });
 

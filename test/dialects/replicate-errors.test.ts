@@ -65,7 +65,7 @@ test("keys: none, a wrong one, one that may not", async () => {
 test("the words follow Accept-Language", async () => {
   const json = { model: "portico/one", input: { auth: door.ownKey } };
   const answer = await door.ask("/replicate/v1/predictions", { json, headers: { "accept-language": "zh-CN" } });
-  expect(JSON.parse(answer.text)).toMatchObject({ detail: "字段 input.auth 无效：是 API 密钥，输入中不需要它" });
+  expect(JSON.parse(answer.text)).toMatchObject({ detail: "参数 input.auth 无效：包含 API 密钥；输入中不得包含密钥" });
 });
 
 test("a field at fault is named as the caller wrote it, and nothing is repeated", async () => {

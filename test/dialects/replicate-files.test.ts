@@ -124,12 +124,14 @@ test("other URLs are never fetched: the service's rules refuse them, and so are 
   expect(problem).toMatchObject({
     title: "Input validation failed",
     status: 400,
-    invalid_fields: [{ field: "input.image", description: "input.image: may not be given by URL" }],
+    invalid_fields: [
+      { field: "input.image", description: "input.image: must not be a URL: this service allows only data: URLs here" },
+    ],
   });
   const other = await replicate(door, { auth: await door.key() }).files.create(PIXELS);
   for (const image of [other.urls.get, `${door.portico.url}/replicate/v1/files/../v1/jobs`]) {
     const { problem: wrong } = await refused(paint(image));
-    expect(wrong.invalid_fields?.[0]?.description).toMatch(/^input\.image: names a file that is not there/);
+    expect(wrong.invalid_fields?.[0]?.description).toMatch(/^input\.image: names a file that does not exist/);
   }
   expect(origin.seen).toEqual([]);
 });

@@ -79,7 +79,7 @@ test("private, odd and unsafe addresses are refused at submission, by the field'
 test("why an address is refused is said in Chinese too", async () => {
   const json = { service: "portrait", input: picture(), webhook: { url: "https://10.0.0.1/" } };
   const answer = await door.ask("/v1/jobs", { json, headers: { "accept-language": "zh" } });
-  expect(errorOf(answer).message).toBe("字段 webhook.url 无效：必须是公网主机");
+  expect(errorOf(answer).message).toBe("参数 webhook.url 无效：必须指向公网主机");
 });
 
 test("a secret that is none is refused, and not repeated", async () => {

@@ -167,7 +167,7 @@ test("a receiver that closes, and one whose answer never ends", async () => {
   });
   const [closed, taken] = [await calledBack(door, closing.url), await calledBack(door, endless.url)];
   const first = await deliveryOf(door, closed, ({ attempts }) => attempts.length === 1);
-  expect(first.attempts).toMatchObject([{ status: null, error: "no connection, or it broke" }]);
+  expect(first.attempts).toMatchObject([{ status: null, error: "the connection failed or was lost" }]);
   await deliveryOf(door, taken, (each) => each.status === "delivered");
 });
 
@@ -175,7 +175,7 @@ test("a receiver that is not there, and then is", async () => {
   const port = await freePort();
   const id = await calledBack(door, `http://127.0.0.1:${port}/`);
   const { status: before, attempts } = await deliveryOf(door, id, (each) => each.attempts.length === 1);
-  expect([before, attempts[0]?.error]).toEqual(["pending", "no connection, or it broke"]);
+  expect([before, attempts[0]?.error]).toEqual(["pending", "the connection failed or was lost"]);
   const later = createServer((_, res) => void res.end());
   onTestFinished(() => void later.close());
   await new Promise<void>((resolve) => void later.listen(port, "127.0.0.1", resolve));

@@ -50,3 +50,21 @@ test("warnings and errors show on the terminal, a bounded number of them in a wi
   expect(shown.at(-1)).toBe("warn: later");
   log.close();
 });
+
+test("a warning of the Worker shows as a sentence, with the card and what to do; the file keeps the line", () => {
+  const shown: string[] = [];
+  const path = join(newFolder(), "log");
+  const log = new LogFile(path, (line) => shown.push(line));
+  const lost =
+    '{"event":"origin_lost","card":"gpu-01-0","request":"req_1","error":"Error: internal error; reference = x"}';
+  log.write(entry(lost, "warn"));
+  log.write(entry('{"event":"webhook_given_up","delivery":"whd_1","state":"failed","tries":8}', "warn"));
+  log.write(entry('{"event":"card_unreachable","card":"gpu-01-0","error":"Error: x","at":3,"stack":"a\\nb"}', "error"));
+  log.close();
+  expect(shown).toEqual([
+    "warn: Card gpu-01-0 closed the connection before it answered. Check that its server is running, and see its log.",
+    "warn: Webhook whd_1 was given up after 8 attempts. Check the receiver, then replay it.",
+    "error: card unreachable (card: gpu-01-0, error: Error: x, at: 3)",
+  ]);
+  expect(readFileSync(path, "utf8").split("\n")[0]).toBe(lost);
+});

@@ -80,9 +80,9 @@ test("the address is checked again at each sending: a private one is never asked
     for (const { tries } of await all(stub)) expect(tries).toMatchObject([{ status: null }]);
   });
   expect((await all(stub)).map(({ tries }) => tries[0]?.error)).toEqual([
-    "the address must be https:",
-    "the address must be a public host",
-    "the address must be a public host",
+    "the URL must use https:",
+    "the URL must name a public host",
+    "the URL must name a public host",
   ]);
   expect(sendings).toEqual([]);
 });
@@ -255,7 +255,7 @@ test("what its receiver has not taken when 50,000 newer ones have come is given 
     [2, "pending"],
     [1, "failed"],
   ]);
-  const tries = [{ number: 1, status: null, error: "given up: 50,000 newer ones have come since" }];
+  const tries = [{ number: 1, status: null, error: "given up: 50,000 newer deliveries were queued after it" }];
   expect(await stub.delivery("dlv_1")).toMatchObject({ tries, nextAt: null, endedAt: Date.now() });
   // No row outlives the 100,000 that are kept.
   await laid(stub, [100_002], "pending", null);

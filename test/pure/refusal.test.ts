@@ -2,14 +2,14 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { isRefusal, type Reason, REASONS, refuse, retryAfterSeconds } from "../../worker/refusal.ts";
 
-/** The contract's table: status, code, type, reasons. */
+/** The contract's table: status, code, type, reasons; and `changed_meanwhile`, which only the admin API gives. */
 const TABLE: [status: number, code: string, type: string, reasons: Reason[]][] = [
   [400, "invalid_request", "invalid_request_error", ["malformed_json", "invalid_field", "bad_path"]],
   [401, "invalid_api_key", "authentication_error", ["missing", "malformed", "unknown", "expired", "revoked"]],
   [403, "forbidden", "permission_error", ["scope", "service", "tenant_disabled", "bad_signature", "role"]],
   [404, "not_found", "not_found", ["not_found"]],
   [405, "method_not_allowed", "invalid_request_error", ["method_not_allowed"]],
-  [409, "conflict", "invalid_request_error", ["idempotency_in_flight", "job_finished"]],
+  [409, "conflict", "invalid_request_error", ["idempotency_in_flight", "job_finished", "changed_meanwhile"]],
   [410, "gone", "not_found", ["expired_signature", "expired_result"]],
   [413, "body_too_large", "invalid_request_error", ["body_too_large"]],
   [415, "unsupported_media_type", "invalid_request_error", ["unsupported_media_type"]],

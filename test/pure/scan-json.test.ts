@@ -6,6 +6,7 @@ import { isRefusal, type Refusal } from "../../worker/refusal.ts";
 import { fieldRefusal, rulesOf } from "../../worker/services/rules.ts";
 import { JsonScan } from "../../worker/body/scan/json.ts";
 import type { Service } from "../../worker/services/service.ts";
+import { detailText } from "../../worker/details.ts";
 
 const RULES: Pick<Service, "bounds" | "forbid"> = {
   bounds: {
@@ -156,7 +157,10 @@ test("of members that are kept the last one stays, as for a parser", async () =>
 
 test("a text too long to keep is judged by its length, its start, and what stands after any white space", async () => {
   const rules = { bounds: { text: 100_000, note: 100_000 }, forbid: ["init_images:url"] };
-  const refused = async (json: unknown) => (await scan(JSON.stringify(json), rules)).refusal?.facts["detail"] ?? null;
+  const refused = async (json: unknown) => {
+    const { refusal } = await scan(JSON.stringify(json), rules);
+    return refusal === null ? null : detailText(refusal.facts, "en");
+  };
   expect(await refused({ text: "é".repeat(100_000) })).toBeNull();
   expect(await refused({ text: "é".repeat(100_001) })).toBe("must have at most 100000 characters");
   expect(await refused({ text: "😀".repeat(100_000) })).toBeNull();
@@ -166,12 +170,16 @@ test("a text too long to keep is judged by its length, its start, and what stand
   expect(await refused({ note: `${" ".repeat(90_000)}4096` })).toBe("must be a number");
   expect(await refused({ init_images: ["A".repeat(300_000)] })).toBeNull();
   expect(await refused({ init_images: [`data:image/png;base64,${"A".repeat(300_000)}`] })).toBeNull();
-  expect(await refused({ init_images: [`http://x/${"A".repeat(300_000)}`] })).toBe("may not be given by URL");
-  expect(await refused({ init_images: [`${" ".repeat(300_000)}http://x/`] })).toBe("may not be given by URL");
+  expect(await refused({ init_images: [`http://x/${"A".repeat(300_000)}`] })).toBe(
+    "must not be a URL: this service allows only data: URLs here",
+  );
+  expect(await refused({ init_images: [`${" ".repeat(300_000)}http://x/`] })).toBe(
+    "must not be a URL: this service allows only data: URLs here",
+  );
 });
 
 test("a number too long to keep is too large, and one that nobody asks about is none of our business", async () => {
-  expect((await scan(`{"width":1${"0".repeat(2_000)}}`)).refusal?.facts["detail"]).toBe("must be at most 2048");
+  expect((await scan(`{"width":1${"0".repeat(2_000)}}`)).refusal?.facts).toEqual({ detail: "at_most", max: 2048 });
   expect((await scan(`{"width":0.${"0".repeat(2_000)}1}`)).refusal?.param).toBe("width");
   expect((await scan(`{"other":1${"0".repeat(2_000)}}`)).refusal).toBeNull();
 });
@@ -182,7 +190,7 @@ test("nesting has a limit, deeper than any server's parser goes", async () => {
   expect((await deep(1_024)).refusal).toBeNull();
   expect((await deep(1_025)).refusal).toMatchObject({
     reason: "malformed_json",
-    facts: { detail: "it is deeper than 1024 levels" },
+    facts: { detail: "too_deep", max: 1_024 },
   });
   expect((await deep(100_000)).refusal?.reason).toBe("malformed_json");
 });

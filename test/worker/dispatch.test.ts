@@ -35,7 +35,8 @@ function told(offer: Offer): string {
   return `${refusal.reason} ${message(refusal, "en")} ${retryAfterSeconds(refusal, 0.999)}`;
 }
 
-const LOST = "queue_full There is no room for this request: the line does not answer. 6";
+const LOST =
+  "queue_full There is no room for this request: the queue is not responding. Try again later (see Retry-After). 6";
 
 test("a Pool that is overloaded is not asked again at once", async () => {
   vi.spyOn(console, "warn").mockReturnValue();

@@ -32,7 +32,8 @@ const LiveView = z.object({
   in_use: z.int().meta({ description: "Leased and draining slots." }),
   running: z.int().meta({ description: "Leased slots." }),
   gates: z.record(z.string(), GateView).meta({
-    description: "By service: closed takes work, open does not, half_open may try one request, trial is trying it.",
+    description:
+      "Circuit breaker per service. closed: takes work; open: takes none; half_open: one trial request is allowed; trial: the trial request is running.",
   }),
   heartbeat: z
     .object({
@@ -44,18 +45,18 @@ const LiveView = z.object({
     .nullable(),
   counters: z.record(z.string(), z.int()).meta({
     description:
-      "Always: claims = done + failed + orphaned + running. reaped: leases that nobody renewed; refused: claims; drained: draining slots that became free; late and stale: words of holders who had no slot any more.",
+      "Always: claims = done + failed + orphaned + running. reaped: leases that expired without renewal; refused: claims that were refused; drained: draining slots that became free; late and stale: calls from holders that no longer held a slot.",
   }),
 });
 
 const LiveCardView = z
   .object({
     ...CardView.shape,
-    live: LiveView.nullable().meta({ description: "Null: the card's object did not answer in time." }),
+    live: LiveView.nullable().meta({ description: "Null: the card's Durable Object did not answer in time." }),
   })
   .meta({ id: "LiveCardView" });
 
-const TokenView = z.object({ id: z.string(), token: z.string().meta({ description: "Shown this once." }) });
+const TokenView = z.object({ id: z.string(), token: z.string().meta({ description: "Shown only once." }) });
 
 /** `Retry-After` of a deletion while a slot is held. */
 const BUSY_RETRY_MS = 5_000;
@@ -69,7 +70,7 @@ export const cardRoutes: Route[] = [
     path: "/v1/cards",
     role: "read",
     tag,
-    summary: "List cards with what they are doing",
+    summary: "List cards with their live state",
     query: PageQuery,
     answers: { 200: { description: "Cards by id.", schema: listOf(LiveCardView) } },
     run: ({ env, query }) => list(env, query),
@@ -79,7 +80,7 @@ export const cardRoutes: Route[] = [
     path: "/v1/cards/{card}",
     role: "read",
     tag,
-    summary: "Show a card with what it is doing",
+    summary: "Show a card with its live state",
     answers: { 200: { description: "The card.", schema: LiveCardView } },
     run: ({ env, params }) => show(env, params.card),
   }),
@@ -88,8 +89,8 @@ export const cardRoutes: Route[] = [
     path: "/v1/cards/{card}",
     role: "ops",
     tag,
-    summary: "Change a card wherever it is listed",
-    description: "A draining or disabled card gets nothing new; what runs on it runs to its end.",
+    summary: "Change a card in all its listings",
+    description: "A draining or disabled card gets no new work; work that is running on it ends normally.",
     body: CardPatch,
     answers: { 200: { description: "The card.", schema: CardView } },
     run: (call) => attempt(() => patch(call)),
@@ -111,7 +112,7 @@ export const cardRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Replace the token of a card's agent",
-    answers: { 200: { description: "The new token; the old one is refused from now on.", schema: TokenView } },
+    answers: { 200: { description: "The new token; the old one is refused immediately.", schema: TokenView } },
     run: (call) => attempt(() => replaceToken(call)),
   }),
   route({
@@ -120,9 +121,9 @@ export const cardRoutes: Route[] = [
     role: "card",
     tag,
     summary: "Report what a card is doing",
-    description: "Sent by the card's agent. Order is by arrival; `at` is for people.",
+    description: "Sent by the card's agent. Reports count in the order of arrival; `at` is only shown.",
     body: HeartbeatBody,
-    answers: { 204: { description: "Heard.", schema: null } },
+    answers: { 204: { description: "Accepted.", schema: null } },
     run: (call) => hear(call),
   }),
 ];

@@ -1,17 +1,16 @@
 /** Changes through the admin API: their audit entries, and the retry after a write conflict. */
 import type { Change, Outcome, Taken } from "../db/commit.ts";
-import { refuse, type Refusal } from "../refusal.ts";
+import { invalid, refuse, type Refusal } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
-import { invalid } from "../api/json-body.ts";
 
 const TRIES_MAX = 3;
 /** Longest random pause between attempts, so that colliding changes do not collide again. */
 const PAUSE_MS_MAX = 50;
 
 const TAKEN: Record<Taken, Refusal> = {
-  route_taken: invalid("route", "is another service's route"),
-  name_taken: invalid("name", "is another operator's name, or was one's"),
-  email_taken: invalid("email", "is another operator's"),
+  route_taken: invalid("route", "route_taken"),
+  name_taken: invalid("name", "name_taken"),
+  email_taken: invalid("email", "email_taken"),
 };
 
 /** What a changing call returns. An Outcome means that its write did not happen. */
@@ -28,8 +27,7 @@ export async function attempt<T extends object>(change: () => Promise<Changed<T>
     if (outcome !== "stale") return TAKEN[outcome];
     await scheduler.wait(Math.random() * PAUSE_MS_MAX);
   }
-  // The closest reason to "somebody else is changing this": a retry may succeed at once.
-  return refuse("idempotency_in_flight", { retryAfterMs: 1000 });
+  return refuse("changed_meanwhile", { retryAfterMs: 1000 });
 }
 
 export function changeOf(

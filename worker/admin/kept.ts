@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { countMatching, noteChange } from "../db/kept-queries.ts";
 import { type Inventory, takeInventory } from "../results/inventory.ts";
+import { wrong } from "../details.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
 import { allRecorded } from "../results/rows.ts";
 import { type Removed, removeMatching } from "../results/removal.ts";
@@ -17,18 +18,18 @@ const name = z.string().min(1).max(200);
 
 const PurgeBody = z
   .strictObject({
-    tenant: name.optional().meta({ description: "Only what belongs to this tenant." }),
-    service: name.optional().meta({ description: "Only what this service made; it may be gone already." }),
-    model_version: name.optional().meta({ description: "Only what was made with it." }),
+    tenant: name.optional().meta({ description: "Only results and answers of this tenant." }),
+    service: name.optional().meta({ description: "Only what this service made; it may be deleted already." }),
+    model_version: name.optional().meta({ description: "Only what was made with this version." }),
     what: z.enum(["results", "answers", "all"]).meta({
       description:
-        "Results (with the stored answers that hold them), stored answers alone (the same requests run again), or both.",
+        "`results`: results and the stored answers that contain them; `answers`: stored answers only, so that the same requests run again; `all`: both.",
     }),
-    dry_run: z.boolean().optional().meta({ description: "Only tell what would go. Default false." }),
+    dry_run: z.boolean().optional().meta({ description: "Only count what would be removed. Default false." }),
   })
   .refine(({ tenant, service, model_version }) => (tenant ?? service ?? model_version) !== undefined, {
     path: ["tenant"],
-    message: "is needed, or `service` or `model_version`",
+    message: wrong("purge_scope"),
   })
   .meta({ id: "PurgeBody" });
 
@@ -37,7 +38,7 @@ const Purged = z
     results: z.int(),
     answers: z.int(),
     bytes: z.int(),
-    done: z.boolean().meta({ description: "Nothing that matches is left." }),
+    done: z.boolean().meta({ description: "True when nothing that matches is left." }),
   })
   .meta({ id: "Purged" });
 
@@ -45,21 +46,21 @@ const VerifyBody = z
   .strictObject({
     mend: z.boolean().optional().meta({
       description:
-        "Make rows anew from their objects; remove objects that are over or say too little, and rows without an object. Default false.",
+        "Recreate missing rows from their objects; remove objects that have expired or lack metadata, and rows without an object. Default false.",
     }),
-    cursor: z.string().max(2048).optional().meta({ description: "`next_cursor` of the call before." }),
+    cursor: z.string().max(2048).optional().meta({ description: "`next_cursor` of the previous call." }),
   })
   .meta({ id: "VerifyBody" });
 
 const Verified = z
   .object({
-    compared: z.int().meta({ description: "Objects and rows that were looked at." }),
+    compared: z.int().meta({ description: "Objects and rows that were compared." }),
     orphans: z.int().meta({ description: "Objects without a row, older than an hour." }),
     missing: z.int().meta({ description: "Rows without an object." }),
-    restored: z.int().meta({ description: "Rows that were made anew." }),
+    restored: z.int().meta({ description: "Rows that were recreated." }),
     removed_objects: z.int(),
     removed_rows: z.int(),
-    next_cursor: z.string().nullable().meta({ description: "Null: everything is compared." }),
+    next_cursor: z.string().nullable().meta({ description: "Null: everything has been compared." }),
   })
   .meta({ id: "Verified" });
 
@@ -70,11 +71,11 @@ export const keptRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Purge results and stored answers",
-    description: `Objects, rows and all; copies at the edge end within a minute. One call removes up to ${ROUNDS_MAX} thousand results and as many answers; when more are left it answers 202, and the same call goes on.`,
+    description: `Removes objects and rows; edge copies expire within a minute. One call removes up to ${ROUNDS_MAX} thousand results and as many answers; if more are left, the answer is 202; repeat the call to continue.`,
     body: PurgeBody,
     answers: {
-      200: { description: "What was removed, or with `dry_run` would be.", schema: Purged },
-      202: { description: "What was removed; more is left: call again.", schema: Purged },
+      200: { description: "What was removed, or would be with `dry_run`.", schema: Purged },
+      202: { description: "What was removed so far; repeat the call to continue.", schema: Purged },
     },
     run: (call) => purge(call),
   }),
@@ -84,7 +85,7 @@ export const keptRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Compare R2 with its rows",
-    description: "Walks R2 and D1 in the order of their keys; one call goes some thousand keys far.",
+    description: "Compares R2 and D1 in the order of their keys, a few thousand keys per call.",
     body: VerifyBody,
     answers: { 200: { description: "What was found.", schema: Verified } },
     run: (call) => verify(call),

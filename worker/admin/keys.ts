@@ -6,10 +6,9 @@ import { firstSuccessor, keyById, pageOfKeys, tenantById } from "../db/list-quer
 import type { KeyRow } from "../db/queries.ts";
 import { config, type Env } from "../env.ts";
 import { makeKey } from "../caller/keys.ts";
-import { isRefusal, refuse } from "../refusal.ts";
+import { invalid, isRefusal, refuse } from "../refusal.ts";
 import { KeyCreate, KeyPatch, KeyRotate } from "../caller/tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { invalid } from "../api/json-body.ts";
 import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { KeyView, keyView, NewKeyView } from "./views.ts";
@@ -19,8 +18,8 @@ const KeysQuery = PageQuery.extend({
 });
 
 const tag = "Keys";
-const one = { description: "The key, without itself.", schema: KeyView };
-const made = { description: "The new key, shown this once.", schema: NewKeyView };
+const one = { description: "The key's record, without the secret.", schema: KeyView };
+const made = { description: "The new key, shown only once.", schema: NewKeyView };
 type Named<B> = Call<B, unknown, "id">;
 
 export const keyRoutes: Route[] = [
@@ -29,8 +28,8 @@ export const keyRoutes: Route[] = [
     path: "/v1/tenants/{id}/keys",
     role: "admin",
     tag,
-    summary: "Make a key for a tenant",
-    description: "Without `scopes` it has all, without `services` it may use all.",
+    summary: "Create a key for a tenant",
+    description: "Default: all scopes and all services.",
     body: KeyCreate,
     answers: { 201: made },
     run: (call) => attempt(() => create(call)),
@@ -42,7 +41,7 @@ export const keyRoutes: Route[] = [
     tag,
     summary: "Replace a key",
     description:
-      "The old key works for `overlap_s` more seconds; without it, it is revoked at once. The new one keeps name, scopes, services and expiry.",
+      "The old key works for another `overlap_s` seconds (default 0: it is revoked at once). The new key keeps the name, scopes, services and expiry.",
     body: KeyRotate,
     answers: { 201: made },
     run: (call) => attempt(() => rotate(call)),
@@ -68,7 +67,7 @@ export const keyRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Change a key",
-    description: "Null takes a name, a restriction or an expiry away. A revoked key stays revoked.",
+    description: "Null removes the name, a restriction or the expiry. A revoked key cannot be changed.",
     body: KeyPatch,
     answers: { 200: one },
     run: (call) => attempt(() => patch(call)),
@@ -79,7 +78,7 @@ export const keyRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Revoke a key",
-    description: "It stops working everywhere within 10 s. It stays listed.",
+    description: "The key stops working everywhere within 10 s. It stays in the list.",
     answers: { 204: { description: "Revoked.", schema: null } },
     run: (call) => attempt(() => revoke(call)),
   }),
@@ -106,9 +105,9 @@ async function rotate(call: Named<z.output<typeof KeyRotate>>): Promise<Changed<
   const before = await keyById(env, params.id);
   if (before === null) return refuse("not_found");
   const now = Date.now();
-  if (before.state === "revoked") return invalid("id", "is a revoked key");
-  if (before.expiresAt !== null && before.expiresAt <= now) return invalid("id", "is an expired key");
-  if (before.state !== "active") return invalid("id", "is a disabled key");
+  if (before.state === "revoked") return invalid("id", "key_revoked");
+  if (before.expiresAt !== null && before.expiresAt <= now) return invalid("id", "key_expired");
+  if (before.state !== "active") return invalid("id", "key_disabled");
   // A key that was rotated before expires with that overlap; its original expiry is the first successor's.
   const earlier = await firstSuccessor(env, before);
   const expiresAt = earlier === null ? before.expiresAt : earlier.expiresAt;
@@ -132,7 +131,7 @@ async function patch(call: Named<z.output<typeof KeyPatch>>): Promise<Changed<An
   const { env, params, body } = call;
   const before = await keyById(env, params.id);
   if (before === null) return refuse("not_found");
-  if (before.state === "revoked") return invalid("id", "is a revoked key, and stays so");
+  if (before.state === "revoked") return invalid("id", "key_revoked");
   const expiresAt = typeof body.expires_at === "string" ? Date.parse(body.expires_at) : body.expires_at;
   const after: KeySettings = {
     name: body.name === undefined ? before.name : body.name,

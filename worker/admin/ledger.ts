@@ -16,7 +16,7 @@ const CARDS_AT_ONCE = 100;
 const LeaseView = z
   .object({
     card: z.string(),
-    number: z.int().meta({ description: "Grows with every lease of the card." }),
+    number: z.int().meta({ description: "Increases with every lease of the card." }),
     state: z.enum(["leased", "draining"]),
     age_ms: z.int(),
     holder: z.string().meta({ description: "Id of the request that holds the slot." }),
@@ -26,7 +26,7 @@ const LeaseView = z
     claimed_at: Time,
     renewed_at: Time,
     expires_at: Time,
-    drain_until: Time.nullable().meta({ description: "When a draining slot is free at the latest." }),
+    drain_until: Time.nullable().meta({ description: "Latest time at which a draining slot becomes free." }),
   })
   .meta({ id: "LeaseView" });
 
@@ -35,7 +35,7 @@ const AuditQuery = PageQuery.extend({
     .string()
     .max(200)
     .optional()
-    .meta({ description: "Only changes of this id; a listing's is `SERVICE/CARD`." }),
+    .meta({ description: "Only changes to this id; the id of a listing is `SERVICE/CARD`." }),
 });
 
 export const ledgerRoutes: Route[] = [
@@ -45,8 +45,7 @@ export const ledgerRoutes: Route[] = [
     role: "read",
     tag: "Ledger",
     summary: "List held slots",
-    description:
-      "Asked from the cards themselves, by card and number. A card that does not answer in time is left out.",
+    description: "Read from the cards' Durable Objects. A card that does not answer in time is left out.",
     query: PageQuery,
     answers: { 200: { description: "Leases by card and number.", schema: listOf(LeaseView) } },
     run: ({ env, query }) => leases(env, query),

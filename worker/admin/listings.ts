@@ -6,12 +6,12 @@ import { type CardRow, type ListingRow, serviceById } from "../db/queries.ts";
 import { config, type Env } from "../env.ts";
 import { cardStatuses } from "../operate/live.ts";
 import { originProblem } from "../services/origins.ts";
-import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { invalid, isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
 import { ListingPut } from "../services/service.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { checkFields, invalid } from "../api/json-body.ts";
+import { checkFields } from "../api/json-body.ts";
 import { makeCardToken } from "./operator.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { CardPutView, cardView } from "./views.ts";
@@ -29,11 +29,11 @@ export const listingRoutes: Route[] = [
     tag,
     summary: "List a card in a service, or merge into the listing",
     description:
-      "`origin` is needed when the listing is new. `origin`, `transport` and `weight` belong to the listing; `server`, `gpu`, `slots` and `state` to the card, wherever it is listed. A new card: direct, weight 1, 2 slots, active.",
+      "`origin` is required for a new listing. `origin`, `transport` and `weight` belong to the listing; `server`, `gpu`, `slots` and `state` belong to the card in all its listings. Defaults of a new card: direct, weight 1, 2 slots, active.",
     body: ListingPut,
     answers: {
       200: { description: "The card.", schema: CardPutView },
-      201: { description: "The card, newly listed; with its agent's token when it is new.", schema: CardPutView },
+      201: { description: "The card, newly listed; a new card comes with its agent's token.", schema: CardPutView },
     },
     run: (call) => attempt(() => put(call)),
   }),
@@ -42,9 +42,9 @@ export const listingRoutes: Route[] = [
     path,
     role: "ops",
     tag,
-    summary: "Take a card out of a service",
-    description: "The card stays, listed where else it is.",
-    answers: { 204: { description: "Gone.", schema: null } },
+    summary: "Remove a card from a service",
+    description: "The card itself stays, with its other listings.",
+    answers: { 204: { description: "Removed.", schema: null } },
     run: (call) => attempt(() => remove(call)),
   }),
 ];
@@ -97,11 +97,11 @@ async function readListing(env: Env, params: { id: string; card: string }): Prom
 async function refuseUnfit(env: Env, id: string, body: Body, stored: Stored): Promise<Refusal | null> {
   const named = checkFields(Id, id);
   if (isRefusal(named)) return { ...named, param: "card" };
-  if (body.origin === undefined && stored.listing === null) return invalid("origin", "is needed to list a card");
+  if (body.origin === undefined && stored.listing === null) return invalid("origin", "origin_required");
   const problem = body.origin === undefined ? null : originProblem(body.origin, config(env).local);
   if (problem !== null) return invalid("origin", problem);
   if (stored.card === null && (await countCards(env)) >= CARDS_MAX)
-    return invalid("card", `there are ${CARDS_MAX} cards already, the most`);
+    return invalid("card", "cards_at_most", { max: CARDS_MAX });
   return null;
 }
 

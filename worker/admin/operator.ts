@@ -9,6 +9,7 @@ import { guess, hasCredential } from "../auth.ts";
 import { operatorByEmail, operatorById, type OperatorRow } from "../db/operator-queries.ts";
 import { cardTokenHash } from "../db/queries.ts";
 import { type AccessApp, config, type Env } from "../env.ts";
+import { detail } from "../details.ts";
 import { keyedHash, randomText, readKey, sameText } from "../caller/keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 
@@ -56,11 +57,21 @@ export async function makeCardToken(env: Env): Promise<{ token: string; hash: st
  * admin token configured there are no operators.
  */
 export async function operatorOf(env: Env, request: Request): Promise<Operator | Refusal> {
+  const operator = await identified(env, request);
+  return isRefusal(operator) ? aboutTokens(operator) : operator;
+}
+
+async function identified(env: Env, request: Request): Promise<Operator | Refusal> {
   const { accessApp } = config(env);
   const assertion = accessApp === null || hasCredential(request) ? null : assertionIn(request.headers);
   if (accessApp !== null && assertion !== null) return throughAccess(env, accessApp, assertion, request);
   const token = bearer(request.headers);
   return typeof token === "string" ? byToken(env, token, request) : token;
+}
+
+/** The message then speaks of tokens, not of API keys. */
+function aboutTokens(refusal: Refusal): Refusal {
+  return { ...refusal, facts: { ...refusal.facts, credential: "token" } };
 }
 
 async function byToken(env: Env, token: string, request: Request): Promise<Operator | Refusal> {
@@ -92,7 +103,7 @@ async function throughAccess(
   const email = await identityIn(app, assertion);
   if (isRefusal(email)) return email;
   const row = await believed(`email ${email}`, () => operatorByEmail(env, email));
-  if (row === null) return refuse("role", { facts: { detail: "no operator has the address that Access names" } });
+  if (row === null) return refuse("role", { facts: detail("no_operator") });
   return refuseForeignPage(request) ?? inOffice(row);
 }
 
@@ -118,16 +129,16 @@ export function forgetOperators(): void {
 /** Null if the operator has this role or a higher one. */
 export function mayAct(operator: Operator, role: Role): Refusal | null {
   if (ROLES.indexOf(operator.role) >= ROLES.indexOf(role)) return null;
-  return refuse("role", { facts: { detail: `it needs the role '${role}'` } });
+  return refuse("role", { facts: detail("role", { role }) });
 }
 
 /** Null if the request carries this card's own token. An unknown card is answered like a wrong token. */
 export async function refuseOtherCard(env: Env, headers: Headers, card: string): Promise<Refusal | null> {
   const token = bearer(headers);
-  if (typeof token !== "string") return token;
-  if (!CARD_TOKEN.test(token)) return refuse("malformed", { facts: { detail: "not a card's token" } });
+  if (typeof token !== "string") return aboutTokens(token);
+  if (!CARD_TOKEN.test(token)) return aboutTokens(refuse("malformed", { facts: detail("not_a_card_token") }));
   const [given, known] = await Promise.all([keyedHash(config(env).keySecret, token), cardTokenHash(env, card)]);
-  return known !== null && sameText(given, known) ? null : refuse("unknown");
+  return known !== null && sameText(given, known) ? null : aboutTokens(refuse("unknown"));
 }
 
 /**
@@ -139,8 +150,7 @@ function bearer(headers: Headers): string | Refusal {
   const other = headers.get("x-api-key");
   if (authorization === null && other === null) return refuse("missing");
   const token = /^Bearer +([^\s,]+)$/i.exec(authorization ?? "")?.[1];
-  if (token === undefined)
-    return refuse("malformed", { facts: { detail: "'Authorization: Bearer <token>' is needed here" } });
-  if (other !== null && other !== token) return refuse("malformed", { facts: { detail: "two different credentials" } });
+  if (token === undefined) return refuse("malformed", { facts: detail("bearer") });
+  if (other !== null && other !== token) return refuse("malformed", { facts: detail("two_credentials") });
   return token;
 }

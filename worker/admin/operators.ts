@@ -13,9 +13,9 @@ import {
   pageOfOperators,
 } from "../db/operator-queries.ts";
 import { config } from "../env.ts";
-import { invalid } from "../api/json-body.ts";
 import { makeKey } from "../caller/keys.ts";
-import { isRefusal, refuse } from "../refusal.ts";
+import { wrong } from "../details.ts";
+import { invalid, isRefusal, refuse } from "../refusal.ts";
 import { KeyRotate } from "../caller/tenant.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { ADMIN, forgetOperators, Role } from "./operator.ts";
@@ -28,24 +28,24 @@ const Email = z
   .trim()
   .toLowerCase()
   .max(254)
-  .regex(/^[^\s@]+(@[^\s@]+|\.access)$/, "an e-mail address, or the client id of an Access service token")
-  .meta({ description: "By which Cloudflare Access names it: an e-mail address, or a service token's client id." });
+  .regex(/^[^\s@]+(@[^\s@]+|\.access)$/, wrong("operator_email"))
+  .meta({ description: "Identity from Cloudflare Access: an e-mail address, or a service token's client id." });
 const Name = z
   .string()
   .trim()
   .min(1)
   .max(200)
-  .refine((name) => name.toLowerCase() !== ADMIN.name, "is the admin token's")
-  .meta({ description: "Stands in the audit log, so it is nobody else's ever after." });
+  .refine((name) => name.toLowerCase() !== ADMIN.name, wrong("admin_name"))
+  .meta({ description: "The actor in the audit log. A name is never reused for another operator." });
 const Expiry = z.iso.datetime({ offset: true });
 
 const OperatorCreate = z
   .strictObject({
     name: Name,
-    role: Role.meta({ description: "`ops` may do what `read` may, `admin` everything." }),
+    role: Role.meta({ description: "`ops` includes `read`; `admin` includes both." }),
     email: Email.optional(),
     expires_at: Expiry.optional(),
-    token: z.boolean().optional().meta({ description: "Whether it gets a token. Default true." }),
+    token: z.boolean().optional().meta({ description: "Whether the operator gets a token. Default true." }),
   })
   .meta({ id: "OperatorCreate" });
 const OperatorPatch = z
@@ -68,10 +68,10 @@ export const operatorRoutes: Route[] = [
     path: "/v1/operators",
     role: "admin",
     tag,
-    summary: "Make an operator",
-    description: "It comes with its token, or by `email` through Cloudflare Access, or both ways.",
+    summary: "Create an operator",
+    description: "An operator signs in with a token, through Cloudflare Access with its `email`, or both.",
     body: OperatorCreate,
-    answers: { 201: { description: "The new operator, with its token this once.", schema: NewOperatorView } },
+    answers: { 201: { description: "The new operator, with its token, shown only once.", schema: NewOperatorView } },
     run: (call) => attempt(() => create(call)),
   }),
   route({
@@ -107,7 +107,7 @@ export const operatorRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Change an operator",
-    description: "Null takes an address or an expiry away. What is taken away is gone everywhere within 10 s.",
+    description: "Null removes the e-mail address or the expiry. A change is in effect everywhere within 10 s.",
     body: OperatorPatch,
     answers: { 200: one },
     run: (call) => attempt(() => patch(call)),
@@ -118,7 +118,8 @@ export const operatorRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Revoke an operator",
-    description: "It is out everywhere within 10 s. It stays listed; its address is free for another.",
+    description:
+      "The operator is refused everywhere within 10 s. It stays in the list; its e-mail address can be used again.",
     answers: { 204: { description: "Revoked.", schema: null } },
     run: (call) => attempt(() => revoke(call)),
   }),
@@ -127,10 +128,10 @@ export const operatorRoutes: Route[] = [
     path: `${path}/rotate`,
     role: "admin",
     tag,
-    summary: "Replace an operator's token, or give it one",
-    description: "The old token works for `overlap_s` more seconds, the ones before it no more.",
+    summary: "Replace an operator's token, or create its first",
+    description: "The old token works for another `overlap_s` seconds; earlier tokens stop at once.",
     body: KeyRotate,
-    answers: { 201: { description: "The operator, with its new token this once.", schema: NewOperatorView } },
+    answers: { 201: { description: "The operator, with its new token, shown only once.", schema: NewOperatorView } },
     run: (call) => attempt(() => rotate(call)),
   }),
 ];
@@ -139,7 +140,7 @@ async function create(call: Call<z.output<typeof OperatorCreate>, unknown, never
   const { env, actor, body } = call;
   const email = body.email ?? null;
   const withToken = body.token ?? true;
-  if (!withToken && email === null) return invalid("email", "is needed by an operator without a token");
+  if (!withToken && email === null) return invalid("email", "email_required");
   const { id, key, hash } = await makeKey(config(env).keySecret, "pto");
   const row: OperatorRow = {
     id,
@@ -167,10 +168,10 @@ async function patch(call: Named<z.output<typeof OperatorPatch>>): Promise<Chang
   const { env, params, body } = call;
   const before = await operatorById(env, params.id);
   if (before === null) return refuse("not_found");
-  if (before.state === "revoked") return invalid("id", "is a revoked operator, and stays so");
+  if (before.state === "revoked") return invalid("id", "operator_revoked");
   const expiresAt = typeof body.expires_at === "string" ? Date.parse(body.expires_at) : body.expires_at;
   const email = body.email === undefined ? before.email : body.email;
-  if (email === null && before.tokenHash === null) return invalid("email", "is needed by an operator without a token");
+  if (email === null && before.tokenHash === null) return invalid("email", "email_required");
   const after = await write(call, "operator.patch", before, {
     name: body.name ?? before.name,
     role: body.role ?? before.role,
@@ -194,8 +195,8 @@ async function rotate(call: Named<z.output<typeof KeyRotate>>): Promise<Changed<
   const before = await operatorById(env, params.id);
   if (before === null) return refuse("not_found");
   const now = Date.now();
-  if (before.state === "revoked") return invalid("id", "is a revoked operator");
-  if (before.expiresAt !== null && before.expiresAt <= now) return invalid("id", "is an expired operator");
+  if (before.state === "revoked") return invalid("id", "operator_revoked");
+  if (before.expiresAt !== null && before.expiresAt <= now) return invalid("id", "operator_expired");
   const { key, hash } = await makeKey(config(env).keySecret, "pto", before.id);
   const after = await write(call, "operator.rotate", before, {
     tokenHash: hash,

@@ -6,13 +6,13 @@ import { countServices, listingsOf, pageOfServices } from "../db/list-queries.ts
 import { SERVICES_MAX, serviceById, type ServiceRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { completeService } from "../services/kinds.ts";
-import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { invalid, isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
 import { poolStatuses } from "../operate/live.ts";
 import { type Service, ServicePut } from "../services/service.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
-import { checkFields, invalid } from "../api/json-body.ts";
+import { checkFields } from "../api/json-body.ts";
 import { listOf, page, PageQuery, positionOf } from "../api/page.ts";
 import { type Answer, type Call, route, type Route } from "./route.ts";
 import { LiveServiceView, liveServiceView, ServiceView, serviceView } from "./views.ts";
@@ -50,7 +50,8 @@ export const serviceRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Create a service, or merge into it",
-    description: "`kind` and `route` are needed on creation; `kind` stays. Defaults fill only what was never set.",
+    description:
+      "`kind` and `route` are required for creation; `kind` cannot be changed. Defaults apply only to what was never set.",
     body: ServicePut,
     answers: { 200: one, 201: { ...one, description: "The new service." } },
     run: (call) => attempt(() => put(call)),
@@ -60,7 +61,7 @@ export const serviceRoutes: Route[] = [
     path: "/v1/services",
     role: "read",
     tag,
-    summary: "List services with their lines",
+    summary: "List services with their queues",
     query: PageQuery,
     answers: { 200: { description: "Services by id.", schema: listOf(LiveServiceView) } },
     run: ({ env, query }) => list(env, query),
@@ -70,7 +71,7 @@ export const serviceRoutes: Route[] = [
     path: "/v1/services/{id}",
     role: "read",
     tag,
-    summary: "Show a service with its line",
+    summary: "Show a service with its queue",
     answers: { 200: { description: "The service.", schema: LiveServiceView } },
     run: async ({ env, params }) => showLive(env, params.id),
   }),
@@ -80,8 +81,8 @@ export const serviceRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Delete a service",
-    description: "Its listings go with it; cards stay. What runs, runs to its end; what waits is refused.",
-    answers: { 204: { description: "Gone.", schema: null } },
+    description: "Its listings are deleted too; cards stay. Running requests end normally; waiting ones are refused.",
+    answers: { 204: { description: "Deleted.", schema: null } },
     run: (call) => attempt(() => remove(call)),
   }),
   route({
@@ -98,7 +99,7 @@ export const serviceRoutes: Route[] = [
     path: "/v1/services/{id}/resume",
     role: "ops",
     tag,
-    summary: "Let requests in again",
+    summary: "Accept new requests again",
     answers: { 200: one },
     run: (call) => attempt(() => turn(call, false)),
   }),
@@ -126,30 +127,28 @@ async function put(call: Named<ServicePut>): Promise<Changed<Answer>> {
 async function newService(env: Env, id: string, body: ServicePut): Promise<Service | Refusal> {
   const named = checkFields(Id, id);
   if (isRefusal(named)) return { ...named, param: "id" };
-  if (body.kind === undefined) return invalid("kind", "is needed to create a service");
-  if (body.route === undefined) return invalid("route", "is needed to create a service");
-  if ((await countServices(env)) >= SERVICES_MAX)
-    return invalid("id", `there are ${SERVICES_MAX} services already, the most`);
+  if (body.kind === undefined) return invalid("kind", "service_required");
+  if (body.route === undefined) return invalid("route", "service_required");
+  if ((await countServices(env)) >= SERVICES_MAX) return invalid("id", "services_at_most", { max: SERVICES_MAX });
   return refuseUnfit(completeService({ ...body, kind: body.kind, route: body.route }, null));
 }
 
 function merged(body: ServicePut, before: Service): Service | Refusal {
   // The defaults of a kind (paths, bounds, forbidden fields) are set on creation and would not follow a change of kind.
-  if (body.kind !== undefined && body.kind !== before.kind)
-    return invalid("kind", `stays '${before.kind}'; delete the service to change it`);
+  if (body.kind !== undefined && body.kind !== before.kind) return invalid("kind", "kind_fixed", { kind: before.kind });
   return refuseUnfit(completeService({ ...body, kind: before.kind, route: body.route ?? before.route }, before));
 }
 
 function refuseUnfit(service: Service): Service | Refusal {
-  if (/\/\.{1,2}\//.test(service.route)) return invalid("route", "may not hold dot segments");
+  if (/\/\.{1,2}\//.test(service.route)) return invalid("route", "no_dot_segments");
   const own = OWN_PATHS.find((path) => service.route.startsWith(`${path}/`));
-  if (own !== undefined) return invalid("route", `lies under '${own}', which is the program's own`);
+  if (own !== undefined) return invalid("route", "own_path", { path: own });
   const unlisted = unlistedTask(service);
   if (unlisted !== null) return unlisted;
   if (JSON.stringify(service).length <= SERVICE_LENGTH_MAX) return service;
   const lengths = Object.entries(service).map(([field, value]) => ({ field, length: JSON.stringify(value).length }));
   const longest = lengths.reduce((a, b) => (b.length > a.length ? b : a));
-  return invalid(longest.field, `is too long: a service may have ${SERVICE_LENGTH_MAX} characters of JSON`);
+  return invalid(longest.field, "service_length", { max: SERVICE_LENGTH_MAX });
 }
 
 /** Refuses a task whose path is not listed as a POST that runs. */
@@ -157,8 +156,7 @@ function unlistedTask(service: Service): Refusal | null {
   for (const [name, task] of Object.entries(service.dialects)) {
     if (task === null) continue;
     const entry = listed({ route: service.route, config: service }, "POST", service.route + task.path);
-    if (isRefusal(entry) || entry.as !== "run")
-      return invalid(`dialects.${name}.path`, "is not listed in 'paths' as a POST that runs");
+    if (isRefusal(entry) || entry.as !== "run") return invalid(`dialects.${name}.path`, "task_unlisted");
   }
   return null;
 }

@@ -32,7 +32,7 @@ export const tenantRoutes: Route[] = [
     tag,
     summary: "Create a tenant",
     description:
-      "`concurrent`, `waiting` and `per_address` count per service; `limits.services` says what holds in one service instead. `results_per_month` counts images and sounds, `cost_per_month` what they cost by the services' `price`; both are taken before the run, and given back when nothing came of it.",
+      "`concurrent`, `waiting` and `per_address` count per service; `limits.services` overrides limits in single services. `results_per_month` counts images and sounds, `cost_per_month` what they cost by the services' `price`; both are charged before the run, and refunded if it produced nothing.",
     body: TenantCreate,
     answers: { 201: { ...one, description: "The new tenant." } },
     run: (call) => create(call),
@@ -68,7 +68,7 @@ export const tenantRoutes: Route[] = [
     tag,
     summary: "Change a tenant",
     description:
-      "Limits that are left out stay, those in `services` as well; a null there takes a service's away. `origins` are replaced. A disabled tenant's keys are refused.",
+      "Omitted limits stay as they are, also in `services`; null removes a service's own limits. `origins` is replaced as a whole. The keys of a disabled tenant are refused.",
     body: TenantPatch,
     answers: { 200: one },
     run: (call) => attempt(() => patch(call)),
@@ -79,10 +79,10 @@ export const tenantRoutes: Route[] = [
     role: "admin",
     tag,
     summary: "Delete a tenant with its keys, jobs, results and usage",
-    description: `Its keys are refused at once. A tenant with more results than one call removes (${ROUNDS_MAX} thousand) answers 202 and stays disabled; the same call goes on.`,
+    description: `Its keys are refused at once. A tenant with more results than one call removes (${ROUNDS_MAX} thousand) gets 202 and stays disabled; repeat the call to continue.`,
     answers: {
-      202: { description: "Jobs, results or usage are left: call again.", schema: TenantView },
-      204: { description: "Gone.", schema: null },
+      202: { description: "Jobs, results or usage are left; repeat the call to continue.", schema: TenantView },
+      204: { description: "Deleted.", schema: null },
     },
     run: (call) => attempt(() => remove(call)),
   }),
@@ -168,7 +168,7 @@ async function removeUsage(env: Env, tenantId: string): Promise<boolean> {
     await answered(env.TENANT.getByName(tenantId).forget());
     return true;
   } catch (error) {
-    console.warn(JSON.stringify({ event: "usage_left", tenant: tenantId, error: String(error) }));
+    console.warn(JSON.stringify({ event: "usage_not_deleted", tenant: tenantId, error: String(error) }));
     return false;
   }
 }

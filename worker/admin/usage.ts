@@ -10,7 +10,7 @@ export const usageRoutes: Route[] = [
     path: "/v1/tenants/{id}/usage",
     role: "read",
     tag: "Usage",
-    summary: "What a tenant used",
+    summary: "A tenant's usage",
     description: USAGE,
     query: UsageQuery,
     answers: {

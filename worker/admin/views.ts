@@ -16,7 +16,7 @@ export const ServiceView = z
     id: Id,
     ...Service.shape,
     paused: z.boolean(),
-    version: z.int().meta({ description: "Grows with every change to the service, its listings or their cards." }),
+    version: z.int().meta({ description: "Increases with every change to the service, its listings or their cards." }),
     created_at: Time,
     cards: z.array(z.string()).meta({ description: "Ids of the cards that the service lists." }),
   })
@@ -33,17 +33,20 @@ const LineView = z.object({
   queued: Count,
   waiting_on: z
     .partialRecord(z.enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"]), Count)
-    .meta({ description: "How many of them wait for what." }),
+    .meta({ description: "How many requests wait for which reason." }),
   oldest_wait_ms: Count,
-  service_ms: z.number().nullable().meta({ description: "Mean time of a run as of late; null before the first." }),
-  admitted: Count.meta({ description: "Runs that got a slot since the line's object started." }),
-  refused: z.record(z.string(), Count).meta({ description: "Refusals by reason, since then." }),
+  service_ms: z
+    .number()
+    .nullable()
+    .meta({ description: "Mean duration of recent runs, ms; null before the first run." }),
+  admitted: Count.meta({ description: "Runs that got a slot since the queue's Durable Object started." }),
+  refused: z.record(z.string(), Count).meta({ description: "Refusals by reason, since the same time." }),
 });
 
 export const LiveServiceView = z
   .object({
     ...ServiceView.shape,
-    live: LineView.nullable().meta({ description: "Null: the line's object did not answer in time." }),
+    live: LineView.nullable().meta({ description: "Null: the queue's Durable Object did not answer in time." }),
   })
   .meta({ id: "LiveServiceView" });
 
@@ -89,7 +92,7 @@ export const CardView = z.object(cardFields).meta({ id: "CardView" });
 export const CardPutView = z
   .object({
     ...cardFields,
-    token: z.string().optional().meta({ description: "The agent's token; only when the card is new." }),
+    token: z.string().optional().meta({ description: "The agent's token; only for a new card." }),
   })
   .meta({ id: "CardPutView" });
 
@@ -117,7 +120,7 @@ export const TenantView = z
     id: z.string(),
     name: z.string(),
     limits: Limits,
-    weight: z.number().meta({ description: "Share of the slots when there are not enough for everybody." }),
+    weight: z.number().meta({ description: "Share of the slots when tenants compete for them." }),
     origins: WebOrigins,
     state: z.enum(["active", "disabled"]),
     created_at: Time,
@@ -141,14 +144,14 @@ const keyFields = {
   created_by: z.string(),
   expires_at: Time.nullable(),
   revoked_at: Time.nullable(),
-  last_used_at: Time.nullable().meta({ description: "Up to an hour late." }),
+  last_used_at: Time.nullable().meta({ description: "Accurate to an hour." }),
   rotated_from: z.string().nullable(),
 };
 
 export const KeyView = z.object(keyFields).meta({ id: "KeyView" });
 
 export const NewKeyView = z
-  .object({ ...keyFields, key: z.string().meta({ description: "Shown this once." }) })
+  .object({ ...keyFields, key: z.string().meta({ description: "Shown only once." }) })
   .meta({ id: "NewKeyView" });
 
 export function keyView(row: KeyRow): z.infer<typeof KeyView> {
@@ -171,26 +174,23 @@ export function keyView(row: KeyRow): z.infer<typeof KeyView> {
 
 const operatorFields = {
   id: z.string(),
-  name: z.string().meta({ description: "Stands as the actor in the audit log." }),
+  name: z.string().meta({ description: "The actor in the audit log." }),
   role: Role,
-  email: z
-    .string()
-    .nullable()
-    .meta({ description: "By which Cloudflare Access names it; null: it comes by token alone." }),
+  email: z.string().nullable().meta({ description: "Identity from Cloudflare Access; null: token only." }),
   has_token: z.boolean(),
-  earlier_token_until: Time.nullable().meta({ description: "Until when the token before opens as well." }),
+  earlier_token_until: Time.nullable().meta({ description: "The previous token is accepted until then." }),
   state: z.enum(["active", "revoked"]),
   created_at: Time,
   created_by: z.string(),
   expires_at: Time.nullable(),
   revoked_at: Time.nullable(),
-  last_used_at: Time.nullable().meta({ description: "Up to an hour late." }),
+  last_used_at: Time.nullable().meta({ description: "Accurate to an hour." }),
 };
 
 export const OperatorView = z.object(operatorFields).meta({ id: "OperatorView" });
 
 export const NewOperatorView = z
-  .object({ ...operatorFields, token: z.string().optional().meta({ description: "Shown this once." }) })
+  .object({ ...operatorFields, token: z.string().optional().meta({ description: "Shown only once." }) })
   .meta({ id: "NewOperatorView" });
 
 export function operatorView(row: OperatorRow): z.infer<typeof OperatorView> {
@@ -217,8 +217,8 @@ export const AuditView = z
     actor: z.string(),
     action: z.string(),
     target: z.string(),
-    before: z.unknown().meta({ description: "Null when it was made." }),
-    after: z.unknown().meta({ description: "Null when it is gone." }),
+    before: z.unknown().meta({ description: "Null for a creation." }),
+    after: z.unknown().meta({ description: "Null for a deletion." }),
     request_id: z.string(),
   })
   .meta({ id: "AuditView" });

@@ -9,6 +9,7 @@ import { catalog, listed, target } from "../services/catalog.ts";
 import { type Env, unsureHost } from "../env.ts";
 import { fingerprint } from "../fingerprint.ts";
 import { checkedBody } from "./json-body.ts";
+import { wrong } from "../details.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "./schema-parts.ts";
 import type { Trace } from "../trace.ts";
@@ -22,9 +23,9 @@ export const FingerprintBody = z.strictObject({
   path: z
     .string()
     .max(512)
-    .regex(/^[^?#]*$/, "a path below the service's route, without a query"),
+    .regex(/^[^?#]*$/, wrong("path_no_query")),
   /** Already parsed JSON; the canonical form handles its depth. */
-  input: z.unknown().refine((input) => input !== undefined, "is needed"),
+  input: z.unknown().refine((input) => input !== undefined, wrong("required")),
 });
 
 export const FingerprintAnswer = z.object({

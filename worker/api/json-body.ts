@@ -3,7 +3,9 @@ import type { z } from "zod";
 import { letGo, MIB, readBody } from "../body/body.ts";
 import { isJson, jsonOf, malformedJson } from "../body/fields.ts";
 import { mediaTypeOf } from "../results/media.ts";
-import { isRefusal, refuse, type Refusal } from "../refusal.ts";
+import { detail } from "../details.ts";
+import { detailOf } from "./issue.ts";
+import { invalid, isRefusal, refuse, type Refusal } from "../refusal.ts";
 
 export interface JsonLimits {
   bytesMax: number;
@@ -27,7 +29,7 @@ export async function checkedBody<S extends z.ZodType>(
     if (body.kind === "none" && emptyIsObject) return checkFields(schema, {});
     if (!isJson(mediaTypeOf(request.headers)))
       return refuse("unsupported_media_type", { facts: { expected: "application/json" } });
-    if (body.kind !== "bytes") return malformedJson("it is empty");
+    if (body.kind !== "bytes") return malformedJson(detail("empty_body"));
     const json = parseJson(body.bytes, depthMax);
     return "ok" in json ? checkFields(schema, json.value) : json;
   } finally {
@@ -39,22 +41,23 @@ export async function checkedBody<S extends z.ZodType>(
 export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { ok: true; body: z.output<S> } | Refusal {
   const parsed = schema.safeParse(value);
   if (parsed.success) return { ok: true, body: parsed.data };
-  const issue = atFault(parsed.error.issues[0], value);
-  if (issue === undefined) return invalid("body", "is not valid");
+  const [first] = parsed.error.issues;
+  if (first === undefined) return invalid("body", "not_valid");
+  const issue = atFault(first, value);
   const unknownField = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
   const param = [...issue.path, ...unknownField].map(String).join(".");
-  return invalid(
-    param === "" ? "body" : param,
-    unknownField.length > 0 ? "is not a field of this call" : issue.message,
-  );
+  // A schema's own check may be about a field that is missing, and says so itself.
+  const isMissing = issue.code !== "custom" && !isGiven(value, issue.path);
+  const facts = isMissing ? detail("required") : detailOf(issue);
+  return refuse("invalid_field", { param: param === "" ? "body" : param, facts });
 }
 
 /**
  * For a union, picks the alternative that the caller most likely meant: the one whose only error is in a field that is
  * present.
  */
-function atFault(issue: z.core.$ZodIssue | undefined, value: unknown): z.core.$ZodIssue | undefined {
-  if (issue?.code !== "invalid_union") return issue;
+function atFault(issue: z.core.$ZodIssue, value: unknown): z.core.$ZodIssue {
+  if (issue.code !== "invalid_union") return issue;
   for (const [only, ...more] of issue.errors) {
     if (only === undefined || only.path.length === 0 || more.length > 0) continue;
     const path = [...issue.path, ...only.path];
@@ -70,15 +73,11 @@ function isGiven(value: unknown, [name, ...below]: PropertyKey[]): boolean {
     : false;
 }
 
-export function invalid(param: string, detail: string): Refusal {
-  return refuse("invalid_field", { param, facts: { detail } });
-}
-
 function parseJson(bytes: Uint8Array<ArrayBuffer>, depthMax: number | null): { ok: true; value: unknown } | Refusal {
   const json = jsonOf(bytes);
   if (isRefusal(json)) return json;
   return depthMax !== null && isDeeper(json.value, depthMax)
-    ? malformedJson(`it is deeper than ${depthMax} levels`)
+    ? malformedJson(detail("too_deep", { max: depthMax }))
     : { ok: true, value: json.value };
 }
 

@@ -1,7 +1,7 @@
 /** Paged lists, `{"data":[...],"next_cursor"}`, in an order that new rows do not disturb. Cursors are opaque. */
 import { z } from "zod";
-import { isRefusal, type Refusal } from "../refusal.ts";
-import { checkFields, invalid } from "./json-body.ts";
+import { invalid, isRefusal, type Refusal } from "../refusal.ts";
+import { checkFields } from "./json-body.ts";
 import type { Answer } from "../admin/route.ts";
 
 const PAGE_LENGTH_MAX = 1000;
@@ -17,8 +17,8 @@ export const PageQuery = z.object({
     .min(1)
     .max(PAGE_LENGTH_MAX)
     .default(PAGE_LENGTH)
-    .meta({ description: "Rows of the page." }),
-  cursor: z.string().max(512).optional().meta({ description: "`next_cursor` of the page before." }),
+    .meta({ description: "Largest number of rows in the page." }),
+  cursor: z.string().max(512).optional().meta({ description: "`next_cursor` of the previous page." }),
 });
 
 export function listOf<S extends z.ZodType>(row: S) {
@@ -35,10 +35,10 @@ export function positionOf<P extends Position>(
   try {
     value = JSON.parse(new TextDecoder().decode(Uint8Array.fromBase64(cursor, { alphabet: "base64url" })));
   } catch {
-    return invalid("cursor", "is not one of ours");
+    return invalid("cursor", "cursor");
   }
   const position = checkFields(shape, value);
-  return isRefusal(position) ? invalid("cursor", "is not one of ours") : { at: position.body };
+  return isRefusal(position) ? invalid("cursor", "cursor") : { at: position.body };
 }
 
 /** Builds a page of up to `limit` rows. Callers pass one row more if there is a next page. */

@@ -1,10 +1,9 @@
 /** Parts shared by the schemas of services and tenants. */
+import { wrong } from "../details.ts";
 import { z } from "zod";
 
 /** Ids that operators choose for services and cards. */
-export const Id = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, "1 to 63 of a-z 0-9 . _ - , starting with a letter or digit");
+export const Id = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, wrong("id"));
 
 export const count = (max: number) => z.int().min(1).max(max);
 

@@ -4,8 +4,9 @@ import { DAY_MS, dayOf, type UsagePage, type UsageRow, type Use } from "../../du
 import { cursorOf, PageQuery, positionOf } from "./page.ts";
 import { callerWith } from "../caller/caller.ts";
 import type { Env } from "../env.ts";
-import { checkFields, invalid } from "./json-body.ts";
-import { isRefusal, type Refusal } from "../refusal.ts";
+import { checkFields } from "./json-body.ts";
+import { wrong } from "../details.ts";
+import { invalid, isRefusal, type Refusal } from "../refusal.ts";
 import { tallied } from "../caller/tally.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
@@ -15,43 +16,45 @@ const GROUPS = ["day", "service", "key"] as const;
 
 /** Description in the OpenAPI document. */
 export const USAGE =
-  "By day (UTC), service and key. A request counts once, when it ends, on the day of its admission: exactly, also through restarts. What is not admitted (hits, and refusals before that) is counted apart from it and told within seconds; of this a few may be missing. Kept 400 days. As a table (RFC 4180) with `Accept: text/csv`.";
+  "By day (UTC), service and key. A request counts once, when it ends, on the day of its admission: exactly, also through restarts. Requests that are not admitted (hits, and earlier refusals) are counted separately and appear within seconds; a few of these may be missing. Kept 400 days. As a table (RFC 4180) with `Accept: text/csv`.";
 
 const Moment = z
-  .union([z.iso.date(), z.iso.datetime({ offset: true })], "is not an ISO 8601 date, or time with an offset")
-  .refine((text) => /^\d{4}-/.test(new Date(text).toISOString()), "lies beyond the years that a date has");
+  .union([z.iso.date(), z.iso.datetime({ offset: true })], wrong("moment"))
+  .refine((text) => /^\d{4}-/.test(new Date(text).toISOString()), wrong("year"));
 const NAME = `(${GROUPS.join("|")})`;
 const Group = z
   .string()
-  .regex(new RegExp(`^${NAME}(,${NAME})*$`), `is not a list of ${GROUPS.join(", ")}`)
+  .regex(new RegExp(`^${NAME}(,${NAME})*$`), wrong("usage_groups"))
   .transform((text) => text.split(",") as (typeof GROUPS)[number][]);
 
 export const UsageQuery = PageQuery.extend({
   from: Moment.optional().meta({
-    description: "The first day, UTC; of a time, the day it lies in. Default: the first of the month of `to`.",
+    description:
+      "The first day, UTC; for a time, the day that contains it. Default: the first day of the month of `to`.",
   }),
   to: Moment.optional().meta({
-    description: `The last day, itself included; of a time, the day of the last moment before it. Default: today. At most ${DAYS_MAX} days.`,
+    description: `The last day, inclusive; for a time, the day of the last moment before it. Default: today. At most ${DAYS_MAX} days.`,
   }),
   group: Group.optional().meta({
     description:
-      "What rows are told apart by, of `day`, `service`, `key`, with commas; the rest is added up. Default: all three.",
+      "Comma-separated dimensions to group by: `day`, `service`, `key`; the others are summed. Default: all three.",
   }),
 });
 
 const Count = z.int();
 const Amounts = z.object({
-  requests: Count.meta({ description: "All of them: hits, other answers, and the sum of `refusals`." }),
-  hits: Count.meta({ description: "Answered from the store." }),
-  results: Count.meta({ description: "Images or sounds that were made." }),
-  bytes: Count.meta({ description: "Of the answers, as far as they were handed to callers." }),
-  gpu_seconds: z
-    .number()
-    .meta({ description: "Slots held: from each claim to the end of the card's answer, failed tries included." }),
+  requests: Count.meta({ description: "All requests: hits, other answers, and the sum of `refusals`." }),
+  hits: Count.meta({ description: "Requests answered from the cache." }),
+  results: Count.meta({ description: "Images and sounds that were made." }),
+  bytes: Count.meta({ description: "Bytes of the answers that were sent to callers." }),
+  gpu_seconds: z.number().meta({
+    description:
+      "Time for which slots were held, from each claim to the end of the card's answer, failed tries included.",
+  }),
   cost: z.number().meta({ description: "Cost units." }),
-  refusals: z.record(z.string(), Count).meta({ description: "Requests that got no answer, by reason." }),
+  refusals: z.record(z.string(), Count).meta({ description: "Refused requests, by reason." }),
 });
-const Name = z.string().nullable().meta({ description: "Null where it is added up." });
+const Name = z.string().nullable().meta({ description: "Null if rows are summed over it." });
 const Day = z.string().meta({ format: "date" });
 
 export const UsageView = z
@@ -60,7 +63,7 @@ export const UsageView = z
     from: Day,
     to: Day,
     data: z.array(z.object({ day: Name, service: Name, key: Name, ...Amounts.shape })),
-    totals: Amounts.meta({ description: "Of all rows, on every page." }),
+    totals: Amounts.meta({ description: "Sums over all rows; the same on every page." }),
     next_cursor: z.string().nullable(),
   })
   .meta({ id: "Usage" });
@@ -110,10 +113,8 @@ function spanOf({ from, to }: z.output<typeof UsageQuery>, now: number): { from:
   const last = to === undefined ? dayOf(now) : isDate(to) ? to : dayOf(Date.parse(to) - 1);
   const first = from === undefined ? `${last.slice(0, 8)}01` : isDate(from) ? from : dayOf(Date.parse(from));
   const days = (Date.parse(last) - Date.parse(first)) / DAY_MS + 1;
-  if (days < 1) return invalid("to", "lies before `from`");
-  return days > DAYS_MAX
-    ? invalid("from", `lies more than ${DAYS_MAX} days before the end`)
-    : { from: first, to: last };
+  if (days < 1) return invalid("to", "before_from");
+  return days > DAYS_MAX ? invalid("from", "days_at_most", { max: DAYS_MAX }) : { from: first, to: last };
 }
 
 const isDate = (text: string): boolean => !text.includes("T");

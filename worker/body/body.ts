@@ -1,7 +1,8 @@
 /** Reads the caller's body within limits. Small bodies are buffered; larger ones are spooled or streamed through. */
 import { Room } from "./buffers.ts";
 import { startsAsObject } from "./fields.ts";
-import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { detail } from "../details.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { concat } from "./bytes.ts";
 import type { Spooled } from "./spool.ts";
 import { unlessLate } from "../run/until.ts";
@@ -100,12 +101,11 @@ export async function drain({ body }: Request, ms: number): Promise<void> {
 }
 
 export function tooSlow(ms: number): Refusal {
-  const detail = `did not arrive: it took longer than ${ms / 1000} s`;
-  return refuse("invalid_field", { param: "body", facts: { detail } });
+  return invalid("body", "late_after", { s: ms / 1000 });
 }
 
 export function noRoom(): Refusal {
-  return refuse("queue_full", { facts: { detail: "too many large bodies are under way" }, retryAfterMs: 1000 });
+  return refuse("queue_full", { facts: detail("large_bodies"), retryAfterMs: 1000 });
 }
 
 function tooLarge(max: number): Refusal {
@@ -115,8 +115,7 @@ function tooLarge(max: number): Refusal {
 function contentLength(request: Request): number | null | Refusal {
   const header = request.headers.get("content-length");
   if (header === null) return null;
-  if (!/^\d{1,15}$/.test(header))
-    return refuse("invalid_field", { param: "Content-Length", facts: { detail: "is not a number" } });
+  if (!/^\d{1,15}$/.test(header)) return invalid("Content-Length", "integer");
   return Number(header);
 }
 
@@ -183,14 +182,13 @@ export class Incoming {
   async #next(): Promise<ReadableStreamReadResult<Uint8Array> | Refusal> {
     let timer: number | null = null;
     const silence = new Promise<Refusal>((resolve) => {
-      const facts = { detail: `did not arrive: ${SILENCE_MS / 1000} s without a byte` };
-      timer = setTimeout(() => resolve(refuse("invalid_field", { param: "body", facts })), SILENCE_MS);
+      timer = setTimeout(() => resolve(invalid("body", "stalled", { s: SILENCE_MS / 1000 })), SILENCE_MS);
     });
     try {
       return await Promise.race([this.reader.read(), silence]);
     } catch {
       // The caller disconnected, or sent malformed HTTP (locally only: the platform's edge rejects that itself).
-      return refuse("invalid_field", { param: "body", facts: { detail: "did not arrive whole" } });
+      return invalid("body", "incomplete");
     } finally {
       clearTimeout(timer);
     }

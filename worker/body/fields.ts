@@ -1,4 +1,5 @@
 /** The fields of a buffered body: JSON or a form, parsed by the platform. */
+import { detail, type Detail } from "../details.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { malformedForm, PARTS_MAX, tooManyParts } from "./form.ts";
 import { formRefusal } from "./scan/multipart.ts";
@@ -51,7 +52,9 @@ export function jsonOf(bytes: Uint8Array): Extract<Fields, { kind: "json" }> | R
     const value = JSON.parse(text) as unknown;
     return { kind: "json", value, isAmbiguous: saysNameTwice(text, value) };
   } catch (error) {
-    return malformedJson(error instanceof SyntaxError ? error.message.slice(0, 200) : "it is not UTF-8");
+    return malformedJson(
+      error instanceof SyntaxError ? detail("text", { text: error.message.slice(0, 200) }) : detail("not_utf8"),
+    );
   }
 }
 
@@ -77,6 +80,6 @@ async function parseForm(
   }
 }
 
-export function malformedJson(detail: string): Refusal {
-  return refuse("malformed_json", { param: "body", facts: { detail } });
+export function malformedJson(facts: Detail): Refusal {
+  return refuse("malformed_json", { param: "body", facts });
 }

@@ -3,7 +3,7 @@
  * server could read under another name is refused, and two forms count as the same only if nothing but their boundaries
  * differs.
  */
-import { type Refusal, refuse } from "../refusal.ts";
+import { invalid, type Refusal } from "../refusal.ts";
 
 /** Maximum number of parts in a form. */
 export const PARTS_MAX = 1000;
@@ -59,9 +59,9 @@ export function headEnd(bytes: Uint8Array): number | null {
 }
 
 export function malformedForm(): Refusal {
-  return refuse("invalid_field", { param: "body", facts: { detail: "is not a well-formed form" } });
+  return invalid("body", "form");
 }
 
 export function tooManyParts(name: string): Refusal {
-  return refuse("invalid_field", { param: name, facts: { detail: `more than ${PARTS_MAX} parts` } });
+  return invalid(name, "parts_at_most", { max: PARTS_MAX });
 }

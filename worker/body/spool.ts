@@ -119,7 +119,7 @@ export class Spooled {
   }
 
   #lost(error: unknown): null {
-    console.error(JSON.stringify({ event: "spool_unread", key: this.#key, error: String(error) }));
+    console.error(JSON.stringify({ event: "spool_read_failed", key: this.#key, error: String(error) }));
     return null;
   }
 
@@ -131,7 +131,7 @@ export class Spooled {
       await answered(this.#bucket.delete(this.#key));
     } catch (error) {
       // The hourly sweep deletes it within a day.
-      console.warn(JSON.stringify({ event: "spool_left", key: this.#key, error: String(error) }));
+      console.warn(JSON.stringify({ event: "spool_not_deleted", key: this.#key, error: String(error) }));
     } finally {
       this.#over();
     }

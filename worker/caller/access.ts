@@ -8,6 +8,7 @@ import { parse } from "hono/utils/cookie";
 import type { AccessApp } from "../env.ts";
 import { JSON_TYPE } from "../body/fields.ts";
 import { mediaTypeOf } from "../results/media.ts";
+import { detail } from "../details.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 
 const HEADER = "cf-access-jwt-assertion";
@@ -51,15 +52,14 @@ export async function identityIn(app: AccessApp, assertion: string): Promise<str
     return typeof identity === "string" && identity !== "" ? identity.toLowerCase() : notValid();
   } catch (error) {
     if (error instanceof errors.JWTExpired) return refuse("expired");
-    if (error instanceof NoKeys)
-      return refuse("malformed", { facts: { detail: "the keys of Access cannot be had now" } });
+    if (error instanceof NoKeys) return refuse("malformed", { facts: detail("access_keys") });
     if (error instanceof errors.JOSEError) return notValid();
     throw error;
   }
 }
 
 function notValid(): Refusal {
-  return refuse("malformed", { facts: { detail: "not a valid assertion of Access" } });
+  return refuse("malformed", { facts: detail("assertion") });
 }
 
 /**
@@ -74,9 +74,7 @@ export function refuseForeignPage(request: Request): Refusal | null {
   const fromHere =
     (site !== null || origin !== null) && (site ?? "same-origin") === "same-origin" && (origin ?? own) === own;
   if (fromHere && mediaTypeOf(request.headers) === JSON_TYPE) return null;
-  return refuse("role", {
-    facts: { detail: `through Access a change needs this host's own Origin and Content-Type: ${JSON_TYPE}` },
-  });
+  return refuse("role", { facts: detail("foreign_page", { type: JSON_TYPE }) });
 }
 
 class NoKeys extends Error {}

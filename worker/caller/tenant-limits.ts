@@ -1,5 +1,5 @@
 /** A tenant's limits: merging changes into them, and the limits that apply in one service. Pure. */
-import { type Refusal, refuse } from "../refusal.ts";
+import { invalid, type Refusal } from "../refusal.ts";
 import { given } from "../api/schema-parts.ts";
 import { DEFAULT_LIMITS, type Limits, type LimitsPut } from "./tenant.ts";
 
@@ -16,8 +16,7 @@ export function completeLimits(put: LimitsPut = {}, before: Partial<Limits> = {}
     else services.set(id, { ...services.get(id), ...limits });
   }
   if (services.size > SERVICES_MAX) {
-    const facts = { detail: `more than ${SERVICES_MAX} services have limits of their own` };
-    return refuse("invalid_field", { param: "limits.services", facts });
+    return invalid("limits.services", "limits_services", { max: SERVICES_MAX });
   }
   return { ...known, ...given(rest), services: Object.fromEntries(services) };
 }

@@ -1,5 +1,6 @@
 /** Schemas and types of tenants and keys, as in service.ts. No I/O. */
 import { z } from "zod";
+import { wrong } from "../details.ts";
 import { count, Id, says } from "../api/schema-parts.ts";
 
 const MILLION = 1_000_000;
@@ -7,32 +8,36 @@ const MILLION = 1_000_000;
 const COST_PER_MONTH_MAX = 1_000_000_000;
 
 const inService = {
-  requests_per_minute: count(MILLION).meta(says("Default 600.")),
-  burst: count(MILLION).meta(says("Requests at once above that pace. Default 60.")),
-  concurrent: count(MILLION).meta(says("Slots held at once, per service; more requests wait. Default 6.")),
-  waiting: z.int().min(0).max(MILLION).meta(says("Requests in line, per service; more are refused. Default 100.")),
+  requests_per_minute: count(MILLION).meta(says("Requests accepted per minute. Default 600.")),
+  burst: count(MILLION).meta(says("Requests accepted at once before that rate applies. Default 60.")),
+  concurrent: count(MILLION).meta(says("Slots held at once, per service; further requests wait. Default 6.")),
+  waiting: z
+    .int()
+    .min(0)
+    .max(MILLION)
+    .meta(says("Waiting requests, per service; further ones are refused. Default 100.")),
   per_address: count(MILLION)
     .nullable()
-    .meta(says("Requests in line or running, per service and client address (of IPv6 its /64); null is no limit.")),
+    .meta(says("Waiting or running requests, per service and client address (IPv6: its /64); null: no limit.")),
 };
 
 /** Overrides of the tenant's limits in one service. */
 const ServiceLimits = z.strictObject(inService).partial().meta({
   id: "ServiceLimits",
-  description: "With `requests_per_minute` or `burst` the service has a rate of its own beside the tenant's.",
+  description: "With `requests_per_minute` or `burst` the service has a rate of its own in addition to the tenant's.",
 });
 
 export const Limits = z.strictObject({
   ...inService,
-  jobs_waiting: z.int().min(0).max(MILLION).meta(says("Jobs that wait, over all services. Default 1000.")),
-  results_per_month: z.int().min(0).max(MILLION).nullable().meta(says("Images or sounds a month; null is no limit.")),
+  jobs_waiting: z.int().min(0).max(MILLION).meta(says("Waiting jobs, over all services. Default 1000.")),
+  results_per_month: z.int().min(0).max(MILLION).nullable().meta(says("Images or sounds per month; null: no limit.")),
   cost_per_month: z
     .number()
     .min(0)
     .max(COST_PER_MONTH_MAX)
     .nullable()
-    .meta(says("Cost units a month, by the services' `price`, in thousandths; null is no limit.")),
-  services: z.record(Id, ServiceLimits).meta(says("By the service's id.")),
+    .meta(says("Cost units per month, by the services' `price`, rounded to thousandths; null: no limit.")),
+  services: z.record(Id, ServiceLimits).meta(says("Overrides by service id.")),
 });
 export type Limits = z.infer<typeof Limits>;
 
@@ -59,20 +64,17 @@ const WEB_ORIGIN_LENGTH_MAX = 300;
 const webOrigin = z
   .string()
   .max(WEB_ORIGIN_LENGTH_MAX)
-  .refine(
-    (text) => text === "*" || isWebOrigin(text),
-    "is no web origin as browsers send it, such as https://app.example.com",
-  );
+  .refine((text) => text === "*" || isWebOrigin(text), wrong("web_origin"));
 export const WebOrigins = z
   .array(webOrigin)
   .max(WEB_ORIGINS_MAX)
-  .refine((origins) => origins.length <= 1 || !origins.includes("*"), "`*` stands alone")
-  .meta(says("Web origins whose pages may call with this tenant's keys (CORS); `*` alone: any. Default: none."));
+  .refine((origins) => origins.length <= 1 || !origins.includes("*"), wrong("any_origin"))
+  .meta(says("Web origins whose pages may call with this tenant's keys (CORS); `*` alone allows any. Default: none."));
 const LimitsPut = Limits.partial().extend({
   services: z
     .record(Id, ServiceLimits.nullable())
     .optional()
-    .meta(says("By the service's id, merged into what was set; null takes it away.")),
+    .meta(says("By service id, merged into the current limits; null removes a service's own limits.")),
 });
 export type LimitsPut = z.infer<typeof LimitsPut>;
 
@@ -81,7 +83,7 @@ const weight = z
   .number()
   .min(0.01)
   .max(1000)
-  .meta(says("Share of the slots when there are not enough for everybody. Default 1."));
+  .meta(says("Share of the slots when tenants compete for them. Default 1."));
 
 export const TenantCreate = z
   .strictObject({
@@ -123,6 +125,6 @@ export const KeyPatch = z
   .meta({ id: "KeyPatch" });
 export const KeyRotate = z
   .strictObject({
-    overlap_s: z.int().min(0).max(31_536_000).optional().meta(says("How long the old key works on. Default 0.")),
+    overlap_s: z.int().min(0).max(31_536_000).optional().meta(says("How long the old key keeps working. Default 0.")),
   })
   .meta({ id: "KeyRotate" });

@@ -7,21 +7,22 @@
  */
 import { z } from "zod";
 import { at } from "../../durable-objects/json-pointer.ts";
+import { detail, type Detail, wrong } from "../details.ts";
 import { says } from "../api/schema-parts.ts";
 
 /** A field of a body; dots lead into nested objects. */
 const NativeField = z
   .string()
   .max(200)
-  .regex(/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/, "a field's name; dots lead into objects");
+  .regex(/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/, wrong("field_name"));
 const Pointer = z
   .string()
-  .regex(/^(\/([^~/]|~[01])*)*$/)
+  .regex(/^(\/([^~/]|~[01])*)*$/, wrong("json_pointer"))
   .max(256);
 const PathBelow = z
   .string()
   .max(512)
-  .regex(/^(?!\/)[^?#\\%*]+$/, "a path below the route, without a leading slash, query, escape or star");
+  .regex(/^(?!\/)[^?#\\%*]+$/, wrong("task_path"));
 
 /** One row of the table. */
 const FieldMap = z.strictObject({
@@ -32,50 +33,50 @@ const FieldMap = z.strictObject({
     .optional()
     .meta(
       says(
-        "`same` (default); `width` or `height` of a `WxH`; an image as `base64` or `data_url`; `given`: 1 when it is there.",
+        "How the value is converted. `same` (default): unchanged; `width`, `height`: from `WxH`; `base64`, `data_url`: an image; `given`: 1 if the field is present.",
       ),
     ),
   values: z
     .record(z.string().min(1).max(200), z.union([z.string().max(1000), z.number(), z.boolean()]))
     .optional()
-    .meta(says("The origin's words for the dialect's; what is not in it stays.")),
+    .meta(says("Maps the dialect's values to the origin's; other values are passed through.")),
   default: z
     .union([z.string().max(1000), z.number(), z.boolean()])
     .optional()
-    .meta(says("What the origin gets when the field is not given.")),
-  list: z.int().min(1).max(16).optional().meta(says("The origin takes a list, of at most so many.")),
+    .meta(says("What the origin gets if the field is missing.")),
+  list: z.int().min(1).max(16).optional().meta(says("The origin takes a list of at most this many elements.")),
 });
 
 const Format = z.enum(["png", "jpeg", "webp", "wav", "pcm", "mp3", "opus", "aac", "flac"]);
 
 /** How a service performs one task of the dialects. */
 const Task = z.strictObject({
-  path: PathBelow.meta(says("Below the route; a listed POST that runs.")),
+  path: PathBelow.meta(says("Path below the service's route; it must be listed as `run` for POST.")),
   body: z.enum(["json", "multipart"]),
-  fields: z.array(FieldMap).max(100).meta(says("Fields that are not in it go to the origin as they are.")),
+  fields: z.array(FieldMap).max(100).meta(says("Mapped fields; all others are passed to the origin unchanged.")),
   fixed: z
     .record(z.string().min(1).max(200), z.unknown())
-    .meta(says("What the origin gets whatever is asked; under `bounds` and `forbid` like any field.")),
+    .meta(says("Always sent to the origin; overrides the caller's values. `bounds` and `forbid` apply.")),
   results: Pointer.nullable().meta(
     says("JSON pointer (RFC 6901) to the image, or the list of them, in base64; null: the answer is the result."),
   ),
-  formats: z.array(Format).min(1).max(9).meta(says("What the origin gives; the first without being asked.")),
+  formats: z.array(Format).min(1).max(9).meta(says("Formats that the origin can return; the first is its default.")),
   sample_rate_hz: z
     .int()
     .min(8_000)
     .max(192_000)
     .optional()
-    .meta(says("Of samples that come bare (16 bits, mono). Default 24000.")),
+    .meta(says("Sample rate of raw PCM (16-bit, mono). Default 24000.")),
   progress: z
     .strictObject({
-      path: PathBelow.meta(says("Below the route; asked with GET, at the very card that runs the task.")),
-      share: Pointer.meta(says("What is done, 0 to 1.")),
-      image: Pointer.meta(says("The picture as far as it is, in base64.")),
-      running: Pointer.meta(says("How many jobs the card has; only of a single one a picture is taken.")),
+      path: PathBelow.meta(says("Path below the route; called with GET on the card that runs the task.")),
+      share: Pointer.meta(says("Pointer to the progress, 0 to 1.")),
+      image: Pointer.meta(says("Pointer to the preview image in base64.")),
+      running: Pointer.meta(says("Pointer to the number of jobs on the card; previews are read only when it is 1.")),
     })
     .nullable()
     .optional()
-    .meta(says("Where previews come from; null: there are none.")),
+    .meta(says("Where previews come from; null: no previews.")),
 });
 export type Task = z.infer<typeof Task>;
 
@@ -95,7 +96,7 @@ export interface FileGiven {
 export type Given = Record<string, unknown>;
 
 /** The origin's fields, or the dialect's invalid field and what is wrong with it. */
-export type Mapped = { fields: Given } | { param: string; detail: string };
+export type Mapped = { fields: Given } | { param: string; detail: Detail };
 
 /**
  * Maps a dialect's fields to the origin's. (1) Fields that the table does not name are passed through; (2) those that
@@ -130,15 +131,15 @@ export function nameGiven(task: Task, native: string, given: Given | null): stri
   return row?.from ?? native;
 }
 
-type Turned = { value: unknown } | { detail: string };
+type Turned = { value: unknown } | { detail: Detail };
 
 function turn(row: z.infer<typeof FieldMap>, value: unknown): Turned {
   const { list } = row;
   const items: unknown[] = Array.isArray(value) && (list !== undefined || isFile(value[0])) ? value : [value];
-  if (items.length > (list ?? 1)) return { detail: `must be at most ${list ?? 1}` };
+  if (items.length > (list ?? 1)) return { detail: detail("elements_at_most", { max: list ?? 1 }) };
   const turned = items.map((item) => turnOne(row, item));
-  const wrong = turned.find((each) => "detail" in each);
-  if (wrong !== undefined) return wrong;
+  const failed = turned.find((each) => "detail" in each);
+  if (failed !== undefined) return failed;
   const values = turned.map((each) => ("value" in each ? each.value : undefined));
   return { value: list === undefined ? values[0] : values };
 }
@@ -155,7 +156,7 @@ function turnOne({ as = "same", values }: z.infer<typeof FieldMap>, value: unkno
 function side(as: "width" | "height", value: unknown): Turned {
   if (value === "auto") return { value: undefined };
   const [, width, height] = /^([1-9]\d{0,4})x([1-9]\d{0,4})$/.exec(typeof value === "string" ? value : "") ?? [];
-  if (width === undefined || height === undefined) return { detail: "must be WIDTHxHEIGHT, or auto" };
+  if (width === undefined || height === undefined) return { detail: detail("size") };
   return { value: Number(as === "width" ? width : height) };
 }
 
@@ -165,7 +166,7 @@ function image(as: "base64" | "data_url", value: unknown): Turned {
     const base64 = value.bytes.toBase64();
     return { value: as === "base64" ? base64 : `data:${value.type};base64,${base64}` };
   }
-  if (typeof value !== "string") return { detail: "must be an image" };
+  if (typeof value !== "string") return { detail: detail("image") };
   return { value: as === "base64" ? value.replace(/^data:[^,]{0,200};base64,/, "") : value };
 }
 

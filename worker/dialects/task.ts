@@ -5,8 +5,7 @@ import { catalog, listed } from "../services/catalog.ts";
 import type { ServiceRow } from "../db/queries.ts";
 import { DIALECTS_BY_KIND } from "../services/kinds.ts";
 import { type Dialects, type Given, isFile, isGiven, mapped, nameGiven, type Task, type TaskName } from "./mapping.ts";
-import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { invalid } from "../api/json-body.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import type { Mouth } from "../mouth.ts";
 
 /** The owner under which clients name services as models: `portico/<service>`. */
@@ -54,12 +53,12 @@ export async function chosen(
       const task = taskOf(service, name);
       if (task !== null) return { service, task };
     }
-    return invalid("model", "is needed: no model that you may use does this by default");
+    return invalid("model", "no_model");
   }
   const service = await modelNamed(mouth, caller, model);
   if (isRefusal(service)) return service;
   const task = taskOf(service, name);
-  return task === null ? invalid("model", `'${service.id}' does not do this`) : { service, task };
+  return task === null ? invalid("model", "not_supported", { service: service.id }) : { service, task };
 }
 
 export async function modelNamed(
@@ -79,7 +78,7 @@ export function chosenBy(service: ServiceRow, input: Given): Chosen | Refusal {
   const pictures = (edit?.fields ?? []).filter(({ from, as }) => isPicture(as) && !known.has(from));
   const isEdit = pictures.some(({ from, to }) => isGiven(input[from]) || isGiven(input[to]));
   const task = isEdit ? edit : run;
-  return task === null ? invalid("model", `'${service.id}' does not do this`) : { service, task };
+  return task === null ? invalid("model", "not_supported", { service: service.id }) : { service, task };
 }
 
 const isPicture = (as: string | undefined): boolean => as === "base64" || as === "data_url";
@@ -96,7 +95,7 @@ export async function askFor(
   later = false,
 ): Promise<Ask | Refusal> {
   const outcome = mapped(task, given);
-  if ("detail" in outcome) return invalid(outcome.param, outcome.detail);
+  if ("detail" in outcome) return refuse("invalid_field", { param: outcome.param, facts: outcome.detail });
   const headers = new Headers();
   for (const name of OBEYED) {
     const value = request.headers.get(name);

@@ -63,7 +63,12 @@ export async function accepted(mouth: Mouth, view: View): Promise<Response> {
 
 const JobId = /^job_[0-9A-Za-z]{1,64}$/;
 export const WaitQuery = z.object({
-  wait: z.coerce.number().min(0).max(WAIT_S_MAX).optional().meta({ description: "Held until the state changes." }),
+  wait: z.coerce
+    .number()
+    .min(0)
+    .max(WAIT_S_MAX)
+    .optional()
+    .meta({ description: "Hold the answer until the state changes, for at most this many seconds." }),
 });
 
 export async function getJob(mouth: Mouth, id: string): Promise<Response | Refusal> {

@@ -27,7 +27,7 @@ const BatchId = /^bat_[0-9A-Za-z]{1,64}$/;
 export const BatchCreate = z
   .strictObject({
     jobs: z.array(JobCreate).min(1).max(JOBS_MAX),
-    webhook: Webhook.optional().meta({ description: "Told once, when the last job has ended." }),
+    webhook: Webhook.optional().meta({ description: "Called once, when the last job has ended." }),
   })
   .meta({ id: "BatchCreate" });
 
@@ -35,7 +35,7 @@ export const BatchView = z
   .object({
     id: z.string(),
     status: z.enum(["running", "completed"]),
-    progress: z.number().meta({ description: "Share of its jobs that have ended." }),
+    progress: z.number().meta({ description: "Share of the batch's jobs that have ended, 0 to 1." }),
     counts: z.record(z.enum(JOB_STATUSES), z.int()),
     jobs: z.array(z.string()),
     created_at: Time,

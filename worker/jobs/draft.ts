@@ -4,9 +4,9 @@ import { type Ask, parseAsk } from "../ask.ts";
 import { type Caller, mayCall } from "../auth.ts";
 import { catalog, listed, target } from "../services/catalog.ts";
 import type { ServiceRow } from "../db/queries.ts";
-import { invalid } from "../api/json-body.ts";
 import { isExact } from "../fingerprint.ts";
-import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { wrong } from "../details.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
 import type { Mouth } from "../mouth.ts";
 import type { Draft } from "./submit.ts";
@@ -20,10 +20,10 @@ export const JobCreate = z
     path: z
       .string()
       .max(512)
-      .regex(/^(?!\/)[^?#]*$/, "a path below the service's route, without a query")
+      .regex(/^(?!\/)[^?#]*$/, wrong("path_below"))
       .optional()
       .meta({ description: "Below the route; default: the first listed `run` path without `*`." }),
-    input: z.unknown().refine((input) => input !== undefined, "is needed"),
+    input: z.unknown().refine((input) => input !== undefined, wrong("required")),
     webhook: Webhook.optional(),
     priority: z.enum(["high", "normal", "low"]).optional(),
     start_deadline_s: z
@@ -31,15 +31,13 @@ export const JobCreate = z
       .positive()
       .max(WEEK_S)
       .optional()
-      .meta({ description: "Not started by then: failed." }),
+      .meta({ description: "The job fails if it has not started within this many seconds." }),
   })
   .meta({ id: "JobCreate" });
 export type JobCreate = z.output<typeof JobCreate>;
 
 /** Headers that control how results are stored. */
 const DELIVERY = ["x-result-ttl", "x-result-visibility"];
-const INEXACT =
-  "has an integer beyond 2^53, which would not reach the GPU as it is: hand it in at the service's own route, with Prefer: respond-async";
 
 export async function draftOf(mouth: Mouth, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
   const { env } = mouth;
@@ -48,7 +46,7 @@ export async function draftOf(mouth: Mouth, caller: Caller, body: JobCreate): Pr
   const denied = mayCall(caller, service.id);
   if (denied !== null) return denied;
   const path = body.path ?? firstRun(service);
-  if (path === null) return invalid("path", "is needed: this service lists no plain path");
+  if (path === null) return invalid("path", "path_required");
   const webhook = body.webhook === undefined ? null : webhookOf(env, body.webhook);
   if (isRefusal(webhook)) return webhook;
   const ask = await askOf(mouth, caller, service, path, body.input);
@@ -78,8 +76,8 @@ async function askOf(
   if (isRefusal(at)) return { ...at, param: "path" };
   const entry = listed(service, "POST", at.path);
   if (isRefusal(entry)) return { ...entry, param: "path" };
-  if (entry.as !== "run") return invalid("path", "is read at once: it takes no slot, and is no job");
-  if (!isExact(input)) return invalid("input", INEXACT);
+  if (entry.as !== "run") return invalid("path", "read_path");
+  if (!isExact(input)) return invalid("input", "inexact");
   const headers = new Headers({ "content-type": "application/json", accept: "*/*" });
   for (const name of DELIVERY) if (request.headers.has(name)) headers.set(name, request.headers.get(name) ?? "");
   const inner = new Request(request.url, { method: "POST", headers, body: JSON.stringify(input) });

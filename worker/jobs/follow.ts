@@ -80,7 +80,7 @@ export class Follow {
   started(grant: Grant): void {
     this.#grant = grant;
     const told = repeated(() => answered(this.#env.JOB.getByName(this.#spec.id).started(this.#number, grant.card)));
-    told.catch((error: unknown) => this.#missed("start_untold", error));
+    told.catch((error: unknown) => this.#missed("start_report_failed", error));
     void this.#watchProgress(grant);
   }
 
@@ -118,7 +118,7 @@ export class Follow {
         this.#gone.abort(new Error("the job is over"));
         return;
       } catch (error) {
-        this.#missed("job_silent", error);
+        this.#missed("job_unreachable", error);
         await scheduler.wait(ASK_AGAIN_MS);
       }
     }
@@ -140,7 +140,7 @@ export class Follow {
         if (progress === null) continue;
         isFollowed = await answered(this.#env.JOB.getByName(this.#spec.id).progressed(this.#number, progress));
       } catch (error) {
-        this.#missed("progress_missed", error);
+        this.#missed("progress_failed", error);
         return;
       }
     }

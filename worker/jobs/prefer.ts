@@ -10,7 +10,7 @@ import { lookUp, type Stored } from "../cache.ts";
 import { answerKey } from "../results/stored-answer.ts";
 import type { Fingerprint } from "../fingerprint.ts";
 import { findStored } from "../results/recall.ts";
-import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { invalid, type Refusal, isRefusal } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { accepted } from "./api.ts";
 import type { Mouth } from "../mouth.ts";
@@ -39,7 +39,7 @@ export function preferenceOf(headers: Headers): Preference | Refusal | null {
     const seconds = wait === "wait" ? WAIT_S_MAX : Number(wait.slice("wait=".length).replaceAll('"', ""));
     if (Number.isInteger(seconds) && seconds >= 1 && seconds <= WAIT_S_MAX)
       return { waitS: seconds, applied: `wait=${seconds}` };
-    return refuse("invalid_field", { param: "Prefer", facts: { detail: `wait must be 1 to ${WAIT_S_MAX} seconds` } });
+    return invalid("Prefer", "wait_seconds", { max: WAIT_S_MAX });
   }
   return wanted.includes("respond-async") ? { waitS: 0, applied: "respond-async" } : null;
 }

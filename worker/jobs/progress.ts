@@ -40,7 +40,7 @@ export async function interrupt(env: Env, grant: Grant, spec: JobSpec, goesOn: (
     await answer?.body?.cancel();
   } catch (error) {
     // The run is aborted anyway; its slot drains.
-    console.warn(JSON.stringify({ event: "interrupt_missed", job: spec.id, error: String(error) }));
+    console.warn(JSON.stringify({ event: "interrupt_failed", job: spec.id, error: String(error) }));
   }
 }
 

@@ -82,7 +82,9 @@ async function triedOutcome(env: Env, ctx: Context, begun: Handed, follow: Follo
     const came = await tryIt(env, ctx, begun, follow);
     return await outcomeOf(env, begun, came, follow.trace.gpuMs);
   } catch (error) {
-    console.error(JSON.stringify({ event: "job_fault", job: begun.spec.id, run: begun.run, error: String(error) }));
+    console.error(
+      JSON.stringify({ event: "job_run_failed", job: begun.spec.id, run: begun.run, error: String(error) }),
+    );
     const pauseMs = Math.min(FAULT_PAUSE_MS_MAX, RETRY_MS * 2 ** (begun.run - 1));
     const internal = errorOf(refuse("internal", { started: "unknown" }));
     return { kind: "again", error: internal, retryAt: Date.now() + pauseMs, gpuMs: follow.trace.gpuMs };

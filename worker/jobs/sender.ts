@@ -6,6 +6,7 @@ import { WorkerEntrypoint } from "cloudflare:workers";
 import type { Letter, SenderRights, Sent } from "../../durable-objects/courier-protocol.ts";
 import { config, type Env } from "../env.ts";
 import { write } from "./letter.ts";
+import { DETAILS } from "../details.ts";
 import { targetProblem } from "./webhook.ts";
 
 /** From connecting to the response headers. */
@@ -14,9 +15,9 @@ const ANSWER_MS_MAX = 20_000;
 export class Sender extends WorkerEntrypoint<Env> implements SenderRights {
   async send(letter: Letter): Promise<Sent> {
     const problem = targetProblem(letter.url, config(this.env).local);
-    if (problem !== null) return unsent(`the address ${problem}`);
+    if (problem !== null) return unsent(`the URL ${DETAILS[problem].en}`);
     const written = await write(this.env, letter, new Date());
-    if (written === null) return { ...unsent("there is nothing to tell of it any more"), again: false };
+    if (written === null) return { ...unsent("the job or batch no longer exists"), again: false };
     return post(this.env, letter.url, written);
   }
 }
@@ -35,7 +36,7 @@ async function post(env: Env, url: string, { body, headers }: { body: string; he
     return { status, error, retryAfterMs: retryAfterMs(answer.headers, Date.now()), again: true };
   } catch {
     // The platform's error text may reveal the addresses behind a host name.
-    return unsent(signal.aborted ? `no answer within ${ANSWER_MS_MAX / 1000} s` : "no connection, or it broke");
+    return unsent(signal.aborted ? `no answer within ${ANSWER_MS_MAX / 1000} s` : "the connection failed or was lost");
   }
 }
 

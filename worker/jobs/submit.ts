@@ -131,7 +131,7 @@ async function dropInputs(env: Env, ids: string[]): Promise<void> {
   try {
     await answered(env.RESULTS.delete(ids.map(inputKey)));
   } catch (error) {
-    console.warn(JSON.stringify({ event: "inputs_left", jobs: ids, error: String(error) }));
+    console.warn(JSON.stringify({ event: "inputs_not_deleted", jobs: ids, error: String(error) }));
   }
 }
 

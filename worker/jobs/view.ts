@@ -18,7 +18,10 @@ const ResultView = z
   .object({ id: z.string(), url: z.string(), content_type: z.string(), bytes: z.int(), sha256: z.string() })
   .meta({ id: "JobResult" });
 
-const ErrorView = z.record(z.string(), z.unknown()).nullable().meta({ description: "As `error` of a refusal." });
+const ErrorView = z
+  .record(z.string(), z.unknown())
+  .nullable()
+  .meta({ description: "Same format as `error` in an error response." });
 
 export const JobView = z
   .object({
@@ -27,8 +30,8 @@ export const JobView = z
     path: z.string(),
     status: z.enum(JOB_STATUSES),
     priority: z.enum(["high", "normal", "low"]),
-    queue_position: z.int().nullable().meta({ description: "1: next." }),
-    eta_s: z.number().nullable().meta({ description: "Until its result, by what runs have taken as of late." }),
+    queue_position: z.int().nullable().meta({ description: "1: it is the next." }),
+    eta_s: z.number().nullable().meta({ description: "Estimated seconds until the result, from recent run times." }),
     waiting_on: z
       .enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"])
       .nullable()
@@ -50,9 +53,9 @@ export const JobView = z
     finished_at: Time.nullable(),
     retry_at: Time.nullable(),
     gpu_seconds: z.number(),
-    cost: z.number().nullable().meta({ description: "What it is charged in the end; null until then." }),
+    cost: z.number().nullable().meta({ description: "What the job is charged; null until it has ended." }),
     results: z.array(ResultView),
-    output: z.unknown().meta({ description: "The origin's JSON answer with the images taken out." }),
+    output: z.unknown().meta({ description: "The origin's JSON answer without its images." }),
     error: ErrorView,
   })
   .meta({ id: "Job" });

@@ -2,10 +2,10 @@
 import { z } from "zod";
 import type { JobWebhook } from "../../durable-objects/job-protocol.ts";
 import { config, type Env } from "../env.ts";
-import { invalid } from "../api/json-body.ts";
 import { hmac } from "../caller/keys.ts";
 import { originProblem } from "../services/origins.ts";
-import type { Refusal } from "../refusal.ts";
+import { type PlainKey, wrong } from "../details.ts";
+import { invalid, type Refusal } from "../refusal.ts";
 
 /**
  * Standard Webhooks: 24 to 64 bytes. The first alternative takes up to 63 bytes without padding, and up to 64 with
@@ -19,7 +19,7 @@ export const Webhook = z
     url: z.string().max(2048).meta({ description: "`https:`, to a public address." }),
     secret: z
       .string()
-      .regex(SECRET, "`whsec_` and 24 to 64 bytes in base64")
+      .regex(SECRET, wrong("webhook_secret"))
       .optional()
       .meta({ description: "Default: the tenant's (`GET /v1/webhooks/secret`)." }),
   })
@@ -32,12 +32,12 @@ export function webhookOf(env: Env, { url, secret }: z.output<typeof Webhook>): 
 }
 
 /** Returns why the URL is not allowed as a target, or null. Unlike an origin it may have a query and any path. */
-export function targetProblem(text: string, local: boolean): string | null {
-  if (!URL.canParse(text)) return "is not a URL";
+export function targetProblem(text: string, local: boolean): PlainKey | null {
+  if (!URL.canParse(text)) return "url";
   const url = new URL(text);
-  if (url.username !== "" || url.password !== "") return "may not carry credentials";
+  if (url.username !== "" || url.password !== "") return "no_credentials";
   // The loopback address is allowed only in its canonical spelling.
-  if (url.hostname === "127.0.0.1" && !/^http:\/\/127\.0\.0\.1(?![^:/?#])/.test(text)) return "must be a public host";
+  if (url.hostname === "127.0.0.1" && !/^http:\/\/127\.0\.0\.1(?![^:/?#])/.test(text)) return "public_host";
   return originProblem(`${url.protocol}//${url.host}`, local);
 }
 

@@ -15,29 +15,30 @@ const LIST_MAX = 100;
 const LIST_DEFAULT = 20;
 
 export const SecretView = z
-  .object({ key: z.string().meta({ description: "`whsec_` and base64, as Standard Webhooks has it." }) })
+  .object({ key: z.string().meta({ description: "`whsec_` and base64, as in Standard Webhooks." }) })
   .meta({ id: "WebhookSecret" });
 
 export const DeliveryView = z
   .object({
     id: z.string(),
-    event: z.string().meta({ description: "`webhook-id`: the same in every sending of an event." }),
+    event: z.string().meta({ description: "`webhook-id`: the same in every attempt to send an event." }),
     type: z.string().meta({
       description:
-        "`job.succeeded`, `job.failed`, `job.canceled`, `batch.finished`; `job.started` where a dialect asks for it.",
+        "`job.succeeded`, `job.failed`, `job.canceled`, `batch.finished`; `job.started` if a dialect asks for it.",
     }),
     job: z.string().nullable(),
     batch: z.string().nullable(),
     url: z.string(),
     status: z.enum(DELIVERY_STATES).meta({
-      description: "`failed`: given up. `disabled`: the address answered 410; a replay that it takes enables it again.",
+      description:
+        "`failed`: all attempts failed. `disabled`: the URL answered 410; a replay that succeeds enables it again.",
     }),
     attempts: z.array(
       z.object({
         number: z.int(),
         at: Time,
         ms: z.int(),
-        status: z.int().nullable().meta({ description: "Of its answer." }),
+        status: z.int().nullable().meta({ description: "Status of the receiver's answer." }),
         error: z.string().nullable(),
       }),
     ),
@@ -50,7 +51,7 @@ export const DeliveryView = z
 export const DeliveriesQuery = z.object({
   status: z.enum(DELIVERY_STATES).optional(),
   limit: z.coerce.number().int().min(1).max(LIST_MAX).optional(),
-  cursor: z.string().max(200).optional().meta({ description: "`next_cursor` of the page before." }),
+  cursor: z.string().max(200).optional().meta({ description: "`next_cursor` of the previous page." }),
 });
 
 export async function getSecret(mouth: Mouth): Promise<Response | Refusal> {

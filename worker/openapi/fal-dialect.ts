@@ -9,18 +9,21 @@ import { COMMON_HEADERS, header, NOBODY, RUN_HEADERS, TENANT_KEY } from "./parts
 const tags = ["fal dialect"];
 const QUEUE = "/fal/queue/{owner}/{app}";
 const app = z.object({
-  owner: z.string().meta({ description: "`portico`; `workflows/` or `comfy/` may stand before it." }),
+  owner: z.string().meta({ description: "`portico`; the prefixes `workflows/` and `comfy/` are accepted." }),
   app: z.string().meta({ description: "A service's id; a path below its route may follow." }),
 });
 const request = app.extend({ id: z.string().meta({ description: "A job's id." }) });
 const logs = z.object({ logs: z.enum(["0", "1"]).optional() });
 const said = z.object({
-  "x-fal-request-timeout": z.string().optional().meta({ description: "Seconds; not started by then: 504." }),
-  "x-fal-object-lifecycle-preference": z.string().optional().meta({ description: "Checked; changes nothing." }),
+  "x-fal-request-timeout": z
+    .string()
+    .optional()
+    .meta({ description: "Seconds within which the request must start; otherwise 504." }),
+  "x-fal-object-lifecycle-preference": z.string().optional().meta({ description: "Checked, but has no effect." }),
 });
 const handed = said.extend({
   "x-fal-queue-priority": z.enum(["high", "normal", "low"]).optional(),
-  "x-fal-no-retry": z.string().optional().meta({ description: "`1`: one try." }),
+  "x-fal-no-retry": z.string().optional().meta({ description: "`1`: only one try." }),
   "Idempotency-Key": z.string().optional(),
 });
 
@@ -40,7 +43,7 @@ const Output = z
     audio: File.optional(),
     seed: z.int().optional(),
   })
-  .meta({ id: "FalOutput", description: "The origin's own JSON, its images and sounds as files by URL." });
+  .meta({ id: "FalOutput", description: "The origin's JSON; its images and sounds are replaced by files with URLs." });
 const Key = z.object({
   kty: z.string(),
   crv: z.string(),
@@ -55,13 +58,13 @@ const events = { "text/event-stream": { schema: z.string() } };
 const bytes = { "*/*": { schema: z.string().meta({ format: "binary" }) } };
 const HEADERS = {
   ...COMMON_HEADERS,
-  "x-fal-request-id": header("The job's id; of a call that is none, the request's."),
+  "x-fal-request-id": header("The job's id; for other calls, the request's id."),
 };
 const REFUSED: ZodOpenApiResponsesObject = {
-  "4XX": { description: "422 lists the fields at fault.", headers: HEADERS, content: json(FalError) },
+  "4XX": { description: "422 lists the invalid fields.", headers: HEADERS, content: json(FalError) },
   "5XX": {
-    description: "`x-fal-request-timeout-type: user` on 504: the caller's own deadline.",
-    headers: { ...HEADERS, "x-fal-error-type": header("As `error_type`.") },
+    description: "504 with `x-fal-request-timeout-type: user`: the caller's own deadline has passed.",
+    headers: { ...HEADERS, "x-fal-error-type": header("The same as `error_type`.") },
     content: json(FalError),
   },
 };
@@ -70,15 +73,15 @@ export function falPaths(): ZodOpenApiPathsObject {
   return {
     "/fal/run/{owner}/{app}": { post: runCall("falRun", "Call a model", json(Output)) },
     "/fal/run/{owner}/{app}/stream": {
-      post: runCall("falStream", "Call a model for a stream", { ...events, ...bytes }),
+      post: runCall("falStream", "Call a model and stream its answer", { ...events, ...bytes }),
     },
     [QUEUE]: { post: submitCall() },
     [`${QUEUE}/requests/{id}`]: {
-      get: requestCall("falResult", "What a request made", { 200: answer("Its output.", json(Output)) }),
+      get: requestCall("falResult", "Get a request's output", { 200: answer("The output.", json(Output)) }),
     },
     [`${QUEUE}/requests/{id}/status`]: { get: statusCall() },
     [`${QUEUE}/requests/{id}/status/stream`]: {
-      get: requestCall("falStatusStream", "Follow a request", { 200: answer("Its states.", events) }, logs),
+      get: requestCall("falStatusStream", "Follow a request", { 200: answer("The states.", events) }, logs),
     },
     [`${QUEUE}/requests/{id}/cancel`]: {
       put: requestCall("falCancel", "Cancel a request", {
@@ -89,7 +92,7 @@ export function falPaths(): ZodOpenApiPathsObject {
     "/fal/files/{id}": {
       get: fileCall("falFile", "Read a file", bytes),
       put: {
-        ...fileCall("falUpload", "Put a file", json(z.object({}))),
+        ...fileCall("falUpload", "Upload a file", json(z.object({}))),
         requestBody: { required: true, content: bytes },
       },
     },
@@ -109,25 +112,27 @@ function runCall(operationId: string, summary: string, content: Content): ZodOpe
     operationId,
     tags,
     summary,
-    description: "Fields that fal's models have in common are translated; others are the origin's own.",
+    description: "Common fields of fal's models are translated; all others are passed to the origin unchanged.",
     security: TENANT_KEY,
     requestParams: { path: app, header: said },
     requestBody: { content: json(Input) },
-    responses: { 200: answer("What it made.", content, { ...RUN_HEADERS, ...HEADERS }), ...REFUSED },
+    responses: { 200: answer("The output.", content, { ...RUN_HEADERS, ...HEADERS }), ...REFUSED },
   };
 }
 
 function submitCall(): ZodOpenApiOperationObject {
-  const query = z.object({ fal_webhook: z.string().optional().meta({ description: "Told when it is over." }) });
+  const query = z.object({
+    fal_webhook: z.string().optional().meta({ description: "URL that is called when the request has ended." }),
+  });
   return {
     operationId: "falSubmit",
     tags,
-    summary: "Call a model later",
-    description: "The request is a job, under one id in all dialects.",
+    summary: "Submit a request to the queue",
+    description: "The request becomes a job, with the same id in all dialects.",
     security: TENANT_KEY,
     requestParams: { path: app, header: handed, query },
     requestBody: { content: json(Input) },
-    responses: { 200: answer("In the queue.", json(StatusView)), ...REFUSED },
+    responses: { 200: answer("The request is queued.", json(StatusView)), ...REFUSED },
   };
 }
 
@@ -149,20 +154,27 @@ function requestCall(
 
 function statusCall(): ZodOpenApiOperationObject {
   const content = json(StatusView);
-  const responses = { 200: answer("It is over.", content), 202: answer("It is not.", content) };
-  const call = requestCall("falStatus", "Look at a request", responses, logs);
-  return { ...call, description: "Held until there is something new, for 20 s at most." };
+  const responses = {
+    200: answer("The request has ended.", content),
+    202: answer("The request has not ended.", content),
+  };
+  const call = requestCall("falStatus", "Get a request's status", responses, logs);
+  return { ...call, description: "The answer is held until the status changes, for at most 20 s." };
 }
 
 function initiateCall(): ZodOpenApiOperationObject {
   return {
     operationId: "falInitiateUpload",
     tags,
-    summary: "Bring a file for an input",
-    description: "At most 12 MiB, kept for a day. Its address in an input becomes data for the origin.",
+    summary: "Upload a file to use as an input",
+    description:
+      "At most 12 MiB; kept for a day. In an input, its URL is replaced by its content before the origin gets it.",
     security: TENANT_KEY,
     requestBody: { required: true, content: json(UploadBody) },
-    responses: { 200: answer("Where to put it, and where it will be.", json(UploadView)), ...REFUSED },
+    responses: {
+      200: answer("The URL for the upload, and the URL of the uploaded file.", json(UploadView)),
+      ...REFUSED,
+    },
   };
 }
 
@@ -179,16 +191,16 @@ function fileCall(operationId: string, summary: string, content: Content): ZodOp
 
 function proxyCall(method: string): ZodOpenApiOperationObject {
   const target = z.object({
-    "x-fal-target-url": z.string().meta({ description: "Below `fal.run`, `queue.fal.run` or `rest.fal.ai`." }),
+    "x-fal-target-url": z.string().meta({ description: "URL at `fal.run`, `queue.fal.run` or `rest.fal.ai`." }),
   });
   return {
     operationId: `falProxy${method}`,
     tags,
-    summary: "Any of these calls, for a client's `proxyUrl`",
-    description: "Done here: nothing is fetched.",
+    summary: "Any of these calls, through a client's `proxyUrl`",
+    description: "Handled by this server; nothing is fetched from the target URL.",
     security: TENANT_KEY,
     requestParams: { header: target },
-    responses: { "2XX": answer("As that call answers.", bytes), ...REFUSED },
+    responses: { "2XX": answer("The answer of that call.", bytes), ...REFUSED },
   };
 }
 
@@ -197,7 +209,7 @@ function keysCall(): ZodOpenApiOperationObject {
     operationId: "falKeys",
     tags,
     summary: "The keys that sign fal's webhooks",
-    description: "Ed25519 (RFC 8037): this quarter's, the last one's and the next one's.",
+    description: "Ed25519 (RFC 8037): the keys of the previous, current and next quarter.",
     security: NOBODY,
     responses: { 200: answer("The keys.", json(z.object({ keys: z.array(Key) })), COMMON_HEADERS) },
   };

@@ -16,19 +16,22 @@ import { webhookCalls, webhookPaths } from "./webhooks.ts";
 
 const TAGS = [
   { name: "Services' own APIs", description: "The routes of the services, with the origin's own API below them." },
-  { name: "OpenAI dialect", description: "What clients of OpenAI's API call; models are services." },
-  { name: "Replicate dialect", description: "What clients of Replicate's API call; predictions are jobs." },
-  { name: "fal dialect", description: "What clients of fal's API call; apps are services, requests are jobs." },
-  { name: "Results", description: "Finished images and sounds, and what became of requests." },
-  { name: "Usage", description: "What was asked for, what it took, and what it costs." },
-  { name: "Jobs", description: "Work that outlives its caller." },
-  { name: "Webhooks", description: "Told when a job has ended; deliveries, and the secret that signs them." },
-  { name: "Services", description: "One model behind one public route each." },
-  { name: "Cards", description: "One GPU each; listed in one or more services." },
-  { name: "Tenants", description: "Who pays, and how much they may ask for." },
-  { name: "Keys", description: "What tenants call with." },
-  { name: "Operators", description: "Who runs the deployment, and how far." },
-  { name: "Ledger", description: "Held slots, and the log of operators' changes." },
+  { name: "OpenAI dialect", description: "Calls for clients of OpenAI's API; models are services." },
+  { name: "Replicate dialect", description: "Calls for clients of Replicate's API; predictions are jobs." },
+  { name: "fal dialect", description: "Calls for clients of fal's API; apps are services, requests are jobs." },
+  { name: "Results", description: "Finished images and sounds, and the state of requests." },
+  { name: "Usage", description: "Requests, GPU time and cost, per day." },
+  { name: "Jobs", description: "Work that goes on without its caller." },
+  {
+    name: "Webhooks",
+    description: "Calls to your URL when a job has ended; deliveries, and the secret that signs them.",
+  },
+  { name: "Services", description: "Each service is one model behind one public route." },
+  { name: "Cards", description: "Each card is one GPU, listed in one or more services." },
+  { name: "Tenants", description: "Customers and their limits." },
+  { name: "Keys", description: "The API keys of tenants." },
+  { name: "Operators", description: "People and machines that run the deployment, with their roles." },
+  { name: "Ledger", description: "Held slots, and the audit log of operators' changes." },
   { name: "Operation", description: "Health, readiness and live numbers; no credential is needed." },
 ];
 
@@ -36,14 +39,13 @@ const SECURITY = {
   tenantKey: {
     type: "http",
     scheme: "bearer",
-    description: "A tenant's key `ptk_live_...`; the schemes `Key`, `Token` and Basic (as password) are taken too.",
+    description: "A tenant's key `ptk_live_...`; the schemes `Key`, `Token` and Basic (as password) are accepted too.",
   },
   apiKey: { type: "apiKey", in: "header", name: "X-API-Key", description: "A tenant's key." },
   operatorToken: {
     type: "http",
     scheme: "bearer",
-    description:
-      "The admin token, or an operator's `pto_live_...`. It decides where an Access assertion is given as well.",
+    description: "The admin token, or an operator's `pto_live_...`. It takes precedence over an Access assertion.",
   },
   accessAssertion: {
     type: "apiKey",

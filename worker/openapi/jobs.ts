@@ -33,14 +33,14 @@ function createJob(): ZodOpenApiOperationObject {
   return {
     operationId: "createJob",
     tags,
-    summary: "Hand in work and leave",
+    summary: "Submit a job",
     description:
-      "It is done when a card is free, tried again up to three times where that can help, and told when it is over. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`; larger inputs than 8 MiB go that way.",
+      "The job runs when a card is free, is retried up to three times if a retry can help, and sends a webhook when it has ended. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`; inputs larger than 8 MiB must be sent that way.",
     security,
     requestParams: { header: Named },
     requestBody: { required: true, content: json(JobAsk) },
     responses: {
-      202: { description: "Taken.", headers: JOB_HEADERS, content: json(JobView) },
+      202: { description: "Accepted.", headers: JOB_HEADERS, content: json(JobView) },
       ...errors(400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503),
     },
   };
@@ -55,7 +55,7 @@ function listJobs(): ZodOpenApiOperationObject {
     requestParams: { query: ListQuery },
     responses: {
       200: {
-        description: "Jobs as they are now.",
+        description: "A page of jobs.",
         headers: COMMON_HEADERS,
         content: json(z.object({ data: z.array(JobView), next_cursor: z.string().nullable() })),
       },
@@ -68,7 +68,7 @@ function getJob(): ZodOpenApiOperationObject {
   return {
     operationId: "getJob",
     tags,
-    summary: "Look at a job",
+    summary: "Get a job",
     description: "With `wait`, the answer is held until the job's state changes.",
     security,
     requestParams: { path: id, query: WaitQuery },
@@ -85,7 +85,7 @@ function cancelJob(): ZodOpenApiOperationObject {
     tags,
     summary: "Cancel a job",
     description:
-      "A waiting one leaves the line at once and costs nothing. A running one's result is dropped; its card is told to stop where that hits nobody else.",
+      "A waiting job leaves the line at once and costs nothing. The result of a running job is discarded; its card is told to stop if no other work runs on it.",
     security,
     requestParams: { path: id },
     responses: {
@@ -101,11 +101,13 @@ function jobEvents(): ZodOpenApiOperationObject {
     tags,
     summary: "Follow a job",
     description:
-      "Server-sent events `state`, `position`, `progress`, `done`, each with an id; `Last-Event-ID` brings every later one.",
+      "Server-sent events `state`, `position`, `progress`, `done`, each with an id; after `Last-Event-ID` every later event is sent.",
     security,
     requestParams: {
       path: id,
-      header: z.object({ "Last-Event-ID": z.string().optional().meta({ description: "The last one seen." }) }),
+      header: z.object({
+        "Last-Event-ID": z.string().optional().meta({ description: "Id of the last event that was received." }),
+      }),
     },
     responses: {
       200: { description: "The events.", content: { "text/event-stream": { schema: z.string() } } },
@@ -118,13 +120,13 @@ function createBatch(): ZodOpenApiOperationObject {
   return {
     operationId: "createBatch",
     tags,
-    summary: "Hand in up to a thousand jobs at once",
-    description: "Taken whole or not at all. It costs one token of the rate.",
+    summary: "Submit up to a thousand jobs at once",
+    description: "All jobs are accepted, or none. A batch counts as one request for the rate limit.",
     security,
     requestParams: { header: Named },
     requestBody: { required: true, content: json(BatchAsk) },
     responses: {
-      202: { description: "Taken.", headers: JOB_HEADERS, content: json(BatchView) },
+      202: { description: "Accepted.", headers: JOB_HEADERS, content: json(BatchView) },
       ...errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503),
     },
   };
@@ -134,7 +136,7 @@ function getBatch(): ZodOpenApiOperationObject {
   return {
     operationId: "getBatch",
     tags,
-    summary: "Look at a batch",
+    summary: "Get a batch",
     security,
     requestParams: { path: id },
     responses: {

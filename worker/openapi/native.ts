@@ -22,18 +22,20 @@ const text = (description: string) => z.string().optional().meta({ description }
 const RunHeaders = z.object({
   "X-Timeout-S": z.string().optional().meta({
     description:
-      "1 to 3600: the caller's own deadline for the first byte, seconds. What cannot make it is refused at once.",
+      "1 to 3600: the caller's own deadline for the first byte, seconds. A request that cannot meet it is refused at once.",
   }),
   "Cache-Control": text(
-    "`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces; `only-if-cached`: 504 when absent.",
+    "`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces the stored answer; `only-if-cached`: 504 if nothing is stored.",
   ),
-  Prefer: text("`respond-async`: a job, 202; `wait=N` (1 to 60): a job that is waited for (RFC 7240)."),
+  Prefer: text(
+    "`respond-async`: the request becomes a job, 202; `wait=N` (1 to 60): the answer waits up to N seconds for the job (RFC 7240).",
+  ),
   "X-Result-TTL": text(
-    "Seconds that its results live: 1 to the service's `results.keep_days`, which is the default. A stored answer ends with its results.",
+    "Seconds that the results are kept: 1 to the service's `results.keep_days`, which is the default. A stored answer expires with its results.",
   ),
   "X-Result-Visibility": z.enum(VISIBILITIES).optional().meta({
     description:
-      "Who may read its results: with a key of the tenant (`private`), also with a signed URL (`signed`), or everybody who has the id (`public`). Default: the service's `results.visibility`. A request that is answered from the cache gets the results of the one that was stored.",
+      "Who may read the results: only holders of a key of the tenant (`private`), also holders of a signed URL (`signed`), or everybody who knows the id (`public`). Default: the service's `results.visibility`. A request that is answered from the cache gets the results of the stored answer.",
   }),
   "X-Request-Id": text("The caller's own id, 1 to 128 of `A-Z a-z 0-9 _ -`; comes back as `X-Client-Request-Id`."),
   "Accept-Language": text("The language of error messages: `en` or `zh`."),
@@ -44,7 +46,7 @@ const PostHeaders = RunHeaders.extend(IDEMPOTENCY_KEY);
 const RoutePath = z.object({
   route: z
     .string()
-    .meta({ description: "The service's route without its outer slashes; it may have several segments." }),
+    .meta({ description: "The service's route without the slashes at its ends; it may have several segments." }),
   path: z.string().meta({ description: "A path that the service lists." }),
 });
 
@@ -59,7 +61,7 @@ const RequestState = z
     service: z.string(),
     state: z.enum(["queued", "running", "succeeded", "failed", "canceled"]),
     waiting_on: z.enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"]).nullable(),
-    queue_position: z.int().nullable().meta({ description: "1: next." }),
+    queue_position: z.int().nullable().meta({ description: "1: it is the next." }),
     status: z.int().nullable().meta({ description: "The answer's status." }),
     results: z.array(
       z.object({ id: z.string(), url: z.string(), content_type: z.string(), bytes: z.int(), sha256: z.string() }),
@@ -113,7 +115,7 @@ function fingerprintCall(): ZodOpenApiOperationObject {
   return {
     operationId: "fingerprint",
     tags: ["Results"],
-    summary: "Tell a request's cache key, or why it has none",
+    summary: "Get a request's cache key, or the reason why it has none",
     security: TENANT_KEY,
     requestBody: { required: true, content: { "application/json": { schema: FingerprintAsk } } },
     responses: {
@@ -131,9 +133,9 @@ function requestCall(): ZodOpenApiOperationObject {
   return {
     operationId: "getRequest",
     tags: ["Results"],
-    summary: "What became of a request",
+    summary: "Get the state of a request",
     description:
-      "By our id, or by the caller's own `X-Request-Id` (the latest wins). Kept for a day, for requests that took a ticket.",
+      "By our id, or by the caller's own `X-Request-Id` (the latest request wins). Kept for a day, for requests that entered the queue.",
     security: TENANT_KEY,
     requestParams: { path: id },
     responses: {
@@ -153,15 +155,15 @@ function resultCall(method: "get" | "head"): ZodOpenApiOperationObject {
     ...COMMON_HEADERS,
     ETag: header("SHA-256 of the bytes."),
     "Repr-Digest": header("RFC 9530."),
-    "Accept-Ranges": header("`bytes`; `none` of a variant."),
-    Age: header("Seconds since this edge location's copy was made, when it comes from there."),
+    "Accept-Ranges": header("`bytes`; `none` for a variant."),
+    Age: header("Seconds since this edge location's copy was made, if the answer comes from it."),
   };
   return {
     operationId: `${method}Result`,
     tags: ["Results"],
-    summary: method === "get" ? "Fetch a finished image or sound" : "Ask for a result's headers",
+    summary: method === "get" ? "Fetch a finished image or sound" : "Get a result's headers",
     description:
-      "With a key of its tenant, or with `exp`, `kid` and `sig` and no key; a private one with a key alone, a public one by everybody. Conditional and range requests work.",
+      "Requires a key of the tenant, or `exp`, `kid` and `sig` without a key. A private result requires a key; a public one requires nothing. Conditional and range requests are supported.",
     security: SIGNED_OR_KEY,
     requestParams: {
       path: id,
@@ -171,7 +173,7 @@ function resultCall(method: "get" | "head"): ZodOpenApiOperationObject {
         sig: text("HMAC over id and exp."),
         download: text("A file name for `Content-Disposition`."),
         w: text(
-          "An image no wider than this: a multiple of 64 up to 2048. Like `h` and `format` only where the deployment offers it.",
+          "An image no wider than this: a multiple of 64 up to 2048. Like `h` and `format`, available only if the deployment has an image service.",
         ),
         h: text("An image no higher than this."),
         format: text("An image as `png`, `jpeg`, `webp` or `avif`."),
@@ -194,10 +196,10 @@ function deleteResultCall(): ZodOpenApiOperationObject {
     tags: ["Results"],
     summary: "Delete a result",
     description:
-      "Gone at once where the call arrived, within 60 s everywhere. The tenant's stored answers that contain it go with it.",
+      "Deleted at once where the call arrived, and within 60 s everywhere. The tenant's stored answers that contain it are deleted too.",
     security: TENANT_KEY,
     requestParams: { path: id },
-    responses: { 204: { description: "Gone.", headers: COMMON_HEADERS }, ...errors(401, 403, 404, 429, 500) },
+    responses: { 204: { description: "Deleted.", headers: COMMON_HEADERS }, ...errors(401, 403, 404, 429, 500) },
   };
 }
 
@@ -205,7 +207,7 @@ function usageCall(): ZodOpenApiOperationObject {
   return {
     operationId: "getUsage",
     tags: ["Usage"],
-    summary: "What the tenant used",
+    summary: "The tenant's usage",
     description: USAGE,
     security: TENANT_KEY,
     requestParams: { query: UsageQuery },

@@ -9,7 +9,7 @@ const tags = ["OpenAI dialect"];
 
 const Images = z
   .object({
-    created: z.int().meta({ description: "Seconds of the epoch." }),
+    created: z.int().meta({ description: "Seconds since the Unix epoch." }),
     data: z.array(z.object({ url: z.string().optional(), b64_json: z.string().optional() })),
     output_format: z.string(),
     size: z.string().optional(),
@@ -32,13 +32,15 @@ export function openAiPaths(): ZodOpenApiPathsObject {
     "/v1/models": { get: modelsCall() },
     "/v1/models/{id}": { get: modelCall() },
     "/v1/images/generations": {
-      post: pictureCall("createImage", "Make pictures", { "application/json": { schema: GenerationBody } }),
+      post: pictureCall("createImage", "Create images", { "application/json": { schema: GenerationBody } }),
     },
     "/v1/images/edits": {
-      post: pictureCall("editImage", "Make pictures of a picture", { "multipart/form-data": { schema: EditForm } }),
+      post: pictureCall("editImage", "Edit images", { "multipart/form-data": { schema: EditForm } }),
     },
     "/v1/images/variations": {
-      post: pictureCall("varyImage", "Vary a picture", { "multipart/form-data": { schema: VariationForm } }),
+      post: pictureCall("varyImage", "Create variations of an image", {
+        "multipart/form-data": { schema: VariationForm },
+      }),
     },
     "/v1/audio/speech": { post: speechCall() },
   };
@@ -49,10 +51,14 @@ function modelsCall(): ZodOpenApiOperationObject {
   return {
     operationId: "listModels",
     tags,
-    summary: "The services that the key may use",
+    summary: "List the services that the key may use",
     security: TENANT_KEY,
     responses: {
-      200: { description: "The oldest first.", headers: COMMON_HEADERS, content: { "application/json": { schema } } },
+      200: {
+        description: "The models, the oldest first.",
+        headers: COMMON_HEADERS,
+        content: { "application/json": { schema } },
+      },
       ...errors(401, 403, 429, 500),
     },
   };
@@ -62,11 +68,11 @@ function modelCall(): ZodOpenApiOperationObject {
   return {
     operationId: "getModel",
     tags,
-    summary: "One of them",
+    summary: "Get a model",
     security: TENANT_KEY,
     requestParams: { path: z.object({ id: z.string() }) },
     responses: {
-      200: { description: "It.", headers: COMMON_HEADERS, content: { "application/json": { schema: Model } } },
+      200: { description: "The model.", headers: COMMON_HEADERS, content: { "application/json": { schema: Model } } },
       ...errors(401, 403, 404, 429, 500),
     },
   };
@@ -87,7 +93,7 @@ function pictureCall(
     requestBody: { required: true, content },
     responses: {
       200: {
-        description: "The pictures, or events.",
+        description: "The images, or events.",
         headers: RUN_HEADERS,
         content: {
           "application/json": { schema: Images },
@@ -103,8 +109,8 @@ function speechCall(): ZodOpenApiOperationObject {
   return {
     operationId: "createSpeech",
     tags,
-    summary: "Speak a text",
-    description: "The sound as the card makes it; with `stream_format: sse` in events, in base64.",
+    summary: "Create speech from text",
+    description: "The sound is sent as the card produces it; with `stream_format: sse` as events, in base64.",
     security: TENANT_KEY,
     requestParams: { header: Named },
     requestBody: { required: true, content: { "application/json": { schema: SpeechBody } } },

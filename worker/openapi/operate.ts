@@ -22,16 +22,16 @@ function asked(
 }
 
 export function operatePaths(): ZodOpenApiPathsObject {
-  const ready = asked("getReady", "Whether the deployment can serve", "It can.", "application/json", Readiness);
+  const ready = asked("getReady", "Whether the deployment can serve", "Ready.", "application/json", Readiness);
   const cluster = asked(
     "getClusterStatus",
-    "The cluster in live numbers",
-    "At most a second old.",
+    "Live numbers of the cluster",
+    "The numbers, at most a second old.",
     "application/json",
     ClusterStatus,
   );
   const notReady = {
-    description: "It cannot; the reasons name no host.",
+    description: "Not ready; the reasons name no host.",
     headers: COMMON_HEADERS,
     content: { "application/json": { schema: Readiness } },
   };

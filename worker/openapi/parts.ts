@@ -19,11 +19,13 @@ const ErrorBody = z
     error: z.object({
       code: z.enum(unique(wires.map(([, wire]) => wire.code))),
       type: z.enum(unique(wires.map(([, wire]) => wire.type))),
-      message: z.string().meta({ description: "For people; in English or Chinese, as `Accept-Language` asks." }),
-      param: z.string().nullable().meta({ description: "The field at fault." }),
+      message: z
+        .string()
+        .meta({ description: "Text for people, in English or Chinese according to `Accept-Language`." }),
+      param: z.string().nullable().meta({ description: "The invalid field." }),
       reason: z.enum(unique(wires.map(([reason]) => reason))),
       retryable: z.boolean().meta({ description: "Whether the same request can succeed later." }),
-      started: z.enum(["no", "yes", "unknown"]).meta({ description: "Whether a GPU began the work." }),
+      started: z.enum(["no", "yes", "unknown"]).meta({ description: "Whether a GPU started the work." }),
       request_id: z.string(),
       timestamp: z.string().meta({ format: "date-time" }),
     }),
@@ -46,33 +48,35 @@ export const TABLE = { "text/csv": { schema: { type: "string" as const } } };
 
 type Headers = Record<string, ReturnType<typeof header>>;
 
-const RETRY_AFTER: Headers = { "Retry-After": header("Whole seconds, jittered.") };
+const RETRY_AFTER: Headers = { "Retry-After": header("When to try again, in whole seconds, jittered.") };
 
 /** Headers of every response. */
 export const COMMON_HEADERS: Headers = {
-  "X-Request-Id": header("Ours, always new."),
-  "X-Client-Request-Id": header("The caller's own `X-Request-Id`, when well-formed."),
+  "X-Request-Id": header("The id of this request, always new."),
+  "X-Client-Request-Id": header("The caller's own `X-Request-Id`, if it is well-formed."),
 };
 
 /** Headers of responses of service routes. */
 export const RUN_HEADERS: Headers = {
   ...COMMON_HEADERS,
-  "Server-Timing": header("`auth`, `limit`, `cache`, `queue`, `origin`, `store` in ms, as far as they happened."),
-  "Cache-Status": header(
-    "`portico; hit; ttl=N`, or how the request was forwarded (RFC 9211); `detail=too_large` or `no_room`: why its answer is not stored.",
+  "Server-Timing": header(
+    "`auth`, `limit`, `cache`, `queue`, `origin`, `store` in ms; stages that did not happen are left out.",
   ),
-  "X-Portico-Card": header("The card that ran it."),
+  "Cache-Status": header(
+    "`portico; hit; ttl=N`, or how the request was forwarded (RFC 9211); `detail=too_large` or `no_room`: why the answer is not stored.",
+  ),
+  "X-Portico-Card": header("The card that ran the request."),
   "RateLimit-Policy": header("The tenant's limits."),
-  RateLimit: header("What is left of them."),
+  RateLimit: header("What is left of the limits."),
   Link: header('URL of each finished image or sound, `rel="enclosure"`.'),
 };
 
 /** Headers of responses that name a new job or batch. */
 export const JOB_HEADERS: Headers = {
   ...COMMON_HEADERS,
-  Location: header("Where it is looked at."),
-  "Retry-After": header("When that is worth while, whole seconds."),
-  "Idempotent-Replayed": header("`true`: it was made by an earlier request of the same name."),
+  Location: header("URL of the job or batch."),
+  "Retry-After": header("When to check it again, in whole seconds."),
+  "Idempotent-Replayed": header("`true`: it was created by an earlier request with the same key."),
 };
 
 /** The parameter of calls that can be named. They answer 409 and 422 as well. */
@@ -80,7 +84,7 @@ export const IDEMPOTENCY_KEY = {
   "Idempotency-Key": z
     .string()
     .optional()
-    .meta({ description: "1 to 255 characters: the same name and body make the same thing once." }),
+    .meta({ description: "1 to 255 characters: requests with the same key and body have one outcome." }),
 };
 
 const errorOf = new Map<number, ZodOpenApiResponseObject>();

@@ -13,14 +13,17 @@ import { COMMON_HEADERS, SIGNED_OR_KEY, TENANT_KEY } from "./parts.ts";
 const id = z.object({ id: z.string() });
 const named = z.object({ owner: z.literal(OWNER), name: z.string() });
 const json = (schema: z.ZodType) => ({ "application/json": { schema } });
-const REFUSED = { description: "Refused, in Replicate's words.", headers: COMMON_HEADERS, content: json(Problem) };
+const REFUSED = { description: "Error in Replicate's format.", headers: COMMON_HEADERS, content: json(Problem) };
 
 const Preferences = z.object({
   Prefer: z
     .string()
     .optional()
-    .meta({ description: "`wait` or `wait=N`: answered when it is over, after 60 s at most." }),
-  "Idempotency-Key": z.string().optional().meta({ description: "The same name and body make one prediction." }),
+    .meta({ description: "`wait` or `wait=N`: the answer is held until the prediction has ended, for at most 60 s." }),
+  "Idempotency-Key": z
+    .string()
+    .optional()
+    .meta({ description: "Requests with the same key and body create one prediction." }),
 });
 
 function call(
@@ -48,7 +51,7 @@ function create(operationId: string, summary: string, path?: z.ZodObject): ZodOp
     status: 201,
     schema: Prediction,
     description:
-      "The job is taken. What the rate or `jobs_waiting` would refuse is held for up to 30 s first; then 429, or at once 503 where too many are held.",
+      "Creates a job. A request that exceeds the rate or `jobs_waiting` is first held for up to 30 s; then 429, or at once 503 if too many are held.",
     requestParams: { header: Preferences, ...(path && { path }) },
     requestBody: { required: true, content: json(PredictionCreate) },
   });
@@ -67,17 +70,17 @@ function predictionPaths(): ZodOpenApiPathsObject {
   });
   return {
     "/predictions": {
-      get: call("listPredictions", "The tenant's jobs, the latest first", {
+      get: call("listPredictions", "List the tenant's jobs, newest first", {
         schema: pageOf(Prediction),
         requestParams: { query: PageQuery },
       }),
-      post: create("createPrediction", "Make a prediction"),
+      post: create("createPrediction", "Create a prediction"),
     },
     "/predictions/{id}": {
-      get: call("getPrediction", "Look at a prediction", { schema: Prediction, requestParams: { path: id } }),
+      get: call("getPrediction", "Get a prediction", { schema: Prediction, requestParams: { path: id } }),
     },
     "/predictions/{id}/cancel": {
-      post: call("cancelPrediction", "Cancel a prediction; one that is over stays as it is", {
+      post: call("cancelPrediction", "Cancel a prediction; one that has ended stays as it is", {
         schema: Prediction,
         requestParams: { path: id },
       }),
@@ -89,23 +92,28 @@ function predictionPaths(): ZodOpenApiPathsObject {
 function modelPaths(): ZodOpenApiPathsObject {
   return {
     "/models": {
-      get: call("listReplicateModels", "The services that the key may use", { schema: pageOf(ReplicateModel) }),
+      get: call("listReplicateModels", "List the services that the key may use", { schema: pageOf(ReplicateModel) }),
     },
     "/models/{owner}/{name}": {
-      get: call("getReplicateModel", "One of them", { schema: ReplicateModel, requestParams: { path: named } }),
+      get: call("getReplicateModel", "Get a model", { schema: ReplicateModel, requestParams: { path: named } }),
     },
-    "/models/{owner}/{name}/predictions": { post: create("createModelPrediction", "Make a prediction with it", named) },
+    "/models/{owner}/{name}/predictions": {
+      post: create("createModelPrediction", "Create a prediction with a model", named),
+    },
     "/models/{owner}/{name}/versions": {
-      get: call("listModelVersions", "Its one version", { schema: VersionPage, requestParams: { path: named } }),
+      get: call("listModelVersions", "List a model's only version", {
+        schema: VersionPage,
+        requestParams: { path: named },
+      }),
     },
     "/models/{owner}/{name}/versions/{id}": {
-      get: call("getModelVersion", "That version", {
+      get: call("getModelVersion", "Get a model's version", {
         schema: Version,
         requestParams: { path: named.extend(id.shape) },
       }),
     },
     "/deployments/{owner}/{name}/predictions": {
-      post: create("createDeploymentPrediction", "Make a prediction with the service of that name", named),
+      post: create("createDeploymentPrediction", "Create a prediction with the service of this name", named),
     },
   };
 }
@@ -114,19 +122,19 @@ function modelPaths(): ZodOpenApiPathsObject {
 function otherPaths(): ZodOpenApiPathsObject {
   return {
     "/files": {
-      post: call("createFile", "Lay down a file for a day, to name it as an input", {
+      post: call("createFile", "Upload a file to use as an input; kept for a day", {
         status: 201,
         schema: FileView,
         requestBody: { required: true, content: { "multipart/form-data": { schema: FileForm } } },
       }),
     },
     "/files/{id}": {
-      get: call("getFile", "What is known of a file", { schema: FileView, requestParams: { path: id } }),
-      delete: call("deleteFile", "Take a file away", { status: 204, requestParams: { path: id } }),
+      get: call("getFile", "Get a file's record", { schema: FileView, requestParams: { path: id } }),
+      delete: call("deleteFile", "Delete a file", { status: 204, requestParams: { path: id } }),
     },
-    "/account": { get: call("getAccount", "Whose key it is", { schema: Account }) },
+    "/account": { get: call("getAccount", "Get the account of the key", { schema: Account }) },
     "/webhooks/default/secret": {
-      get: call("getDefaultWebhookSecret", "What signs the tenant's webhooks", { schema: SecretView }),
+      get: call("getDefaultWebhookSecret", "Get the tenant's webhook signing secret", { schema: SecretView }),
     },
   };
 }

@@ -23,9 +23,11 @@ const BatchEnded = JobEnded.extend({
 }).meta({ id: "BatchEnded" });
 
 const SignedHeaders = z.object({
-  "webhook-id": z.string().meta({ description: "The same in every sending of an event." }),
-  "webhook-timestamp": z.string().meta({ description: "When this was sent, seconds of the epoch." }),
-  "webhook-signature": z.string().meta({ description: "`v1,` and base64, once for each secret that signs now." }),
+  "webhook-id": z.string().meta({ description: "The same in every attempt to send an event." }),
+  "webhook-timestamp": z.string().meta({ description: "When this attempt was sent, seconds since the Unix epoch." }),
+  "webhook-signature": z
+    .string()
+    .meta({ description: "`v1,` and base64; one signature for each secret that is currently valid." }),
 });
 
 export function webhookPaths(): ZodOpenApiPathsObject {
@@ -52,11 +54,14 @@ function told(operationId: string, summary: string, schema: z.ZodType): ZodOpenA
     tags: ["Webhooks"],
     summary,
     description:
-      "Standard Webhooks. Anything but 2xx within 20 s is tried again after about 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, or after `Retry-After` (an hour at most). 410 disables the address. Redirects are not followed.",
+      "Standard Webhooks. Without a 2xx answer within 20 s, the event is sent again after about 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, or after `Retry-After` (at most an hour). 410 disables the URL. Redirects are not followed.",
     security: NOBODY,
     requestParams: { header: SignedHeaders },
     requestBody: { required: true, content: { "application/json": { schema } } },
-    responses: { "2XX": { description: "Taken." }, 410: { description: "Nothing more, ever." } },
+    responses: {
+      "2XX": { description: "Delivered." },
+      410: { description: "Disables this URL for 30 days, or until a replay to it succeeds." },
+    },
   };
 }
 
@@ -70,7 +75,7 @@ function getSecret(): ZodOpenApiOperationObject {
   return {
     operationId: "getWebhookSecret",
     tags: ["Webhooks"],
-    summary: "The secret that signs webhooks of jobs that brought none",
+    summary: "Get the tenant's webhook signing secret",
     security: TENANT_KEY,
     responses: { 200: answer("The secret.", SecretView), ...errors(401, 403, 429, 500) },
   };
@@ -81,7 +86,7 @@ function rotateSecret(): ZodOpenApiOperationObject {
     operationId: "rotateWebhookSecret",
     tags: ["Webhooks"],
     summary: "Replace the secret",
-    description: "For a day the earlier one signs too: `webhook-signature` then has one signature for each.",
+    description: "For a day the previous secret signs too: `webhook-signature` then has one signature for each.",
     security: TENANT_KEY,
     responses: { 200: answer("The new secret.", SecretView), ...errors(401, 403, 429, 500) },
   };
@@ -91,8 +96,8 @@ function listDeliveries(): ZodOpenApiOperationObject {
   return {
     operationId: "listWebhookDeliveries",
     tags: ["Webhooks"],
-    summary: "What was sent, what is to be sent, what was given up",
-    description: "The latest first; kept for 30 days.",
+    summary: "List deliveries: pending, delivered and failed",
+    description: "Newest first; kept for 30 days.",
     security: TENANT_KEY,
     requestParams: { query: DeliveriesQuery },
     responses: { 200: answer("A page.", Deliveries), ...errors(400, 401, 403, 429, 500) },
@@ -103,7 +108,7 @@ function getDelivery(): ZodOpenApiOperationObject {
   return {
     operationId: "getWebhookDelivery",
     tags: ["Webhooks"],
-    summary: "One delivery, with its attempts",
+    summary: "Get a delivery with its attempts",
     security: TENANT_KEY,
     requestParams: { path: id },
     responses: { 200: answer("The delivery.", DeliveryView), ...errors(401, 403, 404, 429, 500) },
@@ -111,13 +116,13 @@ function getDelivery(): ZodOpenApiOperationObject {
 }
 
 function replayDelivery(): ZodOpenApiOperationObject {
-  const taken = answer("The delivery that is made.", DeliveryView);
+  const taken = answer("The new delivery.", DeliveryView);
   return {
     operationId: "replayWebhookDelivery",
     tags: ["Webhooks"],
     summary: "Send an event again",
     description:
-      "A new delivery of the same event (`webhook-id` is the same); one that is still pending is sent now instead. An address that was disabled is enabled again if it takes it.",
+      "Creates a new delivery of the same event (`webhook-id` is the same); a delivery that is still pending is sent now instead. A disabled URL is enabled again if the delivery succeeds.",
     security: TENANT_KEY,
     requestParams: { path: id },
     responses: {

@@ -11,13 +11,13 @@ export const ClusterStatus = z
         "healthy: every card takes work, or there are no cards; degraded: some do not; down: a service has cards and none takes work.",
     }),
     cluster: z.string(),
-    timestamp: z.string().meta({ format: "date-time", description: "When these numbers were asked for." }),
+    timestamp: z.string().meta({ format: "date-time", description: "When these numbers were read." }),
     total_capacity: z
       .int()
       .meta({ description: "Slots of all cards, each card counted once; disabled cards are not counted." }),
     servers: z.int(),
-    gpus_per_server: z.int().meta({ description: "The most that a server has." }),
-    concurrent_per_gpu: z.int().meta({ description: "The most slots that a card has." }),
+    gpus_per_server: z.int().meta({ description: "Largest number of GPUs in one server." }),
+    concurrent_per_gpu: z.int().meta({ description: "Largest number of slots of one card." }),
     in_use: z.int().meta({ description: "Leased and draining slots." }),
     queued: z.int(),
     services: z.array(

@@ -119,7 +119,7 @@ function intro(doc: Doc): Html {
   return html`<h1>${doc.info.title} API</h1>
     <p class="lead">Version ${doc.info.version}. For programs: <a href="/openapi.json">openapi.json</a>.</p>
     ${paragraphs}
-    <h2 id="credentials">Who asks</h2>
+    <h2 id="credentials">Authentication</h2>
     <dl>
       ${ways.map(
         ([name, { description = "" }]) =>
@@ -175,7 +175,7 @@ function said(description: string | undefined, place: string): { description: st
 
 function who({ security = [] }: Operation): string {
   const ways = security.flatMap((way) => Object.keys(way)).map((name) => WHO[name] ?? name);
-  return ways.length === 0 ? "Nobody in particular: no credential is needed." : `With ${ways.join(", or ")}.`;
+  return ways.length === 0 ? "No credential is needed." : `With ${ways.join(", or ")}.`;
 }
 
 function answerOf(doc: Doc, status: string, given: Answer): Html {
@@ -229,7 +229,7 @@ function sending(doc: Doc, body: Operation["requestBody"]): string[] {
 function errorTable(doc: Doc): Html {
   const rows = doc["x-reasons"].toSorted((a, b) => a.status - b.status);
   return html`<h2 id="errors">Errors</h2>
-    <p class="lead">Every refusal has this body; what it means is in its reason.</p>
+    <p class="lead">Every error has this body; <code>reason</code> says what went wrong.</p>
     <article>${fields(doc, doc.components.schemas["Error"] ?? {}, "got")}</article>
     <div class="scroll">
       <table>

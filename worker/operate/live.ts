@@ -30,7 +30,7 @@ async function gather<T>(ids: string[], ask: (id: string) => Promise<T>): Promis
       if (Date.now() >= until) return;
       const answer = await within(ANSWER_MS_MAX, () => ask(id));
       if (answer.ok) answers.set(id, answer.value);
-      else console.warn(JSON.stringify({ event: "object_silent", object: id, why: answer.why }));
+      else console.warn(JSON.stringify({ event: "object_unreachable", object: id, why: answer.why }));
     }
   };
   await Promise.all(Array.from({ length: Math.min(ASKED_AT_ONCE, ids.length) }, askInTurn));

@@ -10,7 +10,7 @@ const REASONS = ["configuration", "database", "results", "objects"] as const;
 export const Readiness = z
   .object({
     status: z.enum(["ready", "not_ready"]),
-    reasons: z.array(z.enum(REASONS)).meta({ description: "What is wrong or does not answer." }),
+    reasons: z.array(z.enum(REASONS)).meta({ description: "What is misconfigured or does not answer." }),
   })
   .meta({ id: "Readiness" });
 export type Readiness = z.infer<typeof Readiness>;

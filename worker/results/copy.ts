@@ -11,6 +11,7 @@ import { isJson } from "../body/fields.ts";
 import type { Laying } from "./lay.ts";
 import { MediaScan, mediaTypeOf } from "./media.ts";
 import { type Head, isMedia, judge } from "./pieces.ts";
+import type { Detail } from "../details.ts";
 import { unlessLate } from "../run/until.ts";
 
 /** Limit for an answer that is not media. It is not uploaded in parts, and JSON is not collected at all. */
@@ -66,7 +67,7 @@ export class Copy {
   }
 
   /** What is wrong with the bytes so far if they are the complete answer; null: nothing. */
-  get problem(): string | null {
+  get problem(): Detail | null {
     const judged = this.#judged();
     return "problem" in judged ? judged.problem : null;
   }
@@ -152,7 +153,7 @@ export class Copy {
 
   #giveUp(why: string): void {
     if (this.#over) return;
-    console.warn(JSON.stringify({ event: "unkept", request: this.#copying.requestId, why }));
+    console.warn(JSON.stringify({ event: "answer_not_stored", request: this.#copying.requestId, why }));
     this.drop();
   }
 }

@@ -2,7 +2,7 @@
  * How long a result lives and who may read it, as set by its service or by headers of its request. The visibility is
  * part of the id, so that a reader can be refused without a lookup. Pure.
  */
-import { type Refusal, refuse } from "../refusal.ts";
+import { invalid, type Refusal } from "../refusal.ts";
 import type { Service } from "../services/service.ts";
 
 /** `private`: only with a key of its tenant; `signed`: also with a signature; `public`: anybody who has the id. */
@@ -27,18 +27,14 @@ export function deliveryOf(headers: Headers, { results }: Service): Delivery | R
   const longestS = Math.max(1, Math.floor(results.keep_days * DAY_S));
   const ttl = headers.get("x-result-ttl");
   if (ttl !== null && !(/^\d{1,10}$/.test(ttl) && Number(ttl) >= 1 && Number(ttl) <= longestS))
-    return invalid("X-Result-TTL", `must be 1 to ${longestS} whole seconds`);
+    return invalid("X-Result-TTL", "whole_seconds", { max: longestS });
   const said = headers.get("x-result-visibility");
   const visibility = VISIBILITIES.find((known) => known === said);
   if (said !== null && visibility === undefined)
-    return invalid("X-Result-Visibility", `must be ${VISIBILITIES.join(", ")}`);
+    return invalid("X-Result-Visibility", "one_of", { values: VISIBILITIES.join(", ") });
   const lifeMs = ttl === null ? results.keep_days * DAY_S * 1000 : Number(ttl) * 1000;
   // Services stored by an older version have no visibility.
   return { lifeMs, visibility: visibility ?? results.visibility ?? "signed" };
-}
-
-function invalid(param: string, detail: string): Refusal {
-  return refuse("invalid_field", { param, facts: { detail } });
 }
 
 export function resultIdOf(visibility: Visibility, random: string): string {

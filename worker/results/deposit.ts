@@ -66,7 +66,7 @@ export class Deposit {
       if (this.#upload !== null) await answered(this.#upload.abort());
     } catch (error) {
       // R2 aborts an incomplete upload after a week.
-      console.warn(JSON.stringify({ event: "deposit_left_open", key: this.key, error: String(error) }));
+      console.warn(JSON.stringify({ event: "deposit_not_aborted", key: this.key, error: String(error) }));
     }
   }
 

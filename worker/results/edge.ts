@@ -36,7 +36,7 @@ const urlOf = (base: string, key: string) => `${base}/.edge/${key}`;
 /** Returns the edge copy of the R2 object with this key, and its metadata. The caller must read or cancel the body. */
 export async function findNear<Beside>(base: string, key: string): Promise<Near<Beside> | null> {
   const near = await unlessLate(caches.default.match(urlOf(base, key)), Date.now() + MATCH_MS_MAX);
-  if (near === null) console.warn(JSON.stringify({ event: "edge_silent", key }));
+  if (near === null) console.warn(JSON.stringify({ event: "edge_slow", key }));
   if (near === null || near === undefined) return null;
   const beside = JSON.parse(near.headers.get(BESIDE) ?? "null") as Beside;
   const [bytes = 0, copiedAt = 0] = ["content-length", COPIED].map((name) => Number(near.headers.get(name)));

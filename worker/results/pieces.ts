@@ -2,6 +2,7 @@
 import type { Ask } from "../ask.ts";
 import { isJson } from "../body/fields.ts";
 import { listAt } from "../dialects/mapping.ts";
+import { detail, type Detail } from "../details.ts";
 import { fromBase64, isTelling, type Media, media, mediaTypeOf } from "./media.ts";
 
 /** What is known about an answer besides its bytes. */
@@ -23,7 +24,7 @@ export interface Piece {
 }
 
 /** Returns the finished images and sounds in an answer, or why the answer is invalid. */
-export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: string } {
+export function pieces(ask: Ask, whole: Whole): Piece[] | { problem: Detail } {
   if (whole.status < 200 || whole.status >= 300 || hasNoContent(ask, whole)) return [];
   if (isJson(mediaTypeOf(whole.headers))) {
     const isImage = ask.service.config.kind === "image";
@@ -43,11 +44,11 @@ function hasNoContent({ method }: Ask, { status }: Head): boolean {
 }
 
 /** Why a success cannot be what its service makes, judging by its head alone; null when it can be. */
-export function misfit(ask: Ask, head: Head): string | null {
+export function misfit(ask: Ask, head: Head): Detail | null {
   const { status, headers } = head;
   if (status < 200 || status >= 300 || hasNoContent(ask, head)) return null;
   const type = mediaTypeOf(headers);
-  return makesImages(ask) && !isJson(type) && !type?.startsWith("image/") ? "it is neither JSON nor an image" : null;
+  return makesImages(ask) && !isJson(type) && !type?.startsWith("image/") ? detail("not_json_or_image") : null;
 }
 
 /** Whether the body itself should be an image, a sound or a film. */
@@ -59,9 +60,9 @@ export function isMedia({ status, headers }: Head): boolean {
  * Judges a complete media body. `found`: what its bytes were recognized as. A null `type` means that the body may be
  * something else, or incomplete.
  */
-export function judge(ask: Ask, head: Head, found: Media | null): { type: string | null } | { problem: string } {
-  if (found?.end === "cut") return { problem: `its ${found.type} is damaged` };
-  if (found === null && makesImages(ask)) return { problem: "it is not an image" };
+export function judge(ask: Ask, head: Head, found: Media | null): { type: string | null } | { problem: Detail } {
+  if (found?.end === "cut") return { problem: detail("damaged", { type: found.type }) };
+  if (found === null && makesImages(ask)) return { problem: detail("not_image") };
   // It is not what its Content-Type says: an origin's error, or only the first bytes of a sound.
   if (found === null && isTelling(mediaTypeOf(head.headers))) return { type: null };
   // Either the format or the transport must mark the end.
@@ -74,19 +75,19 @@ function makesImages({ service, as }: Ask): boolean {
 }
 
 /** A WebUI answers with JSON that holds its images in base64. `pointer` leads to them; null: it holds none. */
-function jsonPieces(pointer: string | null, bytes: Uint8Array): Piece[] | { problem: string } {
+function jsonPieces(pointer: string | null, bytes: Uint8Array): Piece[] | { problem: Detail } {
   let answer: unknown;
   try {
     answer = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
   } catch {
-    return { problem: "its JSON is damaged" };
+    return { problem: detail("damaged_json") };
   }
   const images = pointer === null ? [] : listAt(answer, pointer);
   const found: Piece[] = [];
   for (const image of images) {
     const decoded = typeof image === "string" ? fromBase64(image) : null;
     const kindOf = decoded === null ? null : media(decoded);
-    if (decoded === null || kindOf === null || kindOf.end !== "whole") return { problem: "an image in it is damaged" };
+    if (decoded === null || kindOf === null || kindOf.end !== "whole") return { problem: detail("damaged_image") };
     found.push({ type: kindOf.type, bytes: decoded });
   }
   return found;

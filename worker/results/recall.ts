@@ -17,7 +17,7 @@ export async function findStored(asking: Asking): Promise<Stored | "expired" | n
     return await find(asking);
   } catch (error) {
     if (!(error instanceof Silent)) throw error;
-    console.warn(JSON.stringify({ event: "store_silent", request: asking.trace.id, error: String(error) }));
+    console.warn(JSON.stringify({ event: "store_unreachable", request: asking.trace.id, error: String(error) }));
     return null;
   }
 }

@@ -3,7 +3,7 @@
  * bound. They are made for each request and not stored, so a deletion has no copies to find.
  */
 import type { Env } from "../env.ts";
-import { type Refusal, refuse } from "../refusal.ts";
+import { invalid, type Refusal, refuse } from "../refusal.ts";
 
 /** Sides must be multiples of this, pixels, so that nobody can request the same image in millions of sizes. */
 const STEP_PX = 64;
@@ -23,14 +23,14 @@ export function variantOf(query: URLSearchParams, { IMAGES }: Env): Variant | nu
   const given = ["w", "h", "format"].filter((name) => query.has(name));
   const [first] = given;
   if (first === undefined) return null;
-  if (IMAGES === undefined) return invalid(first, "is not offered here");
+  if (IMAGES === undefined) return invalid(first, "no_variants");
   const doubled = given.find((name) => query.getAll(name).length > 1);
-  if (doubled !== undefined) return invalid(doubled, "is given twice");
+  if (doubled !== undefined) return invalid(doubled, "repeated");
   const [width, height] = ["w", "h"].map((name) => side(query.get(name)));
   if (width === undefined || height === undefined)
-    return invalid(width === undefined ? "w" : "h", `must be a multiple of ${STEP_PX}, at most ${SIDE_PX_MAX}`);
+    return invalid(width === undefined ? "w" : "h", "side", { step: STEP_PX, max: SIDE_PX_MAX });
   const format = FORMATS.find((known) => known === query.get("format")) ?? null;
-  if (query.has("format") && format === null) return invalid("format", `must be ${FORMATS.join(", ")}`);
+  if (query.has("format") && format === null) return invalid("format", "one_of", { values: FORMATS.join(", ") });
   return { width, height, format };
 }
 
@@ -39,10 +39,6 @@ function side(text: string | null): number | null | undefined {
   if (text === null) return null;
   const px = /^\d{1,4}$/.test(text) ? Number(text) : 0;
   return px > 0 && px <= SIDE_PX_MAX && px % STEP_PX === 0 ? px : undefined;
-}
-
-function invalid(param: string, detail: string): Refusal {
-  return refuse("invalid_field", { param, facts: { detail } });
 }
 
 export function variantEtag(sha256: string, { width, height, format }: Variant): string {
@@ -58,7 +54,7 @@ export async function transformed(
   open: () => Promise<ReadableStream | null>,
 ): Promise<Response | Refusal> {
   const own = /^image\/(\w+)/.exec(headers.get("content-type") ?? "")?.[1];
-  if (own === undefined) return invalid("format", "the result is no image");
+  if (own === undefined) return invalid("format", "result_not_image");
   const made = format ?? FORMATS.find((known) => known === own) ?? "png";
   headers.set("content-type", `image/${made}`);
   headers.set("accept-ranges", "none");

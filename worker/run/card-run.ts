@@ -12,6 +12,7 @@ import { type Call, callOrigin, failure, type Failure, isFailure } from "../orig
 import { pump } from "./pump.ts";
 import { record } from "./record.ts";
 import type { Answer, Running } from "../run.ts";
+import type { Detail } from "../details.ts";
 import type { Reason } from "../refusal.ts";
 import { type Head, isMedia, misfit, pieces, type Piece, type Whole } from "../results/pieces.ts";
 import { keep, type Keeping, type Kept, NOTHING_KEPT, plan } from "../store.ts";
@@ -113,10 +114,10 @@ class CardRun {
   }
 
   /** Rejects a stream before the caller has received any of it. */
-  async #refuse({ source, room }: TakenStream, problem: string): Promise<Failure> {
+  async #refuse({ source, room }: TakenStream, problem: Detail): Promise<Failure> {
     room.free();
     await source.cancel();
-    return this.#failed(failure("origin_invalid", "yes", false, { detail: problem }));
+    return this.#failed(failure("origin_invalid", "yes", false, problem));
   }
 
   /** Releases the slot. `failed` is null when the answer was read to its end. */
@@ -140,7 +141,7 @@ class CardRun {
     const found = pieces(this.#running.ask, whole);
     if ("problem" in found) {
       room.free();
-      return this.#failed(failure("origin_invalid", "yes", true, { detail: found.problem }));
+      return this.#failed(failure("origin_invalid", "yes", true, found.problem));
     }
     const observed: Observed = { firstByteMs, totalMs: Date.now() - this.#sentAt };
     ctx.waitUntil(this.#release(null));
@@ -255,8 +256,6 @@ class CardRun {
   }
 }
 
-function brokenBy(problem: string | null): Failure {
-  return problem === null
-    ? failure("origin_reset", "yes", false)
-    : failure("origin_invalid", "yes", true, { detail: problem });
+function brokenBy(problem: Detail | null): Failure {
+  return problem === null ? failure("origin_reset", "yes", false) : failure("origin_invalid", "yes", true, problem);
 }

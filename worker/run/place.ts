@@ -33,6 +33,6 @@ export async function tellPlace(
     }
   } catch (error) {
     // Not critical: the request itself waits at the Pool independently.
-    console.warn(JSON.stringify({ event: "place_untold", request, error: String(error) }));
+    console.warn(JSON.stringify({ event: "position_report_failed", request, error: String(error) }));
   }
 }

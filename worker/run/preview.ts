@@ -67,7 +67,7 @@ export class Preview {
         misses = 0;
       } catch (error) {
         misses++;
-        console.warn(JSON.stringify({ event: "no_preview", card: grant.card, error: String(error) }));
+        console.warn(JSON.stringify({ event: "preview_failed", card: grant.card, error: String(error) }));
       }
     }
   }

@@ -7,6 +7,7 @@
 import type { Room } from "../body/buffers.ts";
 import type { Copy } from "../results/copy.ts";
 import type { Silence } from "./silence.ts";
+import type { Detail } from "../details.ts";
 import type { Source } from "./source.ts";
 
 /** Bytes queued for one caller; a slow caller holds back the origin only beyond this. */
@@ -18,7 +19,7 @@ export interface PumpEnd {
   /** The origin's answer ended properly. False: it was cut off, or its content is invalid. */
   complete: boolean;
   /** What was wrong with an answer that arrived to its end. Null when nothing was, or when it was cut off. */
-  problem: string | null;
+  problem: Detail | null;
   /** Bytes received, and how many of them the caller got or will get. */
   total: number;
   handed: number;
@@ -53,7 +54,14 @@ export function pump(flow: Flow): Pump {
 }
 
 /** All bytes arrived, but they are not a complete image or sound. */
-class Damaged extends Error {}
+class Damaged extends Error {
+  readonly problem: Detail;
+
+  constructor(problem: Detail) {
+    super("damaged");
+    this.problem = problem;
+  }
+}
 
 async function read({ source, first, room, length, silence, copy }: Flow, queue: Queue): Promise<PumpEnd> {
   let total = 0;
@@ -87,7 +95,7 @@ async function read({ source, first, room, length, silence, copy }: Flow, queue:
     const { handed } = queue;
     queue.cut(error);
     copy?.drop();
-    return { complete: false, problem: error instanceof Damaged ? error.message : null, total, handed };
+    return { complete: false, problem: error instanceof Damaged ? error.problem : null, total, handed };
   } finally {
     silence.stop();
     room.free();

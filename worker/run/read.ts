@@ -56,7 +56,7 @@ async function askOrigin(reading: Reading): Promise<Response | Refusal> {
     const silence = new Silence(READ_MS, controller);
     const upload = ask.body.kind === "stream" ? ask.body.upload : null;
     if (upload !== null) upload.broken = () => controller.abort(new Error("the caller's body broke off"));
-    const route = { origin: listing.origin, transport: listing.transport, access: reading.access };
+    const route = { card, origin: listing.origin, transport: listing.transport, access: reading.access };
     const sentAt = Date.now();
     const reply = await callOrigin(
       ask,

@@ -6,6 +6,7 @@
 import type { Lease } from "./lease.ts";
 import { failure, type Failure } from "../origin.ts";
 import type { Running } from "../run.ts";
+import { detail } from "../details.ts";
 import { Silence } from "./silence.ts";
 
 /** How long a run continues after its caller disconnects; the platform ends everything after 30 s. */
@@ -76,7 +77,7 @@ export class Watch {
     const { refusal, turn } = body.upload;
     if (refusal !== null) return failure(refusal.reason, "no", true, refusal.facts);
     if (!this.silence.lapsed || turn === "origin") return null;
-    return { ...failure("invalid_field", "no", true, { detail: "did not arrive in time" }), param: "body" };
+    return { ...failure("invalid_field", "no", true, detail("late")), param: "body" };
   }
 
   /** Handles the caller's disconnect and the caller's deadline. */

@@ -1,20 +1,21 @@
 /** Which origins an operator may list: `https:` to public hosts; in local mode also `http://127.0.0.1:port`. Pure. */
+import type { PlainKey } from "../details.ts";
 
 /** Why the URL cannot be an origin, or null when it can. */
-export function originProblem(text: string, local: boolean): string | null {
+export function originProblem(text: string, local: boolean): PlainKey | null {
   let url: URL;
   try {
     url = new URL(text);
   } catch {
-    return "is not a URL";
+    return "url";
   }
-  if (url.username !== "" || url.password !== "") return "may not carry credentials";
+  if (url.username !== "" || url.password !== "") return "no_credentials";
   // Even an empty one is refused: a path appended to it would become part of the query or fragment.
-  if (/[?#]/.test(text)) return "may not carry a query or a fragment";
-  if (/%2f|%5c|%2e|\/\//i.test(url.pathname)) return "may not carry empty segments or escaped slashes or dots";
+  if (/[?#]/.test(text)) return "no_query";
+  if (/%2f|%5c|%2e|\/\//i.test(url.pathname)) return "plain_segments";
   if (local && url.protocol === "http:" && url.hostname === "127.0.0.1") return null;
-  if (url.protocol !== "https:") return "must be https:";
-  return isPublicHost(url.hostname) ? null : "must be a public host";
+  if (url.protocol !== "https:") return "https";
+  return isPublicHost(url.hostname) ? null : "public_host";
 }
 
 /** Names that resolve inside private networks, by the special-use registries (RFC 6761, RFC 8375, RFC 9476). */

@@ -56,7 +56,7 @@ async function tellCard(env: Env, config: CardConfig): Promise<void> {
   try {
     await answered(env.CARD.getByName(config.card).configure(config));
   } catch (error) {
-    console.warn(JSON.stringify({ event: "card_untold", card: config.card, error: String(error) }));
+    console.warn(JSON.stringify({ event: "card_update_failed", card: config.card, error: String(error) }));
   }
 }
 

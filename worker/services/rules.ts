@@ -6,6 +6,7 @@
  * `data:`).
  */
 import type { Fields } from "../body/fields.ts";
+import { type Detail, detail } from "../details.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import type { Service } from "./service.ts";
 
@@ -50,22 +51,22 @@ export function rulesOf({ bounds, forbid }: Pick<Service, "bounds" | "forbid">):
 export function fieldRefusal(fields: Fields, config: Pick<Service, "bounds" | "forbid">): Refusal | null {
   for (const rule of rulesOf(config)) {
     for (const value of valuesOf(fields, rule.name)) {
-      const detail = problem(rule, value, fields.kind === "form");
-      if (detail !== null) return ruleRefusal(rule, detail);
+      const found = problem(rule, value, fields.kind === "form");
+      if (found !== null) return ruleRefusal(rule, found);
     }
   }
   return null;
 }
 
-export function ruleRefusal(rule: Rule, detail: string): Refusal {
-  return refuse("invalid_field", { param: rule.name, facts: { detail } });
+export function ruleRefusal(rule: Rule, facts: Detail): Refusal {
+  return refuse("invalid_field", { param: rule.name, facts });
 }
 
 /** How a value breaks the rule, or null. Objects and arrays count as empty or not; `url` rules look into arrays. */
-export function problem(rule: Rule, value: unknown, form: boolean): string | null {
+export function problem(rule: Rule, value: unknown, form: boolean): Detail | null {
   if (rule.kind === "bound") return boundProblem(rule.name, value, rule.most, form);
-  if (rule.kind === "url") return holdsUrl(value) ? "may not be given by URL" : null;
-  return isAbsent(value, rule.kind === "whole") ? null : "may not be given";
+  if (rule.kind === "url") return holdsUrl(value) ? detail("forbidden_url") : null;
+  return isAbsent(value, rule.kind === "whole") ? null : detail("forbidden");
 }
 
 /** Every value of a name: at most one in JSON, one per part of that name in a form. */
@@ -92,21 +93,21 @@ function holdsUrl(value: unknown): boolean {
   return typeof text === "string" && /^\s*[a-z][a-z0-9+.-]*:/i.test(text) && !/^\s*data:/i.test(text);
 }
 
-function boundProblem(name: string, value: unknown, most: number, form: boolean): string | null {
+function boundProblem(name: string, value: unknown, most: number, form: boolean): Detail | null {
   if (value === null) return null;
   if (typeof value === "number") {
-    if (TEXTS.has(name)) return "must be a text";
-    return value <= most && Number.isFinite(value) ? null : `must be at most ${most}`;
+    if (TEXTS.has(name)) return detail("string");
+    return value <= most && Number.isFinite(value) ? null : detail("at_most", { max: most });
   }
   if (typeof value !== "string" && !(value instanceof LongText))
-    return TEXTS.has(name) ? "must be a text" : "must be a number or a text";
+    return TEXTS.has(name) ? detail("string") : detail("number_or_string");
   // Many servers accept "4096" as a number, so outside forms it is of the wrong type.
   if (NUMBERS.has(name) || (!TEXTS.has(name) && looksLikeNumber(value))) {
-    if (!form) return "must be a number";
-    return typeof value === "string" && Number(value) <= most ? null : `must be at most ${most}`;
+    if (!form) return detail("number");
+    return typeof value === "string" && Number(value) <= most ? null : detail("at_most", { max: most });
   }
   const length = typeof value === "string" ? charactersOf(value) : value.characters;
-  return length <= most ? null : `must have at most ${most} characters`;
+  return length <= most ? null : detail("characters_at_most", { max: most });
 }
 
 /** Number of code points: a surrogate pair counts once. */

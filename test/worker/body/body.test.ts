@@ -2,6 +2,7 @@ import { afterEach, expect, test, vi } from "vitest";
 import { readBody } from "../../../worker/body/body.ts";
 import { Room } from "../../../worker/body/buffers.ts";
 import { isRefusal } from "../../../worker/refusal.ts";
+import { detailText } from "../../../worker/details.ts";
 
 const MOST = 96 * 1024 * 1024;
 
@@ -20,7 +21,7 @@ function trickle(pieces: number, pauseMs: number): Request {
 
 async function came(request: Request): Promise<string> {
   const body = await readBody(request, { max: 1_000 });
-  if (isRefusal(body)) return `${body.reason} ${body.param} ${body.facts["detail"]}`;
+  if (isRefusal(body)) return `${body.reason} ${body.param} ${detailText(body.facts, "en")}`;
   if (body.kind === "bytes") body.room.free();
   return body.kind;
 }
@@ -28,6 +29,6 @@ async function came(request: Request): Promise<string> {
 test("a body that trickles in may not do so for ever, and leaves nothing in the buffers", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   expect(await came(trickle(10, 29_000))).toBe("bytes");
-  expect(await came(trickle(100, 29_000))).toBe("invalid_field body did not arrive: it took longer than 300 s");
+  expect(await came(trickle(100, 29_000))).toBe("invalid_field body did not arrive within 300 s");
   expect(new Room().grow(MOST)).toBe(true);
 });

@@ -23,7 +23,7 @@ function calling(readMs: number) {
   const service = { config: { kind: "http" } };
   const ask = { method: "POST", path: "/", query: "", headers: new Headers(), body, service, as: "run" };
   const call = { requestId: "r", number: 1, clientAddress: null, base: "http://us", cacheable: false, readMs };
-  const route = { origin: "http://127.0.0.1:9", transport: "direct" as const, access: null };
+  const route = { card: "c1", origin: "http://127.0.0.1:9", transport: "direct" as const, access: null };
   const controller = new AbortController();
   const reply = callOrigin(ask as unknown as Ask, route, call, controller, new Silence(readMs, controller));
   return { reply, controller };

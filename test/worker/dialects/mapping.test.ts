@@ -11,7 +11,7 @@ const given = fc.dictionary(field, fc.jsonValue());
 
 const fieldsOf = (task: Task, fields: Record<string, unknown>): Record<string, unknown> => {
   const outcome = mapped(task, fields);
-  if ("detail" in outcome) throw new Error(outcome.detail);
+  if ("detail" in outcome) throw new Error(outcome.detail.detail);
   return outcome.fields;
 };
 const said = (fields: Record<string, unknown>) =>
@@ -80,7 +80,7 @@ test("a size is two numbers; auto is none; anything else is refused by its own n
           size !== null && size !== "auto" && !(typeof size === "string" && /^[1-9]\d{0,4}x[1-9]\d{0,4}$/.test(size)),
       ),
       (size) => {
-        expect(mapped(task, { size })).toEqual({ param: "size", detail: "must be WIDTHxHEIGHT, or auto" });
+        expect(mapped(task, { size })).toEqual({ param: "size", detail: { detail: "size" } });
       },
     ),
   );
@@ -93,18 +93,24 @@ test("images come as base64 or data URLs, of files and of data URLs alike", () =
     expect(fieldsOf(imageTask("data_url"), { image })).toEqual({ i: "data:image/png;base64,AQID" });
   }
   expect(fieldsOf(imageTask("base64"), { image: "https://elsewhere/x.png" })).toEqual({ i: "https://elsewhere/x.png" });
-  expect(mapped(imageTask("base64"), { image: 5 })).toEqual({ param: "image", detail: "must be an image" });
+  expect(mapped(imageTask("base64"), { image: 5 })).toEqual({ param: "image", detail: { detail: "image" } });
 });
 
 test("a list is one even of a single thing, and holds no more than it may", () => {
   const task: Task = { ...TASK, fields: [{ from: "image", to: "i", as: "base64", list: 2 }] };
   expect(fieldsOf(task, { image: "A" })).toEqual({ i: ["A"] });
   expect(fieldsOf(task, { image: ["A", "B"] })).toEqual({ i: ["A", "B"] });
-  expect(mapped(task, { image: ["A", "B", "C"] })).toEqual({ param: "image", detail: "must be at most 2" });
+  expect(mapped(task, { image: ["A", "B", "C"] })).toEqual({
+    param: "image",
+    detail: { detail: "elements_at_most", max: 2 },
+  });
   const file = { bytes: new Uint8Array(1), type: "image/png" };
   const single: Task = { ...TASK, fields: [{ from: "image", to: "i", as: "base64" }] };
   expect(fieldsOf(single, { image: [file] })).toEqual({ i: "AA==" });
-  expect(mapped(single, { image: [file, file] })).toEqual({ param: "image", detail: "must be at most 1" });
+  expect(mapped(single, { image: [file, file] })).toEqual({
+    param: "image",
+    detail: { detail: "elements_at_most", max: 1 },
+  });
 });
 
 test("words are translated where the table knows them, nested fields keep their neighbours", () => {

@@ -2,6 +2,7 @@
 import { none } from "stream-chain/defs.js";
 import { jsonParser, type Token } from "stream-json/core/parser.js";
 import { malformedJson } from "../fields.ts";
+import { detail } from "../../details.ts";
 import type { Refusal } from "../../refusal.ts";
 import type { Rule } from "../../services/rules.ts";
 import { Gathered, Verdict } from "./verdict.ts";
@@ -76,7 +77,7 @@ export class JsonScan {
     try {
       text = decode();
     } catch {
-      this.#malformed = malformedJson("it is not UTF-8");
+      this.#malformed = malformedJson(detail("not_utf8"));
       return;
     }
     for (const token of this.#tokensOf(text)) {
@@ -90,7 +91,9 @@ export class JsonScan {
       const read = this.#parse(text as string);
       return read === none ? [] : read.values;
     } catch (error) {
-      this.#malformed = malformedJson((error as Error).message.replace(/^Parser (cannot parse input: )?/, ""));
+      this.#malformed = malformedJson(
+        detail("text", { text: (error as Error).message.replace(/^Parser (cannot parse input: )?/, "") }),
+      );
       return [];
     }
   }
@@ -165,7 +168,7 @@ export class JsonScan {
 
   #enter(list: boolean): void {
     this.#place();
-    if (this.#open.length === DEPTH_MAX) this.#malformed = malformedJson(`it is deeper than ${DEPTH_MAX} levels`);
+    if (this.#open.length === DEPTH_MAX) this.#malformed = malformedJson(detail("too_deep", { max: DEPTH_MAX }));
     const own = this.#at?.rules.filter((rule) => rule.kind === "url") ?? [];
     const urls = !list ? [] : own.length === 0 ? this.#urls : [...this.#urls, ...own];
     this.#open.push({ list, branch: this.#at, urls, key: "", members: 0 });

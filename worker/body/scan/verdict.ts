@@ -1,4 +1,5 @@
 /** Applies rules to the values of a scan, and collects the text of a value as far as rules need it. Pure. */
+import type { Detail } from "../../details.ts";
 import type { Refusal } from "../../refusal.ts";
 import { charactersOf, LongText, problem, type Rule, ruleRefusal } from "../../services/rules.ts";
 
@@ -9,7 +10,7 @@ export class Verdict {
   readonly #rules: Rule[];
   readonly #form: boolean;
   /** The first problem found for each rule. */
-  readonly #problems = new Map<Rule, string>();
+  readonly #problems = new Map<Rule, Detail>();
 
   constructor(rules: Rule[], form: boolean) {
     this.#rules = rules;
@@ -22,15 +23,18 @@ export class Verdict {
 
   judge(rules: readonly Rule[], value: unknown): void {
     for (const rule of rules) {
-      const detail = this.#problems.has(rule) ? null : problem(rule, value, this.#form);
-      if (detail !== null) this.#problems.set(rule, detail);
+      const found = this.#problems.has(rule) ? null : problem(rule, value, this.#form);
+      if (found !== null) this.#problems.set(rule, found);
     }
   }
 
   /** The refusal for the first broken rule, in the order of the rules. */
   refusal(): Refusal | null {
-    const rule = this.#rules.find((each) => this.#problems.has(each));
-    return rule === undefined ? null : ruleRefusal(rule, this.#problems.get(rule) ?? "");
+    for (const rule of this.#rules) {
+      const found = this.#problems.get(rule);
+      if (found !== undefined) return ruleRefusal(rule, found);
+    }
+    return null;
   }
 }
 

@@ -6,9 +6,9 @@ import { type Caller, mayCall } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
 import { catalog, listed } from "../../services/catalog.ts";
 import type { ServiceRow } from "../../db/queries.ts";
-import { checkedBody, invalid } from "../../api/json-body.ts";
+import { checkedBody } from "../../api/json-body.ts";
 import type { Given, Task, TaskName } from "../mapping.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { askFor, type Chosen, OWNER, taskOf } from "../task.ts";
 import { withFiles } from "./files.ts";
 import type { App } from "./place.ts";
@@ -77,8 +77,7 @@ export function isListed(service: ServiceRow, path: string): boolean {
 }
 
 function taskAt(service: ServiceRow, path: string, input: Given, streamed: boolean): Task | Refusal {
-  if (path === "")
-    return taskByDefault(service, input, streamed) ?? invalid("path", "is needed: this service lists no plain path");
+  if (path === "") return taskByDefault(service, input, streamed) ?? invalid("path", "path_required");
   if (!isListed(service, path))
     return refuse("not_found", { facts: { app: `${idOf(service)}/${path}`.slice(0, 200) } });
   const known = TASKS.map((name) => taskOf(service, name)).find((task) => task?.path === path);
@@ -115,14 +114,14 @@ export interface Said {
 export function saidIn({ headers }: Request): Said | Refusal {
   const priority = headers.get("x-fal-queue-priority") ?? "normal";
   if (priority !== "high" && priority !== "normal" && priority !== "low")
-    return invalid("x-fal-queue-priority", "must be high, normal or low");
+    return invalid("x-fal-queue-priority", "one_of", { values: "high, normal, low" });
   const text = headers.get("x-fal-request-timeout");
   const startS = text === null ? null : /^\d{1,6}(\.\d{1,6})?$/.test(text.trim()) ? Number(text) : Number.NaN;
   if (startS !== null && !(startS >= 1 && startS <= START_S_MAX))
-    return invalid("x-fal-request-timeout", `must be 1 to ${START_S_MAX} seconds`);
+    return invalid("x-fal-request-timeout", "seconds", { max: START_S_MAX });
   const kept = headers.get("x-fal-object-lifecycle-preference");
   if (kept !== null && !isLifecycle(kept))
-    return invalid("x-fal-object-lifecycle-preference", "must be JSON with `expiration_duration_seconds` of 1 or more");
+    return invalid("x-fal-object-lifecycle-preference", "fal_lifecycle", { max: KEPT_S_MAX });
   return { priority, startS, retries: !/^(1|true)$/i.test(headers.get("x-fal-no-retry") ?? "") };
 }
 

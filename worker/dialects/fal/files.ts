@@ -8,12 +8,12 @@ import { drain, MIB, noRoom, tooSlow } from "../../body/body.ts";
 import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
-import { checkedBody, invalid } from "../../api/json-body.ts";
+import { checkedBody } from "../../api/json-body.ts";
 import { randomText } from "../../caller/keys.ts";
 import { guardHit } from "../../limits.ts";
 import type { FileGiven, Given } from "../mapping.ts";
 import { mediaTypeOf } from "../../results/media.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { signatureRefusal, signedQuery } from "../../results/signature.ts";
 import { INPUTS } from "../../body/spool.ts";
 import { resultKey } from "../../results/result.ts";
@@ -91,7 +91,7 @@ async function put({ request, env }: Mouth, id: string): Promise<Response | Refu
   const denied = await signatureRefusal(config(env), `${id}\n${tenant}`, query, Date.now(), WRITE);
   if (denied !== null) return denied;
   const length = request.headers.get("content-length");
-  if (length === null || !/^\d{1,15}$/.test(length)) return invalid("Content-Length", "is needed");
+  if (length === null || !/^\d{1,15}$/.test(length)) return invalid("Content-Length", "required");
   if (Number(length) > FILE_BYTES_MAX) return tooLarge(request, Number(length));
   const type = mediaTypeOf(request.headers) ?? "";
   const kept = env.RESULTS.put(keyOf(id), request.body ?? new Uint8Array(0), {
@@ -99,7 +99,7 @@ async function put({ request, env }: Mouth, id: string): Promise<Response | Refu
     customMetadata: { tenant },
   });
   const stored = await unlessLate(
-    kept.catch(() => invalid("body", "did not arrive whole")),
+    kept.catch(() => invalid("body", "incomplete")),
     Date.now() + COMING_MS_MAX,
   );
   if (stored === null) return tooSlow(COMING_MS_MAX);
@@ -160,11 +160,11 @@ export async function withFiles(
   const fileAt = async (key: string, param: string): Promise<FileGiven | Refusal> => {
     const head = await env.RESULTS.head(key);
     const { tenant: owner, expiresAt = Infinity } = head?.customMetadata ?? {};
-    const missing = invalid(param, "is not a file of this tenant, or has expired");
+    const missing = invalid(param, "unknown_file");
     if (head === null || owner !== tenant || Number(expiresAt) <= Date.now()) return missing;
     [bytes, files] = [bytes + head.size, files + 1];
-    if (bytes > FILE_BYTES_MAX || files > FILES_MAX)
-      return invalid(param, `files must be at most ${FILES_MAX}, of ${FILE_BYTES_MAX / MIB} MiB in all`);
+    if (files > FILES_MAX) return invalid(param, "files_at_most", { max: FILES_MAX });
+    if (bytes > FILE_BYTES_MAX) return invalid(param, "files_mib", { max_mib: FILE_BYTES_MAX / MIB });
     if (!(await room.growSoon(COPIES * bytes))) return noRoom();
     const object = await env.RESULTS.get(key, { onlyIf: { etagMatches: head.etag } });
     if (object === null || !("body" in object)) return missing;

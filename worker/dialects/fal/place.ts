@@ -1,6 +1,5 @@
 /** Parses the paths of fal's calls, and the targets of proxied calls. Pure. */
-import { invalid } from "../../api/json-body.ts";
-import type { Refusal } from "../../refusal.ts";
+import { invalid, type Refusal } from "../../refusal.ts";
 
 /** `owner/name/path` as clients write it. Served apps are `portico/<service>`. */
 export interface App {
@@ -82,9 +81,9 @@ const TARGET = /^https:\/\/(fal\.run|queue\.fal\.run|rest\.fal\.ai)(\/[^#]*)$/;
 
 /** Maps the target URL of a proxied call to our own path and query. The URL itself is never fetched. */
 export function ownPath(targetUrl: string | null): string | Refusal {
-  if (targetUrl === null) return invalid(TARGET_HEADER, "is needed");
+  if (targetUrl === null) return invalid(TARGET_HEADER, "required");
   const [, host = "", rest = ""] = TARGET.exec(targetUrl) ?? [];
   const mouth = MOUTHS[host];
-  if (mouth === undefined) return invalid(TARGET_HEADER, `must be https: to ${Object.keys(MOUTHS).join(", ")}`);
+  if (mouth === undefined) return invalid(TARGET_HEADER, "fal_target", { hosts: Object.keys(MOUTHS).join(", ") });
   return mouth + rest;
 }

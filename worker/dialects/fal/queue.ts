@@ -8,7 +8,6 @@ import { lookUp } from "../../cache.ts";
 import { answerKey } from "../../results/stored-answer.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
-import { invalid } from "../../api/json-body.ts";
 import { whileAllowed } from "../../jobs/allowed.ts";
 import { cancelJob, seen } from "../../jobs/api.ts";
 import { tellEvents } from "../../jobs/events.ts";
@@ -17,7 +16,7 @@ import type { Once } from "../../once.ts";
 import { madeOnce } from "../../jobs/made.ts";
 import { keptAs } from "../../jobs/run-once.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { answered } from "../../../durable-objects/answer-protocol.ts";
 import { askedOf, idOf, inputOf, saidIn, serviceNamed } from "./asked.ts";
 import { outputOf } from "./output.ts";
@@ -36,10 +35,16 @@ const Log = z.object({ message: z.string(), level: z.string(), source: z.string(
 export const StatusView = Urls.extend({
   status: z.enum(["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]),
   request_id: z.string(),
-  queue_position: z.int().optional().meta({ description: "0: next." }),
+  queue_position: z.int().optional().meta({ description: "Requests ahead of this one; 0: it is the next." }),
   logs: z.array(Log).nullable().optional(),
-  metrics: z.object({ inference_time: z.number() }).optional().meta({ description: "Seconds on a card." }),
-  error: z.string().optional().meta({ description: "It came to nothing: the result's address says how." }),
+  metrics: z
+    .object({ inference_time: z.number() })
+    .optional()
+    .meta({ description: "`inference_time`: seconds on a card." }),
+  error: z
+    .string()
+    .optional()
+    .meta({ description: "The request failed or was canceled; `response_url` returns the error." }),
   error_type: z.string().optional(),
 }).meta({ id: "FalStatus" });
 export type StatusView = z.infer<typeof StatusView>;
@@ -82,7 +87,8 @@ export async function submitRequest(mouth: Mouth, app: App): Promise<Response | 
 function webhookIn({ request, env }: Mouth): JobWebhook | null | Refusal {
   const url = new URL(request.url).searchParams.get("fal_webhook");
   if (url === null) return null;
-  const problem = url.length > WEBHOOK_LENGTH_MAX ? "too long" : targetProblem(url, config(env).local);
+  if (url.length > WEBHOOK_LENGTH_MAX) return invalid("fal_webhook", "characters_at_most", { max: WEBHOOK_LENGTH_MAX });
+  const problem = targetProblem(url, config(env).local);
   return problem === null ? { url, secret: null, dialect: "fal" } : invalid("fal_webhook", problem);
 }
 

@@ -13,6 +13,7 @@ import { isJson } from "../../body/fields.ts";
 import { withoutImages } from "../../jobs/output.ts";
 import { mediaTypeOf } from "../../results/media.ts";
 import { pieces } from "../../results/pieces.ts";
+import { detail } from "../../details.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { link } from "../../serve.ts";
 import { askedOf, inputOf, isListed, saidIn, serviceNamed } from "./asked.ts";
@@ -60,12 +61,11 @@ async function answer(mouth: Mouth, ask: Ask, shown: Shown, streamed: boolean): 
   const room = new Room(mouth.request.signal);
   try {
     const bytes = await readWhole(new Response(shown.body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
-    if (bytes === null)
-      return refuse("origin_invalid", { started: "yes", facts: { detail: "it is too large to be taken apart" } });
+    if (bytes === null) return refuse("origin_invalid", { started: "yes", facts: detail("answer_too_large") });
     if (shown.status >= 400) return failed(ownFailure(shown.status, new TextDecoder().decode(bytes)), mouth.trace);
     const { status, headers } = shown;
     const found = pieces(ask, { status, headers, bytes, endKnown: true });
-    if ("problem" in found) return refuse("origin_invalid", { started: "yes", facts: { detail: found.problem } });
+    if ("problem" in found) return refuse("origin_invalid", { started: "yes", facts: found.problem });
     const output = await outputOfPieces(mouth, found, shown.results, withoutImages(bytes, type));
     return streamed ? asEvent(output) : Response.json(output);
   } catch {

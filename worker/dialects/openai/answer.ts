@@ -4,6 +4,7 @@ import { Room } from "../../body/buffers.ts";
 import { isJson } from "../../body/fields.ts";
 import { listAt, nameGiven, type Task } from "../mapping.ts";
 import { mediaTypeOf } from "../../results/media.ts";
+import { detail } from "../../details.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../answer.ts";
 import type { Trace } from "../../trace.ts";
@@ -34,9 +35,7 @@ async function bytesOf(body: BodyInit | null, room: Room): Promise<Uint8Array<Ar
   try {
     // Three copies: the bytes, their text, and the images in it.
     const bytes = await readWhole(new Response(body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
-    return (
-      bytes ?? refuse("origin_invalid", { started: "yes", facts: { detail: "it is too large to be taken apart" } })
-    );
+    return bytes ?? refuse("origin_invalid", { started: "yes", facts: detail("answer_too_large") });
   } catch {
     return refuse("origin_reset", { started: "yes" });
   }
@@ -84,14 +83,14 @@ function complaintOf(text: string): { message: string; field: string | null } {
     return { message: text, field: null };
   }
   if (typeof body !== "object" || body === null) return { message: text, field: null };
-  const { detail, error, message } = body as Record<string, unknown>;
-  const first: unknown = Array.isArray(detail) ? detail[0] : null;
+  const { detail: listed, error, message } = body as Record<string, unknown>;
+  const first: unknown = Array.isArray(listed) ? listed[0] : null;
   if (typeof first === "object" && first !== null) {
     const { loc, msg } = first as { loc?: unknown; msg?: unknown };
     const field: unknown = Array.isArray(loc) ? loc.at(-1) : null;
     return { message: typeof msg === "string" ? msg : text, field: typeof field === "string" ? field : null };
   }
-  const said = [detail, message, error].find((each) => typeof each === "string" && each !== "");
+  const said = [listed, message, error].find((each) => typeof each === "string" && each !== "");
   return { message: typeof said === "string" ? said : text, field: null };
 }
 

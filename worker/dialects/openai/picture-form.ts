@@ -7,8 +7,7 @@ import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body/body.ts";
 import { MULTIPART, parseFields } from "../../body/fields.ts";
 import { type FileGiven, type Given } from "../mapping.ts";
 import { media, mediaTypeOf } from "../../results/media.ts";
-import { invalid } from "../../api/json-body.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 
 const IMAGES_MAX = 16;
 const FILES = /^(image|mask)(\[\d{0,2}\])?$/;
@@ -22,10 +21,10 @@ export async function pictureForm(request: Request, caller: Caller): Promise<Giv
   const body = await readBody(request, { max: BUFFERED_BYTES_MAX, tenant: caller.tenant });
   if (isRefusal(body)) return body;
   try {
-    if (body.kind !== "bytes") return invalid("body", "is not a well-formed form");
+    if (body.kind !== "bytes") return invalid("body", "form");
     const fields = await parseFields(body.bytes, mediaType, request.headers.get("content-type") ?? "");
     if (isRefusal(fields)) return fields;
-    return fields?.kind === "form" ? givenBy(fields.parts) : invalid("body", "is not a well-formed form");
+    return fields?.kind === "form" ? givenBy(fields.parts) : invalid("body", "form");
   } finally {
     letGo(body);
   }
@@ -45,15 +44,14 @@ function givenBy(parts: Part[]): Given | Refusal {
       continue;
     }
     const [, field] = FILES.exec(name) ?? [];
-    if (field !== "image" && field !== "mask") return invalid(name.slice(0, 100), "may not be a file");
+    if (field !== "image" && field !== "mask") return invalid(name.slice(0, 100), "no_file");
     const found = media(value);
-    if (found === null || !found.type.startsWith("image/") || found.end === "cut")
-      return invalid(field, "must be a whole PNG, JPEG or WebP");
+    if (found === null || !found.type.startsWith("image/") || found.end === "cut") return invalid(field, "image_file");
     files[field].push({ bytes: value, type: found.type });
   }
-  if (files.image.length === 0) return invalid("image", "is needed");
-  if (files.image.length > IMAGES_MAX) return invalid("image", `must be at most ${IMAGES_MAX}`);
-  if (files.mask.length > 1) return invalid("mask", "must be at most 1");
+  if (files.image.length === 0) return invalid("image", "required");
+  if (files.image.length > IMAGES_MAX) return invalid("image", "elements_at_most", { max: IMAGES_MAX });
+  if (files.mask.length > 1) return invalid("mask", "elements_at_most", { max: 1 });
   return { ...given, image: files.image, ...(files.mask.length === 0 ? {} : { mask: files.mask[0] }) };
 }
 

@@ -6,10 +6,10 @@ import type { Caller } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
-import { checkedBody, checkFields, invalid } from "../../api/json-body.ts";
+import { checkedBody, checkFields } from "../../api/json-body.ts";
 import type { Task } from "../mapping.ts";
 import { fromBase64, media } from "../../results/media.ts";
-import { type Refusal, isRefusal } from "../../refusal.ts";
+import { invalid, type Refusal, isRefusal } from "../../refusal.ts";
 import { answerAsk, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
 import { link } from "../../serve.ts";
@@ -68,7 +68,7 @@ async function paint(
   const { task } = choice;
   const format = body.output_format ?? task.formats[0] ?? "png";
   if (!task.formats.some((each) => each === format))
-    return invalid("output_format", `this model gives ${task.formats.join(", ")}`);
+    return invalid("output_format", "formats", { formats: task.formats.join(", ") });
   const ask = await askFor(mouth, caller, choice, givenTo(task, body));
   if (isRefusal(ask)) return ask;
   const painting = { task, ask, body, format };

@@ -4,11 +4,12 @@ import type { Caller } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { Events, toldIn } from "../../api/events.ts";
-import { checkedBody, invalid } from "../../api/json-body.ts";
+import { checkedBody } from "../../api/json-body.ts";
 import type { Task } from "../mapping.ts";
 import { mediaTypeOf } from "../../results/media.ts";
 import { tellPlace } from "../../run/place.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { detail, type Detail } from "../../details.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { answerAsk, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
 import { link } from "../../serve.ts";
@@ -54,7 +55,7 @@ async function say(mouth: Mouth, caller: Caller, body: SpeechBody): Promise<Resp
   const { task } = choice;
   const format = body.response_format ?? (task.formats.includes("mp3") ? "mp3" : "wav");
   const from = formatFrom(task, format);
-  if (from === null) return invalid("response_format", `this model gives ${givenFormats(task).join(", ")}`);
+  if (from === null) return invalid("response_format", "formats", { formats: givenFormats(task).join(", ") });
   const ask = await askFor(mouth, caller, choice, givenTo(task, { ...body, response_format: from }));
   if (isRefusal(ask)) return ask;
   const made = { task, format, ask };
@@ -101,23 +102,23 @@ async function sound(mouth: Mouth, { task, format }: Made, shown: Shown): Promis
     headers.set("content-type", type ?? "application/octet-stream");
     return new Response(source, { headers });
   }
-  if (type !== null && !PLAIN_TYPES.has(type)) return notThat(source, `it is ${type}`);
+  if (type !== null && !PLAIN_TYPES.has(type)) return notThat(source, detail("not_sound", { type }));
   const found = await soundOf(source as ReadableStream<Uint8Array>).catch(() =>
     refuse("origin_reset", { started: "yes" }),
   );
-  if (found === null) return refuse("origin_invalid", { started: "yes", facts: { detail: "its WAV has no samples" } });
+  if (found === null) return refuse("origin_invalid", { started: "yes", facts: detail("wav_empty") });
   if (isRefusal(found)) return found;
-  if (found.head.byteLength === 0) return notThat(found.reader, "its sound is empty");
-  if (format === "pcm" && found.wav?.plain === false) return notThat(found.reader, "its WAV is not of 16 bits, mono");
+  if (found.head.byteLength === 0) return notThat(found.reader, detail("empty_sound"));
+  if (format === "pcm" && found.wav?.plain === false) return notThat(found.reader, detail("wav_format"));
   headers.set("content-type", `audio/${format}`);
   return new Response(format === "wav" ? asWav(found, task.sample_rate_hz ?? SAMPLE_RATE_HZ) : asPcm(found), {
     headers,
   });
 }
 
-async function notThat(source: { cancel(): Promise<void> }, detail: string): Promise<Refusal> {
+async function notThat(source: { cancel(): Promise<void> }, facts: Detail): Promise<Refusal> {
   await source.cancel();
-  return refuse("origin_invalid", { started: "yes", facts: { detail } });
+  return refuse("origin_invalid", { started: "yes", facts });
 }
 
 /** Sends the sound as delta events. Returns a refusal if the stream breaks. */

@@ -1,31 +1,35 @@
 /** The fields of the OpenAI dialect's calls, and which of them concern only the dialect. Pure. */
 import { z } from "zod";
 import { charactersOf } from "../../services/rules.ts";
+import { detail, wrong } from "../../details.ts";
 import type { Given, Task } from "../mapping.ts";
 
 const INPUT_CHARACTERS_MAX = 4096;
 
-const text = () => z.string({ error: ({ input }) => (input === undefined ? "is needed" : "must be a text") });
+const text = () => z.string();
 const model = z.string().max(200).nullish().meta({
-  description: "A service's id. Left out: the oldest service that the key may use and that does this.",
+  description: "A service's id. Default: the oldest service that the key may use and that supports this call.",
 });
 const count = z.int().min(1).max(1000).nullish();
 const size = z
   .string()
-  .regex(/^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$/, "must be WIDTHxHEIGHT, or auto")
+  .regex(/^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$/, wrong("size"))
   .nullish();
 
 const picture = {
   model,
   n: count,
   size,
-  response_format: z.enum(["url", "b64_json"]).nullish().meta({ description: "Left out: both stand in the answer." }),
-  output_format: z.enum(["png", "jpeg", "webp"]).nullish().meta({ description: "As far as the origin gives it." }),
+  response_format: z.enum(["url", "b64_json"]).nullish().meta({ description: "Default: the answer contains both." }),
+  output_format: z
+    .enum(["png", "jpeg", "webp"])
+    .nullish()
+    .meta({ description: "One of the formats that the origin can return." }),
   stream: z.boolean().nullish(),
-  partial_images: z.int().min(0).max(3).nullish().meta({ description: "Of a stream. Left out: 3." }),
+  partial_images: z.int().min(0).max(3).nullish().meta({ description: "Number of previews in a stream. Default 3." }),
 };
 
-const OWN = "Other fields go to the origin as they are, under the service's `bounds` and `forbid`.";
+const OWN = "Other fields are passed to the origin unchanged; the service's `bounds` and `forbid` apply.";
 
 export const GenerationBody = z
   .looseObject({ prompt: text(), ...picture })
@@ -39,22 +43,21 @@ export type PictureBody = z.output<typeof VariationBody>;
 export const SpeechBody = z
   .looseObject({
     input: text()
-      .min(1, "is needed")
-      .refine(
-        (input) => charactersOf(input) <= INPUT_CHARACTERS_MAX,
-        `must have at most ${INPUT_CHARACTERS_MAX} characters`,
-      )
-      .meta({ description: `At most ${INPUT_CHARACTERS_MAX} characters, and as many as the service allows.` }),
+      .min(1)
+      .refine((input) => charactersOf(input) <= INPUT_CHARACTERS_MAX, {
+        params: detail("characters_at_most", { max: INPUT_CHARACTERS_MAX }),
+      })
+      .meta({ description: `At most ${INPUT_CHARACTERS_MAX} characters, and no more than the service allows.` }),
     model,
     voice: z
       .union([z.string().max(1000), z.object({ id: z.string().max(1000) }).transform(({ id }) => id)])
       .nullish()
-      .meta({ description: "The origin's name of a voice, as text or as `{id}`." }),
+      .meta({ description: "The origin's name of a voice, as a string or as `{id}`." }),
     instructions: z.string().nullish(),
     speed: z.number().min(0.25).max(4).nullish(),
     response_format: z.enum(["mp3", "opus", "aac", "flac", "wav", "pcm"]).nullish().meta({
       description:
-        "`wav` and `pcm` always; others as far as the origin gives them. Left out: `mp3` if it does, else `wav`.",
+        "`wav` and `pcm` are always available; others if the origin can return them. Default: `mp3` if available, otherwise `wav`.",
     }),
     stream_format: z.enum(["audio", "sse"]).nullish(),
   })

@@ -5,15 +5,15 @@
 import type { Caller } from "../../auth.ts";
 import { Room } from "../../body/buffers.ts";
 import { noRoom } from "../../body/body.ts";
-import { invalid } from "../../api/json-body.ts";
 import type { FileGiven, Given, Task } from "../mapping.ts";
-import { type Refusal, isRefusal } from "../../refusal.ts";
+import { invalid, type Refusal, isRefusal } from "../../refusal.ts";
 import type { Mouth } from "../../mouth.ts";
 import { openFile, typeOf } from "./files.ts";
 import { at } from "./models.ts";
 
 /** Total of all files of one input. */
-const BYTES_MAX = 8 * 1024 * 1024;
+const MIB = 1024 * 1024;
+const BYTES_MAX = 8 * MIB;
 const COUNT_MAX = 16;
 /** The bytes, their base64, and the request body that contains it. */
 const COPIES = 4;
@@ -69,14 +69,14 @@ async function turnOne(opened: Opened, param: string, value: unknown): Promise<u
 }
 
 async function read(opened: Opened, param: string, id: string): Promise<FileGiven | Refusal> {
-  if (++opened.count > COUNT_MAX) return invalid(param, `more than ${COUNT_MAX} files`);
+  if (++opened.count > COUNT_MAX) return invalid(param, "files_at_most", { max: COUNT_MAX });
   const object = await openFile(opened.mouth, opened.caller, id);
-  if (object === null) return invalid(param, "names a file that is not there, or not any more");
+  if (object === null) return invalid(param, "unknown_file");
   opened.bytes += object.size;
   const isTooMuch = opened.bytes > BYTES_MAX;
   if (isTooMuch || !(await opened.room.growSoon(COPIES * opened.bytes))) {
     await object.body.cancel();
-    return isTooMuch ? invalid(param, "more than 8 MiB of files") : noRoom();
+    return isTooMuch ? invalid(param, "files_mib", { max_mib: BYTES_MAX / MIB }) : noRoom();
   }
   return { bytes: new Uint8Array(await object.arrayBuffer()), type: typeOf(object) };
 }

@@ -9,10 +9,9 @@ import { callerWith } from "../../caller/caller.ts";
 import { type FormPart, MULTIPART, parseFields } from "../../body/fields.ts";
 import { sha256 } from "../../fingerprint.ts";
 import { guardHit } from "../../limits.ts";
-import { invalid } from "../../api/json-body.ts";
 import { randomText } from "../../caller/keys.ts";
 import { media, mediaTypeOf } from "../../results/media.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { iso, Time } from "../../api/time.ts";
 import type { Mouth } from "../../mouth.ts";
 import { at } from "./models.ts";
@@ -49,7 +48,7 @@ export const FileView = z
     metadata: z.record(z.string(), z.unknown()),
     created_at: Time,
     expires_at: Time,
-    urls: z.object({ get: z.string().meta({ description: "Names the file in an `input`." }) }),
+    urls: z.object({ get: z.string().meta({ description: "URL by which an `input` refers to the file." }) }),
   })
   .meta({ id: "ReplicateFile" });
 
@@ -72,7 +71,7 @@ export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
   const body = await readBody(request, { max: BUFFERED_BYTES_MAX, tenant: caller.tenant });
   if (isRefusal(body)) return body;
   try {
-    if (body.kind !== "bytes") return invalid("content", "is needed");
+    if (body.kind !== "bytes") return invalid("content", "required");
     const fields = await parseFields(body.bytes, mediaType, request.headers.get("content-type") ?? "");
     if (isRefusal(fields)) return fields;
     const given = fileGiven(fields?.kind === "form" ? fields.parts : []);
@@ -99,7 +98,7 @@ type FileBrought = { name: string; type: string; bytes: Uint8Array<ArrayBuffer>;
 
 function fileGiven(parts: FormPart[]): FileBrought | Refusal {
   const content = parts.find(({ name }) => name === "content");
-  if (content === undefined || typeof content.value === "string") return invalid("content", "must be a file");
+  if (content === undefined || typeof content.value === "string") return invalid("content", "file");
   const metadata = metadataOf(parts.find(({ name }) => name === "metadata"));
   if (isRefusal(metadata)) return metadata;
   const bytes = content.value;
@@ -111,7 +110,7 @@ function fileGiven(parts: FormPart[]): FileBrought | Refusal {
 
 function metadataOf(part: FormPart | undefined): Beside["metadata"] | Refusal {
   if (part === undefined) return {};
-  const wrong = invalid("metadata", `must be a JSON object of at most ${METADATA_LENGTH_MAX} characters`);
+  const wrong = invalid("metadata", "metadata", { max: METADATA_LENGTH_MAX });
   const text = typeof part.value === "string" ? part.value : new TextDecoder().decode(part.value);
   if (text.length > METADATA_LENGTH_MAX) return wrong;
   try {

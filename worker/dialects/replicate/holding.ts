@@ -2,6 +2,7 @@
  * Holds requests that the tenant's rate or `jobs_waiting` would refuse, and retries them here: Replicate's client
  * repeats a refused request five times without a pause. After HOLD_MS_MAX a request is refused after all.
  */
+import { detail } from "../../details.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { unlessGone } from "../../run/until.ts";
 
@@ -35,7 +36,7 @@ export async function heldBack<T>(
   if (!passes(outcome)) return outcome;
   if (held >= HELD_MAX || (heldBy.get(tenant) ?? 0) >= HELD_OF_TENANT_MAX)
     return refuse("queue_full", {
-      facts: { detail: "too many requests beyond the limits are waiting" },
+      facts: detail("held_requests"),
       retryAfterMs: outcome.retryAfterMs,
     });
   count(tenant, 1);

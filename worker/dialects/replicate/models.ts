@@ -13,7 +13,7 @@ import { modelNamed, OWNER, servicesFor } from "../task.ts";
 
 export const Version = z
   .object({
-    id: z.string().meta({ description: "Another one when the service's `model_version` is." }),
+    id: z.string().meta({ description: "Changes with the service's `model_version`." }),
     created_at: Time,
     cog_version: z.null(),
     openapi_schema: z.null(),

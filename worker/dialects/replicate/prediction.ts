@@ -13,13 +13,17 @@ type Status = (typeof STATUSES)[number];
 
 export const Prediction = z
   .object({
-    id: z.string().meta({ description: "The job's; the same in every dialect." }),
+    id: z.string().meta({ description: "The job's id; the same in every dialect." }),
     model: z.string().meta({ description: "`portico/<service>`." }),
     version: z.string(),
-    input: z.record(z.string(), z.unknown()).meta({ description: "As it was given; empty where it is not kept." }),
-    output: z.unknown().meta({ description: "Pictures: a list of signed URLs. A sound: one. Else the origin's JSON." }),
+    input: z
+      .record(z.string(), z.unknown())
+      .meta({ description: "The input as given; empty if it is no longer stored." }),
+    output: z
+      .unknown()
+      .meta({ description: "Images: a list of signed URLs. A sound: one signed URL. Otherwise the origin's JSON." }),
     error: z.string().nullable(),
-    logs: z.string().meta({ description: "A line for each step of its progress." }),
+    logs: z.string().meta({ description: "One line per step of the progress." }),
     status: z.enum(STATUSES),
     created_at: Time,
     started_at: Time.nullable(),

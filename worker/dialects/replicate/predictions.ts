@@ -13,8 +13,8 @@ import { madeOnce } from "../../jobs/made.ts";
 import { follow } from "../../jobs/prefer.ts";
 import { errorOf } from "../../jobs/view.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
-import { checkedBody, checkFields, invalid } from "../../api/json-body.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { checkedBody, checkFields } from "../../api/json-body.ts";
+import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { isSigned, signatureRefusal } from "../../results/signature.ts";
 import { answered } from "../../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../../mouth.ts";
@@ -37,17 +37,17 @@ const named = z.string().min(1).max(200).nullish();
 export const PredictionCreate = z
   .object({
     version: named.meta({ description: "A version's id, `portico/<service>` or `portico/<service>:<version>`." }),
-    model: named.meta({ description: "`portico/<service>`; where neither the path nor `version` says it." }),
+    model: named.meta({ description: "`portico/<service>`; used if neither the path nor `version` names a model." }),
     input: z.record(z.string().max(200), z.unknown()).meta({
       description:
-        "Canonical fields, which the service's mapping knows, and the origin's own. Files by URL of `/files`.",
+        "Fields of the service's mapping and the origin's own fields. Files are given by their URL from `/files`.",
     }),
     webhook: z.string().max(2048).nullish().meta({ description: "`https:`, to a public address." }),
     webhook_events_filter: z
       .array(z.enum(MOMENTS))
       .max(8)
       .nullish()
-      .meta({ description: "Default: all. What is made and logged is told with the end." }),
+      .meta({ description: "Default: all. `output` and `logs` are sent together with `completed`." }),
   })
   .meta({ id: "PredictionCreate" });
 type PredictionCreate = z.output<typeof PredictionCreate>;
@@ -78,13 +78,13 @@ async function handIn(
 ): Promise<JobView | Refusal> {
   const { caller } = handing;
   const meant = model ?? body.version ?? body.model ?? null;
-  if (meant === null) return invalid("version", "is needed: it says which model is meant");
+  if (meant === null) return invalid("version", "version_required");
   const service = await serviceMeant(mouth, caller, meant);
   if (isRefusal(service)) return service;
   const choice = chosenBy(service, body.input);
   if (isRefusal(choice)) return choice;
   const leaked = keyIn(body.input);
-  if (leaked !== undefined) return invalid(`input.${leaked}`, "is an API key, which no input needs");
+  if (leaked !== undefined) return invalid(`input.${leaked}`, "contains_key");
   const webhook = webhookOf(mouth, body);
   if (isRefusal(webhook)) return webhook;
   const filled = await withFiles(mouth, caller, choice.task, body.input);

@@ -8,7 +8,7 @@ import { refusalHeaders } from "../native.ts";
 export const Problem = z
   .object({
     title: z.string(),
-    detail: z.string().meta({ description: "For people; in English or Chinese, as `Accept-Language` asks." }),
+    detail: z.string().meta({ description: "Text for people, in English or Chinese according to `Accept-Language`." }),
     status: z.int(),
     invalid_fields: z.array(z.object({ type: z.string(), field: z.string(), description: z.string() })).optional(),
   })
