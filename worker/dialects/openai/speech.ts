@@ -3,6 +3,7 @@ import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
 import { callerWith } from "../../caller/caller.ts";
+import { isJson } from "../../body/fields.ts";
 import { Events, toldIn } from "../../api/events.ts";
 import { checkedBody, invalid } from "../../api/json-body.ts";
 import type { Task } from "../mapping.ts";
@@ -98,6 +99,8 @@ async function sound(mouth: Mouth, { task, format }: Made, shown: Shown): Promis
   await link(mouth, headers, shown.results);
   const type = mediaTypeOf(shown.headers);
   const source = new Response(shown.body).body;
+  const isText = isJson(type) || type?.startsWith("text/") === true;
+  if (isText && source !== null) return notThat(source, `it is ${type}`);
   if (!isPlain(format) || source === null) {
     headers.set("content-type", type ?? "application/octet-stream");
     return new Response(source, { headers });
