@@ -8,11 +8,12 @@ const door = doorway();
 let origin: Origin;
 let sound: Origin;
 const PATIENT = { breaker: { max_fails: 1_000, fail_timeout_s: 1 } };
+const MP3 = { path: "audio-generate", body: "json", fields: [], fixed: {}, results: null, formats: ["mp3"] };
 const ONCE = { retry: { tries: 1 }, ...PATIENT };
 
 beforeAll(async () => {
   [origin, sound] = await Promise.all([Origin.open(), Origin.open()]);
-  await listOrigin(door, origin, "odd", { kind: "tts", route: "/odd/", ...ONCE });
+  await listOrigin(door, origin, "odd", { kind: "tts", route: "/odd/", dialects: { speech: MP3 }, ...ONCE });
   const read = { method: "POST", path: "caption", as: "run" };
   const paths = [{ method: "POST", path: "txt2img", as: "run" }, read];
   await listOrigin(door, origin, "images", { kind: "image", route: "/images/", paths, ...ONCE });
@@ -246,6 +247,14 @@ describe("a text in place of a sound is handed on, and never kept:", () => {
       expect(origin.seen).toHaveLength(2);
     });
   }
+
+  test("but not by a dialect: it is 502 there", async () => {
+    for (const type of [JSON_TYPE, "text/plain"]) {
+      origin.answering = answering(type, '{"error":"CUDA out of memory"}');
+      const json = { model: "odd", input: `a text of ${type}`, response_format: "mp3" };
+      expect(refusalOf(await door.ask("/v1/audio/speech", { json }))).toBe(INVALID);
+    }
+  });
 
   test("an image's page is no result either", async () => {
     origin.answering = answering("image/png", "<html>Bad Gateway</html>");

@@ -189,10 +189,9 @@ class CardRun {
 
   /** `found`: the pieces in the answer; null: it is one. */
   #keeping(head: Head, found: Piece[] | null): Keeping {
-    const { ctx, ask, caller, trace } = this.#running;
+    const { ctx, ask, caller, trace, base } = this.#running;
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
-    const answer = this.#answering(head, found);
-    return { ask, tenant: caller.tenant, requestId: trace.id, base: this.#running.base, later, answer };
+    return { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer: this.#answering(head, found) };
   }
 
   /** Where the answer itself is stored; null: nowhere. */
