@@ -18,10 +18,12 @@ const PAINTED_CHARS_MAX = 4_000;
 const INIT_SHARE = 0.9;
 
 export interface Generation {
-  readonly sketch: Omit<Sketch, "under" | "seed">;
+  readonly sketch: Omit<Sketch, "under" | "seed" | "variation">;
   readonly prompt: string;
   readonly negative: string;
   readonly seeds: readonly number[];
+  /** How far each image departs towards that of another seed, and those seeds; null: none does. */
+  readonly variation: { readonly strength: number; readonly seeds: readonly number[] } | null;
   readonly steps: number;
   readonly cfg: number;
   readonly sampler: string;
@@ -49,13 +51,22 @@ export function parseSketch(
   const sampler = fields.text("sampler_name", "") || fields.text("sampler_index", "") || "Euler";
   const batch = fields.integer("batch_size", 1, 1, BATCH_MAX);
   const iterations = fields.integer("n_iter", 1, 1, BATCH_MAX);
+  const subseedStrength = fields.number("subseed_strength", 0, -1_000, 1_000);
+  const subseed = fields.integer("subseed", -1, -SEED_MAX, SEED_MAX);
   const sendImages = fields.flag("send_images", true);
   const strength = fromImage ? fields.number("denoising_strength", 0.75, 0, 1) : null;
   const task = fields.text("force_task_id", "") || null;
   const init = fromImage ? initOf(fields, strength ?? 0) : null;
   if (fields.details.length > 0) return { details: fields.details };
-  const first = asked < 0 ? randomInt(RANDOM_SEEDS) : asked;
-  const seeds = Array.from({ length: batch * iterations }, (_, i) => first + i);
+  const countedFrom = (seed: number): number[] => {
+    const first = seed < 0 ? randomInt(RANDOM_SEEDS) : seed;
+    return Array.from({ length: batch * iterations }, (_, i) => first + i);
+  };
+  const isVaried = subseedStrength > 0;
+  const counted = countedFrom(asked);
+  // The WebUI then counts up the variation's seeds instead.
+  const seeds = isVaried ? counted.map(() => counted[0] ?? 0) : counted;
+  const variation = isVaried ? { strength: subseedStrength, seeds: countedFrom(subseed) } : null;
   const echo = {
     ...source,
     prompt,
@@ -79,6 +90,7 @@ export function parseSketch(
       prompt,
       negative,
       seeds,
+      variation,
       steps,
       cfg,
       sampler,
@@ -105,25 +117,35 @@ function initOf(fields: Fields, strength: number): Generation["init"] {
   return null;
 }
 
+/** What one image of the generation is drawn from. */
+export function sketchOf({ sketch, seeds, variation }: Generation, i: number): Sketch {
+  const varied =
+    variation === null ? {} : { variation: { seed: variation.seeds[i] ?? 0, strength: variation.strength } };
+  return { ...sketch, seed: seeds[i] ?? 0, ...varied };
+}
+
 /** The text that the WebUI writes into its PNGs. */
-export function parametersOf(generation: Generation, seed: number): string {
-  const { prompt, negative, steps, sampler, cfg, sketch, strength } = generation;
+export function parametersOf(generation: Generation, i: number): string {
+  const { prompt, negative, steps, sampler, cfg, sketch, strength, seeds, variation } = generation;
   const settings = [
     `Steps: ${steps}`,
     `Sampler: ${sampler}`,
     `CFG scale: ${cfg}`,
-    `Seed: ${seed}`,
+    `Seed: ${seeds[i]}`,
     `Size: ${sketch.width}x${sketch.height}`,
     `Model hash: ${MODEL.hash}`,
     `Model: ${MODEL.name}`,
   ];
+  if (variation !== null)
+    settings.push(`Variation seed: ${variation.seeds[i]}`, `Variation seed strength: ${variation.strength}`);
   if (strength !== null) settings.push(`Denoising strength: ${strength}`);
   return [prompt, ...(negative === "" ? [] : [`Negative prompt: ${negative}`]), settings.join(", ")].join("\n");
 }
 
 /** The object that is returned as a JSON string in an answer's `info`. */
 export function infoOf(generation: Generation, startedAt: number): unknown {
-  const { prompt, negative, seeds, steps, cfg, sampler, batch, sketch, strength, init } = generation;
+  const { prompt, negative, seeds, variation, steps, cfg, sampler, batch, sketch, strength, init } = generation;
+  const subseeds = variation?.seeds ?? seeds.map(() => 0);
   const all = <T>(value: T): T[] => seeds.map(() => value);
   return {
     prompt,
@@ -132,9 +154,9 @@ export function infoOf(generation: Generation, startedAt: number): unknown {
     all_negative_prompts: all(negative),
     seed: seeds[0],
     all_seeds: seeds,
-    subseed: 0,
-    all_subseeds: all(0),
-    subseed_strength: 0,
+    subseed: subseeds[0],
+    all_subseeds: subseeds,
+    subseed_strength: variation?.strength ?? 0,
     width: sketch.width,
     height: sketch.height,
     sampler_name: sampler,
@@ -152,7 +174,7 @@ export function infoOf(generation: Generation, startedAt: number): unknown {
     denoising_strength: strength,
     extra_generation_params: init ? { "Init image size": `${init.size.width}x${init.size.height}` } : {},
     index_of_first_image: 0,
-    infotexts: seeds.map((seed) => parametersOf(generation, seed)),
+    infotexts: seeds.map((_, i) => parametersOf(generation, i)),
     styles: [],
     job_timestamp: jobTimestamp(startedAt),
     clip_skip: 1,

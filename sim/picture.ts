@@ -21,6 +21,7 @@ import { paintSea } from "./art/sea.ts";
 export interface Sketch {
   readonly prompt: string;
   readonly seed: number;
+  readonly variation?: { readonly seed: number; readonly strength: number };
   readonly width: number;
   readonly height: number;
   readonly steps: number;
@@ -55,7 +56,9 @@ export function drawPicture(sketch: Sketch): Pixels {
   const canvas = newCanvas(sketch.width, sketch.height);
   const ofPrompt = randomFrom(hash(sketch.prompt));
   const palette = paletteFor(sketch.prompt, ofPrompt);
-  const random = randomFrom(hash(`${sketch.prompt}\n${sketch.seed}`));
+  const { prompt, seed, variation } = sketch;
+  const varied = variation === undefined ? [] : [variation.seed, variation.strength];
+  const random = randomFrom(hash([prompt, seed, ...varied].join("\n")));
   const detail = Math.min(1, sketch.steps / STEPS_TO_FULL_DETAIL);
   painterFor(sketch.prompt, ofPrompt)({ canvas, palette, random, detail, prompt: sketch.prompt });
   if (sketch.under) blendUnder(canvas, sketch.under.picture, sketch.under.share);

@@ -1,5 +1,5 @@
 /** The Stable Diffusion WebUI of a card: its routes and the runs behind them. */
-import { infoOf, parametersOf, parseSketch } from "./generation.ts";
+import { infoOf, parametersOf, sketchOf, parseSketch } from "./generation.ts";
 import type { Generation } from "./generation.ts";
 import { sendJson, turnAway } from "./delivery.ts";
 import { loadOf } from "./exchange.ts";
@@ -53,7 +53,7 @@ async function paint(bench: Bench, exchange: Exchange, upload: Upload, fromImage
   const pixels = sketch.width * sketch.height * seeds.length;
   const ms = pictureMs(bench.service, sketch.steps, pixels, loadOf(exchange, upload));
   const seed = seeds[0] ?? 0;
-  const plan = { ms, seed, prompt: sketch.prompt, task, sketch: { ...sketch, seed } };
+  const plan = { ms, seed, prompt: sketch.prompt, task, sketch: sketchOf(generation, 0) };
   await perform(
     bench,
     exchange,
@@ -78,12 +78,12 @@ function drawAll(bench: Bench, generation: Generation, gone: AbortSignal): Promi
   if (!generation.sendImages) return Promise.resolve([]);
   const init = generation.init ? { init: generation.init } : {};
   return Promise.all(
-    generation.seeds.map((seed) =>
+    generation.seeds.map((_, i) =>
       bench.workshop.make(
         {
           kind: "picture",
-          sketch: { ...generation.sketch, seed },
-          parameters: parametersOf(generation, seed),
+          sketch: sketchOf(generation, i),
+          parameters: parametersOf(generation, i),
           ...init,
         },
         gone,

@@ -109,6 +109,8 @@ async function answerOnce(
     if (!isRefusal(found)) await once?.settle(answerAt(caller, print), keepMsOf(ask));
     return counted(mouth, caller, ask.service.id, found);
   }
+  // Of a refusal; an answer says more.
+  trace.headers.set("cache-status", `portico; fwd=${print.cacheable ? "miss" : "bypass"}`);
   if (ask.directives.onlyIfCached) return counted(mouth, caller, ask.service.id, refuse("not_cached"));
   if (preference !== null) return asJob(mouth, caller, ask, print, preference, once);
   const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask, print.cacheable ? print.key : null));
@@ -269,7 +271,8 @@ function fromStore(trace: Trace, stored: Stored): Shown {
   trace.headers.set("cache-status", `portico; hit; ttl=${Math.max(0, Math.floor((stored.expiresAt - now) / 1000))}`);
   trace.fields["cache"] = "hit";
   const { status, headers, body, results } = stored;
-  headers.set("age", String(Math.max(0, Math.floor((now - stored.storedAt) / 1000))));
+  // Also on a dialect's own rendering.
+  trace.headers.set("age", String(Math.max(0, Math.floor((now - stored.storedAt) / 1000))));
   headers.set("content-length", String(stored.bytes));
   return { status, headers, body, results };
 }

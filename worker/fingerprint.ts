@@ -1,20 +1,22 @@
 /** Stage 2, second half: decides when two asks are the same. Computes the cache key, or says why there is none. */
 import canonicalize from "canonicalize";
 import type { Ask } from "./ask.ts";
-import { MULTIPART } from "./body/fields.ts";
+import { isForm, isJson, MULTIPART } from "./body/fields.ts";
 import { betweenBoundaries } from "./body/form.ts";
 
 /** Incremented when the meaning of a key changes, so that no old answer is found under a new meaning. */
-const KEY_VERSION = 2;
+const KEY_VERSION = 3;
 
 export type WhyNot =
   | "cache_disabled"
   | "not_a_run"
   | "not_post"
+  | "body_encoded"
   | "body_streamed"
   | "body_spooled"
   | "no_body"
   | "no_seed"
+  | "no_subseed"
   | "not_canonical"
   | "no_store";
 
@@ -53,24 +55,57 @@ function reason(ask: Ask): WhyNot | null {
   if (ask.body.kind === "stream") return "body_streamed";
   if (ask.body.kind === "spooled") return "body_spooled";
   if (ask.body.kind === "none") return "no_body";
-  return config.kind === "image" && !hasSeed(ask) ? "no_seed" : null;
+  // The key does not include the coding, and a cacheable request's origin does not get this header.
+  if (isEncoded(ask.headers)) return "body_encoded";
+  return config.kind === "image" ? unseeded(ask) : null;
 }
 
-/** Only an explicit seed makes an image depend on its request alone: a negative or absent seed means a random one. */
-function hasSeed(ask: Ask): boolean {
-  if (ask.fields?.kind !== "json" || typeof ask.fields.value !== "object" || ask.fields.value === null) return false;
-  const { seed } = { ...ask.service.config.defaults, ...ask.fields.value } as { seed?: unknown };
-  return Number.isInteger(seed) && (seed as number) >= 0;
+function isEncoded(headers: Headers): boolean {
+  const codings = (headers.get("content-encoding") ?? "").toLowerCase().split(",");
+  return codings.some((coding) => !["", "identity"].includes(coding.trim()));
 }
 
-/** The content type as the origin gets it. Another charset means another text; a form's boundary has no meaning. */
-function typeOf(ask: Ask): string | null {
-  const header = ask.headers.get("content-type")?.toLowerCase() ?? null;
-  if (ask.mediaType === null || header === null) return ask.mediaType;
-  const parameters = header
-    .slice(ask.mediaType.length)
-    .replace(/;\s*(boundary=("[^"]*"|[^;]*)|charset="?utf-8"?\s*(?=;|$))/g, "");
-  return ask.mediaType + parameters.replaceAll(/\s/g, "");
+/**
+ * Which seed is missing. Only explicit seeds make an image depend on its request alone: for a negative or absent one
+ * the origin draws a random one. `defaults` do not count as seeds, because the origin does not get them.
+ */
+function unseeded(ask: Ask): "no_seed" | "no_subseed" | null {
+  const { value } = ask.fields?.kind === "json" ? ask.fields : { value: null };
+  if (typeof value !== "object" || value === null) return "no_seed";
+  const { seed, subseed } = value as { seed?: unknown; subseed?: unknown };
+  if (!isSeed(seed)) return "no_seed";
+  const { subseed_strength } = { ...ask.service.config.defaults, ...value } as { subseed_strength?: unknown };
+  return isZero(subseed_strength ?? 0) || isSeed(subseed) ? null : "no_subseed";
+}
+
+function isSeed(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0;
+}
+
+/** Servers also read numbers from texts. What is no number to us may be one to them. */
+function isZero(strength: unknown): boolean {
+  return (typeof strength === "number" || typeof strength === "string") && Number(strength) <= 0;
+}
+
+/** `;name=value`, where a quoted value may contain semicolons (RFC 9110 5.6.6). */
+const PARAMETER = /;\s*([^\s;="]+)=("(?:[^"\\]|\\.)*"|[^;"]*)\s*(?=;|$)/g;
+
+/**
+ * The content type as the origin gets it, with its parameters' values unchanged: their case may matter. A form's
+ * boundary has no meaning, and UTF-8 is what JSON and forms are in anyway.
+ */
+function typeOf({ headers, mediaType }: Ask): string | null {
+  const header = headers.get("content-type");
+  if (mediaType === null || header === null) return mediaType;
+  const isText = isJson(mediaType) || isForm(mediaType);
+  const parameters = header.slice(header.split(";", 1).join().length);
+  const plain = parameters.replace(PARAMETER, (_, given: string, value: string) => {
+    const name = given.toLowerCase();
+    if (name === "boundary" && mediaType === MULTIPART) return "";
+    if (name === "charset" && isText && /^"?utf-8"?$/i.test(value.trim())) return "";
+    return `;${name}=${value.trim()}`;
+  });
+  return mediaType + plain;
 }
 
 /**

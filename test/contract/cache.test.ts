@@ -2,14 +2,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, linksOf, picture } from "./doorway.ts";
-import { answerEcho, listOrigin, Origin } from "./origin.ts";
+import { answerEcho, answerImage, listOrigin, Origin, valuesOf } from "./origin.ts";
 
 const DEFAULTS = { steps: 1, negative_prompt: "", cfg_scale: 7.5, nested: { b: 1, a: 2 } };
 const door = doorway({
   services: {
     plain: { kind: "image", route: "/plain/sdapi/v1/", cache: { enabled: false } },
     filled: { kind: "image", route: "/filled/sdapi/v1/", defaults: DEFAULTS },
-    seeded: { kind: "image", route: "/seeded/sdapi/v1/", defaults: { seed: 5 } },
     brief: { kind: "image", route: "/brief/sdapi/v1/", cache: { ttl_s: 1 } },
     versioned: { kind: "image", route: "/versioned/sdapi/v1/", model_version: "1" },
   },
@@ -160,8 +159,44 @@ describe("the service's declared defaults are filled in, and nothing else is ass
       cache: { enabled: true },
     });
     origin.seen.length = 0;
+    origin.answering = answerImage;
     await door.ask("/bare/txt2img", { json: { seed: 1 } });
+    origin.answering = answerEcho;
     expect(origin.taken().body.toString()).toBe('{"seed":1}');
+  });
+
+  test("a seed among them is none of the caller's: the origin draws one", async () => {
+    await door.portico.admin("PUT", "/services/seeded", { kind: "image", route: "/seeded/", defaults: { seed: 5 } });
+    await door.portico.admin("PUT", "/services/seeded/cards/bare-card", { origin: origin.url, slots: 8 });
+    origin.answering = answerImage;
+    for (let i = 0; i < 2; i++) {
+      const answer = expectOk(await door.ask("/seeded/txt2img", { json: { prompt: "x" } }));
+      expect(answer.header("cache-status")).toBe("portico; fwd=bypass");
+    }
+    origin.answering = answerEcho;
+    origin.seen.length = 0;
+  });
+});
+
+describe("a body in a content coding", () => {
+  test("reaches the origin with its coding, and its answer is no hit for the same bytes without", async () => {
+    const service = { kind: "http", route: "/coded/", cache: { enabled: true } };
+    await listOrigin(door, origin, "coded", service);
+    const ask = (coding: string | null) =>
+      door.ask("/coded/run", {
+        body: "coded",
+        headers: { "content-type": "text/plain", ...(coding === null ? {} : { "content-encoding": coding }) },
+      });
+    for (const [coding, status, reached] of [
+      ["gzip", "portico; fwd=bypass", ["gzip"]],
+      [null, "portico; fwd=miss; stored", []],
+      ["br", "portico; fwd=bypass", ["br"]],
+    ] as const) {
+      origin.seen.length = 0;
+      expect(expectOk(await ask(coding)).header("cache-status")).toBe(status);
+      expect(valuesOf(origin.taken(), "content-encoding")).toEqual(reached);
+    }
+    for (const coding of [null, "identity"]) expect(isHit(await ask(coding))).toBe(true);
   });
 });
 

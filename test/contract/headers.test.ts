@@ -95,6 +95,7 @@ describe("Cache-Status", () => {
       "no-store": /^portico; fwd=bypass$/,
       sound: /^portico; fwd=miss; stored$/,
       read: /^portico; fwd=bypass$/,
+      "504 not_cached": /^portico; fwd=miss$/,
     };
     for (const [name, form] of Object.entries(forms))
       expect(authenticated[name]?.header("cache-status"), name).toMatch(form);

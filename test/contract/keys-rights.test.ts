@@ -169,6 +169,35 @@ describe("a key with a list of services", () => {
     expect(door.starts()).toBe(before);
   });
 
+  test("is 403 service at results and requests of every other, and they stay", async () => {
+    const tenant = await door.tenant();
+    const { key } = await newKey(tenant);
+    const { key: limited } = await newKey(tenant, { services: ["cosyvoice2"] });
+    const painted = expectOk(await door.paint({}, { key }));
+    const spoken = expectOk(await door.speak({ text: "limited" }, { key }));
+    const [url = "", sound = ""] = [painted, spoken].flatMap(linksOf);
+    const { pathname } = new URL(url);
+    const [image, speech] = [painted, spoken].map((answer) => `/v1/requests/${answer.header("x-request-id")}`);
+    expect(refusalOf(await door.ask(pathname, { key: limited }))).toBe(SERVICE);
+    expect((await door.ask(pathname, { key: limited, method: "HEAD" })).status).toBe(403);
+    expect(refusalOf(await door.ask(pathname, { key: limited, headers: { range: "bytes=0-1" } }))).toBe(SERVICE);
+    expect(refusalOf(await door.ask(pathname, { key: limited, method: "DELETE" }))).toBe(SERVICE);
+    expect(refusalOf(await door.ask(image ?? "", { key: limited }))).toBe(SERVICE);
+    expectOk(await door.ask(pathname, { key }));
+    expectOk(await door.ask(targetOf(url), { key: null }));
+    expectOk(await door.ask(new URL(sound).pathname, { key: limited }));
+    expectOk(await door.ask(speech ?? "", { key: limited }));
+    expect((await door.ask(new URL(sound).pathname, { key: limited, method: "DELETE" })).status).toBe(204);
+  });
+
+  test("is told nothing of another tenant's results", async () => {
+    const key = await door.key({ services: ["cosyvoice2"] });
+    const [url = ""] = linksOf(expectOk(await door.paint({})));
+    for (const method of ["GET", "DELETE"]) {
+      expect((await door.ask(new URL(url).pathname, { key, method })).status, method).toBe(404);
+    }
+  });
+
   test("is not opened by another tenant's key in the body or a header of ours", async () => {
     const key = await door.key({ services: ["cosyvoice2"] });
     const headers = { "x-tenant": "admin", "x-portico-tenant": "admin", "x-portico-service": "cosyvoice2" };

@@ -1,4 +1,5 @@
 /** Section 5 and 3: an origin's answer is hostile until it is checked; what of its headers a caller gets. */
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, expect, describe, test } from "vitest";
 import { doorway, expectOk } from "./doorway.ts";
 import { answerBytes, type Answering, listOrigin, Origin } from "./origin.ts";
@@ -9,6 +10,7 @@ let origin: Origin;
 beforeAll(async () => {
   origin = await Origin.open();
   await listOrigin(door, origin, "any", { kind: "http", route: "/any/" });
+  await listOrigin(door, origin, "kept", { kind: "http", route: "/kept/", cache: { enabled: true } });
 });
 beforeEach(() => {
   origin.seen.length = 0;
@@ -42,6 +44,58 @@ describe("an origin's answer:", () => {
     expect(JSON.stringify(answer.headers)).not.toContain("spoofed");
     expect(answer.header("cache-control")).toBe("no-store");
     expect(answer.header("x-portico-card")).toBe("any-card");
+  });
+
+  test("nor does it speak in our words or to the caches between us and the caller", async () => {
+    const names = [
+      ["cdn-cache-control", "cloudflare-cdn-cache-control", "vercel-cdn-cache-control", "surrogate-control"],
+      ["surrogate-key", "cache-tag", "x-accel-expires", "x-accel-redirect", "x-accel-buffering"],
+      ["idempotent-replayed", "preference-applied", "x-should-retry", "x-fal-request-id", "x-fal-error-type"],
+      ["service-worker-allowed", "set-cookie2", "allow", "content-range"],
+    ].flat();
+    origin.answering = answering({
+      ...Object.fromEntries(names.map((name) => [name, "spoofed"])),
+      "x-own": "kept",
+      "repr-digest": "sha-256=:AAAA:",
+    });
+    const run = () => door.ask("/kept/run", { json: { names } });
+    for (const [answer, status] of [
+      [expectOk(await run()), "portico; fwd=miss; stored"],
+      [expectOk(await run()), expect.stringMatching(/hit/)],
+      [expectOk(await door.ask("/kept/read")), "portico; fwd=bypass"],
+    ] as const) {
+      expect(answer.header("cache-status")).toEqual(status);
+      expect(names.filter((name) => answer.header(name) !== null)).toEqual([]);
+      expect([answer.header("x-own"), answer.header("repr-digest")]).toEqual(["kept", "sha-256=:AAAA:"]);
+    }
+  });
+
+  test("Allow is handed on with its own 405 and of OPTIONS, Content-Range with its own 206", async () => {
+    for (const [method, status, expected] of [
+      ["POST", 405, ["GET", null]],
+      ["OPTIONS", 200, ["GET", null]],
+      ["GET", 206, [null, "bytes 0-0/9"]],
+      ["GET", 404, [null, null]],
+    ] as const) {
+      origin.answering = (res) => res.writeHead(status, { allow: "GET", "content-range": "bytes 0-0/9" }).end("x");
+      const answer = await door.ask("/any/other", { method });
+      expect(answer.status).toBe(status);
+      expect([answer.header("allow"), answer.header("content-range")], String(status)).toEqual(expected);
+    }
+  });
+
+  test("a digest of encoded bytes does not stand at decoded ones", async () => {
+    origin.answering = (res) => {
+      const digests = ["repr-digest", "content-digest", "digest", "content-md5"].map((name) => [
+        name,
+        "sha-256=:AAAA:",
+      ]);
+      const coding = { "content-type": "text/plain", "content-encoding": "gzip" };
+      res.writeHead(200, { ...coding, ...Object.fromEntries(digests) }).end(gzipSync("plain"));
+    };
+    const answer = expectOk(await door.ask("/any/encoded", { json: {} }));
+    expect(answer.text).toBe("plain");
+    expect(JSON.stringify(answer.headers)).not.toContain("AAAA");
   });
 
   test("its cookies, its software and its hop-by-hop headers stay behind", async () => {

@@ -16,6 +16,7 @@ beforeEach(async () => {
 });
 
 const remove = (path: string, key = door.ownKey) => door.ask(path, { method: "DELETE", key });
+const removeIf = (headers: Record<string, string>) => door.ask(url.pathname, { method: "DELETE", headers });
 const isHit = (answer: Answer) => answer.header("cache-status")?.includes("hit") === true;
 const common = (key: string) => door.ask("/common/sdapi/v1/txt2img", { json, key });
 
@@ -58,6 +59,25 @@ test("one that is still on its way to the store is deleted, and so is the answer
   const bucket = await door.portico.mf().getR2Bucket("RESULTS");
   expect(await bucket.head(`results/${id}`)).toBeNull();
   expect(await bucket.head(answer)).toBeNull();
+});
+
+describe("a DELETE with a false precondition is 412 and deletes nothing:", () => {
+  const PAST = "Sun, 06 Nov 1994 08:49:37 GMT";
+  for (const headers of [{ "if-match": '"other"' }, { "if-unmodified-since": PAST }, { "if-none-match": "*" }]) {
+    test(Object.keys(headers).join(), async () => {
+      const refused = await removeIf(headers);
+      expect(refused.status).toBe(412);
+      expect(refused.header("cache-control")).toBe("no-store");
+      expectOk(await door.ask(url.pathname));
+      expect(isHit(await door.paint(json))).toBe(true);
+    });
+  }
+
+  test("and a true one does", async () => {
+    const etag = expectOk(await door.ask(url.pathname)).header("etag") ?? "";
+    expect((await removeIf({ "if-match": etag, "if-unmodified-since": PAST })).status).toBe(204);
+    await expectGone(url.pathname);
+  });
 });
 
 test("a second DELETE is 404", async () => {

@@ -1,4 +1,5 @@
 /** Sections 5 and 8: what is too large for memory reaches its caller as it comes, and is a result when it is whole. */
+import { crc32 } from "node:zlib";
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -34,7 +35,9 @@ function chunk(type: string, data: Buffer): Buffer {
   const head = Buffer.alloc(8);
   head.writeUInt32BE(data.length);
   head.write(type, 4, "latin1");
-  return Buffer.concat([head, data, Buffer.alloc(4)]);
+  const sum = Buffer.alloc(4);
+  sum.writeUInt32BE(crc32(data, crc32(head.subarray(4))));
+  return Buffer.concat([head, data, sum]);
 }
 
 /** A PNG of about so many bytes: right in its structure. */

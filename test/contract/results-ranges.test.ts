@@ -209,6 +209,14 @@ describe("?download=NAME", () => {
     }
   });
 
+  test("of dots or nothing to be seen is the default name", async () => {
+    const whole = `attachment; filename="result"; filename*=UTF-8''result`;
+    for (const name of ["", " ", ".", "..", "...", " . ", "a/..", "\\", "\u200b", "\u2003.", "\ufeff"]) {
+      expect(await disposition(`download=${encodeURIComponent(name)}`), JSON.stringify(name)).toBe(whole);
+    }
+    expect(await disposition("download=.a")).toContain('filename=".a"');
+  });
+
   test("works with a signed URL, which it does not break", async () => {
     const [url = ""] = linksOf(await door.paint());
     const { pathname, search } = new URL(url);

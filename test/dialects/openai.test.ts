@@ -65,6 +65,19 @@ test("a picture comes as a signed URL and in base64, whichever the client reads"
   }
 });
 
+test("a stored answer says its age, in every dialect that shows it", async () => {
+  const made = { prompt: `age ${Date.now()}`, seed: 7, steps: 1 };
+  const openaiCall = () =>
+    door.ask("/v1/images/generations", { json: { ...made, model: "portrait", size: "64x64", n: 1 } });
+  const falCall = () => door.ask("/fal/run/portico/portrait", { json: { ...made, width: 64, height: 64 } });
+  for (const call of [openaiCall, falCall]) {
+    expect(expectOk(await call()).header("age")).toBeNull();
+    const hit = expectOk(await call());
+    expect(hit.header("cache-status")).toMatch(/^portico; hit/);
+    expect(hit.header("age")).toMatch(/^\d+$/);
+  }
+});
+
 test("`response_format` chooses one of the two", async () => {
   const asked = { model: "portrait", prompt: "a pier", ...SMALL };
   const url = await openai(door).images.generate({ ...asked, response_format: "url" });

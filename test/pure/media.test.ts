@@ -68,6 +68,23 @@ test("what goes on after its end is not whole", () => {
   }
 });
 
+test("a PNG with any byte changed is not whole", () => {
+  const property = fc.property(png, fc.nat(), fc.integer({ min: 1, max: 255 }), (file, at, change) => {
+    const place = at % file.length;
+    const damaged = file.with(place, (file[place] ?? 0) ^ change);
+    expectSame(media(damaged)?.end === "whole", false, `byte ${place} of ${file.length}`);
+  });
+  fc.assert(property, { numRuns: 2_000 });
+});
+
+test("a PNG begins with IHDR, and has only one", () => {
+  const file = fc.sample(png, { numRuns: 1, seed: 1 })[0] ?? new Uint8Array();
+  const [start, header, rest] = [file.subarray(0, 8), file.subarray(8, 33), file.subarray(33)];
+  expect(media(joined(start, header, rest))?.end).toBe("whole");
+  expect(media(joined(start, rest))?.end).toBe("cut");
+  expect(media(joined(start, header, header, rest))?.end).toBe("cut");
+});
+
 test("a cut that ends with the bytes of an end, between two scans, is still a cut", () => {
   const head = [0xff, 0xd8, 0xff, 0xda, 0, 2, 1, 2, 3, 0xff, 0xc4, 0, 9];
   expect(media(Uint8Array.from([...head, 0xff, 0xd9]))).toEqual({ type: "image/jpeg", end: "cut" });

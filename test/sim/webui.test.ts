@@ -107,6 +107,25 @@ describe("txt2img", () => {
     expect(pictures(await paint({ ...SMALL, send_images: false }))).toEqual([]);
   });
 
+  it("varies an image towards that of another seed, a new one where none is given", async () => {
+    const varied = { ...SMALL, subseed_strength: "0.5" };
+    const [plain, ...some] = await Promise.all([
+      paint({ ...SMALL, subseed: 9 }),
+      paint({ ...varied, subseed: 7, batch_size: 2 }),
+      paint({ ...varied, subseed: 7, batch_size: 2 }),
+      paint({ ...varied, subseed: 8 }),
+    ]);
+    expect(pictures(plain)).toEqual(pictures(await paint(SMALL)));
+    const [one, same, other] = some.map(pictures);
+    expect(one).toEqual(same);
+    expect(one?.[0]).not.toEqual(other?.[0]);
+    expect(one?.[1]).not.toEqual(one?.[0]);
+    expect(infoOf(must(some[0]))).toMatchObject({ all_seeds: [42, 42], all_subseeds: [7, 8], subseed_strength: 0.5 });
+    const [a, b] = await Promise.all([paint(varied), paint({ ...varied, subseed: -1 })]);
+    expect(pictures(a)).not.toEqual(pictures(b));
+    expect(readPng(must(pictures(a)[0])).texts[0]?.text).toMatch(/Variation seed: \d+, Variation seed strength: 0.5/);
+  });
+
   it("takes the defaults of the WebUI", async () => {
     expect(infoOf(await paint({ prompt: "x" }))).toMatchObject({
       width: 512,

@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import * as fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { Ask } from "../../worker/ask.ts";
 import type { Fields } from "../../worker/body/fields.ts";
 import { Room } from "../../worker/body/buffers.ts";
@@ -38,7 +38,7 @@ function ask({ put, id = "speech", ...more }: Asking = {}): Ask {
   };
 }
 
-async function keyOf(asking: Asking, tenant = "t1"): Promise<string> {
+async function keyOf(asking: Asking = {}, tenant = "t1"): Promise<string> {
   const print = await fingerprint(ask(asking), tenant);
   return print.cacheable ? print.key : print.why;
 }
@@ -56,7 +56,7 @@ function ofForm(...parts: string[]): Promise<string> {
 function ofBytes(text: string, contentType: string): Promise<string> {
   const bytes = new Uint8Array(Buffer.from(text, "latin1"));
   const headers = new Headers({ "content-type": contentType });
-  const mediaType = contentType.split(";")[0] ?? "";
+  const mediaType = contentType.split(";")[0]?.toLowerCase() ?? "";
   return keyOf({
     mediaType,
     headers,
@@ -65,6 +65,7 @@ function ofBytes(text: string, contentType: string): Promise<string> {
   });
 }
 
+const ofType = (type: string) => ofBytes("a", type);
 const image = (value: unknown, defaults = {}) => keyOf({ put: { kind: "image", defaults }, fields: json(value) });
 
 /** JSON that says the same, with its members in another order. */
@@ -191,9 +192,8 @@ test("what cannot be cached says why", async () => {
   ]);
 });
 
-test("an image has a key only with an explicit whole seed that is not negative, given or as declared", async () => {
+test("an image has a key only with an explicit whole seed that is not negative", async () => {
   for (const seed of [0, 1, 2 ** 32]) expect(await image({ seed }), String(seed)).toMatch(KEY);
-  expect(await image({}, { seed: 5 })).toMatch(KEY);
   for (const value of [
     {},
     { seed: -1 },
@@ -207,7 +207,67 @@ test("an image has a key only with an explicit whole seed that is not negative, 
   ]) {
     expect(await image(value), JSON.stringify(value)).toBe("no_seed");
   }
-  expect(await image({ seed: -1 }, { seed: 5 })).toBe("no_seed");
+  // The origin does not get the defaults, so it draws a random seed.
+  for (const value of [{}, { seed: -1 }]) expect(await image(value, { seed: 5 })).toBe("no_seed");
+});
+
+test("an image with a variation strength has a key only with an explicit variation seed", async () => {
+  const seed = 1;
+  for (const subseed_strength of [0, -1, "0", "0.0", null]) {
+    expect(await image({ seed, subseed_strength }), String(subseed_strength)).toMatch(KEY);
+  }
+  for (const subseed_strength of [0.5, 1, "0.5", " 1e-3 ", "1_0", true, [1], {}]) {
+    const what = JSON.stringify(subseed_strength);
+    expect(await image({ seed, subseed_strength, subseed: 0 }), what).toMatch(KEY);
+    for (const subseed of [undefined, -1, "7", 1.5, null]) {
+      expect(await image({ seed, subseed_strength, subseed }), `${what} ${subseed}`).toBe("no_subseed");
+    }
+  }
+  expect(await image({ seed }, { subseed_strength: 0.5 })).toBe("no_subseed");
+  expect(await image({ seed, subseed: 7 }, { subseed_strength: 0.5 })).toMatch(KEY);
+  expect(await image({ seed }, { subseed_strength: 0.5, subseed: 7 })).toBe("no_subseed");
+});
+
+test("a body in a content coding has no key", async () => {
+  const encoded = (coding: string) => keyOf({ headers: new Headers({ "content-encoding": coding }) });
+  const plain = await keyOf();
+  for (const coding of ["identity", "Identity", "", ", identity"]) expect(await encoded(coding), coding).toBe(plain);
+  for (const coding of ["gzip", "GZIP", "x", "identity, br"]) expect(await encoded(coding)).toBe("body_encoded");
+});
+
+describe("the content type in the key", () => {
+  test("keeps the values of its parameters as they are", async () => {
+    const types = [
+      "text/x",
+      "text/x; profile=A",
+      "text/x; profile=a",
+      "text/x; profile=ab",
+      'text/x; profile="a b"',
+      'text/x; profile="a;boundary=1"',
+      'text/x; profile="a;boundary=2"',
+      'text/x; profile="a\\";charset=utf-8"',
+      "text/x; charset=utf-8",
+      "text/x; charset=gbk",
+      "text/x; boundary=1",
+      "text/x; boundary=2",
+      "multipart/mixed; boundary=1",
+      "multipart/mixed; boundary=2",
+    ];
+    const keys = await Promise.all(types.map(ofType));
+    expect(keys.filter((key) => !KEY.test(key))).toEqual([]);
+    expect(new Set(keys).size).toBe(types.length);
+  });
+
+  test("has no case in type and names, no space between parameters, and nothing that JSON or a form implies", async () => {
+    for (const [one, other] of [
+      ["text/x; Profile=A", "Text/X;profile=A"],
+      ["text/x; a=1; b=2", "text/x;a=1 ;b=2"],
+      ["application/json", 'application/json; Charset="UTF-8"'],
+      ["application/x-www-form-urlencoded", "application/x-www-form-urlencoded;charset=utf-8"],
+    ] as const) {
+      expect(await ofType(one), one).toBe(await ofType(other));
+    }
+  });
 });
 
 test("numbers that come rounded out of JSON have no key: requests that differ would share an answer", async () => {

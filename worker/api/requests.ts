@@ -1,5 +1,6 @@
 /** `/v1/requests/<id>`: what became of a request that took a ticket; kept for a day. */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
+import { mayCall } from "../auth.ts";
 import { callerWith } from "../caller/caller.ts";
 import { config, type Env } from "../env.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
@@ -22,6 +23,8 @@ export async function getRequest(
   if (isRefusal(caller)) return caller;
   const found = ID.test(id) ? await answered(env.TENANT.getByName(caller.tenant).request(id)) : null;
   if (found === null) return refuse("not_found");
+  const denied = mayCall(caller, found.service);
+  if (denied !== null) return denied;
   const job = found.id.startsWith("job_") ? await answered(env.JOB.getByName(found.id).view(caller.tenant)) : null;
   const became = job === null ? found : asJob(job);
   const results = await resultsOf(env, caller.tenant, became.results);

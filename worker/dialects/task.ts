@@ -3,8 +3,8 @@ import { type Ask, parseAsk } from "../ask.ts";
 import { type Caller, mayCall } from "../auth.ts";
 import { catalog, listed } from "../services/catalog.ts";
 import type { ServiceRow } from "../db/queries.ts";
-import { DIALECTS_BY_KIND } from "../services/kinds.ts";
-import { type Dialects, type Given, isFile, isGiven, mapped, nameGiven, type Task, type TaskName } from "./mapping.ts";
+import { DIALECTS_BY_KIND, ownTask } from "../services/kinds.ts";
+import { type Given, isFile, isGiven, mapped, nameGiven, type Task, type TaskName } from "./mapping.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import type { Mouth } from "../mouth.ts";
 
@@ -24,8 +24,7 @@ export interface Chosen {
  * if it does not do the task.
  */
 export function taskOf({ route, config }: ServiceRow, name: TaskName): Task | null {
-  // Services stored before tasks existed lack this field.
-  const own = (config.dialects as Dialects | undefined)?.[name];
+  const own = ownTask(config, name);
   if (own !== undefined) return own;
   const task = DIALECTS_BY_KIND[config.kind][name] ?? null;
   if (task === null) return null;

@@ -25,6 +25,7 @@ import type { Grant } from "../run/lease.ts";
 import { findStored } from "../results/recall.ts";
 import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { type Answer, run as runAsk, type RunEnd, type Running } from "../run.ts";
+import { imagesDueAt, NO_IMAGES } from "../results/pieces.ts";
 import { repeated } from "../results/repeated.ts";
 import { Spooled } from "../body/spool.ts";
 import { type Result, resultsOf } from "../results/result.ts";
@@ -121,6 +122,10 @@ async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<C
   const end = await follow.lastWord();
   if (end.state === "failed" && (end.status ?? 0) < 400)
     return { kind: "refused", refusal: refuse("origin_reset", { started: "yes" }) };
+  // A dialect has no form for an answer without images.
+  const isDue = spec.resultsAt !== undefined && imagesDueAt(running.ask) !== null;
+  if (isDue && answer.status < 300 && end.took.results === 0)
+    return { kind: "refused", refusal: refuse("origin_invalid", { started: "yes", facts: NO_IMAGES }) };
   return { kind: "answer", answer, end };
 }
 

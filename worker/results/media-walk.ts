@@ -1,21 +1,30 @@
 /** Walks a file's structure while its bytes arrive in chunks: a generator says which bytes it needs next. Pure. */
 
-/** What a walk needs next: to read some bytes, to skip some, or to find the marker after entropy-coded data. */
-type Want = { take: number } | { skip: number } | "marker";
-/** `at`: the offset after the requested bytes. `bytes`: the bytes read; for "marker", the marker's second byte. */
-export type Walk = Generator<Want, void, { bytes: Uint8Array; at: number }>;
+import { crc32 } from "node:zlib";
+
+/**
+ * What a walk needs next: to read some bytes, to skip some, or to find the marker after entropy-coded data. `crc`: the
+ * CRC-32 of what precedes the skipped bytes, to be continued over them.
+ */
+type Want = { take: number } | { skip: number; crc?: number } | "marker";
+/**
+ * `at`: the offset after the requested bytes. `bytes`: the bytes read; for "marker", the marker's second byte. `crc`:
+ * the CRC-32 up to here, if it was asked for.
+ */
+export type Walk = Generator<Want, void, { bytes: Uint8Array; at: number; crc: number }>;
 
 export class Walker {
   readonly #walk: Walk;
-  #want: Want | null;
+  #want: Want | null = null;
   #seen: number[] = [];
   #skipped = 0;
+  #crc = 0;
   #afterFf = false;
   #at = 0;
 
   constructor(walk: Walk) {
     this.#walk = walk;
-    this.#want = walk.next().value ?? null;
+    this.#next();
   }
 
   push(bytes: Uint8Array): void {
@@ -33,6 +42,7 @@ export class Walker {
     if ("skip" in want) {
       const taken = Math.min(bytes.byteLength, want.skip - this.#skipped);
       this.#skipped += taken;
+      if (want.crc !== undefined) this.#crc = crc32(bytes.subarray(0, taken), this.#crc);
       return taken;
     }
     const taken = bytes.subarray(0, want.take - this.#seen.length);
@@ -69,6 +79,8 @@ export class Walker {
     const bytes = Uint8Array.from(this.#seen);
     this.#seen = [];
     this.#skipped = 0;
-    this.#want = this.#walk.next({ bytes, at: this.#at }).value ?? null;
+    const want = this.#walk.next({ bytes, at: this.#at, crc: this.#crc }).value ?? null;
+    this.#crc = want !== null && want !== "marker" && "skip" in want ? (want.crc ?? 0) : 0;
+    this.#want = want;
   }
 }

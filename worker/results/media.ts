@@ -4,6 +4,7 @@
  * PNG (W3C PNG 3), JPEG (ITU-T T.81), WebP (RFC 9649) and WAV (RIFF) mark their own end, so a truncated file is
  * detected whatever the transport says.
  */
+import { crc32 } from "node:zlib";
 import { type Walk, Walker } from "./media-walk.ts";
 
 export interface Media {
@@ -47,7 +48,7 @@ export function media(bytes: Uint8Array): Media | null {
 }
 
 /** Bytes needed to recognize a format. */
-const HEAD_BYTES = 12;
+export const HEAD_BYTES = 12;
 
 /** The same check for bytes that arrive in chunks, without keeping them. */
 export class MediaScan {
@@ -99,17 +100,21 @@ function formOf(head: Uint8Array): Form | null {
   return open === null ? null : { type: `audio/${open}`, walker: null, end: () => "open" };
 }
 
-/** A sequence of chunks up to IEND, which must come last. */
+/** A sequence of chunks with correct checksums, from IHDR to IEND. */
 function png(): Form {
   let hasData = false;
   let endsAt: number | null = null;
   function* walk(): Walk {
     yield { skip: 8 };
     for (let type = ""; type !== "IEND";) {
-      const { bytes } = yield { take: 8 };
-      type = ascii(bytes, 4, 4);
+      const isFirst = type === "";
+      const { bytes: head } = yield { take: 8 };
+      type = ascii(head, 4, 4);
+      if (isFirst !== (type === "IHDR")) return;
       hasData ||= type === "IDAT";
-      const { at } = yield { skip: view(bytes).getUint32(0) + 4 };
+      const { crc } = yield { skip: view(head).getUint32(0), crc: crc32(head.subarray(4)) };
+      const { bytes: sum, at } = yield { take: 4 };
+      if (view(sum).getUint32(0) !== crc) return;
       if (type === "IEND") endsAt = at;
     }
   }

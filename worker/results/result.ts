@@ -34,6 +34,7 @@ export function resultMeta(row: ResultRow): Record<string, string> {
 export interface Result {
   id: string;
   tenant: string;
+  service: string;
   contentType: string;
   bytes: number;
   /** Hex. */
@@ -58,6 +59,7 @@ export function resultWith(id: string, object: R2Object, digest: string): Result
   return {
     id,
     tenant: meta["tenant"] ?? "",
+    service: meta["service"] ?? "",
     contentType: object.httpMetadata?.contentType ?? "application/octet-stream",
     bytes: object.size,
     sha256: digest,

@@ -3,7 +3,7 @@
  * following HTTP semantics.
  */
 import { answered } from "../../durable-objects/answer-protocol.ts";
-import { hasCredential } from "../auth.ts";
+import { type Caller, hasCredential, mayCall } from "../auth.ts";
 import { answerKey } from "./stored-answer.ts";
 import { callerWith } from "../caller/caller.ts";
 import { forgetResult } from "../db/queries.ts";
@@ -19,7 +19,7 @@ import { timed } from "../trace.ts";
 import type { Mouth } from "../mouth.ts";
 import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts";
 import { inWindows, WINDOW_BYTES } from "./windows.ts";
-import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
+import { type ByteRange, changeForbidden, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
 
 /** When to look for a result, ms: one promised a moment ago may still be on its way to R2 from elsewhere. */
 const LOOKS_AT_MS = [0, 100, 400];
@@ -45,7 +45,8 @@ export async function getResult(asking: Asking): Promise<Response | Refusal> {
   if (isRefusal(variant)) return variant;
   const found = isResultId(id) ? await timed(trace, "cache", () => find(asking, reader)) : null;
   if (found === null) return refuse("not_found");
-  const answer = await answerWith(asking, found, variant, query.get("download"));
+  const denied = deniedTo(reader, found.result);
+  const answer = denied ?? (await answerWith(asking, found, variant, query.get("download")));
   // An opened body that is not sent must be canceled.
   if (found.body !== null && (isRefusal(answer) || answer.body === null || request.headers.has("range")))
     await letGo(found.body);
@@ -64,8 +65,13 @@ interface Found {
   copiedAt: number | null;
 }
 
-/** The tenant of the key, the holder of a valid signature, or an anonymous reader. */
-type Reader = { tenant: string } | "signed" | "anybody";
+/** The caller whose key it is, the holder of a valid signature, or an anonymous reader. */
+type Reader = Caller | "signed" | "anybody";
+
+/** A key that is limited to some services opens only their results. What is its tenant's is not hidden from it. */
+function deniedTo(reader: Reader, { tenant, service }: Result): Refusal | null {
+  return typeof reader === "string" || reader.tenant !== tenant ? null : mayCall(reader, service);
+}
 
 /** Returns null when the result does not exist or may not be read; both take the same time. */
 async function find(asking: Asking, reader: Reader): Promise<Found | null> {
@@ -137,9 +143,7 @@ async function answerWith(
   const etag = variant === null ? `"${result.sha256}"` : variantEtag(result.sha256, variant);
   const headers = resultHeaders(result, etag, download, now);
   if (copiedAt !== null) headers.set("age", String(Math.max(0, Math.floor((now - copiedAt) / 1000))));
-  if (preconditionFailed(request.headers, etag, result.createdAt)) {
-    return new Response(null, { status: 412, headers: { etag, "cache-control": "no-store" } });
-  }
+  if (preconditionFailed(request.headers, etag, result.createdAt)) return preconditionAnswer(etag);
   if (isNotModified(request.headers, etag, result.createdAt)) return new Response(null, { status: 304, headers });
   if (variant !== null) {
     const open = async () => body ?? (await answered(env.RESULTS.get(resultKey(id))))?.body ?? null;
@@ -162,12 +166,15 @@ async function answerWith(
   return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
 }
 
+function preconditionAnswer(etag: string): Response {
+  return new Response(null, { status: 412, headers: { etag, "cache-control": "no-store" } });
+}
+
 /** A key decides if there is one; otherwise the signature decides, unless the result is public. */
 async function readerOf(asking: Asking, query: URLSearchParams): Promise<Reader | Refusal> {
   const { request, env, trace, id } = asking;
   if (hasCredential(request)) {
-    const caller = await callerWith("results", asking);
-    return isRefusal(caller) ? caller : { tenant: caller.tenant };
+    return callerWith("results", asking);
   }
   if (!isSigned(query)) return visibilityOf(id) === "public" ? "anybody" : refuse("missing");
   const refused = await timed(trace, "auth", () => signatureRefusal(config(env), id, query, Date.now()));
@@ -201,9 +208,13 @@ function describe(headers: Headers, meta: Result, range: ByteRange | null): void
 /** Characters that could disguise or split a file name: control characters and bidirectional overrides. */
 const UNFIT = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
+/** Dots and nothing else to be seen: no name, or that of a folder. */
+const BLANK = /^[\s.\p{Cf}]*$/u;
+
 /** RFC 6266: a plain name for old clients and RFC 8187 encoding for the rest; never a path. */
 function disposition(name: string): string {
-  const base = name.split(/[/\\]/).at(-1)?.replace(UNFIT, "_").slice(0, 200) || "result";
+  const last = name.split(/[/\\]/).at(-1)?.replace(UNFIT, "_").slice(0, 200) ?? "";
+  const base = BLANK.test(last) ? "result" : last;
   const plain = base.replace(/[^\w. -]/g, "_");
   const encodedName = encodeURIComponent(base.toWellFormed()).replace(
     /['()*]/g,
@@ -214,12 +225,16 @@ function disposition(name: string): string {
 
 /** DELETE: removes the result at once from R2, D1 and this edge location, with the tenant's answers that contain it. */
 export async function deleteResult(asking: Asking): Promise<Response | Refusal> {
-  const { env, base, id } = asking;
+  const { request, env, base, id } = asking;
   const caller = await callerWith("infer", asking);
   if (isRefusal(caller)) return caller;
   await settled(resultKey(id));
   const result = isResultId(id) ? await sought(() => answered(ownResult(env, caller.tenant, id))) : null;
   if (result === null) return refuse("not_found");
+  const denied = deniedTo(caller, result);
+  if (denied !== null) return denied;
+  const etag = `"${result.sha256}"`;
+  if (changeForbidden(request.headers, etag, result.createdAt)) return preconditionAnswer(etag);
   const answers = await answered(answersOf(env, result, Date.now()));
   await recorded();
   await answered(env.RESULTS.delete([resultKey(id), ...answers]));

@@ -14,8 +14,8 @@ import { record } from "./record.ts";
 import type { Answer, Running } from "../run.ts";
 import type { Detail } from "../details.ts";
 import type { Reason } from "../refusal.ts";
-import { type Head, isMedia, misfit, pieces, type Piece, type Whole } from "../results/pieces.ts";
-import { keep, type Keeping, type Kept, NOTHING_KEPT, plan } from "../store.ts";
+import { type Head, isBare, isMedia, misfit, pieces, type Piece, type Whole } from "../results/pieces.ts";
+import { type Answering, keep, type Keeping, type Kept, NOTHING_KEPT, plan } from "../store.ts";
 import { take, type TakenStream, type TakenWhole } from "./take.ts";
 import { Watch } from "./watch.ts";
 
@@ -81,7 +81,7 @@ class CardRun {
           throw error;
         });
       }
-      const problem = misfit(ask, taken);
+      const problem = misfit(ask, taken, taken.first[0]);
       if (problem !== null) return await this.#refuse(taken, problem);
       streaming = true;
       return this.#stream(taken, firstByteMs);
@@ -176,23 +176,43 @@ class CardRun {
   }
 
   async #keep(whole: Whole, found: Piece[]): Promise<Kept> {
-    const { env, ask, print, keepAs } = this.#running;
-    const isKept = print.cacheable || keepAs !== null;
-    const nothing = found.length === 0 && !(isKept && whole.status === 200);
+    const { env, ask } = this.#running;
+    const keeping = this.#keeping(whole, found);
+    const nothing = found.length === 0 && !(keeping.answer !== null && whole.status === 200);
     if (ask.directives.noStore || nothing || whole.status >= 300) return NOTHING_KEPT;
-    const keeping = this.#keeping();
-    return keep(env, keeping, plan(keeping, whole, found), whole, found);
+    return this.#forOthers(await keep(env, keeping, plan(keeping, whole, found), whole, found), whole, found);
   }
 
-  #keeping(): Keeping {
-    const { ctx, ask, caller, trace, print, replace, base, keepAs } = this.#running;
+  /** An answer that is stored for its own caller alone is none for identical requests. */
+  #forOthers(kept: Kept, head: Head, found: Piece[] | null): Kept {
+    return { ...kept, answer: kept.answer && this.#isCached(head, found) };
+  }
+
+  /** `found`: the pieces in the answer; null: it is one. */
+  #keeping(head: Head, found: Piece[] | null): Keeping {
+    const { ctx, ask, caller, trace, base } = this.#running;
+    const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
+    return { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer: this.#answering(head, found) };
+  }
+
+  /** Where the answer itself is stored; null: nowhere. */
+  #answering(head: Head, found: Piece[] | null): Answering | null {
+    const { ask, print, replace, keepAs } = this.#running;
     const ttlMs = ask.service.config.cache.ttl_s * 1000;
     const keepMs = keepAs === null ? ttlMs : ask.delivery.lifeMs;
-    const own = keepAs === null ? null : { fingerprint: keepAs, shared: false, replace: false, ttlMs: keepMs, keepMs };
-    const shared = print.cacheable && print.scope === "shared";
-    const answer = print.cacheable ? { fingerprint: print.key, shared, replace, ttlMs, keepMs } : own;
-    const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
-    return { ask, tenant: caller.tenant, requestId: trace.id, base, later, answer };
+    if (print.cacheable && this.#isCached(head, found))
+      return { fingerprint: print.key, shared: print.scope === "shared", replace, ttlMs, keepMs };
+    // A dialect refuses an answer without images, and a refusal is not replayed.
+    const isRefused = ask.resultsAt !== undefined && found !== null && isBare(ask, head, found);
+    if (keepAs === null || isRefused) return null;
+    return { fingerprint: keepAs, shared: false, replace: false, ttlMs: keepMs, keepMs };
+  }
+
+  /** Whether identical requests may get the answer. */
+  #isCached(head: Head, found: Piece[] | null): boolean {
+    const { ask, print } = this.#running;
+    const isForbidden = head.noStore === true && ask.service.config.kind === "http";
+    return print.cacheable && !isForbidden && !(found !== null && isBare(ask, head, found));
   }
 
   /** Streams the answer. The slot is released when the origin's answer ends; the result is stored after that. */
@@ -229,7 +249,7 @@ class CardRun {
 
   #copyOf(head: Head): Copy {
     const { env, ask, trace } = this.#running;
-    const keeping = this.#keeping();
+    const keeping = this.#keeping(head, null);
     const lay = (type: string): Laying => layResult(env, keeping, head, type);
     const { later } = keeping;
     return new Copy({ ask, head, requestId: trace.id, lay: this.#mayKeep(head) ? lay : null, later });
@@ -246,7 +266,10 @@ class CardRun {
     try {
       const copied = await copy.take();
       if (copied === null) return NOTHING_KEPT;
-      if (copied.kind === "laid") return await keepLaid(this.#running.env, this.#keeping(), head, copied);
+      if (copied.kind === "laid") {
+        const kept = await keepLaid(this.#running.env, this.#keeping(head, null), head, copied);
+        return this.#forOthers(kept, head, null);
+      }
       const whole = { ...head, bytes: copied.bytes };
       const found = pieces(this.#running.ask, whole);
       return "problem" in found ? NOTHING_KEPT : await this.#keep(whole, found);

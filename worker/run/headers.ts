@@ -53,13 +53,24 @@ export function originHeaders(ask: Ask, route: Route, call: Call): Headers {
 const NOT_HANDED_ON =
   /^(connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|set-cookie|server|via|x-powered-by|alt-svc|nel|report-to|reporting-endpoints|strict-transport-security|access-control-.*|cf-.*|x-forwarded-.*|content-length|content-encoding|cache-control|pragma|expires|age|etag|last-modified|accept-ranges|link|location|refresh|date|x-request-id|x-client-request-id|x-portico-.*|server-timing|cache-status|ratelimit.*|x-ratelimit-.*|retry-after|content-security-policy.*|x-frame-options|clear-site-data|www-authenticate|authentication-info|vary)$/;
 
+/** Instructions to caches between us and the caller, some of which outrank our `no-store` there (RFC 9213 2.2). */
+const CACHE_CONTROL = /^((.*-)?cdn-cache-control|surrogate-control|surrogate-key|cache-tag|x-accel-.*)$/;
+
+/** What only we may say about an answer, or what would let an origin's page act for this host. */
+const OURS = /^(idempotent-replayed|preference-applied|x-should-retry|x-fal-.*|service-worker-allowed|set-cookie2)$/;
+
+/** Digests of the encoded bytes (RFC 9530, RFC 3230, RFC 1864). */
+const DIGEST = /^(repr-digest|content-digest|digest|content-md5)$/;
+
 /** The origin's headers that the caller gets. */
 export function handedOn(response: Response, ask: Ask): Headers {
   const headers = new Headers();
   const hop = ofOneHop(response.headers);
-  for (const [name, value] of response.headers) {
-    if (!NOT_HANDED_ON.test(name) && !hop.has(name)) headers.append(name, value);
-  }
+  const isKept = (name: string): boolean =>
+    ![NOT_HANDED_ON, CACHE_CONTROL, OURS].some((names) => names.test(name)) &&
+    !hop.has(name) &&
+    isInPlace(name, response, ask);
+  for (const [name, value] of response.headers) if (isKept(name)) headers.append(name, value);
   // An origin's own error says when to retry; for any other answer we decide that.
   const retryAfter = response.status >= 400 ? response.headers.get("retry-after") : null;
   if (retryAfter !== null) headers.set("retry-after", retryAfter);
@@ -67,6 +78,23 @@ export function handedOn(response: Response, ask: Ask): Headers {
   if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok)
     headers.set("content-type", "audio/pcm");
   return tamed(headers);
+}
+
+/** Whether a header that only some answers may carry is true of this one. */
+function isInPlace(name: string, { status, headers }: Response, { method }: Ask): boolean {
+  if (name === "allow") return status === 405 || method === "OPTIONS";
+  if (name === "content-range") return status === 206 || status === 416;
+  // The runtime has undone the encoding.
+  return !(DIGEST.test(name) && headers.has("content-encoding"));
+}
+
+/** Whether the origin forbids caches to store its answer (RFC 9111 3), or says that no request matches it (4.1). */
+export function forbidsStoring({ headers }: Response): boolean {
+  const directives = (headers.get("cache-control") ?? "")
+    .split(",")
+    .map((one) => one.split("=")[0]?.trim().toLowerCase());
+  const vary = (headers.get("vary") ?? "").split(",").map((one) => one.trim());
+  return directives.includes("no-store") || directives.includes("private") || vary.includes("*");
 }
 
 /** Prevents an origin's page from acting as a page of this host. */

@@ -4,7 +4,7 @@ import { concat } from "../body/bytes.ts";
 import { Room } from "../body/buffers.ts";
 import { mediaTypeOf } from "../results/media.ts";
 import { failure, type Failure } from "../origin.ts";
-import { handedOn } from "./headers.ts";
+import { forbidsStoring, handedOn } from "./headers.ts";
 import { isMedia, type Whole } from "../results/pieces.ts";
 import type { Silence } from "./silence.ts";
 import { Source } from "./source.ts";
@@ -32,6 +32,7 @@ export interface TakenStream {
   /** Null when the origin did not declare it. */
   length: number | null;
   endKnown: boolean;
+  noStore: boolean;
   /** Why nothing of it can be stored; null: it may be. */
   unkept: "too_large" | "no_room" | null;
 }
@@ -49,9 +50,10 @@ export async function take(
   const headers = handedOn(response, ask);
   const length = saidLength(response);
   const endKnown = length !== null || /\bchunked\b/i.test(response.headers.get("transfer-encoding") ?? "");
+  const noStore = forbidsStoring(response);
   const room = new Room();
   if (body === null)
-    return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown: true }, room };
+    return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown: true, noStore }, room };
   const stream = {
     kind: "stream" as const,
     room,
@@ -61,6 +63,7 @@ export async function take(
     first: [] as Uint8Array[],
     length,
     endKnown,
+    noStore,
     unkept:
       !isMedia({ status, headers, endKnown }) && (length ?? 0) > ANSWER_BUFFERED_BYTES_MAX
         ? ("too_large" as const)
@@ -71,7 +74,11 @@ export async function take(
     for (let bytes = 0; ;) {
       const piece = await stream.source.read();
       if (piece === null)
-        return { kind: "whole", whole: { status, headers, bytes: concat(stream.first, bytes), endKnown }, room };
+        return {
+          kind: "whole",
+          whole: { status, headers, bytes: concat(stream.first, bytes), endKnown, noStore },
+          room,
+        };
       silence.heard();
       bytes += piece.byteLength;
       stream.first.push(piece);
@@ -99,8 +106,9 @@ async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream
   try {
     const piece = await stream.source.read();
     if (piece === null) {
-      const { status, headers, endKnown } = stream;
-      return { kind: "whole", whole: { status, headers, bytes: new Uint8Array(0), endKnown }, room: new Room() };
+      const { status, headers, endKnown, noStore } = stream;
+      const whole = { status, headers, bytes: new Uint8Array(0), endKnown, noStore };
+      return { kind: "whole", whole, room: new Room() };
     }
     silence.heard();
     stream.first.push(piece);

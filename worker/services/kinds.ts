@@ -1,5 +1,5 @@
 /** Defaults of each kind of service, and completing a service with them. Pure. */
-import type { Dialects, Task } from "../dialects/mapping.ts";
+import { type Dialects, type Task, type TaskName, TASKS } from "../dialects/mapping.ts";
 import { given } from "../api/schema-parts.ts";
 import { type Kind, PER_RESULT, type Service, type ServicePut } from "./service.ts";
 
@@ -84,6 +84,22 @@ export const DIALECTS_BY_KIND: Record<Kind, Dialects> = {
   tts: { speech: SOUND, run: { ...SOUND, fixed: {} } },
   http: {},
 };
+
+/** The service's own definition of a task; undefined: its kind's default applies. */
+export function ownTask({ dialects }: Service, name: TaskName): Task | null | undefined {
+  // Services stored before tasks existed lack this field.
+  return (dialects as Dialects | undefined)?.[name];
+}
+
+/** JSON pointer to the images that a path of an image service answers with, by its tasks; null: it has no such task. */
+export function imagesAt({ route, config }: { route: string; config: Service }, path: string): string | null {
+  if (config.kind !== "image") return null;
+  const tasks = TASKS.map((name) => {
+    const own = ownTask(config, name);
+    return own === undefined ? DIALECTS_BY_KIND.image[name] : own;
+  });
+  return tasks.find((task) => task && route + task.path === path)?.results ?? null;
+}
 
 /** Removes entries that were put as `null`. */
 function withoutNulls<T>(named: Record<string, T>): Record<string, NonNullable<T>> {

@@ -12,7 +12,7 @@ import { callerWith } from "../../caller/caller.ts";
 import { isJson } from "../../body/fields.ts";
 import { withoutImages } from "../../jobs/output.ts";
 import { mediaTypeOf } from "../../results/media.ts";
-import { pieces } from "../../results/pieces.ts";
+import { imagesDueAt, NO_IMAGES, pieces } from "../../results/pieces.ts";
 import { detail } from "../../details.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { link } from "../../serve.ts";
@@ -66,6 +66,8 @@ async function answer(mouth: Mouth, ask: Ask, shown: Shown, streamed: boolean): 
     const { status, headers } = shown;
     const found = pieces(ask, { status, headers, bytes, endKnown: true });
     if ("problem" in found) return refuse("origin_invalid", { started: "yes", facts: found.problem });
+    if (found.length === 0 && imagesDueAt(ask) !== null)
+      return refuse("origin_invalid", { started: "yes", facts: NO_IMAGES });
     const output = await outputOfPieces(mouth, found, shown.results, withoutImages(bytes, type));
     return streamed ? asEvent(output) : Response.json(output);
   } catch {

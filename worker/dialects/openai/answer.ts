@@ -5,6 +5,7 @@ import { isJson } from "../../body/fields.ts";
 import { listAt, nameGiven, type Task } from "../mapping.ts";
 import { mediaTypeOf } from "../../results/media.ts";
 import { detail } from "../../details.ts";
+import { NO_IMAGES } from "../../results/pieces.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../answer.ts";
 import type { Trace } from "../../trace.ts";
@@ -25,6 +26,7 @@ export async function imagesOf({ body, headers }: Shown, task: Task): Promise<st
     if (isRefusal(bytes)) return bytes;
     if (task.results === null || !isJson(mediaTypeOf(headers))) return [bytes.toBase64()];
     const images = listAt(JSON.parse(new TextDecoder().decode(bytes)), task.results);
+    if (images.length === 0) return refuse("origin_invalid", { started: "yes", facts: NO_IMAGES });
     return images.filter((each) => typeof each === "string").map((each) => each.replace(/^data:[^,]{0,200},/, ""));
   } finally {
     room.free();

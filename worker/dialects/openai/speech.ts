@@ -3,6 +3,7 @@ import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
 import { callerWith } from "../../caller/caller.ts";
+import { isJson } from "../../body/fields.ts";
 import { Events, toldIn } from "../../api/events.ts";
 import { checkedBody } from "../../api/json-body.ts";
 import type { Task } from "../mapping.ts";
@@ -98,11 +99,13 @@ async function sound(mouth: Mouth, { task, format }: Made, shown: Shown): Promis
   await link(mouth, headers, shown.results);
   const type = mediaTypeOf(shown.headers);
   const source = new Response(shown.body).body;
+  const isText = isJson(type) || type?.startsWith("text/") === true;
+  if (isText && source !== null) return notThat(source, detail("wrong_type", { type: type ?? "" }));
   if (!isPlain(format) || source === null) {
     headers.set("content-type", type ?? "application/octet-stream");
     return new Response(source, { headers });
   }
-  if (type !== null && !PLAIN_TYPES.has(type)) return notThat(source, detail("not_sound", { type }));
+  if (type !== null && !PLAIN_TYPES.has(type)) return notThat(source, detail("wrong_type", { type }));
   const found = await soundOf(source as ReadableStream<Uint8Array>).catch(() =>
     refuse("origin_reset", { started: "yes" }),
   );
