@@ -65,7 +65,10 @@ test("a file is its tenant's alone, and its address is signed", async () => {
   expect((await door.ask(targetOf(url).replace(/exp=\d/, "exp=9"), { key: null })).status).toBe(403);
   const stranger = fal(door, "proxyUrl", await door.key());
   const error = await raised(stranger.run(APP, { input: { prompt: "x", image_url: url } }));
-  expect([error.name, error.message]).toEqual(["ValidationError", expect.stringContaining("no file of yours")]);
+  expect([error.name, error.message]).toEqual([
+    "ValidationError",
+    expect.stringContaining("not a file of this tenant"),
+  ]);
   expect(origin.seen).toHaveLength(0);
   const { images } = (await client.run(APP, { input: { prompt: "x" } })).data as Output;
   origin.seen.length = 0;
@@ -135,6 +138,13 @@ test("a failure behind the door is an ApiError with fal's type, and repeated as 
   expect(error.message).toBe(error.body.message);
   expect(origin.seen).toHaveLength(4);
 }, 30_000);
+
+test("an answer that is too large to be converted is one run: its status is none that the client repeats", async () => {
+  origin.answering = json(200, { images: ["A".repeat(25 * 1024 * 1024)] });
+  const error = await raised(fal(door).run(APP, { input: { prompt: "x" } }));
+  expect(error).toMatchObject({ status: 500, message: expect.stringMatching(/larger than 24 MiB.*fewer or smaller/) });
+  expect(origin.seen).toHaveLength(1);
+});
 
 test("x-fal-no-retry: one try, and what came of it is no status that the client repeats", async () => {
   origin.answering = (res) => void res.socket?.destroy();

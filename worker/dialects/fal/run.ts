@@ -3,6 +3,7 @@
  * them.
  */
 import { readWhole } from "../../body/bounded.ts";
+import { noRoom } from "../../body/body.ts";
 import { Room } from "../../body/buffers.ts";
 import { answerAsk, type Follower, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
@@ -13,7 +14,7 @@ import { isJson } from "../../body/fields.ts";
 import { withoutImages } from "../../jobs/output.ts";
 import { mediaTypeOf } from "../../results/media.ts";
 import { pieces } from "../../results/pieces.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { answerTooLarge, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { link } from "../../serve.ts";
 import { askedOf, inputOf, isListed, saidIn, serviceNamed } from "./asked.ts";
 import { outputOfPieces } from "./output.ts";
@@ -60,8 +61,8 @@ async function answer(mouth: Mouth, ask: Ask, shown: Shown, streamed: boolean): 
   const room = new Room(mouth.request.signal);
   try {
     const bytes = await readWhole(new Response(shown.body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
-    if (bytes === null)
-      return refuse("origin_invalid", { started: "yes", facts: { detail: "it is too large to be taken apart" } });
+    if (bytes === "no_room") return { ...noRoom(), started: "yes" };
+    if (bytes === "too_large") return answerTooLarge(ANSWER_BYTES_MAX);
     if (shown.status >= 400) return failed(ownFailure(shown.status, new TextDecoder().decode(bytes)), mouth.trace);
     const { status, headers } = shown;
     const found = pieces(ask, { status, headers, bytes, endKnown: true });
