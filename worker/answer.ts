@@ -102,10 +102,13 @@ async function answerOnce(
   once: Once | null,
 ): Promise<Shown | Refusal> {
   const { request, env, ctx, trace, base } = mouth;
-  if (preference?.waitS === 0) return asJob(mouth, caller, ask, print, preference, once);
+  const isAsync = preference?.waitS === 0;
+  if (preference !== null && isAsync && !ask.directives.onlyIfCached)
+    return asJob(mouth, caller, ask, print, preference, once);
   const found = await haveWeGotIt(mouth, caller, ask, print);
   if (found !== null && found !== "expired") {
-    if (preference !== null && !isRefusal(found)) trace.headers.set("preference-applied", preference.applied);
+    if (preference !== null && !isAsync && !isRefusal(found))
+      trace.headers.set("preference-applied", preference.applied);
     if (!isRefusal(found)) await once?.settle(answerAt(caller, print), keepMsOf(ask));
     return counted(mouth, caller, ask.service.id, found);
   }

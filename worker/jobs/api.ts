@@ -15,7 +15,7 @@ import { whileAllowed } from "./allowed.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
-import { handingOf, submit, viewOf } from "./submit.ts";
+import { handingOf, submit, viewOf, viewsOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
 /** `depthMax`: code that walks an input later recurses once per nesting level. */
@@ -149,12 +149,9 @@ export async function pageOf(
  * Reads the jobs from their own Job objects, so that one that has just changed is not listed under its former state.
  */
 async function current(env: Env, caller: Caller, ids: string[], status: JobStatus | null): Promise<View[]> {
-  const views = await Promise.all(ids.map((id) => viewOf(env, caller.tenant, id)));
+  const views = await viewsOf(env, caller.tenant, ids);
   return views.filter(
-    (view): view is View =>
-      !isRefusal(view) &&
-      (status === null || view.state.status === status) &&
-      mayCall(caller, view.spec.service) === null,
+    ({ spec, state }) => (status === null || state.status === status) && mayCall(caller, spec.service) === null,
   );
 }
 
