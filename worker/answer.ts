@@ -21,7 +21,7 @@ import { provision } from "./services/provision.ts";
 import { readOrigin } from "./run/read.ts";
 import { findStored } from "./results/recall.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { type Answer, run } from "./run.ts";
+import { type Answer, run, type RunEnd } from "./run.ts";
 import { answerAt, keepMsOf, named, settleError, settleRun } from "./settle.ts";
 import { count } from "./caller/tally.ts";
 import { timed, type Trace } from "./trace.ts";
@@ -29,10 +29,14 @@ import { timed, type Trace } from "./trace.ts";
 /** An answer as a dialect renders it. The trace's headers say whether it came from the cache or from a run. */
 export type Shown = Omit<Answer, "cache" | "unkept">;
 
-/** Follows a run: `started` is called for each card that begins it, and `gone` aborts when nobody wants it any more. */
+/**
+ * Follows a run: `started` is called for each card that begins it, `ended` when its results have been stored, and `gone`
+ * aborts when nobody wants it any more.
+ */
 export interface Follower {
   gone: AbortSignal;
-  started: (grant: Grant) => void;
+  started?: (grant: Grant) => void;
+  ended?: (end: RunEnd) => void;
 }
 
 /** How the caller wants the request handled. */
@@ -136,7 +140,10 @@ async function answerOnce(
       return once?.keepAs ?? null;
     },
     started: follower?.started ?? null,
-    ended: once === null ? null : (end) => ctx.waitUntil(settleRun(once, caller, ask, print, end)),
+    ended: (end) => {
+      follower?.ended?.(end);
+      if (once !== null) ctx.waitUntil(settleRun(once, caller, ask, print, end));
+    },
     job: null,
   });
   if (isRefusal(answer)) return answer;
