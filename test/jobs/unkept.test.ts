@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { doorway, errorOf } from "../contract/doorway.ts";
 import { answerImage, type Answering, listOrigin, Origin } from "../contract/origin.ts";
 import { fal, raised } from "../dialects/fal-client.ts";
-import { type JobShown, over, show, submitted } from "./shown.ts";
+import { begun, type JobShown, over, show, submitted } from "./shown.ts";
 
 const MIB = 1024 * 1024;
 const SLOW_MS_MAX = 60_000;
@@ -70,6 +70,25 @@ test("an origin's own error over 16 MiB fails the job like a small one", async (
   const failed = await over(door, await submitted(door, job));
   expect(failed).toMatchObject({ status: "failed", attempts: 1, error: { reason: "origin_status", retryable: false } });
   expect(starts("/large/txt2img")).toBe(1);
+});
+
+test("a job that is answered by an identical request's run has that run's output", async () => {
+  await door.portico.admin("PUT", "/services/plain", { cache: { enabled: true } });
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  origin.answering = (res) =>
+    void released.then(() => res.writeHead(200, { "content-type": "application/json" }).end('{"made":1}'));
+  const same = { service: "plain", path: "same", input: { a: 1 } };
+  const ids = [await submitted(door, same)];
+  await begun(door, ids[0] ?? "");
+  ids.push(await submitted(door, same));
+  await delay(1_000);
+  release();
+  for (const id of ids) {
+    const ended = await over(door, id);
+    expect(ended).toMatchObject({ status: "succeeded", output: { made: 1 } });
+    expect(ended.tries.filter(({ error }) => error !== null)).toEqual([]);
+  }
+  expect(starts("/plain/same")).toBe(1);
 });
 
 test(

@@ -15,7 +15,8 @@ import { whileAllowed } from "./allowed.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
-import { handingOf, submit, viewOf, viewsOf } from "./submit.ts";
+import { withPresent } from "./present.ts";
+import { handingOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
 /** `depthMax`: code that walks an input later recurses once per nesting level. */
@@ -142,16 +143,18 @@ export async function pageOf(
     before = rows.length > wanted ? (some.at(-1)?.place ?? null) : null;
     if (before === null || views.length === limit) break;
   }
-  return { views, next: before === null ? null : cursorOf([before]) };
+  return { views: await withPresent(env, views), next: before === null ? null : cursorOf([before]) };
 }
 
 /**
  * Reads the jobs from their own Job objects, so that one that has just changed is not listed under its former state.
  */
 async function current(env: Env, caller: Caller, ids: string[], status: JobStatus | null): Promise<View[]> {
-  const views = await viewsOf(env, caller.tenant, ids);
+  const jobOf = (id: string): Promise<View | null> => answered(env.JOB.getByName(id).view(caller.tenant));
+  const views = await Promise.all(ids.map(jobOf));
   return views.filter(
-    ({ spec, state }) => (status === null || state.status === status) && mayCall(caller, spec.service) === null,
+    (view): view is View =>
+      view !== null && (status === null || view.state.status === status) && mayCall(caller, view.spec.service) === null,
   );
 }
 

@@ -113,14 +113,14 @@ async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<C
   if (follow.tooLate) return { kind: "refused", refusal: lateStart(spec) };
   if (follow.unserved) return { kind: "refused", refusal: refuse("not_found") };
   if (isRefusal(answer)) return { kind: "refused", refusal: answer };
-  // A streamed body is read to its end here; the final report names the results that were kept.
-  const { body } = answer;
-  if (body instanceof ReadableStream) await body.pipeTo(new WritableStream());
+  // The body of a stream is read to its end here, and with it the run ends: its final report names what was kept.
+  const stream = answer.body instanceof ReadableStream && answer.cache !== "collapsed" ? answer.body : null;
+  await stream?.pipeTo(new WritableStream());
   const end = await follow.lastWord();
   if (end.state === "failed" && (end.status ?? 0) < 400)
     return { kind: "refused", refusal: refuse("origin_reset", { started: "yes" }) };
   if (end.unkept !== null) return { kind: "refused", refusal: UNKEPT[end.unkept]() };
-  return { kind: "answer", answer: body instanceof ReadableStream ? { ...answer, body: null } : answer, end };
+  return { kind: "answer", answer: stream === null ? answer : { ...answer, body: null }, end };
 }
 
 /** A job whose answer was not kept has nothing to show for its run. */

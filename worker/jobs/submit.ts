@@ -176,17 +176,9 @@ export async function absence({ env }: Mouth, { tenant }: Caller, id: string): P
 
 /** Returns the job's current state, with those of its results that exist. */
 export async function viewOf(env: Env, tenant: string, id: string): Promise<JobView | Refusal> {
-  const [view] = await viewsOf(env, tenant, [id]);
-  return view ?? refuse("not_found");
-}
-
-/** Returns the current state of those of the jobs that exist, in the order of `ids`. */
-export async function viewsOf(env: Env, tenant: string, ids: string[]): Promise<JobView[]> {
-  const views = await Promise.all(ids.map((id) => answered(env.JOB.getByName(id).view(tenant))));
-  return withPresent(
-    env,
-    views.filter((view) => view !== null),
-  );
+  const view = await answered(env.JOB.getByName(id).view(tenant));
+  const [present] = view === null ? [] : await withPresent(env, [view]);
+  return present ?? refuse("not_found");
 }
 
 /** Gives back the tokens and quota of jobs that were not accepted. */
