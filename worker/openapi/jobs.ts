@@ -10,7 +10,7 @@ import { COMMON_HEADERS, errors, header, TENANT_KEY } from "./parts.ts";
 const id = z.object({ id: z.string() });
 const tags = ["Jobs"];
 const security = TENANT_KEY;
-const Named = z.object({
+export const Named = z.object({
   "Idempotency-Key": z
     .string()
     .optional()
