@@ -16,7 +16,9 @@ export type Made =
   /** An origin's own error; these are small. */
   | { kind: "error"; status: number; contentType: string | null; body: string }
   | { kind: "job"; id: string }
-  | { kind: "batch"; id: string };
+  | { kind: "batch"; id: string }
+  /** The tenant's webhook secret of this generation; it is derived, not stored. */
+  | { kind: "secret"; generation: number };
 
 export type NameReply<Hold> =
   /** This request is first. Until `hold` reports an outcome or is disposed, others get `in_flight` or wait. */

@@ -76,6 +76,8 @@ export interface JobError {
   started: "no" | "yes" | "unknown";
   facts: Record<string, string | number>;
   retryAfterMs: number | null;
+  /** As in Refusal. Absent: false. */
+  final?: boolean;
 }
 
 export interface JobAttempt {
@@ -145,6 +147,8 @@ export interface JobView {
   waiting: { on: WaitingOn | null; position: number | null; startMs: number | null } | null;
   /** Mean time of a run, ms; null if unknown. */
   serviceMs: number | null;
+  /** Set by the Worker: results of this job were removed, and are missing from `state.results`. */
+  removed?: true;
 }
 
 /** How a run ended. */

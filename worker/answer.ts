@@ -21,7 +21,7 @@ import { provision } from "./services/provision.ts";
 import { readOrigin } from "./run/read.ts";
 import { findStored } from "./results/recall.ts";
 import { type Refusal, isRefusal, refuse } from "./refusal.ts";
-import { type Answer, run } from "./run.ts";
+import { type Answer, run, type RunEnd } from "./run.ts";
 import { answerAt, keepMsOf, named, settleError, settleRun } from "./settle.ts";
 import { count } from "./caller/tally.ts";
 import { timed, type Trace } from "./trace.ts";
@@ -29,10 +29,14 @@ import { timed, type Trace } from "./trace.ts";
 /** An answer as a dialect renders it. The trace's headers say whether it came from the cache or from a run. */
 export type Shown = Omit<Answer, "cache" | "unkept">;
 
-/** Follows a run: `started` is called for each card that begins it, and `gone` aborts when nobody wants it any more. */
+/**
+ * Follows a run: `started` is called for each card that begins it, `ended` when its results have been stored, and `gone`
+ * aborts when nobody wants it any more.
+ */
 export interface Follower {
   gone: AbortSignal;
-  started: (grant: Grant) => void;
+  started?: (grant: Grant) => void;
+  ended?: (end: RunEnd) => void;
 }
 
 /** How the caller wants the request handled. */
@@ -102,10 +106,13 @@ async function answerOnce(
   once: Once | null,
 ): Promise<Shown | Refusal> {
   const { request, env, ctx, trace, base } = mouth;
-  if (preference?.waitS === 0) return asJob(mouth, caller, ask, print, preference, once);
+  const isAsync = preference?.waitS === 0;
+  if (preference !== null && isAsync && !ask.directives.onlyIfCached)
+    return asJob(mouth, caller, ask, print, preference, once);
   const found = await haveWeGotIt(mouth, caller, ask, print);
   if (found !== null && found !== "expired") {
-    if (preference !== null && !isRefusal(found)) trace.headers.set("preference-applied", preference.applied);
+    if (preference !== null && !isAsync && !isRefusal(found))
+      trace.headers.set("preference-applied", preference.applied);
     if (!isRefusal(found)) await once?.settle(answerAt(caller, print), keepMsOf(ask));
     return counted(mouth, caller, ask.service.id, found);
   }
@@ -135,7 +142,10 @@ async function answerOnce(
       return once?.keepAs ?? null;
     },
     started: follower?.started ?? null,
-    ended: once === null ? null : (end) => ctx.waitUntil(settleRun(once, caller, ask, print, end)),
+    ended: (end) => {
+      follower?.ended?.(end);
+      if (once !== null) ctx.waitUntil(settleRun(once, caller, ask, print, end));
+    },
     job: null,
   });
   if (isRefusal(answer)) return answer;
@@ -208,12 +218,12 @@ async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, w
   return counted(mouth, caller, ask.service.id, limited);
 }
 
-type Earlier = Exclude<Made, { kind: "answer" | "batch" }> | Stored;
+type Earlier = Exclude<Made, { kind: "answer" | "batch" | "secret" }> | Stored;
 
 /** Returns null when the earlier outcome no longer exists, a refusal while its submission is still under way. */
 async function foundAgain(mouth: Mouth, caller: Caller, made: Made): Promise<Earlier | Refusal | null> {
   if (made.kind === "error") return made;
-  if (made.kind === "batch") return null;
+  if (made.kind === "batch" || made.kind === "secret") return null;
   if (made.kind === "job") {
     const absent = await absence(mouth, caller, made.id);
     return absent === "gone" ? null : (absent ?? made);

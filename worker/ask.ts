@@ -83,7 +83,8 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
   const { service } = asked;
   const deadlineAt = deadline(request.headers, now);
   if (isRefusal(deadlineAt)) return deadlineAt;
-  const delivery = deliveryOf(request.headers, service.config);
+  const asDirected = directives(request.headers.get("cache-control"));
+  const delivery = deliveryOf(request.headers, service.config, asDirected.noStore);
   if (isRefusal(delivery)) return delivery;
   const mediaType = mediaTypeOf(request.headers);
   const unfit = refuseHead(request, asked, mediaType);
@@ -116,7 +117,7 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     mediaType: body.kind === "none" ? null : mediaType,
     ...(isRefusal(fields) ? { fields: null, unfit: fields } : { fields }),
     deadlineAt,
-    directives: directives(request.headers.get("cache-control")),
+    directives: asDirected,
     delivery,
   };
 }

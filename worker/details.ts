@@ -215,7 +215,10 @@ export const DETAILS = {
   damaged: { en: "its {type} is damaged", zh: "其中的 {type} 已损坏" },
   damaged_json: { en: "its JSON is damaged", zh: "其 JSON 已损坏" },
   damaged_image: { en: "an image in it is damaged", zh: "其中有图像已损坏" },
-  answer_too_large: { en: "it is too large to process", zh: "过大，无法处理" },
+  answer_too_large: {
+    en: "it is larger than {max_mib} MiB, the most that can be kept or converted here; ask for fewer or smaller images at once, or call the service's own route",
+    zh: "大于 {max_mib} MiB（此处可保存或转换的上限）；请一次请求更少或更小的图像，或调用服务自身的路由",
+  },
   wrong_type: { en: "it is {type}", zh: "类型为 {type}" },
   empty_sound: { en: "its sound is empty", zh: "音频为空" },
   wav_empty: { en: "its WAV has no samples", zh: "WAV 中没有采样" },

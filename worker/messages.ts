@@ -185,6 +185,12 @@ const JOBS_WAITING: Text = {
   zh: "已有 {jobs} 个任务在等待，上限为 {max} 个。请在部分任务开始后重试。",
 };
 
+/** Used when another run would end in the same way. */
+const UNUSABLE: Text = {
+  en: "The GPU server's answer cannot be used: {detail}.",
+  zh: "无法使用 GPU 服务器的应答：{detail}。",
+};
+
 /** Used when the refusal names the documentation: nothing is served at `/`. */
 const SEE_DOCS: Text = {
   en: "There is nothing at this address. The API is described at {docs}.",
@@ -224,7 +230,8 @@ export function message(refusal: Refusal, language: keyof Text): string {
   return filled(textOf(refusal)[language], shown);
 }
 
-function textOf({ reason, facts }: Refusal): Text {
+function textOf({ reason, facts, final }: Refusal): Text {
+  if (final && reason === "origin_invalid") return UNUSABLE;
   if ("model" in facts) return NO_MODEL;
   if ("jobs" in facts) return JOBS_WAITING;
   if ("docs" in facts) return SEE_DOCS;

@@ -68,7 +68,12 @@ export interface RunEnd {
   results: string[];
   charge: Charge;
   took: Took;
+  /** Why an answer that was to be stored was not. */
+  unkept: Unkept | null;
 }
+
+/** `too_large`: it never can be; the others may pass. */
+export type Unkept = "too_large" | "no_room" | "store_failed";
 
 export interface Answer {
   status: number;
@@ -78,7 +83,7 @@ export interface Answer {
   results: string[];
   cache: "stored" | "miss" | "collapsed" | "bypass";
   /** Why the answer could not be stored, where that was known before its end. */
-  unkept: "too_large" | "no_room" | null;
+  unkept: Exclude<Unkept, "store_failed"> | null;
 }
 
 /**

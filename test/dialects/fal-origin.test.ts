@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { doorway, expectOk, targetOf } from "../contract/doorway.ts";
 import { type Answering, answerImage, listOrigin, Origin, PNG } from "../contract/origin.ts";
 import { begun, show } from "../jobs/shown.ts";
+import { wavHeader } from "../pure/media-files.ts";
 import { fal, type Output, raised, WAYS } from "./fal-client.ts";
 
 const door = doorway({ cards: [] });
@@ -14,6 +15,7 @@ beforeAll(async () => {
   origin = await Origin.open();
   const retry = { retry: { tries: 1, timeout_s: 30 }, breaker: { max_fails: 1_000, fail_timeout_s: 1 } };
   await listOrigin(door, origin, "mine", { kind: "image", route: "/mine/sdapi/v1/", drain: { max_s: 1 }, ...retry });
+  await listOrigin(door, origin, "sounds", { kind: "tts", route: "/sounds/" });
   await listOrigin(door, origin, "words", { kind: "http", route: "/words/" });
   await listOrigin(door, origin, "pictures", {
     kind: "http",
@@ -139,6 +141,13 @@ test("a failure behind the door is an ApiError with fal's type, and repeated as 
   expect(origin.seen).toHaveLength(4);
 }, 30_000);
 
+test("an answer that is too large to be converted is one run: its status is none that the client repeats", async () => {
+  origin.answering = json(200, { images: ["A".repeat(25 * 1024 * 1024)] });
+  const error = await raised(fal(door).run(APP, { input: { prompt: "x" } }));
+  expect(error).toMatchObject({ status: 500, message: expect.stringMatching(/larger than 24 MiB.*fewer or smaller/) });
+  expect(origin.seen).toHaveLength(1);
+});
+
 test("x-fal-no-retry: one try, and what came of it is no status that the client repeats", async () => {
   origin.answering = (res) => void res.socket?.destroy();
   const client = fal(door);
@@ -209,6 +218,25 @@ test("an origin's own JSON is the output, with its images where the mapping says
     client.subscribe("portico/pictures", { input: {} }),
   ])
     expect(((await call).data as Output).images).toMatchObject([{ content_type: "image/png", width: 1, height: 1 }]);
+});
+
+test("a sound that the origin streams is given by its result's URL, unless it is not to be stored", async () => {
+  const samples = randomBytes(6 * 1024 * 1024);
+  const sound = Buffer.concat([wavHeader(samples.length + 36, samples.length), samples]);
+  origin.answering = (res) => {
+    res.writeHead(200, { "content-type": "audio/wav" });
+    res.write(sound.subarray(0, 1_000));
+    res.end(sound.subarray(1_000));
+  };
+  const said = async (headers = {}) => {
+    const answer = await door.ask("/fal/run/portico/sounds", { json: { text: "x" }, headers });
+    return (JSON.parse(expectOk(answer).text) as Output).audio;
+  };
+  const { url, ...told } = await said();
+  expect(told).toMatchObject({ content_type: "audio/wav", file_size: sound.length });
+  expect(expectOk(await door.ask(targetOf(url), { key: null })).body.equals(sound)).toBe(true);
+  expect((await said()).url).toContain("/v1/results/");
+  expect((await said({ "cache-control": "no-store" })).url).toMatch(/^data:audio\/wav;base64,/);
 });
 
 test("an origin's own events and bytes pass as they are", async () => {

@@ -121,3 +121,15 @@ test("a client that aborts has its typed error at once, and finds what it paid f
   await expect.poll(became).toMatchObject({ state: "succeeded", results: [{ content_type: "image/png" }] });
   expect(origin.seen).toHaveLength(1);
 });
+
+test("an answer that is too large to be converted is one run: the client is told not to repeat it", async () => {
+  const images = ["A".repeat(25 * 1024 * 1024)];
+  origin.answering = (res) => {
+    res.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ images }));
+  };
+  const error = await refused(paint(openai(door, { maxRetries: 2 })));
+  expect(error).toMatchObject({ status: 502, error: { reason: "origin_invalid", retryable: false } });
+  expect(error.headers?.get("x-should-retry")).toBe("false");
+  expect(error.message).toMatch(/larger than 24 MiB.*fewer or smaller images/);
+  expect(origin.seen).toHaveLength(1);
+});

@@ -91,6 +91,24 @@ test("a file may stand in the origin's own fields, and twice in one input", asyn
   expect(json(ran())).toMatchObject({ init_images: [`data:image/png;base64,${PNG}`], mask: PNG });
 });
 
+test("the tenant's own results are read like files, by their signed URLs, and another tenant's are not", async () => {
+  const client = replicate(door);
+  const made = await client.predictions.create({ model: "portico/paint", input: { prompt: "x" }, wait: true });
+  const [url = ""] = made.output as string[];
+  expect(url).toContain("/v1/results/");
+  origin.seen.length = 0;
+  const inputs = [{ image: url }, { init_images: [url] }];
+  for (const input of inputs) {
+    await client.predictions.create({ model: "portico/paint", input: { prompt: "again", ...input }, wait: true });
+    const { init_images: given } = json(ran()) as { init_images: string[] };
+    expect(given.map((each) => each.replace(/^data:image\/png;base64,/, ""))).toEqual([PNG]);
+  }
+  const stranger = replicate(door, { auth: await door.key() });
+  const { problem } = await refused(stranger.run("portico/paint", { input: { prompt: "x", init_images: [url] } }));
+  expect(problem.invalid_fields).toMatchObject([{ field: "input.init_images" }]);
+  expect(origin.seen).toEqual([]);
+});
+
 test("data URLs are taken as they are", async () => {
   await replicate(door).run("portico/paint", { input: { prompt: "x", image: `data:image/png;base64,${PNG}` } });
   expect(json(ran())).toMatchObject({ init_images: [PNG] });
@@ -129,10 +147,10 @@ test("other URLs are never fetched: the service's rules refuse them, and so are 
     ],
   });
   const other = await replicate(door, { auth: await door.key() }).files.create(PIXELS);
-  for (const image of [other.urls.get, `${door.portico.url}/replicate/v1/files/../v1/jobs`]) {
-    const { problem: wrong } = await refused(paint(image));
-    expect(wrong.invalid_fields?.[0]?.description).toMatch(/^input\.image: names a file that does not exist/);
-  }
+  const { problem: notOwn } = await refused(paint(other.urls.get));
+  expect(notOwn.invalid_fields?.[0]?.description).toMatch(/^input\.image: names a file that does not exist/);
+  const { problem: noFile } = await refused(paint(`${door.portico.url}/replicate/v1/files/../v1/jobs`));
+  expect(noFile.invalid_fields?.[0]?.description).toMatch(/^input\.image: must not be a URL/);
   expect(origin.seen).toEqual([]);
 });
 

@@ -111,3 +111,32 @@ test("as a job, too, a request is neither served from the cache nor stored when 
   expectOk(await door.paint(other));
   expect(door.starts() - before).toBe(3);
 });
+
+test("only-if-cached starts no run by any way to a job: what is not stored is not_cached, what is stored is served", async () => {
+  const onlyIfCached = { "cache-control": "only-if-cached" };
+  const json = picture();
+  const before = door.starts();
+  for (const value of ["respond-async", "wait=20"]) {
+    const refused = await door.paint(json, { headers: { prefer: value, ...onlyIfCached } });
+    expect(refusalOf(refused)).toBe("504 gateway_timeout origin_error not_cached");
+  }
+  const { id } = JSON.parse(
+    (
+      await door.ask("/replicate/v1/predictions", {
+        json: { version: "portico/portrait", input: json },
+        headers: onlyIfCached,
+      })
+    ).text,
+  ) as JobShown;
+  const queued = await door.ask("/fal/queue/portico/portrait", { json, headers: onlyIfCached });
+  const { request_id: requestId } = JSON.parse(queued.text) as { request_id: string };
+  for (const each of [id, requestId])
+    expect(await over(door, each)).toMatchObject({ status: "failed", cost: 0, error: { reason: "not_cached" } });
+  expect(door.starts()).toBe(before);
+  expectOk(await door.paint(json));
+  const hit = expectOk(await door.paint(json, { headers: { prefer: "respond-async", ...onlyIfCached } }));
+  expect([hit.header("cache-status"), hit.header("preference-applied")]).toEqual([
+    expect.stringContaining("hit"),
+    null,
+  ]);
+});

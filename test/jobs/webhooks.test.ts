@@ -82,6 +82,23 @@ test("a rotated secret: the new one and the earlier one sign, each verifies alon
   expect(() => verified(seen, other)).toThrow("No matching signature");
 });
 
+test("a rotation repeated with its Idempotency-Key gives the same secret and does not rotate again", async () => {
+  const key = await door.key();
+  const rotate = async (name: string) => {
+    const headers = { "idempotency-key": name };
+    const answer = expectOk(await door.ask("/v1/webhooks/secret/rotate", { ...ROTATE, key, headers }));
+    return [(JSON.parse(answer.text) as { key: string }).key, answer.header("idempotent-replayed")];
+  };
+  const [first] = await rotate("one");
+  expect(await rotate("one")).toEqual([first, "true"]);
+  expect(await secretOf(door, key)).toBe(first);
+  const [second, replayed] = await rotate("two");
+  expect([second === first, replayed]).toEqual([false, null]);
+  // Even after another rotation: the answer of the first call, not the latest secret.
+  expect(await rotate("one")).toEqual([first, "true"]);
+  expect(await secretOf(door, key)).toBe(second);
+});
+
 test("a failed sending is made again after about 5 s, under the same id, with URLs and a time of its own", async () => {
   const there = await receiver();
   const answers = [status(500), status(204)];

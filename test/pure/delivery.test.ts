@@ -8,7 +8,7 @@ import type { ServicePut } from "../../worker/services/service.ts";
 const DAY_MS = 86_400_000;
 const service = (results?: ServicePut["results"]) => completeService({ kind: "image", route: "/a/", results }, null);
 const asked = (headers: Record<string, string>, results?: ServicePut["results"]) => {
-  const delivery = deliveryOf(new Headers(headers), service(results));
+  const delivery = deliveryOf(new Headers(headers), service(results), false);
   return isRefusal(delivery) ? `${delivery.reason} ${delivery.param}` : delivery;
 };
 
@@ -20,7 +20,7 @@ test("without headers it is what the service says", () => {
 test("a service that was put before there were visibilities means `signed`", () => {
   const { keep_days } = service().results;
   const old = { ...service(), results: { keep_days } } as ReturnType<typeof service>;
-  expect(deliveryOf(new Headers(), old)).toEqual({ lifeMs: 30 * DAY_MS, visibility: "signed" });
+  expect(deliveryOf(new Headers(), old, false)).toEqual({ lifeMs: 30 * DAY_MS, visibility: "signed" });
 });
 
 test("X-Result-TTL is 1 s to the service's keep_days, in whole seconds", () => {

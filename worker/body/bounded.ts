@@ -3,13 +3,13 @@ import { concat } from "./bytes.ts";
 import type { Room } from "./buffers.ts";
 
 /**
- * Returns null, without reading the rest, when the body is longer than `max` bytes or the buffers have no room for
+ * Returns a reason, without reading the rest, when the body is longer than `max` bytes or the buffers have no room for
  * `times` its size. Throws when the body breaks off.
  */
 export async function readWhole(
   body: ReadableStream<Uint8Array> | null,
   { max, times, room }: { max: number; times: number; room: Room },
-): Promise<Uint8Array<ArrayBuffer> | null> {
+): Promise<Uint8Array<ArrayBuffer> | "too_large" | "no_room"> {
   if (body === null) return new Uint8Array(0);
   const reader = body.getReader();
   const pieces: Uint8Array[] = [];
@@ -20,6 +20,6 @@ export async function readWhole(
     pieces.push(value);
     if (bytes <= max && (await room.growSoon(times * bytes))) continue;
     await reader.cancel();
-    return null;
+    return bytes > max ? "too_large" : "no_room";
   }
 }

@@ -56,6 +56,12 @@ export function resultsMatching(env: Env, filter: Filter, limit: number): Promis
   return rows.where(where(results, filter)).limit(limit);
 }
 
+/** Which of these results have a row. */
+export async function knownResults(env: Env, ids: string[]): Promise<string[]> {
+  const rows = db(env).select({ id: results.id }).from(results);
+  return (await rows.where(sql`${results.id} IN ${among(ids)}`)).map(({ id }) => id);
+}
+
 export function answersMatching(env: Env, filter: Filter, limit: number): Promise<KeptRow[]> {
   const rows = db(env).select({ key: answers.key, bytes: answers.bytes }).from(answers);
   return rows.where(where(answers, filter)).limit(limit);

@@ -92,14 +92,14 @@ function chunksOf<Row extends object>(rows: Row[]): Row[][] {
   return Array.from({ length: Math.ceil(rows.length / size) || 0 }, (_, i) => rows.slice(i * size, (i + 1) * size));
 }
 
-/** Deletes the rows of this tenant's result and of answers that the tenant made. */
-export async function forgetResult(env: Env, tenantId: string, id: string, answerKeys: string[]): Promise<void> {
+/** Deletes the rows of this tenant's results and of answers that the tenant made. */
+export async function forgetResults(env: Env, tenantId: string, ids: string[], answerKeys: string[]): Promise<void> {
   const base = db(env);
-  const dropResult = base.delete(results).where(and(eq(results.id, id), eq(results.tenantId, tenantId)));
-  if (answerKeys.length === 0) await dropResult;
+  const dropResults = base.delete(results).where(and(inArray(results.id, ids), eq(results.tenantId, tenantId)));
+  if (answerKeys.length === 0) await dropResults;
   else
     await base.batch([
-      dropResult,
+      dropResults,
       base.delete(answers).where(and(inArray(answers.key, answerKeys), eq(answers.tenantId, tenantId))),
     ]);
 }

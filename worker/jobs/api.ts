@@ -15,6 +15,7 @@ import { whileAllowed } from "./allowed.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
+import { withPresent } from "./present.ts";
 import { handingOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
@@ -147,19 +148,18 @@ export async function pageOf(
     before = rows.length > wanted ? (some.at(-1)?.place ?? null) : null;
     if (before === null || views.length === limit) break;
   }
-  return { views, next: before === null ? null : cursorOf([before]) };
+  return { views: await withPresent(env, views), next: before === null ? null : cursorOf([before]) };
 }
 
 /**
  * Reads the jobs from their own Job objects, so that one that has just changed is not listed under its former state.
  */
 async function current(env: Env, caller: Caller, ids: string[], status: JobStatus | null): Promise<View[]> {
-  const views = await Promise.all(ids.map((id) => viewOf(env, caller.tenant, id)));
+  const jobOf = (id: string): Promise<View | null> => answered(env.JOB.getByName(id).view(caller.tenant));
+  const views = await Promise.all(ids.map(jobOf));
   return views.filter(
     (view): view is View =>
-      !isRefusal(view) &&
-      (status === null || view.state.status === status) &&
-      mayCall(caller, view.spec.service) === null,
+      view !== null && (status === null || view.state.status === status) && mayCall(caller, view.spec.service) === null,
   );
 }
 

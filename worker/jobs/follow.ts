@@ -66,6 +66,11 @@ export class Follow {
     return this.#unserved;
   }
 
+  /** A card has begun the run. */
+  get isBegun(): boolean {
+    return this.#grant !== null;
+  }
+
   startBy(at: number): void {
     this.#deadline = setTimeout(
       () => {

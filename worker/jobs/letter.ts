@@ -9,8 +9,10 @@ import { predictionOf } from "../dialects/replicate/prediction.ts";
 import { falLetter, falSignature } from "../dialects/fal/letter.ts";
 import type { Env } from "../env.ts";
 import { iso } from "../api/time.ts";
+import { isRefusal } from "../refusal.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
+import { viewOf } from "./submit.ts";
 import { jobView, type Showing } from "./view.ts";
 import { tenantSecret } from "./webhook.ts";
 
@@ -40,9 +42,12 @@ export async function write(env: Env, letter: Letter, now: Date): Promise<{ body
 
 const SUBJECTS: Record<Subject["kind"], (env: Env, letter: Letter) => Promise<Told | null>> = {
   job: async (env, letter) => {
-    const job = env.JOB.getByName(letter.subject.id);
-    const [view, webhook] = await answered(Promise.all([job.view(letter.tenant), job.webhook()]));
-    if (view === null) return null;
+    const { id } = letter.subject;
+    const [view, webhook] = await Promise.all([
+      viewOf(env, letter.tenant, id),
+      answered(env.JOB.getByName(id).webhook()),
+    ]);
+    if (isRefusal(view)) return null;
     const showing = { env, trace: quietTrace(view.spec.id, Date.now()), base: view.spec.base };
     return { content: await JOB[letter.dialect](showing, view, letter), secret: webhook?.secret ?? null };
   },

@@ -10,6 +10,8 @@ import { lookUp, type Stored } from "../cache.ts";
 import { answerKey } from "../results/stored-answer.ts";
 import type { Fingerprint } from "../fingerprint.ts";
 import { findStored } from "../results/recall.ts";
+import { removeNow } from "../results/removal.ts";
+import { allRecorded } from "../results/rows.ts";
 import { invalid, type Refusal, isRefusal } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { accepted } from "./api.ts";
@@ -121,8 +123,32 @@ async function answerOf(
   }
   if (error !== null) return refusalOf(error);
   if (state.status !== "succeeded") return null;
-  const own = await lookUp({ env, base, ctx }, answerKey(caller.tenant, await keptAs(spec.id)), Date.now());
-  if (own !== null && own !== "expired") return serveStored(own);
+  const key = answerKey(caller.tenant, await keptAs(spec.id));
+  const own = await lookUp({ env, base, ctx }, key, Date.now());
+  if (own !== null && own !== "expired") {
+    const shown = serveStored(own);
+    return ask.directives.noStore ? onceRead(shown, ctx, () => removed(mouth, caller, own.results, key)) : shown;
+  }
   const stored = await findStored({ env, ask, print, caller, trace, base, ctx });
   return stored === null || stored === "expired" ? null : serveStored(stored);
+}
+
+/** `then` runs when the answer has been read to its end. */
+function onceRead(shown: Shown, ctx: Mouth["ctx"], then: () => Promise<void>): Shown {
+  const end = (): void => ctx.waitUntil(then());
+  if (!(shown.body instanceof ReadableStream)) {
+    end();
+    return shown;
+  }
+  return { ...shown, body: shown.body.pipeThrough(new TransformStream({ flush: end })) };
+}
+
+/** Removes what a `no-store` job had to keep for its caller. What this leaves behind expires within an hour. */
+async function removed(mouth: Mouth, { tenant }: Caller, results: string[], answer: string): Promise<void> {
+  try {
+    await allRecorded();
+    await removeNow(mouth, tenant, results, [answer]);
+  } catch (error) {
+    console.warn(JSON.stringify({ event: "unstored_left", results, error: String(error) }));
+  }
 }

@@ -65,7 +65,7 @@ async function smallJson(answer: Response): Promise<unknown> {
   const room = new Room();
   try {
     const bytes = await readWhole(answer.body, { max: ANSWER_BYTES_MAX, times: 2, room });
-    return bytes === null ? null : JSON.parse(new TextDecoder().decode(bytes));
+    return typeof bytes === "string" ? null : JSON.parse(new TextDecoder().decode(bytes));
   } catch {
     return null;
   } finally {

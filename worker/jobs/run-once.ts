@@ -13,7 +13,7 @@ import type {
 } from "../../durable-objects/job-protocol.ts";
 import { type Ask, parseAsk } from "../ask.ts";
 import type { Caller } from "../auth.ts";
-import { BUFFERED_BYTES_MAX, letGo } from "../body/body.ts";
+import { BUFFERED_BYTES_MAX, letGo, noRoom } from "../body/body.ts";
 import { isJson } from "../body/fields.ts";
 import { mediaTypeOf } from "../results/media.ts";
 import { lookUp, type Stored } from "../cache.ts";
@@ -23,9 +23,10 @@ import { config, type Env, unsureHost } from "../env.ts";
 import { type Fingerprint, fingerprint, isExact, sha256 } from "../fingerprint.ts";
 import type { Grant } from "../run/lease.ts";
 import { findStored } from "../results/recall.ts";
-import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { type Answer, run as runAsk, type RunEnd, type Running } from "../run.ts";
+import { answerTooLarge, type Refusal, isRefusal, isRetryable, refuse } from "../refusal.ts";
+import { type Answer, run as runAsk, type RunEnd, type Running, type Unkept } from "../run.ts";
 import { imagesDueAt, NO_IMAGES } from "../results/pieces.ts";
+import { ANSWER_BUFFERED_BYTES_MAX } from "../run/take.ts";
 import { repeated } from "../results/repeated.ts";
 import { Spooled } from "../body/spool.ts";
 import { type Result, resultsOf } from "../results/result.ts";
@@ -75,8 +76,8 @@ export async function runOnce(env: Env, ctx: Context, job: string, start: number
 }
 
 /**
- * Never throws. An internal fault, such as D1 being down, does not fail the job: it is retried with exponential backoff
- * until the Job's limit of runs is reached.
+ * Never throws. An internal fault before any card began, such as D1 being down, does not fail the job: it is retried
+ * with exponential backoff until the Job's limit of runs is reached. After a card began, it counts as a failed attempt.
  */
 async function triedOutcome(env: Env, ctx: Context, begun: Handed, follow: Follow): Promise<Outcome> {
   try {
@@ -87,8 +88,10 @@ async function triedOutcome(env: Env, ctx: Context, begun: Handed, follow: Follo
       JSON.stringify({ event: "job_run_failed", job: begun.spec.id, run: begun.run, error: String(error) }),
     );
     const pauseMs = Math.min(FAULT_PAUSE_MS_MAX, RETRY_MS * 2 ** (begun.run - 1));
-    const internal = errorOf(refuse("internal", { started: "unknown" }));
-    return { kind: "again", error: internal, retryAt: Date.now() + pauseMs, gpuMs: follow.trace.gpuMs };
+    const refusal = refuse("internal", { started: "unknown" });
+    const { gpuMs } = follow.trace;
+    if (follow.isBegun) return refusedOutcome(begun, { kind: "refused", refusal }, gpuMs);
+    return { kind: "again", error: errorOf(refusal), retryAt: Date.now() + pauseMs, gpuMs };
   }
 }
 
@@ -105,6 +108,7 @@ async function tryIt(env: Env, ctx: Context, begun: Handed, follow: Follow): Pro
     const running = await runningOf(env, ctx, begun, caller, ask, print, follow);
     const found = await alreadyThere(running);
     if (found !== null) return { kind: "answer", answer: found, end: null, hits: priceOf(ask.service.config).hits };
+    if (ask.directives.onlyIfCached) return { kind: "refused", refusal: refuse("not_cached") };
     if (late) follow.startBy(spec.startDeadlineAt ?? 0);
     return await runIt(running, follow, spec);
   } finally {
@@ -117,17 +121,26 @@ async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<C
   if (follow.tooLate) return { kind: "refused", refusal: lateStart(spec) };
   if (follow.unserved) return { kind: "refused", refusal: refuse("not_found") };
   if (isRefusal(answer)) return { kind: "refused", refusal: answer };
-  // A streamed body is read to its end here; the final report names the results that were kept.
-  if (answer.body instanceof ReadableStream) await answer.body.pipeTo(new WritableStream());
+  // The body of a stream is read to its end here, and with it the run ends: its final report names what was kept.
+  const stream = answer.body instanceof ReadableStream && answer.cache !== "collapsed" ? answer.body : null;
+  await stream?.pipeTo(new WritableStream());
   const end = await follow.lastWord();
   if (end.state === "failed" && (end.status ?? 0) < 400)
     return { kind: "refused", refusal: refuse("origin_reset", { started: "yes" }) };
+  if (end.unkept !== null) return { kind: "refused", refusal: UNKEPT[end.unkept]() };
   // A dialect has no form for an answer without images.
   const isDue = spec.resultsAt !== undefined && imagesDueAt(running.ask) !== null;
   if (isDue && answer.status < 300 && end.took.results === 0)
     return { kind: "refused", refusal: refuse("origin_invalid", { started: "yes", facts: NO_IMAGES }) };
-  return { kind: "answer", answer, end };
+  return { kind: "answer", answer: stream === null ? answer : { ...answer, body: null }, end };
 }
+
+/** A job whose answer was not kept has nothing to show for its run. */
+const UNKEPT: Record<Unkept, () => Refusal> = {
+  too_large: () => answerTooLarge(ANSWER_BUFFERED_BYTES_MAX),
+  no_room: () => ({ ...noRoom(), started: "yes" }),
+  store_failed: () => refuse("internal", { started: "yes" }),
+};
 
 /** Looks for an answer stored by an earlier attempt of this job or by an identical request. */
 async function alreadyThere(running: Running): Promise<Stored | null> {
@@ -263,14 +276,14 @@ function refusedOutcome(begun: Handed, came: Extract<Came, { kind: "refused" }>,
   const { refusal } = came;
   const error = errorOf(refusal);
   const triesLeft = spec.retries === false ? 0 : RETRIES_MAX - attempts;
-  const isFinal = !REASONS[refusal.reason].retryable || refusal.reason === "queue_timeout" || triesLeft <= 0;
+  const isFinal = !isRetryable(refusal) || refusal.reason === "queue_timeout" || triesLeft <= 0;
   if (isFinal) return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, came, null) };
   const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);
   return { kind: "again", error, retryAt: Math.ceil(Date.now() + pauseMs), gpuMs };
 }
 
-function errorOf({ reason, param, started, facts, retryAfterMs }: Refusal): JobError {
-  return { reason, param, started, facts, retryAfterMs: retryAfterMs ?? null };
+function errorOf({ reason, param, started, facts, retryAfterMs, final }: Refusal): JobError {
+  return { reason, param, started, facts, retryAfterMs: retryAfterMs ?? null, ...(final ? { final } : {}) };
 }
 
 function asJobResult({ id, contentType, bytes, sha256: digest }: Result): JobResult {

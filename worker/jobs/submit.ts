@@ -25,6 +25,7 @@ import { sendable } from "../run/headers.ts";
 import { countsOf } from "../caller/price.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { limitsIn } from "../caller/tenant-limits.ts";
+import { withPresent } from "./present.ts";
 import type { Trace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
@@ -173,9 +174,11 @@ export async function absence({ env }: Mouth, { tenant }: Caller, id: string): P
   return stands ? null : refuse("idempotency_in_flight", { retryAfterMs: IN_FLIGHT_MS });
 }
 
-/** Returns the job's current state. */
+/** Returns the job's current state, with those of its results that exist. */
 export async function viewOf(env: Env, tenant: string, id: string): Promise<JobView | Refusal> {
-  return (await answered(env.JOB.getByName(id).view(tenant))) ?? refuse("not_found");
+  const view = await answered(env.JOB.getByName(id).view(tenant));
+  const [present] = view === null ? [] : await withPresent(env, [view]);
+  return present ?? refuse("not_found");
 }
 
 /** Gives back the tokens and quota of jobs that were not accepted. */

@@ -8,11 +8,14 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
+import { isReplay, onceOf, REPLAYED } from "../once.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
 import { tenantSecret } from "./webhook.ts";
 
 const LIST_MAX = 100;
 const LIST_DEFAULT = 20;
+/** How long a repeated rotation is recognized: as long as the earlier secret also signs. */
+const ROTATED_MS = 86_400_000;
 
 export const SecretView = z
   .object({ key: z.string().meta({ description: "`whsec_` and base64, as in Standard Webhooks." }) })
@@ -60,10 +63,27 @@ export async function getSecret(mouth: Mouth): Promise<Response | Refusal> {
   return secret(mouth, caller, await answered(courierOf(mouth, caller).generations()));
 }
 
+/** A repeat with the same `Idempotency-Key` gets the secret that the first call made. */
 export async function rotateSecret(mouth: Mouth): Promise<Response | Refusal> {
+  const { request, env, trace } = mouth;
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  return secret(mouth, caller, await answered(courierOf(mouth, caller).rotate()));
+  const { pathname: path } = new URL(request.url);
+  const named = { method: request.method, path, query: "", contentType: null, body: new Uint8Array() };
+  const once = await onceOf(env, caller, request, named, false);
+  if (isRefusal(once)) return once;
+  if (isReplay(once)) {
+    if (once.replay.kind !== "secret") throw new Error("a name of another call");
+    trace.headers.set(REPLAYED, "true");
+    return secret(mouth, caller, [once.replay.generation]);
+  }
+  try {
+    const generations = await answered(courierOf(mouth, caller).rotate());
+    await once?.settle({ kind: "secret", generation: generations[0] ?? 1 }, ROTATED_MS);
+    return await secret(mouth, caller, generations);
+  } finally {
+    await once?.drop();
+  }
 }
 
 async function secret({ env }: Mouth, { tenant }: Caller, [latest = 1]: number[]): Promise<Response> {

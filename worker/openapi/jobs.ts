@@ -10,7 +10,7 @@ import { COMMON_HEADERS, errors, IDEMPOTENCY_KEY, JOB_HEADERS, TENANT_KEY } from
 const id = z.object({ id: z.string() });
 const tags = ["Jobs"];
 const security = TENANT_KEY;
-const Named = z.object(IDEMPOTENCY_KEY);
+export const Named = z.object(IDEMPOTENCY_KEY);
 /** Any JSON, without the refinement of the validating schema. */
 const input = z.unknown().meta({ description: "The body that the service's own route would get." });
 const JobAsk = JobCreate.extend({ input });

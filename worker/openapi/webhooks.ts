@@ -4,6 +4,7 @@ import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-opena
 import { BatchView } from "../jobs/batches.ts";
 import { JobView } from "../jobs/view.ts";
 import { DeliveriesQuery, DeliveryView, SecretView } from "../jobs/webhooks-api.ts";
+import { Named } from "./jobs.ts";
 import { COMMON_HEADERS, errors, header, NOBODY, TENANT_KEY } from "./parts.ts";
 
 const id = z.object({ id: z.string() });
@@ -88,7 +89,8 @@ function rotateSecret(): ZodOpenApiOperationObject {
     summary: "Replace the secret",
     description: "For a day the previous secret signs too: `webhook-signature` then has one signature for each.",
     security: TENANT_KEY,
-    responses: { 200: answer("The new secret.", SecretView), ...errors(401, 403, 429, 500) },
+    requestParams: { header: Named },
+    responses: { 200: answer("The new secret.", SecretView), ...errors(400, 401, 403, 409, 429, 500) },
   };
 }
 

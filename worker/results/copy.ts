@@ -12,6 +12,7 @@ import type { Laying } from "./lay.ts";
 import { MediaScan, mediaTypeOf } from "./media.ts";
 import { type Head, isMedia, judge } from "./pieces.ts";
 import type { Detail } from "../details.ts";
+import type { Unkept } from "../run.ts";
 import { unlessLate } from "../run/until.ts";
 
 /** Limit for an answer that is not media. It is not uploaded in parts, and JSON is not collected at all. */
@@ -52,6 +53,7 @@ export class Copy {
   #total = 0;
   #laid: { laying: Laying; digest: DigestStream; writer: WritableStreamDefaultWriter<ArrayBufferView> } | null = null;
   #over: boolean;
+  #unkept: Unkept | null = null;
 
   constructor(copying: Copying) {
     const { head, lay } = copying;
@@ -72,17 +74,22 @@ export class Copy {
     return "problem" in judged ? judged.problem : null;
   }
 
+  /** Why storing was given up; null: it was not. */
+  get unkept(): Unkept | null {
+    return this.#unkept;
+  }
+
   /** Stores bytes; never throws. */
   async keep(chunk: Uint8Array): Promise<void> {
     if (this.#over) return;
     this.#total += chunk.byteLength;
     try {
       if (this.#total <= this.#heldMax) this.#hold(chunk);
-      else if (this.#scan === null || this.#total > LAID_BYTES_MAX) this.#giveUp("it is too large");
+      else if (this.#scan === null || this.#total > LAID_BYTES_MAX) this.#giveUp("too_large");
       else if ((await unlessLate(this.#lay(chunk), Date.now() + STORE_MS_MAX)) === null)
-        this.#giveUp("the store is too slow");
+        this.#giveUp("store_failed", "the store is too slow");
     } catch (error) {
-      this.#giveUp(String(error));
+      this.#giveUp("store_failed", String(error));
     }
   }
 
@@ -122,7 +129,7 @@ export class Copy {
   #hold(chunk: Uint8Array): void {
     this.#held.push(chunk);
     // The chunks, and later their concatenation.
-    if (!this.#room.grow(2 * this.#total)) this.#giveUp("no room in memory");
+    if (!this.#room.grow(2 * this.#total)) this.#giveUp("no_room");
   }
 
   async #lay(chunk: Uint8Array): Promise<true> {
@@ -132,7 +139,7 @@ export class Copy {
   }
 
   async #begin(): Promise<boolean> {
-    if (!(await this.#room.growSoon(DEPOSIT_BYTES))) this.#giveUp("no room in memory");
+    if (!(await this.#room.growSoon(DEPOSIT_BYTES))) this.#giveUp("no_room");
     const { lay, head } = this.#copying;
     if (this.#over || lay === null) {
       // It may have been given up while waiting.
@@ -151,8 +158,9 @@ export class Copy {
     await this.#laid?.laying.deposit.write(chunk);
   }
 
-  #giveUp(why: string): void {
+  #giveUp(unkept: Unkept, why: string = unkept): void {
     if (this.#over) return;
+    this.#unkept = unkept;
     console.warn(JSON.stringify({ event: "answer_not_stored", request: this.#copying.requestId, why }));
     this.drop();
   }

@@ -16,6 +16,8 @@ export interface Delivery {
 }
 
 const DAY_S = 86_400;
+/** Longest lifetime of the results of a job that is `no-store`: it has to keep them until they are fetched. */
+const NO_STORE_S_MAX = 3_600;
 const ID = /^(?:pub_|prv_)?[0-9A-Za-z]{8,64}$/;
 const MARKS: Record<Visibility, string> = { private: "prv_", signed: "", public: "pub_" };
 
@@ -23,7 +25,7 @@ const MARKS: Record<Visibility, string> = { private: "prv_", signed: "", public:
  * Reads `X-Result-TTL` (seconds, 1 to the service's `keep_days`) and `X-Result-Visibility`. Refuses invalid values with
  * 400 `invalid_field`, naming the header.
  */
-export function deliveryOf(headers: Headers, { results }: Service): Delivery | Refusal {
+export function deliveryOf(headers: Headers, { results }: Service, noStore: boolean): Delivery | Refusal {
   const longestS = Math.max(1, Math.floor(results.keep_days * DAY_S));
   const ttl = headers.get("x-result-ttl");
   if (ttl !== null && !(/^\d{1,10}$/.test(ttl) && Number(ttl) >= 1 && Number(ttl) <= longestS))
@@ -32,7 +34,8 @@ export function deliveryOf(headers: Headers, { results }: Service): Delivery | R
   const visibility = VISIBILITIES.find((known) => known === said);
   if (said !== null && visibility === undefined)
     return invalid("X-Result-Visibility", "one_of", { values: VISIBILITIES.join(", ") });
-  const lifeMs = ttl === null ? results.keep_days * DAY_S * 1000 : Number(ttl) * 1000;
+  const lifeS = ttl === null ? results.keep_days * DAY_S : Number(ttl);
+  const lifeMs = (noStore ? Math.min(lifeS, NO_STORE_S_MAX) : lifeS) * 1000;
   // Services stored by an older version have no visibility.
   return { lifeMs, visibility: visibility ?? results.visibility ?? "signed" };
 }

@@ -6,7 +6,7 @@
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { answerKey } from "./stored-answer.ts";
 import type { Laid } from "./copy.ts";
-import { forgetResult, recordResults, type ResultRow } from "../db/queries.ts";
+import { forgetResults, recordResults, type ResultRow } from "../db/queries.ts";
 import { resultIdOf } from "./delivery.ts";
 import { Deposit } from "./deposit.ts";
 import type { Env } from "../env.ts";
@@ -61,7 +61,7 @@ async function write(env: Env, keeping: Keeping, head: Head, { row, deposit }: L
   } catch (error) {
     failed(keeping, error);
     await deposit.abort();
-    keeping.later(forgetResult(env, row.tenantId, row.id, []).catch((left: unknown) => failed(keeping, left)));
+    keeping.later(forgetResults(env, row.tenantId, [row.id], []).catch((left: unknown) => failed(keeping, left)));
     return NOTHING_KEPT;
   }
   // Written again: an inventory that ran between the two writes found a row without an object and may have removed it.

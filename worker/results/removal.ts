@@ -1,9 +1,12 @@
 /**
- * Removes results and stored answers in bulk: objects first, then their rows, so that an interrupted removal can be
- * resumed. Idempotent. Edge copies expire by themselves within a minute.
+ * Removes results and stored answers: objects first, then their rows, so that an interrupted removal can be resumed.
+ * Idempotent. Edge copies expire by themselves within a minute.
  */
+import { answered } from "../../durable-objects/answer-protocol.ts";
 import { answersHolding, answersMatching, type Filter, forgetKept, resultsMatching } from "../db/kept-queries.ts";
+import { forgetResults } from "../db/queries.ts";
 import type { Env } from "../env.ts";
+import { forgetNear } from "./edge.ts";
 import { resultKey } from "./result.ts";
 
 /** Maximum results, and answers, per round: what R2 deletes in one call. */
@@ -38,4 +41,20 @@ export async function removeMatching(env: Env, filter: Filter, what: What, round
     removed.done = ids.length < ROUND_ROWS && (what === "results" || keys.length < ROUND_ROWS);
   }
   return removed;
+}
+
+/**
+ * Removes a tenant's results and these of its answers at once, with their copies at this edge location. Their rows must
+ * have been written before, or they would never go away.
+ */
+export async function removeNow(
+  { env, base }: { env: Env; base: string },
+  tenant: string,
+  ids: string[],
+  answers: string[],
+): Promise<void> {
+  const keys = [...ids.map(resultKey), ...answers];
+  await answered(env.RESULTS.delete(keys));
+  await forgetResults(env, tenant, ids, answers);
+  await Promise.all(keys.map((key) => forgetNear(base, key)));
 }

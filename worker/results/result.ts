@@ -69,6 +69,17 @@ export function resultWith(id: string, object: R2Object, digest: string): Result
   };
 }
 
+/** Which of these results exist. */
+export async function existing(env: Env, ids: string[]): Promise<string[]> {
+  const found = await Promise.all(
+    ids.map(async (id) => {
+      await settled(resultKey(id));
+      return (await answered(env.RESULTS.head(resultKey(id)))) === null ? [] : [id];
+    }),
+  );
+  return found.flat();
+}
+
 /** The tenant's results that exist, in the order of `ids`. */
 export async function resultsOf(env: Env, tenant: string, ids: string[]): Promise<Result[]> {
   const found = await Promise.all(

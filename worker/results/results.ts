@@ -6,12 +6,12 @@ import { answered } from "../../durable-objects/answer-protocol.ts";
 import { type Caller, hasCredential, mayCall } from "../auth.ts";
 import { answerKey } from "./stored-answer.ts";
 import { callerWith } from "../caller/caller.ts";
-import { forgetResult } from "../db/queries.ts";
 import { isResultId, visibilityOf } from "./delivery.ts";
-import { findNear, forgetNear, readNear } from "./edge.ts";
+import { findNear, readNear } from "./edge.ts";
 import { config, type Env } from "../env.ts";
 import { settled } from "./pending.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { removeNow } from "./removal.ts";
 import { isSigned, signatureRefusal } from "./signature.ts";
 import { recorded } from "./rows.ts";
 import { isLaid, type Result, resultKey, resultOf } from "./result.ts";
@@ -237,9 +237,7 @@ export async function deleteResult(asking: Asking): Promise<Response | Refusal> 
   if (changeForbidden(request.headers, etag, result.createdAt)) return preconditionAnswer(etag);
   const answers = await answered(answersOf(env, result, Date.now()));
   await recorded();
-  await answered(env.RESULTS.delete([resultKey(id), ...answers]));
-  await forgetResult(env, result.tenant, id, answers);
-  await Promise.all([resultKey(id), ...answers].map((key) => forgetNear(base, key)));
+  await removeNow({ env, base }, result.tenant, [id], answers);
   return new Response(null, { status: 204 });
 }
 

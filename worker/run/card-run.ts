@@ -11,7 +11,7 @@ import type { Lease } from "./lease.ts";
 import { type Call, callOrigin, failure, type Failure, isFailure } from "../origin.ts";
 import { pump } from "./pump.ts";
 import { record } from "./record.ts";
-import type { Answer, Running } from "../run.ts";
+import type { Answer, Running, Unkept } from "../run.ts";
 import type { Detail } from "../details.ts";
 import type { Reason } from "../refusal.ts";
 import { type Head, isBare, isMedia, misfit, pieces, type Piece, type Whole } from "../results/pieces.ts";
@@ -155,7 +155,9 @@ class CardRun {
       const ok = whole.status < 400;
       const reason = this.#unheard;
       const took = { bytes: reason === null ? whole.bytes.byteLength : 0, results: found.length, reason };
-      await record(this.#running, ok ? "succeeded" : "failed", whole.status, results, ok ? "all" : "token", took);
+      const state = ok ? "succeeded" : "failed";
+      const unkept = this.#storeFailed(found, kept);
+      await record(this.#running, state, whole.status, results, ok ? "all" : "token", took, unkept);
       const cache = !print.cacheable ? "bypass" : kept.answer ? "stored" : "miss";
       return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache, unkept: null };
     } finally {
@@ -229,7 +231,7 @@ class CardRun {
       const failed = complete ? null : this.#watch.told(brokenBy(problem));
       await this.#release(failed);
       await this.#giveWay();
-      const kept = complete ? await this.#keepCopy(taken, copy) : NOTHING_KEPT;
+      const { kept, lost } = complete ? await this.#keepCopy(taken, copy) : { kept: NOTHING_KEPT, lost: null };
       const finish: Finish =
         failed !== null ? { kind: "failed", reason: failed.reason } : { kind: kept.answer ? "stored" : "alone" };
       await this.#line.finished(finish, complete ? { firstByteMs, totalMs } : null);
@@ -239,7 +241,7 @@ class CardRun {
       const reason = failed?.reason ?? (handed < total ? "client_gone" : null);
       // When a stream was not stored, the number of results in it is unknown.
       const took = { bytes: handed, results: isMade ? results.length || null : 0, reason };
-      await record(this.#running, state, status, results, isMade ? "all" : "token", took);
+      await record(this.#running, state, status, results, isMade ? "all" : "token", took, lost);
       await flow.drained;
     };
     ctx.waitUntil(after());
@@ -262,20 +264,29 @@ class CardRun {
     return (isMaking || print.cacheable || keepAs !== null) && head.status < 300 && !ask.directives.noStore;
   }
 
-  async #keepCopy(head: Head, copy: Copy): Promise<Kept> {
+  /** `lost`: why what was to be stored of the stream was not. */
+  async #keepCopy(taken: TakenStream, copy: Copy): Promise<{ kept: Kept; lost: Unkept | null }> {
     try {
       const copied = await copy.take();
-      if (copied === null) return NOTHING_KEPT;
+      if (copied === null)
+        return { kept: NOTHING_KEPT, lost: this.#mayKeep(taken) ? (taken.unkept ?? copy.unkept) : null };
       if (copied.kind === "laid") {
-        const kept = await keepLaid(this.#running.env, this.#keeping(head, null), head, copied);
-        return this.#forOthers(kept, head, null);
+        const kept = await keepLaid(this.#running.env, this.#keeping(taken, null), taken, copied);
+        return { kept: this.#forOthers(kept, taken, null), lost: kept.results.length === 0 ? "store_failed" : null };
       }
-      const whole = { ...head, bytes: copied.bytes };
+      const whole = { ...taken, bytes: copied.bytes };
       const found = pieces(this.#running.ask, whole);
-      return "problem" in found ? NOTHING_KEPT : await this.#keep(whole, found);
+      if ("problem" in found) return { kept: NOTHING_KEPT, lost: null };
+      const kept = await this.#keep(whole, found);
+      return { kept, lost: this.#storeFailed(found, kept) };
     } finally {
       copy.free();
     }
+  }
+
+  #storeFailed(found: Piece[], kept: Kept): Unkept | null {
+    const wanted = this.#running.ask.directives.noStore ? 0 : found.length;
+    return wanted > kept.results.length ? "store_failed" : null;
   }
 }
 

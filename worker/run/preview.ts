@@ -113,7 +113,7 @@ export class Preview {
       const response = await callOrigin(question, route, call, controller, silence);
       if (isFailure(response)) throw new Error(response.reason);
       const bytes = response.ok ? await readWhole(response.body, { max: BYTES_MAX, times: 3, room }) : null;
-      if (bytes === null) throw new Error(`status ${response.status}, or too large`);
+      if (bytes === null || typeof bytes === "string") throw new Error(`status ${response.status}, or too large`);
       return JSON.parse(new TextDecoder().decode(bytes)) as unknown;
     } finally {
       clearTimeout(late);

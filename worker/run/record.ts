@@ -3,7 +3,7 @@ import { type Charge, NOTHING_SPENT, type RunState, type Spent } from "../../dur
 import { countsOf } from "../caller/price.ts";
 import { REASONS, type Refusal } from "../refusal.ts";
 import { repeated } from "../results/repeated.ts";
-import type { Running } from "../run.ts";
+import type { Running, Unkept } from "../run.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { unlessLate } from "./until.ts";
 
@@ -26,8 +26,9 @@ export async function record(
   results: string[],
   charge: Charge,
   took: Took,
+  unkept: Unkept | null = null,
 ): Promise<void> {
-  ended?.({ state, status, results, charge, took });
+  ended?.({ state, status, results, charge, took, unkept });
   // A job reports the total of all its tries at its end.
   if (job) return;
   const { clientId, startedAt: at, gpuMs } = trace;

@@ -13,7 +13,7 @@ import { Source } from "./source.ts";
  * Answers up to this size are buffered before they are sent, so that they can fail over up to the last byte, be checked
  * and be stored.
  */
-const ANSWER_BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
+export const ANSWER_BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface TakenWhole {
   kind: "whole";

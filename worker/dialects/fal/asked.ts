@@ -9,8 +9,8 @@ import type { ServiceRow } from "../../db/queries.ts";
 import { checkedBody } from "../../api/json-body.ts";
 import type { Given, Task, TaskName } from "../mapping.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { withFiles } from "../own-files.ts";
 import { askFor, type Chosen, OWNER, taskOf } from "../task.ts";
-import { withFiles } from "./files.ts";
 import type { App } from "./place.ts";
 import { bringsImage, givenTo, nameIn } from "./words.ts";
 
@@ -64,10 +64,10 @@ export async function askedOf(
 ): Promise<Ask | Refusal> {
   const task = taskAt(service, path, input, streamed);
   if (isRefusal(task)) return task;
-  const given = await withFiles(mouth, caller, givenTo(task, input), task.body);
-  if (isRefusal(given)) return given;
+  const filled = await withFiles(mouth, caller, task, givenTo(task, input));
+  if (isRefusal(filled)) return filled;
   const choice: Chosen = { service, task };
-  const ask = await askFor(mouth, caller, choice, given, later);
+  const ask = await askFor(mouth, caller, choice, filled.input, later).finally(() => filled.room.free());
   return isRefusal(ask) && ask.param !== null ? { ...ask, param: nameIn(input, ask.param) } : ask;
 }
 

@@ -3,31 +3,24 @@
  * as data. They are stored with the spooled bodies, so that the same sweep deletes them.
  */
 import { z } from "zod";
-import { Room } from "../../body/buffers.ts";
-import { drain, MIB, noRoom, tooSlow } from "../../body/body.ts";
+import { drain, MIB, tooSlow } from "../../body/body.ts";
 import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
 import { checkedBody } from "../../api/json-body.ts";
 import { randomText } from "../../caller/keys.ts";
 import { guardHit } from "../../limits.ts";
-import type { FileGiven, Given } from "../mapping.ts";
 import { mediaTypeOf } from "../../results/media.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { signatureRefusal, signedQuery } from "../../results/signature.ts";
 import { INPUTS } from "../../body/spool.ts";
-import { resultKey } from "../../results/result.ts";
 import { unlessLate } from "../../run/until.ts";
 import type { Mouth } from "../../mouth.ts";
 
-/**
- * Largest file, and largest total of one input. Each file is in memory as bytes, as base64 and in the origin's body.
- */
+/** Largest file. */
 const FILE_BYTES_MAX = 12 * MIB;
-const COPIES = 5;
 /** Largest body that is drained before it is refused: clients upload up to this size in one request. */
 const DRAINED_BYTES_MAX = 100 * MIB;
-const FILES_MAX = 16;
 /** Lifetime of a file, and of its upload URL. */
 const FILE_MS = 86_400_000;
 const UPLOAD_MS = 3_600_000;
@@ -48,7 +41,7 @@ export const UploadView = z.object({ upload_url: z.string(), file_url: z.string(
 
 const PLAIN_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,100}$/;
 
-const keyOf = (id: string): string => `${INPUTS}fal-${id}`;
+export const uploadKey = (id: string): string => `${INPUTS}fal-${id}`;
 
 /** Returns a signed upload URL, and the signed URL under which the file will be readable. */
 export async function initiate(mouth: Mouth): Promise<Response | Refusal> {
@@ -94,7 +87,7 @@ async function put({ request, env }: Mouth, id: string): Promise<Response | Refu
   if (length === null || !/^\d{1,15}$/.test(length)) return invalid("Content-Length", "required");
   if (Number(length) > FILE_BYTES_MAX) return tooLarge(request, Number(length));
   const type = mediaTypeOf(request.headers) ?? "";
-  const kept = env.RESULTS.put(keyOf(id), request.body ?? new Uint8Array(0), {
+  const kept = env.RESULTS.put(uploadKey(id), request.body ?? new Uint8Array(0), {
     httpMetadata: { contentType: PLAIN_TYPE.test(type) ? type : "application/octet-stream" },
     customMetadata: { tenant },
   });
@@ -116,7 +109,7 @@ async function tooLarge(request: Request, length: number): Promise<Refusal> {
 async function get({ request, env }: Mouth, id: string): Promise<Response | Refusal> {
   const denied = await signatureRefusal(config(env), id, new URL(request.url).searchParams, Date.now(), READ);
   if (denied !== null) return denied;
-  const object = await env.RESULTS.get(keyOf(id));
+  const object = await env.RESULTS.get(uploadKey(id));
   if (object === null) return refuse("not_found");
   const headers = {
     "content-type": object.httpMetadata?.contentType ?? "application/octet-stream",
@@ -125,71 +118,4 @@ async function get({ request, env }: Mouth, id: string): Promise<Response | Refu
     "content-security-policy": "sandbox; default-src 'none'",
   };
   return new Response(object.body, { headers });
-}
-
-/** Recognizes our own URLs of files and results in an input. */
-class Addresses {
-  readonly #pattern: RegExp;
-
-  constructor(base: string) {
-    const literal = RegExp.escape(base);
-    this.#pattern = new RegExp(`^${literal}/(fal/files|v1/results)/([0-9A-Za-z_]{8,68})(?:\\?|$)`);
-  }
-
-  /** Returns the R2 key of the file or result that a URL names; null: it is not one of our URLs. */
-  keyAt(text: unknown): string | null {
-    const [, place, id = ""] = typeof text === "string" && text.length < 2048 ? (this.#pattern.exec(text) ?? []) : [];
-    if (place === undefined) return null;
-    return place === "v1/results" ? resultKey(id) : keyOf(id);
-  }
-}
-
-/**
- * Replaces our own file and result URLs anywhere in the input by their content. The content is read from R2, never
- * fetched, and only if it belongs to the tenant. It becomes a file where the origin takes a form, else a `data:` URL.
- */
-export async function withFiles(
-  { env, base, request }: Mouth,
-  { tenant }: Caller,
-  input: Given,
-  body: "json" | "multipart",
-): Promise<Given | Refusal> {
-  const addresses = new Addresses(base);
-  const room = new Room(request.signal, tenant);
-  let [bytes, files] = [0, 0];
-  const fileAt = async (key: string, param: string): Promise<FileGiven | Refusal> => {
-    const head = await env.RESULTS.head(key);
-    const { tenant: owner, expiresAt = Infinity } = head?.customMetadata ?? {};
-    const missing = invalid(param, "unknown_file");
-    if (head === null || owner !== tenant || Number(expiresAt) <= Date.now()) return missing;
-    [bytes, files] = [bytes + head.size, files + 1];
-    if (files > FILES_MAX) return invalid(param, "files_at_most", { max: FILES_MAX });
-    if (bytes > FILE_BYTES_MAX) return invalid(param, "files_mib", { max_mib: FILE_BYTES_MAX / MIB });
-    if (!(await room.growSoon(COPIES * bytes))) return noRoom();
-    const object = await env.RESULTS.get(key, { onlyIf: { etagMatches: head.etag } });
-    if (object === null || !("body" in object)) return missing;
-    const type = object.httpMetadata?.contentType ?? "application/octet-stream";
-    return { bytes: new Uint8Array(await object.arrayBuffer()), type };
-  };
-  const filled = async (value: unknown, param: string): Promise<unknown> => {
-    const key = addresses.keyAt(value);
-    if (key !== null) {
-      const file = await fileAt(key, param);
-      if (isRefusal(file) || body === "multipart") return file;
-      return `data:${file.type};base64,${file.bytes.toBase64()}`;
-    }
-    if (typeof value !== "object" || value === null) return value;
-    const members: [string, unknown][] = [];
-    for (const [name, member] of Object.entries(value)) {
-      const whole = await filled(member, param === "" ? name : param);
-      if (isRefusal(whole)) return whole;
-      members.push([name, whole]);
-    }
-    return Array.isArray(value) ? members.map(([, member]) => member) : Object.fromEntries(members);
-  };
-  try {
-    return (await filled(input, "")) as Given | Refusal;
-  } finally {
-    room.free();
-  }
 }

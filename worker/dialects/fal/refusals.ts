@@ -67,7 +67,8 @@ function failureIn(refusal: Refusal, language: Language): Failure {
   const { reason, param, facts } = refusal;
   const isInvalid = reason === "invalid_field" || reason === "malformed_json";
   const isLate = "x-fal-request-timeout-type" in refusal.headers;
-  const status = isInvalid ? 422 : isLate ? 504 : usual;
+  const isFinal = refusal.final && REPEATED.has(usual);
+  const status = isInvalid ? 422 : isLate ? 504 : isFinal ? 500 : usual;
   const headers = { ...refusal.headers, ...(status === 401 ? { "www-authenticate": 'Key realm="portico"' } : {}) };
   const said = "app" in facts ? NO_APP[language](String(facts["app"])) : message(refusal, language);
   const detail = status === 422 ? [fault(param ?? "", said)] : said;

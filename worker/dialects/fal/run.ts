@@ -3,6 +3,7 @@
  * them.
  */
 import { readWhole } from "../../body/bounded.ts";
+import { noRoom } from "../../body/body.ts";
 import { Room } from "../../body/buffers.ts";
 import { answerAsk, type Follower, type Shown } from "../../answer.ts";
 import type { Mouth } from "../../mouth.ts";
@@ -13,8 +14,9 @@ import { isJson } from "../../body/fields.ts";
 import { withoutImages } from "../../jobs/output.ts";
 import { mediaTypeOf } from "../../results/media.ts";
 import { imagesDueAt, NO_IMAGES, pieces } from "../../results/pieces.ts";
-import { detail } from "../../details.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { answerTooLarge, type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import type { RunEnd } from "../../run.ts";
+import { unlessLate } from "../../run/until.ts";
 import { link } from "../../serve.ts";
 import { askedOf, inputOf, isListed, saidIn, serviceNamed } from "./asked.ts";
 import { outputOfPieces } from "./output.ts";
@@ -23,6 +25,8 @@ import { failed, ownFailure, tooLate } from "./refusals.ts";
 
 /** Largest answer that is parsed in memory; a larger one is refused. */
 const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
+/** Longest that a complete answer waits for its results to be stored, ms. */
+const STORED_MS_MAX = 10_000;
 const STREAM = /(^|\/)stream$/;
 
 export async function run(mouth: Mouth, app: App): Promise<Response | Refusal> {
@@ -38,37 +42,55 @@ export async function run(mouth: Mouth, app: App): Promise<Response | Refusal> {
   const path = streamed ? app.path.replace(STREAM, "") : app.path;
   const ask = await askedOf(mouth, caller, service, { path, input, streamed });
   if (isRefusal(ask)) return ask;
-  const shown = await startedWithin(mouth, caller, ask, said.startS);
+  const { promise: end, resolve: ended } = Promise.withResolvers<RunEnd>();
+  const shown = await startedWithin(mouth, caller, ask, said.startS, ended);
   if (isRefusal(shown)) return shown;
-  return answer(mouth, ask, shown, streamed);
+  return answer(mouth, ask, shown, streamed, end);
 }
 
 /** Runs the ask. If it has not started within `startS` seconds, it leaves the line and is refused. */
-async function startedWithin(mouth: Mouth, caller: Caller, ask: Ask, startS: number | null): Promise<Shown | Refusal> {
-  if (startS === null) return answerAsk(mouth, caller, ask);
+async function startedWithin(
+  mouth: Mouth,
+  caller: Caller,
+  ask: Ask,
+  startS: number | null,
+  ended: (end: RunEnd) => void,
+): Promise<Shown | Refusal> {
+  if (startS === null) return answerAsk(mouth, caller, ask, { follower: { gone: mouth.request.signal, ended } });
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(), startS * 1000);
   const started = (): void => clearTimeout(timer);
-  const follower: Follower = { gone: AbortSignal.any([mouth.request.signal, late.signal]), started };
+  const follower: Follower = { gone: AbortSignal.any([mouth.request.signal, late.signal]), started, ended };
   const shown = await answerAsk(mouth, caller, ask, { follower }).finally(started);
   return isRefusal(shown) && late.signal.aborted ? tooLate(startS) : shown;
 }
 
-async function answer(mouth: Mouth, ask: Ask, shown: Shown, streamed: boolean): Promise<Response | Refusal> {
+/** `end`: how the run ended; never resolved if there was none. */
+async function answer(
+  mouth: Mouth,
+  ask: Ask,
+  shown: Shown,
+  streamed: boolean,
+  end: Promise<RunEnd>,
+): Promise<Response | Refusal> {
   const type = mediaTypeOf(shown.headers);
   const isMade = isJson(type) || (!streamed && /^(image|audio)\//.test(type ?? ""));
   if (shown.status < 400 && !isMade) return asItIs(mouth, shown);
   const room = new Room(mouth.request.signal);
   try {
     const bytes = await readWhole(new Response(shown.body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
-    if (bytes === null) return refuse("origin_invalid", { started: "yes", facts: detail("answer_too_large") });
+    if (bytes === "no_room") return { ...noRoom(), started: "yes" };
+    if (bytes === "too_large") return answerTooLarge(ANSWER_BYTES_MAX);
     if (shown.status >= 400) return failed(ownFailure(shown.status, new TextDecoder().decode(bytes)), mouth.trace);
     const { status, headers } = shown;
     const found = pieces(ask, { status, headers, bytes, endKnown: true });
     if ("problem" in found) return refuse("origin_invalid", { started: "yes", facts: found.problem });
     if (found.length === 0 && imagesDueAt(ask) !== null)
       return refuse("origin_invalid", { started: "yes", facts: NO_IMAGES });
-    const output = await outputOfPieces(mouth, found, shown.results, withoutImages(bytes, type));
+    // The results of a stream are stored after its end.
+    const isLater = shown.body instanceof ReadableStream && found.length > shown.results.length;
+    const stored = isLater ? await unlessLate(end, Date.now() + STORED_MS_MAX) : null;
+    const output = await outputOfPieces(mouth, found, stored?.results ?? shown.results, withoutImages(bytes, type));
     return streamed ? asEvent(output) : Response.json(output);
   } catch {
     return refuse("origin_reset", { started: "yes" });

@@ -1,12 +1,12 @@
 /** Converts an origin's answer for the OpenAI dialect: its images, or its own error. */
 import { readWhole } from "../../body/bounded.ts";
+import { noRoom } from "../../body/body.ts";
 import { Room } from "../../body/buffers.ts";
 import { isJson } from "../../body/fields.ts";
 import { listAt, nameGiven, type Task } from "../mapping.ts";
 import { mediaTypeOf } from "../../results/media.ts";
-import { detail } from "../../details.ts";
 import { NO_IMAGES } from "../../results/pieces.ts";
-import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
+import { answerTooLarge, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../answer.ts";
 import type { Trace } from "../../trace.ts";
 
@@ -37,7 +37,8 @@ async function bytesOf(body: BodyInit | null, room: Room): Promise<Uint8Array<Ar
   try {
     // Three copies: the bytes, their text, and the images in it.
     const bytes = await readWhole(new Response(body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
-    return bytes ?? refuse("origin_invalid", { started: "yes", facts: detail("answer_too_large") });
+    if (bytes === "no_room") return { ...noRoom(), started: "yes" };
+    return bytes === "too_large" ? answerTooLarge(ANSWER_BYTES_MAX) : bytes;
   } catch {
     return refuse("origin_reset", { started: "yes" });
   }

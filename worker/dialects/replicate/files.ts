@@ -4,7 +4,6 @@
  */
 import { z } from "zod";
 import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body/body.ts";
-import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { type FormPart, MULTIPART, parseFields } from "../../body/fields.ts";
 import { sha256 } from "../../fingerprint.ts";
@@ -81,7 +80,7 @@ export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
     const beside: Beside = { ...said, sha256: await sha256(bytes) };
     const id = newId(Date.now());
     const customMetadata = { file: encodeURIComponent(JSON.stringify(beside)) };
-    const object = await env.RESULTS.put(keyOf(caller, id), bytes, { customMetadata });
+    const object = await env.RESULTS.put(fileKey(caller.tenant, id), bytes, { customMetadata });
     return Response.json(fileView(mouth, id, object, beside), { status: 201 });
   } finally {
     letGo(body);
@@ -92,7 +91,8 @@ function newId(now: number): string {
   return now.toString(36).padStart(TIME_LENGTH, "0") + randomText(RANDOM_LENGTH);
 }
 
-const keyOf = ({ tenant }: Caller, id: string): string => `${FILES}${tenant}/${id}`;
+export const fileKey = (tenant: string, id: string): string => `${FILES}${tenant}/${id}`;
+export const isFileKey = (key: string): boolean => key.startsWith(FILES);
 
 type FileBrought = { name: string; type: string; bytes: Uint8Array<ArrayBuffer>; metadata: Beside["metadata"] };
 
@@ -131,7 +131,7 @@ export async function makeRoom(bucket: R2Bucket, tenant: string, most = FILES_MA
 export async function getFile(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const object = ID.test(id) ? await mouth.env.RESULTS.head(keyOf(caller, id)) : null;
+  const object = ID.test(id) ? await mouth.env.RESULTS.head(fileKey(caller.tenant, id)) : null;
   return object === null || isOld(object)
     ? refuse("not_found")
     : Response.json(fileView(mouth, id, object, besideOf(object)));
@@ -140,18 +140,10 @@ export async function getFile(mouth: Mouth, id: string): Promise<Response | Refu
 export async function deleteFile(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const key = keyOf(caller, id);
+  const key = fileKey(caller.tenant, id);
   if (!ID.test(id) || (await mouth.env.RESULTS.head(key)) === null) return refuse("not_found");
   await mouth.env.RESULTS.delete(key);
   return new Response(null, { status: 204 });
-}
-
-/** Opens the file's body. Returns null if the file does not exist or has expired. */
-export async function openFile({ env }: Mouth, caller: Caller, id: string): Promise<R2ObjectBody | null> {
-  const object = ID.test(id) ? await env.RESULTS.get(keyOf(caller, id)) : null;
-  if (object === null || !isOld(object)) return object;
-  await object.body.cancel();
-  return null;
 }
 
 export const typeOf = (object: R2Object): string => besideOf(object).type;

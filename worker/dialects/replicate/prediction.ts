@@ -29,7 +29,7 @@ export const Prediction = z
     started_at: Time.nullable(),
     completed_at: Time.nullable(),
     metrics: z.object({ predict_time: z.number().optional(), total_time: z.number().optional() }),
-    data_removed: z.boolean(),
+    data_removed: z.boolean().meta({ description: "All that it made was removed; `output` is null." }),
     source: z.literal("api"),
     urls: z.object({ get: z.string(), cancel: z.string(), stream: z.string() }),
   })
@@ -65,7 +65,7 @@ export async function predictionOf(
     started_at: status === "starting" || state.startedAt === null ? null : iso(state.startedAt),
     completed_at: isOver && state.finishedAt !== null ? iso(state.finishedAt) : null,
     metrics: isOver ? metricsOf(view) : {},
-    data_removed: false,
+    data_removed: isRemoved(view),
     source: "api",
     urls: { get: url, cancel: `${url}/cancel`, stream: `${url}/stream?${signed}` },
   };
@@ -80,9 +80,12 @@ function statusOf({ status, startedAt }: JobState): Status {
   return status === "running" ? "processing" : status;
 }
 
-/** The output of a succeeded job: images are always a list, a sound is a single URL. */
-export async function outputOf({ env, base }: Showing, { state }: View): Promise<unknown> {
-  const { results, output } = state;
+const isRemoved = ({ state, removed }: View): boolean => removed === true && state.results.length === 0;
+
+/** The output of a succeeded job: images are always a list, a sound is a single URL. Null when it was removed. */
+export async function outputOf({ env, base }: Showing, view: View): Promise<unknown> {
+  const { results, output } = view.state;
+  if (isRemoved(view)) return null;
   if (results.length === 0) return output === null ? null : (JSON.parse(output) as unknown);
   const urls = await Promise.all(results.map(({ id }) => signedUrl(config(env), base, id, Date.now())));
   return urls.length === 1 && results[0]?.contentType.startsWith("audio/") ? urls[0] : urls;

@@ -18,8 +18,8 @@ import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { isSigned, signatureRefusal } from "../../results/signature.ts";
 import { answered } from "../../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../../mouth.ts";
+import { withFiles } from "../own-files.ts";
 import { askFor, chosenBy } from "../task.ts";
-import { withFiles } from "./file-inputs.ts";
 import { heldBack } from "./holding.ts";
 import { at, serviceMeant } from "./models.ts";
 import { outputOf, predictionOf, progressLine } from "./prediction.ts";
@@ -88,8 +88,9 @@ async function handIn(
   const webhook = webhookOf(mouth, body);
   if (isRefusal(webhook)) return webhook;
   const filled = await withFiles(mouth, caller, choice.task, body.input);
-  if (isRefusal(filled)) return filled;
-  const ask = await askFor(mouth, caller, choice, filled.input, true).finally(() => filled.room.free());
+  const ask = isRefusal(filled)
+    ? filled
+    : await askFor(mouth, caller, choice, filled.input, true).finally(() => filled.room.free());
   if (isRefusal(ask)) return ask.reason === "invalid_field" ? { ...ask, param: `input.${ask.param}` } : ask;
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook, asked: body.input };
   try {

@@ -1,0 +1,37 @@
+/** A fault of our own after a card has begun: it counts as an attempt of the job, and a lost result is no success. */
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { bundle } from "../../local/build.ts";
+import { ROOT } from "../../local/root.ts";
+import { doorway } from "../contract/doorway.ts";
+import { listOrigin, Origin } from "../contract/origin.ts";
+import { over } from "./shown.ts";
+
+/** A failed write is tried several times first. */
+const SLOW_MS_MAX = 60_000;
+const broken = await bundle(join(import.meta.dirname, "broken-store.ts"), join(ROOT, "dist", "broken-store"));
+const door = doorway({ cards: [], bundle: broken.path });
+let origin: Origin;
+beforeAll(async () => {
+  origin = await Origin.open();
+  await listOrigin(door, origin, "pictures", { kind: "image", route: "/p/" });
+});
+beforeEach(() => {
+  origin.seen.length = 0;
+});
+afterAll(() => origin.close());
+
+test.each(["put", "head"])(
+  "while `%s` of the store fails, a job with a single attempt fails after it, with one start",
+  async (operation) => {
+    await door.ask(`/break/${operation}`);
+    // Of this dialect alone a job can be told not to be retried.
+    const headers = { "x-fal-no-retry": "1" };
+    const taken = await door.ask("/fal/queue/portico/pictures", { json: { prompt: "x" }, headers });
+    const { request_id: id } = JSON.parse(taken.text) as { request_id: string };
+    const failed = await over(door, id);
+    expect(failed).toMatchObject({ status: "failed", attempts: 1, error: { reason: "internal" } });
+    expect(origin.seen.filter(({ target }) => target === "/p/txt2img")).toHaveLength(1);
+  },
+  SLOW_MS_MAX,
+);

@@ -1,0 +1,28 @@
+/** Leaves results that no longer exist out of jobs: a deleted result is gone at once, wherever it was named. */
+import type { JobView } from "../../durable-objects/job-protocol.ts";
+import { knownResults } from "../db/kept-queries.ts";
+import type { Env } from "../env.ts";
+import { existing } from "../results/result.ts";
+import { answered } from "../../durable-objects/answer-protocol.ts";
+
+/**
+ * One D1 query finds nearly all results; those without a row are looked up in R2, because a row is written later than
+ * its result and can be lost.
+ */
+export async function withPresent(env: Env, views: JobView[]): Promise<JobView[]> {
+  const named = views.flatMap(({ state }) => state.results.map(({ id }) => id));
+  if (named.length === 0) return views;
+  const known = new Set(await answered(knownResults(env, named)));
+  const present = new Set([
+    ...known,
+    ...(await existing(
+      env,
+      named.filter((id) => !known.has(id)),
+    )),
+  ]);
+  return views.map((view) => {
+    const results = view.state.results.filter(({ id }) => present.has(id));
+    if (results.length === view.state.results.length) return view;
+    return { ...view, state: { ...view.state, results }, removed: true };
+  });
+}
