@@ -12,7 +12,7 @@ const WINDOW_MS = 5_000;
 /** Two clocks of one machine. */
 const CLOCKS_MS = 50;
 /** What a busy machine of two cores keeps of the healthy cards' time. */
-const FLOOR = 0.5;
+const FLOOR = 0.15;
 
 const healthyCards = () => line.park.cards.map(({ card }) => card).filter((card) => card !== BAD);
 const onBad = () => line.park.counts().cards[BAD];
@@ -158,7 +158,7 @@ fault(
     const healthy = healthyCards().map((card) => seen.counts.cards[card]);
     const sum = (of: "busy_ms" | "starts") => healthy.reduce((total, counts) => total + (counts?.[of] ?? 0), 0);
     const share = ((good(seen).length / 8) * (sum("busy_ms") / sum("starts") / 1000)) / 12;
-    row.measured("of the healthy limit", share, { least: 0.85, floor: 0.4 });
+    row.measured("of the healthy limit", share, { least: 0.85, floor: 0.15 });
     const takes = (await line.status()).services.find(({ id }) => id === service.id)?.healthy_cards;
     row.figure("cards that take work", takes ?? 0, takes === 6);
     row.figure(

@@ -22,7 +22,7 @@ const line = openLine();
 /** As the peers in the table were measured. */
 const MEAN = { service_ms: 300, jitter: 0.3 };
 /** What a busy machine of two cores keeps of the limit, and of an ideal line's evenness. */
-const LIMIT_FLOOR = 0.5;
+const LIMIT_FLOOR = 0.15;
 const EVEN_CEILING = 3;
 
 async function ready(config = {}): Promise<{ line: Line; service: Service; key: string }> {
