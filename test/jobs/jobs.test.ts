@@ -188,8 +188,8 @@ test("jobs wait outside the line of callers, and at most jobs_waiting of them", 
   expect(Number(refused.header("retry-after"))).toBeGreaterThan(0);
   const inChinese = await door.ask("/v1/jobs", { json: slow, key, headers: { "accept-language": "zh" } });
   expect([errorOf(refused).message, errorOf(inChinese).message]).toEqual([
-    "3 jobs are waiting already; your limit is 3. Try again when some have started.",
-    "已有 3 个任务在等待，您的上限为 3 个。请在部分任务开始后重试。",
+    "3 jobs are already waiting; the limit is 3. Try again when some have started.",
+    "已有 3 个任务在等待，上限为 3 个。请在部分任务开始后重试。",
   ]);
 });
 
