@@ -1,15 +1,15 @@
-/** A Cloudflare Access team for tests: keys that sign, and an address that publishes them, or does not. */
+/** A Cloudflare Access team for tests: it signs assertions and serves the public keys, or fails to. */
 import { createServer } from "node:http";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 
 export const AUDIENCE = "4714c1358e65fe4b408ad6d432a5f878f08194bdb4752441fd56faefa9b2b6f2";
-/** Of an assertion unless a test says otherwise, s. */
+/** Default lifetime of an assertion, in seconds. */
 const LIFE_S = 300;
 
 export interface Signing {
   kid?: string;
   alg?: string;
-  /** A key that the team has not published. */
+  /** Signs with a key that the team has not published. */
   foreign?: boolean;
 }
 
@@ -20,13 +20,13 @@ export interface Broken {
 
 export interface Team {
   issuer: string;
-  /** How often the keys were asked for. */
+  /** How many times the keys were fetched. */
   asked(): number;
-  /** What the address answers from now on; null: the keys; `silence`: nothing, ever. */
+  /** Sets the answer of the key address: null serves the keys, `silence` never answers. */
   answer(broken: Broken | "silence" | null): void;
-  /** An assertion of the team, with these claims beside the usual ones; `undefined` takes one away. */
+  /** Signs an assertion. `claims` override the usual ones; `undefined` removes one. */
   assertion(claims: JWTPayload, how?: Signing): Promise<string>;
-  /** The published keys in the words of a JWKS. */
+  /** The published keys as JWKs. */
   published: object[];
   close(): void;
 }

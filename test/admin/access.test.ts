@@ -40,7 +40,7 @@ const CALLS: [method: string, path: string, body?: object][] = [
   ["OPTIONS", "/services"],
 ];
 
-test("no call of the admin API is open to anybody but its operator", async () => {
+test("every admin API call requires the operator's token", async () => {
   const tenant = await door.done("POST", "/tenants", { name: "t" });
   const key = (await door.done("POST", `/tenants/${tenant.id}/keys`, {})).key;
   for (const [method, path, body] of CALLS) {
@@ -55,7 +55,7 @@ test("no call of the admin API is open to anybody but its operator", async () =>
   expect(data).toHaveLength(1);
 });
 
-test("only a bearer token opens, and only one", async () => {
+test("only one well-formed bearer token is accepted", async () => {
   const refused = (headers: Record<string, string>) =>
     door.refusal("GET", "/services", undefined, { token: null, headers });
   const token = SECRETS.ADMIN_TOKEN;
@@ -73,7 +73,7 @@ test("only a bearer token opens, and only one", async () => {
   expect(ok.status).toBe(200);
 });
 
-test("where no Access application is configured nothing that says it comes from there is believed", async () => {
+test("without a configured Access application, Access assertions, cookies and e-mail headers are ignored", async () => {
   const team = await startTeam();
   const assertion = await team.assertion({ email: "day-shift@example.com" });
   await door.done("POST", "/operators", { name: "day-shift", role: "admin", email: "day-shift@example.com" });
@@ -88,7 +88,7 @@ test("where no Access application is configured nothing that says it comes from 
   team.close();
 });
 
-test("a refusal names the scheme, says no-store and carries an id", async () => {
+test("a 401 names the scheme, is not cacheable and carries the request id", async () => {
   const { status, headers, json } = await door.admin("GET", "/services", undefined, { token: null });
   expect(status).toBe(401);
   expect(json.error).toMatchObject({
@@ -101,14 +101,14 @@ test("a refusal names the scheme, says no-store and carries an id", async () => 
   expect(headers.get("cache-control")).toBe("no-store");
 });
 
-test("what is no call is 404, and what a path does not take is 405 with what it takes", async () => {
+test("an unknown path gets 404, and a wrong method gets 405 with an Allow header", async () => {
   expect(await door.refusal("GET", "/nothing")).toBe("404 not_found");
   const { status, headers, json } = await door.admin("PATCH", "/services/x", {});
   expect([status, json.error?.reason]).toEqual([405, "method_not_allowed"]);
   expect(headers.get("allow")?.split(", ").toSorted()).toEqual(["DELETE", "GET", "HEAD", "PUT"]);
 });
 
-test("a body is JSON, says so, and is bounded", async () => {
+test("a request body must be JSON, be declared as JSON, and stay within the size limit", async () => {
   const put = (text: string, type = "application/json") =>
     door.refusal("PUT", "/services/body", undefined, { text, headers: { "content-type": type } });
   const good = '{"kind":"http","route":"/body/"}';
@@ -128,7 +128,7 @@ test("a body is JSON, says so, and is bounded", async () => {
   expect(taken.status).toBe(201);
 });
 
-test("a body without a declared length is bounded as well", async () => {
+test("the size limit also applies to a body without a declared length", async () => {
   const chunk = `${(1024 * 1024).toString(16)}\r\n${"x".repeat(1024 * 1024)}\r\n`;
   const answer = await raw(door.runtime.url, {
     method: "PUT",

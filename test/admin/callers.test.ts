@@ -7,13 +7,13 @@ const KEY = /^ptk_live_[0-9A-Za-z]{12}_[0-9A-Za-z]{37}$/;
 const newTenant = async () => (await door.done("POST", "/tenants", { name: "studio" })).id;
 const newKey = async (tenant: string, body: object = {}) => door.done("POST", `/tenants/${tenant}/keys`, body);
 
-/** What the key opens: `open`, or the reason why not. */
+/** Returns `open` if the key is accepted, otherwise the reason of the refusal. */
 async function opens(key: Json): Promise<string> {
   const { status, json } = await door.ask("GET", "/v1/requests/nothing", undefined, { token: key.key });
   return status === 404 ? "open" : String(json.error?.reason);
 }
 
-test("a new tenant takes the default limits, and limits that are given stand among them", async () => {
+test("a new tenant gets the default limits, merged with the limits that the request sets", async () => {
   const { status, json } = await door.admin("POST", "/tenants", {
     name: " Studio ",
     limits: { concurrent: 2, results_per_month: 500 },
@@ -36,7 +36,7 @@ test("a new tenant takes the default limits, and limits that are given stand amo
   expect(await door.done("GET", `/tenants/${json.id}`)).toEqual(json);
 });
 
-test("numbers up to a million are legal, and no more", async () => {
+test("limits accept values up to one million and reject larger ones", async () => {
   const million = {
     requests_per_minute: 1e6,
     burst: 1e6,
@@ -57,7 +57,7 @@ test("numbers up to a million are legal, and no more", async () => {
   expect(await door.refusal("POST", "/tenants", {})).toBe("400 invalid_field name");
 });
 
-test("a patch merges limits", async () => {
+test("a patch merges limits with the stored ones", async () => {
   const id = await newTenant();
   await door.done("PATCH", `/tenants/${id}`, { limits: { burst: 5 } });
   const patched = await door.done("PATCH", `/tenants/${id}`, { limits: { waiting: 0 }, weight: 2.5 });
@@ -66,7 +66,7 @@ test("a patch merges limits", async () => {
   expect(await door.refusal("PATCH", "/tenants/nobody", { weight: 1 })).toBe("404 not_found");
 });
 
-test("limits of one service merge field by field, go with null, and are refused by the name of the field at fault", async () => {
+test("limits per service merge field by field, null removes them, and errors name the field", async () => {
   const made = await door.done("POST", "/tenants", {
     name: "studio",
     limits: { services: { portrait: { burst: 5, per_address: null }, other: null } },
@@ -98,7 +98,7 @@ test("limits of one service merge field by field, go with null, and are refused 
   });
 });
 
-test("a stored tenant keeps its limits, without the jobs_waiting that a service could have", async () => {
+test("a tenant stored with a per-service jobs_waiting keeps its other limits and loses that one", async () => {
   const id = await newTenant();
   const stored = { burst: 5, services: { portrait: { concurrent: 2, jobs_waiting: 3 } } };
   await door.rows("UPDATE tenants SET limits = ? WHERE id = ?", JSON.stringify(stored), id);
@@ -113,7 +113,7 @@ test("a stored tenant keeps its limits, without the jobs_waiting that a service 
   expect(JSON.parse(String(row?.limits))).toHaveProperty("services", services);
 });
 
-test("a disabled tenant's keys are refused until it is active again", async () => {
+test("a disabled tenant's keys are refused until the tenant is active again", async () => {
   const id = await newTenant();
   const key = await newKey(id);
   expect(await opens(key)).toBe("open");
@@ -123,7 +123,7 @@ test("a disabled tenant's keys are refused until it is active again", async () =
   expect(await opens(key)).toBe("open");
 });
 
-test("a new key is shown once and works", async () => {
+test("a new key works and is shown only once", async () => {
   const id = await newTenant();
   const { status, json } = await door.admin("POST", `/tenants/${id}/keys`, {
     name: "site",
@@ -153,7 +153,7 @@ test("a new key is shown once and works", async () => {
   for (const { text } of told.slice(0, 2)) expect(text).not.toContain(String(row?.hash));
 });
 
-test("a key of nobody, or with fields that are none, is not made", async () => {
+test("a key for an unknown tenant or with invalid fields is not created", async () => {
   const id = await newTenant();
   const refused = (body: object, tenant = id) => door.refusal("POST", `/tenants/${tenant}/keys`, body);
   expect(await refused({}, "ten_nobody")).toBe("404 not_found");
@@ -163,13 +163,13 @@ test("a key of nobody, or with fields that are none, is not made", async () => {
   expect(await refused({ expires_at: "tomorrow" })).toBe("400 invalid_field expires_at");
 });
 
-test("a key without a body has all scopes and no expiry", async () => {
+test("a key created without a body has all scopes and no expiry", async () => {
   const { status, json } = await door.admin("POST", `/tenants/${await newTenant()}/keys`);
   expect(status).toBe(201);
   expect(json).toMatchObject({ name: null, scopes: null, services: null, expires_at: null });
 });
 
-test("rotated with an overlap both keys work, without one only the new", async () => {
+test("after rotation with an overlap both keys work; without one only the new key works", async () => {
   const id = await newTenant();
   const old = await newKey(id, { name: "site", scopes: ["infer", "results"] });
   const next = await door.admin("POST", `/keys/${old.id}/rotate`, { overlap_s: 60 });
@@ -186,7 +186,7 @@ test("rotated with an overlap both keys work, without one only the new", async (
   expect(await door.refusal("POST", `/keys/${next.json.id}/rotate`)).toBe("400 invalid_field id");
 });
 
-test("rotated again while it overlaps, the newest has the life of the first, not of the overlap", async () => {
+test("a key rotated again during its overlap passes on its original expiry, not the end of the overlap", async () => {
   const old = await newKey(await newTenant());
   await door.done("POST", `/keys/${old.id}/rotate`, { overlap_s: 60 });
   const again = await door.done("POST", `/keys/${old.id}/rotate`, { overlap_s: 3600 });
@@ -196,13 +196,13 @@ test("rotated again while it overlaps, the newest has the life of the first, not
   expect((await door.done("POST", `/keys/${timely.id}/rotate`)).expires_at).toBe("2099-01-01T00:00:00.000Z");
 });
 
-test("a disabled key is not rotated: its successor would be open", async () => {
+test("a disabled key cannot be rotated, because its successor would be active", async () => {
   const key = await newKey(await newTenant());
   await door.done("PATCH", `/keys/${key.id}`, { state: "disabled" });
   expect(await door.refusal("POST", `/keys/${key.id}/rotate`, { overlap_s: 60 })).toBe("400 invalid_field id");
 });
 
-test("the overlap never makes a key live longer than it would have", async () => {
+test("an overlap never extends the life of a key", async () => {
   const expires_at = new Date(Date.now() + 30_000).toISOString();
   const old = await newKey(await newTenant(), { expires_at });
   const next = await door.done("POST", `/keys/${old.id}/rotate`, { overlap_s: 3600 });
@@ -223,7 +223,7 @@ test("a revoked key is refused, stays listed and stays revoked", async () => {
   expect(await door.refusal("DELETE", "/keys/nothing")).toBe("404 not_found");
 });
 
-test("a patched key is what it was patched to", async () => {
+test("a patch changes only the given fields of a key and takes effect at once", async () => {
   const key = await newKey(await newTenant(), { name: "a", services: ["portrait"] });
   expect(await door.done("PATCH", `/keys/${key.id}`, { name: null, scopes: ["usage"] })).toMatchObject({
     name: null,
@@ -239,7 +239,7 @@ test("a patched key is what it was patched to", async () => {
   expect(await opens(key)).toBe("revoked");
 });
 
-test("a deleted tenant is gone with its keys, its results and the answers it made, and nobody else's are", async () => {
+test("deleting a tenant removes its keys, its results and its answers, and leaves those of other tenants", async () => {
   const [id, other] = [await newTenant(), await newTenant()];
   const key = await newKey(id);
   expect(await opens(key)).toBe("open");
@@ -269,7 +269,7 @@ test("a deleted tenant is gone with its keys, its results and the answers it mad
   expect((await door.admin("DELETE", `/tenants/${id}`)).status).toBe(404);
 });
 
-test("a tenant with more results than one round removes loses all of them", async () => {
+test("deleting a tenant removes all its results even if they exceed one batch", async () => {
   const id = await newTenant();
   const many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)";
   await door.rows(

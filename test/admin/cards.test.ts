@@ -12,7 +12,7 @@ beforeAll(async () => {
 
 const serviceVersion = async (id: string) => (await door.done("GET", `/services/${id}`)).version;
 
-test("a new card is direct, of weight 1, with 2 slots, active, and comes with its agent's token", async () => {
+test("a new card is active and direct, with weight 1 and 2 slots, and is returned with its agent's token", async () => {
   const { status, json } = await door.admin("PUT", "/services/portrait/cards/new", { origin: ORIGIN });
   expect(status).toBe(201);
   expect(json).toMatchObject({
@@ -26,7 +26,7 @@ test("a new card is direct, of weight 1, with 2 slots, active, and comes with it
   expect(json.token).toMatch(TOKEN);
 });
 
-test("a put merges listing and card, and repeated it answers 200 without a token", async () => {
+test("a PUT merges listing and card; repeating it answers 200 without a token", async () => {
   const url = "/services/portrait/cards/merge";
   await door.done("PUT", url, { origin: ORIGIN, server: "gpu-01", gpu: 1, weight: 3 });
   const merged = await door.admin("PUT", url, { slots: 1, transport: "tunnel" });
@@ -42,7 +42,7 @@ test("a put merges listing and card, and repeated it answers 200 without a token
   expect(again.json).not.toHaveProperty("token");
 });
 
-test("what belongs to the card holds wherever it is listed, what belongs to the listing does not", async () => {
+test("card fields are shared by all listings of the card; listing fields are not", async () => {
   await door.done("PUT", "/services/portrait/cards/both", { origin: ORIGIN, slots: 1, weight: 2 });
   const second = await door.admin("PUT", "/services/voice/cards/both", {
     origin: "https://gpu-02.example.com",
@@ -60,13 +60,13 @@ test("what belongs to the card holds wherever it is listed, what belongs to the 
   });
 });
 
-test("the same origin may stand under several cards", async () => {
+test("several cards may have the same origin", async () => {
   for (const card of ["twin-a", "twin-b"]) {
     expect((await door.admin("PUT", `/services/portrait/cards/${card}`, { origin: ORIGIN })).status).toBe(201);
   }
 });
 
-test("an origin must be https and public, or on this machine in local mode", async () => {
+test("an origin must be https and public, or, in local mode, on this machine", async () => {
   const refused = (origin: string) => door.refusal("PUT", "/services/portrait/cards/origin", { origin });
   const bad = [
     "gpu",
@@ -93,7 +93,7 @@ test("an origin must be https and public, or on this machine in local mode", asy
   );
 });
 
-test("bad ids, fields and services are refused", async () => {
+test("invalid ids, unknown fields and unknown services are refused", async () => {
   const put = (path: string, body: object) => door.refusal("PUT", path, body);
   expect(await put("/services/portrait/cards/Bad_Id", { origin: ORIGIN })).toBe("400 invalid_field card");
   expect(await put("/services/nothing/cards/c", { origin: ORIGIN })).toBe("404 not_found");
@@ -105,7 +105,7 @@ test("bad ids, fields and services are refused", async () => {
   expect(await door.refusal("PATCH", "/cards/nothing", { slots: 1 })).toBe("404 not_found");
 });
 
-test("a change of a card bumps it and every service that lists it", async () => {
+test("changing a card raises the version of the card and of every service that lists it", async () => {
   await door.done("PUT", "/services/portrait/cards/bump", { origin: ORIGIN });
   await door.done("PUT", "/services/voice/cards/bump", { origin: ORIGIN });
   const card = await door.done("GET", "/cards/bump");
@@ -117,7 +117,7 @@ test("a change of a card bumps it and every service that lists it", async () => 
   expect(await serviceVersion("voice")).toBeGreaterThan(before[1] ?? 0);
 });
 
-test("a change of a service bumps every card it lists, and no other", async () => {
+test("changing a service raises the version of every card it lists, and of no other card", async () => {
   await door.done("PUT", "/services/portrait/cards/listed", { origin: ORIGIN });
   await door.done("PUT", "/services/voice/cards/other", { origin: ORIGIN });
   const version = async (id: string) => (await door.done("GET", `/cards/${id}`)).version;
@@ -127,7 +127,7 @@ test("a change of a service bumps every card it lists, and no other", async () =
   expect(await version("other")).toBe(before[1]);
 });
 
-test("the card's object knows what was put, and a patch reaches it at once", async () => {
+test("the Card object gets each change of its listings at once", async () => {
   await door.done("PUT", "/services/portrait/cards/told", { origin: ORIGIN });
   const live = async () => (await door.done("GET", "/cards/told")).live;
   expect(await live()).toMatchObject({
@@ -139,7 +139,7 @@ test("the card's object knows what was put, and a patch reaches it at once", asy
   expect((await live())?.gates).toEqual({});
 });
 
-test("taken out of a service, a card stays where else it is listed", async () => {
+test("a card removed from one service stays listed in the others", async () => {
   await door.done("PUT", "/services/portrait/cards/out", { origin: ORIGIN });
   await door.done("PUT", "/services/voice/cards/out", { origin: ORIGIN });
   expect((await door.admin("DELETE", "/services/portrait/cards/out")).status).toBe(204);
@@ -151,18 +151,18 @@ test("taken out of a service, a card stays where else it is listed", async () =>
   expect(again.json).not.toHaveProperty("token");
 });
 
-test("cards that are listed at the same time are all listed", async () => {
+test("concurrent PUTs of cards lose no listing", async () => {
   const calls = ["portrait", "voice"].flatMap((service) =>
     ["p1", "p2", "p3", "p4"].map((card) => door.admin("PUT", `/services/${service}/cards/${card}`, { origin: ORIGIN })),
   );
   const answers = await Promise.all(calls);
   expect(answers.map((answer) => answer.status)).toEqual(Array.from({ length: 8 }, () => 201));
-  // One token for each card, however the two listings of it raced.
+  // Each card gets one token, although its two listings race.
   expect(answers.filter((answer) => answer.json.token !== undefined)).toHaveLength(4);
   expect((await door.done("GET", "/services/voice")).cards).toEqual(expect.arrayContaining(["p1", "p2", "p3", "p4"]));
 });
 
-test("a heartbeat is heard with the card's own token and nobody else's", async () => {
+test("a heartbeat is accepted only with the card's own token", async () => {
   const own = (await door.done("PUT", "/services/portrait/cards/beat", { origin: ORIGIN })).token;
   const other = (await door.done("PUT", "/services/portrait/cards/quiet", { origin: ORIGIN })).token;
   const beat = { gpu_memory_ratio: 0.71, gpu_utilization: 0.93, running: 2, at: "2020-01-01T00:00:00Z" };
@@ -170,7 +170,7 @@ test("a heartbeat is heard with the card's own token and nobody else's", async (
   expect((await door.admin("POST", "/cards/beat/heartbeat", beat, { token: own })).status).toBe(204);
   const { heartbeat } = (await door.done("GET", "/cards/beat")).live ?? {};
   expect(heartbeat).toMatchObject({ gpu_memory_ratio: 0.71, gpu_utilization: 0.93, running: 2 });
-  // By arrival, whatever the agent's clock says.
+  // The time is that of arrival, not that of the agent's clock.
   expect(Date.parse(heartbeat?.at)).toBeGreaterThanOrEqual(from);
 
   const refused = (token: string | null, card = "beat") =>
@@ -187,7 +187,7 @@ test("a heartbeat is heard with the card's own token and nobody else's", async (
   expect((await door.done("GET", "/cards/quiet")).live).toMatchObject({ heartbeat: null });
 });
 
-test("a replaced token works and the one before it does not", async () => {
+test("after a token is replaced, only the new one works", async () => {
   const old = (await door.done("PUT", "/services/portrait/cards/token", { origin: ORIGIN })).token;
   const made = await door.done("POST", "/cards/token/token");
   expect(made).toEqual({ id: "token", token: expect.stringMatching(TOKEN) });
@@ -196,7 +196,7 @@ test("a replaced token works and the one before it does not", async () => {
   expect(await door.refusal("POST", "/cards/nothing/token")).toBe("404 not_found");
 });
 
-test("only a keyed hash of a token is stored, and none of either is told", async () => {
+test("only a keyed hash of a card's token is stored, and the API shows neither", async () => {
   const token = (await door.done("PUT", "/services/portrait/cards/secret", { origin: ORIGIN })).token;
   const [row] = await door.rows("SELECT * FROM cards WHERE id = 'secret'");
   expect(row?.token_hash).toMatch(/^[0-9a-f]{64}$/);
@@ -212,7 +212,7 @@ test("only a keyed hash of a token is stored, and none of either is told", async
   }
 });
 
-test("a card that no service lists can be deleted, with its token, and made anew under the same id", async () => {
+test("an unlisted card can be deleted with its token and created again under the same id", async () => {
   const url = "/services/portrait/cards/once";
   const old = (await door.done("PUT", url, { origin: ORIGIN, server: "gpu-09", slots: 1 })).token;
   expect(await door.refusal("DELETE", "/cards/once")).toBe("409 card_listed");
@@ -232,7 +232,7 @@ test("a card that no service lists can be deleted, with its token, and made anew
   expect((await door.done("GET", "/cards/once")).live.gates).toHaveProperty("portrait");
 });
 
-test("a card made anew is told its settings even if the deleted one's version was ahead of the clock", async () => {
+test("a re-created card gets its configuration even if the deleted card's version was ahead of the clock", async () => {
   const url = "/services/portrait/cards/ahead";
   await door.done("PUT", url, { origin: ORIGIN });
   const ahead = Date.now() + 3_600_000;

@@ -1,4 +1,6 @@
-/** The whole front door for one test file: the bundle in the runtime, an empty database, no cards; and ways to ask it. */
+/**
+ * The whole front door for one test file: the bundle in the runtime with an empty database and no cards, and helpers.
+ */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, inject } from "vitest";
 import { type Runtime, startRuntime } from "../../local/runtime.ts";
@@ -11,7 +13,7 @@ export const SECRETS = {
   URL_KEYS: "k1:test-url-key-00000000000000000000000000000",
 };
 
-/** The members of answers that tests look at. Whether they are there is for the tests to find out. */
+/** The members of answers that tests read. The type does not promise that they are present. */
 export interface Json {
   id: string;
   version: number;
@@ -50,7 +52,7 @@ export interface Answer {
 export interface Sent {
   token?: string | null;
   headers?: Record<string, string>;
-  /** Sent as it is, in place of a JSON body. */
+  /** Sent unchanged instead of a JSON body. */
   text?: string;
 }
 
@@ -73,7 +75,7 @@ export class FrontDoor {
     this.#runtime = await startRuntime({ bundle: { path, text }, host: "127.0.0.1", port: 0, stateDir, secrets, vars });
   }
 
-  /** As the operator unless told otherwise; a path below /admin/v1 may leave that out. */
+  /** Sends a request, with the admin token unless `sent` says otherwise. */
   async ask(method: string, path: string, body?: unknown, sent: Sent = {}): Promise<Answer> {
     const { token = SECRETS.ADMIN_TOKEN, headers = {}, text } = sent;
     const payload = text ?? (body === undefined ? null : JSON.stringify(body));
@@ -97,14 +99,14 @@ export class FrontDoor {
     return this.ask(method, `/admin/v1${path}`, body, sent);
   }
 
-  /** The answer of a call that must succeed. */
+  /** Calls the admin API and returns the JSON; fails the test unless the call succeeds. */
   async done(method: string, path: string, body?: unknown): Promise<Json> {
     const answer = await this.admin(method, path, body);
     expect(answer.status, `${method} ${path}: ${answer.text}`).toBeLessThan(300);
     return answer.json;
   }
 
-  /** The refusal of a call that must be refused, as `status reason param`. */
+  /** Calls the admin API and returns the refusal as `status reason param`. */
   async refusal(method: string, path: string, body?: unknown, sent: Sent = {}): Promise<string> {
     const { status, json } = await this.admin(method, path, body, sent);
     return [status, json.error?.reason, json.error?.param]
@@ -112,7 +114,7 @@ export class FrontDoor {
       .join(" ");
   }
 
-  /** Rows of a query to D1. */
+  /** Runs a D1 query and returns its rows. */
   async rows(sql: string, ...values: unknown[]): Promise<Record<string, unknown>[]> {
     const db = await this.runtime.mf.getD1Database("DB");
     const { results } = await db
@@ -123,7 +125,7 @@ export class FrontDoor {
   }
 }
 
-/** One front door for all tests of a file; `without` names secrets that it has not got, `vars` are more variables. */
+/** Starts one front door for all tests of a file. `without` names secrets to leave out; `vars` adds variables. */
 export function frontDoor({
   without = [],
   vars = {},

@@ -1,4 +1,4 @@
-/** What operators do with what is kept: purge with a report, and verify. */
+/** Operator calls on stored results: purge and verify. */
 import { beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { frontDoor } from "./front-door.ts";
@@ -11,7 +11,7 @@ const Page = z.object({
   next_cursor: z.string().nullable(),
 });
 
-/** Rows and objects: two tenants, two services, two model versions, an answer beside each result. */
+/** Stores rows and objects: two tenants, two services, two model versions, and an answer beside each result. */
 async function fill(): Promise<void> {
   const bucket = await door.runtime.mf.getR2Bucket("RESULTS");
   await door.rows("DELETE FROM results RETURNING id");
@@ -50,7 +50,7 @@ const purge = async (body: object) => {
 describe("POST /admin/v1/purge", () => {
   beforeAll(fill);
 
-  test("wants a filter, and knows its fields", async () => {
+  test("requires a filter and rejects unknown fields", async () => {
     expect(await door.refusal("POST", "/purge", { what: "all" })).toBe("400 invalid_field tenant");
     expect(await door.refusal("POST", "/purge", { tenant: "ten_a" })).toBe("400 invalid_field what");
     expect(await door.refusal("POST", "/purge", { tenant: "", what: "all" })).toBe("400 invalid_field tenant");
@@ -62,7 +62,7 @@ describe("POST /admin/v1/purge", () => {
     expect(await left()).toEqual({ objects: 16, rows: 16 });
   });
 
-  test("tells with dry_run what would go, and does nothing", async () => {
+  test("with dry_run reports what would be removed and removes nothing", async () => {
     const dry_run = true;
     const told = { status: 200, done: false };
     expect(await purge({ tenant: "ten_a", what: "all", dry_run })).toEqual({
@@ -94,30 +94,30 @@ describe("POST /admin/v1/purge", () => {
     expect((await door.done("GET", "/audit")).data).toEqual([]);
   });
 
-  test("removes what all filters name, tells how much, and a second time nothing", async () => {
+  test("removes what matches all filters and reports it; repeating the call removes nothing", async () => {
     const body = { tenant: "ten_a", service: "portrait", model_version: "v1", what: "all" };
     expect(await purge(body)).toEqual({ status: 200, results: 1, answers: 1, bytes: 110, done: true });
     expect(await left()).toEqual({ objects: 14, rows: 14 });
     expect(await purge(body)).toEqual({ status: 200, results: 0, answers: 0, bytes: 0, done: true });
   });
 
-  test("answers alone make requests run again and leave their results", async () => {
+  test("with what=answers removes answers and keeps results", async () => {
     expect(await purge({ service: "speech", what: "answers" })).toMatchObject({ results: 0, answers: 4 });
     expect(await door.rows("SELECT count(*) AS n FROM results WHERE service_id = 'speech'")).toEqual([{ n: 4 }]);
   });
 
-  test("results take the answers that hold them along", async () => {
+  test("with what=results also removes the answers that contain those results", async () => {
     expect(await purge({ tenant: "ten_b", what: "results" })).toMatchObject({ results: 4, answers: 2 });
     expect(await door.rows("SELECT DISTINCT tenant_id FROM answers")).toEqual([{ tenant_id: "ten_a" }]);
   });
 
-  test("stands in the audit log with who, what and which", async () => {
+  test("writes the actor, the action and the filters to the audit log", async () => {
     const { data } = await door.done("GET", "/audit?target=ten_b");
     expect(data).toMatchObject([{ actor: "admin", action: "purge", after: { tenant: "ten_b", what: "results" } }]);
   });
 });
 
-test("a purge of more than one call removes answers 202, and the same call goes on", async () => {
+test("a purge that takes several calls answers 202 until it is done, and repeating the call continues it", async () => {
   const many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20500)";
   const values = "'m' || i, 'ten_m', 's', 'r', NULL, 'image/png', 5, 'x', 'signed', NULL, 1, 9e12";
   await door.rows(`${many} INSERT INTO results SELECT ${values} FROM n RETURNING 1`);
@@ -125,7 +125,7 @@ test("a purge of more than one call removes answers 202, and the same call goes 
   expect(await purge({ tenant: "ten_m", what: "all" })).toMatchObject({ status: 200, results: 500, done: true });
 });
 
-/** All its pages added up. */
+/** Runs verify page by page and adds up the counts. */
 async function verify(body: object): Promise<{ orphans: number; missing: number; removed_rows: number }> {
   const whole = { orphans: 0, missing: 0, removed_rows: 0 };
   for (let cursor: string | null = ""; cursor !== null;) {
@@ -141,7 +141,7 @@ async function verify(body: object): Promise<{ orphans: number; missing: number;
 describe("POST /admin/v1/results/verify", () => {
   beforeAll(fill);
 
-  test("finds rows without an object, mends on demand alone, and writes that down", async () => {
+  test("reports rows without an object, removes them only with mend, and logs that to the audit log", async () => {
     expect(await verify({})).toEqual({ orphans: 0, missing: 0, removed_rows: 0 });
     const bucket = await door.runtime.mf.getR2Bucket("RESULTS");
     await bucket.delete(["results/aportraitv1", "ten_b/answers/speechv2"]);
@@ -152,14 +152,14 @@ describe("POST /admin/v1/results/verify", () => {
     expect(data).toMatchObject([{ action: "results.mend" }]);
   });
 
-  test("refuses what is no cursor of its own, and unknown fields", async () => {
+  test("rejects foreign cursors and unknown fields", async () => {
     for (const cursor of ["x", btoa('["a"]'), btoa("[-1,''].")])
       expect(await door.refusal("POST", "/results/verify", { cursor }), cursor).toBe("400 invalid_field cursor");
     expect(await door.refusal("POST", "/results/verify", { repair: true })).toBe("400 invalid_field repair");
   });
 });
 
-test("verify takes POST alone", async () => {
+test("verify accepts only POST", async () => {
   const answer = await door.admin("GET", "/results/verify");
   expect([answer.status, answer.headers.get("allow")]).toEqual([405, "POST"]);
 });

@@ -4,7 +4,7 @@ import { frontDoor, type Json } from "./front-door.ts";
 const door = frontDoor();
 const WRITTEN_MS_MAX = 5_000;
 const POLL_MS = 50;
-/** Longer than a write takes, for what must not be written. */
+/** Longer than a write takes; used to check that nothing is written. */
 const QUIET_MS = 500;
 
 let tenant = "";
@@ -30,7 +30,7 @@ async function untilWritten(table: "keys" | "operators", who: Json): Promise<num
   throw new Error("not written");
 }
 
-test("a key that was let in says when, and an hour goes by before it says so again", async () => {
+test("using a key records last_used_at, at most once an hour", async () => {
   const key = await newKey();
   expect(await lastUse("keys", key)).toBeNull();
   const from = Date.now();
@@ -44,7 +44,7 @@ test("a key that was let in says when, and an hour goes by before it says so aga
   expect(await lastUse("keys", key)).toBe(at);
 });
 
-test("a key that was refused was not used", async () => {
+test("a refused request does not record last_used_at of its key", async () => {
   const keys = [
     await newKey({ scopes: ["usage"] }),
     await newKey({ services: ["another"] }),
@@ -57,7 +57,7 @@ test("a key that was refused was not used", async () => {
   for (const key of [...keys, revoked]) expect(await lastUse("keys", key)).toBeNull();
 });
 
-test("an operator that was let in says when, and one that was refused does not", async () => {
+test("an accepted operator call records last_used_at, and a refused one does not", async () => {
   const operator = await door.done("POST", "/operators", { name: "day-shift", role: "read" });
   const call = (method: string, path: string) => door.admin(method, path, undefined, { token: operator.token });
   expect((await call("DELETE", "/services/used")).status).toBe(403);

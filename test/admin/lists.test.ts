@@ -13,7 +13,7 @@ beforeAll(async () => {
   }
 });
 
-/** Every page of a list. */
+/** Fetches every page of a list. */
 async function pages(path: string, limit: number): Promise<Json[][]> {
   const found: Json[][] = [];
   let cursor: string | null = null;
@@ -26,7 +26,7 @@ async function pages(path: string, limit: number): Promise<Json[][]> {
   return found;
 }
 
-test("every list comes in pages without a gap or a repetition", async () => {
+test("paging through a list returns each row exactly once", async () => {
   for (const path of ["/services", "/cards", "/tenants", "/keys", "/audit"]) {
     const whole = (await pages(path, 1000)).flat();
     expect(whole.length, path).toBeGreaterThanOrEqual(SERVICES);
@@ -42,7 +42,7 @@ test("every list comes in pages without a gap or a repetition", async () => {
   }
 });
 
-test("rows that come in between do not disturb the next page", async () => {
+test("rows added or removed between two pages do not shift the next page", async () => {
   const first = await door.done("GET", "/services?limit=3");
   await door.done("PUT", "/services/a-new-one", { kind: "http", route: "/a-new-one/" });
   const second = await door.done("GET", `/services?limit=3&cursor=${first.next_cursor}`);
@@ -53,7 +53,7 @@ test("rows that come in between do not disturb the next page", async () => {
   expect(later.data?.[0]?.id).toBe(Number(log.data?.[1]?.id) - 1);
 });
 
-test("a limit or cursor that is none is refused", async () => {
+test("an invalid limit or cursor is refused", async () => {
   for (const limit of ["0", "1001", "-1", "1.5", "ten", "", "1e3x"]) {
     expect(await door.refusal("GET", `/services?limit=${limit}`), limit).toBe("400 invalid_field limit");
   }
@@ -65,7 +65,7 @@ test("a limit or cursor that is none is refused", async () => {
   );
 });
 
-test("the audit log tells who changed what, from what, to what, in which request", async () => {
+test("the audit log records actor, action, before, after and request id of each change", async () => {
   const put = await door.admin("PUT", "/services/logged", { kind: "http", route: "/logged/" });
   const changed = await door.admin("PUT", "/services/logged", { queue: { max: 3 } });
   const removed = await door.admin("DELETE", "/services/logged");
@@ -95,7 +95,7 @@ test("the audit log tells who changed what, from what, to what, in which request
   expect(Math.abs(Date.parse(data[0]?.at ?? "") - Date.now())).toBeLessThan(60_000);
 });
 
-test("a refused change leaves no row in the log", async () => {
+test("a refused change adds no row to the audit log", async () => {
   const before = await door.rows("SELECT count(*) AS n FROM audit");
   await door.refusal("PUT", "/services/refused", { kind: "http", route: "/s1/" });
   await door.refusal("PUT", "/services/s1/cards/c1", { origin: "http://gpu.example.com" });
@@ -103,14 +103,14 @@ test("a refused change leaves no row in the log", async () => {
   expect(await door.rows("SELECT count(*) AS n FROM audit")).toEqual(before);
 });
 
-test("keys are listed by tenant", async () => {
+test("keys can be filtered by tenant", async () => {
   const [tenant] = (await door.done("GET", "/tenants?limit=1")).data;
   const { data } = await door.done("GET", `/keys?tenant=${tenant?.id}`);
   expect(data).toMatchObject([{ tenant: tenant?.id }]);
   expect((await door.done("GET", "/keys?tenant=nobody")).data).toEqual([]);
 });
 
-test("a HEAD of a list is its GET without the body", async () => {
+test("HEAD of a list answers like GET, without the body", async () => {
   const { status, text } = await door.admin("HEAD", "/services");
   expect([status, text]).toEqual([200, ""]);
 });

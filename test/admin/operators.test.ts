@@ -10,7 +10,7 @@ const newOperator = (body: object = {}) =>
   door.done("POST", "/operators", { name: `operator-${++operators}`, role: "read", ...body });
 const sleepMs = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** What the token opens: `open`, or the status and the reason why not. */
+/** Returns `open` if the token is accepted, otherwise the status and the reason. */
 async function opens(token: string): Promise<string> {
   const { status, json } = await door.admin("GET", "/services", undefined, { token });
   return status === 200 ? "open" : `${status} ${json.error?.reason}`;
@@ -25,7 +25,7 @@ async function lastChange(id: string): Promise<Json> {
   return row;
 }
 
-test("a new operator's token is shown once and opens", async () => {
+test("a new operator's token works and is shown only once", async () => {
   const { status, json } = await door.admin("POST", "/operators", {
     name: " day-shift ",
     role: "ops",
@@ -58,7 +58,7 @@ test("a new operator's token is shown once and opens", async () => {
   }
 });
 
-test("an operator that nobody could come as, or with fields that are none, is not made", async () => {
+test("an operator with invalid fields, or with neither token nor e-mail, is not created", async () => {
   const refused = (body: object) => door.refusal("POST", "/operators", { name: "x", role: "read", ...body });
   expect(await door.refusal("POST", "/operators", { role: "read" })).toBe("400 invalid_field name");
   expect(await door.refusal("POST", "/operators", { name: "x" })).toBe("400 invalid_field role");
@@ -72,7 +72,7 @@ test("an operator that nobody could come as, or with fields that are none, is no
   expect((await newOperator({ email: "only@example.com", token: false })).token).toBeUndefined();
 });
 
-test("a name is one operator's, even after it is gone, and an address is one's while it is there", async () => {
+test("an operator's name is never reused; its e-mail address is free again after revocation", async () => {
   const first = await newOperator({ name: "night-shift", email: "night-shift@example.com" });
   expect(await door.refusal("POST", "/operators", { name: "night-shift", role: "read" })).toBe(
     "400 invalid_field name",
@@ -88,7 +88,7 @@ test("a name is one operator's, even after it is gone, and an address is one's w
   expect((await door.admin("POST", "/operators", again)).status).toBe(201);
 });
 
-test("read sees everything and changes nothing", async () => {
+test("the read role can read everything and change nothing", async () => {
   const { token } = await newOperator({ role: "read" });
   for (const path of ["/services", "/cards", "/tenants", "/keys", "/operators", "/leases", "/audit"])
     expect((await door.admin("GET", path, undefined, { token })).status, path).toBe(200);
@@ -104,7 +104,7 @@ test("read sees everything and changes nothing", async () => {
     expect(await as(token, method, path, body), `${method} ${path}`).toBe("403 role");
 });
 
-test("ops runs services and cards, and has no say in who may what", async () => {
+test("the ops role manages cards and pauses services, but not tenants, keys, operators or settings", async () => {
   await door.done("PUT", "/services/o", { kind: "http", route: "/o/" });
   const tenant = await door.done("POST", "/tenants", { name: "t" });
   const key = await door.done("POST", `/tenants/${tenant.id}/keys`);
@@ -141,7 +141,7 @@ test("ops runs services and cards, and has no say in who may what", async () => 
     expect(await as(token, method, path, body), `${method} ${path}`).toBe("403 role");
 });
 
-test("admin does everything under its own name, and cannot shut out the admin token", async () => {
+test("the admin role acts under its own name and cannot lock out the admin token", async () => {
   const { token } = await newOperator({ name: "chief", role: "admin" });
   const made = await door.admin("POST", "/operators", { name: "hand", role: "admin" }, { token });
   expect(made.json).toMatchObject({ created_by: "chief" });
@@ -175,7 +175,7 @@ test("a revoked operator is refused, stays listed and stays revoked", async () =
     );
 });
 
-test("a patched operator is what it was patched to, at once", async () => {
+test("a patch of an operator takes effect at once", async () => {
   const { id, token } = await newOperator({ email: "weekend@example.com" });
   expect(await as(token, "POST", "/tenants", { name: "t" })).toBe("403 role");
   const patched = await door.done("PATCH", `/operators/${id}`, { name: "weekend", role: "admin", email: null });
@@ -190,7 +190,7 @@ test("a patched operator is what it was patched to, at once", async () => {
   expect(await door.refusal("PATCH", `/operators/${tokenless.id}`, { email: null })).toBe("400 invalid_field email");
 });
 
-test("rotated with an overlap both tokens open until it is over, without one only the new", async () => {
+test("after rotation with an overlap both tokens work until it ends; without one only the new one does", async () => {
   const old = await newOperator();
   const next = await door.done("POST", `/operators/${old.id}/rotate`, { overlap_s: 3 });
   expect(next.id).toBe(old.id);
@@ -207,13 +207,13 @@ test("rotated with an overlap both tokens open until it is over, without one onl
   );
 });
 
-test("who came through Access alone can be given a token", async () => {
+test("an operator that used only Access can be given a token", async () => {
   const { id } = await newOperator({ email: "standby@example.com", token: false });
   const { token } = await door.done("POST", `/operators/${id}/rotate`);
   expect(await opens(token)).toBe("open");
 });
 
-test("every change of an operator is in the log: who, what, before, after, and no secret", async () => {
+test("every change of an operator is in the audit log with actor, before and after, and without secrets", async () => {
   const { id, token } = await newOperator({ name: "release" });
   expect(await lastChange(id)).toMatchObject({ actor: "admin", action: "operator.create", before: null });
   await door.done("PATCH", `/operators/${id}`, { role: "ops" });
@@ -234,7 +234,7 @@ test("every change of an operator is in the log: who, what, before, after, and n
   expect((await door.done("GET", `/audit?target=${id}`)).data).toHaveLength(before);
 });
 
-test("two who change one operator at once do not undo each other", async () => {
+test("concurrent patches of different fields of one operator are all kept", async () => {
   const { id } = await newOperator();
   await Promise.all([
     door.done("PATCH", `/operators/${id}`, { role: "ops" }),
@@ -248,19 +248,19 @@ test("two who change one operator at once do not undo each other", async () => {
   });
 });
 
-test("an operator's token is no tenant's key, and the other way round", async () => {
+test("an operator's token is not accepted as a tenant's key, nor a key as a token", async () => {
   const { token } = await newOperator({ role: "admin" });
   const { json } = await door.ask("GET", "/v1/requests/nothing", undefined, { token });
   expect(json.error?.reason).toBe("malformed");
   const tenant = await door.done("POST", "/tenants", { name: "t" });
   const { key } = await door.done("POST", `/tenants/${tenant.id}/keys`);
   expect(await opens(key)).toBe("401 unknown");
-  // Not even what is made of the one in the form of the other.
+  // Replacing the prefix does not help: the checksum covers it.
   expect(await opens(key.replace("ptk", "pto"))).toBe("401 malformed");
 });
 
 test(
-  "more than 100 tokens with a wrong checksum are 429 address, and no good one is",
+  "more than 100 tokens with a wrong checksum get 429 address; valid tokens still work",
   { timeout: 40_000 },
   async () => {
     const { token } = await newOperator();
@@ -273,7 +273,7 @@ test(
       const answers = await Promise.all(Array.from({ length: 10 }, (_, j) => guess(i + j)));
       for (const { status } of answers) statuses.set(status, (statuses.get(status) ?? 0) + 1);
     }
-    // One guess was made by the test before.
+    // The test above made one guess.
     expect(statuses.get(401)).toBeGreaterThanOrEqual(FREE_GUESSES - 1);
     expect(statuses.get(429)).toBeGreaterThanOrEqual(20);
     const refused = await guess(1_000);

@@ -3,7 +3,7 @@ import { frontDoor } from "./front-door.ts";
 
 const door = frontDoor();
 
-test("a new service takes the defaults of its kind", async () => {
+test("a new service gets the defaults of its kind", async () => {
   const { status, json } = await door.admin("PUT", "/services/defaults", { kind: "image", route: "/defaults/" });
   expect(status).toBe(201);
   expect(json).toMatchObject({
@@ -31,7 +31,7 @@ test("a new service takes the defaults of its kind", async () => {
   });
 });
 
-test("a put merges: what is left out stays, inside groups too", async () => {
+test("a PUT merges fields, also inside groups", async () => {
   await door.done("PUT", "/services/merge", {
     kind: "image",
     route: "/merge/",
@@ -55,7 +55,7 @@ test("a put merges: what is left out stays, inside groups too", async () => {
   expect((await door.done("PUT", "/services/merge", { model_version: null })).model_version).toBeNull();
 });
 
-test("bounds and defaults merge too; null takes one away, and what was never set has the kind's", async () => {
+test("bounds and defaults merge by field, null removes a field, and unset bounds keep the kind's values", async () => {
   const made = await door.done("PUT", "/services/bounded", {
     kind: "image",
     route: "/bounded/",
@@ -71,7 +71,7 @@ test("bounds and defaults merge too; null takes one away, and what was never set
   expect(defaults).toEqual({ sampler_name: "Euler" });
 });
 
-test("the same put twice changes nothing and answers 200", async () => {
+test("repeating a PUT changes nothing and answers 200", async () => {
   const body = { kind: "tts", route: "/twice/", retry: { tries: 2 } };
   expect((await door.admin("PUT", "/services/twice", body)).status).toBe(201);
   const first = await door.admin("PUT", "/services/twice", body);
@@ -94,7 +94,7 @@ test("a service's version grows with every change", async () => {
   expect(paused.version).toBeGreaterThan(version);
 });
 
-test("unknown fields are refused by their path", async () => {
+test("an unknown field is refused and named by its path", async () => {
   const refused = (body: object) => door.refusal("PUT", "/services/unknown", { kind: "http", route: "/u/", ...body });
   expect(await refused({ colour: "red" })).toBe("400 invalid_field colour");
   expect(await refused({ queue: { maximum: 3 } })).toBe("400 invalid_field queue.maximum");
@@ -107,7 +107,7 @@ test("unknown fields are refused by their path", async () => {
   expect((await door.admin("GET", "/services/unknown")).status).toBe(404);
 });
 
-test("values out of range or of the wrong type are refused by their path", async () => {
+test("a value out of range or of the wrong type is refused and named by its path", async () => {
   const wrong: [param: string, body: object][] = [
     ["queue.max", { queue: { max: -1 } }],
     ["queue.max", { queue: { max: "5" } }],
@@ -123,7 +123,7 @@ test("values out of range or of the wrong type are refused by their path", async
   }
 });
 
-test("kind and route are needed to create, and the kind stays", async () => {
+test("creating a service requires kind and route; the kind cannot change afterwards", async () => {
   expect(await door.refusal("PUT", "/services/needed", { route: "/needed/" })).toBe("400 invalid_field kind");
   expect(await door.refusal("PUT", "/services/needed", { kind: "tts" })).toBe("400 invalid_field route");
   await door.done("PUT", "/services/needed", { kind: "tts", route: "/needed/" });
@@ -133,7 +133,7 @@ test("kind and route are needed to create, and the kind stays", async () => {
   });
 });
 
-test("a route that is taken, malformed or the program's own is refused", async () => {
+test("a route that is taken, malformed or reserved is refused", async () => {
   await door.done("PUT", "/services/first", { kind: "http", route: "/taken/" });
   const own = [
     "/admin/",
@@ -165,10 +165,10 @@ test("a route that is taken, malformed or the program's own is refused", async (
   expect((await door.admin("PUT", "/services/second", { route: "/taken/below/" })).status).toBe(200);
 });
 
-test("a malformed id is refused when it would be created, and unknown otherwise", async () => {
+test("a malformed id is refused with 400 on creation and with 404 elsewhere", async () => {
   for (const id of ["Portrait", "a%20b", "-a", "a".repeat(64), "a%2Fb"]) {
     const refused = await door.refusal("PUT", `/services/${id}`, { kind: "http", route: "/id/" });
-    // An escaped slash never gets as far as the admin API.
+    // An escaped slash is refused before it reaches the admin API.
     expect(refused, id).toBe(id === "a%2Fb" ? "400 bad_path" : "400 invalid_field id");
   }
   expect(await door.refusal("GET", "/services/Portrait")).toBe("404 not_found");
@@ -176,7 +176,7 @@ test("a malformed id is refused when it would be created, and unknown otherwise"
   expect(await door.refusal("POST", "/services/nothing/pause")).toBe("404 not_found");
 });
 
-test("pause and resume answer the service and are idempotent", async () => {
+test("pause and resume return the service and are idempotent", async () => {
   await door.done("PUT", "/services/rest", { kind: "http", route: "/rest/" });
   for (const [call, paused] of [
     ["pause", true],
@@ -192,7 +192,7 @@ test("pause and resume answer the service and are idempotent", async () => {
   expect(await door.done("PUT", "/services/rest", { queue: { max: 3 } })).toMatchObject({ paused: true });
 });
 
-test("a deleted service is gone with its listings, and its cards stay", async () => {
+test("deleting a service removes its listings and keeps its cards", async () => {
   await door.done("PUT", "/services/leaving", { kind: "http", route: "/leaving/" });
   await door.done("PUT", "/services/leaving/cards/stays", { origin: "https://gpu.example.com/" });
   expect((await door.admin("DELETE", "/services/leaving")).status).toBe(204);
@@ -202,7 +202,7 @@ test("a deleted service is gone with its listings, and its cards stay", async ()
   expect([again.status, again.json.cards]).toEqual([201, []]);
 });
 
-test("many who change one service at once all succeed or are told to try again, and none is lost", async () => {
+test("concurrent changes of one service succeed or get a retryable 409, and no change is lost", async () => {
   await door.done("PUT", "/services/crowd", { kind: "http", route: "/crowd/" });
   const answers = await Promise.all(
     Array.from({ length: 8 }, (_, i) => door.admin("PUT", "/services/crowd", { bounds: { [`n${i}`]: i } })),
@@ -215,13 +215,13 @@ test("many who change one service at once all succeed or are told to try again, 
   const done = answers.filter((answer) => answer.status === 200);
   expect(done.length + conflicts.length).toBe(8);
   expect(done.length).toBeGreaterThan(0);
-  // One row of the log for each change that stands, each made from what the one before it left.
+  // The log has one row for each accepted change, and each starts from the result of the one before.
   const log = (await door.done("GET", "/audit?target=crowd")).data;
   expect(log).toHaveLength(done.length + 1);
   for (let i = 0; i + 1 < log.length; i++) expect(log[i]?.before).toEqual(log[i + 1]?.after);
 });
 
-test("a price is one of three, replaced as a whole, and 1 for each result where none was put", async () => {
+test("a price has one of three forms, is replaced as a whole, and defaults to 1 per result", async () => {
   const put = (body: object) => door.done("PUT", "/services/priced", body);
   expect(await put({ kind: "image", route: "/priced/" })).toHaveProperty("price", { flat: 1, hits: false });
   const product = { product: ["width", "steps"], per: 1_024 };
@@ -251,7 +251,7 @@ test("a price is one of three, replaced as a whole, and 1 for each result where 
   expect(await door.refusal("PUT", "/services/priced", { price: { flat: -1 } })).toBe("400 invalid_field price.flat");
 });
 
-test("a service too long to be held everywhere is refused by its longest field", async () => {
+test("a service that is too large is refused, and its largest field is named", async () => {
   const defaults = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`field${i}`, "x".repeat(1000)]));
   expect(await door.refusal("PUT", "/services/long", { kind: "http", route: "/long/", defaults })).toBe(
     "400 invalid_field defaults",

@@ -1,4 +1,4 @@
-/** Operators through Cloudflare Access: only what the team has signed, for this application, is believed. */
+/** Operators through Cloudflare Access: only assertions signed by the team for this application are accepted. */
 import { createHmac } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { AUDIENCE, startTeam } from "./access-team.ts";
@@ -18,18 +18,18 @@ beforeAll(async () => {
 type Headers = Record<string, string>;
 const inHeader = (assertion: string): Headers => ({ "cf-access-jwt-assertion": assertion });
 
-/** What becomes of a call with these headers and no token: its status, or status and reason. */
+/** Returns the status, or status and reason, of a call with these headers and no token. */
 async function said(headers: Headers, method = "GET", path = "/services", body?: object): Promise<string> {
   const { status, json } = await door.admin(method, path, body, { token: null, headers });
   return json.error === undefined ? String(status) : `${status} ${json.error.reason}`;
 }
 
-/** Parts of a token by hand. */
+/** Encodes one part of a JWT. */
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
 const now = () => Math.floor(Date.now() / 1000);
 const claims = () => ({ aud: [AUDIENCE], iss: team.issuer, iat: now(), exp: now() + 300, email: DAY_SHIFT });
 
-test("who Access names is the operator with this address, in a header or in the cookie, by either algorithm", async () => {
+test("an RS256 or ES256 assertion in the header or cookie identifies the operator by e-mail", async () => {
   for (const kid of ["rsa", "ec"]) {
     const assertion = await team.assertion({ email: "Day-Shift@Example.com" }, { kid });
     expect(await said(inHeader(assertion)), kid).toBe("200");
@@ -38,14 +38,14 @@ test("who Access names is the operator with this address, in a header or in the 
   expect(team.asked()).toBe(1);
 });
 
-test("a service token is known by its common name, with its role", async () => {
+test("a service token is identified by its common name and has its operator's role", async () => {
   const robot = inHeader(await team.assertion({ common_name: "abc123.access", sub: "" }));
   expect(await said(robot)).toBe("200");
   const own = { ...robot, origin: door.runtime.url, "content-type": "application/json" };
   expect(await said(own, "POST", "/tenants", { name: "t" })).toBe("403 role");
 });
 
-test("whom Access lets in and no operator's row names is 403 role", async () => {
+test("a valid assertion without an active operator gets 403 role, or 401 expired", async () => {
   expect(await said(inHeader(await team.assertion({ email: "stranger@example.com" })))).toBe("403 role");
   const { id } = await door.done("POST", "/operators", { name: "gone", role: "read", email: "gone@example.com" });
   const gone = inHeader(await team.assertion({ email: "gone@example.com" }));
@@ -57,10 +57,10 @@ test("whom Access lets in and no operator's row names is 403 role", async () => 
   expect(await said(inHeader(await team.assertion({ email: "past@example.com" })))).toBe("401 expired");
 });
 
-test("an assertion that is out of its time, or for another, is refused", async () => {
+test("an expired or premature assertion, or one with a wrong audience, issuer or identity, is refused", async () => {
   const refused = async (change: object) => said(inHeader(await team.assertion({ email: DAY_SHIFT, ...change })));
   expect(await refused({ exp: now() - 60 })).toBe("401 expired");
-  // A clock that is a little off is no reason.
+  // A small clock difference is tolerated.
   expect(await refused({ exp: now() - 5 })).toBe("200");
   expect(await refused({ nbf: now() + 300 })).toBe("401 malformed");
   expect(await refused({ exp: undefined })).toBe("401 malformed");
@@ -92,7 +92,7 @@ test("an assertion that the team did not sign is refused", async () => {
   expect(await said(inHeader(good))).toBe("200");
 });
 
-test("a public key is no shared secret", async () => {
+test("a public key is not accepted as an HMAC secret", async () => {
   for (const jwk of team.published) {
     for (const secret of [JSON.stringify(jwk), Object(jwk).n ?? Object(jwk).x]) {
       const body = `${part({ alg: "HS256", kid: Object(jwk).kid })}.${part(claims())}`;
@@ -102,7 +102,7 @@ test("a public key is no shared secret", async () => {
   }
 });
 
-test("a key that the team does not know is refused, and does not make us ask for every one of them", async () => {
+test("assertions with unknown key ids are refused and cause at most one fetch of the keys", async () => {
   const before = team.asked();
   for (let i = 0; i < 20; i++) {
     const assertion = await team.assertion({ email: DAY_SHIFT }, { kid: `new-${i}` });
@@ -111,7 +111,7 @@ test("a key that the team does not know is refused, and does not make us ask for
   expect(team.asked() - before).toBeLessThanOrEqual(1);
 });
 
-test("the bearer token decides where there is an assertion as well", async () => {
+test("a bearer token takes precedence over an assertion", async () => {
   const assertion = inHeader(await team.assertion({ email: DAY_SHIFT }));
   const { token } = await door.done("POST", "/operators", { name: "reader", role: "read" });
   const withToken = (given: string) =>
@@ -121,7 +121,7 @@ test("the bearer token decides where there is an assertion as well", async () =>
   expect(await withToken(SECRETS.ADMIN_TOKEN)).toBe("201");
 });
 
-test("what a browser does by itself changes nothing: a change needs our own origin and JSON", async () => {
+test("a change through Access requires this host's own origin and a JSON content type", async () => {
   const access = inHeader(await team.assertion({ email: DAY_SHIFT }));
   const own = door.runtime.url;
   const json = { "content-type": "application/json" };
@@ -153,13 +153,13 @@ test("what a browser does by itself changes nothing: a change needs our own orig
   expect(change).toMatchObject({ actor: "day-shift", action: "service.pause" });
 });
 
-test("reading needs no origin", async () => {
+test("reads through Access need no origin", async () => {
   const access = inHeader(await team.assertion({ email: DAY_SHIFT }));
   expect(await said({ ...access, "sec-fetch-site": "none" })).toBe("200");
   expect(await said(access, "HEAD")).toBe("200");
 });
 
-test("every refusal has its words in Chinese", async () => {
+test("every refusal has a Chinese message", async () => {
   const calls: [string, Headers][] = [
     ["GET", inHeader("x")],
     ["GET", inHeader(await team.assertion({ email: "stranger@example.com" }))],

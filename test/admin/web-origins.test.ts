@@ -1,4 +1,4 @@
-/** The web origins of a tenant, as the admin API takes and shows them. */
+/** A tenant's web origins in the admin API. */
 import { expect, test } from "vitest";
 import { frontDoor } from "./front-door.ts";
 
@@ -8,7 +8,7 @@ const LOCAL = "http://localhost:3000";
 const create = (origins: unknown) => door.admin("POST", "/tenants", { name: "t", origins });
 const refused = (origins: unknown) => door.refusal("POST", "/tenants", { name: "t", origins });
 
-test("origins are shown, default to none, are replaced by a patch, and stand in the audit log", async () => {
+test("origins default to none, are replaced by a patch, and are recorded in the audit log", async () => {
   const { json } = await create([APP, LOCAL]);
   expect(json).toMatchObject({ origins: [APP, LOCAL] });
   expect(await door.done("PATCH", `/tenants/${json.id}`, { origins: ["*"] })).toMatchObject({ origins: ["*"] });
@@ -19,7 +19,7 @@ test("origins are shown, default to none, are replaced by a patch, and stand in 
   expect(await door.done("POST", "/tenants", { name: "t" })).toMatchObject({ origins: [] });
 });
 
-test("origins that no browser would send are refused by name", async () => {
+test("origins that no browser would send are refused and named by index", async () => {
   const bad: unknown[] = [
     "app.example.com",
     "https://app.example.com/",
@@ -49,7 +49,7 @@ test("origins that no browser would send are refused by name", async () => {
     expect(await refused(all), JSON.stringify(all)).toBe("400 invalid_field origins");
 });
 
-test("origins may be a hundred, of http and https, with ports, by number and in punycode", async () => {
+test("up to 100 http and https origins are accepted, with ports, IP addresses and punycode", async () => {
   const some = ["http://127.0.0.1:3000", "http://[::1]:8080", "https://xn--bcher-kva.example", LOCAL, APP];
   expect((await create(some)).status).toBe(201);
   expect((await create(Array.from({ length: 100 }, (_, i) => `https://a${i}.example`))).status).toBe(201);

@@ -9,11 +9,11 @@ interface Sent {
   closes: boolean;
   framing: "length" | "chunks" | "end";
   body: Buffer;
-  /** Letters of header names in upper case. */
+  /** Whether header names are in upper case. */
   loud: boolean;
 }
 
-// What servers here send in a body holds no line ends.
+// The servers here send no line ends in a body.
 const body = fc.string({ maxLength: 200 }).map((text) => Buffer.from(text.replaceAll(/[\r\n]/g, "."), "utf8"));
 const sent: fc.Arbitrary<Sent> = fc.record({
   // A 204 has no body.
@@ -54,7 +54,7 @@ function pieces(bytes: Buffer, at: number[]): Buffer[] {
   return places.slice(1).map((end, i) => bytes.subarray(places[i], end));
 }
 
-/** Feeds the pieces; gives what came of each, and what the end of the connection makes of it. */
+/** Feeds the pieces to a reader; returns the progress after each, and the answer if the connection then ends. */
 function feed(parts: Buffer[]): { said: Progress[]; atEnd: Answer } {
   const reader = new AnswerReader();
   return { said: parts.map((part) => reader.read(part)), atEnd: reader.end() };
@@ -66,7 +66,7 @@ const expected = ({ status, retryAfter, timing }: Sent): Answer => ({
   serverTiming: timing ?? "",
 });
 
-test("however an answer is cut into pieces, it is whole with its last byte and not before", () => {
+test("an answer cut into arbitrary pieces is whole exactly with its last byte", () => {
   fc.assert(
     fc.property(sent, cuts, (one, at) => {
       const bytes = bytesOf(one);
@@ -85,7 +85,7 @@ test("however an answer is cut into pieces, it is whole with its last byte and n
   );
 });
 
-test("byte by byte it reads the same", () => {
+test("reading byte by byte gives the same answer", () => {
   fc.assert(
     fc.property(
       sent.filter(({ framing }) => framing !== "end"),
@@ -99,7 +99,7 @@ test("byte by byte it reads the same", () => {
   );
 });
 
-test("an answer that is cut short by the connection's end is none, unless that is its own end", () => {
+test("an answer cut short by the end of the connection has failed, unless that end is its framing", () => {
   fc.assert(
     fc.property(sent, fc.integer({ min: 1, max: 500 }), (one, missing) => {
       const bytes = bytesOf(one);
@@ -112,14 +112,14 @@ test("an answer that is cut short by the connection's end is none, unless that i
   );
 });
 
-test("what is no HTTP is a failure, and a head without an end is broken at 64 KiB", () => {
+test("input that is not HTTP is a failure, and an unfinished head is broken at 64 KiB", () => {
   const length = "content-length: 0\r\n\r\n";
   expect(feed([Buffer.from(`SSH-2.0-nothing\r\n${length}`)]).said).toMatchObject([{ answer: { status: 0 } }]);
   const { said } = feed([Buffer.from("HTTP/1.1 200 OK\r\n"), Buffer.alloc(65_536, "x")]);
   expect(said.map(({ kind }) => kind)).toEqual(["unfinished", "broken"]);
 });
 
-test("a 204 is whole with its head", () => {
+test("a 204 is whole at the end of its head", () => {
   const head = "HTTP/1.1 204 No Content\r\naccess-control-max-age: 7200\r\n\r\n";
   expect(new AnswerReader().read(Buffer.from(head))).toMatchObject({ kind: "whole", answer: { status: 204 } });
 });

@@ -14,7 +14,7 @@ const judged = (cycleUs: (size: Size) => number | null) =>
   );
 const bad = (growth: ReturnType<typeof judged>) => growth.filter(({ holds }) => !holds).map((one) => one.dimension);
 
-test("every size is measured once: the base, and one dimension at a time away from it", () => {
+test("sizes are unique and differ from the base in at most one dimension", () => {
   expect(new Set(ALL.map((size) => JSON.stringify(size))).size).toBe(ALL.length);
   for (const size of ALL) {
     const changed = (Object.keys(DESK_BASE) as Dimension[]).filter((one) => size[one] !== DESK_BASE[one]);
@@ -22,7 +22,7 @@ test("every size is measured once: the base, and one dimension at a time away fr
   }
 });
 
-test("what stands still or grows like a logarithm holds, with noise of a quarter on top", () => {
+test("constant and logarithmic growth pass, with up to 25 % noise", () => {
   const parameters = fc.record({
     fixed: fc.double({ min: 1, max: 100, noNaN: true }),
     log: fc.double({ min: 0, max: 20, noNaN: true }),
@@ -40,16 +40,16 @@ test("what stands still or grows like a logarithm holds, with noise of a quarter
   );
 });
 
-test("what is linear in one dimension fails in that one, although it is small at first", () => {
+test("linear growth in one dimension fails in that dimension, even if it is small at first", () => {
   fc.assert(
     fc.property(dimensions, fc.double({ min: 1, max: 100, noNaN: true }), (dimension, fixed) => {
-      // As much as everything else at the last size but one.
+      // As much as the fixed part, at the last size but one.
       const each = fixed / (DESK_GROWING[dimension].at(-2) ?? 1);
       expect(bad(judged((size) => fixed + each * size[dimension]))).toContain(dimension);
     }),
   );
 });
 
-test("a size without figures fails: what could not be measured is not taken for cheap", () => {
+test("a size without a measurement fails", () => {
   expect(bad(judged(({ cards }) => (cards === 5_000 ? null : 10)))).toEqual(["cards"]);
 });

@@ -46,7 +46,7 @@ const results: Results = {
   ],
 };
 
-test("without a whole run the page says how to come by one", () => {
+test("without a complete run the page says how to make one", () => {
   const page = reportOf({
     sideBySide: null,
     scale: null,
@@ -59,20 +59,20 @@ test("without a whole run the page says how to come by one", () => {
   expect(page).not.toContain(".svg");
 });
 
-test("a kept run is told with its date, machine, versions, plots and every table", () => {
+test("a kept run is reported with date, machine, versions, plots and every table", () => {
   const files = ["side-by-side.json", "side-by-side-share.svg", "side-by-side-hang-ups.svg", "quick-share.svg"];
   const page = reportOf({ sideBySide: results, scale: null, auth: null, hits: null, jobs: null, files });
   expect(page).toContain("2026-11-21; 2 cores of Some Processor, 24 GB, Linux 6; nginx 1.22.1.");
   expect(page).toContain("![hang-ups](side-by-side-hang-ups.svg)\n![share](side-by-side-share.svg)");
   expect(page).not.toContain("quick");
-  // Over-admissions, the most on a card, errors, the rate before, the start, and that it never came back.
+  // Over-admissions, the most runs on one card, errors, the rate before, the start-up time; it never recovered.
   expect(page).toMatch(/\nnginx +3 +4 +1 +0\.2 +0\.1 +- +- +0\n/);
   expect(page).toMatch(/\nthen: one WebUI +50-200 +- +1\.2 +- +8\.4 +18\.0 % +-\n/);
   expect(page).toMatch(/\none card, bare +50 +5 +7\.7 +5\.50 +1\.4 +0\.0 % +17\n/);
   expect(page).toContain("HAProxy: not installed");
 });
 
-test("what keys and limits cost is told beside the bare Worker, and a warm request that reads D1 is named", () => {
+test("the cost of keys and limits is relative to the bare Worker, and a warm request that reads D1 is named", () => {
   const times = { p95Us: 2_000, stages: {} };
   const bare = { ...times, title: "bare", floor: "bare", p50Us: 400, uses: null, isWarm: true };
   const hit = { ...times, title: "a hit", floor: "bare", p50Us: 1_000, stages: { auth: 0.5 }, isWarm: true };
@@ -89,7 +89,7 @@ test("what keys and limits cost is told beside the bare Worker, and a warm reque
   expect(brokenOf([...rows, reading])).toEqual([reading]);
 });
 
-test("what a million jobs cost counts what objects write, and a batch's request once for all of them", () => {
+test("the cost of a million jobs includes the objects' writes, and counts a batch's request once", () => {
   const ran = { jobs: 3, runs: 3, ran: 3, over: 0, takenPerSecond: 9, slotsBusy: 0.5, gapP50: 1, gapP99: 2 };
   const uses = { objects: 10, object_rows: 20, workflows: 1, r2_writes: 2 };
   const jobs = {

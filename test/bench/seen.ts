@@ -1,4 +1,4 @@
-/** What users and cards saw, made up. */
+/** Made-up observations of users and cards. */
 import fc from "fast-check";
 import type { CardRun, CardsSeen } from "../../bench/figures.ts";
 import type { Sample, Seen } from "../../bench/users.ts";
@@ -42,7 +42,7 @@ export const cardsOf = (runs: CardRun[], more: Partial<CardsSeen> = {}): CardsSe
   ...more,
 });
 
-/** A slot that is never idle from before the window to beyond it: runs one after the other, of any lengths. */
+/** A slot that is busy from before the window until after it: consecutive runs of random length. */
 export const busySlot: fc.Arbitrary<CardRun[]> = fc
   .tuple(fc.integer({ min: 0, max: 400 }), fc.array(fc.integer({ min: 100, max: 900 }), { minLength: 110 }))
   .map(([before, lengths]) => {

@@ -10,7 +10,7 @@ const REQUEST = post("/path", { authorization: "Bearer key" }, '{"a":"ü"}');
 const opened: { server: Server; sockets: Set<Socket> }[] = [];
 const wires: Wire[] = [];
 
-/** A server that does with every request what it is told; counts its connections. */
+/** Starts a server that passes each request to `answer`, and records its connections. */
 async function serve(
   answer: (socket: Socket, request: string) => void,
 ): Promise<{ wire: Wire; connections: number[] }> {
@@ -40,7 +40,7 @@ afterEach(async () => {
   }
 });
 
-test("one connection carries request after request, and each of them whole", async () => {
+test("one connection carries several requests, each of them complete", async () => {
   const requests: string[] = [];
   const { wire, connections } = await serve((socket, request) => {
     requests.push(request);
@@ -54,7 +54,7 @@ test("one connection carries request after request, and each of them whole", asy
   );
 });
 
-test("after an answer that closes, and after a connection that broke, the next request opens a new one", async () => {
+test("after a closing answer or a broken connection, the next request opens a new connection", async () => {
   let turn = 0;
   const { wire, connections } = await serve((socket) => {
     turn++;
@@ -68,12 +68,12 @@ test("after an answer that closes, and after a connection that broke, the next r
   expect(connections).toHaveLength(3);
 });
 
-test("a body without a length ends with its connection", async () => {
+test("a body without a length ends with the connection", async () => {
   const { wire } = await serve((socket) => socket.end("HTTP/1.1 200 OK\r\n\r\nwhat there is"));
   expect((await wire.send(REQUEST)).status).toBe(200);
 });
 
-test("who hangs up has an answer of 0 at once, and the server a reset", async () => {
+test("hanging up gives status 0 at once and resets the connection at the server", async () => {
   const broke: Promise<unknown>[] = [];
   const { wire } = await serve((socket) => broke.push(once(socket, "error")));
   const answer = wire.send(REQUEST);
@@ -83,14 +83,14 @@ test("who hangs up has an answer of 0 at once, and the server a reset", async ()
   expect(await Promise.all(broke)).toMatchObject([[{ code: "ECONNRESET" }]]);
 });
 
-test("where nobody listens the answer is 0", async () => {
+test("a refused connection gives status 0", async () => {
   const { wire } = await serve(() => {});
   const [{ server } = { server: null }] = opened.splice(0);
   server?.close();
   expect((await wire.send(REQUEST)).status).toBe(0);
 });
 
-test("two requests at once on one connection are a mistake of the benchmark, and said", async () => {
+test("two concurrent requests on one connection throw", async () => {
   const { wire } = await serve(() => {});
   void wire.send(REQUEST);
   expect(() => wire.send(REQUEST)).toThrow("already");

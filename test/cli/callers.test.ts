@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => front.stop());
 
-/** What the front door says to a key. */
+/** Status that the front door answers to this key. */
 async function statusWith(key: string): Promise<number> {
   const answer = await raw(front.url, { target: "/v1/requests/none", headers: { authorization: `Bearer ${key}` } });
   return answer.status;
@@ -23,7 +23,7 @@ interface Made {
   name: string;
 }
 
-test("a tenant is made, shown by name and id, changed, disabled, enabled and deleted", async () => {
+test("a tenant can be created, shown by name and id, edited, disabled, enabled and deleted", async () => {
   const made = await jsonOf<Made>(
     ask("tenants", "create", "studio", "--weight", "2", "--limit", "concurrent=12", "--limit", "burst=5", "--json"),
   );
@@ -68,7 +68,7 @@ test("a tenant is made, shown by name and id, changed, disabled, enabled and del
   expect((await ask("tenants", "show", made.id)).code).toBe(1);
 });
 
-test("a list is a table for people, with wide characters in line, and the API's own rows for programs", async () => {
+test("a list is an aligned table, also with wide characters, and --json prints the API's own answer", async () => {
   await ask("tenants", "create", "工作室");
   await ask("tenants", "create", "plain");
   const list = await ask("tenants", "list");
@@ -81,7 +81,7 @@ test("a list is a table for people, with wide characters in line, and the API's 
   expect(await jsonOf(ask("tenants", "list", "--json"))).toEqual(await front.admin("GET", "/tenants?limit=1000"));
 });
 
-test("a list that is cut says so beside it", async () => {
+test("a list that --rows cuts off says so on standard error", async () => {
   await front.tenant();
   await front.tenant();
   const cut = await ask("tenants", "list", "--rows", "1", "--json");
@@ -92,7 +92,7 @@ test("a list that is cut says so beside it", async () => {
   expect(cut.err).toBe("Only the first 1 rows are shown; for more, add --rows N.\n");
 });
 
-test("a name that two tenants have is no one's", async () => {
+test("a name shared by two tenants is refused, with their ids", async () => {
   const [one, other] = [
     await jsonOf<Made>(ask("tenants", "create", "twin", "--json")),
     await jsonOf<Made>(ask("tenants", "create", "twin", "--json")),
@@ -103,7 +103,7 @@ test("a name that two tenants have is no one's", async () => {
   expect((await ask("tenants", "delete", one.id, "--yes")).code).toBe(0);
 });
 
-test("a key is made, listed without itself, renamed, disabled, enabled, expired, rotated and revoked", async () => {
+test("a key can be created, listed without its secret, renamed, disabled, enabled, rotated and revoked", async () => {
   const tenant = await front.tenant();
   const made = await ask("keys", "create", tenant, "--name", "web", "--scopes", "infer,results", "--expires", "30d");
   const rows = new Map(rowsOf(made).map(([name = "", value = ""]) => [name, value]));
@@ -141,7 +141,7 @@ test("a key is made, listed without itself, renamed, disabled, enabled, expired,
   expect(await statusWith(other.key)).toBe(401);
 });
 
-test("what refuses callers at once asks first, and without a terminal or --yes nothing is done", async () => {
+test("commands that lock callers out ask for confirmation; without a terminal or --yes they do nothing", async () => {
   const tenant = await front.tenant();
   const { id, key } = await front.admin<Made>("POST", `/tenants/${tenant}/keys`, {});
   for (const args of [
@@ -161,7 +161,7 @@ test("what refuses callers at once asks first, and without a terminal or --yes n
   expect(await statusWith(key)).toBe(404);
 });
 
-test("the audit log shows who changed what, from what to what", async () => {
+test("the audit log shows actor, action, target and the changed values", async () => {
   const tenant = await front.tenant({ burst: 60 });
   await ask("tenants", "edit", tenant, "--limit", "burst=80");
   const audit = await ask("audit", "--target", tenant);
@@ -173,7 +173,7 @@ test("the audit log shows who changed what, from what to what", async () => {
   });
 });
 
-test("the API's refusal is one line: its words, the field, the request, and what to do", async () => {
+test("an API error is one line with message, field, request id and advice", async () => {
   const { code, out, err } = await ask("tenants", "create", "x", "--weight", "0");
   expect([code, out]).toEqual([1, ""]);
   expect(err).toMatch(
@@ -185,7 +185,7 @@ test("the API's refusal is one line: its words, the field, the request, and what
   expect(unknown.err).not.toContain("guess");
 });
 
-test("ids are one segment of a path, whatever stands in them", async () => {
+test("an id is always one path segment", async () => {
   for (const id of ["..", ".", ""]) expect((await ask("keys", "enable", id)).code, id).toBe(2);
   expect((await ask("keys", "enable", "x/../../tenants")).code).toBe(1);
 });

@@ -1,18 +1,18 @@
-/** `portico` as a test runs it: the file that npx runs, in its own process, with no deployment but the one it is given. */
+/** Runs `portico` as npx does, in its own process, with no deployment but the one that the test gives. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { vi } from "vitest";
 import { ROOT } from "../../local/root.ts";
 
 const RUN_MS_MAX = 30_000;
-/** A test may run a dozen commands, each of them two processes, on a machine that does other things too. */
+/** A test may run a dozen commands of two processes each, on a busy machine. */
 const TEST_MS_MAX = 60_000;
 export const COMMAND = join(ROOT, "scripts/portico.mjs");
 
 vi.setConfig({ testTimeout: TEST_MS_MAX });
 
 export interface Ran {
-  /** Exit code, or the signal that ended it. */
+  /** Exit code, or the name of the signal that ended it. */
   code: number | string;
   out: string;
   err: string;
@@ -23,19 +23,19 @@ export interface Setting {
   token?: string;
   stateDir?: string;
   cwd?: string;
-  /** What it reads; nothing when left out. */
+  /** Standard input; empty when left out. */
   input?: string;
-  /** What it reads stays open, for the test to write to. */
+  /** Keeps standard input open, so that the test can write to it. */
   keep?: boolean;
 }
 
 export interface Running extends Promise<Ran> {
   child: ChildProcess;
-  /** What it has said until now. */
+  /** Everything that it has written so far. */
   said(): string;
 }
 
-/** Without variables of this machine that would name another deployment, and without colours. */
+/** The environment without variables that name another deployment, and without colors. */
 function environment({ url, token, stateDir = "/nowhere" }: Setting): Record<string, string | undefined> {
   return { ...process.env, PORTICO_URL: url, PORTICO_TOKEN: token, STATE_DIR: stateDir, FORCE_COLOR: undefined };
 }
@@ -58,7 +58,7 @@ export function run(file: string, args: string[], setting: Setting): Running {
   return Object.assign(ran, { child, said: () => seen.out + seen.err });
 }
 
-/** The JSON that it wrote, and nothing beside it. */
+/** Parses the output as JSON; throws if the command failed or wrote anything else. */
 export async function jsonOf<T = unknown>(running: Ran | Promise<Ran>): Promise<T> {
   const { code, out, err } = await running;
   if (code !== 0) throw new Error(`exit code ${code}: ${err}`);
@@ -66,7 +66,7 @@ export async function jsonOf<T = unknown>(running: Ran | Promise<Ran>): Promise<
   return value;
 }
 
-/** Rows of a table, by their columns; columns are at least two spaces apart. */
+/** Rows of a printed table, split into columns at two or more spaces. */
 export function rowsOf({ out }: Ran): string[][] {
   return out
     .trimEnd()

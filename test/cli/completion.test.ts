@@ -4,7 +4,7 @@ import { placesOf } from "../../cli/completion.ts";
 import { makeProgram } from "../../cli/program.ts";
 import { portico, run } from "./command.ts";
 
-/** What bash offers at the end of this line. */
+/** The words that bash offers at the end of this line. */
 async function offered(line: string): Promise<string[]> {
   const { out: script } = await portico(["completion", "bash"]);
   const words = line.split(" ");
@@ -15,7 +15,7 @@ async function offered(line: string): Promise<string[]> {
   return out.trimEnd().split("\n");
 }
 
-test("bash completes commands, their commands and their flags", async () => {
+test("bash completes commands, subcommands and flags", async () => {
   expect(await offered("portico te")).toEqual(["tenants"]);
   expect(await offered("portico tenants e")).toEqual(["edit", "enable"]);
   expect(await offered("portico --json tenants edit studio --w")).toEqual(["--weight"]);
@@ -25,7 +25,7 @@ test("bash completes commands, their commands and their flags", async () => {
   expect(await offered("portico tenants show studio te")).toEqual([""]);
 });
 
-test("every shell's script names every command, and holds no word that a shell would read as more", async () => {
+test("each shell's script contains every command, and only words that need no quoting", async () => {
   const places = placesOf(makeProgram());
   for (const words of places.values()) for (const word of words) expect(word).toMatch(/^[a-z][a-z-]*$|^--[a-z-]+$/);
   for (const shell of ["bash", "zsh", "fish"]) {
@@ -44,7 +44,7 @@ function attributes(command: Command): string[] {
   return command.options.map((option) => option.attributeName());
 }
 
-test("no command's flag takes the place of a flag that all commands have", () => {
+test("no command redefines a global flag", () => {
   const program = makeProgram();
   for (const command of leaves(program))
     expect(attributes(command).filter((name) => attributes(program).includes(name))).toEqual([]);

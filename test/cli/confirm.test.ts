@@ -24,18 +24,18 @@ async function asked(typed: string, name = "studio"): Promise<string> {
   }
 }
 
-test("the name, and nothing but the name, goes on", async () => {
+test("only the exact name confirms", async () => {
   expect(await asked("studio\n")).toBe("done");
   expect(await asked("  studio \n")).toBe("done");
   for (const typed of ["\n", "y\n", "yes\n", "Studio\n", "studio2\n", ""])
     expect(await asked(typed), JSON.stringify(typed)).toMatch(/Nothing was done/);
 });
 
-test("a name that no keyboard has is asked for as it is shown", async () => {
+test("a name with control characters is confirmed by its displayed form", async () => {
   expect(await asked("a\u{fffd}b\n", "a\u{1}b")).toBe("done");
 });
 
-/** The command on a terminal of its own, and what is typed once it asks. */
+/** Runs the command on a terminal of its own and types `keys` once it asks. */
 async function onTerminal(url: string, args: string, keys: string): Promise<{ code: number | string; out: string }> {
   const command = ["-qec", `"${process.execPath}" "${COMMAND}" ${args}`, "/dev/null"];
   const ran = run(SCRIPT, command, { url, token: "t", keep: true });
@@ -44,17 +44,20 @@ async function onTerminal(url: string, args: string, keys: string): Promise<{ co
   return ran;
 }
 
-test.runIf(existsSync(SCRIPT))("on a terminal it asks, and Ctrl-C, Ctrl-D and another name do nothing", async () => {
-  const api = await scripted(({ call }) => (call.startsWith("DELETE") ? { status: 204 } : { body: {} }));
-  for (const keys of ["other\r", "\u{3}", "\u{4}"]) {
-    const { code, out } = await onTerminal(api.url, "keys revoke k1", keys);
-    expect(code, out).toBe(1);
-    expect(out).toContain("Key k1 will stop working within 10 s, for good.");
-    expect(out).toContain("Nothing was done: the name does not match.");
-    expect(api.heard).toEqual([]);
-  }
-  const { code, out } = await onTerminal(api.url, "keys revoke k1", "k1\r");
-  expect(code, out).toBe(0);
-  expect(api.heard.map(({ call }) => call)).toEqual(["DELETE /admin/v1/keys/k1"]);
-  await api.stop();
-});
+test.runIf(existsSync(SCRIPT))(
+  "on a terminal the command asks, and Ctrl-C, Ctrl-D or a wrong name cancel it",
+  async () => {
+    const api = await scripted(({ call }) => (call.startsWith("DELETE") ? { status: 204 } : { body: {} }));
+    for (const keys of ["other\r", "\u{3}", "\u{4}"]) {
+      const { code, out } = await onTerminal(api.url, "keys revoke k1", keys);
+      expect(code, out).toBe(1);
+      expect(out).toContain("Key k1 will stop working within 10 s, for good.");
+      expect(out).toContain("Nothing was done: the name does not match.");
+      expect(api.heard).toEqual([]);
+    }
+    const { code, out } = await onTerminal(api.url, "keys revoke k1", "k1\r");
+    expect(code, out).toBe(0);
+    expect(api.heard.map(({ call }) => call)).toEqual(["DELETE /admin/v1/keys/k1"]);
+    await api.stop();
+  },
+);

@@ -10,7 +10,7 @@ import { scripted } from "./scripted.ts";
 const newFolder = temporaryFolders();
 const dev = { path: "/state/dev.json", url: "http://127.0.0.1:8787", token: "dev-token" };
 
-test("flags come before variables, and those before the file of a running start", () => {
+test("flags take precedence over variables, and variables over the file of a running instance", () => {
   const env = { PORTICO_URL: "https://env.example/", PORTICO_TOKEN: "env-token" };
   expect(chooseDeployment({ url: "https://flag.example/x/", token: "flag-token" }, env, dev)).toEqual({
     url: "https://flag.example/x",
@@ -29,13 +29,13 @@ test("flags come before variables, and those before the file of a running start"
   });
 });
 
-test("the file's token goes to the file's address alone", () => {
+test("the token in the file is used only for the address in the file", () => {
   expect(chooseDeployment({ url: "https://other.example" }, {}, dev).token).toBeNull();
   expect(chooseDeployment({ url: "http://127.0.0.1:9999" }, {}, dev).token).toBeNull();
   expect(chooseDeployment({ url: "http://127.0.0.1:8787/" }, {}, dev).token).toBe("dev-token");
 });
 
-test("a token goes over http: to this machine alone", () => {
+test("a token is sent over http: only to this machine", () => {
   for (const host of ["127.0.0.1", "localhost:8787", "[::1]:8787"])
     expect(chooseDeployment({ url: `http://${host}`, token: "t" }, {}, null).token).toBe("t");
   for (const host of ["example.com", "localhost.example.com", "127.0.0.1.example.com", "10.0.0.1"])
@@ -43,7 +43,7 @@ test("a token goes over http: to this machine alone", () => {
   expect(chooseDeployment({ url: "http://example.com" }, {}, null).token).toBeNull();
 });
 
-test("an address with credentials or a query, and a token with spaces, are refused without being repeated", () => {
+test("an address with credentials or a query, or a token with spaces, is refused without being printed", () => {
   for (const url of [
     "https://user:secret@example.com",
     "https://example.com/?key=secret",
@@ -54,7 +54,7 @@ test("an address with credentials or a query, and a token with spaces, are refus
   expect(() => chooseDeployment({ url: "https://example.com", token: "two words" }, {}, null)).toThrow(/^(?!.*words)/);
 });
 
-test("without a deployment it says what is missing and what to do", async () => {
+test("without a deployment or a token, the command says what is missing and what to do", async () => {
   expect(await portico(["tenants", "list"])).toEqual({
     code: 2,
     out: "",
@@ -66,7 +66,7 @@ test("without a deployment it says what is missing and what to do", async () => 
   });
 });
 
-test("it finds what npm start left, and tells a file that is not npm start's", async () => {
+test("the command finds the instance that npm start left in dev.json, and rejects any other dev.json", async () => {
   const api = await scripted(() => ({ body: { data: [], next_cursor: null } }));
   const stateDir = newFolder();
   writeFileSync(join(stateDir, "dev.json"), JSON.stringify({ url: api.url, admin_token: "dev-token" }));
@@ -81,7 +81,7 @@ test("it finds what npm start left, and tells a file that is not npm start's", a
   });
 });
 
-test("npx portico runs in the project's folder and below it, with no network", async () => {
+test("npx portico works in the project's folder and below it, without network", async () => {
   const cache = newFolder();
   for (const cwd of [ROOT, join(ROOT, "worker", "db")]) {
     const settings = [`npm_config_cache=${cache}`, "npm_config_offline=true", "npm_config_registry=http://127.0.0.1:9"];
@@ -91,7 +91,7 @@ test("npx portico runs in the project's folder and below it, with no network", a
   }
 });
 
-test("a folder named on the command line is the caller's own", async () => {
+test("a relative --file path is resolved against the caller's working directory", async () => {
   const cwd = newFolder();
   mkdirSync(join(cwd, "sub"));
   writeFileSync(join(cwd, "sub", "body.json"), "{}");

@@ -13,7 +13,7 @@ async function asked(args: string[], say: (before: number) => Said, setting: Set
   return portico(args, { url: api.url, token: "secret-token", ...setting });
 }
 
-test("a refusal names its reason, field and request, and what to do next", async () => {
+test("an error shows its message, reason, field and request id, and what to do next", async () => {
   const cases: [Said, string][] = [
     [refusal(403, { message: "No.", reason: "role" }), "No (role, request req_test). Ask an operator with that role"],
     [
@@ -36,7 +36,7 @@ test("a refusal names its reason, field and request, and what to do next", async
   );
 });
 
-test("what a deployment says cannot move the terminal or add lines", async () => {
+test("text from a deployment cannot move the cursor or add lines", async () => {
   const evil = "a\u{1b}[2J\nportico: done\u{202e}";
   const { err } = await asked(["leases"], () => refusal(400, { message: evil, reason: evil }));
   expect(err).toMatch(/^portico: [^\p{Cc}\p{Bidi_Control}]*\n$/u);
@@ -46,7 +46,7 @@ test("what a deployment says cannot move the terminal or add lines", async () =>
   expect(out).toMatch(/^[^\p{Cc}\p{Bidi_Control}]*\n[^\p{Cc}\p{Bidi_Control}]*\n$/u);
 });
 
-test("an answer that is not Portico's is told as such", async () => {
+test("an answer that is not in Portico's format is reported as such", async () => {
   const page = { status: 502, headers: { "content-type": "text/html" }, body: "<h1>Bad gateway</h1>" };
   expect((await asked(["leases"], () => page)).err).toBe(
     "portico: The server answered 502, but not in Portico's format: <h1>Bad gateway</h1>. Check the address (PORTICO_URL or --url).\n",
@@ -59,7 +59,7 @@ test("an answer that is not Portico's is told as such", async () => {
   expect((await asked(["leases"], () => ({ body: { data: 1 } }))).err).toContain("The answer to /leases is no list.");
 });
 
-test("no redirect is followed, so that the token goes nowhere else", async () => {
+test("redirects are not followed, so that the token goes nowhere else", async () => {
   const other = await scripted(() => ({ body: {} }));
   const { code, err } = await asked(["leases"], () => ({ status: 307, headers: { location: other.url } }));
   expect([code, err]).toEqual([1, expect.stringContaining("answers with a redirect, which is not followed")]);
@@ -67,7 +67,7 @@ test("no redirect is followed, so that the token goes nowhere else", async () =>
   await other.stop();
 });
 
-test("a connection that is refused, and one that breaks, are told in plain words", async () => {
+test("a refused or broken connection is reported in plain words", async () => {
   const url = `http://127.0.0.1:${await freePort()}`;
   expect((await portico(["leases"], { url, token: "t" })).err).toBe(
     `portico: Nothing answers at ${url.slice(7)}: the connection was refused. Is it running? Locally: npm start.\n`,
@@ -81,12 +81,12 @@ test("a connection that is refused, and one that breaks, are told in plain words
   );
 });
 
-test("a list whose pages never end is left", async () => {
+test("a list ends at an empty page, even if that page has a cursor", async () => {
   const { code, out } = await asked(["leases", "--json"], () => ({ body: { data: [], next_cursor: "again" } }));
   expect([code, out]).toEqual([0, '{"data":[],"next_cursor":null}\n']);
 });
 
-test("a list is asked for page by page until its rows are enough", async () => {
+test("a list is fetched page by page until it has enough rows", async () => {
   const row = { card: "c", number: 1, age_ms: 1 };
   const page = (length: number, next: string | null) => ({
     body: { data: Array.from({ length }, () => row), next_cursor: next },
@@ -103,7 +103,7 @@ test("a list is asked for page by page until its rows are enough", async () => {
   expect(err).toContain("Only the first 250 rows");
 });
 
-test("deleting a tenant goes on until nothing is left, and tells how far it is", async () => {
+test("deleting a tenant repeats the call until nothing is left and reports progress", async () => {
   const tenant = { id: "ten_1", name: "studio" };
   api = await scripted(({ call }, before) => {
     if (call.startsWith("GET")) return { body: tenant };
@@ -117,7 +117,7 @@ test("deleting a tenant goes on until nothing is left, and tells how far it is",
   });
 });
 
-test("a tenant that somebody else deletes meanwhile is deleted too", async () => {
+test("deleting a tenant succeeds if another operator deletes it meanwhile", async () => {
   const tenant = { id: "ten_1", name: "studio" };
   api = await scripted(({ call }, before) => {
     if (call.startsWith("GET")) return { body: tenant };
@@ -126,7 +126,7 @@ test("a tenant that somebody else deletes meanwhile is deleted too", async () =>
   expect((await portico(["tenants", "delete", "ten_1", "--yes"], { url: api.url, token: "t" })).code).toBe(0);
 });
 
-test("what was typed wrong is exit code 2 and nothing is sent", async () => {
+test("wrong usage exits with code 2 and sends nothing", async () => {
   for (const args of [
     [],
     ["keys"],
@@ -147,7 +147,7 @@ test("what was typed wrong is exit code 2 and nothing is sent", async () => {
   }
 });
 
-test("the token is in no output", async () => {
+test("the token never appears in any output", async () => {
   for (const args of [["leases"], ["--help"], ["leases", "--rows", "x"], ["tenants", "delete", "t"]]) {
     const ran = await asked(args, () => refusal(401, { message: "No.", reason: "unknown" }));
     expect(ran.out + ran.err, args.join(" ")).not.toContain("secret-token");
@@ -155,7 +155,7 @@ test("the token is in no output", async () => {
   }
 });
 
-test("a call that is not answered in time is given up, before its answer and in the middle of it", async () => {
+test("a call that gets no complete answer in time fails", async () => {
   const server = createServer((request, response) => {
     if (request.method === "GET") response.write("[");
   });
@@ -168,7 +168,7 @@ test("a call that is not answered in time is given up, before its answer and in 
   server.close();
 });
 
-test("an answer beyond the limit is not read on", async () => {
+test("an answer beyond 64 MiB is not read to its end", async () => {
   const server = createServer((_, response) => {
     response.writeHead(200);
     const more = () => {

@@ -32,7 +32,7 @@ async function start(): Promise<void> {
 }
 afterEach(() => api.stop());
 
-test("operators are listed, made with their token, given a role, rotated and revoked, by name", async () => {
+test("operators are listed, created, given a role, rotated and revoked by name", async () => {
   await start();
   expect(rowsOf(await ask("operators", "list"))).toEqual([
     ["ID", "NAME", "ROLE", "EMAIL", "STATE", "EXPIRES", "LAST USED"],
@@ -66,7 +66,7 @@ test("operators are listed, made with their token, given a role, rotated and rev
   ]);
 });
 
-test("an operator may come through Cloudflare Access alone", async () => {
+test("--access-only creates an operator without a token", async () => {
   await start();
   await ask("operators", "create", "ci", "--role", "read", "--email", "ci@example.com", "--access-only");
   expect(writes()).toEqual([
@@ -74,7 +74,7 @@ test("an operator may come through Cloudflare Access alone", async () => {
   ]);
 });
 
-test("revoking, and rotating without an overlap, ask first", async () => {
+test("revoking, and rotating without an overlap, ask for confirmation", async () => {
   await start();
   expect((await ask("operators", "revoke", "night-shift")).code).toBe(2);
   expect((await ask("operators", "rotate", "night-shift")).code).toBe(2);

@@ -6,7 +6,7 @@ import { type Portico, startPortico } from "../support/portico.ts";
 import { eventually } from "../line/caller.ts";
 import { jsonOf, portico, rowsOf } from "./command.ts";
 
-/** Long enough that a run is seen while it runs. */
+/** Long enough that a test can see the run while it runs. */
 const RUN_MS = 8_000;
 const ORIGIN = "http://127.0.0.1:9";
 
@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => front.stop());
 
-test("a service is made from flags, changed from a file and from standard input, paused, resumed and deleted", async () => {
+test("a service is created by flags, changed by file and standard input, paused, resumed and deleted", async () => {
   const made = await ask(
     "services",
     "put",
@@ -72,7 +72,7 @@ test("a service is made from flags, changed from a file and from standard input,
   expect((await ask("services", "show", "sketch")).code).toBe(1);
 });
 
-test("a file that is not there, and one that is no JSON object, are told before anything is sent", async () => {
+test("a missing file, or one without a JSON object, is reported before anything is sent", async () => {
   const file = join(newFolder(), "wrong.json");
   writeFileSync(file, "[1]");
   expect(await ask("services", "put", "portrait", "--file", file)).toMatchObject({
@@ -83,7 +83,7 @@ test("a file that is not there, and one that is no JSON object, are told before 
   expect([missing.code, missing.err]).toEqual([2, expect.stringContaining("/nowhere.json cannot be read (ENOENT")]);
 });
 
-test("a card is added with its agent's token, drained, activated, disabled, given a new token and removed", async () => {
+test("a card can be added, drained, activated, disabled, given a new token, removed and deleted", async () => {
   const made = await ask("cards", "put", "portrait", "spare", "--origin", ORIGIN, "--server", "gpu-09", "--gpu", "0");
   const token = rowsOf(made).find(([name]) => name === "token")?.[1];
   expect(token).toMatch(/^ptc_/);
@@ -117,7 +117,7 @@ test("a card is added with its agent's token, drained, activated, disabled, give
   ]);
 });
 
-test("cards are listed with what they do, and status shows the whole cluster with or without a token", async () => {
+test("cards are listed with their load, and status shows the cluster with or without a token", async () => {
   const list = rowsOf(await ask("cards", "list"));
   expect(list[1]).toEqual(["gpu-01-0", "gpu-01", "0", "active", "0/2", "ok", "-", "cosyvoice2, portrait"]);
   const { out } = await ask("status");
@@ -130,7 +130,7 @@ test("cards are listed with what they do, and status shows the whole cluster wit
   expect(await jsonOf(ask("status", "--json"))).toMatchObject({ status: "healthy", total_capacity: 12 });
 });
 
-test("a held slot is seen in leases and as a bar", async () => {
+test("a held slot shows in leases and in the status bar, and its card cannot be deleted", async () => {
   const key = await front.key();
   const left = new AbortController();
   const run = fetch(`${front.url}/sdapi/v1/txt2img`, {

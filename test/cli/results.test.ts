@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => front.stop());
 
-/** Makes one picture; its result's id, once its row is written. */
+/** Makes one picture and returns its result's id, once its row and its answer's row are written. */
 async function made(seed: number): Promise<string> {
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
   const body = JSON.stringify(picture({ seed }));
@@ -24,7 +24,7 @@ async function made(seed: number): Promise<string> {
   expect(answer.status, await answer.text()).toBe(200);
   const id = /results\/(\w+)/.exec(answer.headers.get("link") ?? "")?.[1] ?? "";
   const db = await front.mf().getD1Database("DB");
-  // Rows are written together, a moment after their answers.
+  // Rows are written in batches, shortly after the answers.
   await vi.waitFor(
     async () => {
       const row = await db.prepare("SELECT answer_key FROM results WHERE id = ?").bind(id).first<string>("answer_key");
@@ -40,7 +40,7 @@ const statusOf = async (id: string): Promise<number> =>
   (await fetch(`${front.url}/v1/results/${id}`, { method: "HEAD", headers: { authorization: `Bearer ${key}` } }))
     .status;
 
-test("a purge tells what would go, asks, and takes it away", async () => {
+test("purge reports what it would remove, asks for confirmation, and removes it", async () => {
   const [id] = [await made(1), await made(2)];
   const which = ["purge", "all", "--service", "portrait"];
   expect(await jsonOf(ask(...which, "--dry-run", "--json"))).toMatchObject({ results: 2, answers: 2, done: false });
@@ -57,7 +57,7 @@ test("a purge tells what would go, asks, and takes it away", async () => {
   expect(await jsonOf(ask(...which, "--yes", "--json"))).toMatchObject({ results: 0, answers: 0, done: true });
 });
 
-test("a tenant is named by its name, and what is none, or no kind of thing, is refused", async () => {
+test("purge accepts a tenant's name, and refuses an unknown tenant or an unknown kind", async () => {
   await made(3);
   const [{ name } = { name: "" }] = (await front.admin<{ data: { name: string }[] }>("GET", "/tenants")).data;
   const dry = ["--dry-run", "--json"];
@@ -79,7 +79,7 @@ test("verify finds a row without an object, and --mend removes it", async () => 
   expect(await jsonOf(ask("verify", "--json"))).toMatchObject({ orphans: 0, missing: 0 });
 });
 
-test("what takes several calls tells how far it is", async () => {
+test("purge and verify report progress when they take several calls", async () => {
   const rest = { orphans: 0, missing: 0, restored: 0, removed_objects: 0, removed_rows: 0 };
   const api: Scripted = await scripted(({ call }, before) => {
     if (call.endsWith("/verify"))

@@ -1,17 +1,17 @@
-/** A deployment that says what the test wrote down: for answers that a real one gives seldom or never. */
+/** A fake deployment whose answers the test writes, for answers that a real one gives rarely or never. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 
 export interface Heard {
-  /** Method and path with its query. */
+  /** Method, and path with query. */
   call: string;
   token: string | null;
   accept: string | null;
   body: unknown;
 }
 
-/** Null: the connection is cut. */
+/** An answer; null resets the connection. */
 export type Said = { status?: number; headers?: Record<string, string>; body?: unknown } | null;
 
 export interface Scripted {
@@ -20,7 +20,7 @@ export interface Scripted {
   stop(): Promise<void>;
 }
 
-/** `say` hears a call and how many like it came before. */
+/** Starts a fake deployment. `say` gets the call and the number of identical calls before it. */
 export async function scripted(say: (heard: Heard, before: number) => Said): Promise<Scripted> {
   const heard: Heard[] = [];
   const answer = async (request: IncomingMessage, response: ServerResponse) => {

@@ -28,7 +28,7 @@ async function start(): Promise<void> {
   });
 }
 
-test("usage is a table with its totals, of all pages", async () => {
+test("usage is a table of the rows of all pages, with totals", async () => {
   await start();
   const { code, out } = await ask("studio", "--from", "2027-01-01", "--to", "2027-01-02", "--group", "day,key");
   expect(code).toBe(0);
@@ -40,7 +40,7 @@ test("usage is a table with its totals, of all pages", async () => {
   );
 });
 
-test("for programs it is the API's answer, with the rows of all pages", async () => {
+test("--json prints the API's answer with the rows of all pages", async () => {
   await start();
   expect(await jsonOf(ask("studio", "--json"))).toEqual({
     tenant: "ten_1",
@@ -52,7 +52,7 @@ test("for programs it is the API's answer, with the rows of all pages", async ()
   });
 });
 
-test("as CSV it is one table, with one heading", async () => {
+test("--csv prints one table with one heading", async () => {
   await start();
   expect(await ask("studio", "--csv")).toEqual({
     code: 0,

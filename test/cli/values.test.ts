@@ -7,7 +7,7 @@ import { merged, momentAfter, seconds, setting } from "../../cli/values.ts";
 
 const NOW = Date.parse("2027-01-31T10:00:00Z");
 
-test("a moment is a span from now, a day in UTC, or a time with its offset", () => {
+test("a time is a span from now, a day in UTC, or a timestamp with its offset", () => {
   expect(momentAfter("90s", NOW)).toBe("2027-01-31T10:01:30.000Z");
   expect(momentAfter("1d", NOW)).toBe("2027-02-01T10:00:00.000Z");
   expect(momentAfter("2027-03-01", NOW)).toBe("2027-03-01T00:00:00.000Z");
@@ -19,7 +19,7 @@ test("a moment is a span from now, a day in UTC, or a time with its offset", () 
   for (const text of ["", "-1", "1.5h", "1w", "h"]) expect(() => seconds(text), text).toThrow(/Not a time span/);
 });
 
-test("settings gather into one body, as JSON or as text, and reach nothing else", () => {
+test("settings merge into one body, with JSON or text values, and cannot pollute the prototype", () => {
   const body = ["queue.max=500", "queue.timeout_s=7", "model_version=v2", 'forbid=["a"]', "drain.probe=null"].reduce(
     (before: Record<string, unknown> | undefined, text) => setting(text, before),
     undefined,
@@ -38,7 +38,7 @@ test("settings gather into one body, as JSON or as text, and reach nothing else"
   for (const text of ["", "=1", "burst"]) expect(() => setting(text), text).toThrow(/Not a setting/);
 });
 
-test("every column begins at the same place in every line, whatever stands in the cells", () => {
+test("table columns are aligned in every line, whatever the cells contain", () => {
   fc.assert(
     fc.property(
       fc.array(fc.array(fc.string({ unit: "grapheme" }), { minLength: 3, maxLength: 3 }), { minLength: 1 }),
@@ -52,7 +52,7 @@ test("every column begins at the same place in every line, whatever stands in th
   );
 });
 
-test("a bar shows something for something, and all for all alone", () => {
+test("a bar is empty only for zero and full only at capacity", () => {
   fc.assert(
     fc.property(
       fc.nat(1000),

@@ -25,7 +25,7 @@ async function start(status: (before: number) => Said): Promise<void> {
   api = await scripted(({ call }, before) => (call.includes("/cards") ? { body: CARDS } : status(before)));
 }
 
-test("a watch tells a line each time and ends well with Ctrl-C", async () => {
+test("a watch prints one line per update and exits with 0 on Ctrl-C", async () => {
   await start(() => ({ body: STATUS }));
   const watch = portico(["status", "--watch"], { url: api.url });
   await eventually("two lines", () => watch.said() === LINE + LINE);
@@ -33,7 +33,7 @@ test("a watch tells a line each time and ends well with Ctrl-C", async () => {
   expect(await watch).toEqual({ code: 0, out: LINE + LINE, err: "" });
 });
 
-test("for programs a watch is one JSON text a line", async () => {
+test("a watch with --json prints one JSON text per line", async () => {
   await start(() => ({ body: STATUS }));
   const watch = portico(["status", "--watch", "--json"], { url: api.url, token: "t" });
   await eventually("two lines", () => watch.said().split("\n").length === 3);
@@ -42,7 +42,7 @@ test("for programs a watch is one JSON text a line", async () => {
   expect([code, out]).toEqual([0, `${JSON.stringify(STATUS)}\n`.repeat(2)]);
 });
 
-test("a watch stays through a deployment's absence, and ends when it is refused or nothing was there at first", async () => {
+test("a watch survives a lost connection, and ends on a refusal or if the first call fails", async () => {
   await start((before) =>
     before === 1 ? null : before === 3 ? refusal(401, { message: "No.", reason: "unknown" }) : { body: STATUS },
   );
@@ -55,7 +55,7 @@ test("a watch stays through a deployment's absence, and ends when it is refused 
 });
 
 test.runIf(existsSync(SCRIPT))(
-  "on a terminal a watch draws one picture over and over, and gives the screen back",
+  "on a terminal a watch redraws one screen and restores the terminal at the end",
   async () => {
     await start(() => ({ body: STATUS }));
     const command = `stty rows 6 cols 80; exec "${process.execPath}" "${COMMAND}" status --watch`;

@@ -8,7 +8,7 @@ import { sizeOf } from "./client.ts";
 const door = doorway();
 const provider = (): OpenAIProvider => createOpenAI({ apiKey: door.ownKey, baseURL: `${door.portico.url}/v1` });
 
-test("pictures", async () => {
+test("generateImage returns pictures of the requested size", async () => {
   const { images } = await generateImage({
     model: provider().image("portrait"),
     prompt: "a groyne",
@@ -19,7 +19,7 @@ test("pictures", async () => {
   for (const { uint8Array } of images) expect(sizeOf(Buffer.from(uint8Array))).toEqual({ width: 64, height: 64 });
 });
 
-test("edits", async () => {
+test("generateImage with an input image edits it", async () => {
   const model = provider().image("portrait");
   const first = await generateImage({ model, prompt: "a groyne", size: "64x64" });
   const { image } = await generateImage({
@@ -30,7 +30,7 @@ test("edits", async () => {
   expect(sizeOf(Buffer.from(image.uint8Array))).toEqual({ width: 64, height: 64 });
 });
 
-test("speech", async () => {
+test("generateSpeech returns a WAV", async () => {
   const { audio } = await generateSpeech({
     model: provider().speech("cosyvoice2"),
     text: "the tide is in",

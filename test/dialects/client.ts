@@ -2,7 +2,7 @@
 import OpenAI, { type ClientOptions } from "openai";
 import type { Doorway } from "../contract/doorway.ts";
 
-/** Small, so that drawing takes no time worth speaking of. */
+/** Small, so that drawing takes almost no time. */
 export const SMALL = { size: "64x64", steps: 1 } as const;
 
 export function openai(door: Doorway, options: ClientOptions = {}): OpenAI {
@@ -14,7 +14,7 @@ export function sizeOf(png: Buffer): { width: number; height: number } {
   return { width: png.readUInt32BE(16), height: png.readUInt32BE(20) };
 }
 
-/** What a call was refused with. */
+/** The error that a call was refused with. */
 export async function refused(call: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
   try {
     await call;
@@ -25,7 +25,7 @@ export async function refused(call: Promise<unknown>): Promise<InstanceType<type
   throw new Error("it was not refused");
 }
 
-/** Fields that our table knows nothing of go along as the client's own types do not foresee. */
+/** Adds fields that the client's types do not know. */
 export function more<T extends object>(fields: T, own: Record<string, unknown>): T {
   return { ...fields, ...own };
 }

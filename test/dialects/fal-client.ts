@@ -1,4 +1,4 @@
-/** fal's official client, unmodified, pointed at the front door of a test in its two ways. */
+/** fal's official client, unmodified, pointed at the front door of a test in one of two ways. */
 import { type ApiError, createFalClient, type FalClient } from "@fal-ai/client";
 import type { Doorway } from "../contract/doorway.ts";
 
@@ -43,7 +43,7 @@ export interface Output {
   prompt: string;
 }
 
-/** What the client raised. */
+/** The error that the client threw. */
 export async function raised(
   call: Promise<unknown>,
 ): Promise<ApiError<{ detail: unknown; message: string; error_type: string }>> {

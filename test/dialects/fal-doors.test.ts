@@ -1,4 +1,4 @@
-/** The ways into the fal dialect: where the proxy leads and where it does not, who may come in, and what is not there. */
+/** The entry points of the fal dialect: the proxy's targets, access, and unknown paths. */
 import { expect, test } from "vitest";
 import { doorway, expectOk } from "../contract/doorway.ts";
 import { Origin } from "../contract/origin.ts";
@@ -13,7 +13,7 @@ const proxied = (target: string | string[], more = {}) =>
 
 const fault = (text: string) => JSON.parse(text) as { detail: unknown; message: string; error_type: string };
 
-test("the proxy leads to fal's three hosts alone, letter by letter, and fetches nothing", async () => {
+test("the proxy accepts only fal's three hosts, compared literally, and fetches nothing", async () => {
   const inside = await Origin.open();
   const own = new URL(door.portico.url).host;
   try {
@@ -65,7 +65,7 @@ test("a proxied path cannot leave the dialect", async () => {
     expect((await proxied(`https://rest.fal.ai${path}`)).status).toBe(404);
 });
 
-test("method, body and key go along, and no answer of the proxy is kept", async () => {
+test("the proxy passes on method, body and key, and its answers are not cacheable", async () => {
   const done = expectOk(await proxied(`https://fal.run/${APP}`));
   expect(done.header("cache-control")).toBe("no-store");
   expect(done.header("x-fal-request-id")).toMatch(/^req_/);
@@ -76,7 +76,7 @@ test("method, body and key go along, and no answer of the proxy is kept", async 
   expect(none.status).toBe(422);
 });
 
-test("an app that does not exist is 404 in fal's words", async () => {
+test("an unknown app gets 404 in fal's words", async () => {
   for (const app of ["portico/nobody", "fal-ai/flux", "nobody/portrait"]) {
     const error = await raised(fal(door).run(app, { input: { prompt: "x" } }));
     expect(error).toMatchObject({ name: "ApiError", status: 404, message: `Application '${app}' not found` });
@@ -99,7 +99,7 @@ test("errors are JSON with detail and message, never problem+json", async () => 
   }
 });
 
-test("what a header says is checked, and named where it is wrong", async () => {
+test("an invalid header value is refused with the header's name", async () => {
   for (const [name, value] of [
     ["x-fal-queue-priority", "urgent"],
     ["x-fal-request-timeout", "0"],
@@ -117,7 +117,7 @@ test("what a header says is checked, and named where it is wrong", async () => {
   expect(status).toBe(200);
 });
 
-test("another tenant's request is not found, nor one under another app's name; a native job is one of fal's", async () => {
+test("requests of other tenants or apps get 404, and a native job is a fal request too", async () => {
   const id = await submitted(door, { service: "portrait", input: { prompt: "x", width: 32, height: 32, steps: 1 } });
   const done = await fal(door).queue.subscribeToStatus(APP, { requestId: id });
   expect(done).toMatchObject({ status: "COMPLETED", request_id: id });
@@ -131,7 +131,7 @@ test("another tenant's request is not found, nor one under another app's name; a
   expect(canceled.status).toBe(404);
 });
 
-test("a key without the scope stays out, and files may be brought with either", async () => {
+test("scopes are enforced, and either `infer` or `jobs` allows uploads", async () => {
   const [infer, jobs, usage] = await Promise.all(
     ["infer", "jobs", "usage"].map((scope) => door.key({ scopes: [scope] })),
   );
@@ -143,7 +143,7 @@ test("a key without the scope stays out, and files may be brought with either", 
   expect(await Promise.all([infer, jobs, usage].map((key) => status(initiate, key)))).toEqual([200, 200, 403]);
 });
 
-test("a stream of states that its reader leaves ends without harm", async () => {
+test("a reader that leaves a status stream does no harm", async () => {
   const { request_id: requestId } = await fal(door).queue.submit(APP, {
     input: { prompt: "x", image_size: { width: 768, height: 768 }, num_inference_steps: 100 },
   });

@@ -1,4 +1,4 @@
-/** The fal dialect in front of an origin that the test itself is: files, errors, retries, and looks that are held. */
+/** The fal dialect in front of an origin played by the test: files, errors, retries and held status requests. */
 import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
@@ -41,7 +41,7 @@ const json =
   (res) =>
     void res.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
 
-test.each(WAYS)("a Blob of the input, by %s, comes to the origin as data", async (way) => {
+test.each(WAYS)("the origin gets a Blob in the input as data (client set up by %s)", async (way) => {
   await fal(door, way).run(APP, { input: { prompt: "x", image_url: picture(), strength: 0.5 } });
   expect(origin.seen[0]?.target).toBe("/mine/sdapi/v1/img2img");
   expect(sent()).toMatchObject({ init_images: [PNG], denoising_strength: 0.5 });
@@ -49,14 +49,14 @@ test.each(WAYS)("a Blob of the input, by %s, comes to the origin as data", async
   expect(sent()).toMatchObject({ nested: { deep: [`data:image/png;base64,${PNG}`] } });
 });
 
-test("to an origin that takes forms a file goes as a file", async () => {
+test("an origin that takes forms gets a file as a file", async () => {
   origin.answering = json(200, { done: true });
   const { data } = await fal(door).run("portico/forms", { input: { prompt: "x", picture: picture() } });
   expect(data).toEqual({ done: true });
   expect(origin.taken().body.includes(Buffer.from(PNG, "base64"))).toBe(true);
 });
 
-test("a file is its tenant's alone, and its address is signed", async () => {
+test("an uploaded file has a signed URL and can be used as input only by its tenant", async () => {
   const client = fal(door);
   const url = await client.storage.upload(picture());
   expect(url).toMatch(new RegExp(`^${door.portico.url}/fal/files/`));
@@ -78,7 +78,7 @@ test("a file is its tenant's alone, and its address is signed", async () => {
   expect(sent()).toMatchObject({ init_images: [PNG] });
 });
 
-test("a file is put only where a signature says so, and within the bound", async () => {
+test("an upload needs a valid signature and is limited to 12 MiB", async () => {
   const answer = await door.ask("/fal/rest/storage/upload/initiate", { json: { content_type: "image/png" } });
   const { upload_url } = JSON.parse(expectOk(answer).text) as { upload_url: string };
   const put = (target: string, body: Buffer) => door.ask(target, { method: "PUT", key: null, body });
@@ -93,7 +93,7 @@ test("a file is put only where a signature says so, and within the bound", async
   expect(JSON.parse(large.text)).toMatchObject({ message: expect.stringContaining("12 MB") });
 });
 
-test("an address that is not ours is never fetched, nor given to a WebUI", async () => {
+test("a foreign URL is neither fetched nor passed to a WebUI", async () => {
   const inside = await Origin.open();
   try {
     for (const image_url of [inside.url, `${inside.url}/fal/files/abc`, "http://169.254.169.254/latest"]) {
@@ -107,7 +107,7 @@ test("an address that is not ours is never fetched, nor given to a WebUI", async
   }
 });
 
-test("what is wrong in an input is a ValidationError that names the field in the caller's words", async () => {
+test("an invalid input is a ValidationError that names the field as the caller wrote it", async () => {
   const client = fal(door);
   const input = { prompt: "x", num_inference_steps: 10_000 };
   for (const call of [() => client.run(APP, { input }), () => client.queue.submit(APP, { input })]) {
@@ -120,7 +120,7 @@ test("what is wrong in an input is a ValidationError that names the field in the
   expect(origin.seen).toHaveLength(0);
 });
 
-test("an origin's own error keeps its status and its words, at once and in the queue", async () => {
+test("an origin's own error keeps its status and message, both in run and in the queue", async () => {
   const detail = [{ loc: ["body", "prompt"], msg: "too odd", type: "value_error" }];
   origin.answering = json(422, { detail });
   const client = fal(door);
@@ -133,7 +133,7 @@ test("an origin's own error keeps its status and its words, at once and in the q
   expect(origin.seen).toHaveLength(2);
 });
 
-test("a failure behind the door is an ApiError with fal's type, and repeated as often as the client does alone", async () => {
+test("a lost connection to the origin is an ApiError with fal's error type, retried only by the client", async () => {
   origin.answering = (res) => void res.socket?.destroy();
   const error = await raised(fal(door).run(APP, { input: { prompt: "x" } }));
   expect(error).toMatchObject({ name: "ApiError", status: 502, body: { error_type: "runner_disconnected" } });
@@ -141,14 +141,14 @@ test("a failure behind the door is an ApiError with fal's type, and repeated as 
   expect(origin.seen).toHaveLength(4);
 }, 30_000);
 
-test("an answer that is too large to be converted is one run: its status is none that the client repeats", async () => {
+test("an answer too large to convert is run once: its status is not one that the client retries", async () => {
   origin.answering = json(200, { images: ["A".repeat(25 * 1024 * 1024)] });
   const error = await raised(fal(door).run(APP, { input: { prompt: "x" } }));
   expect(error).toMatchObject({ status: 500, message: expect.stringMatching(/larger than 24 MiB.*fewer or smaller/) });
   expect(origin.seen).toHaveLength(1);
 });
 
-test("x-fal-no-retry: one try, and what came of it is no status that the client repeats", async () => {
+test("x-fal-no-retry allows one attempt, and its error has a status that the client does not retry", async () => {
   origin.answering = (res) => void res.socket?.destroy();
   const client = fal(door);
   const { request_id: requestId } = await client.queue.submit(APP, {
@@ -164,7 +164,7 @@ test("x-fal-no-retry: one try, and what came of it is no status that the client 
   expect(await show(door, requestId)).toMatchObject({ status: "failed", attempts: 1 });
 });
 
-test("who is not started in time gets 504 once, at once and in the queue", async () => {
+test("a request that does not start in time gets 504 once, both in run and in the queue", async () => {
   await door.portico.admin("PATCH", "/cards/mine-card", { slots: 1 });
   try {
     const client = fal(door);
@@ -186,7 +186,7 @@ test("who is not started in time gets 504 once, at once and in the queue", async
   }
 }, 30_000);
 
-test("a look is held until there is something new", async () => {
+test("a status request is held until the state changes", async () => {
   const { promise: released, resolve: release } = Promise.withResolvers<void>();
   origin.answering = (res, seen) => {
     if (seen.target === "/words/say") void released.then(() => json(200, {})(res, seen));
@@ -203,7 +203,7 @@ test("a look is held until there is something new", async () => {
   expect(Date.now() - from).toBeGreaterThan(1_200);
 });
 
-test("an origin's own JSON is the output, with its images where the mapping says", async () => {
+test("an origin's own JSON is the output, with images where the mapping says", async () => {
   origin.answering = json(200, { answer: 42 });
   const client = fal(door);
   for (const call of [
@@ -220,7 +220,7 @@ test("an origin's own JSON is the output, with its images where the mapping says
     expect(((await call).data as Output).images).toMatchObject([{ content_type: "image/png", width: 1, height: 1 }]);
 });
 
-test("a sound that the origin streams is given by its result's URL, unless it is not to be stored", async () => {
+test("a streamed sound is returned as its result's URL, or as data if it must not be stored", async () => {
   const samples = randomBytes(6 * 1024 * 1024);
   const sound = Buffer.concat([wavHeader(samples.length + 36, samples.length), samples]);
   origin.answering = (res) => {
@@ -239,7 +239,7 @@ test("a sound that the origin streams is given by its result's URL, unless it is
   expect((await said({ "cache-control": "no-store" })).url).toMatch(/^data:audio\/wav;base64,/);
 });
 
-test("an origin's own events and bytes pass as they are", async () => {
+test("an origin's own events and text are passed on unchanged", async () => {
   origin.answering = (res) =>
     void res.writeHead(200, { "content-type": "text/event-stream" }).end('data: {"n":1}\n\ndata: {"n":2}\n\n');
   const stream = await fal(door).stream("portico/words/say", { input: {} });

@@ -1,4 +1,7 @@
-/** fal's webhooks, verified as its receivers do: SHA-256 and Ed25519 with the published keys; and as Standard Webhooks. */
+/**
+ * fal's webhooks, verified as fal's receivers do (SHA-256 and Ed25519 with the published keys) and as Standard
+ * Webhooks.
+ */
 import { createHash, createPublicKey, type JsonWebKey, verify } from "node:crypto";
 import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
@@ -25,7 +28,7 @@ async function keys(): Promise<JsonWebKey[]> {
   return (JSON.parse(answer.text) as { keys: JsonWebKey[] }).keys;
 }
 
-/** As every verifier of fal's does it. */
+/** Verifies a webhook as fal documents it. */
 async function isVerified(seen: Seen, body = seen.body): Promise<boolean> {
   const [id, user, timestamp, signature] = ["request-id", "user-id", "timestamp", "signature"].map((name) =>
     headerOf(seen, `x-fal-webhook-${name}`),
@@ -39,7 +42,7 @@ async function isVerified(seen: Seen, body = seen.body): Promise<boolean> {
 
 const toldIn = (seen: Seen): Told => JSON.parse(seen.body.toString()) as Told;
 
-test("the end of a request is told with its output, under both signatures", async () => {
+test("the end of a request is delivered with its output and with both signatures", async () => {
   const there = await receiver();
   const { request_id: id } = await fal(door).queue.submit(APP, {
     input: { prompt: "a quay", seed: 11, ...SMALL },
@@ -58,7 +61,7 @@ test("the end of a request is told with its output, under both signatures", asyn
   expect(new Webhook(await secretOf(door)).verify(seen.body.toString(), headers)).toEqual(told);
 });
 
-test("a request that failed or was canceled is told as an ERROR with its detail", async () => {
+test("a failed or canceled request is delivered as an ERROR with its detail", async () => {
   const there = await receiver();
   const client = fal(door);
   const webhookUrl = there.url;
@@ -75,7 +78,7 @@ test("a request that failed or was canceled is told as an ERROR with its detail"
   for (const seen of [first, second]) expect(await isVerified(seen)).toBe(true);
 });
 
-test("a replay is signed anew, and its delivery is listed with the others", async () => {
+test("a replayed webhook is signed again", async () => {
   const there = await receiver();
   const { request_id: id } = await fal(door).queue.submit(APP, {
     input: { prompt: "x", ...SMALL },
@@ -89,7 +92,7 @@ test("a replay is signed anew, and its delivery is listed with the others", asyn
   expect((await show(door, id)).status).toBe("succeeded");
 });
 
-test("an address that may not be called is refused when it is named", async () => {
+test("a webhook URL that may not be called is refused on submission", async () => {
   for (const webhookUrl of ["http://10.0.0.1/", "https://localhost/", "ftp://example.com/", "nonsense"]) {
     const error = await raised(fal(door).queue.submit(APP, { input: { prompt: "x" }, webhookUrl }));
     expect([error.name, error.status]).toEqual(["ValidationError", 422]);
@@ -97,7 +100,7 @@ test("an address that may not be called is refused when it is named", async () =
   }
 });
 
-test("the published keys are public ones alone: this quarter's, the last one's and the next one's", async () => {
+test("the key set has only public keys: of the previous, the current and the next quarter", async () => {
   const published = await keys();
   expect(published).toHaveLength(3);
   for (const key of published) expect(Object.keys(key).toSorted()).toEqual(["alg", "crv", "kid", "kty", "use", "x"]);

@@ -1,4 +1,4 @@
-/** A service's `dialects`: what an operator may say of how its origin is reached, and what comes of it. */
+/** A service's `dialects`: what an operator can say about calling its origin, and the effect. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { RefusedError } from "../../local/admin.ts";
 import { doorway } from "../contract/doorway.ts";
@@ -26,7 +26,7 @@ const TASK = {
 } as const;
 const PATHS = [{ method: "POST", path: "draw", as: "run" }];
 
-test("an operator's own mapping: names, nested fields, words, defaults, fixed values, and where the result stands", async () => {
+test("an operator's mapping sets names, nesting, values, defaults, fixed fields and the result pointer", async () => {
   const service = { kind: "http", route: "/own/", paths: PATHS, dialects: { generate: TASK } };
   await listOrigin(door, origin, "own", service);
   origin.answering = (res) => {
@@ -48,12 +48,12 @@ test("an operator's own mapping: names, nested fields, words, defaults, fixed va
   });
 });
 
-test("a field at fault is named as the caller has it, wherever the origin has it", async () => {
+test("a refused field is named as the caller wrote it, wherever the origin has it", async () => {
   await door.portico.admin("PUT", "/services/own", { bounds: { "ask.count": 2 } });
   expect((await refused(openai(door).images.generate({ model: "own", prompt: "x", n: 3 }))).param).toBe("n");
 });
 
-test("a form where the origin takes forms", async () => {
+test("a form is sent to an origin that takes forms", async () => {
   const dialects = {
     speech: {
       path: "inference_sft",
@@ -82,7 +82,7 @@ test("a form where the origin takes forms", async () => {
   ]);
 });
 
-test("null takes a task away that the kind stands for, and a path that is not listed does as well", async () => {
+test("a task of the kind is removed by null, or by leaving its path out of `paths`", async () => {
   await listOrigin(door, origin, "bare", { kind: "image", route: "/bare/", dialects: { generate: null } });
   expect((await refused(openai(door).images.generate({ model: "bare", prompt: "x" }))).param).toBe("model");
   await listOrigin(door, origin, "unlisted", { kind: "image", route: "/unlisted/", paths: PATHS });
@@ -98,7 +98,7 @@ test.each([
   ["dialects.generate.results", { ...TASK, results: "out" }],
   ["dialects.generate.formats.0", { ...TASK, formats: ["gif"] }],
   ["dialects.generate.code", { ...TASK, code: "return 1" }],
-])("a mapping is checked when it is put: %s", async (param, generate) => {
+])("a mapping is validated when it is put: %s", async (param, generate) => {
   const put = door.portico.admin("PUT", "/services/never", {
     kind: "http",
     route: "/never/",

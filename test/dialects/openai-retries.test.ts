@@ -1,4 +1,4 @@
-/** What the official client repeats by itself, counted at the origin, and what it must not. */
+/** What the official client retries by itself, counted at the origin, and what it must not retry. */
 import OpenAI from "openai";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { doorway } from "../contract/doorway.ts";
@@ -29,18 +29,18 @@ const paint = (client: OpenAI) => client.images.generate(ASKED);
 
 const cut: Answering = (res) => res.destroy();
 
-/** Answers in turn; the last one for good. */
+/** Answers in turn, and repeats the last one. */
 function inTurn(...answers: Answering[]): void {
   origin.answering = (res, seen) => ((answers.length > 1 ? answers.shift() : answers[0]) ?? answerImage)(res, seen);
 }
 
-test("a cut connection of the origin is repeated until it answers, and no more often than that", async () => {
+test("the client retries cut connections of the origin until it answers, and no further", async () => {
   inTurn(cut, cut, answerImage);
   expect((await paint(openai(door, { maxRetries: 2 }))).data).toHaveLength(1);
   expect(origin.seen).toHaveLength(3);
 });
 
-test("an origin that stays broken is the client's InternalServerError after its retries", async () => {
+test("an origin that stays broken is an InternalServerError after the client's retries", async () => {
   inTurn((res) => res.writeHead(500).end());
   const error = await refused(paint(openai(door, { maxRetries: 1 })));
   expect(error).toBeInstanceOf(OpenAI.InternalServerError);
@@ -49,7 +49,7 @@ test("an origin that stays broken is the client's InternalServerError after its 
   expect(origin.seen).toHaveLength(2);
 });
 
-test("429 is waited out as Retry-After says, and then it works", async () => {
+test("the client waits after 429 as Retry-After says, and then succeeds", async () => {
   const apiKey = await door.key({ limits: { requests_per_minute: 60, burst: 1 } });
   const client = openai(door, { apiKey, maxRetries: 2 });
   await paint(client);
@@ -64,7 +64,7 @@ test("429 is waited out as Retry-After says, and then it works", async () => {
   expect(Number(error.headers?.get("retry-after"))).toBeLessThanOrEqual(3);
 });
 
-test("an exhausted quota is not repeated", async () => {
+test("an exhausted quota is not retried", async () => {
   const apiKey = await door.key({ limits: { results_per_month: 1 } });
   await paint(openai(door, { apiKey }));
   const from = performance.now();
@@ -75,7 +75,7 @@ test("an exhausted quota is not repeated", async () => {
   expect(origin.seen).toHaveLength(1);
 });
 
-test("503 is repeated after Retry-After; a service that resumes meanwhile answers", async () => {
+test("the client retries a 503 after Retry-After, and succeeds once the service has resumed", async () => {
   await door.portico.admin("POST", "/services/one/pause");
   const call = paint(openai(door, { maxRetries: 3 }));
   await new Promise((resolve) => setTimeout(resolve, 300));
@@ -85,14 +85,14 @@ test("503 is repeated after Retry-After; a service that resumes meanwhile answer
   expect(origin.seen).toHaveLength(1);
 });
 
-test("what no repetition mends is not repeated", async () => {
+test("an error that a retry cannot fix is not retried", async () => {
   const client = openai(door, { maxRetries: 2 });
   const error = await refused(client.images.generate(ASKED, { headers: { "cache-control": "only-if-cached" } }));
   expect(error).toMatchObject({ status: 504, code: "gateway_timeout" });
   expect(error.headers?.get("x-should-retry")).toBe("false");
 });
 
-test("the client's own timeout is the caller's deadline: what cannot make it is refused at once", async () => {
+test("the client's timeout is the request's deadline: a request that cannot meet it is refused at once", async () => {
   await listOrigin(door, origin, "slow", { kind: "image", route: "/slow/" });
   inTurn((res, seen) => void setTimeout(() => answerImage(res, seen), 1_500));
   const asked = { ...ASKED, model: "slow" };
@@ -105,7 +105,7 @@ test("the client's own timeout is the caller's deadline: what cannot make it is 
   expect(origin.seen).toHaveLength(1);
 });
 
-test("a client that aborts has its typed error at once, and finds what it paid for by its own request id", async () => {
+test("an abort throws the client's typed error at once, and the result is found by the request id", async () => {
   const { promise: begun, resolve: begin } = Promise.withResolvers<() => void>();
   origin.answering = (res, seen) => begin(() => answerImage(res, seen));
   const controller = new AbortController();
@@ -122,7 +122,7 @@ test("a client that aborts has its typed error at once, and finds what it paid f
   expect(origin.seen).toHaveLength(1);
 });
 
-test("an answer that is too large to be converted is one run: the client is told not to repeat it", async () => {
+test("an answer too large to convert is run once: the client is told not to retry it", async () => {
   const images = ["A".repeat(25 * 1024 * 1024)];
   origin.answering = (res) => {
     res.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ images }));

@@ -1,4 +1,4 @@
-/** `/v1/audio/speech`, by the official client: formats, streaming, events, and how a sound that breaks off is told. */
+/** `/v1/audio/speech` with the official client: formats, streaming, events, and sounds that break off. */
 import OpenAI from "openai";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { SERVICE_DEFAULTS } from "../../sim/timing.ts";
@@ -26,7 +26,7 @@ async function bytesFrom(call: Promise<Response>): Promise<Buffer> {
   return Buffer.from(await (await call).arrayBuffer());
 }
 
-/** A WAV by hand; `extra` stands before the samples, `tail` after them. */
+/** Builds a WAV with `extra` before the samples and `tail` after them; `known: false` leaves the lengths open. */
 function wavOf(
   samples: Buffer,
   { bits = 16, extra = Buffer.alloc(0), tail = Buffer.alloc(0), known = true } = {},
@@ -59,7 +59,7 @@ function answerSound(type: string | null, ...pieces: Buffer[]): void {
   };
 }
 
-test("wav and pcm are the same samples with and without a header, of one run", async () => {
+test("wav and pcm have the same samples, with and without a header, from one run", async () => {
   const before = door.starts();
   const asked = { ...VOICE, input: "the tide is out" };
   const wav = await openai(door).audio.speech.create({ ...asked, response_format: "wav" });
@@ -73,23 +73,20 @@ test("wav and pcm are the same samples with and without a header, of one run", a
   expect(door.starts() - before).toBe(1);
 });
 
-test("who names no format gets a sound, and is told which", async () => {
+test("without response_format the answer is a sound that names its format", async () => {
   const answer = await openai(door).audio.speech.create({ ...VOICE, input: "no format" });
   expect(answer.headers.get("content-type")).toBe("audio/wav");
   expect((await answer.arrayBuffer()).byteLength).toBeGreaterThan(HEADER_BYTES);
 });
 
-test.each(["mp3", "opus", "aac", "flac"] as const)(
-  "%s is refused where the origin does not give it",
-  async (format) => {
-    const error = await refused(openai(door).audio.speech.create({ ...VOICE, input: "x", response_format: format }));
-    expect(error).toBeInstanceOf(OpenAI.BadRequestError);
-    expect(error).toMatchObject({ param: "response_format" });
-    expect(error.message).toContain("wav, pcm");
-  },
-);
+test.each(["mp3", "opus", "aac", "flac"] as const)("%s is refused if the origin does not make it", async (format) => {
+  const error = await refused(openai(door).audio.speech.create({ ...VOICE, input: "x", response_format: format }));
+  expect(error).toBeInstanceOf(OpenAI.BadRequestError);
+  expect(error).toMatchObject({ param: "response_format" });
+  expect(error.message).toContain("wav, pcm");
+});
 
-test("mp3 is given where the origin gives it, and is what a client gets that names none", async () => {
+test("mp3 is available if the origin makes it, and is then the default", async () => {
   const speech = {
     path: "audio-generate",
     body: "json",
@@ -116,7 +113,7 @@ test("mp3 is given where the origin gives it, and is what a client gets that nam
   }
 });
 
-test("every byte of the sound comes when the card makes it", async () => {
+test("the sound is passed on while the card makes it", async () => {
   door.park.setService({ service_ms: 3_000, speech_s: 3, chunk_ms: 100 });
   for (const response_format of ["wav", "pcm"] as const) {
     const from = performance.now();
@@ -138,7 +135,7 @@ test("every byte of the sound comes when the card makes it", async () => {
   }
 });
 
-test("as events the sound is the same, in pieces, as it is made", async () => {
+test("as events the sound has the same bytes, in pieces, while it is made", async () => {
   door.park.setService({ service_ms: 2_000, speech_s: 2, chunk_ms: 100 });
   const asked = { ...VOICE, input: "in events", response_format: "pcm" as const };
   const from = performance.now();
@@ -161,7 +158,7 @@ test("as events the sound is the same, in pieces, as it is made", async () => {
   expect(sound.equals(plain)).toBe(true);
 });
 
-test("a sound that breaks off is cut for the caller, in either format, and an error in events", async () => {
+test("a sound that breaks off is cut for the caller in both formats, and is an error in events", async () => {
   door.park.setService({ service_ms: 500, speech_s: 2, chunk_ms: 100 });
   for (const { card } of door.park.cards) await door.park.setFault(card, { kind: "reset", at: "body" });
   for (const response_format of ["wav", "pcm"]) {
@@ -176,7 +173,7 @@ test("a sound that breaks off is cut for the caller, in either format, and an er
   expect(told.text).not.toContain("speech.audio.done");
 });
 
-test("the origin's sound may come as it likes: bare, streamed, with more around it, split anywhere", async () => {
+test("the origin's sound may be bare or a WAV, of unknown length, with extra chunks, split anywhere", async () => {
   const list = Buffer.concat([Buffer.from("LIST"), Buffer.from([3, 0, 0, 0]), Buffer.from("abc\0")]);
   const around = wavOf(SAMPLES, { extra: list, tail: list });
   const cases: [type: string | null, wav: Buffer, bare: boolean][] = [
@@ -200,7 +197,7 @@ test("the origin's sound may come as it likes: bare, streamed, with more around 
   origin.seen.length = 0;
 });
 
-test("what is no plain sound is not called one", async () => {
+test("anything but a 16-bit sound with samples gets 502", async () => {
   answerSound("audio/mpeg", SAMPLES);
   const other = await refused(openai(door).audio.speech.create({ model: "voice", voice: "x", input: "mp3" }));
   expect(other).toMatchObject({ status: 502, code: "bad_gateway" });
@@ -215,7 +212,7 @@ test("what is no plain sound is not called one", async () => {
   origin.seen.length = 0;
 });
 
-test("voice, speed and instructions reach the origin in its own words", async () => {
+test("voice, speed and instructions reach the origin under its own names", async () => {
   answerSound("audio/wav", wavOf(SAMPLES));
   await bytesFrom(
     openai(door).audio.speech.create(
@@ -252,7 +249,7 @@ test.each([
   expect([answer.status, errorOf(answer).param]).toEqual([400, param]);
 });
 
-test("a text may be as long as the service allows, and no longer", async () => {
+test("a text longer than the service allows is refused", async () => {
   await door.portico.admin("PUT", "/services/voice", { bounds: { text: 10 } });
   const long = await refused(openai(door).audio.speech.create({ model: "voice", voice: "x", input: "12345678901" }));
   expect(long).toMatchObject({ status: 400, param: "input" });

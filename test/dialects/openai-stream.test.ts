@@ -1,4 +1,4 @@
-/** `stream: true` of the image calls, chunk by chunk. */
+/** `stream: true` in the image calls, event by event. */
 import OpenAI, { toFile } from "openai";
 import { afterEach, expect, test } from "vitest";
 import { SERVICE_DEFAULTS } from "../../sim/timing.ts";
@@ -7,7 +7,7 @@ import { PNG } from "../contract/origin.ts";
 import { RawCall, bytesOf } from "../support/raw.ts";
 import { more, openai, refused, sizeOf } from "./client.ts";
 
-/** Failures that a test wants must not take the only card out. */
+/** Provoked failures must not take the only card out. */
 const portrait = { breaker: { max_fails: 1_000 }, retry: { tries: 1 } };
 const door = doorway({ park: { servers: 1, gpus: 1 }, services: { portrait } });
 afterEach(async () => {
@@ -33,7 +33,7 @@ async function streamed(client: OpenAI, fields: object): Promise<Seen[]> {
   return seen;
 }
 
-test("previews come while the card paints, then the finished picture", async () => {
+test("previews come while the card works, then the finished picture", async () => {
   door.park.setService({ service_ms: RUN_MS });
   const seen = await streamed(openai(door), { partial_images: 2 });
   expect(seen.map(({ type }) => type)).toEqual([
@@ -50,7 +50,7 @@ test("previews come while the card paints, then the finished picture", async () 
   expect(last).toBeGreaterThanOrEqual(RUN_MS);
 });
 
-test("a preview is never taken while another tenant's work is on the card", async () => {
+test("no preview is taken while another tenant's run is on the card", async () => {
   door.park.setService({ service_ms: RUN_MS });
   const other = openai(door, { apiKey: await door.key() });
   const theirs = other.images.generate({ model: "portrait", prompt: "a secret", size: "64x64" });
@@ -60,18 +60,18 @@ test("a preview is never taken while another tenant's work is on the card", asyn
   await theirs;
 });
 
-test("`partial_images: 0` is the finished picture alone, and a hit is it at once", async () => {
+test("`partial_images: 0` gives only the finished picture, and a hit gives it at once", async () => {
   const first = await streamed(openai(door), { partial_images: 0, seed: 3 });
   const second = await streamed(openai(door), { seed: 3 });
   expect([...first, ...second].map(({ type }) => type)).toEqual(Array(2).fill("image_generation.completed"));
   expect(second[0]?.b64_json).toBe(first[0]?.b64_json);
 });
 
-test("several pictures are as many completed events", async () => {
+test("several pictures give as many completed events", async () => {
   expect(await streamed(openai(door), { n: 3, partial_images: 0 })).toHaveLength(3);
 });
 
-test("an edit streams under its own names", async () => {
+test("an edit streams under its own event names", async () => {
   const image = await toFile(Buffer.from(PNG, "base64"), "p.png", { type: "image/png" });
   const stream = await openai(door).images.edit({ ...ASKED, image, prompt: "x" });
   const types: string[] = [];
@@ -79,7 +79,7 @@ test("an edit streams under its own names", async () => {
   expect(types.at(-1)).toBe("image_edit.completed");
 });
 
-test("who waits hears of the line: place and time", async () => {
+test("a waiting request gets comments with its place in line and its estimated wait", async () => {
   await streamed(openai(door), {});
   door.park.setService({ service_ms: RUN_MS });
   const busy = await Promise.all(Array.from({ length: 2 }, async () => openai(door, { apiKey: await door.key() })));
@@ -93,7 +93,7 @@ test("who waits hears of the line: place and time", async () => {
   await Promise.all(held);
 });
 
-test("what is refused at once is refused by status, before any event", async () => {
+test("a request refused at once gets a status, before any event", async () => {
   const error = await refused(openai(door).images.generate({ ...ASKED, prompt: "x", n: 9 }));
   expect(error).toBeInstanceOf(OpenAI.BadRequestError);
   const fields = more({ ...ASKED, prompt: "x" }, { sampler_name: "none such" });
@@ -104,7 +104,7 @@ test("what is refused at once is refused by status, before any event", async () 
   expect(paused).toMatchObject({ status: 503, code: "service_unavailable" });
 });
 
-test("a failure after the head is an error in the stream, never an end like a success", async () => {
+test("a failure after the headers is an error event, and the stream does not look successful", async () => {
   door.park.setService({ service_ms: 1_500 });
   for (const { card } of door.park.cards) await door.park.setFault(card, { kind: "status", status: 500, at: "end" });
   const call = streamed(openai(door), {});
@@ -112,7 +112,7 @@ test("a failure after the head is an error in the stream, never an end like a su
   await expect(call).rejects.toMatchObject({ code: "bad_gateway" });
 });
 
-test("who hangs up while the stream is open in line leaves the line", async () => {
+test("a caller that hangs up while waiting leaves the line", async () => {
   door.park.setService({ service_ms: RUN_MS });
   const busy = await Promise.all(Array.from({ length: 2 }, async () => openai(door, { apiKey: await door.key() })));
   const held = busy.map((client) => client.images.generate({ model: "portrait", prompt: "x", size: "64x64" }));
@@ -133,7 +133,7 @@ test("who hangs up while the stream is open in line leaves the line", async () =
   expect(door.park.runs().some(({ prompt }) => prompt === "left alone")).toBe(false);
 });
 
-test("a client that aborts is out of it", async () => {
+test("the run ends after its client aborts the stream", async () => {
   door.park.setService({ service_ms: RUN_MS });
   const stream = await openai(door).images.generate({ ...ASKED, prompt: "aborted" });
   stream.controller.abort();

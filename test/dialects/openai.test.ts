@@ -1,4 +1,4 @@
-/** Section 6: `/v1` speaks OpenAI, to the official client as it is: models and pictures. */
+/** `/v1` with the official OpenAI client, unmodified: models and pictures. */
 import OpenAI, { toFile } from "openai";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { doorway, errorOf, expectOk, targetOf } from "../contract/doorway.ts";
@@ -17,7 +17,7 @@ const png = (base64: string | undefined): Buffer => Buffer.from(base64 ?? "", "b
 const sent = (): Record<string, unknown> => JSON.parse(origin.taken().body.toString()) as Record<string, unknown>;
 const picture = () => toFile(Buffer.from(PNG, "base64"), "picture.png", { type: "image/png" });
 
-test("the list of models holds the services that the key may use, and each of them is found by its id", async () => {
+test("the list of models has the services that the key may use, and each can be retrieved by id", async () => {
   const { data } = await openai(door).models.list();
   expect(data.map(({ id }) => id).toSorted()).toEqual(["cosyvoice2", "mine", "portrait"]);
   for (const model of data) {
@@ -30,7 +30,7 @@ test("the list of models holds the services that the key may use, and each of th
   expect(await refused(narrow.models.retrieve("mine"))).toBeInstanceOf(OpenAI.PermissionDeniedError);
 });
 
-test("a model that does not exist is 404 in the words that its clients know", async () => {
+test("an unknown model gets 404 in OpenAI's words", async () => {
   const errors = await Promise.all([
     refused(openai(door).models.retrieve("nobody")),
     refused(openai(door).images.generate({ model: "nobody", prompt: "x" })),
@@ -44,7 +44,7 @@ test("a model that does not exist is 404 in the words that its clients know", as
   }
 });
 
-test("a model of the wrong kind is 400 that names `model`", async () => {
+test("a model of the wrong kind gets 400 that names `model`", async () => {
   const painted = await refused(openai(door).images.generate({ model: "cosyvoice2", prompt: "x" }));
   const spoken = await refused(openai(door).audio.speech.create({ model: "portrait", input: "x", voice: "alloy" }));
   for (const error of [painted, spoken]) {
@@ -53,7 +53,7 @@ test("a model of the wrong kind is 400 that names `model`", async () => {
   }
 });
 
-test("a picture comes as a signed URL and in base64, whichever the client reads", async () => {
+test("a picture comes both as a signed URL and in base64", async () => {
   const made = await openai(door).images.generate({ model: "portrait", prompt: "a lighthouse", n: 2, ...SMALL });
   expect(Math.abs(made.created - Date.now() / 1000)).toBeLessThan(60);
   expect(made.data).toHaveLength(2);
@@ -65,7 +65,7 @@ test("a picture comes as a signed URL and in base64, whichever the client reads"
   }
 });
 
-test("a stored answer says its age, in every dialect that shows it", async () => {
+test("a hit has an Age header in every dialect", async () => {
   const made = { prompt: `age ${Date.now()}`, seed: 7, steps: 1 };
   const openaiCall = () =>
     door.ask("/v1/images/generations", { json: { ...made, model: "portrait", size: "64x64", n: 1 } });
@@ -78,7 +78,7 @@ test("a stored answer says its age, in every dialect that shows it", async () =>
   }
 });
 
-test("`response_format` chooses one of the two", async () => {
+test("`response_format` selects one of the two", async () => {
   const asked = { model: "portrait", prompt: "a pier", ...SMALL };
   const url = await openai(door).images.generate({ ...asked, response_format: "url" });
   expect(Object.keys(url.data?.[0] ?? {})).toEqual(["url"]);
@@ -86,7 +86,7 @@ test("`response_format` chooses one of the two", async () => {
   expect(Object.keys(base64.data?.[0] ?? {})).toEqual(["b64_json"]);
 });
 
-test("what is not to be kept has its URL all the same: the image itself", async () => {
+test("the URL of a picture that must not be stored is a data URL", async () => {
   const made = await openai(door).images.generate(
     { model: "portrait", prompt: "x", response_format: "url", ...SMALL },
     { headers: { "cache-control": "no-store" } },
@@ -94,13 +94,13 @@ test("what is not to be kept has its URL all the same: the image itself", async 
   expect(made.data?.[0]?.url).toMatch(/^data:image\/png;base64,/);
 });
 
-test("without a model the oldest service that paints does it", async () => {
+test("without a model the oldest service that generates images is used", async () => {
   const made = await openai(door).images.generate({ prompt: "a quay", ...SMALL });
   expect(made.data).toHaveLength(1);
   expect(origin.seen).toHaveLength(0);
 });
 
-test("the dialect's fields reach the origin under its own names, and the origin's own as they are", async () => {
+test("the dialect's fields reach the origin under its names, and the origin's own fields unchanged", async () => {
   const body = more(
     {
       model: "mine",
@@ -137,7 +137,7 @@ test("the dialect's fields reach the origin under its own names, and the origin'
   expect(sent()).toEqual({ prompt: "x" });
 });
 
-test("with a seed the second picture is a hit, also of the route itself", async () => {
+test("with a seed the second picture is a hit, also on the service's own route", async () => {
   const asked = more({ model: "portrait", prompt: "a buoy", ...SMALL, n: 1 }, { seed: 11 });
   const first = await openai(door).images.generate(asked);
   const { data: second, response } = await openai(door).images.generate(asked).withResponse();
@@ -173,7 +173,7 @@ test.each([
   expect(error).toMatchObject({ param, code: "invalid_request", type: "invalid_request_error" });
 });
 
-test("an origin's own refusal is the client's typed error, with the origin's words and the dialect's field", async () => {
+test("an origin's refusal is the client's typed error, with the origin's message and the dialect's field", async () => {
   const fields = { model: "portrait", prompt: "x", ...SMALL };
   const unknown = await refused(openai(door).images.generate(more(fields, { sampler_name: "none such" })));
   expect(unknown).toBeInstanceOf(OpenAI.BadRequestError);
@@ -183,7 +183,7 @@ test("an origin's own refusal is the client's typed error, with the origin's wor
   expect(wrong.param).toBe("cfg_scale");
 });
 
-test("an origin that answers with the picture itself is understood as well", async () => {
+test("an origin may answer with the picture itself", async () => {
   origin.answering = (res) => res.setHeader("content-type", "image/png").end(Buffer.from(PNG, "base64"));
   const made = await openai(door).images.generate({ model: "mine", prompt: "x" });
   expect(made.data).toMatchObject([{ b64_json: PNG, url: expect.stringContaining("/v1/results/") as string }]);
@@ -191,7 +191,7 @@ test("an origin that answers with the picture itself is understood as well", asy
   origin.taken();
 });
 
-test("an edit is an img2img of the picture and its mask, which means the opposite there", async () => {
+test("an edit is an img2img with the picture and its mask, inverted for the origin", async () => {
   const made = await openai(door).images.edit(
     more(
       { model: "mine", image: await picture(), mask: await picture(), prompt: "12", n: 2 },
@@ -211,7 +211,7 @@ test("an edit is an img2img of the picture and its mask, which means the opposit
   });
 });
 
-test("an edit of a real picture is a real picture, and so is a variation", async () => {
+test("an edit and a variation of a real picture return a picture", async () => {
   const first = await openai(door).images.generate({ model: "portrait", prompt: "a cape", ...SMALL });
   const image = () => toFile(png(first.data?.[0]?.b64_json), "cape.png", { type: "image/png" });
   const edited = await openai(door).images.edit({
@@ -248,8 +248,8 @@ test.each([
   expect(errorOf(answer).param).toBe(param);
 });
 
-test("a form of more than 8 MiB is 413, and what is no form 415", async () => {
-  // Said and not sent: who is still sending hears no refusal.
+test("a form of more than 8 MiB gets 413, and a body that is not a form gets 415", async () => {
+  // Only declared, not sent: a client that is still sending does not see the refusal.
   const { body, headers } = await formOf(new FormData());
   const large = { ...headers, "content-length": String(9 * 1024 * 1024) };
   expect((await door.ask("/v1/images/edits", { body, headers: large })).status).toBe(413);
@@ -257,7 +257,7 @@ test("a form of more than 8 MiB is 413, and what is no form 415", async () => {
   expect((await door.ask("/v1/images/generations", { body: "prompt=x" })).status).toBe(415);
 });
 
-test("another method is 405", async () => {
+test("another method gets 405", async () => {
   for (const path of ["images/generations", "images/edits", "images/variations", "audio/speech"]) {
     const answer = await door.ask(`/v1/${path}`, { method: "GET" });
     expect([answer.status, answer.header("allow")]).toEqual([405, "POST"]);
@@ -265,7 +265,7 @@ test("another method is 405", async () => {
   expect((await door.ask("/v1/models", { method: "POST", json: {} })).status).toBe(405);
 });
 
-test("a key without the scope is refused, and a wrong one is the client's AuthenticationError", async () => {
+test("a key without the scope is a PermissionDeniedError, and a wrong key is an AuthenticationError", async () => {
   const narrow = openai(door, { apiKey: await door.key({ scopes: ["results"] }) });
   expect(await refused(narrow.models.list())).toBeInstanceOf(OpenAI.PermissionDeniedError);
   expect(await refused(openai(door, { apiKey: "wrong" }).models.list())).toBeInstanceOf(OpenAI.AuthenticationError);

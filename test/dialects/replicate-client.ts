@@ -2,9 +2,9 @@
 import Replicate, { type ApiError } from "replicate";
 import type { Doorway } from "../contract/doorway.ts";
 
-/** Small, so that drawing takes no time worth speaking of. */
+/** Small, so that drawing takes almost no time. */
 export const SMALL = { prompt: "a lighthouse", width: 64, height: 64, steps: 1 };
-/** Long enough that it is met while it runs. */
+/** Long enough that a test can act while it runs. */
 export const SLOW = { prompt: "a lighthouse", width: 512, height: 512, steps: 40 };
 
 export type Options = ConstructorParameters<typeof Replicate>[0];
@@ -20,7 +20,7 @@ export interface Problem {
   invalid_fields?: { type: string; field: string; description: string }[];
 }
 
-/** What a call was refused with; the client keeps the body's text in its message alone. */
+/** The error that a call was refused with, and the problem in its message, the only place where the client keeps it. */
 export async function refused(call: Promise<unknown>): Promise<{ error: ApiError; problem: Problem }> {
   try {
     await call;

@@ -1,4 +1,4 @@
-/** What the Replicate dialect refuses, as the official client throws it; and what it repeats, counted at the origin. */
+/** Refusals of the Replicate dialect as the official client throws them, and its retries, counted at the origin. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { doorway } from "../contract/doorway.ts";
 import { answerImage, listOrigin, Origin } from "../contract/origin.ts";
@@ -7,7 +7,7 @@ import { refused, replicate } from "./replicate-client.ts";
 
 const door = doorway({ cards: [] });
 let origin: Origin;
-/** Requests of the client that it has sent over the wire. */
+/** Requests that the client has sent. */
 let sent = 0;
 beforeAll(async () => {
   origin = await Origin.open();
@@ -28,7 +28,7 @@ const counting: typeof fetch = (url, init) => {
 const runs = () => origin.seen.filter(({ target }) => target === "/one/txt2img").length;
 const client = (auth: string) => replicate(door, { auth, fetch: counting });
 
-test("what is not there is 404 in Replicate's words", async () => {
+test("anything unknown gets 404 in Replicate's words", async () => {
   const { predictions, models } = replicate(door);
   const calls = [
     predictions.create({ ...ASKED, model: "portico/nobody" }),
@@ -48,7 +48,7 @@ test("what is not there is 404 in Replicate's words", async () => {
   }
 });
 
-test("keys: none, a wrong one, one that may not", async () => {
+test("a missing or wrong key gets 401, and a key without scope or service gets 403", async () => {
   const target = "/replicate/v1/models/portico/one/predictions";
   const none = await door.ask(target, { key: null, json: { input: {} } });
   expect(none.status).toBe(401);
@@ -62,13 +62,13 @@ test("keys: none, a wrong one, one that may not", async () => {
   expect(runs()).toBe(0);
 });
 
-test("the words follow Accept-Language", async () => {
+test("error messages follow Accept-Language", async () => {
   const json = { model: "portico/one", input: { auth: door.ownKey } };
   const answer = await door.ask("/replicate/v1/predictions", { json, headers: { "accept-language": "zh-CN" } });
   expect(JSON.parse(answer.text)).toMatchObject({ detail: "参数 input.auth 无效：包含 API 密钥；输入中不得包含密钥" });
 });
 
-test("a field at fault is named as the caller wrote it, and nothing is repeated", async () => {
+test("a refused field is named as the caller wrote it, and the client does not retry", async () => {
   const { predictions } = client(door.ownKey);
   const wide = await refused(predictions.create({ ...ASKED, input: { prompt: "x", size: "9999x64" } }));
   expect(wide.problem).toMatchObject({ title: "Input validation failed", status: 400 });
@@ -81,7 +81,7 @@ test("a field at fault is named as the caller wrote it, and nothing is repeated"
   expect(runs()).toBe(0);
 });
 
-test("malformed JSON, another method and another type are refused in the same form", async () => {
+test("malformed JSON, a wrong method and a wrong content type are refused in the same format", async () => {
   const target = "/replicate/v1/predictions";
   const answers = [
     await door.ask(target, { body: "{", headers: { "content-type": "application/json" } }),
@@ -95,7 +95,7 @@ test("malformed JSON, another method and another type are refused in the same fo
   expect(answers[2]?.header("allow")).toBe("GET, HEAD, POST");
 });
 
-test("beyond the rate a request is held until it may go, and the client repeats nothing", async () => {
+test("a request beyond the rate is held until it may run, and the client does not retry", async () => {
   const auth = await door.key({ limits: { requests_per_minute: 60, burst: 1 } });
   const run = () => client(auth).run("portico/one", { input: { prompt: "x" } });
   const from = performance.now();
@@ -106,7 +106,7 @@ test("beyond the rate a request is held until it may go, and the client repeats 
   expect(runs()).toBe(3);
 });
 
-test("beyond the jobs that may wait, too", async () => {
+test("a request beyond jobs_waiting is held until it may run, and the client does not retry", async () => {
   const auth = await door.key({ limits: { jobs_waiting: 1, concurrent: 1 } });
   const { promise: released, resolve: release } = Promise.withResolvers<void>();
   origin.answering = (res, seen) => void released.then(() => answerImage(res, seen));
@@ -124,7 +124,7 @@ test("beyond the jobs that may wait, too", async () => {
   expect(runs()).toBe(3);
 });
 
-test("a quota that is used up is refused at once", async () => {
+test("an exhausted quota is refused at once", async () => {
   const auth = await door.key({ limits: { results_per_month: 0 } });
   const from = performance.now();
   const { error, problem } = await refused(client(auth).predictions.create(ASKED));
@@ -134,7 +134,7 @@ test("a quota that is used up is refused at once", async () => {
   expect(runs()).toBe(0);
 });
 
-test("a card that cuts the connection costs one prediction one more run, and its caller nothing", async () => {
+test("a cut connection costs a prediction a second run, and the client sees no error", async () => {
   let cuts = 1;
   origin.answering = (res, seen) => (cuts-- > 0 ? void res.destroy() : answerImage(res, seen));
   await listOrigin(door, origin, "two", { kind: "image", route: "/one/two/", retry: { tries: 3, timeout_s: 20 } });

@@ -22,7 +22,7 @@ const isValid = (seen: Seen, secret: string): Promise<boolean> =>
   });
 const toldBy = ({ body }: Seen) => JSON.parse(body.toString()) as Prediction;
 
-test("start and end are told as the prediction, and validateWebhook believes them", async () => {
+test("start and end are delivered as predictions that validateWebhook accepts", async () => {
   const client = replicate(door);
   const there = await receiver();
   const webhook = `${there.url}/hook?a=b`;
@@ -51,7 +51,7 @@ test.each<[Filter, string[]]>([
     ["processing", "succeeded"],
   ],
   [["start"], ["processing"]],
-])("webhook_events_filter %j is told %j", async (webhook_events_filter, statuses) => {
+])("webhook_events_filter %j delivers %j", async (webhook_events_filter, statuses) => {
   const there = await receiver();
   const { id } = await replicate(door).predictions.create({
     model: "portico/portrait",
@@ -65,7 +65,7 @@ test.each<[Filter, string[]]>([
   expect(seen.map((each) => toldBy(each).status).toSorted()).toEqual(statuses);
 });
 
-test("what is canceled before it began has no start", async () => {
+test("a prediction canceled before it starts gets no start webhook", async () => {
   const client = replicate(door, { auth: await door.key({ limits: { concurrent: 1 } }) });
   const there = await receiver();
   const first = await client.predictions.create({ model: "portico/portrait", input: { ...SLOW, steps: 150 } });
@@ -77,7 +77,7 @@ test("what is canceled before it began has no start", async () => {
   expect(toldBy(seen)).toMatchObject({ id, status: "canceled", started_at: null, output: null });
 });
 
-test("an address that may not be called is refused, and names the field", async () => {
+test("a webhook URL that may not be called is refused with its field", async () => {
   const client = replicate(door);
   for (const webhook of ["http://example.com/", "https://10.0.0.1/", "https://a:b@example.com/"]) {
     const call = client.predictions.create({ model: "portico/portrait", input: SMALL, webhook });
@@ -85,7 +85,7 @@ test("an address that may not be called is refused, and names the field", async 
   }
 });
 
-test("a job of another dialect is told in that one's way alone", async () => {
+test("a native job gets only the native webhook", async () => {
   const there = await receiver();
   const json = { service: "portrait", input: SMALL, webhook: { url: there.url } };
   const answer = await door.ask("/v1/jobs", { json });

@@ -1,4 +1,4 @@
-/** The examples run as they stand, on a machine that has what they need. */
+/** Runs the examples unchanged, where the machine has the commands that they need. */
 import { execFile, spawnSync } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -36,11 +36,11 @@ const EXAMPLES: [example: string, command: string, made: string, says: RegExp[]]
   ["python.py", "python3", "word.wav", [/picture: .*lighthouse\.png made by gpu-/, /sound: first \d+ bytes/]],
 ];
 
-/** Only Node is certain to be there. */
+/** Only Node is certain to be installed. */
 const has = (command: string): boolean => spawnSync(command, ["--version"]).error === undefined;
 const runnable = EXAMPLES.filter(([example, command]) => has(example === "curl.sh" ? "curl" : command));
 
-test.each(runnable)("examples/%s runs as it stands", { timeout: RUN_MS_MAX }, async (example, command, made, says) => {
+test.each(runnable)("examples/%s runs unchanged", { timeout: RUN_MS_MAX }, async (example, command, made, says) => {
   const folder = folders();
   const { url } = door.portico;
   const dev = { url, admin_token: "", api_key: door.ownKey, services: ["portrait", "cosyvoice2"] };

@@ -1,4 +1,4 @@
-/** The house rules that a reader of DESIGN.md relies on: who may import whom, and who may touch which binding. */
+/** Source rules that DESIGN.md states: which files may import which, and which files may use which binding. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
 import { expect, test } from "vitest";
@@ -15,7 +15,7 @@ function sources(folder: string): string[] {
 
 const text = (path: string): string => readFileSync(join(ROOT, path), "utf8");
 
-/** Relative imports as paths from the root; type-only ones told apart. */
+/** Relative imports as paths from the root, with type-only imports marked. */
 function imports(path: string): { to: string; typeOnly: boolean }[] {
   return [...text(path).matchAll(/^(import|export) (type )?[^;]*?from "(\.[^"]+)";/gm)].map(([, , type, to = ""]) => ({
     to: relative(ROOT, join(ROOT, path, "..", to)),
@@ -26,14 +26,14 @@ function imports(path: string): { to: string; typeOnly: boolean }[] {
 const worker = sources("worker");
 const objects = sources("durable-objects");
 
-/** The stages of a request, in its order. */
+/** The stages of a request, in order. */
 const STAGES = ["auth", "ask", "fingerprint", "cache", "limits", "dispatch", "origin", "store"].map(
   (name) => `worker/${name}.ts`,
 );
-/** Values that stages share. */
+/** Stages whose values other stages may import. */
 const SHARED = /worker\/(ask|origin|fingerprint|cache)\.ts$/;
 
-test("objects never import the Worker", () => {
+test("objects never import from the Worker", () => {
   const wrong = objects.flatMap((path) => imports(path).filter(({ to }) => !to.startsWith("durable-objects/")));
   expect(wrong).toEqual([]);
 });
@@ -41,7 +41,7 @@ test("objects never import the Worker", () => {
 /** Helpers that the objects and the Worker share. */
 const HELPERS = /\/json-pointer\.ts$/;
 
-test("of the objects the Worker imports protocols and shared helpers alone, but for the classes that index and env name", () => {
+test("apart from index.ts and env.ts, the Worker imports only protocols and shared helpers of the objects", () => {
   const wrong = worker
     .filter((path) => path !== "worker/index.ts" && path !== "worker/env.ts")
     .flatMap((path) =>
@@ -52,7 +52,7 @@ test("of the objects the Worker imports protocols and shared helpers alone, but 
   expect(wrong).toEqual([]);
 });
 
-test("a stage imports no other stage's work", () => {
+test("stages do not import each other, except for shared values", () => {
   const wrong = STAGES.flatMap((path) =>
     imports(path)
       .filter(({ to, typeOnly }) => STAGES.includes(to) && !typeOnly && !SHARED.test(to))
@@ -61,7 +61,7 @@ test("a stage imports no other stage's work", () => {
   expect(wrong).toEqual([]);
 });
 
-test("pure files of the objects import no runtime", () => {
+test("the objects' pure files import no runtime", () => {
   const pure = [
     "slots",
     "breaker",
@@ -77,19 +77,19 @@ test("pure files of the objects import no runtime", () => {
   expect(pure.filter((path) => /from "(cloudflare|node):/.test(text(path)))).toEqual([]);
 });
 
-test("query verbs stand in worker/db alone", () => {
+test("only worker/db queries D1", () => {
   const outside = worker.filter((path) => !path.startsWith("worker/db/"));
   expect(outside.filter((path) => /\benv\.DB\b|drizzle-orm/.test(text(path)))).toEqual([]);
 });
 
-test("variables and secrets are read in env.ts alone", () => {
+test("only env.ts reads variables and secrets", () => {
   const wrong = worker
     .filter((path) => path !== "worker/env.ts")
     .filter((path) => /env\.(LOCAL_MODE|PUBLIC_URL|KEY_SECRET|ADMIN_TOKEN|URL_KEYS|ACCESS_)/.test(text(path)));
   expect(wrong).toEqual([]);
 });
 
-test("the README's commands exist", () => {
+test("the npm commands in the README exist", () => {
   const { scripts } = JSON.parse(text("package.json")) as { scripts: Record<string, string> };
   const named = [...text("README.md").matchAll(/npm (?:run )?(start|test|[a-z]+:[a-z]+|check)\b/g)].map(
     ([, name = ""]) => name,

@@ -1,11 +1,11 @@
-/** The invariants of DESIGN.md that are the Worker's, seen from outside; those of the objects stand in test/objects. */
+/** The invariants of DESIGN.md that the Worker enforces, tested from outside; test/objects covers the others. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Portico, startPortico } from "../support/portico.ts";
 import { raw } from "../support/raw.ts";
 
 let portico: Portico;
 beforeAll(async () => {
-  // Cards that are never taken out: what a failing card does to later requests is tested elsewhere.
+  // A breaker that never opens; other tests cover how a failing card affects later requests.
   portico = await startPortico({ child: true, services: { portrait: { breaker: { max_fails: 1_000 } } } });
 });
 afterAll(() => portico.stop());
@@ -23,9 +23,9 @@ const paint = (key: string, seed: number, more = {}) =>
 /** Path of the first result that an answer links to, without its signature. */
 const resultOf = (link: string | null | undefined) => /\/v1\/results\/[0-9A-Za-z]+/.exec(link ?? "")?.[0] ?? "";
 
-test("Only complete answers are stored. A cut, failed or truncated answer is never told as success.", async () => {
+test("Only complete answers are stored. A cut, failed or truncated answer is never reported as success.", async () => {
   const key = await portico.key();
-  // A cut connection leaves its slots draining; few enough starts that some card is always free.
+  // A cut connection leaves its slot draining; with a short drain some card is always free.
   await portico.admin("PUT", "/services/portrait", { drain: { max_s: 1 } });
   for (const how of ["length", "chunked", "content"] as const) {
     for (const { card } of portico.park?.cards ?? []) {
@@ -39,7 +39,7 @@ test("Only complete answers are stored. A cut, failed or truncated answer is nev
   }
 });
 
-test("No tenant can see, time or guess another's results or keys.", async () => {
+test("No tenant can read another tenant's results or keys, guess them, or detect them by timing.", async () => {
   const [mine, theirs] = await Promise.all([portico.key(), portico.key()]);
   const made = await paint(mine, 71, { "x-request-id": "mine" });
   const path = resultOf(made.header("link"));
@@ -55,7 +55,7 @@ test("No tenant can see, time or guess another's results or keys.", async () => 
   expect((await call(mine, "GET", path)).status).toBe(200);
 });
 
-test("No state that matters lives in a module variable of the Worker.", async () => {
+test("No state that matters is kept in a module variable of the Worker.", async () => {
   const key = await portico.key();
   const made = await paint(key, 72, { "x-request-id": "kept" });
   expect(made.status).toBe(200);

@@ -6,7 +6,7 @@ type State = "passed" | "failed" | "skipped" | "pending";
 
 const errorsOf = (n: number) => Array.from({ length: n }, () => ({ message: "it broke" }));
 
-/** A module as the runner reports it, as far as counting looks at it. */
+/** A module as the runner reports it, reduced to what count() reads. */
 function module(states: State[], { errors = 0, suiteErrors = 0 } = {}): TestModule {
   const it = {
     errors: () => errorsOf(errors),
@@ -19,32 +19,32 @@ function module(states: State[], { errors = 0, suiteErrors = 0 } = {}): TestModu
   return it as unknown as TestModule;
 }
 
-test("tests that pass and fail are counted over all files", () => {
+test("passed and failed tests are counted over all files", () => {
   expect(count([module(["passed", "failed"]), module(["passed"])], 0, false)).toEqual({ passed: 2, failed: 1 });
 });
 
-test("a file that could not be loaded is a failure", () => {
+test("a file that cannot be loaded counts as a failure", () => {
   expect(count([module(["passed"]), module([], { errors: 1 })], 0, false)).toEqual({ passed: 1, failed: 1 });
 });
 
-test("a suite whose hook failed is a failure beside its tests", () => {
+test("a suite with a failed hook counts as a failure, besides its tests", () => {
   expect(count([module(["passed"], { suiteErrors: 1 })], 0, false)).toEqual({ passed: 1, failed: 1 });
 });
 
-test("an error outside any test is a failure", () => {
+test("an error outside any test counts as a failure", () => {
   expect(count([module(["passed"])], 2, false)).toEqual({ passed: 1, failed: 2 });
 });
 
-test("a run without tests is a failure", () => {
+test("a run without tests counts as a failure", () => {
   expect(count([], 0, false)).toEqual({ passed: 0, failed: 1 });
   expect(count([module([])], 0, true)).toEqual({ passed: 0, failed: 1 });
 });
 
-test("a skipped test is a failure, unless tests were chosen by name", () => {
+test("a skipped test counts as a failure, unless tests were chosen by name", () => {
   expect(count([module(["passed", "skipped"])], 0, false)).toEqual({ passed: 1, failed: 1 });
   expect(count([module(["passed", "skipped"])], 0, true)).toEqual({ passed: 1, failed: 0 });
 });
 
-test("a test that never came to its end is a failure, however it was chosen", () => {
+test("a test that never ended counts as a failure, even if tests were chosen by name", () => {
   expect(count([module(["passed", "pending"])], 0, true)).toEqual({ passed: 1, failed: 1 });
 });

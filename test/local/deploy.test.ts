@@ -6,14 +6,14 @@ import { bundle } from "../../local/build.ts";
 import { ROOT } from "../../local/root.ts";
 import { temporaryFolders } from "../support/folders.ts";
 
-/** Start-up of an isolate is bounded; a bundle this large would be a dependency taken in by mistake. */
+/** Isolates start within a time limit; a bundle above this size means a dependency was bundled by mistake. */
 const BUNDLE_KIB_MAX = 3_000;
 const DRY_RUN_MS_MAX = 60_000;
 
 const newFolder = temporaryFolders();
 
 test(
-  "the Worker deploys as wrangler.toml says (dry run), with every binding and no local setting",
+  "the Worker deploys with wrangler.toml (dry run), with every binding and without local settings",
   async () => {
     const { stdout } = await promisify(execFile)(
       process.execPath,
@@ -29,7 +29,7 @@ test(
     expect(stdout).not.toContain("LOCAL_MODE");
     expect(stdout).toContain("--dry-run: exiting now.");
 
-    // What runs locally is what is deployed, to within the paths that a bundler writes into comments.
+    // The local bundle is the deployed one, apart from the paths that a bundler writes into comments.
     const local = await bundle(undefined, newFolder());
     expect(Math.abs(local.bytes / 1024 - Number(size?.[1]))).toBeLessThan(20);
   },

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { ROOT } from "../../local/root.ts";
 
-/** A process with two steps to its end; it says "up" when it listens for signals. */
+/** Starts a process that runs `steps`, listens for signals, and then prints "up". */
 async function endingProcess(
   steps: string,
   stdio: ("ignore" | "pipe" | "inherit" | "ipc")[] = ["ignore", "pipe", "inherit"],
@@ -29,7 +29,7 @@ async function codeOf(child: ChildProcess): Promise<{ code: number; ms: number }
   return { code: Number(code), ms: Date.now() - from };
 }
 
-test("what was started last ends first, and a step that fails holds up no other", async () => {
+test("steps end in reverse order, and a failing step does not stop the others", async () => {
   const { child, said } = await endingProcess(`
     ending.add(() => console.log("first"));
     ending.add(() => { throw new Error("stuck"); });
@@ -39,7 +39,7 @@ test("what was started last ends first, and a step that fails holds up no other"
   expect(said().trim().split("\n")).toEqual(["up", "Stopping ...", "last", "While ending: stuck", "first"]);
 });
 
-test("one Ctrl-C that comes twice is one; a second one ends at once", async () => {
+test("two Ctrl-C within 500 ms count as one; a later one ends the process at once", async () => {
   const { child } = await endingProcess("ending.add(() => new Promise(() => {}));");
   const exit = codeOf(child);
   child.kill("SIGINT");
@@ -52,7 +52,7 @@ test("one Ctrl-C that comes twice is one; a second one ends at once", async () =
   expect(ms).toBeLessThan(2_500);
 });
 
-test("an end that hangs is over within 5 s", async () => {
+test("a shutdown that hangs ends within 5 s", async () => {
   const { child } = await endingProcess("ending.add(() => new Promise(() => {}));");
   child.kill("SIGINT");
   const { code, ms } = await codeOf(child);
@@ -60,7 +60,7 @@ test("an end that hangs is over within 5 s", async () => {
   expect(ms).toBeLessThan(5_000);
 });
 
-test("the end of the process that started it is an end too", async () => {
+test("the process shuts down when its parent disconnects", async () => {
   const { child } = await endingProcess("", ["ignore", "pipe", "inherit", "ipc"]);
   child.disconnect();
   expect((await codeOf(child)).code).toBe(0);

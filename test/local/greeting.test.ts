@@ -3,7 +3,7 @@ import { greeting } from "../../local/greeting.ts";
 
 const ready = { url: "http://127.0.0.1:8787", key: null, picture: null, sound: null };
 
-test("the greeting names the command that watches this very instance", () => {
+test("the greeting shows the command that watches this instance", () => {
   expect(greeting({ ...ready, stateDir: "/clone/.portico" }, "/clone")).toMatch(
     /^ {2}Watch it +npx portico status --watch$/m,
   );

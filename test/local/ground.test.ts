@@ -16,8 +16,8 @@ afterEach(() => {
 });
 
 /**
- * A clone whose npm is a script: it notes that it ran, takes a moment, and installs a package `node` whose binary is
- * the Node of this test.
+ * A clone whose npm is a script: it records that it ran, waits a moment, and installs a package `node` whose binary is
+ * the Node that runs this test.
  */
 function clone({ npm = "", binary = true } = {}): string {
   const root = newFolder();
@@ -50,7 +50,7 @@ function runs(root: string): number {
 
 const silent = () => {};
 
-test("a fresh clone is installed once, a second start installs nothing", async () => {
+test("a fresh clone is installed once, and a second start installs nothing", async () => {
   const root = clone();
   expect(isStamped(root)).toBe(false);
   const said: string[] = [];
@@ -64,7 +64,7 @@ test("a fresh clone is installed once, a second start installs nothing", async (
   expect(runs(root)).toBe(1);
 });
 
-test("a changed lock file installs again", async () => {
+test("a changed lock file causes a new installation", async () => {
   const root = clone();
   await ground(root, silent);
   writeLock(root, { ...LOCKED, "node_modules/more": { version: "1.0.0", integrity: "sha512-b" } });
@@ -73,7 +73,7 @@ test("a changed lock file installs again", async () => {
   expect(runs(root)).toBe(2);
 });
 
-test("an installation that somebody else made from the same lock file is taken as it is", async () => {
+test("an installation that somebody else made from the same lock file is accepted", async () => {
   const root = clone();
   await ground(root, silent);
   rmSync(join(root, "node_modules/.portico-stamp"));
@@ -82,7 +82,7 @@ test("an installation that somebody else made from the same lock file is taken a
   expect(isStamped(root)).toBe(true);
 });
 
-test("node_modules that were removed are installed again", async () => {
+test("a removed node_modules is installed again", async () => {
   const root = clone();
   await ground(root, silent);
   rmSync(join(root, "node_modules"), { recursive: true });
@@ -90,7 +90,7 @@ test("node_modules that were removed are installed again", async () => {
   expect(runs(root)).toBe(2);
 });
 
-test("a package left out because this platform has no use for it is no reason to install again", async () => {
+test("an optional package that this platform does not need causes no new installation", async () => {
   const root = clone();
   await ground(root, silent);
   rmSync(join(root, "node_modules/.portico-stamp"));
@@ -102,7 +102,7 @@ test("a package left out because this platform has no use for it is no reason to
   expect(runs(root)).toBe(1);
 });
 
-test("two starts at the same time install once", async () => {
+test("concurrent starts install once", async () => {
   const root = clone();
   const script = `
     import { ground } from ${JSON.stringify(join(ROOT, "scripts/ground.mjs"))};
@@ -121,7 +121,7 @@ test("two starts at the same time install once", async () => {
   expect(existsSync(join(root, ".portico-install.lock"))).toBe(false);
 });
 
-test("the lock of a start that died holds nobody up", async () => {
+test("the lock of a dead process does not block a start", async () => {
   const root = clone();
   const dead = spawn(process.execPath, ["-e", ""]);
   await new Promise((resolve) => dead.on("exit", resolve));
@@ -133,7 +133,7 @@ test("the lock of a start that died holds nobody up", async () => {
   expect(runs(root)).toBe(1);
 });
 
-test("an npm that outlives its start is waited for", async () => {
+test("a start waits for an npm that outlived the start before it", async () => {
   const root = clone();
   const start = `
     import { ground } from ${JSON.stringify(join(ROOT, "scripts/ground.mjs"))};
@@ -146,7 +146,7 @@ test("an npm that outlives its start is waited for", async () => {
   expect(isStamped(root)).toBe(true);
 });
 
-test("a lock that nobody has touched for long holds nobody up", async () => {
+test("an old lock that nobody has touched does not block a start", async () => {
   const root = clone();
   const lock = join(root, ".portico-install.lock");
   writeFileSync(lock, JSON.stringify({ pid: 1, host: "another machine", at: 0 }));
@@ -155,7 +155,7 @@ test("a lock that nobody has touched for long holds nobody up", async () => {
   expect(runs(root)).toBe(1);
 });
 
-test("a failed npm ci is told with its last lines and what to do, and leaves no stamp", async () => {
+test("a failed npm ci is reported with its last lines and advice, and leaves no stamp", async () => {
   const root = clone({ npm: `console.error("npm error code EAI_AGAIN"); process.exit(7);` });
   const failure = await ground(root, silent).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(GroundError);
@@ -166,9 +166,9 @@ test("a failed npm ci is told with its last lines and what to do, and leaves no 
   expect(existsSync(join(root, ".portico-install.lock"))).toBe(false);
 });
 
-test("the package node whose install script was not run gets its binary", async () => {
+test("a package `node` whose install script did not run gets its binary", async () => {
   const root = clone({ binary: false });
-  // Old enough that this process's own Node would not do instead.
+  // Old enough that the Node of this process cannot be used instead.
   const said: string[] = [];
   const present = vi.spyOn(process.versions, "node", "get").mockReturnValue("20.19.0");
   try {
@@ -179,7 +179,7 @@ test("the package node whose install script was not run gets its binary", async 
   expect(said.join("\n")).toContain("install script");
 });
 
-test("a binary that does not run here is told, and leaves no stamp", async () => {
+test("a binary that does not run here is reported, and leaves no stamp", async () => {
   const root = clone();
   await ground(root, silent);
   rmSync(join(root, "node_modules/.portico-stamp"));
@@ -190,7 +190,7 @@ test("a binary that does not run here is told, and leaves no stamp", async () =>
   expect(isStamped(root)).toBe(false);
 });
 
-test("a Node below 20 is told what is needed", async () => {
+test("a Node below 20 is refused with the version that is needed", async () => {
   const present = vi.spyOn(process.versions, "node", "get").mockReturnValue("18.20.0");
   try {
     await expect(ground(clone(), silent)).rejects.toThrow("Portico needs Node 20 or newer; this is 18.20.0.");
@@ -199,7 +199,7 @@ test("a Node below 20 is told what is needed", async () => {
   }
 });
 
-test("without any installation there is no Node of the project", () => {
+test("without an installation nodeOf() returns null", () => {
   const root = newFolder();
   mkdirSync(join(root, "node_modules"));
   expect(nodeOf(root)).toBe(null);

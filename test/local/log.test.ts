@@ -7,7 +7,7 @@ import { temporaryFolders } from "../support/folders.ts";
 const newFolder = temporaryFolders();
 const entry = (message: string, level = "log", timestamp = 0) => ({ level, message, timestamp });
 
-test("the Worker's JSON lines are kept as they are, others become JSON", () => {
+test("JSON lines of the Worker are kept unchanged, and other lines become JSON", () => {
   const path = join(newFolder(), "log");
   const log = new LogFile(path, () => {});
   log.write(entry('{"status":200}'));
@@ -18,7 +18,7 @@ test("the Worker's JSON lines are kept as they are, others become JSON", () => {
   expect(JSON.parse(second ?? "")).toEqual({ at: "1970-01-01T00:00:00.000Z", level: "warn", message: "plain\nwords" });
 });
 
-test("the log never takes more than twice its limit, and keeps its latest lines", () => {
+test("the log and its predecessor each stay within the limit, and the latest lines are kept", () => {
   const path = join(newFolder(), "log");
   const log = new LogFile(path, () => {}, 1000);
   for (let i = 0; i < 500; i++) log.write(entry(`{"line":${i}}`));
@@ -28,7 +28,7 @@ test("the log never takes more than twice its limit, and keeps its latest lines"
   expect(readFileSync(path, "utf8").trimEnd().split("\n").at(-1)).toBe('{"line":499}');
 });
 
-test("a log that was there goes on", () => {
+test("an existing log is appended to", () => {
   const path = join(newFolder(), "log");
   for (const line of ['{"n":1}', '{"n":2}']) {
     const log = new LogFile(path, () => {});
@@ -38,7 +38,7 @@ test("a log that was there goes on", () => {
   expect(readFileSync(path, "utf8")).toBe('{"n":1}\n{"n":2}\n');
 });
 
-test("warnings and errors show on the terminal, a bounded number of them in a window", () => {
+test("warnings and errors are shown on the terminal, up to a limit per window", () => {
   const shown: string[] = [];
   const log = new LogFile(join(newFolder(), "log"), (line) => shown.push(line));
   log.write(entry("quiet"));
@@ -51,7 +51,7 @@ test("warnings and errors show on the terminal, a bounded number of them in a wi
   log.close();
 });
 
-test("a warning of the Worker shows as a sentence, with the card and what to do; the file keeps the line", () => {
+test("a warning of the Worker is shown as a sentence with advice, and the file keeps the original line", () => {
   const shown: string[] = [];
   const path = join(newFolder(), "log");
   const log = new LogFile(path, (line) => shown.push(line));

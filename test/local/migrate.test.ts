@@ -8,7 +8,7 @@ import { temporaryFolders } from "../support/folders.ts";
 
 const newFolder = temporaryFolders();
 
-/** D1's way to speak to SQLite, as far as migrations need it: a batch is one transaction. */
+/** D1's interface to SQLite, as far as migrations need it: a batch is one transaction. */
 class Db implements Database {
   readonly sqlite = new DatabaseSync(":memory:");
 
@@ -47,7 +47,7 @@ function migrations(files: Record<string, string>): string {
   return folder;
 }
 
-test("each migration is applied once, in the order of names, and recorded as wrangler does", async () => {
+test("each migration is applied once, in the order of names, and recorded as wrangler records it", async () => {
   const db = new Db();
   const folder = migrations({
     "0001_b.sql": "ALTER TABLE a ADD COLUMN y;",
@@ -60,7 +60,7 @@ test("each migration is applied once, in the order of names, and recorded as wra
   expect(db.names("d1_migrations")).toEqual(["0000_a.sql", "0001_b.sql"]);
 });
 
-test("a migration that fails halfway leaves nothing behind, and is tried again", async () => {
+test("a migration that fails halfway is rolled back and tried again", async () => {
   const db = new Db();
   const folder = migrations({
     "0000_a.sql": "CREATE TABLE a (x);--> statement-breakpoint\nINSERT INTO missing VALUES (1);",

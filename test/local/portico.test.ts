@@ -18,7 +18,7 @@ const post = (key: string, { path, body }: { path: string; body: object }) =>
     body: JSON.stringify(body),
   });
 
-test("a picture and a sound come through the front door as what they are", async () => {
+test("the front door delivers a complete picture and a complete sound", async () => {
   const key = await portico.key();
   const picture = await post(key, PICTURE);
   expect(picture).toMatchObject({ status: 200, whole: true });

@@ -11,7 +11,7 @@ const STARTS_MS_MAX = 80_000;
 const newFolder = temporaryFolders();
 afterAll(endAllLocal);
 
-test("a port that is taken is told with how to choose another", async () => {
+test("a port in use is reported with a way to choose another", async () => {
   const server = createServer();
   const port = await freePort();
   await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
@@ -21,7 +21,7 @@ test("a port that is taken is told with how to choose another", async () => {
   expect(local.output()).toBe(`Port ${port} on 127.0.0.1 is taken. Choose another: PORT=${port + 1} npm start\n`);
 });
 
-test("an unknown option is told, and nothing starts", async () => {
+test("an unknown option is reported, and nothing starts", async () => {
   const stateDir = join(newFolder(), "state");
   const local = startLocal({ port: await freePort(), stateDir, args: ["--nosim"] });
   expect(await local.exit).toBe(2);
@@ -30,7 +30,7 @@ test("an unknown option is told, and nothing starts", async () => {
 });
 
 test(
-  "simulated cards that die are told, and the start ends with a failure",
+  "npm start ends with a failure when the simulated cards die",
   async () => {
     const local = startLocal({ port: await freePort(), stateDir: join(newFolder(), "state") });
     await local.ready();
@@ -45,7 +45,7 @@ test(
 );
 
 test(
-  "an npm that is killed takes everything with it",
+  "killing npm ends all its processes",
   async () => {
     const local = startLocal({
       port: await freePort(),
@@ -60,7 +60,7 @@ test(
 );
 
 test(
-  "Ctrl-C at npm ends it in order, also before it is ready",
+  "Ctrl-C at npm shuts down in order, even before it is ready",
   async () => {
     const stateDir = join(newFolder(), "state");
     const local = startLocal({ port: await freePort(), stateDir, npm: true });

@@ -22,7 +22,7 @@ async function draw(dev: DevFile): Promise<Response> {
 }
 
 test(
-  "a start makes a picture and a sound, says so in dev.json, and Ctrl-C ends everything within 5 s",
+  "npm start makes a picture and a sound and writes dev.json; Ctrl-C ends everything within 5 s",
   async () => {
     const [stateDir, port] = [join(newFolder(), "state"), await freePort()];
     const local = startLocal({ port, stateDir });
@@ -49,7 +49,7 @@ test(
 );
 
 test(
-  "two instances run side by side; a start after kill -9 of one keeps its key and seeds nothing twice",
+  "two instances run side by side; a restart after kill -9 keeps the key and creates nothing twice",
   async () => {
     const places = [newFolder(), newFolder()].map((folder) => join(folder, "state"));
     const [one, other] = [
@@ -84,7 +84,7 @@ test(
 );
 
 test(
-  "--no-sim disables the cards of an earlier start; the next start gives back what it took and not what an operator took",
+  "--no-sim disables the cards of an earlier start; the next start restores only those",
   async () => {
     const [stateDir, port] = [join(newFolder(), "state"), await freePort()];
     const states = async (dev: DevFile) => {
@@ -117,7 +117,7 @@ test(
 );
 
 test(
-  "--fresh --no-sim begins anew: no services, no tenants, another admin token",
+  "--fresh --no-sim starts without services and tenants, and with a new admin token",
   async () => {
     const [stateDir, port] = [join(newFolder(), "state"), await freePort()];
     const first = startLocal({ port, stateDir, args: ["--no-sim"] });

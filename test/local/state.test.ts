@@ -11,7 +11,7 @@ import { temporaryFolders } from "../support/folders.ts";
 const newFolder = temporaryFolders();
 const owner = { url: "http://127.0.0.1:1" };
 
-test("a folder in use is refused, and free again after its release", () => {
+test("a folder in use is refused until it is released", () => {
   const path = join(newFolder(), "state");
   const state = takeStateDir(path, owner, false);
   expect(() => takeStateDir(path, owner, false)).toThrow(
@@ -21,7 +21,7 @@ test("a folder in use is refused, and free again after its release", () => {
   takeStateDir(path, owner, false).release();
 });
 
-test("a folder whose user was killed is free at once", async () => {
+test("a folder is free at once after its process was killed", async () => {
   const path = newFolder();
   const script = `
     import { takeStateDir } from ${JSON.stringify(join(ROOT, "local/state.ts"))};
@@ -38,7 +38,7 @@ test("a folder whose user was killed is free at once", async () => {
   takeStateDir(path, owner, false).release();
 });
 
-test("a start removes what described the last run, an end what described this one", () => {
+test("a start removes an old dev.json, and a release removes dev.json and instance.json", () => {
   const path = newFolder();
   takeStateDir(path, owner, false).release();
   writeFileSync(join(path, "dev.json"), "{}");
@@ -50,7 +50,7 @@ test("a start removes what described the last run, an end what described this on
   expect(existsSync(join(path, "instance.json"))).toBe(false);
 });
 
-test("--fresh removes what Portico keeps and nothing else", async () => {
+test("--fresh removes only Portico's own files", async () => {
   const path = newFolder();
   takeStateDir(path, owner, false).release();
   const before = await loadSecrets(path);
@@ -61,7 +61,7 @@ test("--fresh removes what Portico keeps and nothing else", async () => {
   expect((await loadSecrets(path)).ADMIN_TOKEN).not.toBe(before.ADMIN_TOKEN);
 });
 
-test("a folder with somebody else's files of the same names is refused and left as it is", () => {
+test("a folder with foreign files of the same names is refused and left unchanged", () => {
   const path = newFolder();
   mkdirSync(join(path, "state"));
   writeFileSync(join(path, "state", "important"), "mine");
@@ -72,13 +72,13 @@ test("a folder with somebody else's files of the same names is refused and left 
   expect(readdirSync(path)).toEqual(["state"]);
 });
 
-test("a path that cannot be a folder is told", () => {
+test("a path that cannot be a folder is reported", () => {
   const file = join(newFolder(), "file");
   writeFileSync(file, "");
   expect(() => takeStateDir(join(file, "x"), owner, false)).toThrow(/^STATE_DIR .* cannot be used/);
 });
 
-test("secrets are made once, long, different, and for their owner alone", async () => {
+test("secrets are created once, long, distinct and readable only by their owner", async () => {
   const path = newFolder();
   const made = await loadSecrets(path);
   expect(await loadSecrets(path)).toEqual(made);
@@ -89,7 +89,7 @@ test("secrets are made once, long, different, and for their owner alone", async 
   expect(Math.min(made.ADMIN_TOKEN.length, made.KEY_SECRET.length)).toBeGreaterThanOrEqual(43);
 });
 
-test("the demonstration's key is kept beside the secrets", async () => {
+test("the demo key is stored beside the secrets", async () => {
   const path = newFolder();
   const made = await loadSecrets(path);
   expect(await loadDemoKey(path)).toBe(null);

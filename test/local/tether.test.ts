@@ -10,7 +10,7 @@ import { ended, isRunning } from "../support/processes.ts";
 const newFolder = temporaryFolders();
 const SLEEP = "setInterval(() => {}, 1000); console.log(process.pid)";
 
-/** A process that ties a sleeping child to itself and says the child's pid. */
+/** Starts a process that tethers a sleeping child to itself and prints the child's pid. */
 async function starter(): Promise<{ pid: number; child: number; kill(): void }> {
   const script = `
     import { execFileSync, spawn } from "node:child_process";
@@ -26,14 +26,14 @@ async function starter(): Promise<{ pid: number; child: number; kill(): void }> 
   return { pid: parent.pid ?? 0, child: Number(String(line)), kill: () => parent.kill("SIGKILL") };
 }
 
-test("a tied child ends when its starter is killed", async () => {
+test("a tethered child ends when its parent is killed", async () => {
   const it = await starter();
   expect(isRunning(it.child)).toBe(true);
   it.kill();
   expect(await ended(it.child, 2_000)).toBe(true);
 });
 
-test("two starters' children end with their own starter alone", async () => {
+test("a tethered child ends only with its own parent", async () => {
   const [one, two] = await Promise.all([starter(), starter()]);
   one.kill();
   expect(await ended(one.child, 2_000)).toBe(true);
@@ -42,7 +42,7 @@ test("two starters' children end with their own starter alone", async () => {
   expect(await ended(two.child, 2_000)).toBe(true);
 });
 
-test("cutting the tether ends what is tied", async () => {
+test("cutting the tether kills the tethered child", async () => {
   const tether = makeTether(newFolder());
   if (tether === null) throw new Error("no named pipes here");
   const child = spawn(tether.command, [process.execPath, "-e", SLEEP], {
@@ -54,7 +54,7 @@ test("cutting the tether ends what is tied", async () => {
   expect((await once(child, "exit"))[1]).toBe("SIGKILL");
 });
 
-test("a tied command keeps its own pid, signals and exit code", async () => {
+test("a tethered command keeps its own pid, signals and exit code", async () => {
   const tether = makeTether(newFolder());
   if (tether === null) throw new Error("no named pipes here");
   const script = 'process.on("SIGTERM", () => process.exit(42)); setInterval(() => {}, 1000); console.log(process.pid)';
@@ -68,7 +68,7 @@ test("a tied command keeps its own pid, signals and exit code", async () => {
   tether.cut();
 });
 
-test("a command whose starter is gone before it began does not outlive it", async () => {
+test("a command whose parent died before it started ends at once", async () => {
   const folder = newFolder();
   const pipe = join(folder, "pipe");
   execFileSync("mkfifo", [pipe]);

@@ -30,7 +30,7 @@ async function document(): Promise<Doc> {
   return doc;
 }
 
-/** Every operation with the place where it stands. */
+/** Every operation with its path and method. */
 const operations = (doc: Doc) =>
   Object.entries(doc.paths).flatMap(([path, item]) =>
     Object.entries(item).map(([method, operation]) => ({ path, method, operation })),
@@ -39,7 +39,7 @@ const operations = (doc: Doc) =>
 const get = (path: string, headers: Record<string, string> = {}) =>
   door.ask("GET", path, undefined, { token: null, headers });
 
-test("health answers anybody", async () => {
+test("/health answers without authentication", async () => {
   for (const token of [null, "nonsense"]) {
     const { status, text, headers } = await door.ask("GET", "/health", undefined, { token });
     expect([status, text]).toEqual([200, "healthy\n"]);
@@ -51,12 +51,12 @@ test("health answers anybody", async () => {
   expect([status, headers.get("allow")]).toEqual([405, "GET, HEAD"]);
 });
 
-test("a deployment that works is ready", async () => {
+test("a working deployment is ready", async () => {
   const { status, json } = await get("/ready");
   expect([status, json]).toEqual([200, { status: "ready", reasons: [] }]);
 });
 
-test("the document is OpenAPI 3.1, and every reference in it leads somewhere", async () => {
+test("the document is OpenAPI 3.1, and all its references resolve", async () => {
   const { status, headers, text } = await get("/openapi.json");
   expect(status).toBe(200);
   expect(headers.get("content-type")).toBe("application/json");
@@ -67,7 +67,7 @@ test("the document is OpenAPI 3.1, and every reference in it leads somewhere", a
   for (const reference of references) expect(doc, reference).toHaveProperty(reference.split("/"));
 });
 
-test("every operation of the document has a name of its own, its path's parameters, and answers", async () => {
+test("every operation has a unique id, its path's parameters, a success status and a summary", async () => {
   const names = new Set<string>();
   for (const { path, method, operation } of operations(await document())) {
     const at = `${method} ${path}`;
@@ -86,7 +86,7 @@ test("every operation of the document has a name of its own, its path's paramete
   expect(names.size).toBeGreaterThan(30);
 });
 
-test("what the document says of an admin call is what the call does", async () => {
+test("the document's schemas match what the admin API does", async () => {
   const { schemas } = (await document()).components;
   expect(schemas["ServicePut"]).toMatchObject({
     additionalProperties: false,
@@ -99,14 +99,14 @@ test("what the document says of an admin call is what the call does", async () =
   expect(Object.keys(made).toSorted()).toEqual(schemas["ServiceView"]?.required?.toSorted());
 });
 
-test("every reason that a refusal can have stands in the document", async () => {
+test("the document lists every reason of a refusal", async () => {
   const doc = await document();
   const listed = doc["x-reasons"].map((row) => row.reason);
   expect(doc.components.schemas["Error"]?.properties?.["error"]?.properties?.["reason"]?.enum).toEqual(listed);
   expect(listed).toEqual(expect.arrayContaining(["missing", "invalid_field", "queue_full", "not_cached", "role"]));
 });
 
-test("the page names nothing outside this host and runs nothing", async () => {
+test("the docs page refers to nothing outside this host and runs no script", async () => {
   const { status, headers, text } = await get("/docs");
   expect(status).toBe(200);
   expect(headers.get("content-type")).toBe("text/html; charset=utf-8");
@@ -117,7 +117,7 @@ test("the page names nothing outside this host and runs nothing", async () => {
   expect(policy.split("; ").slice(0, 2)).toEqual(["default-src 'none'", `style-src 'sha256-${hash}'`]);
 });
 
-test("every operation of the document has its place on the page, and every link there leads to one", async () => {
+test("the docs page shows every operation of the document, and all its links resolve", async () => {
   const { text } = await get("/docs");
   const ids = [...text.matchAll(/ id="([^"]+)"/g)].map((match) => match[1]);
   expect(new Set(ids).size).toBe(ids.length);
@@ -133,7 +133,7 @@ test("every operation of the document has its place on the page, and every link 
   }
 });
 
-/** The page's text about one call, as people read it. */
+/** Text of one operation on the docs page, without tags. */
 async function articleOf(id: string): Promise<string> {
   const { text } = await get("/docs");
   const [, article = ""] = new RegExp(`<article id="${id}">([^]*?)</article>`).exec(text) ?? [];
@@ -144,14 +144,14 @@ async function articleOf(id: string): Promise<string> {
     .replaceAll(/[ \n]+/g, " ");
 }
 
-test("the page shows no backtick, and no credential by its name in the document", async () => {
+test("the docs page shows no backticks and no internal names of credentials", async () => {
   const { text } = await get("/docs");
   expect(text).not.toContain("`");
   for (const name of Object.keys((await document()).components.securitySchemes)) expect(text).not.toContain(name);
   expect(await articleOf("get-admin-v1-cards")).toContain("an operator's token, or an assertion of Cloudflare Access");
 });
 
-test("an example sends the type of body that its call takes", async () => {
+test("curl examples send the content type that the operation takes", async () => {
   expect(await articleOf("post-v1-jobs")).toContain('-H "Content-Type: application/json" \\ -d @body.json');
   const edit = await articleOf("post-v1-images-edits");
   expect(edit).toContain('-F "image=@file"');
@@ -161,7 +161,7 @@ test("an example sends the type of body that its call takes", async () => {
   expect(await articleOf("get-v1-jobs")).toMatch(/curl -X GET "\$PORTICO\/v1\/jobs" \\ -H "Authorization: [^"]*" $/);
 });
 
-test("the webhooks of the document stand on the page, with what their receiver gets and may answer", async () => {
+test("the docs page shows the webhooks, with what a receiver gets and may answer", async () => {
   const { webhooks } = await document();
   expect(Object.keys(webhooks)).toEqual(["jobEnded", "batchEnded"]);
   const shown = await articleOf("post-jobended");
@@ -171,7 +171,7 @@ test("the webhooks of the document stand on the page, with what their receiver g
   expect(await articleOf("post-batchended")).toContain("batch.finished");
 });
 
-test("the page is well-formed: every element that is opened is closed", async () => {
+test("the docs page is well-formed: every opened element is closed", async () => {
   const { text } = await get("/docs");
   const open: string[] = [];
   for (const [, end, name = ""] of text.matchAll(/<(\/?)([a-z][a-z0-9]*)\b[^>]*>/g)) {

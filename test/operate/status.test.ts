@@ -5,7 +5,7 @@ import { frontDoor, type Json } from "../admin/front-door.ts";
 
 const door = frontDoor();
 
-/** An origin that holds every request until it is let go. */
+/** Answers of an origin that holds every request until letGo(). */
 const held: ServerResponse[] = [];
 let server: Server;
 let origin = "";
@@ -34,7 +34,7 @@ function letGo(): void {
 
 const run = (path: string) => door.ask("POST", path, { n: 1 }, { token: key });
 
-/** The status once the one of before is over. */
+/** The cluster status, after the cached one has expired. */
 async function status(): Promise<Json> {
   await new Promise((resolve) => setTimeout(resolve, 1_050));
   const answer = await door.ask("GET", "/cluster/status", undefined, { token: null });
@@ -58,7 +58,7 @@ test("without cards the cluster is healthy and empty", async () => {
   });
 });
 
-test("a card in two services is counted once, and a disabled one not at all", async () => {
+test("a card in two services is counted once, and a disabled card is not counted", async () => {
   await door.done("PUT", "/services/a", { kind: "http", route: "/a/", breaker: { max_fails: 1 } });
   await door.done("PUT", "/services/b", { kind: "http", route: "/b/" });
   await door.done("PUT", "/services/a/cards/one", { origin, server: "s1", slots: 1 });
@@ -79,7 +79,7 @@ test("a card in two services is counted once, and a disabled one not at all", as
   });
 });
 
-test("what runs and what waits is counted, and its leases are listed", async () => {
+test("running and waiting requests are counted, and leases are listed", async () => {
   const calls = [run("/a/first"), run("/a/second"), run("/a/third")];
   await vi.waitFor(() => expect(held).toHaveLength(1), 5_000);
   expect(await status()).toMatchObject({
@@ -110,7 +110,7 @@ test("what runs and what waits is counted, and its leases are listed", async () 
 
 const names = (leases: Json[]) => leases.map((lease) => `${lease.card} ${lease.number}`);
 
-test("leases come in pages over all cards", async () => {
+test("leases are paged across all cards", async () => {
   const calls = [run("/b/1"), run("/b/2"), run("/b/3"), run("/b/4")];
   await vi.waitFor(() => expect(held).toHaveLength(4), 5_000);
   const whole = (await door.done("GET", "/leases")).data;
@@ -127,7 +127,7 @@ test("leases come in pages over all cards", async () => {
   expect((await Promise.all(calls)).map((answer) => answer.status)).toEqual([200, 200, 200, 200]);
 });
 
-test("a draining card makes the cluster degraded, and a service without any other down", async () => {
+test("a draining card degrades the cluster, and a service without a working card is down", async () => {
   await door.done("PATCH", "/cards/two", { state: "draining" });
   expect(await status()).toMatchObject({
     status: "degraded",
@@ -144,7 +144,7 @@ test("a draining card makes the cluster degraded, and a service without any othe
   expect(await status()).toMatchObject({ status: "healthy" });
 });
 
-test("a card that fails for one service is out for that one alone", async () => {
+test("a card that fails for one service is out of that service only", async () => {
   await door.done("PUT", "/services/a/cards/one", { origin: "http://127.0.0.1:9" });
   expect((await run("/a/fails")).status).toBeGreaterThanOrEqual(502);
   expect(await status()).toMatchObject({
@@ -159,7 +159,7 @@ test("a card that fails for one service is out for that one alone", async () => 
   expect(Date.parse(gates?.a?.until_at ?? "")).toBeGreaterThan(Date.now());
 });
 
-test("a service that lists no card is not yet one that is down", async () => {
+test("a service without cards is not down", async () => {
   await door.done("PUT", "/services/a/cards/one", { origin });
   await door.done("DELETE", "/services/a/cards/one");
   expect(await status()).toMatchObject({
@@ -168,7 +168,7 @@ test("a service that lists no card is not yet one that is down", async () => {
   });
 });
 
-test("many who ask at once get one status, at most a second old", async () => {
+test("concurrent status requests share one answer that is at most a second old", async () => {
   await status();
   await new Promise((resolve) => setTimeout(resolve, 1_050));
   const from = Date.now();

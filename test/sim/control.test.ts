@@ -37,13 +37,13 @@ async function call(
   return { status: reply.status, value: JSON.parse(reply.body.toString()) as unknown };
 }
 
-/** What each card answers to one and the same request. */
+/** Status of every card's answer to the same request. */
 function statuses(): Promise<number[]> {
   return Promise.all(park.cards.map(async ({ origin }) => (await ask(origin, { path: PATH, json: SMALL })).status));
 }
 
 describe("the control API", () => {
-  it("lists every card with its counts, sensors, fault and heartbeats, and the sums", async () => {
+  it("lists every card with its counts, sensors, fault and heartbeats, and the totals", async () => {
     await ask(must(park.cards[2]).origin, { path: PATH, json: SMALL });
     const { value } = await call("GET", "/cards");
     expect(value).toMatchObject({ running: 0, highest: 1, starts: 1, done: 1, over: 0 });
@@ -60,7 +60,7 @@ describe("the control API", () => {
     });
   });
 
-  it("breaks and heals one card, or all", async () => {
+  it("sets and clears the fault of one card or of all cards", async () => {
     expect(await call("POST", "/cards/gpu-01-0/fault", { kind: "status", status: 503 })).toMatchObject({
       status: 200,
       value: { fault: { kind: "status", status: 503 } },
@@ -74,7 +74,7 @@ describe("the control API", () => {
     expect(new Set(await statuses())).toEqual(new Set([200]));
   });
 
-  it("changes timing one by one, and keeps the rest", async () => {
+  it("changes single timing settings and keeps the others", async () => {
     await call("POST", "/service", { service_ms: 120, jitter: 0.2 });
     expect((await call("POST", "/service", { service_ms: null })).value).toMatchObject({
       speed: 0,
@@ -84,7 +84,7 @@ describe("the control API", () => {
     expect((await call("GET", "/service")).value).toEqual(park.service);
   });
 
-  it("shows runs and heads, sets the token, and begins anew", async () => {
+  it("shows runs and request heads, sets the token, and resets", async () => {
     await call("POST", "/token", { client_id: "a", client_secret: "b", card: "gpu-01-1" });
     await Promise.all(park.cards.slice(0, 2).map(({ origin }) => ask(origin, { path: PATH, json: SMALL })));
     expect((await call("GET", "/runs?card=gpu-01-0")).value).toMatchObject({
@@ -106,12 +106,12 @@ describe("the control API", () => {
     ["POST", "/heartbeats", { url: "nowhere" }, 400],
     ["GET", "/heads", undefined, 404],
     ["GET", "/nothing", undefined, 404],
-  ])("says what is wrong with %s %s %j", async (method, path, json, status) => {
+  ])("answers %s %s %j with an error message", async (method, path, json, status) => {
     const outcome = await call(method, path, json);
     expect(outcome).toEqual({ status, value: { error: expect.any(String) } });
   });
 
-  it("obeys no page in a browser", async () => {
+  it("refuses requests from a browser page", async () => {
     expect((await call("POST", "/reset", undefined, { origin: "http://pages.example" })).status).toBe(403);
   });
 });
@@ -135,7 +135,7 @@ describe("the command line", () => {
     };
   }
 
-  it("prints one line when every card listens, obeys its options, and ends with its standard input", async () => {
+  it("prints one line when all cards listen, applies its options, and ends when standard input closes", async () => {
     const { child, ready } = await start(
       "--servers",
       "1",
@@ -158,7 +158,7 @@ describe("the command line", () => {
     expect(await ended).toEqual([0, null]);
   });
 
-  it("ends on SIGTERM, with work under way", async () => {
+  it("ends on SIGTERM while a run is under way", async () => {
     const { child, ready } = await start("--service-ms", "60000");
     const cut = ask(must(ready.cards[0]).origin, { path: PATH, json: SMALL });
     await pause(100);
@@ -168,7 +168,7 @@ describe("the command line", () => {
     expect((await cut).whole).toBe(false);
   });
 
-  it("refuses an option that is no number", async () => {
+  it("refuses an option that must be a number and is not", async () => {
     const child = spawn(NODE, [MAIN, "--speed", "fast"], { stdio: ["pipe", "ignore", "ignore"] });
     started.push(child);
     const [code] = (await once(child, "exit")) as [number];

@@ -19,7 +19,7 @@ beforeEach(() => {
 afterAll(() => park.close());
 
 describe("audio-generate", () => {
-  it("gives a whole WAV with its length", async () => {
+  it("returns a complete WAV with its length", async () => {
     const reply = await ask(origin, { path: PATH, json: { text: TEXT, voice: "anna" } });
     expect([reply.status, header(reply, "content-type"), reply.whole]).toEqual([200, "audio/wav", true]);
     expect(Number(header(reply, "content-length"))).toBe(reply.body.length);
@@ -30,14 +30,14 @@ describe("audio-generate", () => {
     expect(seconds).toBeLessThan(4.5);
   });
 
-  it("gives bare samples as pcm, the very ones of the WAV", async () => {
+  it("returns as pcm the same samples as in the WAV, without a header", async () => {
     const [wav, pcm] = await Promise.all(
       ["wav", "pcm"].map((format) => ask(origin, { path: PATH, json: { text: TEXT, format } })),
     );
     expect(must(wav).body.subarray(44).equals(must(pcm).body)).toBe(true);
   });
 
-  it("streams chunk after chunk as the sound is made, with a header that does not know the end", async () => {
+  it("streams chunks as the sound is made, with a WAV header of unknown length", async () => {
     park.setService({ service_ms: 400, chunk_ms: 300 });
     const reply = await ask(origin, { path: PATH, json: { text: TEXT, stream: true } });
     expect([header(reply, "transfer-encoding"), header(reply, "content-length"), reply.whole]).toEqual([
@@ -55,7 +55,7 @@ describe("audio-generate", () => {
     expect(Math.max(...gaps.slice(1))).toBeLessThan(250);
   });
 
-  it("streams in about real time when no time is set", async () => {
+  it("streams at about real time when no service time is set", async () => {
     park.setService({ speed: 1 });
     const reply = await ask(origin, {
       path: PATH,
@@ -67,7 +67,7 @@ describe("audio-generate", () => {
     expect(took).toBeLessThan(heard * 0.9 + 450);
   });
 
-  it("is held back by a caller who does not read, with its slot", async () => {
+  it("is slowed down by a caller that does not read, and keeps its slot meanwhile", async () => {
     park.setService({ service_ms: 100, speech_s: 2_000, chunk_ms: 4_000 });
     const socket = write(origin, { path: PATH, json: { text: TEXT, stream: true } });
     socket.pause();
@@ -79,7 +79,7 @@ describe("audio-generate", () => {
     socket.destroy();
   });
 
-  it("lasts as long as it is told, whatever the text", async () => {
+  it("makes a sound of the length set by speech_s, whatever the text", async () => {
     park.setService({ speech_s: 10 });
     const reply = await ask(origin, { path: PATH, json: { text: "Hi.", format: "pcm" } });
     expect(reply.body.length).toBe(480_000);
@@ -93,12 +93,12 @@ describe("audio-generate", () => {
     { text: "x", format: "mp3" },
     { text: "x", speed: 9 },
     { text: "a".repeat(6_001) },
-  ])("answers bad input with 422: %j", async (json) => {
+  ])("answers invalid input with 422: %j", async (json) => {
     const reply = await ask(origin, { path: PATH, json });
     expect([reply.status, park.counts().starts]).toEqual([422, 0]);
   });
 
-  it("stops at an interrupt with what it has, as a WAV that is right about itself", async () => {
+  it("stops at an interrupt and returns a valid, shorter WAV", async () => {
     park.setService({ service_ms: 600 });
     const [whole] = await Promise.all([
       ask(origin, { path: PATH, json: { text: TEXT } }),
@@ -118,7 +118,7 @@ describe("CosyVoice's own routes", () => {
     inference_instruct2: ["tts_text", "instruct_text", "prompt_wav"],
   };
 
-  it.each(Object.entries(fields))("%s streams bare samples without a type, at both places", async (name, names) => {
+  it.each(Object.entries(fields))("%s streams samples without a content type, at both paths", async (name, names) => {
     for (const prefix of ["", "/AIVoice/TTS/CosyVoice2"]) {
       const form = new FormData();
       for (const field of names)
@@ -140,7 +140,7 @@ describe("CosyVoice's own routes", () => {
     }
   });
 
-  it.each(Object.entries(fields))("%s names every field that is missing", async (name, names) => {
+  it.each(Object.entries(fields))("%s names every missing field", async (name, names) => {
     const reply = await ask(origin, {
       path: `/${name}`,
       headers: { "content-type": "application/x-www-form-urlencoded" },
@@ -151,7 +151,7 @@ describe("CosyVoice's own routes", () => {
     expect(detail.map(({ loc }) => loc[1]).toSorted()).toEqual(names.toSorted());
   });
 
-  it("take a form in a GET too, and a broken one for what it is", async () => {
+  it("accept a form in a GET, and answer 400 to a broken form", async () => {
     const type = { "content-type": "application/x-www-form-urlencoded" };
     expect(
       (

@@ -12,7 +12,7 @@ function card(slots = 2): { ledger: Ledger; park: ParkTally } {
 }
 
 describe("counts", () => {
-  it("counts a start beyond the slots as over, and only that one", () => {
+  it("counts a start beyond the slots as over, and no other start", () => {
     const { ledger } = card();
     const runs = [1, 2, 3].map((now) => ledger.start(now, START));
     expect(runs.map(({ over }) => over)).toEqual([false, false, true]);
@@ -22,7 +22,7 @@ describe("counts", () => {
     expect(ledger.counts(7)).toMatchObject({ running: 2, highest: 3, over: 1, starts: 4, done: 2 });
   });
 
-  it("makes a run whose caller left a ghost, and adds the time it went on", () => {
+  it("counts a run whose caller left as a ghost, and adds up the time after the caller left", () => {
     const { ledger } = card();
     const run = ledger.start(1_000, START);
     ledger.leave(run, 1_100);
@@ -45,7 +45,7 @@ describe("counts", () => {
     });
   });
 
-  it("ends a run once, whatever is said afterwards", () => {
+  it("ends a run only once", () => {
     const { ledger, park } = card();
     const run = ledger.start(1, START);
     ledger.end(run, 2, "fault");
@@ -55,7 +55,7 @@ describe("counts", () => {
     expect(park.running).toBe(0);
   });
 
-  it("keeps the highest number of runs on all cards together", () => {
+  it("tracks the highest number of concurrent runs over all cards", () => {
     const park = new ParkTally();
     const [a, b] = [new Ledger(2, park), new Ledger(2, park)];
     const runs = [a.start(1, START), a.start(2, START), b.start(3, START)];
@@ -64,7 +64,7 @@ describe("counts", () => {
     expect(park).toMatchObject({ running: 3, highest: 3 });
   });
 
-  it("forgets the oldest runs beyond its limit, and no count with them", () => {
+  it("drops the oldest runs beyond its limit, but not their counts", () => {
     const { ledger } = card();
     for (let now = 1; now <= RUNS_KEPT_MAX + 10; now++) ledger.end(ledger.start(now, START), now, "done");
     expect(ledger.runs()).toHaveLength(RUNS_KEPT_MAX);
@@ -75,14 +75,14 @@ describe("counts", () => {
     });
   });
 
-  it("hands out copies: no reader can change what was counted", () => {
+  it("returns copies, so that readers cannot change its state", () => {
     const { ledger } = card();
     ledger.start(1, START);
     Object.assign(must(ledger.runs()[0]), { ended: "done" });
     expect(must(ledger.runs()[0]).ended).toBeNull();
   });
 
-  it("loses no run by a reset while it is running", () => {
+  it("keeps runs that are under way through a reset", () => {
     const { ledger } = card();
     const [kept, over] = [ledger.start(1, START), ledger.start(1, START)];
     ledger.leave(kept, 2);
@@ -107,7 +107,7 @@ describe("counts", () => {
     expect(ledger.runs()).toHaveLength(2);
   });
 
-  it("at all times starts = done + ghosts + stopped + failed + running, against a plain recount", () => {
+  it("always has starts = done + ghosts + stopped + failed + running, and agrees with a simple model", () => {
     const step = record({
       do: constantFrom("start", "leave", "done", "stopped", "fault", "reset"),
       which: nat(20),

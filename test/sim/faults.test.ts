@@ -42,7 +42,7 @@ function counts(): ReturnType<Park["counts"]> {
 }
 
 describe("status", () => {
-  it.each([500, 502, 503, 504, 418])("answers %i to all, at once, as a run that failed", async (status) => {
+  it.each([500, 502, 503, 504, 418])("answers %i at once to every request, and the run has failed", async (status) => {
     park.setService({ service_ms: 3_000 });
     await spoil({ kind: "status", status, body: '{"no":"luck"}' });
     const [run, read] = await Promise.all([paint(), ask(origin, { method: "GET", path: READ })]);
@@ -52,7 +52,7 @@ describe("status", () => {
     expect(must(park.runs()[0])).toMatchObject({ ended: "fault", path: PAINT });
   });
 
-  it("may come at the end, when the GPU has worked", async () => {
+  it("can come at the end, after the GPU has worked", async () => {
     park.setService({ service_ms: 120 });
     await spoil({ kind: "status", status: 500, at: "end" });
     for (const reply of await Promise.all([paint(), speak()])) {
@@ -63,8 +63,8 @@ describe("status", () => {
   });
 });
 
-describe("how often a fault strikes", () => {
-  it("is as often as told, then never", async () => {
+describe("a fault", () => {
+  it("is limited by `times`", async () => {
     await spoil({ kind: "status", status: 503, times: 2 });
     const statuses = [];
     for (let i = 0; i < 4; i++) statuses.push((await paint()).status);
@@ -72,14 +72,14 @@ describe("how often a fault strikes", () => {
     expect(must(park.reports()[0]).fault).toBeNull();
   });
 
-  it("is on the paths that are named, and on no other card", async () => {
+  it("is limited to the named paths and to one card", async () => {
     await spoil({ kind: "status", status: 503, paths: ["/txt2img"] });
     expect((await paint()).status).toBe(503);
     expect((await speak()).status).toBe(200);
     expect((await ask(must(park.cards[1]).origin, { path: PAINT, json: SMALL })).status).toBe(200);
   });
 
-  it("is by chance, if a probability is given", async () => {
+  it("is random if a probability is given", async () => {
     await spoil({ kind: "status", status: 503, probability: 0.5 });
     const statuses = await Promise.all(
       Array.from({ length: 60 }, async () => (await ask(origin, { method: "GET", path: READ })).status),
@@ -93,13 +93,13 @@ describe("how often a fault strikes", () => {
     { kind: "refuse", times: 2 },
     { kind: "status", status: 99 },
     { kind: "stall", fraction: 2 },
-  ])("is refused when it makes no sense: %j", async (fault) => {
+  ])("is rejected if it is invalid: %j", async (fault) => {
     await expect(park.setFault(CARD, fault as FaultInput)).rejects.toThrow();
   });
 });
 
 describe("refuse", () => {
-  it("closes the listening socket, and healing opens it again at the same port", async () => {
+  it("closes the listening socket, and healing opens it again on the same port", async () => {
     await spoil({ kind: "refuse" });
     expect((await paint()).end).toBe("refused");
     await park.heal(CARD);
@@ -108,7 +108,7 @@ describe("refuse", () => {
     expect(counts()).toMatchObject({ starts: 1 });
   });
 
-  it("lets what runs come to its end, and closes kept connections", async () => {
+  it("lets active runs finish and closes kept-alive connections", async () => {
     park.setService({ service_ms: 150 });
     const running = ask(origin, {
       path: PAINT,
@@ -121,7 +121,7 @@ describe("refuse", () => {
     expect(counts()).toMatchObject({ done: 1 });
   });
 
-  it("resets who has begun a request and comes with the rest of it too late", async () => {
+  it("resets a connection whose request was still incomplete", async () => {
     const socket = connect(Number(new URL(origin).port), "127.0.0.1");
     const ended = new Promise<string | undefined>((resolve) =>
       socket.on("error", (error: NodeJS.ErrnoException) => resolve(error.code)),
@@ -133,7 +133,7 @@ describe("refuse", () => {
     expect(await ended).toBe("ECONNRESET");
   });
 
-  it("with kill cuts what runs, as a process that dies", async () => {
+  it("with kill cuts active runs, as a dying process does", async () => {
     park.setService({ service_ms: 2_000 });
     const running = paint();
     await until(() => counts().running === 1);
@@ -142,7 +142,7 @@ describe("refuse", () => {
     expect(counts()).toMatchObject({ running: 0, failed: 1, ghosts: 0 });
   });
 
-  it("flaps: down, up, and down again, until it is healed", async () => {
+  it("flap goes down and up again until it is healed", async () => {
     await spoil({ kind: "flap", down_ms: 80, up_ms: 80 });
     const seen: string[] = [];
     for (const end = performance.now() + 450; performance.now() < end; await pause(5)) {
@@ -163,7 +163,7 @@ describe("reset", () => {
     expect(counts()).toMatchObject({ starts: 1, failed: 1 });
   });
 
-  it("after a time ends connection and run, or the connection alone", async () => {
+  it("after a delay ends the connection and the run, or only the connection", async () => {
     park.setService({ service_ms: 250 });
     await spoil({ kind: "reset", at: "after", after_ms: 60 });
     expect(await paint()).toMatchObject({ end: "reset", status: 0 });
@@ -176,7 +176,7 @@ describe("reset", () => {
     expect(counts()).toMatchObject({ failed: 1, ghosts: 1 });
   });
 
-  it("in mid body breaks off after a part of it", async () => {
+  it("in the body breaks off after part of it", async () => {
     await spoil({ kind: "reset", at: "body", fraction: 0.5 });
     for (const reply of [await paint(), await speak()]) {
       expect(reply).toMatchObject({ status: 200, end: "reset", whole: false });
@@ -196,7 +196,7 @@ describe("hang", () => {
     expect(counts()).toMatchObject({ failed: 1, left: 1 });
   });
 
-  it("holds it for as long as told, whoever leaves", async () => {
+  it("with busy_ms holds the slot for that long, even if the caller leaves", async () => {
     await spoil({ kind: "hang", busy_ms: 300 });
     await paint(100);
     expect(counts().running).toBe(1);
@@ -206,15 +206,15 @@ describe("hang", () => {
   });
 });
 
-describe("an answer that is slow or broken", () => {
-  it("slow: takes a multiple of its time", async () => {
+describe("slow and broken answers", () => {
+  it("slow: multiplies the service time", async () => {
     park.setService({ service_ms: 50 });
     await spoil({ kind: "slow", factor: 4 });
     expect(must((await paint()).arrivals[0])).toBeGreaterThan(195);
     expect(counts()).toMatchObject({ done: 1, failed: 0 });
   });
 
-  it("trickle: comes a few bytes at a time, and whole", async () => {
+  it("trickle: sends a complete answer a few bytes at a time", async () => {
     await spoil({ kind: "trickle", bytes_per_s: 12_000 });
     const reply = await paint();
     expect(reply).toMatchObject({ status: 200, whole: true });
@@ -222,7 +222,7 @@ describe("an answer that is slow or broken", () => {
     expect(must(reply.arrivals.at(-1)) - must(reply.arrivals[0])).toBeGreaterThan((reply.body.length / 12_000) * 700);
   });
 
-  it("truncate by length: fewer bytes than were promised, then FIN", async () => {
+  it("truncate by length: sends fewer bytes than Content-Length, then FIN", async () => {
     await spoil({ kind: "truncate" });
     for (const reply of [await paint(), await speak()]) {
       expect(reply).toMatchObject({ status: 200, end: "closed", whole: false });
@@ -231,7 +231,7 @@ describe("an answer that is slow or broken", () => {
     expect(counts()).toMatchObject({ failed: 2, done: 0 });
   });
 
-  it("truncate by chunk: the last chunk never comes", async () => {
+  it("truncate by chunk: never sends the last chunk", async () => {
     await spoil({ kind: "truncate", how: "chunked", fraction: 0.3 });
     for (const reply of [await paint(), await speak()]) {
       expect([header(reply, "transfer-encoding"), header(reply, "content-length")]).toEqual(["chunked", null]);
@@ -239,7 +239,7 @@ describe("an answer that is slow or broken", () => {
     }
   });
 
-  it("truncate by content: right on the wire, and broken inside", async () => {
+  it("truncate by content: the HTTP message is complete, but its content is cut", async () => {
     await spoil({ kind: "truncate", how: "content" });
     const reply = await paint();
     expect(reply).toMatchObject({ status: 200, whole: true });
@@ -248,7 +248,7 @@ describe("an answer that is slow or broken", () => {
     expect(await speak()).toMatchObject({ whole: true });
   });
 
-  it("stall: headers and some bytes, then silence with the slot held, until the caller leaves", async () => {
+  it("stall: sends headers and some bytes, then holds the slot in silence until the caller leaves", async () => {
     await spoil({ kind: "stall", fraction: 0.4 });
     for (const call of [paint, speak]) {
       park.reset();
@@ -262,7 +262,7 @@ describe("an answer that is slow or broken", () => {
     }
   });
 
-  it("stall for a time: goes on and ends well", async () => {
+  it("stall with ms: continues afterwards and completes", async () => {
     await spoil({ kind: "stall", ms: 150 });
     for (const reply of [await paint(), await speak()]) {
       expect(reply).toMatchObject({ status: 200, whole: true });
@@ -270,7 +270,7 @@ describe("an answer that is slow or broken", () => {
     }
   });
 
-  it("not_json: HTML with status 200", async () => {
+  it("not_json: sends HTML with status 200", async () => {
     await spoil({ kind: "not_json" });
     const reply = await paint();
     expect([reply.status, header(reply, "content-type")]).toEqual([200, "text/html; charset=utf-8"]);
@@ -279,7 +279,7 @@ describe("an answer that is slow or broken", () => {
   });
 
   it.each(["bytes", "base64", "cut", "none"] as const)(
-    "bad_image: an answer in form without a picture in it (%s)",
+    "bad_image: sends a well-formed answer with a broken image or none (%s)",
     async (how) => {
       await spoil({ kind: "bad_image", how });
       const { images } = JSON.parse((await paint()).body.toString()) as { images: string[] };
@@ -293,12 +293,12 @@ describe("an answer that is slow or broken", () => {
     },
   );
 
-  it("bad_image: a sound that is none", async () => {
+  it("bad_image: sends text instead of a sound", async () => {
     await spoil({ kind: "bad_image" });
     expect((await ask(origin, { path: SPEAK, json: { text: "x" } })).body.toString()).toBe("not a sound");
   });
 
-  it("huge_header: a head of 70 KB, which a common client cannot take", async () => {
+  it("huge_header: sends a head of over 70 KiB, which Node's HTTP client rejects", async () => {
     await spoil({ kind: "huge_header" });
     const reply = await paint();
     expect([reply.status, reply.whole, reply.head.length > 70 * 1024]).toEqual([200, true, true]);
@@ -309,7 +309,7 @@ describe("an answer that is slow or broken", () => {
   });
 });
 
-describe("what never reaches the card", () => {
+describe("a fault in front of the card", () => {
   it.each([
     ["tunnel_down", { kind: "tunnel_down" }, 530, null],
     ["access_denied", { kind: "access_denied" }, 302, "https://access.example/cdn-cgi/access/login/card"],
@@ -327,7 +327,7 @@ describe("what never reaches the card", () => {
 });
 
 describe("a connection", () => {
-  it("is kept alive, fault or not, and serves the next request unharmed", async () => {
+  it("is kept alive after a fault and serves the next request correctly", async () => {
     await spoil({ kind: "status", status: 500, times: 1 });
     const body = JSON.stringify(SMALL);
     const socket = write(origin, {
@@ -346,7 +346,7 @@ describe("a connection", () => {
     expect([...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual(["500", "200"]);
   });
 
-  it("refuses a body beyond 128 MiB before it is sent", async () => {
+  it("refuses a declared body beyond 128 MiB before it is sent", async () => {
     const reply = await ask(origin, {
       path: PAINT,
       headers: {

@@ -63,7 +63,7 @@ afterAll(async () => {
 const TOKENS = { "gpu-01-0": "tok-a", "gpu-01-1": "tok-b" };
 
 describe("heartbeats", () => {
-  it("go to each card's own path with its own token, at once and then at their pace", async () => {
+  it("go to each card's own path with its own token, at once and then at the set interval", async () => {
     park.heartbeat({ url, tokens: TOKENS, every_ms: 100 });
     await pause(350);
     const own = beats.filter((beat) => beat.url === "/admin/v1/cards/gpu-01-0/heartbeat");
@@ -80,7 +80,7 @@ describe("heartbeats", () => {
     expect(Math.abs(Date.parse(body.at) - Date.now())).toBeLessThan(5_000);
   });
 
-  it("tell a change of running at once, but no more often than allowed, and end with the truth", async () => {
+  it("report a change of running at once, but at most once per change_ms, and end with the final value", async () => {
     park.heartbeat({ url, tokens: { "gpu-01-0": "tok-a" }, every_ms: 60_000, change_ms: 150 });
     await until(() => beats.length === 1);
     await pause(200);
@@ -101,7 +101,7 @@ describe("heartbeats", () => {
     expect(Math.min(...gaps)).toBeGreaterThan(120);
   });
 
-  it("count ghosts as running, for the GPU does", async () => {
+  it("count ghosts as running, because the GPU still works on them", async () => {
     park.heartbeat({ url, tokens: { "gpu-01-0": "tok-a" }, every_ms: 40 });
     const { origin } = must(park.cards[0]);
     await ask(origin, {
@@ -116,7 +116,7 @@ describe("heartbeats", () => {
     expect(must(beats.at(-1)).body.running).toBe(1);
   });
 
-  it("that fail are counted and shown, and harm nothing", async () => {
+  it("count and show failures, which do not affect the card", async () => {
     status = 401;
     const dead = createServer();
     await new Promise<void>((resolve) => dead.listen(0, "127.0.0.1", resolve));
@@ -131,14 +131,14 @@ describe("heartbeats", () => {
     expect((await ask(must(park.cards[0]).origin, { method: "GET", path: "/sdapi/v1/samplers" })).status).toBe(200);
   });
 
-  it("wait for the last one's answer and never pile up", async () => {
+  it("wait for the previous answer and never pile up", async () => {
     silent = true;
     park.heartbeat({ url, tokens: { "gpu-01-0": "tok-a" }, every_ms: 20 });
     await pause(250);
     expect(beats).toHaveLength(1);
   });
 
-  it("fall silent where they are switched off", async () => {
+  it("stop for cards without a token", async () => {
     park.heartbeat({ url: `${url}/hb/{card}`, tokens: TOKENS, every_ms: 30 });
     await until(() => beats.some((beat) => beat.url === "/hb/gpu-01-1"));
     park.heartbeat({ url, tokens: { "gpu-01-0": "tok-a" }, every_ms: 30 });

@@ -10,7 +10,7 @@ function draw(prompt: string, seed = 1, width = 96, height = 64, steps = 8): Buf
   return encodePng(drawPicture({ prompt, seed, width, height, steps }), `${prompt}\nSeed: ${seed}`);
 }
 
-/** How far two pictures lie apart, in shades per channel. */
+/** Mean difference between two pictures, in shades per channel. */
 function distance(a: Buffer, b: Buffer): number {
   const [left, right] = [readPng(a).pixels, readPng(b).pixels];
   return left.reduce((sum, value, i) => sum + Math.abs(value - (right[i] ?? 0)), 0) / left.length;
@@ -39,13 +39,13 @@ describe("a picture", () => {
     [4096, 1],
     [1, 4096],
     [640, 360],
-  ])("is a PNG of exactly %i x %i with right checksums", (width, height) => {
+  ])("is a PNG of exactly %i x %i with correct checksums", (width, height) => {
     for (const prompt of PROMPTS.slice(0, width * height > 10_000 ? 3 : PROMPTS.length)) {
       expect(readPng(draw(prompt, 5, width, height))).toMatchObject({ width, height });
     }
   });
 
-  it("decodes to the very pixels that were drawn", () => {
+  it("decodes to exactly the pixels that were drawn", () => {
     const pixels = drawPicture({ prompt: "forest", seed: 3, width: 61, height: 47, steps: 8 });
     expect(Buffer.compare(readPng(encodePng(pixels, null)).pixels, pixels.data)).toBe(0);
   });
@@ -55,7 +55,7 @@ describe("a picture", () => {
     expect(draw(prompt, 42).equals(draw(prompt, 43))).toBe(false);
   });
 
-  it("looks clearly different for different prompts, and is never one flat colour", () => {
+  it("differs clearly between prompts and is never one flat color", () => {
     const pictures = PROMPTS.map((prompt) => draw(prompt));
     for (const [i, a] of pictures.entries()) {
       expect(new Set(readPng(a).pixels).size).toBeGreaterThan(30);
@@ -69,7 +69,7 @@ describe("a picture", () => {
     }
   });
 
-  it("carries its parameters as Latin-1 text, and as UTF-8 where Latin-1 has no letters for them", () => {
+  it("carries its parameters as Latin-1 text, or as UTF-8 if Latin-1 cannot encode them", () => {
     expect(readPng(draw("café\nin the sun")).texts).toEqual([
       { type: "tEXt", keyword: "parameters", text: "café\nin the sun\nSeed: 1" },
     ]);
@@ -78,7 +78,7 @@ describe("a picture", () => {
     ]);
   });
 
-  it("lets the image it starts from show through, the more the less it is denoised", () => {
+  it("shows the start image through, more of it with less denoising", () => {
     const under = drawPicture({ prompt: "flame", seed: 9, width: 48, height: 48, steps: 8 });
     const base = { prompt: "snowy alps", seed: 2, width: 96, height: 64, steps: 8 };
     const [none, some, most] = [0, 0.3, 0.9].map((share) =>
@@ -92,12 +92,12 @@ describe("a picture", () => {
 });
 
 describe("an image file that a caller sends", () => {
-  it("is decoded when it is a plain PNG", () => {
+  it("is decoded if it is a plain PNG", () => {
     const pixels = drawPicture({ prompt: "city", seed: 1, width: 33, height: 20, steps: 4 });
     expect(decodePng(encodePng(pixels, "x"))).toEqual({ width: 33, height: 20, data: pixels.data });
   });
 
-  it("has no pixels when it is cut or lies about its size, and that harms nobody", () => {
+  it("has no pixels if it is cut or has a wrong size", () => {
     const png = draw("sea");
     expect(decodePng(png.subarray(0, png.length - 400))).toBeNull();
     const liar = Buffer.from(png);
@@ -120,7 +120,7 @@ describe("an image file that a caller sends", () => {
     ],
     ["text", Buffer.from("certainly not an image at all"), null],
     ["nothing", Buffer.alloc(0), null],
-  ])("has its size read: %s", (_, file, size) => {
+  ])("reports its size: %s", (_, file, size) => {
     expect(imageSize(file)).toEqual(size);
   });
 });

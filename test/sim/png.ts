@@ -1,12 +1,12 @@
-/** A PNG reader that shares nothing with the writer under test. */
+/** A PNG reader that shares no code with the encoder under test. */
 import { crc32, inflateSync } from "node:zlib";
 
 export interface Png {
   readonly width: number;
   readonly height: number;
-  /** RGB rows without gaps. */
+  /** RGB rows without padding. */
   readonly pixels: Uint8Array;
-  /** Keyword and text of every text chunk, with the chunk's type. */
+  /** Chunk type, keyword and text of every text chunk. */
   readonly texts: readonly {
     readonly type: string;
     readonly keyword: string;

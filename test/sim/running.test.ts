@@ -37,12 +37,12 @@ function hangUp(card: number, afterMs: number, how: "reset" | "close" = "reset")
   });
 }
 
-/** A user who asks again the moment an answer is there. */
+/** A user that sends the next request as soon as it has an answer. */
 async function comeBack(times: number): Promise<void> {
   for (let i = 0; i < times; i++) await paint(0, i % 5);
 }
 
-/** A user who goes from card to card and hangs up on every fourth. */
+/** A user that goes from card to card and hangs up on every fourth request. */
 async function useImpatiently(n: number): Promise<void> {
   for (let i = 0; i < 12; i++) {
     if ((n + i) % 4 === 0) await hangUp((n * 7 + i) % 6, 15);
@@ -50,7 +50,7 @@ async function useImpatiently(n: number): Promise<void> {
   }
 }
 
-/** The most runs that overlap, from their own starts and ends: a second opinion on `highest`. */
+/** The most concurrent runs, computed from start and end times, to check `highest`. */
 function overlap(card?: string): number {
   const runs = park.runs(card);
   const marks = runs.flatMap((run) => [
@@ -62,14 +62,14 @@ function overlap(card?: string): number {
 }
 
 describe("a card", () => {
-  it("takes a third request and counts it as over", async () => {
+  it("accepts a third request and counts it as over", async () => {
     await Promise.all([paint(0, 1), paint(0, 2), paint(0, 3)]);
     const counts = must(park.counts().cards["gpu-01-0"]);
     expect(counts).toMatchObject({ running: 0, highest: 3, over: 1, starts: 3, done: 3 });
     expect(park.runs("gpu-01-0").filter(({ over }) => over)).toHaveLength(1);
   });
 
-  it("has freed its slot before the answer's last byte, so that a caller who comes back at once is never over", async () => {
+  it("frees its slot before the last byte of the answer, so that an immediate next request is never over", async () => {
     park.setService({ service_ms: 5 });
     await Promise.all([comeBack(60), comeBack(60)]);
     expect(park.counts()).toMatchObject({ starts: 120, done: 120, over: 0 });
@@ -77,7 +77,7 @@ describe("a card", () => {
   });
 
   it.each(["reset", "close"] as const)(
-    "works on after its caller hung up (%s), and its slot is busy until then",
+    "works on after its caller hung up (%s), and its slot stays busy until the end",
     async (how) => {
       await hangUp(0, 50, how);
       await until(() => park.counts().left === 1);
@@ -100,7 +100,7 @@ describe("a card", () => {
     },
   );
 
-  it("stops when its caller hangs up, if it is told to", async () => {
+  it("stops when its caller hangs up if `ghost` is false", async () => {
     park.setService({ ghost: false });
     await hangUp(0, 50);
     await until(() => park.counts().stopped === 1);
@@ -109,7 +109,7 @@ describe("a card", () => {
     expect(park.counts()).toMatchObject({ running: 0, ghosts: 0, left: 1 });
   });
 
-  it("goes on with a stream at its pace when the listener has gone", async () => {
+  it("continues a stream at its pace after the caller has left", async () => {
     park.setService({ service_ms: 300 });
     const socket = write(origin(0), {
       path: SPEECH,
@@ -124,7 +124,7 @@ describe("a card", () => {
     expect(must(run.ended_at) - run.started_at).toBeGreaterThan(298);
   });
 
-  it("starts no run for a request whose body never came whole", async () => {
+  it("starts no run for a request whose body is incomplete", async () => {
     const socket = write(origin(0), {
       path: PATH,
       headers: { "content-length": "500", "content-type": "application/json" },
@@ -136,7 +136,7 @@ describe("a card", () => {
     expect(park.counts().starts).toBe(0);
   });
 
-  it("tells who ran: request id, path, seed and prompt", async () => {
+  it("records request id, path, seed and prompt of each run", async () => {
     await paint(3, 77, "req-abc");
     expect(must(park.runs()[0])).toMatchObject({
       card: "gpu-02-1",
@@ -152,7 +152,7 @@ describe("a card", () => {
 });
 
 describe("the park", () => {
-  it("names six cards on three servers, each at a port of its own", () => {
+  it("has six cards on three servers, each on its own port", () => {
     expect(park.cards.map(({ card, server, gpu, slots }) => [card, server, gpu, slots])).toEqual([
       ["gpu-01-0", "gpu-01", 0, 2],
       ["gpu-01-1", "gpu-01", 1, 2],
@@ -164,14 +164,14 @@ describe("the park", () => {
     expect(new Set(park.cards.map((card) => card.origin)).size).toBe(6);
   });
 
-  it("counts under load what its own list of runs says, hang-ups among them", async () => {
+  it("has counts that match its list of runs under load with hang-ups", async () => {
     park.setService({ service_ms: 40, jitter: 0.3 });
     await Promise.all(Array.from({ length: 20 }, (_, n) => useImpatiently(n)));
     await until(() => park.counts().running === 0);
     const counts = park.counts();
     expect(counts.starts).toBe(240);
     expect(counts.done + counts.ghosts).toBe(240);
-    // On a busy machine a run may be over before its caller hangs up.
+    // On a busy machine a run may end before its caller hangs up.
     expect(counts.ghosts).toBe(counts.left);
     expect(counts.ghosts).toBeGreaterThan(30);
     expect(counts.highest).toBe(overlap());
@@ -183,7 +183,7 @@ describe("the park", () => {
     expect(Math.abs(counts.busy_ms - worked)).toBeLessThan(10);
   });
 
-  it("keeps time for six cards while a large picture is drawn", async () => {
+  it("keeps the timing of the other cards while a large picture is drawn", async () => {
     park.setService({ service_ms: 50 });
     const large = ask(origin(5), {
       path: PATH,
@@ -197,13 +197,13 @@ describe("the park", () => {
     expect((await large).status).toBe(200);
   });
 
-  it("shows memory and utilisation that rise with load and fall again", async () => {
+  it("shows memory and utilization that rise with load and fall afterwards", async () => {
     const read = (): number[] =>
       park
         .reports()
         .slice(0, 1)
         .flatMap((card) => [card.gpu_memory_ratio, card.gpu_utilization]);
-    // Earlier runs cool down first.
+    // Let earlier runs cool down first.
     const IDLE = 0.33;
     for (let waited = 0; (read()[0] ?? 1) > IDLE && waited < 10_000; waited += 100) await pause(100);
     const [memory = 0, utilization = 0] = read();
@@ -219,7 +219,7 @@ describe("the park", () => {
     expect(read()[1]).toBeLessThan(busier);
   });
 
-  it("refuses options that make no sense", () => {
+  it("rejects invalid options", () => {
     expect(() => park.setService({ jitter: 2 })).toThrow();
     expect(() => park.setService({ speed: -1 })).toThrow();
     expect(() => park.heads("gpu-99-0")).toThrow("there is no card gpu-99-0");

@@ -26,14 +26,14 @@ describe("a card behind a service token", () => {
     ["only the id", { "cf-access-client-id": "id.access" }],
     ["a wrong secret", { "cf-access-client-id": "id.access", "cf-access-client-secret": "secre7" }],
     ["a longer secret", { "cf-access-client-id": "id.access", "cf-access-client-secret": "secret7" }],
-  ])("turns away who has %s, before any work", async (_, headers) => {
+  ])("refuses a request and starts no run: %s", async (_, headers) => {
     park.setToken(TOKEN);
     const reply = await ask(origin, { path: PATH, headers, json: SMALL });
     expect([reply.status, header(reply, "content-type")]).toEqual([403, "text/html; charset=utf-8"]);
     expect(park.counts()).toMatchObject({ starts: 0, refused: 1 });
   });
 
-  it("lets in who has it, and asks on the cards alone where it was set", async () => {
+  it("accepts the right token, and requires it only on the cards where it was set", async () => {
     park.setToken(TOKEN, "gpu-01-0");
     const headers = {
       "CF-Access-Client-Id": TOKEN.client_id,
@@ -43,7 +43,7 @@ describe("a card behind a service token", () => {
     expect((await ask(must(park.cards[1]).origin, { path: PATH, json: SMALL })).status).toBe(200);
   });
 
-  it("may send to a login page instead", async () => {
+  it("can redirect to a login page instead", async () => {
     park.setToken({ ...TOKEN, deny: "login" });
     const reply = await ask(origin, { path: PATH, json: SMALL });
     expect([reply.status, header(reply, "location")]).toEqual([
@@ -54,7 +54,7 @@ describe("a card behind a service token", () => {
 });
 
 describe("the recorded heads", () => {
-  it("show method, path and every header as it came, doubles and spelling included", async () => {
+  it("have method, path and every header as received, with duplicates and original case", async () => {
     await ask(origin, {
       path: `${PATH}?a=1&a=2`,
       headers: { "X-Request-Id": "r1", Cookie: "c=1", "cf-ray": "7" },
@@ -72,7 +72,7 @@ describe("the recorded heads", () => {
     expect(park.heads("gpu-01-1")).toEqual([]);
   });
 
-  it("are the last ones, up to a limit, refused requests among them", async () => {
+  it("are limited to the latest ones, and include those of unknown paths", async () => {
     for (let i = 0; i < HEADS_KEPT_MAX + 5; i += 5) {
       await Promise.all([0, 1, 2, 3, 4].map((k) => ask(origin, { method: "GET", path: `/nowhere/${i + k}` })));
     }

@@ -7,7 +7,7 @@ function seconds(text: string, speed = 1): number {
   return planSpeech(text, speed).samples / SAMPLE_RATE_HZ;
 }
 
-/** The share of energy above a third of the pulse rate is no matter here; loudness over windows is. */
+/** Root mean square of the samples between two fractions of the length. */
 function loudness(samples: Int16Array, from: number, to: number): number {
   const part = samples.subarray(Math.floor(from * samples.length), Math.floor(to * samples.length));
   return Math.sqrt(part.reduce((sum, value) => sum + value * value, 0) / part.length);
@@ -24,13 +24,13 @@ describe("speech", () => {
     expect(chinese.length / seconds(chinese)).toBeLessThan(5.5);
   });
 
-  it("follows the text's length and the speed", () => {
+  it("gets longer with the text and shorter with the speed", () => {
     expect(seconds(english + english)).toBeGreaterThan(seconds(english) * 1.9);
     expect(seconds(english, 2)).toBeCloseTo(seconds(english) / 2, 1);
     expect(seconds("")).toBeGreaterThan(0.05);
   });
 
-  it("has a length that is known without speaking, to the sample", () => {
+  it("has exactly the length that speechSamples() computes without synthesis", () => {
     for (const text of [english, chinese, "", "3.14?! (ok)\n\n--- don't 你 7", "\u0301 ~ 'é"]) {
       for (const speed of [0.25, 1, 1.7, 4]) {
         const { sounds, samples } = planSpeech(text, speed);
@@ -40,13 +40,13 @@ describe("speech", () => {
     }
   });
 
-  it("is the same for the same text and voice, and another for another voice", () => {
+  it("is the same for the same text and voice, and differs between voices", () => {
     const plan = planSpeech(english, 1);
     expect(speak(plan, "anna")).toEqual(speak(plan, "anna"));
     expect(speak(plan, "anna")).not.toEqual(speak(plan, "bert"));
   });
 
-  it("is heard: loud enough, never clipped, silent at a full stop", () => {
+  it("is loud enough, never clipped, and silent at a full stop", () => {
     const samples = speak(planSpeech("one two three. four five six", 1), "anna");
     expect(loudness(samples, 0.05, 0.4)).toBeGreaterThan(1_000);
     expect(samples.every((value) => Math.abs(value) < 32_767)).toBe(true);
@@ -56,7 +56,7 @@ describe("speech", () => {
 });
 
 describe("the opening of a speech", () => {
-  it("is as much of it as fits, and all of it where all fits", () => {
+  it("is as much of the speech as fits, or all of it", () => {
     const plan = planSpeech("one two three four five", 1);
     const opening = openingOf(plan, 10_000);
     expect(opening.samples).toBeLessThanOrEqual(10_000);
@@ -67,7 +67,7 @@ describe("the opening of a speech", () => {
 });
 
 describe("a WAV", () => {
-  it("says the truth about its length when it is whole", () => {
+  it("has its correct length in the header if it is complete", () => {
     const data = Buffer.alloc(1_000);
     const wav = wavOf(data);
     expect(wav.length).toBe(1_044);
@@ -79,7 +79,7 @@ describe("a WAV", () => {
     expect([wav.readUInt16LE(32), wav.readUInt16LE(34)]).toEqual([2, 16]);
   });
 
-  it("says that it does not know when it is a stream", () => {
+  it("has an unknown length in the header if it is a stream", () => {
     expect([wavHeader(null).readUInt32LE(4), wavHeader(null).readUInt32LE(40)]).toEqual([0xffffffff, 0xffffffff]);
   });
 });

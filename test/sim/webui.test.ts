@@ -56,7 +56,7 @@ function infoOf(reply: Reply): Info {
 }
 
 describe("txt2img", () => {
-  it("gives a PNG of the asked size, its parameters in the WebUI's own words", async () => {
+  it("returns a PNG of the requested size, with parameters in the WebUI's format", async () => {
     const reply = await paint({
       ...SMALL,
       negative_prompt: "blur",
@@ -84,7 +84,7 @@ describe("txt2img", () => {
     });
   });
 
-  it("gives the same bytes for the same request, and a new seed where none is given", async () => {
+  it("returns the same bytes for the same request, and picks a new seed if none is given", async () => {
     const [a, b] = await Promise.all([paint(SMALL), paint(SMALL)]);
     expect(pictures(a)).toEqual(pictures(b));
     const { seed: _, ...unseeded } = SMALL;
@@ -95,7 +95,7 @@ describe("txt2img", () => {
     expect(seeds[0]).not.toBe(seeds[1]);
   });
 
-  it("counts seeds up through a batch, and draws none when nobody wants to see them", async () => {
+  it("increases the seed through a batch, and returns no images for send_images: false", async () => {
     const reply = await paint({ ...SMALL, batch_size: 2, n_iter: 2 });
     expect(infoOf(reply).all_seeds).toEqual([42, 43, 44, 45]);
     expect(pictures(reply).map((png) => /Seed: (\d+)/.exec(must(readPng(png).texts[0]).text)?.[1])).toEqual([
@@ -107,7 +107,7 @@ describe("txt2img", () => {
     expect(pictures(await paint({ ...SMALL, send_images: false }))).toEqual([]);
   });
 
-  it("varies an image towards that of another seed, a new one where none is given", async () => {
+  it("varies an image toward that of the subseed, or of a new one if none is given", async () => {
     const varied = { ...SMALL, subseed_strength: "0.5" };
     const [plain, ...some] = await Promise.all([
       paint({ ...SMALL, subseed: 9 }),
@@ -126,7 +126,7 @@ describe("txt2img", () => {
     expect(readPng(must(pictures(a)[0])).texts[0]?.text).toMatch(/Variation seed: \d+, Variation seed strength: 0.5/);
   });
 
-  it("takes the defaults of the WebUI", async () => {
+  it("uses the WebUI's defaults", async () => {
     expect(infoOf(await paint({ prompt: "x" }))).toMatchObject({
       width: 512,
       height: 512,
@@ -141,14 +141,14 @@ describe("txt2img", () => {
     [{ ...SMALL, seed: 1.5 }, ["body", "seed"]],
     [{ ...SMALL, prompt: 7 }, ["body", "prompt"]],
     [[SMALL], ["body"]],
-  ])("answers bad input with 422 and its place, and starts nothing: %j", async (json, loc) => {
+  ])("answers invalid input with 422 and its location, and starts no run: %j", async (json, loc) => {
     const reply = await paint(json);
     expect(reply.status).toBe(422);
     expect(parsed(reply)).toEqual({ detail: [{ loc, msg: expect.any(String), type: expect.any(String) }] });
     expect(park.counts()).toMatchObject({ starts: 0, refused: 1 });
   });
 
-  it("reads only what is sent as JSON", async () => {
+  it("accepts only a valid JSON body that is declared as JSON", async () => {
     for (const [type, body] of [
       ["text/plain", "{}"],
       ["application/json", "{"],
@@ -166,7 +166,7 @@ describe("txt2img", () => {
     }
   });
 
-  it("knows its samplers", async () => {
+  it("refuses an unknown sampler with 400", async () => {
     expect(await paint({ ...SMALL, sampler_name: "Nonesuch" })).toMatchObject({ status: 400 });
     expect(park.counts().starts).toBe(0);
   });
@@ -188,7 +188,7 @@ describe("img2img", () => {
   });
 
   it.each([[{}], [{ init_images: [] }], [{ init_images: ["bm90IGFuIGltYWdl"] }], [{ init_images: "x" }]])(
-    "refuses what is no image: %j",
+    "refuses missing or invalid images: %j",
     async (init) => {
       expect((await paint({ ...SMALL, ...init }, "/sdapi/v1/img2img")).status).toBe(422);
     },
@@ -196,7 +196,7 @@ describe("img2img", () => {
 });
 
 describe("the card's other paths", () => {
-  it("answer after any prefix of the origin, and 404 or 405 elsewhere", async () => {
+  it("answer after any path prefix, and with 404 or 405 elsewhere", async () => {
     expect((await paint(SMALL, "/some/origin.path/sdapi/v1/txt2img?x=1")).status).toBe(200);
     for (const path of [
       "/",
@@ -212,12 +212,12 @@ describe("the card's other paths", () => {
     expect([wrong.status, wrong.head.includes("allow: POST")]).toEqual([405, true]);
   });
 
-  it.each(["sd-models", "samplers", "loras", "upscalers", "options", "memory"])("lists %s", async (name) => {
+  it.each(["sd-models", "samplers", "loras", "upscalers", "options", "memory"])("include %s", async (name) => {
     const reply = await ask(origin, { method: "GET", path: `/sdapi/v1/${name}` });
     expect([reply.status, typeof parsed(reply)]).toEqual([200, "object"]);
   });
 
-  it("show progress, and which run it is, while a picture is made", async () => {
+  it("report progress, a preview and the task while a picture is made", async () => {
     park.setService({ service_ms: 500 });
     const running = paint({ ...SMALL, force_task_id: "mine" });
     await until(() => park.counts().running === 1);
@@ -240,7 +240,7 @@ describe("the card's other paths", () => {
     });
   });
 
-  it("interrupt everything that runs on the card, which still gives its pictures", async () => {
+  it("interrupt all runs on the card, which still return their pictures", async () => {
     park.setService({ service_ms: 5_000 });
     const running = [paint(SMALL), paint({ ...SMALL, seed: 7 })];
     await until(() => park.counts().running === 2);
@@ -251,8 +251,9 @@ describe("the card's other paths", () => {
 });
 
 describe("the service time", () => {
-  it("follows steps and pixels, is jittered by the body alone, and may be fixed", async () => {
-    // Drawn once before, so that nothing but the service time is measured; the least of several, as timers only lag.
+  it("follows steps and pixels, has jitter that depends only on the body, and can be fixed", async () => {
+    // Each picture is drawn once before, so that only the service time is measured; timers only lag, so take the
+    // minimum.
     const ms = async (json: unknown): Promise<number> => {
       await paint(json);
       park.reset();

@@ -1,4 +1,4 @@
-/** A request over a bare socket, and everything that came back until the connection's end. */
+/** Sends a request over a bare socket and collects everything until the connection ends. */
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 
@@ -8,7 +8,7 @@ export interface Reply {
   readonly body: Buffer;
   /** Whether the body ended as its framing says. */
   readonly whole: boolean;
-  /** How the connection stood when we stopped listening. */
+  /** State of the connection when ask() stopped listening. */
   readonly end: "closed" | "reset" | "open" | "refused";
   /** Milliseconds from the request to each arrival of bytes. */
   readonly arrivals: readonly number[];
@@ -93,7 +93,7 @@ export function header(reply: Reply, name: string): string | null {
   return new RegExp(`^${name}: (.*)$`, "im").exec(reply.head)?.[1] ?? null;
 }
 
-/** Waits until something holds; fails by the test's own time limit. */
+/** Waits until the condition holds; the test's timeout limits it. */
 export async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await pause(2);
 }
@@ -102,7 +102,7 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** The value, or a failed test where there is none. */
+/** Returns the value, or throws if there is none. */
 export function must<T>(value: T | null | undefined): T {
   if (value === null || value === undefined) throw new Error("expected a value");
   return value;
