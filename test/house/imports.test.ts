@@ -70,6 +70,8 @@ test("the objects' pure files import no runtime", () => {
     "card-order",
     "runs",
     "estimate",
+    "desk",
+    "job-state",
     "rate",
     "delivery-schedule",
     "secret-generations",

@@ -36,7 +36,8 @@ test(
     await local.ready();
     const family = local.family();
     const cards = family.find((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("sim/main.ts"));
-    process.kill(cards ?? 0, "SIGKILL");
+    if (cards === undefined) throw new Error("no simulated cards run");
+    process.kill(cards, "SIGKILL");
     expect(await local.exit).toBe(1);
     expect(local.output()).toContain("The simulated cards ended with SIGKILL");
     for (const pid of family) expect(await ended(pid, END_MS_MAX)).toBe(true);
