@@ -94,6 +94,6 @@ test("a native job gets only the native webhook", async () => {
   const [seen] = await heard(there, 1);
   expect(JSON.parse(seen?.body.toString() ?? "")).toMatchObject({ type: "job.succeeded", data: { id } });
   expect(await show(door, id)).toMatchObject({ status: "succeeded" });
-  await sleep(300);
+  await delay(300);
   expect(there.seen).toHaveLength(1);
 });
