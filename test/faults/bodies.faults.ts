@@ -1,4 +1,4 @@
-/** Bodies of every size and oddity: what is refused takes no slot, what is passed on is passed on as it came. */
+/** Bodies of unusual size and form: a refused body takes no slot, an accepted one is passed on unchanged. */
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, beforeAll } from "vitest";
@@ -28,7 +28,7 @@ const answerCount: Answering = (res, { body }) => {
   res.end(JSON.stringify({ bytes: body.length }));
 };
 
-/** In the chunks of HTTP, without an end when it is not to be reached. */
+/** Encodes a body as HTTP chunks. */
 function chunked(body: Buffer, piece = MB): Buffer {
   const pieces: Buffer[] = [];
   for (let at = 0; at < body.length; at += piece) {
@@ -38,7 +38,7 @@ function chunked(body: Buffer, piece = MB): Buffer {
   return Buffer.concat([...pieces, Buffer.from("0\r\n\r\n")]);
 }
 
-/** JSON of exactly so many bytes. */
+/** JSON of exactly `bytes` bytes. */
 function json(bytes: number): Buffer {
   const head = Buffer.from(JSON.stringify(picture({ filling: "" })).slice(0, -2));
   return Buffer.concat([head, Buffer.alloc(bytes - head.length - 2, "x"), Buffer.from('"}')]);
@@ -77,7 +77,7 @@ fault(
     is("a byte more in chunks", await send("/any/x", chunked(over), CHUNKED), 413);
     row.exactly("whole requests of it at the origin", origin.seen.length);
     origin.seen.length = 0;
-    // A caller who goes in the midst of a body without a length must not be taken for one who has said it all.
+    // A caller that disconnects during a body without a length must not be treated as having sent it all.
     for (const how of ["reset", "end", "garbage"] as const) {
       const call = await RawCall.open(door.portico.url);
       const headers = { authorization: `Bearer ${door.ownKey}`, ...CHUNKED };
@@ -91,7 +91,7 @@ fault(
       call.reset();
     }
     row.exactly("torn uploads that the origin took for whole", origin.seen.splice(0).length);
-    // Checked bodies: laid away and judged before a slot is taken.
+    // Checked bodies are spooled and checked before a slot is taken.
     origin.answering = answerImage;
     is("60 MB of JSON, checked", await send("/image/txt2img", json(60 * MB)), 200);
     row.exactly("bytes at the origin", origin.taken().body.length, 60 * MB);
@@ -112,7 +112,7 @@ fault(
       is(`Content-Length ${length}`, await door.ask("/any/x", { method: "POST", body: "hello", headers }), 400);
     }
     row.exactly("of these seen by the origin", origin.seen.length);
-    // What cannot be sent on is no failure of the card, and holds no slot of it.
+    // A request that cannot be sent on is not a failure of the card, and holds no slot of it.
     for (const method of ["GET", "HEAD"])
       is(`a body on ${method}`, await door.ask("/any/x", { method, body: "hello" }), 400);
     is("a head of 70 KB", await door.ask("/any/x", { json: {}, headers: { "x-own": "a".repeat(70_000) } }), 400);
@@ -120,7 +120,7 @@ fault(
   },
 );
 
-/** One oddity of JSON within an object. */
+/** One unusual JSON member within an object. */
 const ODD: Record<string, string> = {
   "10,000 deep": `"prompt":${"[".repeat(10_000)}${"]".repeat(10_000)}`,
   "100,000 deep": `"prompt":${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}`,
@@ -142,7 +142,7 @@ const ODD: Record<string, string> = {
   "a comma too many": '"prompt":"a",',
   "a comment": '"prompt":"a"/**/',
 };
-/** What a rule forbids must be refused, however it is spelt. */
+/** Bodies that violate a rule must be refused, however they are spelled. */
 const FORBIDDEN = new Set(["a bounded key twice, the last too large", "an escaped key", "1e400, bounded"]);
 
 interface Sample {
@@ -158,7 +158,7 @@ function oddities(): Sample[] {
   samples.push({ what: "two documents", body: around('"seed":1', "{}") });
   samples.push({ what: "UTF-16", body: Buffer.from('{"seed":1}', "utf16le") });
   samples.push({ what: "nothing but blanks", body: Buffer.from(" \r\n\t") });
-  // The same, too large to be kept in memory: another reader judges them.
+  // The same, too large to be kept in memory: the streaming scanner checks them.
   const filling = Buffer.from(`"filling":"${"x".repeat(8.5 * 1024 * 1024)}",`);
   for (const [what, inner] of Object.entries(ODD))
     samples.push({
@@ -168,7 +168,7 @@ function oddities(): Sample[] {
   return samples;
 }
 
-/** Any JSON there is, and JSON that a byte was changed in. */
+/** Arbitrary JSON, and JSON with one changed byte. */
 function generated(): Sample[] {
   const texts = fc.sample(fc.json({ maxDepth: 6 }), { numRuns: 60, seed: 1 });
   const broken = fc.sample(fc.tuple(fc.json(), fc.nat(), fc.nat(255)), { numRuns: 60, seed: 2 });

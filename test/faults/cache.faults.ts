@@ -1,4 +1,4 @@
-/** The store of answers: nobody is ever served what another made, or what another bent; and parts of what is stored. */
+/** The answer cache: no caller gets another tenant's answer or a poisoned one; and ranges of stored results. */
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll } from "vitest";
 import { doorway, linksOf, picture, type Sent, targetOf } from "../contract/doorway.ts";
@@ -6,7 +6,7 @@ import { type Answering, listOrigin, Origin, PNG } from "../contract/origin.ts";
 import type { Answer } from "../support/raw.ts";
 import { fault } from "./case.ts";
 
-/** As README says to deploy it: without it, `X-Forwarded-Host` is whatever Host the caller names. */
+/** Deployed as the README says: without PUBLIC_URL, `X-Forwarded-Host` is whatever Host the caller sends. */
 const door = doorway({ vars: { PUBLIC_URL: "http://127.0.0.1:8787" } });
 let origin: Origin;
 let seed = 1_000;
@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => origin.close());
 
-/** An origin that repeats everything it was told: whatever of it is not in the key could be another's. */
+/** An origin that echoes everything it receives: anything in it that is not in the key could be another caller's. */
 const answerAll: Answering = (res, { target, headers, body }) => {
   res.setHeader("content-type", "application/json");
   const said = headers.map(([name, value]) => `${name}: ${value}`).join("\n");
@@ -33,7 +33,7 @@ const isHit = (answer: Answer) => (answer.header("cache-status") ?? "").startsWi
 const paint = (target: string, json: object, sent: Sent = {}) =>
   door.ask(target, { json: picture({ ...json }), ...sent });
 
-/** Headers that reach no origin of a cacheable request, or part the answers; each with a mark of its own. */
+/** Headers that are not sent to the origin of a cacheable request, or that separate answers; each with a marker. */
 const UNKEYED: Record<string, string> = {
   host: "poison.example",
   "x-forwarded-host": "poison.example",
@@ -92,7 +92,7 @@ fault(
         const others = await paint(`/${service}/txt2img`, asked, { key: other });
         const where = `${name} (${service}, ${bent.status})`;
         if (isHit(plain)) hits++;
-        // The mark may stand in an answer that was made for whoever sent it; never in what another is served.
+        // The marker may be in an answer made for its sender, but never in one served to another.
         for (const answer of [plain, others])
           if (/poison|: 66/i.test(answer.text)) figures["bent answers served"].push(where);
         if (service === "own" && isHit(others)) figures["another's answer served"].push(where);

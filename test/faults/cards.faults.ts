@@ -1,4 +1,4 @@
-/** One card of six is sick in every way there is: what callers notice, and what the sick card sees. */
+/** One card of six fails in various ways: what callers notice, and how often the card is used. */
 import type { FaultInput } from "../../sim/faults.ts";
 import { eventually } from "../line/caller.ts";
 import { openLine, type Service } from "../line/line.ts";
@@ -9,9 +9,9 @@ const line = openLine();
 const BAD = "gpu-02-0";
 const USERS = 24;
 const WINDOW_MS = 5_000;
-/** Two clocks of one machine. */
+/** Difference between two clocks of one machine. */
 const CLOCKS_MS = 50;
-/** What a busy machine of two cores keeps of the healthy cards' time. */
+/** The least share of the healthy cards' time that a busy machine of two cores still uses. */
 const FLOOR = 0.15;
 
 const healthyCards = () => line.park.cards.map(({ card }) => card).filter((card) => card !== BAD);
@@ -30,7 +30,7 @@ async function sick(
   return { service, key };
 }
 
-/** No error reached a caller, no card was overfull, and the other ten slots worked on. */
+/** No error reached a caller, no card exceeded its slots, and the other ten slots kept working. */
 function unnoticed(row: Row, seen: Seen): void {
   row.exactly("over", seen.over);
   row.figure("client errors", errors(seen).length === 0 ? 0 : statuses(errors(seen)), errors(seen).length === 0);
@@ -38,7 +38,7 @@ function unnoticed(row: Row, seen: Seen): void {
   row.note(`${good(seen).length} good answers`);
 }
 
-/** Until the card takes work again after its healing, s. */
+/** Seconds until the card takes work again after it has healed. */
 async function backAfter(service: Service, key: string): Promise<number> {
   const healedAt = performance.now();
   const before = onBad()?.done ?? 0;
@@ -171,7 +171,7 @@ fault(
 
 const seeded = (user: number, turn: number) => ({ prompt: "the same", seed: user * 1_000 + turn });
 
-/** Pictures whole and intact, as the caller sees them. */
+/** Whether the picture in the answer is complete. */
 function intact(text: string): boolean {
   const { images }: { images?: string[] } = JSON.parse(text);
   const bytes = Buffer.from(images?.[0] ?? "", "base64");

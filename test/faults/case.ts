@@ -1,21 +1,20 @@
 /**
- * A case of the fault suite: an injection, the figure that is expected of it, and the figures that were seen. All of
- * them are taken before the first that does not hold fails the test, and go to the table (table.ts) with the test.
- *
- * Two kinds of figures: what must hold on any machine (counts at the origin, errors, statuses) is held to the expected
- * figure itself; what depends on the machine's speed is shown as it was, and held to a floor that noise does not reach.
+ * A case of the fault suite: an injected fault, the expected figures, and the observed ones. All figures are taken
+ * before the first wrong one fails the test, and go to the table (table.ts) with the test. There are two kinds of
+ * figures. What must hold on any machine (counts at the origin, errors, statuses) is compared with the expected
+ * figure. What depends on the machine's speed is reported, and checked against a floor that noise does not reach.
  */
 import { expect, test } from "vitest";
 
-/** One line of the table, without whether it held: that is the test's own state. */
+/** One row of the table, without its outcome, which is the test's own state. */
 export interface Row {
-  /** As the cases are numbered; some have parts. */
+  /** The number of the case; some have parts. */
   number: string;
   injection: string;
   expected: string;
   seen: string[];
   missed: string[];
-  /** Figures of the machine's speed that fell short of the expected. */
+  /** Number of speed figures that missed the expected value. */
   short: number;
 }
 
@@ -40,20 +39,20 @@ export class Seen {
     this.#row = row;
   }
 
-  /** A figure and whether it is as it must be. */
+  /** A figure and whether it is correct. */
   figure(what: string, value: string | number, holds: boolean): void {
     this.#row.seen.push(`${what} ${value}`);
     if (!holds) this.#row.missed.push(`${what} ${value}`);
   }
 
-  /** A figure that must be this one. */
+  /** A figure that must have exactly this value. */
   exactly(what: string, value: number, expected = 0): void {
     this.figure(what, value, value === expected);
   }
 
   /**
-   * A figure of this machine's speed. `least` and `most` are what is expected, and shown as short where it is missed;
-   * `floor` and `ceiling` are what even a busy machine keeps, and held to.
+   * A figure that depends on the machine's speed. `least` and `most` are the expected bounds; a miss is only shown as
+   * short. `floor` and `ceiling` hold even on a busy machine, and a miss fails the case.
    */
   measured(what: string, value: number, bounds: Bounds): void {
     const { least = -Infinity, most = Infinity, floor = -Infinity, ceiling = Infinity, digits = 3 } = bounds;
@@ -72,7 +71,7 @@ interface Case {
   number: string;
   injection: string;
   expected: string;
-  /** Longest time that it may take, ms. */
+  /** Longest time that the case may take, in ms. */
   limitMs?: number;
 }
 

@@ -1,4 +1,4 @@
-/** The wall clock steps. The Card's core is handed its clock, so that no machine's has to be turned. */
+/** The wall clock steps. The Card's core gets its clock as an argument, so that no machine's clock has to be set. */
 import { LEASE_RENEW_MS } from "../../durable-objects/card-protocol.ts";
 import { Slots } from "../../durable-objects/slots.ts";
 import { fault, type Seen as Row } from "./case.ts";

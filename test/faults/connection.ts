@@ -1,8 +1,8 @@
-/** One connection by hand that is not closed by its first answer: what came back on it, byte for byte. */
+/** A raw connection that stays open after its first answer, and everything that was received on it, byte for byte. */
 import { connect, type Socket } from "node:net";
 import { sleep } from "../line/caller.ts";
 
-/** So long without a byte means that nothing more comes by itself. */
+/** After this long without a byte nothing more is expected. */
 const QUIET_MS = 250;
 const ANSWER_MS_MAX = 5_000;
 
@@ -33,13 +33,13 @@ export class Connection {
     socket.on("end", () => (this.closed = true));
   }
 
-  /** Everything that came, as it came. */
+  /** Everything received, unchanged. */
   get text(): string {
     if (this.#pieces.length > 1) this.#pieces = [Buffer.concat(this.#pieces)];
     return this.#pieces[0]?.toString("latin1") ?? "";
   }
 
-  /** Heads of the answers, one after the other as their framing says; what is no answer where one must begin is one. */
+  /** Heads of the answers, found by following their framing; garbage where a head must begin counts as one. */
   get heads(): string[] {
     const { text } = this;
     const heads: string[] = [];
@@ -59,7 +59,7 @@ export class Connection {
     return this.heads.map((head) => Number(/^HTTP\/1\.\d (\d{3})/.exec(head)?.[1] ?? 0));
   }
 
-  /** Our ids of the requests that were answered on it. */
+  /** Our request ids in the answers on this connection. */
   get ids(): string[] {
     return [...this.text.matchAll(/^x-request-id: *(\S+)/gim)].map(([, id = ""]) => id);
   }
@@ -69,7 +69,7 @@ export class Connection {
     if (!this.closed) this.#socket.write(typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes);
   }
 
-  /** Until it is closed, or quiet after an answer, or nothing came for `limitMs`. */
+  /** Waits until it is closed, or quiet after an answer, or `limitMs` have passed. */
   async settled(limitMs = ANSWER_MS_MAX): Promise<void> {
     const heads = this.heads.length;
     for (const until = performance.now() + limitMs; performance.now() < until && !this.closed; await sleep(20)) {
@@ -82,7 +82,7 @@ export class Connection {
   }
 }
 
-/** Where the answer behind this one begins; null while its body is not all there. */
+/** Where the next answer begins; null while the body is incomplete. */
 function endOfBody(text: string, head: string, from: number): number | null {
   if (/^HTTP\/1\.\d (1\d\d|204|304)/.test(head)) return from;
   if (!/^transfer-encoding: *chunked/im.test(head)) {

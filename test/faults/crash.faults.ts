@@ -1,4 +1,6 @@
-/** The runtime ends in mid-flight, with a warning and without: what the cards see of it, and when all slots are back. */
+/**
+ * The runtime ends in the middle of its work, gracefully and killed: what the cards see, and when all slots are free.
+ */
 import { eventually, sleep } from "../line/caller.ts";
 import { openLine } from "../line/line.ts";
 import { fault } from "./case.ts";
@@ -9,11 +11,11 @@ const LEASE_MS = 40_000;
 const DRAIN = { max_s: 3 };
 const QUEUE = { max: 1_000, timeout_s: 90 };
 const USERS = 24;
-/** Longer than a start takes: what ran when the runtime died is still at work when it is back. */
+/** Longer than a restart takes: runs of the killed runtime are still at work when it is back. */
 const LONG_MS = 10_000;
 const WINDOW_MS = 6_000;
 
-/** Both accidents wait for the same lease life: the one befalls three cards, the other the other three. */
+/** Both accidents wait for the same lease life: one hits three cards, the other the other three. */
 interface Story {
   stopped: { samples: Sample[]; over: number; downMs: number };
   killed: {
@@ -40,17 +42,17 @@ async function happen(): Promise<Story> {
   line.park.setService({ service_ms: 300, jitter: 0.3 });
   const before = await closed({ line, service: other, key, users: USERS, windowMs: 4_000 });
 
-  // In order, under load: who was on a card or in line loses its connection.
+  // Gracefully, under load: running and waiting requests lose their connection.
   const crowd = closed({ line, service: one, key, users: 12, warmUpMs: 0, windowMs: 5_000 });
   await sleep(1_500);
   const stoppedAt = performance.now();
   await line.portico.restart();
   const downMs = performance.now() - stoppedAt;
-  // Who came back waits for the lost leases' end, and is answered then.
+  // Callers that came back wait until the lost leases end, and are answered then.
   const stopped = crowd;
   await sleep(1_000);
 
-  // Without a word.
+  // Killed without warning.
   line.park.setService({ service_ms: LONG_MS, jitter: 0 });
   const running = await line.calls(6, { service: other, key });
   await line.running(running);

@@ -1,7 +1,7 @@
 /**
- * Crowds of callers over keep-alive connections: closed (each asks again when it is answered) and open (they come by
- * the clock, whatever became of the others). Node's own client, because hundreds of callers must cost little beside
- * what they measure; some hang up with a TCP reset.
+ * Crowds of callers over keep-alive connections: closed loop (each asks again when it is answered) and open loop (they
+ * arrive at a fixed rate, independent of the answers). Uses Node's own client, because hundreds of callers must cost
+ * little compared with what they measure; some hang up with a TCP reset.
  */
 import { Agent, request } from "node:http";
 import type { ParkCounts } from "../../sim/park.ts";
@@ -11,10 +11,10 @@ import type { Line, Service } from "../line/line.ts";
 export interface Sample {
   user: number;
   prompt: string;
-  /** On the clock of the cards, ms of the epoch. */
+  /** On the clock of the cards, in ms of the epoch. */
   sentAt: number;
   endedAt: number;
-  /** 0: the connection failed. */
+  /** 0 if the connection failed. */
   status: number;
   retryAfter: string | null;
   /** The caller hung up at `endedAt`. */
@@ -27,21 +27,21 @@ export interface Crowd {
   service: Service;
   key: string;
   windowMs: number;
-  /** Left out of samples and counts. */
+  /** Excluded from samples and counts. */
   warmUpMs?: number;
-  /** The share that hangs up, and when. */
+  /** The share of callers that hang up, and when. */
   leave?: { share: number; afterMs: number };
   /** Merged into the body. */
   body?: (user: number, turn: number) => object;
-  /** Keeps the answers' texts. */
+  /** Keeps the texts of the answers. */
   texts?: boolean;
 }
 
 export interface Seen {
   samples: Sample[];
-  /** Of the window. */
+  /** The cards' counts within the window. */
   counts: ParkCounts;
-  /** Runs beyond a card's slots, from the warm-up's beginning to the window's end. */
+  /** Runs beyond a card's slots, from the start of the warm-up to the end of the window. */
   over: number;
   windowMs: number;
 }
@@ -49,13 +49,13 @@ export interface Seen {
 const now = () => performance.timeOrigin + performance.now();
 let crowds = 0;
 
-/** Users who each ask again as soon as they are answered. What ended within the window, and what the cards saw in it. */
+/** Closed loop: users that ask again as soon as they are answered. Returns what happened within the window. */
 export async function closed({ users, ...crowd }: Crowd & { users: number }): Promise<Seen> {
   return inWindow(crowd, async (ask, until) => {
     const user = async (id: number): Promise<void> => {
       for (let turn = 0; now() < until; turn++) {
         const { status } = await ask(id, turn);
-        // A door that is shut must not be run down.
+        // A door that is down must not be flooded.
         if (status === 0) await sleep(50);
       }
     };
@@ -63,7 +63,7 @@ export async function closed({ users, ...crowd }: Crowd & { users: number }): Pr
   });
 }
 
-/** So many callers a second, by the clock. */
+/** Open loop: `perSecond` callers a second. */
 export async function open({ perSecond, ...crowd }: Crowd & { perSecond: number }): Promise<Seen> {
   return inWindow(crowd, async (ask, until) => {
     const from = now();
@@ -107,7 +107,7 @@ async function inWindow(crowd: Crowd, run: (ask: Ask, until: number) => Promise<
 
 type Call = Pick<Crowd, "line" | "service" | "key" | "leave" | "body" | "texts">;
 
-/** One request, for as long as it takes; without an agent on a connection of its own. */
+/** Sends one request and waits as long as it takes; without an agent, on its own connection. */
 export function send(
   crowd: Call,
   agent: Agent | undefined,
@@ -151,25 +151,25 @@ export function send(
   });
 }
 
-/** Those who stayed and got their answer. */
+/** Samples with a good answer. */
 export const good = ({ samples }: Seen) => samples.filter(({ status }) => status === 200);
 
-/** Answers that were neither good nor given up by their caller. */
+/** Samples that are neither good nor given up by their caller. */
 export const errors = ({ samples }: Seen) => samples.filter(({ status, left }) => status !== 200 && !left);
 
-/** How long good answers took, ms. */
+/** How long good answers took, in ms. */
 export const times = (seen: Seen) => good(seen).map(({ sentAt, endedAt }) => endedAt - sentAt);
 
-/** Mean time that a card worked on a request, s. */
+/** Mean time that a card worked on a request, in seconds. */
 export const meanS = ({ counts }: Seen) => counts.busy_ms / counts.starts / 1000;
 
-/** How much of their slots' time these cards worked: at one, no slot was ever idle. */
+/** Share of the slots' time that these cards worked; 1 means that no slot was ever idle. */
 export function busyShare({ counts, windowMs }: Seen, cards = Object.keys(counts.cards), slots = 2): number {
   const busyMs = cards.reduce((sum, card) => sum + (counts.cards[card]?.busy_ms ?? 0), 0);
   return busyMs / (windowMs * slots * cards.length);
 }
 
-/** Good answers as a share of what so many slots can give at the mean time of the run. */
+/** Good answers as a share of what `slots` slots can give at the mean run time. */
 export function limitShare(seen: Seen, slots = 12): number {
   return (good(seen).length * meanS(seen)) / (slots * (seen.windowMs / 1000));
 }
@@ -180,13 +180,13 @@ export function p(share: number, values: number[]): number {
   return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
 }
 
-/** Jain's index of fairness: 1 when all get the same. */
+/** Jain's fairness index: 1 when all values are equal. */
 export function jain(values: number[]): number {
   const sum = values.reduce((a, b) => a + b, 0);
   return sum ** 2 / (values.length * values.reduce((a, b) => a + b * b, 0));
 }
 
-/** Statuses and how often each came. */
+/** Each status with its count. */
 export function statuses(samples: Sample[]): string {
   const counted = new Map<number, number>();
   for (const { status } of samples) counted.set(status, (counted.get(status) ?? 0) + 1);

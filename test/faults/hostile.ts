@@ -1,4 +1,4 @@
-/** Answers of an origin that means harm, or knows no better. What must never reach a caller calls itself `split`. */
+/** Answers of a malicious or broken origin. Anything that must never reach a caller is marked `split`. */
 import { gzipSync } from "node:zlib";
 import { answerBytes, type Answering } from "../contract/origin.ts";
 

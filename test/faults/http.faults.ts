@@ -1,4 +1,4 @@
-/** HTTP that is malformed, slow or hostile, over sockets by hand: from callers, and from an origin. */
+/** HTTP that is malformed, slow or hostile, over raw sockets: from callers, and from an origin. */
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll } from "vitest";
 import { answerEcho, listOrigin, Origin, valuesOf } from "../contract/origin.ts";
@@ -10,13 +10,13 @@ import { Connection } from "./connection.ts";
 import { HOSTILE } from "./hostile.ts";
 import { MALFORMED, PIPELINED } from "./malformed.ts";
 
-/** Longest silence of a caller who sends a body. */
+/** Longest silence of a caller that sends a body. */
 const SILENCE_MS = 30_000;
 const AT_ONCE = 8;
 const door = doorway();
 let origin: Origin;
 
-/** Two bodies that stop: what became of them, and how many slots the large one held meanwhile. */
+/** Two bodies that stop: their final statuses, and how many slots the large one held meanwhile. */
 interface Stopped {
   body: number;
   large: number;
@@ -41,7 +41,7 @@ beforeAll(async () => {
     { slots: 100 },
   );
   await listOrigin(door, origin, "upload", { kind: "http", route: "/upload/" });
-  // What takes 30 s begins now and is looked at in the end.
+  // This takes 30 s, so it starts now and is checked at the end.
   stopped = stop();
 });
 afterAll(() => origin.close());
@@ -93,12 +93,12 @@ fault(
       await connection.settled(1_000);
       const status = connection.statuses.join("+") || (connection.closed ? "closed" : "silent");
       told.set(status, (told.get(status) ?? 0) + 1);
-      // What carries no id of ours the runtime said by itself; the platform's edge stands in its place.
+      // Answers without our id come from the runtime itself; the platform's edge takes its place in production.
       const ours = connection.heads
         .filter((head) => /^x-request-id:/im.test(head))
         .map((head) => Number(head.slice(9, 12)));
       if (ours.some((code) => code >= 499)) figures.fault.push(`${what} (${status})`);
-      // The next on the same connection, or on another when this one is closed, or waits for the rest of a body.
+      // The next request goes on the same connection, or on a new one if this one is closed or waits for a body.
       const next = await Connection.open(url());
       const waits = connection.statuses.length === 0 || what.includes("HEAD");
       const on = connection.closed || waits ? next : connection;
@@ -107,7 +107,7 @@ fault(
       await on.settled();
       const isOwn =
         on.text.includes(`/any/next-${i}-`) && on.statuses.length === answered + 1 && on.statuses.at(-1) === 200;
-      // A connection that is closed under the request is no harm: the client asks again.
+      // A connection that is closed under the request does no harm: the client retries.
       if (!isOwn && !(on === connection && on.closed)) figures.harmed.push(`${what} (${on.statuses.join("+")})`);
       const seen = origin.seen.filter(({ target }) => target.includes(`-${i}-`));
       const ids = new Set([...connection.ids, ...next.ids]);

@@ -1,6 +1,6 @@
 /**
- * The slots' own rights under accident: objects that nobody has called yet, objects that lose their memory under load,
- * a runtime that stands still for longer than a lease lives, forged and repeated calls.
+ * Slots under accidents: objects that were never called, objects that lose their memory under load, a runtime that is
+ * stopped for longer than a lease lives, forged and repeated calls.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

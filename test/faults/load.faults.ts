@@ -1,4 +1,4 @@
-/** Crowds of every kind on six cards with two slots each: closed, open, beyond the limit, hanging up, unequal. */
+/** Crowds on six cards with two slots each: closed loop, open loop, beyond the limit, hanging up, unequal tenants. */
 import { eventually, sleep } from "../line/caller.ts";
 import { type Line, openLine, type Service } from "../line/line.ts";
 import { fault, type Seen as Row } from "./case.ts";
@@ -19,9 +19,9 @@ import {
 
 const SLOTS = 12;
 const line = openLine();
-/** As the peers in the table were measured. */
+/** The service times with which the other systems in the table were measured. */
 const MEAN = { service_ms: 300, jitter: 0.3 };
-/** What a busy machine of two cores keeps of the limit, and of an ideal line's evenness. */
+/** What a busy machine of two cores still reaches: share of the limit, and p99/p50. */
 const LIMIT_FLOOR = 0.15;
 const EVEN_CEILING = 3;
 
@@ -34,7 +34,7 @@ async function ready(config = {}): Promise<{ line: Line; service: Service; key: 
   };
 }
 
-/** What holds under any load. */
+/** What must hold under any load. */
 function sound(row: Row, seen: Seen): void {
   const { cards, highest } = seen.counts;
   row.exactly("over", seen.over);
@@ -42,7 +42,7 @@ function sound(row: Row, seen: Seen): void {
   row.figure("most in the cluster", highest, highest <= SLOTS);
 }
 
-/** How near the limit it came: by the slots' own time, and by answers. */
+/** How close to the limit it came: by the slots' own time, and by answers. */
 function near(row: Row, seen: Seen): void {
   row.measured("slots' time used", busyShare(seen), { least: 0.98, floor: LIMIT_FLOOR });
   row.note(
@@ -60,7 +60,7 @@ for (const [users, even] of Object.entries(EVEN)) {
     },
     async (row) => {
       const crowd = await ready();
-      // Long enough that the first round, which came all at once, is over.
+      // Long enough that the first round, which arrived all at once, is over.
       const seen = await closed({ ...crowd, users: Number(users), warmUpMs: 2_000, windowMs: 6_000 });
       sound(row, seen);
       row.figure("errors", errors(seen).length === 0 ? 0 : statuses(errors(seen)), errors(seen).length === 0);
@@ -110,7 +110,7 @@ fault(
     });
     const waits = served.map(({ sentAt, startedAt }) => startedAt - sentAt);
     row.measured("longest wait of the served, s", Math.max(...waits) / 1000, { most: 4, ceiling: 5, digits: 2 });
-    // Two that came in one moment may start in either order.
+    // Two requests that arrive at the same moment may start in either order.
     const byStart = served.toSorted((a, b) => a.startedAt - b.startedAt);
     let latest = 0;
     const overtakers = byStart.filter(({ sentAt }) => ((latest = Math.max(latest, sentAt)), latest - sentAt > 500));
@@ -118,7 +118,7 @@ fault(
   },
 );
 
-/** How long each user's answers took, on the average: a short window holds too few turns to count them. */
+/** Each user's mean answer time: a short window has too few turns to count them. */
 function meansOf(seen: Seen): number[] {
   const byUser = Map.groupBy(good(seen), ({ user }) => user);
   return Array.from(
@@ -127,7 +127,7 @@ function meansOf(seen: Seen): number[] {
   );
 }
 
-/** How many of those who had left were started all the same, later than a word takes to arrive. */
+/** The number of callers that hung up and were still started more than 250 ms later. */
 function departed({ samples }: Seen): number {
   const leftAt = new Map(samples.filter(({ left }) => left).map(({ prompt, endedAt }) => [prompt, endedAt]));
   return line.park.runs().filter((run) => run.started_at > (leftAt.get(run.prompt ?? "") ?? Infinity) + 250).length;
@@ -170,7 +170,7 @@ fault(
     await eventually("100 wait", async () => (await line.queued(service)) === 100);
     const rounds: number[] = [];
     for (let round = 1; round <= 6; round++) {
-      // As the WebUI does it: what runs gives what it has, at once.
+      // As in the WebUI: an interrupted run returns at once with what it has.
       await Promise.all(line.park.cards.map(({ origin }) => fetch(`${origin}/sdapi/v1/interrupt`, { method: "POST" })));
       const starts = SLOTS * (round + 1);
       await eventually("the slots are taken again", () => line.park.counts().starts >= starts);

@@ -1,11 +1,11 @@
 /**
- * Requests that two parsers might read differently, after llhttp's tests, http-garden and the usual smuggling lists.
- * Each carries a second request inside it where there is room: if that ever runs, somebody was smuggled.
+ * Requests that two parsers might read differently, based on llhttp's tests, http-garden and common smuggling lists.
+ * Most carry a second request inside; if that one ever runs, a request was smuggled.
  */
 
-/** How the first request and the one inside it are told apart at the origin. */
+/** Distinguishes the first request from the one inside it at the origin. */
 export interface Marks {
-  /** Lines of Host and key. */
+  /** The Host and Authorization lines. */
   own: string;
   first: string;
   inside: string;
@@ -18,9 +18,9 @@ const post =
   (framing: string, body: (marks: Marks) => string = () => ""): Builder =>
   (marks) =>
     `POST ${marks.first} HTTP/1.1\r\n${marks.own}${framing}\r\n${body(marks)}`;
-/** A length that ends before the request inside, with this line beside it. */
+/** A Content-Length that ends before the request inside, together with this line. */
 const lengthThen = (line: string): Builder => post(`Content-Length: 5\r\n${line}`, (m) => `0\r\n\r\n${inside(m)}`);
-/** Chunks that hold the request inside, and a length that ends within them. */
+/** Chunks that contain the request inside, and a Content-Length that ends within them. */
 const chunksUnder = (line: string): Builder =>
   post(`Content-Length: 4\r\n${line}`, (m) => `${inside(m).length.toString(16)}\r\n${inside(m)}\r\n0\r\n\r\n`);
 const chunked = (body: string): Builder => post("Transfer-Encoding: chunked\r\n", () => body);
@@ -183,7 +183,7 @@ export const MALFORMED: [what: string, build: Builder][] = [
   ["two requests at once", (m) => `GET ${m.first} HTTP/1.1\r\n${m.own}\r\n${inside(m)}`],
 ];
 
-/** Of these the second request is one of its own, by any reading or by the runtime's, which forgives a little. */
+/** In these the second request is separate, either by any reading or by the runtime's, which is slightly lenient. */
 export const PIPELINED = new Set([
   'chunk size "5 "',
   `chunk size "${"0".repeat(39)}`,

@@ -1,4 +1,4 @@
-/** The Worker that is deployed, but its objects can be ended from outside: at once, as a deploy or a crash ends them. */
+/** The deployed Worker, except that a test can end its objects at once, as a deploy or a crash does. */
 import worker, { Card as LastingCard, Pool as LastingPool, Tenant as LastingTenant } from "../../worker/index.ts";
 
 export * from "../../worker/index.ts";

@@ -1,9 +1,9 @@
-/** The objects of a runtime in this process, spoken to past the Worker. */
+/** Direct access to the objects of a runtime in this process, without the Worker. */
 import { expect } from "vitest";
 import type { Attempt, Claimed, Ending } from "../../durable-objects/card-protocol.ts";
 import type { Line } from "../line/line.ts";
 
-/** A Card object as the runtime has it, spoken to past the Worker. */
+/** A Card object of the runtime, called without the Worker. */
 export interface CardObject {
   claim(attempt: Attempt): Promise<Claimed | { no: string }>;
   renew(number: unknown, attempt: unknown): Promise<{ renewed: boolean; why?: string }>;
@@ -14,11 +14,11 @@ export interface CardObject {
 
 export async function cardObject({ portico }: Line, card: string): Promise<CardObject> {
   const namespace = await portico.mf().getDurableObjectNamespace("CARD");
-  // The proxy that stands for it knows no methods.
+  // The proxy for it does not know its methods.
   return namespace.get(namespace.idFromName(card)) as unknown as CardObject;
 }
 
-/** Its memory is gone at once, and every call to it that is under way fails. */
+/** Ends an object: its memory is lost at once, and every call in progress fails. */
 export async function endObject({ portico }: Line, binding: string, name: string): Promise<void> {
   const namespace = await portico.mf().getDurableObjectNamespace(binding);
   const stub = namespace.get(namespace.idFromName(name)) as unknown as { end(): Promise<void> };

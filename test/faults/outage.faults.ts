@@ -1,4 +1,4 @@
-/** All cards are sick at once: what callers are told, how soon, and how often the cards are tried. */
+/** All cards fail at once: what callers are told, how soon, and how often the cards are tried. */
 import type { FaultInput } from "../../sim/faults.ts";
 import { refusal } from "../line/caller.ts";
 import { openLine } from "../line/line.ts";

@@ -1,8 +1,8 @@
-/** What the runtime holds of this machine's memory. */
+/** Memory use of the runtime on this machine. */
 import { readFileSync } from "node:fs";
 import { descendantsOf } from "../support/processes.ts";
 
-/** Resident memory of the runtime, MB. */
+/** Resident memory of the runtime, in MB. */
 export function residentMb(): number {
   const pids = descendantsOf(process.pid).filter(
     (pid) => readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "workerd",

@@ -1,4 +1,4 @@
-/** Large answers and slow readers: memory stays flat, and the origin is held back instead. */
+/** Large answers and slow readers: memory stays bounded, and the origin is slowed down instead. */
 import { createHash } from "node:crypto";
 import { request } from "node:http";
 import { Readable } from "node:stream";
@@ -12,10 +12,10 @@ import { residentMb } from "./resident.ts";
 const MIB = 1024 * 1024;
 const READERS = 20;
 const PIECES = 100;
-/** A reader takes a piece, and then nothing for so long. */
+/** A reader takes a piece, and then pauses for this long. */
 const PAUSE_MS = 100;
 const LOOK_EVERY_MS = 50;
-/** What an isolate has; the stand-in for R2 runs in the same process, and takes as much again while it writes. */
+/** The memory limit of an isolate; the local R2 runs in the same process, and takes as much again while it writes. */
 const ISOLATE_MB = 128;
 const STORING_MB = 2 * ISOLATE_MB;
 
@@ -36,7 +36,7 @@ function* pieces(sent: { pieces: number }) {
   }
 }
 
-/** As fast as it is taken; `sent` says how many pieces have gone. */
+/** Sends as fast as the reader takes it; `sent` counts the pieces. */
 const sends =
   (sent: { pieces: number }): Answering =>
   (res) => {
@@ -44,7 +44,7 @@ const sends =
     Readable.from(pieces(sent), { highWaterMark: 1 }).pipe(res);
   };
 
-/** Reads slowly; the digest of what came, and the id of the request. */
+/** Reads slowly. Returns the digest of the body, and the id of the request. */
 function readSlowly(
   target: string,
   method: string,
@@ -72,7 +72,7 @@ function readSlowly(
   });
 }
 
-/** The most that the runtime grew while the work went on, MB. */
+/** The largest growth of the runtime's memory during the work, in MB. */
 async function grownBy(work: Promise<unknown>): Promise<number> {
   const before = residentMb();
   let most = before;
@@ -96,7 +96,7 @@ fault(
     const digest = hash.digest("hex");
     const tenant = await door.tenant({ concurrent: READERS });
     const key = await door.key({ tenant });
-    // What the runtime takes once for all is not counted.
+    // One-time memory of the runtime is not counted.
     await readSlowly("/f/warm", "POST", key);
     const all = (more: Record<string, string> = {}) =>
       Promise.all(Array.from({ length: READERS }, () => readSlowly("/f/film", "POST", key, more)));

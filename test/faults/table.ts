@@ -11,7 +11,7 @@ import type { Row } from "./case.ts";
 interface Line extends Row {
   held: boolean;
   seconds: number;
-  /** Why not, in the test's own words. */
+  /** Error messages of the test. */
   why: string[];
 }
 

@@ -1,11 +1,11 @@
-/** Callers on sockets of their own who can hang up, and words for what they are told. */
+/** Callers on their own sockets that can hang up, and helpers to describe their answers. */
 import type { Answer, Head, RawCall } from "../support/raw.ts";
 
 /** Generous: a loaded machine may be slow, but never wrong. */
 const EVENTUALLY_MS_MAX = 15_000;
 const POLL_MS = 20;
 
-/** A caller on a socket of its own, whose request is sent. */
+/** A caller on its own socket, whose request is sent. */
 export class Caller {
   readonly prompt: string;
   readonly answered: Promise<Answer>;
@@ -15,7 +15,7 @@ export class Caller {
     this.prompt = prompt;
     this.#call = call;
     this.answered = call.answer();
-    // Who hangs up gets no answer, and nobody asks for it then.
+    // A caller that hangs up gets no answer, and then nobody awaits it.
     this.answered.catch(() => {});
   }
 
@@ -23,7 +23,7 @@ export class Caller {
     return this.#call.head();
   }
 
-  /** As a client that dies: the runtime notices a TCP reset at once. */
+  /** Hangs up like a client that dies: the runtime notices a TCP reset at once. */
   hangUp(): void {
     this.#call.reset();
   }
@@ -37,7 +37,7 @@ export class Caller {
   }
 }
 
-/** Waits for what must come; how fast is not the point. */
+/** Waits until the condition holds; how fast is not the point. */
 export async function eventually(
   what: string,
   holds: () => boolean | Promise<boolean>,
@@ -61,7 +61,7 @@ export function refusal(answer: Answer): string {
   return `${answer.status} ${error?.reason}`;
 }
 
-/** How many answers there are of each status. */
+/** The number of answers of each status. */
 export function tally(answers: Answer[]): Record<string, number> {
   const tallied: Record<string, number> = {};
   for (const { status } of answers) tallied[status] = (tallied[status] ?? 0) + 1;

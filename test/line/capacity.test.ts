@@ -5,8 +5,8 @@ import { openLine } from "./line.ts";
 const line = openLine({ services: { portrait: { drain: { max_s: 2 } } } });
 const SLOTS = 12;
 
-test("a card never runs more than its slots: 300 at once on objects that nobody has asked yet", async () => {
-  // The standard service: made at the start, its objects never called.
+test("a card never runs more than its slots: 300 requests at once on objects that were never called", async () => {
+  // The standard service is created at startup, and its objects have never been called.
   const service = { id: "portrait", kind: "image" as const, path: "/sdapi/v1/txt2img" };
   const key = await line.key();
   line.park.setService({ service_ms: 50 });
@@ -18,7 +18,7 @@ test("a card never runs more than its slots: 300 at once on objects that nobody 
   expect(line.park.counts().highest).toBeLessThanOrEqual(SLOTS);
 });
 
-test("200 at once on twelve slots: every slot is used, none twice, and all are answered", async () => {
+test("200 requests at once on twelve slots use every slot, exceed none, and are all answered", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 100 });
@@ -30,7 +30,7 @@ test("200 at once on twelve slots: every slot is used, none twice, and all are a
 test("two services that share the cards share their slots", async () => {
   const [one, other] = [await line.service(), await line.service({}, { kind: "tts" })];
   const key = await line.key();
-  // Long beside the time that it takes to give away all slots.
+  // Long compared with the time it takes to fill all slots.
   line.park.setService({ service_ms: 300 });
   const callers = [
     ...(await line.calls(60, { service: one, key })),

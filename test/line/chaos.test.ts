@@ -7,7 +7,7 @@ const line = openLine();
 const USERS = 40;
 const LOAD_MS = 6_000;
 const SERVICE_MS = 150;
-/** Longer than any run, and than its stay in a card's hands after its connection broke. */
+/** Longer than any run, including a run that goes on after its connection broke. */
 const DRAIN = { max_s: 3 };
 const CONFIG = {
   drain: DRAIN,
@@ -16,7 +16,7 @@ const CONFIG = {
   queue: { timeout_s: 15 },
 };
 
-/** Every card but the last has its own trouble. */
+/** Every card but the last has a different fault. */
 const TROUBLES: FaultInput[] = [
   { kind: "status", status: 500, probability: 0.3 },
   { kind: "reset", at: "after", after_ms: 40, goes_on: true, probability: 0.3 },
@@ -25,7 +25,7 @@ const TROUBLES: FaultInput[] = [
   { kind: "truncate", how: "length", probability: 0.3 },
 ];
 
-/** What a caller may be told; everything else is a fault of ours. */
+/** The statuses that callers may get; any other is a bug. */
 const EXPECTED = new Set([200, 502, 503, 504]);
 
 async function user(number: number, services: Service[], key: string, until: number): Promise<number[]> {
@@ -45,7 +45,7 @@ async function user(number: number, services: Service[], key: string, until: num
   return statuses;
 }
 
-test("a card never runs more than its slots, whatever happens: faults of every kind, callers who go, three services", async () => {
+test("a card never runs more than its slots under faults of every kind, hang-ups and three services", async () => {
   const services = [
     await line.service({ ...CONFIG, abandon: "finish" }),
     await line.service({ ...CONFIG, abandon: "finish" }, { kind: "tts" }),

@@ -10,15 +10,15 @@ interface Live {
   live: { running: number; in_use: number; counters: Record<string, number> } | null;
 }
 
-/** What every card says of itself, each in one look. */
+/** The status of every card, each from one read. */
 async function look(): Promise<Live[]> {
   return (await line.portico.admin<{ data: Live[] }>("GET", "/cards")).data;
 }
 
-test("admitted = done + failed + orphaned + running at every look, through hang-ups, failures and renewals", async () => {
+test("admitted = done + failed + orphaned + running at every look, through hang-ups and failures", async () => {
   const service = await line.service({ abandon: "cancel", retry: { tries: 2 }, breaker: { max_fails: 1_000 } });
   const key = await line.key({ limits: { concurrent: 100, waiting: 1_000 } });
-  // Cards that stop when their caller goes, as `cancel` asks for.
+  // Cards that stop when their caller disconnects, as `cancel` requires.
   line.park.setService({ service_ms: 120, ghost: false });
   await line.park.setFault("gpu-01-0", { kind: "status", status: 500 });
   await line.park.setFault("gpu-02-1", { kind: "reset" });

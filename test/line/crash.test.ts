@@ -4,13 +4,13 @@ import { openLine, type Service } from "./line.ts";
 
 const line = openLine({ child: true });
 const SLOTS = 12;
-/** One lease life, the drain, and what a loaded machine may take. */
+/** One lease life, the drain, and the time a loaded machine may take. */
 const OVER_MS_MAX = 90_000;
 const TEST_MS_MAX = 180_000;
-/** How long a run goes on for a caller who is gone. */
+/** How long a run continues after its caller has gone. */
 const ABANDONED_S = 25;
 
-/** An answer that may take as long as a lease lives. */
+/** Sends a request that may take as long as a lease lives. */
 async function patient(
   service: Service,
   key: string,
@@ -27,14 +27,14 @@ async function patient(
 }
 
 test(
-  "every lease ends: kill -9 in mid-flight, started again at once, and no card runs more than its slots, no slot is lost, no result forgotten",
+  "every lease ends: after kill -9 and a restart no slot is exceeded or lost, and stored results are kept",
   async () => {
     const service = await line.service({ queue: { timeout_s: 90 }, drain: { max_s: 3 } });
     const key = await line.key();
     line.park.setService({ service_ms: 50 });
     const before = await patient(service, key, "from before", 8);
     expect(before).toMatchObject({ status: 200, cache: "portico; fwd=miss; stored" });
-    // Longer than a start takes: what ran when the runtime died is still at work when it is back.
+    // Longer than a restart takes: runs of the killed runtime are still at work when it is back.
     line.park.setService({ service_ms: 15_000 });
     const lost = await line.call({ service, key, headers: { "x-request-id": "lost" } });
     const running = [lost, ...(await line.calls(SLOTS - 1, { service, key }))];
@@ -58,7 +58,7 @@ test(
     expect(later.map(({ status }) => status)).toEqual(later.map(() => 200));
     expect(Date.now() - diedAt).toBeLessThan(OVER_MS_MAX);
     expect(line.park.counts()).toMatchObject({ over: 0, ghosts: SLOTS, starts: 1 + SLOTS + 30 });
-    // Who was in line when it died has gone for good.
+    // Requests that were in line when the runtime died never start.
     expect(waiting.filter((caller) => line.starts(caller) > 0)).toEqual([]);
     await line.fillsUp();
     const failed = async () => (await line.became("lost", key))?.state === "failed";
@@ -68,7 +68,7 @@ test(
 );
 
 test(
-  "finish: a run is read on for its caller who is gone for 25 s and no longer; then its slot drains",
+  "finish: a run is read for 25 s after its caller has gone and no longer; then its slot drains",
   async () => {
     const service = await line.service({ abandon: "finish", drain: { max_s: 3 } });
     const key = await line.key();

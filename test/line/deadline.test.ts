@@ -5,7 +5,7 @@ import { openLine, type Service } from "./line.ts";
 const line = openLine({ park: { servers: 1, gpus: 1 } });
 const SLOTS = 2;
 const ONE_SECOND = { "x-timeout-s": "1" };
-/** Above the deadline of one second by what a loaded machine may take. */
+/** The one-second deadline plus the time a loaded machine may take. */
 const SOON_MS = 8_000;
 
 async function timed<T>(work: Promise<T>): Promise<{ value: T; ms: number }> {
@@ -13,7 +13,7 @@ async function timed<T>(work: Promise<T>): Promise<{ value: T; ms: number }> {
   return { value: await work, ms: performance.now() - from };
 }
 
-test("with no estimate yet a deadline is let in; lapsed on a card it is 504 origin_timeout, and finish keeps the result", async () => {
+test("a deadline that passes on a card, without an estimate, is 504; finish keeps the result", async () => {
   const service = await line.service({ abandon: "finish" });
   const key = await line.key();
   line.park.setService({ service_ms: 3_000 });
@@ -30,7 +30,7 @@ test("with no estimate yet a deadline is let in; lapsed on a card it is 504 orig
   expect(line.park.counts()).toMatchObject({ starts: 1, left: 0 });
 });
 
-test("a deadline that lapses on a card frees the slot at once where the service cancels", async () => {
+test("a deadline that passes on a card frees the slot at once if the service cancels", async () => {
   const service = await line.service({ abandon: "cancel" });
   const key = await line.key();
   line.park.setService({ service_ms: 60_000, ghost: false });
@@ -38,11 +38,11 @@ test("a deadline that lapses on a card frees the slot at once where the service 
   expect(refusal(await line.ask({ service, key, headers }))).toBe("504 origin_timeout");
   await line.conserved();
   expect(line.park.counts()).toMatchObject({ starts: 1, stopped: 1 });
-  // Its caller was there all the time.
+  // The caller was connected all the time.
   expect(await line.became("too-late", key)).toMatchObject({ state: "failed", status: 504 });
 });
 
-test("a deadline that lapses in line is 503 queue_timeout, and the request never starts", async () => {
+test("a deadline that passes in line is 503 queue_timeout, and the request never starts", async () => {
   const service = await line.service();
   const key = await line.key();
   const letGo = await line.takeAll();
@@ -55,23 +55,23 @@ test("a deadline that lapses in line is 503 queue_timeout, and the request never
   expect(line.park.counts().starts).toBe(SLOTS);
 });
 
-test("what cannot make its deadline by the estimate is refused at once, whether it would wait or not", async () => {
+test("a request whose deadline is too early by the estimate is refused at once, even if a card is free", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 2_500 });
   expect((await line.ask({ service, key })).status).toBe(200);
-  // A free card would start it, and it would still be too late.
+  // A free card would start it, but it would still be too late.
   expect(refusal(await line.ask({ service, key, headers: ONE_SECOND }))).toBe("503 deadline_unmeetable");
   const letGo = await line.takeAll();
   expect(refusal(await line.ask({ service, key, headers: { "x-timeout-s": "3" } }))).toBe("503 deadline_unmeetable");
   letGo();
   await line.conserved();
   expect(line.park.counts().starts).toBe(1 + SLOTS);
-  // Who has the time is let in.
+  // A request with enough time is admitted.
   expect((await line.ask({ service, key, headers: { "x-timeout-s": "60" } })).status).toBe(200);
 });
 
-test("the estimate counts those ahead in line", async () => {
+test("the estimate counts the requests ahead in line", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 1_000 });
@@ -79,7 +79,7 @@ test("the estimate counts those ahead in line", async () => {
   const letGo = await line.takeAll();
   const waiting = await line.calls(10, { service, key });
   await eventually("ten wait", async () => (await line.queued(service)) === 10);
-  // Ten runs of a second on two slots, and its own: five seconds are not enough.
+  // Ten runs of a second on two slots, then its own: four seconds are not enough.
   expect(refusal(await line.ask({ service, key, headers: { "x-timeout-s": "4" } }))).toBe("503 deadline_unmeetable");
   for (const caller of waiting) caller.hangUp();
   await eventually("nobody waits", async () => (await line.queued(service)) === 0);

@@ -5,14 +5,14 @@ import { openLine, type Service } from "./line.ts";
 /** One card with two slots. */
 const line = openLine({ park: { servers: 1, gpus: 1 } });
 const CARD = "gpu-01-0";
-/** Longer than any test: what drains so long is freed by something else. */
+/** Longer than any test: a slot that drains this long is freed by something else. */
 const LONG_S = 120;
 const ONCE = { retry: { tries: 1 }, breaker: { max_fails: 100 } };
 const PROBE = { path: "/sdapi/v1/progress", busy: "/state/job_count" };
-/** Two clocks of one machine. */
+/** Difference between two clocks of one machine. */
 const CLOCKS_MS = 50;
 
-/** A request whose connection breaks while the GPU works on, and whose failure its caller has seen. */
+/** Sends a request whose connection breaks while the GPU keeps working, and expects the failure. */
 async function breakOff(service: Service, key: string, workMs: number): Promise<void> {
   line.park.setService({ service_ms: workMs });
   await line.park.setFault(CARD, { kind: "reset", at: "after", after_ms: 100, goes_on: true });
@@ -23,7 +23,7 @@ async function breakOff(service: Service, key: string, workMs: number): Promise<
 
 const newToken = async () => (await line.portico.admin<{ token: string }>("POST", `/cards/${CARD}/token`)).token;
 
-/** A report of the card's agent. */
+/** Sends a report of the card's agent. */
 async function beat(token: string, running: number): Promise<void> {
   const answer = await fetch(`${line.portico.url}/admin/v1/cards/${CARD}/heartbeat`, {
     method: "POST",
@@ -36,13 +36,13 @@ async function beat(token: string, running: number): Promise<void> {
 const draining = async () => (await line.leases()).filter(({ state }) => state === "draining").length;
 const idle = () => eventually("the GPU is done", () => line.park.counts().running === 0);
 
-/** All of them answered. */
+/** Sends requests and expects all of them to succeed. */
 async function askMany(service: Service, key: string, count: number): Promise<void> {
   const callers = await line.calls(count, { service, key });
   expect(tally(await Promise.all(callers.map((caller) => caller.answered)))).toEqual({ 200: count });
 }
 
-// Whatever a test leaves draining, the next one finds free.
+// Frees everything that a test leaves draining.
 afterEach(async () => {
   await idle();
   const token = await newToken();
@@ -50,7 +50,7 @@ afterEach(async () => {
   await beat(token, 0);
 });
 
-test("the slot of a run that broke off drains for drain.max_s: the GPU may still work", async () => {
+test("the slot of a broken run drains for drain.max_s, because the GPU may still work", async () => {
   const service = await line.service({ ...ONCE, drain: { max_s: 4 } });
   const key = await line.key();
   await breakOff(service, key, 3_000);
@@ -61,14 +61,14 @@ test("the slot of a run that broke off drains for drain.max_s: the GPU may still
   line.park.setService({ service_ms: 1_000 });
   await askMany(service, key, 8);
   expect(line.park.counts()).toMatchObject({ over: 0, highest: 2, ghosts: 1, done: 8 });
-  // Two at a time again, but not before the drain was over.
+  // Two at a time again, but not before the drain has ended.
   const done = line.park.runs().filter((run) => run.ended === "done");
   const seconds = done.filter((run, i) => done.slice(0, i).some((other) => (other.ended_at ?? 0) > run.started_at));
   expect(seconds.length).toBeGreaterThan(0);
   for (const run of seconds) expect(run.started_at).toBeGreaterThan(until - CLOCKS_MS);
 });
 
-test("a card that hangs: the slot drains, and comes back after drain.max_s", async () => {
+test("a hanging card's slots drain and are free again after drain.max_s", async () => {
   const service = await line.service({ ...ONCE, drain: { max_s: 2 }, timeouts: { read_s: 2 } });
   const key = await line.key();
   await line.park.setFault(CARD, { kind: "hang", busy_ms: 3_000 });
@@ -84,7 +84,7 @@ test("a card that hangs: the slot drains, and comes back after drain.max_s", asy
   expect(line.park.counts().over).toBe(0);
 });
 
-test("a draining slot counts as its tenant's", async () => {
+test("a draining slot counts toward its tenant's concurrent number", async () => {
   const service = await line.service({ ...ONCE, drain: { max_s: 3 } });
   const [capped, other] = [await line.key({ limits: { concurrent: 1 } }), await line.key()];
   await breakOff(service, capped, 1_500);
@@ -94,21 +94,21 @@ test("a draining slot counts as its tenant's", async () => {
   expect((await waiting.answered).status).toBe(200);
 });
 
-test("reports never free more than the surplus over what the card says it runs", async () => {
+test("reports never free more draining slots than exceed the runs that the card reports", async () => {
   const service = await line.service({ ...ONCE, drain: { max_s: LONG_S } });
   const key = await line.key();
   const token = await newToken();
   await beat(token, 0);
   await beat(token, 0);
   await breakOff(service, key, 500);
-  // What was reported before the unclean end says nothing of it.
+  // Reports from before the unclean end do not count.
   expect(await draining()).toBe(1);
   for (let i = 0; i < 3; i++) await beat(token, 1);
   expect(await draining()).toBe(1);
   await breakOff(service, key, 500);
   await idle();
   expect(await draining()).toBe(2);
-  // The younger one's first report may have been on its way before its end; the elder has been heard of often.
+  // The younger lease's first report may predate its end; the older one has had several.
   await beat(token, 1);
   expect(await draining()).toBe(1);
   await beat(token, 0);
@@ -116,7 +116,7 @@ test("reports never free more than the surplus over what the card says it runs",
   await askMany(service, key, 2);
 });
 
-test("a first report of an idle card frees nothing; the second frees the slot and wakes who waits", async () => {
+test("the first report of an idle card frees nothing; the second frees the slot for the waiting request", async () => {
   const service = await line.service({ ...ONCE, drain: { max_s: LONG_S } });
   const key = await line.key();
   await line.portico.admin("PATCH", `/cards/${CARD}`, { slots: 1 });
@@ -124,7 +124,7 @@ test("a first report of an idle card frees nothing; the second frees the slot an
   await idle();
   const waiting = await line.call({ service, key });
   await eventually("one waits", async () => (await line.queued(service)) === 1);
-  // The card's own agent: one report, and a while later another.
+  // The card's own agent: one report, and another one later.
   const agent = { url: line.portico.url, tokens: { [CARD]: await newToken() }, every_ms: 60_000 };
   line.park.heartbeat(agent);
   await eventually(
@@ -149,14 +149,14 @@ test("a probe frees a draining slot when the origin has ended its work, and not 
   await eventually("nothing drains", async () => (await draining()) === 0);
 });
 
-test("a run that broke off while its server did not listen is not taken for one that never began", async () => {
+test("a run that broke while its server refused connections is not treated as never started", async () => {
   const service = await line.service({ ...ONCE, drain: { max_s: LONG_S } });
   const key = await line.key();
   line.park.setService({ service_ms: 7_000 });
   await line.park.setFault(CARD, { kind: "reset", at: "after", after_ms: 4_000, goes_on: true });
   const caller = await line.call({ service, key });
   await line.running([caller]);
-  // As a server does that is restarted: it listens no more, and what it had begun it still works on.
+  // Like a server that is being restarted: it accepts no connections, but still works on its runs.
   await line.park.setFault(CARD, { kind: "refuse" });
   const failed = await caller.answered;
   expect(refusal(failed)).toBe("502 origin_reset");

@@ -4,14 +4,14 @@ import { openLine, type Service } from "./line.ts";
 
 const line = openLine();
 const BAD = "gpu-02-1";
-/** Longer than any test, so that nothing is tried again in it. */
+/** Longer than any test, so that no card is tried again in it. */
 const BREAKER = { max_fails: 3, fail_timeout_s: 60 };
 const FAIL_TIMEOUT_S = 2;
-/** Two clocks of one machine. */
+/** Difference between two clocks of one machine. */
 const CLOCKS_MS = 50;
 
 const startsOnBad = () => line.park.counts().cards[BAD]?.starts ?? 0;
-/** When the bad card was tried; those that came on its two slots at the same time are one try. */
+/** When the bad card was tried; simultaneous starts on its two slots count as one try. */
 function triesOnBad(): number[] {
   const starts = line.park.runs(BAD).map((run) => run.started_at);
   return starts.filter((at, i) => i === 0 || at - (starts[i - 1] ?? 0) > FAIL_TIMEOUT_S * 500);
@@ -19,7 +19,7 @@ function triesOnBad(): number[] {
 
 const answers = (callers: Caller[]) => Promise.all(callers.map((caller) => caller.answered));
 
-/** Load on all cards, all of it answered. */
+/** Sends requests to all cards and expects all of them to succeed. */
 async function askMany(service: Service, key: string, count: number): Promise<void> {
   expect(tally(await answers(await line.calls(count, { service, key })))).toEqual({ 200: count });
 }
@@ -33,7 +33,7 @@ test("max_fails failures eject a card, and nothing more is sent to it", async ()
   line.park.setService({ service_ms: 40 });
   await line.park.setFault(BAD, { kind: "status", status: 500 });
   await askMany(service, key, 60);
-  // One may have been on its way on the other slot when the third failed.
+  // One may have been in progress on the other slot when the third failed.
   expect(startsOnBad()).toBeGreaterThanOrEqual(3);
   expect(startsOnBad()).toBeLessThanOrEqual(4);
   const ejected = startsOnBad();
@@ -42,7 +42,7 @@ test("max_fails failures eject a card, and nothing more is sent to it", async ()
   expect(startsOnBad()).toBe(ejected);
 });
 
-test("half-open lets one request through; a failure shuts the card again, a success brings it back", async () => {
+test("half-open lets one request through; a failure ejects the card again, a success brings it back", async () => {
   const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: FAIL_TIMEOUT_S } });
   const key = await line.key();
   line.park.setService({ service_ms: 40 });
@@ -64,7 +64,7 @@ test("half-open lets one request through; a failure shuts the card again, a succ
   expect(startsOnBad() - back).toBeGreaterThanOrEqual(3);
 });
 
-test("health is the listing's: a card that fails one service goes on working for another", async () => {
+test("health is kept per listing: a card that fails one service keeps working for another", async () => {
   const [failing, other] = [
     await line.service({ breaker: BREAKER }),
     await line.service({ breaker: BREAKER }, { kind: "tts" }),
@@ -80,7 +80,7 @@ test("health is the listing's: a card that fails one service goes on working for
   expect(startsOnBad() - before).toBeGreaterThanOrEqual(3);
 });
 
-test("a card that refuses connections costs no caller an error and is back after it heals", async () => {
+test("a card that refuses connections causes no caller an error and is used again after it recovers", async () => {
   const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 1 } });
   const key = await line.key();
   line.park.setService({ service_ms: 40 });
@@ -94,13 +94,13 @@ test("a card that refuses connections costs no caller an error and is back after
   });
 });
 
-test("a caller who hangs up is no failure of the card", async () => {
+test("a caller that hangs up does not count as a failure of the card", async () => {
   const service = await line.service(
     { breaker: { max_fails: 1, fail_timeout_s: 60 }, abandon: "cancel" },
     { cards: [BAD] },
   );
   const key = await line.key();
-  // Before the answer's head, and in the midst of its body.
+  // Before the head of the response, and in the middle of its body.
   line.park.setService({ service_ms: 2_000, ghost: false });
   const before = await line.calls(2, { service, key });
   await line.running(before);
@@ -117,7 +117,7 @@ test("a caller who hangs up is no failure of the card", async () => {
   expect((await line.ask({ service, key })).status).toBe(200);
 });
 
-test("a slow card is no sick card", async () => {
+test("a slow card is not ejected", async () => {
   const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 60 } });
   const key = await line.key();
   line.park.setService({ service_ms: 60 });
@@ -127,7 +127,7 @@ test("a slow card is no sick card", async () => {
   expect(startsOnBad()).toBeGreaterThanOrEqual(2);
 });
 
-test("while every card is out those in line are told at once, and the first that heals is found", async () => {
+test("when every card is ejected, waiting requests are refused at once, and a recovered card is found", async () => {
   const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 2 }, retry: { tries: 1 } });
   const key = await line.key();
   line.park.setService({ service_ms: 20 });
@@ -135,7 +135,7 @@ test("while every card is out those in line are told at once, and the first that
   const failed = await answers(await line.calls(40, { service, key }));
   const told = new Set(failed.map(refusal));
   expect([...told].toSorted()).toEqual(["502 origin_status", "503 no_healthy_card"]);
-  // Twelve at once, and one trial of each card that would be out beyond half of them.
+  // Twelve at once, and one trial for each card beyond the half that may be ejected on suspicion.
   expect(line.park.counts().starts).toBeLessThanOrEqual(12 + 3);
   await line.park.heal("gpu-03-0");
   await eventually("it is served again", async () => (await line.ask({ service, key })).status === 200);

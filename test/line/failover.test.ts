@@ -5,10 +5,10 @@ import { openLine, type Service } from "./line.ts";
 
 const line = openLine();
 const CARDS = 6;
-/** The card that fails; the others are well. */
+/** The card that fails; the others are healthy. */
 const BAD = "gpu-01-0";
 
-/** Asks until the bad card was tried; every answer must be good. */
+/** Sends requests until the bad card was tried; every one must succeed. */
 async function askPast(service: Service, key: string): Promise<void> {
   const before = tried();
   for (let asked = 0; tried() === before; asked++) {
@@ -19,7 +19,7 @@ async function askPast(service: Service, key: string): Promise<void> {
   }
 }
 
-/** Requests that came as far as the bad card, or its tunnel. */
+/** The number of requests that reached the bad card or its tunnel. */
 function tried(): number {
   return line.park.heads(BAD).length;
 }
@@ -74,7 +74,7 @@ test.each<[string, FaultInput]>([
   await askPast(service, key);
 });
 
-test("no card but silent ones: 504 origin_timeout", async () => {
+test("if all cards are silent, the answer is 504 origin_timeout", async () => {
   const service = await line.service({ timeouts: { read_s: 2 }, retry: { tries: 2 } });
   const key = await line.key();
   for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "hang" });
@@ -83,7 +83,7 @@ test("no card but silent ones: 504 origin_timeout", async () => {
   expect(line.park.counts().starts).toBe(2);
 });
 
-test("an origin's own 4xx is its answer: it passes through untouched and costs no other card a try", async () => {
+test("an origin's own 4xx is passed on unchanged and is not retried at another card", async () => {
   const service = await line.service();
   const key = await line.key();
   const answer = await line.ask({ service, key, body: { cfg_scale: "much" } });
@@ -96,7 +96,7 @@ test("an origin's own 4xx is its answer: it passes through untouched and costs n
   expect(line.park.counts().starts).toBe(1);
 });
 
-test("retry.tries bounds the starts of one request, and each try is at another card", async () => {
+test("retry.tries limits the starts of one request, and each try is at another card", async () => {
   const key = await line.key();
   for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "status", status: 500 });
   for (const tries of [1, 2, 5]) {
@@ -110,7 +110,7 @@ test("retry.tries bounds the starts of one request, and each try is at another c
   }
 });
 
-test("no new try starts later than retry.timeout_s after the first", async () => {
+test("no try starts later than retry.timeout_s after the first", async () => {
   const service = await line.service({ retry: { tries: 5, timeout_s: 1 }, timeouts: { read_s: 2 } });
   const key = await line.key();
   for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "hang" });
@@ -118,7 +118,7 @@ test("no new try starts later than retry.timeout_s after the first", async () =>
   expect(line.park.counts().starts).toBe(1);
 });
 
-test("all cards refuse connections: a quick no with Retry-After, and after the ejections an instant one", async () => {
+test("if all cards refuse connections, callers are refused quickly, and with Retry-After after ejection", async () => {
   const service = await line.service({ breaker: { max_fails: 1, fail_timeout_s: 20 } });
   const key = await line.key();
   for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "refuse" });
@@ -133,7 +133,7 @@ test("all cards refuse connections: a quick no with Retry-After, and after the e
   expect(line.park.counts().starts).toBe(0);
 });
 
-test("a request too large to be kept is sent once and never again", async () => {
+test("a request too large to be kept in memory is sent only once", async () => {
   const service = await line.service({ retry: { tries: 5 }, bounds: {}, forbid: [] });
   const key = await line.key();
   for (const { card } of line.park.cards) await line.park.setFault(card, { kind: "status", status: 500 });

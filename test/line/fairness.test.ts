@@ -10,7 +10,7 @@ interface Crowd {
   callers: Caller[];
 }
 
-/** All of them wait behind runs of somebody else's; then the cards are theirs. Who started, in order. */
+/** Lets all requests wait behind other runs, then frees the cards. Returns the names in order of their starts. */
 async function order(service: Service, asked: { name: string; count: number; key: string }[]): Promise<string[]> {
   line.park.setService({ service_ms: 60 });
   const letGo = await line.takeAll();
@@ -43,17 +43,17 @@ async function weighted(weight: number): Promise<string> {
   return line.portico.key({ tenant: id });
 }
 
-test("how long a tenant waits depends on how many tenants ask, not on how much each of them asks", async () => {
+test("how long a tenant waits depends on how many tenants ask, not on how many requests each sends", async () => {
   const service = await line.service();
   const names = await order(service, [
     { name: "much", count: 60, key: await line.key() },
     { name: "little", count: 3, key: await line.key() },
   ]);
-  // Turn by turn the last of three comes sixth; twice that, and the slots that are filled at once, is the bound.
+  // In turns, the last of three comes sixth; the limit is twice that, plus the slots that fill at once.
   expect(names.lastIndexOf("little")).toBeLessThan(2 * 6 + SLOTS);
 });
 
-test("four tenants with lines of every length get their turns alike", async () => {
+test("four tenants with lines of different lengths get equal numbers of turns", async () => {
   const service = await line.service();
   const counts = { a: 40, b: 20, c: 10, d: 10 };
   const asked = await Promise.all(

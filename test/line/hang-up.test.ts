@@ -5,7 +5,7 @@ import { expectSound, openLine, type Service } from "./line.ts";
 const line = openLine();
 const SLOTS = 12;
 
-test("a caller who hangs up in line leaves it at once and never starts", async () => {
+test("a caller that hangs up in line leaves it at once and never starts", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 100 });
@@ -23,7 +23,7 @@ test("a caller who hangs up in line leaves it at once and never starts", async (
   expect(await line.became("left-the-line", key)).toMatchObject({ state: "canceled", results: [] });
 });
 
-test("finish: a caller who hangs up while it runs finds the result under the request's own id", async () => {
+test("finish: a caller that hangs up during its run finds the result under its request id", async () => {
   const service = await line.service({ abandon: "finish" });
   const key = await line.key();
   line.park.setService({ service_ms: 3_000 });
@@ -31,7 +31,7 @@ test("finish: a caller who hangs up while it runs finds the result under the req
   await line.running([caller]);
   caller.hangUp();
   await sleep(1_000);
-  // Read on for the caller who has gone: the card does not notice, and the slot is held as long as it works.
+  // The run is still read after the caller has gone: the card does not notice, and the slot stays leased.
   expect(line.park.counts()).toMatchObject({ running: 1, left: 0 });
   expect(await line.leases()).toMatchObject([{ state: "leased" }]);
   expect(await line.became("my-own-id", key)).toMatchObject({ state: "running", results: [] });
@@ -45,7 +45,7 @@ test("finish: a caller who hangs up while it runs finds the result under the req
   expect(line.park.counts()).toMatchObject({ starts: 1, done: 1, ghosts: 0, left: 0 });
 });
 
-test("cancel: a caller who hangs up while it runs frees the slot at once", async () => {
+test("cancel: a caller that hangs up during its run frees the slot at once", async () => {
   const service = await line.service({ abandon: "cancel" });
   const key = await line.key();
   line.park.setService({ service_ms: 60_000, ghost: false });
@@ -62,7 +62,7 @@ test("cancel: a caller who hangs up while it runs frees the slot at once", async
   expect(await line.became("cancelled", key)).toMatchObject({ state: "canceled", results: [] });
 });
 
-test("a caller who hangs up between the answer's first byte and its last costs no slot", async () => {
+test("a caller that hangs up between the first and the last byte of the answer costs no slot", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 100 });
@@ -72,7 +72,7 @@ test("a caller who hangs up between the answer's first byte and its last costs n
   expect(line.park.counts()).toMatchObject({ starts: SLOTS, done: SLOTS });
 });
 
-test("callers who hang up at any moment of a request's way leave nothing behind", async () => {
+test("callers that hang up at any moment of a request leave nothing behind", async () => {
   const services = [await line.service({ abandon: "finish" }), await line.service({ abandon: "cancel" })];
   const key = await line.key();
   line.park.setService({ service_ms: 150, ghost: false });
@@ -85,7 +85,7 @@ test("callers who hang up at any moment of a request's way leave nothing behind"
   };
   await Promise.all(Array.from({ length: 150 }, (_, moment) => leave(moment)));
   await line.conserved();
-  // Who was gone while `finish` ran was read to the end, who was gone under `cancel` stopped: nobody was left alone.
+  // Under `finish` an abandoned run was read to its end, under `cancel` it was stopped; none was left running.
   const { starts, done, stopped, left } = line.park.counts();
   expect({ ended: done + stopped, left }).toEqual({ ended: starts, left: stopped });
   await line.fillsUp();
@@ -94,7 +94,7 @@ test("callers who hang up at any moment of a request's way leave nothing behind"
 const USERS = 40;
 const LOAD_MS = 4_000;
 
-/** Users who ask again and again; three in ten hang up after `leaveMs`. */
+/** Users that ask repeatedly; three in ten hang up after `leaveMs`. */
 async function load(service: Service, key: string, leaveMs: number) {
   const counted = { ok: 0, left: 0, other: new Array<number>() };
   const until = performance.now() + LOAD_MS;
@@ -132,7 +132,7 @@ test.each([
     expect(counted.left).toBeGreaterThan(USERS / 2);
     await line.conserved();
     expectSound(line.park.counts());
-    // Nobody reads on in vain: who is gone while running is read to the end, or stopped; none is left to its own.
+    // An abandoned run is read to its end or stopped; none is left running.
     expect(line.park.counts()).toMatchObject({ over: 0, ghosts: 0 });
     await line.fillsUp();
   },

@@ -1,7 +1,8 @@
 /**
- * What the tests of the line share: one front door over simulated cards, services made for one test (so that health and
- * settings of another never matter), callers on sockets of their own who can hang up, and the park as the only judge.
- * After every test nothing may be held or waiting any more, and no card may ever have run more than its slots.
+ * The fixture of the tests in this folder: one front door over simulated cards, services made for one test (so that
+ * the health and settings of another never matter), callers on their own sockets that can hang up, and the simulated
+ * cards as the only source of truth. After every test nothing may be held or waiting, and no card may ever have run
+ * more than its slots.
  */
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { RefusedError } from "../../local/admin.ts";
@@ -12,9 +13,9 @@ import { type Answer, bytesOf, raw, RawCall } from "../support/raw.ts";
 import { Caller, eventually } from "./caller.ts";
 import type { Became, ClusterStatus, Lease } from "./views.ts";
 
-/** How long a slot may drain after an unclean end, unless a test says otherwise. */
+/** How long a slot may drain after an unclean end, unless a test sets another time. */
 const DRAIN_S = 1;
-/** Small, so that drawing takes no time worth speaking of; `service_ms` says how long a run lasts. */
+/** Small, so that drawing takes almost no time; `service_ms` sets how long a run lasts. */
 const PICTURE = { width: 32, height: 32, steps: 1 };
 const SPEECH = { format: "wav" };
 /** Longer than any test. */
@@ -28,14 +29,14 @@ const KINDS = {
 export interface Service {
   id: string;
   kind: keyof typeof KINDS;
-  /** The path that is run. */
+  /** The path that runs. */
   path: string;
 }
 
 export interface Call {
   service: Service;
   key: string;
-  /** What a run is found by in the park; default: one of its own. */
+  /** Identifies a run at the simulated cards; unique by default. */
   prompt?: string;
   /** Merged into the body; a seed makes a picture cacheable. */
   body?: object;
@@ -45,10 +46,10 @@ export interface Call {
 export class Line {
   #portico: Portico | undefined;
   #services = 0;
-  /** Services of the test that runs. */
+  /** Services of the current test. */
   #made: string[] = [];
   #prompts = 0;
-  /** The service that takes slots for no other reason. */
+  /** The service whose only purpose is to occupy slots. */
   #taker: Promise<{ service: Service; key: string }> | undefined;
 
   get portico(): Portico {
@@ -69,7 +70,7 @@ export class Line {
     await this.#portico?.stop();
   }
 
-  /** A service of its own over the park's cards, or over some of them. */
+  /** Creates a service over all simulated cards, or over some of them. */
   async service(
     config: Record<string, unknown> = {},
     { kind = "image", cards }: { kind?: Service["kind"]; cards?: string[] } = {},
@@ -87,7 +88,7 @@ export class Line {
     return { id, kind, path: route + run };
   }
 
-  /** A tenant of its own that may run and wait as much as it likes, unless told otherwise. */
+  /** Creates a key of a new tenant with practically no limits, unless given. */
   key({ limits, ...options }: KeyOptions = {}): Promise<string> {
     const wide = { requests_per_minute: 1_000_000, burst: 1_000_000, concurrent: 1_000, waiting: 10_000 };
     return this.portico.key({ ...options, limits: { ...wide, ...limits } });
@@ -112,12 +113,12 @@ export class Line {
     return (await this.call(call)).answered;
   }
 
-  /** So many calls at once, each with a prompt of its own. */
+  /** Sends `count` calls at once, each with its own prompt. */
   calls(count: number, call: Call): Promise<Caller[]> {
     return Promise.all(Array.from({ length: count }, () => this.call(call)));
   }
 
-  /** What became of a request; null while nothing is known of it. */
+  /** The record of a request; null while it is unknown. */
   async became(id: string, key: string): Promise<Became | null> {
     const headers = { authorization: `Bearer ${key}` };
     const answer = await raw(this.portico.url, { target: `/v1/requests/${id}`, headers });
@@ -136,7 +137,7 @@ export class Line {
     return status;
   }
 
-  /** How many of a service wait in line. */
+  /** How many requests of a service wait in line. */
   async queued(service: Service): Promise<number> {
     return (await this.status()).services.find(({ id }) => id === service.id)?.queued ?? 0;
   }
@@ -146,12 +147,12 @@ export class Line {
     await eventually("all of them run", () => callers.every((caller) => this.starts(caller) > 0));
   }
 
-  /** How often a card started it; whether it ever ran. */
+  /** How often a card started the caller's run. */
   starts({ prompt }: { prompt: string }): number {
     return this.park.runs().filter((run) => run.prompt === prompt).length;
   }
 
-  /** Takes every slot of every card until what it gives is called; runs that start meanwhile last as long as before. */
+  /** Occupies every slot of every card until the returned function is called; other runs last as long as before. */
   async takeAll(): Promise<() => void> {
     const { service_ms, ghost } = this.park.service;
     const { service, key } = await (this.#taker ??= this.#makeTaker());
@@ -171,7 +172,9 @@ export class Line {
     return { service, key: await this.key() };
   }
 
-  /** A card tells every service that lists it of every change: those of earlier tests would only slow it down. */
+  /**
+   * Deletes the test's services: a card reports every change to each service that lists it, so they slow later tests.
+   */
   async forgetServices(): Promise<void> {
     for (const id of this.#made.splice(0)) {
       await this.portico.admin("DELETE", `/services/${id}`).catch((error: unknown) => {
@@ -181,13 +184,13 @@ export class Line {
     }
   }
 
-  /** Every slot of every card can still be taken, all at the same time. */
+  /** Expects that all slots of all cards can be occupied at the same time. */
   async fillsUp(): Promise<void> {
     (await this.takeAll())();
     await this.conserved();
   }
 
-  /** Nothing is held, nothing waits: what every accident has to come to. `since`: as the status said no earlier. */
+  /** Expects that nothing is held and nothing waits. `since`: minimum timestamp of the status. */
   async conserved(since = 0): Promise<void> {
     await eventually("no lease is left", async () => (await this.leases()).length === 0);
     await eventually("the status shows an empty house", async () => {
@@ -198,7 +201,7 @@ export class Line {
   }
 }
 
-/** A card never ran more than its slots, and every run that started has ended exactly once. */
+/** Expects that no card ran more than its slots, and that every run that started has ended exactly once. */
 export function expectSound(counts: ParkCounts): void {
   for (const [card, { over, highest }] of Object.entries(counts.cards)) {
     expect({ card, over, within: highest <= 2 }).toEqual({ card, over: 0, within: true });
@@ -207,7 +210,7 @@ export function expectSound(counts: ParkCounts): void {
   expect(done + ghosts + stopped + failed + running).toBe(starts);
 }
 
-/** One line for a test file. */
+/** Opens a Line for a test file, and checks after each test that nothing is left. */
 export function openLine(options: PorticoOptions = {}): Line {
   const line = new Line();
   beforeAll(() => line.start(options));
@@ -224,7 +227,7 @@ export function openLine(options: PorticoOptions = {}): Line {
   });
   afterAll(async () => {
     try {
-      // The status may be a second old: the last one is asked for anew, so that no test's leavings are missed.
+      // The status may be a second old: a fresh one is required, so that nothing left by the last test is missed.
       await line.conserved(Date.now());
     } finally {
       await line.stop();

@@ -5,7 +5,7 @@ import { openLine } from "./line.ts";
 
 const line = openLine();
 const CARDS = ["gpu-01-0", "gpu-01-1", "gpu-02-0", "gpu-02-1", "gpu-03-0", "gpu-03-1"];
-/** What the contract allows, and as much again for a loaded machine. */
+/** The contract's limit, plus time for a loaded machine. */
 const WITHIN_A_SECOND_MS = 3_000;
 
 const setState = (card: string, state: string) => line.portico.admin("PATCH", `/cards/${card}`, { state });
@@ -14,7 +14,7 @@ afterEach(() => setAll("active"));
 
 const answers = (callers: Caller[]) => Promise.all(callers.map((caller) => caller.answered));
 
-/** A service whose callers run on every slot, and five more who wait. */
+/** A service with runs on every slot and five more requests in line. */
 async function fullHouse() {
   const service = await line.service();
   const key = await line.key();
@@ -33,7 +33,7 @@ async function withinASecond(callers: Caller[]): Promise<Answer[]> {
   return answered;
 }
 
-test("paused: nothing new comes in, what runs ends, and those in line start when it resumes", async () => {
+test("paused: new requests are refused, runs end, and waiting requests start on resume", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 100 });
@@ -52,7 +52,7 @@ test("paused: nothing new comes in, what runs ends, and those in line start when
   expect(tally(await answers(waiting))).toEqual({ 200: 5 });
 });
 
-test("paused: those in line stay until queue.timeout_s", async () => {
+test("paused: waiting requests stay in line until queue.timeout_s", async () => {
   const service = await line.service({ queue: { timeout_s: 3 } });
   const key = await line.key();
   const letGo = await line.takeAll();
@@ -64,7 +64,7 @@ test("paused: those in line stay until queue.timeout_s", async () => {
   expect(line.starts(waiting)).toBe(0);
 });
 
-test("a pause of one service leaves another on the same cards alone", async () => {
+test("pausing one service does not affect another on the same cards", async () => {
   const [paused, other] = [await line.service(), await line.service()];
   const key = await line.key();
   line.park.setService({ service_ms: 50 });
@@ -74,7 +74,7 @@ test("a pause of one service leaves another on the same cards alone", async () =
 });
 
 test.each(["draining", "disabled"])(
-  "a %s card gets nothing new, what runs on it ends, and it takes work again when active",
+  "a %s card gets no new runs, its runs end, and it takes work again when active",
   async (state) => {
     const service = await line.service();
     const key = await line.key();
@@ -93,7 +93,7 @@ test.each(["draining", "disabled"])(
   },
 );
 
-test("all cards disabled: new requests get 503 at once and those in line within a second; what runs ends", async () => {
+test("all cards disabled: new requests get 503 at once, waiting ones within a second, and runs end", async () => {
   const { service, key, running, waiting } = await fullHouse();
   await setAll("disabled");
   const refused = await withinASecond(waiting);
@@ -110,7 +110,7 @@ test("all cards disabled: new requests get 503 at once and those in line within 
   await line.fillsUp();
 });
 
-test("a card whose slots are lowered runs down to them, and one whose slots are raised takes more at once", async () => {
+test("a card with fewer slots runs down to them, and a card with more slots takes more at once", async () => {
   const service = await line.service({}, { cards: ["gpu-02-0"] });
   const key = await line.key();
   line.park.setService({ service_ms: 500 });
@@ -133,7 +133,7 @@ test("a card whose slots are lowered runs down to them, and one whose slots are 
   expect(tally(await answers(last))).toEqual({ 200: 2 });
 });
 
-test("a card taken off a service while it runs for it: the run ends, nothing new comes, no slot is lost", async () => {
+test("a card removed from a service finishes its runs, gets no new ones, and loses no slot", async () => {
   const service = await line.service({}, { cards: ["gpu-03-0", "gpu-03-1"] });
   const key = await line.key();
   line.park.setService({ service_ms: 2_000 });
@@ -147,7 +147,7 @@ test("a card taken off a service while it runs for it: the run ends, nothing new
   await line.fillsUp();
 });
 
-test("a service deleted while it runs and waits: what runs ends, those in line are told within a second, no slot is lost", async () => {
+test("when a service is deleted its runs end, waiting requests get 503 within a second, no slot is lost", async () => {
   const { service, key, running, waiting } = await fullHouse();
   await line.portico.admin("DELETE", `/services/${service.id}`);
   const refused = await withinASecond(waiting);

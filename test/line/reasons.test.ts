@@ -10,7 +10,7 @@ interface Became {
   queue_position: number | null;
 }
 
-/** What a service says of its line. */
+/** What a service reports its requests are waiting for. */
 async function waitingOn(service: Service): Promise<Record<string, number>> {
   const { live } = await line.portico.admin<{ live: { waiting_on: Record<string, number> } }>(
     "GET",
@@ -25,7 +25,7 @@ async function became(id: string, key: string): Promise<Became> {
   return told;
 }
 
-test("why a request waits is told in the same words by its service and by itself", async () => {
+test("a service and a request report the same reason for waiting", async () => {
   const service = await line.service();
   const [capped, free] = [await line.key({ limits: { concurrent: 1 } }), await line.key()];
   line.park.setService({ service_ms: 4_000 });

@@ -13,7 +13,7 @@ const starts = () => line.starts({ prompt: PROMPT });
 const queued = (service: Service, count: number) =>
   eventually(`${count} wait`, async () => (await line.queued(service)) === count);
 
-/** The leader runs, and so many wait for what comes of it. */
+/** Starts a leader and `count` followers that wait for its result. */
 async function follow(
   service: Service,
   key: string,
@@ -26,7 +26,7 @@ async function follow(
   return { leader, followers };
 }
 
-test("twenty who ask for the same while it runs get the same answer from one run", async () => {
+test("twenty identical requests during a run get the same answer from that run", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 3_000 });
@@ -43,20 +43,20 @@ test("twenty who ask for the same while it runs get the same answer from one run
   expect(starts()).toBe(1);
 });
 
-test("those who follow hold no slot, and a place of waiting each", async () => {
+test("followers hold no slot, and each counts toward the tenant's waiting number", async () => {
   const service = await line.service();
   const key = await line.key({ limits: { concurrent: 2, waiting: 3 } });
   line.park.setService({ service_ms: 3_000 });
   const { leader, followers } = await follow(service, key, 3);
   expect(refusal(await line.ask({ service, key, ...SAME }))).toBe("429 concurrency");
-  // The second slot of the tenant is free for something else.
+  // The tenant's second slot is free for another request.
   const other = await line.call({ service, key });
   await line.running([other]);
   expect(tally(await answers([leader, ...followers, other]))).toEqual({ 200: 5 });
   expect(line.park.counts().starts).toBe(2);
 });
 
-test("two tenants never share a run", async () => {
+test("without a shared cache two tenants never share a run", async () => {
   const service = await line.service();
   const keys = [await line.key(), await line.key()];
   line.park.setService({ service_ms: 500 });
@@ -65,7 +65,7 @@ test("two tenants never share a run", async () => {
   expect(starts()).toBe(2);
 });
 
-test("the leader's caller goes while it waits: the next one leads, and it runs once", async () => {
+test("when the leader's caller hangs up in line, the next one leads, and there is one run", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 200 });
@@ -81,7 +81,7 @@ test("the leader's caller goes while it waits: the next one leads, and it runs o
   expect(starts()).toBe(1);
 });
 
-test("finish: the leader's caller goes while it runs, and the others get what comes of it", async () => {
+test("finish: when the leader's caller hangs up during the run, the followers get its result", async () => {
   const service = await line.service({ abandon: "finish" });
   const key = await line.key();
   line.park.setService({ service_ms: 3_000 });
@@ -91,7 +91,7 @@ test("finish: the leader's caller goes while it runs, and the others get what co
   expect(starts()).toBe(1);
 });
 
-test("cancel: as often as a leader's caller goes the next one starts it, and nobody is told a failure for it", async () => {
+test("cancel: each time the leader's caller hangs up the next one starts the run, and no follower fails", async () => {
   const service = await line.service({ abandon: "cancel" });
   const key = await line.key();
   line.park.setService({ service_ms: 60_000, ghost: false });
@@ -110,7 +110,7 @@ test("cancel: as often as a leader's caller goes the next one starts it, and nob
   expect(starts()).toBe(4);
 });
 
-/** Who runs hangs up; only the record of the request tells who that is. */
+/** Hangs up the caller whose request is running; only its record tells which one that is. */
 async function hangUpLeader(callers: Map<string, Caller>, key: string): Promise<void> {
   const count = callers.size;
   await eventually("the one who runs is found", async () => {
@@ -124,7 +124,7 @@ async function hangUpLeader(callers: Map<string, Caller>, key: string): Promise<
   expect(callers.size).toBe(count - 1);
 }
 
-test("the leader fails: the next one starts it again, once, and then all are told", async () => {
+test("when the leader fails, the next one starts the run once more, and then all are told the failure", async () => {
   const service = await line.service({ retry: { tries: 1 }, breaker: { max_fails: 100 } });
   const key = await line.key();
   line.park.setService({ service_ms: 2_000 });
@@ -135,7 +135,7 @@ test("the leader fails: the next one starts it again, once, and then all are tol
   expect(starts()).toBe(2);
 });
 
-test("the leader fails and the second run succeeds: only the leader is told the failure", async () => {
+test("when the leader fails and the second run succeeds, only the leader gets the failure", async () => {
   const service = await line.service({ retry: { tries: 1 }, breaker: { max_fails: 100 } });
   const key = await line.key();
   line.park.setService({ service_ms: 2_000 });
@@ -147,7 +147,7 @@ test("the leader fails and the second run succeeds: only the leader is told the 
   expect(starts()).toBe(2);
 });
 
-test("an origin's own 4xx is told to all who asked for the same", async () => {
+test("an origin's own 4xx is passed on to all identical requests", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 2_000 });
@@ -159,7 +159,7 @@ test("an origin's own 4xx is told to all who asked for the same", async () => {
   expect(starts()).toBe(1);
 });
 
-test("a hundred ask for the same at once: one run, a hundred equal answers", async () => {
+test("a hundred identical requests at once cause one run and get equal answers", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 2_000 });
@@ -169,7 +169,7 @@ test("a hundred ask for the same at once: one run, a hundred equal answers", asy
   expect(starts()).toBe(1);
 });
 
-test("in a shared cache tenants share a run, and each gets results of its own", async () => {
+test("in a shared cache tenants share a run, and each gets its own results", async () => {
   const service = await line.service({ cache: { shared: true } });
   const keys = await Promise.all(Array.from({ length: 5 }, () => line.key()));
   line.park.setService({ service_ms: 2_000 });
@@ -185,7 +185,7 @@ test("in a shared cache tenants share a run, and each gets results of its own", 
   });
 });
 
-test("in a shared cache nobody waits for a tenant at its cap: who may run first does, and both get the answer", async () => {
+test("in a shared cache a request does not wait for a tenant at its cap, and both get the answer", async () => {
   const service = await line.service({ cache: { shared: true } });
   const [capped, free] = [await line.key({ limits: { concurrent: 1 } }), await line.key()];
   line.park.setService({ service_ms: 5_000 });
@@ -205,7 +205,7 @@ test("in a shared cache nobody waits for a tenant at its cap: who may run first 
 const idOf = (answer: { header: (name: string) => string | null }) =>
   /results\/(\w+)/.exec(answer.header("link") ?? "")?.[1] ?? "none";
 
-test("followers who hang up leave the line, and the others get what they wait for", async () => {
+test("followers that hang up leave the line, and the others get the result", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 3_000 });
@@ -217,7 +217,7 @@ test("followers who hang up leave the line, and the others get what they wait fo
   expect(starts()).toBe(1);
 });
 
-test("all followers hang up, and the leader as well: what it made is a hit for whoever comes later", async () => {
+test("when the leader and all followers hang up, the result is a hit for later requests", async () => {
   const service = await line.service({ abandon: "finish" });
   const key = await line.key();
   line.park.setService({ service_ms: 2_000 });

@@ -6,16 +6,16 @@ const line = openLine({ park: { servers: 1, gpus: 2 } });
 const TTS = { kind: "tts" as const };
 const STREAM = { stream: true };
 const BYTES_PER_S = 24_000 * 2;
-/** The head of a WAV. */
+/** Length of a WAV header. */
 const HEAD_BYTES = 44;
 
-/** Sounds of `speechS` that take `ms` to make, in chunks of `chunkMs` of sound. */
+/** Makes speech of `speechS` take `ms`, in chunks of `chunkMs` of sound. Returns its length in bytes. */
 function sounds(ms: number, speechS: number, chunkMs = 100): number {
   line.park.setService({ service_ms: ms, speech_s: speechS, chunk_ms: chunkMs });
   return speechS * BYTES_PER_S + HEAD_BYTES;
 }
 
-test("chunks reach the caller as the GPU makes them, and the slot is free with the last", async () => {
+test("chunks reach the caller as the GPU makes them", async () => {
   const service = await line.service({}, TTS);
   const key = await line.key();
   const bytes = sounds(3_000, 3);
@@ -25,7 +25,7 @@ test("chunks reach the caller as the GPU makes them, and the slot is free with t
   const [first, last] = [answer.arrivals[0]?.ms ?? 0, answer.arrivals.at(-1)?.ms ?? 0];
   expect(last - first).toBeGreaterThan(2_000);
   expect(answer.arrivals.length).toBeGreaterThan(10);
-  // Each chunk when it is made, not all of them at some later time: half of the sound takes about half of the time.
+  // Each chunk arrives when it is made: half of the sound takes about half of the time.
   const [run] = line.park.runs();
   const half = answer.arrivals.find(
     (_, i, all) => all.slice(0, i + 1).reduce((sum, piece) => sum + piece.bytes, 0) >= bytes / 2,
@@ -34,7 +34,7 @@ test("chunks reach the caller as the GPU makes them, and the slot is free with t
   expect(run?.ended).toBe("done");
 });
 
-test("a stream that came to its end is kept: the next one is a hit, and its result is there", async () => {
+test("a complete stream is stored: the same request is a hit, and its result is listed", async () => {
   const service = await line.service({}, TTS);
   const key = await line.key();
   const bytes = sounds(500, 2);
@@ -52,7 +52,7 @@ test.each([
   ["ends without its last chunk", { kind: "truncate" as const, how: "chunked" as const }],
   ["falls silent", { kind: "stall" as const }],
 ])(
-  "a stream whose origin %s in its midst is cut for the caller, and never stored nor told as success",
+  "a stream whose origin %s midway is cut for the caller, and never stored nor reported as a success",
   async (_, fault) => {
     const service = await line.service({ timeouts: { read_s: 1 } }, TTS);
     const key = await line.key();
@@ -62,7 +62,7 @@ test.each([
     const answer = await line.ask({ ...ask, headers: { "x-request-id": "cut-stream" } });
     expect(answer).toMatchObject({ status: 200, whole: false });
     expect(answer.body.length).toBeLessThan(bytes);
-    // What came of the next one says that nothing of the first was kept.
+    // The next request shows that nothing of the first was stored.
     await line.park.heal();
     await eventually("it is told as failed", async () => (await line.became("cut-stream", key))?.state === "failed");
     expect((await line.became("cut-stream", key))?.results).toEqual([]);
@@ -89,7 +89,7 @@ test.each([
   expect(line.park.counts().cards["gpu-01-0"]?.starts).toBeGreaterThanOrEqual(1);
 });
 
-test("no card can begin a stream: the refusal is told as one", async () => {
+test("if no card can begin a stream, the caller gets a regular refusal", async () => {
   const service = await line.service({ retry: { tries: 2 } }, TTS);
   const key = await line.key();
   sounds(300, 1);
@@ -97,7 +97,7 @@ test("no card can begin a stream: the refusal is told as one", async () => {
   expect(refusal(await line.ask({ service, key, body: STREAM }))).toBe("502 origin_reset");
 });
 
-test("a slow reader of a small stream holds no slot beyond the origin's end", async () => {
+test("a slow reader of a small stream holds no slot after the origin has ended", async () => {
   const service = await line.service({}, TTS);
   const key = await line.key();
   const bytes = sounds(500, 10);
@@ -111,15 +111,16 @@ test("a slow reader of a small stream holds no slot beyond the origin's end", as
   expect([answer.whole, answer.body.length]).toEqual([true, bytes]);
 });
 
-test("beyond its queue a slow reader holds the origin back, and still gets every byte", async () => {
+test("a slow reader of a large stream slows the origin down, and still gets every byte", async () => {
   const service = await line.service({ timeouts: { read_s: 1 } }, TTS);
   const key = await line.key();
-  // Beyond what the sockets of both its ways can hold (4 + 32 MiB each on a Linux of today): it cannot come to its end.
+  // More than the socket buffers on both sides can hold (4 + 32 MiB each on current Linux), so the origin cannot
+  // finish.
   const bytes = sounds(200, 2_000, 4_000);
   const caller = await line.call({ service, key, body: STREAM });
   await caller.head();
   caller.pause();
-  // Longer than read_s: the silence is the reader's, not the card's.
+  // Longer than read_s: the reader is silent, not the card.
   await sleep(3_000);
   expect(line.park.counts()).toMatchObject({ running: 1, left: 0 });
   expect(await line.leases()).toMatchObject([{ state: "leased" }]);
@@ -128,7 +129,7 @@ test("beyond its queue a slow reader holds the origin back, and still gets every
   expect([answer.whole, answer.body.length]).toEqual([true, bytes]);
 });
 
-test("finish: a caller who hangs up in mid-stream finds the whole sound under the request's id", async () => {
+test("finish: a caller that hangs up during a stream finds the whole sound under its request id", async () => {
   const service = await line.service({ abandon: "finish" }, TTS);
   const key = await line.key();
   const bytes = sounds(3_000, 3);
@@ -143,7 +144,7 @@ test("finish: a caller who hangs up in mid-stream finds the whole sound under th
   expect(line.park.counts()).toMatchObject({ starts: 1, done: 1, left: 0 });
 });
 
-test("cancel: a caller who hangs up in mid-stream frees the slot at once, and nothing is kept", async () => {
+test("cancel: a caller that hangs up during a stream frees the slot at once, and nothing is stored", async () => {
   const service = await line.service({ abandon: "cancel" }, TTS);
   const key = await line.key();
   sounds(60_000, 60);

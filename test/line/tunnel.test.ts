@@ -9,7 +9,7 @@ const line = openLine({
 });
 const CARDS = ["gpu-01-0", "gpu-01-1"];
 
-/** The same cards behind a tunnel. */
+/** A service that reaches the same cards through a tunnel. */
 async function tunnelled(config: Record<string, unknown> = {}): Promise<Service> {
   const service = await line.service(config);
   for (const { card, origin } of line.park.cards) {
@@ -18,7 +18,7 @@ async function tunnelled(config: Record<string, unknown> = {}): Promise<Service>
   return service;
 }
 
-/** How many requests came to the cards, and how many of them carried a header of the service token. */
+/** The number of requests that reached the cards, and how many of them had a header of the service token. */
 function came(): { requests: number; tokens: number } {
   const heads = CARDS.flatMap((card) => line.park.heads(card));
   return {
@@ -27,7 +27,7 @@ function came(): { requests: number; tokens: number } {
   };
 }
 
-test("the service token goes to origins behind a tunnel and to no other", async () => {
+test("the service token is sent to origins behind a tunnel and to no others", async () => {
   line.park.setService({ service_ms: 20 });
   const [direct, tunnel] = [await line.service(), await tunnelled()];
   const key = await line.key();
@@ -40,7 +40,7 @@ test("the service token goes to origins behind a tunnel and to no other", async 
   line.park.setToken(null);
 });
 
-test("an origin that demands the token is not reached without it: 403 of a direct one passes through", async () => {
+test("a direct request to an origin that demands the token fails, and no run starts", async () => {
   const direct = await line.service();
   const key = await line.key();
   line.park.setToken(ACCESS);
@@ -53,7 +53,7 @@ test("an origin that demands the token is not reached without it: 403 of a direc
 test.each([
   ["a login redirect", { deny: "login" as const }],
   ["a 403 page", { deny: "page" as const }],
-])("an access policy that refuses us with %s is origin_config, and no GPU began", async (_, deny) => {
+])("an access policy that refuses us with %s is origin_config, and no run starts", async (_, deny) => {
   const service = await tunnelled();
   const key = await line.key();
   line.park.setToken({ client_id: "other", client_secret: "other", ...deny });
@@ -65,7 +65,7 @@ test.each([
   line.park.setToken(null);
 });
 
-test("one card behind a broken access policy: the next card answers", async () => {
+test("with one card behind a broken access policy, the next card answers", async () => {
   const service = await tunnelled({ breaker: { max_fails: 1, fail_timeout_s: 30 } });
   const key = await line.key();
   line.park.setService({ service_ms: 20 });
@@ -74,7 +74,7 @@ test("one card behind a broken access policy: the next card answers", async () =
   expect(line.park.counts().cards["gpu-01-0"]?.starts).toBe(0);
 });
 
-test("a tunnel that is down is tunnel_down, and its card is tried again when it is up", async () => {
+test("a tunnel that is down gives tunnel_down, and its cards are used again when it is up", async () => {
   const service = await tunnelled({ breaker: { max_fails: 1, fail_timeout_s: 1 } });
   const key = await line.key();
   line.park.setService({ service_ms: 20 });

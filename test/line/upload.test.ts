@@ -3,7 +3,7 @@ import { bytesOf, RawCall } from "../support/raw.ts";
 import { eventually, sleep } from "./caller.ts";
 import { openLine, type Service } from "./line.ts";
 
-/** Cards that are out after one failure, so that a failure that is not theirs shows. */
+/** Cards are ejected after one failure, so that a failure wrongly blamed on them shows. */
 const SENSITIVE = { breaker: { max_fails: 1, fail_timeout_s: 60 }, retry: { tries: 1 }, bounds: {}, forbid: [] };
 const line = openLine({ park: { servers: 1, gpus: 1 } });
 const MIB = 1024 * 1024;
@@ -23,7 +23,7 @@ async function halfSent(service: Service, key: string, bodyBytes: number): Promi
   return { call, rest: bytes.subarray(half) };
 }
 
-test("no slot is taken before a request that is kept in memory is there", async () => {
+test("a request that is kept in memory takes no slot before its body is complete", async () => {
   const service = await line.service();
   const key = await line.key();
   line.park.setService({ service_ms: 20 });
@@ -34,7 +34,7 @@ test("no slot is taken before a request that is kept in memory is there", async 
   expect((await call.answer()).status).toBe(200);
 });
 
-test("a caller who hangs up in the midst of a large body is no failure of the card", async () => {
+test("a caller that hangs up during a large body does not count as a failure of the card", async () => {
   const service = await line.service(SENSITIVE);
   const key = await line.key();
   line.park.setService({ service_ms: 20 });
@@ -47,7 +47,7 @@ test("a caller who hangs up in the midst of a large body is no failure of the ca
   expect((await line.ask({ service, key })).status).toBe(200);
 });
 
-test("a caller who stops in the midst of a large body is no failure of the card, and its slot comes back", async () => {
+test("a caller that stops sending a large body does not count as a card's failure, and the slot is freed", async () => {
   const service = await line.service({ ...SENSITIVE, timeouts: { read_s: 2 } });
   const key = await line.key();
   line.park.setService({ service_ms: 20 });
@@ -58,7 +58,7 @@ test("a caller who stops in the midst of a large body is no failure of the card,
   expect((await line.ask({ service, key })).status).toBe(200);
 });
 
-test("a caller who hangs up in the midst of a body without a length has not said it all: no card runs what came", async () => {
+test("when a caller hangs up during a chunked body, no card runs the incomplete request", async () => {
   const service = await line.service(SENSITIVE, { kind: "tts" });
   const key = await line.key();
   line.park.setService({ service_ms: 20 });
@@ -81,7 +81,7 @@ test("a caller who hangs up in the midst of a body without a length has not said
   expect(line.park.counts().starts).toBe(0);
 });
 
-test("a large body that takes longer than read_s to send is no silence of the card's", async () => {
+test("a large body that takes longer than read_s to send does not count as silence of the card", async () => {
   const service = await line.service({ ...SENSITIVE, timeouts: { read_s: 3 } });
   const key = await line.key();
   line.park.setService({ service_ms: 20 });

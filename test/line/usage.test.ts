@@ -1,4 +1,4 @@
-/** What is counted as used, against what the simulated cards know that they ran. */
+/** Counted usage, compared with what the simulated cards know that they ran. */
 import { expect, test } from "vitest";
 import { raw } from "../support/raw.ts";
 import { eventually, tally } from "./caller.ts";
@@ -7,9 +7,9 @@ import { openLine } from "./line.ts";
 const line = openLine({ child: true, park: { servers: 1, gpus: 2 } });
 const SLOTS = 4;
 const TTS = { kind: "tts" as const };
-/** What a run may take beyond its time on the GPU, s: connecting, drawing, a loaded machine. */
+/** What a run may take beyond its time on the GPU, in seconds: connecting, drawing, a loaded machine. */
 const AROUND_S = 0.4;
-/** A card may see the end of a call a moment after us. */
+/** A card may see the end of a call slightly later than we do. */
 const SEEN_S = 0.1;
 const TEST_MS_MAX = 120_000;
 
@@ -28,7 +28,7 @@ async function used(key: string): Promise<Totals> {
   return totals;
 }
 
-/** The cards' own count of what they ran since the test began is what was counted, for so many runs. */
+/** Expects the given number of runs, and their GPU time as the cards measured it since the test began. */
 function expectGpuTime({ gpu_seconds }: Totals, runs: number): void {
   const { busy_ms, starts } = line.park.counts();
   expect(starts).toBe(runs);
@@ -36,7 +36,7 @@ function expectGpuTime({ gpu_seconds }: Totals, runs: number): void {
   expect(gpu_seconds).toBeLessThan(busy_ms / 1000 + AROUND_S * runs);
 }
 
-test("pictures and sounds, whole and streamed: each run once, with the time that its card worked", async () => {
+test("pictures and sounds, whole or streamed, count once each, with the time that the card worked", async () => {
   const [pictures, sounds] = [await line.service(), await line.service({}, TTS)];
   const key = await line.key();
   line.park.setService({ service_ms: 400, speech_s: 1, chunk_ms: 100 });
@@ -54,7 +54,7 @@ test("pictures and sounds, whole and streamed: each run once, with the time that
   expectGpuTime(totals, 10);
 });
 
-test("a failed try's time counts with the one that made it, and a failure's without a result", async () => {
+test("the time of a failed try counts for its request, and a failed request counts without a result", async () => {
   const service = await line.service({ retry: { tries: 2 } });
   const key = await line.key();
   line.park.setService({ service_ms: 500 });
@@ -74,7 +74,7 @@ test("a failed try's time counts with the one that made it, and a failure's with
   expectGpuTime(totals, line.park.counts().starts);
 });
 
-test("whoever hangs up in line costs no GPU time, and a run that is finished for one who is gone counts", async () => {
+test("a hang-up in line costs no GPU time, and a run finished for an absent caller counts", async () => {
   const service = await line.service({ abandon: "finish" });
   const key = await line.key();
   line.park.setService({ service_ms: 1_500 });
@@ -94,7 +94,7 @@ test("whoever hangs up in line costs no GPU time, and a run that is finished for
   expectGpuTime(totals, SLOTS);
 });
 
-test("a caller who hangs up in a stream: what was handed on, and the time until the card's end", async () => {
+test("a hang-up during a stream counts the time until the card's end, and no result", async () => {
   const service = await line.service({ abandon: "cancel" }, TTS);
   const key = await line.key();
   line.park.setService({ service_ms: 3_000, speech_s: 3, chunk_ms: 100, ghost: false });
@@ -110,7 +110,7 @@ test("a caller who hangs up in a stream: what was handed on, and the time until 
 });
 
 test(
-  "what was answered before a kill -9 is counted after it, and once",
+  "answers sent before a kill -9 are counted after it, and only once",
   async () => {
     const service = await line.service({ drain: { max_s: 3 } });
     const key = await line.key();
@@ -120,7 +120,7 @@ test(
       const answers = await Promise.all((await line.calls(SLOTS, { service, key })).map((caller) => caller.answered));
       expect(tally(answers)).toEqual({ 200: SLOTS });
       bytes += answers.reduce((sum, { body }) => sum + body.length, 0);
-      // At once: the last answer is no older than its last byte.
+      // Killed at once: the last answer is no older than its last byte.
       await line.portico.kill9();
       await line.portico.restart();
       const totals = await used(key);

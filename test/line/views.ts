@@ -1,4 +1,4 @@
-/** What the front door shows of its slots, its line and its requests, as far as these tests look. */
+/** The parts of our answers about leases, the line and requests that these tests read. */
 
 export interface Lease {
   card: string;
@@ -17,7 +17,7 @@ export interface ClusterStatus {
   services: { id: string; in_use: number; queued: number; healthy_cards: number }[];
 }
 
-/** What `/v1/requests/<id>` says. */
+/** The answer of `/v1/requests/<id>`. */
 export interface Became {
   state: string;
   status: number | null;

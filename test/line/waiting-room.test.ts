@@ -5,12 +5,12 @@ import { openLine, type Service } from "./line.ts";
 const CARDS = 2;
 const SLOTS = 4;
 const line = openLine({ park: { servers: 1, gpus: CARDS } });
-/** Between two callers whose order matters: they come to the line in the order of their sending. */
+/** Pause between two callers whose order matters, so that they arrive in the order of sending. */
 const APART_MS = 150;
 
 let letGo = () => {};
 
-/** Takes every slot until `letGo`. */
+/** Occupies every slot until `letGo`. */
 async function takeAll(): Promise<void> {
   line.park.setService({ service_ms: 100 });
   letGo = await line.takeAll();
@@ -18,7 +18,7 @@ async function takeAll(): Promise<void> {
 
 afterEach(() => letGo());
 
-/** In line one after the other. */
+/** Sends requests one after the other. */
 async function inTurn(count: number, service: Service, key: string): Promise<Caller[]> {
   const callers: Caller[] = [];
   for (let i = 0; i < count; i++) {
@@ -34,7 +34,7 @@ const inLine = (service: Service, count: number) =>
 /** Prompts in the order in which cards started them. */
 const started = () => line.park.runs().map((run) => run.prompt);
 
-test("within a tenant who came first starts first", async () => {
+test("within a tenant, the request that arrives first starts first", async () => {
   const service = await line.service({}, { cards: ["gpu-01-0"] });
   const key = await line.key();
   await takeAll();
@@ -43,7 +43,7 @@ test("within a tenant who came first starts first", async () => {
   letGo();
   expect(tally(await Promise.all(callers.map((caller) => caller.answered)))).toEqual({ 200: 8 });
   const order = started().filter((prompt) => callers.some((caller) => caller.prompt === prompt));
-  // Two slots: neighbours may meet on their way to the card, nobody overtakes more than that.
+  // With two slots, neighbors may swap on their way to the card; no request overtakes more than one.
   for (const [place, { prompt }] of callers.entries())
     expect(Math.abs(order.indexOf(prompt) - place)).toBeLessThanOrEqual(1);
 });
@@ -56,7 +56,7 @@ test("a tenant at its concurrent number is passed over, not refused", async () =
   await inLine(service, 2);
   const later = await line.calls(2, { service, key: free });
   await line.running(later);
-  // The other tenant's run although they came later; of the capped one there is one.
+  // The other tenant's requests run although they came later; the capped tenant has one run.
   expect(first.map((caller) => line.starts(caller))).toEqual([1, 0, 0]);
   expect(tally(await Promise.all([...first, ...later].map((caller) => caller.answered)))).toEqual({ 200: 5 });
   const runs = line.park.runs().filter((run) => first.some(({ prompt }) => run.prompt === prompt));
@@ -75,7 +75,7 @@ test("the concurrent number counts per service", async () => {
   expect(tally(await Promise.all(callers.map((caller) => caller.answered)))).toEqual({ 200: 2 });
 });
 
-test("only a tenant with more than its waiting number in line is refused, and nobody else", async () => {
+test("a tenant with more than its waiting number in line is refused, and no other tenant is", async () => {
   const service = await line.service();
   const [small, other] = [await line.key({ limits: { waiting: 3 } }), await line.key()];
   await takeAll();
@@ -96,7 +96,7 @@ test("only a tenant with more than its waiting number in line is refused, and no
   expect(tally(await Promise.all(answered))).toEqual({ 200: 5 });
 });
 
-test("the waiting room is bounded: a full one refuses, and a tenant below its share takes the newest place of the longest line", async () => {
+test("the waiting room is bounded: a full one refuses, but a tenant below its share displaces the newest", async () => {
   const service = await line.service({ queue: { max: 5 } });
   const [many, few] = [await line.key(), await line.key()];
   await takeAll();
@@ -115,7 +115,7 @@ test("the waiting room is bounded: a full one refuses, and a tenant below its sh
   expect(line.park.counts().starts).toBe(SLOTS + 5);
 });
 
-test("nobody waits longer than queue.timeout_s, and nobody is sent away before", async () => {
+test("a request waits in line for queue.timeout_s and no longer", async () => {
   const service = await line.service({ queue: { timeout_s: 2 } });
   const key = await line.key();
   await takeAll();

@@ -1,4 +1,4 @@
-/** How many requests come from one client address, counted over the whole life of each. */
+/** Addresses counts how many requests of one client address are present, over the whole life of each request. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Addresses } from "../../durable-objects/addresses.ts";
@@ -8,13 +8,13 @@ import { LIMITS } from "./small-card.ts";
 import { sizes, steps, accidentalSteps, play, wind, type Step } from "./small-steps.ts";
 
 const ADDRESSES = ["here", "there"];
-/** As the steps name them. */
+/** Names of the tenants in the steps. */
 const TENANTS = ["tenant 0", "tenant 1", "tenant 2"];
-/** Ten times what a card is out at first. */
+/** Ten times a card's first ejection. */
 const OUT_MS_MAX = 10 * LIMITS.failTimeoutMs;
 const one = { tenant: "a", address: "here" };
 
-test("a request counts once however often it is named, and until its last name is taken back", () => {
+test("a request counts once however often it is added, until every add has been matched by a remove", () => {
   const names = fc.array(fc.record({ request: fc.nat({ max: 3 }), tenant: fc.nat({ max: 1 }), add: fc.boolean() }), {
     maxLength: 60,
     size: "max",
@@ -37,7 +37,7 @@ test("a request counts once however often it is named, and until its last name i
   fc.assert(property, { numRuns: 500 });
 });
 
-test("who says no address is not counted, and another address or tenant is another's", () => {
+test("a request without an address is not counted, and counts are kept per address and per tenant", () => {
   const addresses = new Addresses();
   addresses.add({ request: "1", tenant: "a" });
   addresses.remove({ request: "1", tenant: "a" });
@@ -47,7 +47,7 @@ test("who says no address is not counted, and another address or tenant is anoth
   expect(addresses.countOf({ tenant: "b", address: "here" })).toBe(0);
 });
 
-/** A pool whose requests come from two addresses, each of which may have so many there. */
+/** A pool whose requests come from two addresses, each limited to a number of concurrent requests. */
 class Street extends SmallPool {
   readonly #perAddress: number;
 
@@ -62,7 +62,7 @@ class Street extends SmallPool {
   }
 }
 
-/** Requests of a tenant from an address that hold a ticket, or a slot as the desk knows it. */
+/** Requests of a tenant from an address that hold a ticket, or a slot as far as the desk knows. */
 function present({ desk }: SmallPool, tenant: string, address: string): string[] {
   const tickets = [...desk.tickets].map(({ entry }) => entry);
   const held = desk.cards.reports().flatMap((report) => report.held);
@@ -70,7 +70,7 @@ function present({ desk }: SmallPool, tenant: string, address: string): string[]
   return [...new Set(all.map(({ request }) => request))];
 }
 
-/** Whether so many more from an address are let in now, and no other. */
+/** Expects that exactly `most` more requests from an address are let in now. */
 function expectRoomFor(pool: Street, tenant: string, address: string, most: number): void {
   const came = Array.from({ length: most + 1 }, (_, i) =>
     pool.come(`${i} of ${tenant} ${address}`, tenant, { address }),
@@ -79,7 +79,7 @@ function expectRoomFor(pool: Street, tenant: string, address: string, most: numb
   expect(came.map(({ words }) => words.join())).toEqual([...Array.from({ length: most }, () => ""), "concurrency"]);
 }
 
-/** Whatever card is out is tried again, and is in: who is asked about addresses is not refused for another reason. */
+/** Tries every ejected card again, so that all are healthy and no request is refused for another reason. */
 function heal(pool: Street): void {
   pool.clock.pass(OUT_MS_MAX);
   for (const card of pool.cards) {
@@ -104,14 +104,14 @@ function playOn(pool: Street, list: Step[], most: number, look: boolean): void {
   for (const tenant of TENANTS) for (const address of ADDRESSES) expectRoomFor(pool, tenant, address, most);
 }
 
-test("never more requests of one address are in line or on a card than it may, and none is counted that has gone", () => {
+test("an address never has more requests in line or on a card than its limit, and ended ones do not count", () => {
   const property = fc.property(sizes, fc.integer({ min: 1, max: 3 }), steps, (size, most, list) => {
     playOn(new Street(size, most), list, most, true);
   });
   fc.assert(property, { numRuns: 300 });
 });
 
-test("through lost messages and restarts of the Pool nobody is counted for ever", () => {
+test("lost messages and restarts of the Pool leave no request counted forever", () => {
   const property = fc.property(sizes, fc.integer({ min: 1, max: 3 }), accidentalSteps, (size, most, list) => {
     playOn(new Street(size, most), list, most, false);
   });

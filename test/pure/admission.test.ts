@@ -1,4 +1,4 @@
-/** Whom a Pool lets in, and with what estimate it sends others away. */
+/** Which requests a Pool admits, and what estimate it gives to those it refuses. */
 import { expect, test } from "vitest";
 import { Addresses } from "../../durable-objects/addresses.ts";
 import * as admission from "../../durable-objects/admission.ts";
@@ -13,7 +13,7 @@ const SERVICE = "portrait";
 const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
 const STALE_MS = 600_000;
 
-/** Two slots, runs of two seconds whose first byte comes after half a second. */
+/** Two slots; runs take two seconds, with the first byte after half a second. */
 function hallOf(more: Partial<admission.Hall> = {}, gate: Gate = CLOSED): admission.Hall {
   const cards = new Cards(SERVICE);
   cards.configure([{ card: "x", weight: 1 }], NOW);
@@ -36,7 +36,7 @@ function waiting(hall: admission.Hall, count: number, tenant = "a"): void {
   for (let i = 0; i < count; i++) hall.room.enter(entryOf(`${tenant} ${i}`, tenant, { arrivedAt: i }));
 }
 
-test("a paused pool and one without a healthy card let nobody in; a healthy one does", () => {
+test("a paused pool and a pool without a healthy card admit no request; a healthy pool does", () => {
   expect(admission.shut(hallOf())).toBeNull();
   const { config } = hallOf();
   expect(admission.shut(hallOf({ config: { ...config, paused: true } }))).toEqual({
@@ -51,7 +51,7 @@ test("a paused pool and one without a healthy card let nobody in; a healthy one 
   expect(admission.shut(hallOf({}, { ...open, untilAt: Infinity }))).toMatchObject({ retryAfterMs: 15_000 });
 });
 
-test("of one tenant no more wait than it may, in line and behind others' runs together", () => {
+test("a tenant's limit on waiting requests counts both those in line and those that follow others' runs", () => {
   const entry = entryOf("a 1", "a", { waiting: 3 });
   const hall = hallOf({ followers: { count: 2, countOf: (tenant) => (tenant === "a" ? 2 : 0) } });
   waiting(hall, 1);
@@ -61,7 +61,7 @@ test("of one tenant no more wait than it may, in line and behind others' runs to
   expect(admission.crowd(hall, entry)).toEqual(refusal);
 });
 
-test("from one client address no more are here than it may, and who has no such limit is not counted", () => {
+test("the limit per client address holds, and a request without that limit is not counted against it", () => {
   const hall = hallOf();
   const [unlimited, limited] = [entryOf("a", "a"), entryOf("a", "a", { address: "here", perAddress: 2 })];
   for (const request of ["1", "2"]) hall.addresses.add({ ...limited, request });
@@ -71,7 +71,7 @@ test("from one client address no more are here than it may, and who has no such 
   expect(admission.swarm(hall, limited)).toEqual(refusal);
 });
 
-test("no more wait than the room holds, not counting the newcomer, but counting those who follow", () => {
+test("the room's maximum counts followers but not the newcomer", () => {
   const hall = hallOf();
   waiting(hall, 3);
   expect(admission.full(hall)).toBeNull();
@@ -83,10 +83,10 @@ test("no more wait than the room holds, not counting the newcomer, but counting 
 });
 
 const at = (deadlineAt: number | null) => entryOf("a 0", "a", { deadlineAt });
-/** Of the fourth of a tenant. */
+/** An entry for the tenant's fourth request. */
 const own = (more: Partial<Entry>) => entryOf("a 3", "a", { arrivedAt: 3, ...more });
 
-test("a deadline before the first byte of a run that starts at once is hopeless; without one, or an estimate, nothing is", () => {
+test("a deadline before an immediate run's first byte is hopeless; without deadline or estimate nothing is", () => {
   expect(admission.hopeless(hallOf(), at(NOW + 500))).toBeNull();
   expect(admission.hopeless(hallOf(), at(NOW + 499))).toMatchObject({ reason: "deadline_unmeetable", estimateMs: 500 });
   expect(admission.hopeless(hallOf(), at(null))).toBeNull();
@@ -94,22 +94,22 @@ test("a deadline before the first byte of a run that starts at once is hopeless;
   expect(admission.hopeless(hallOf({ now: NOW + STALE_MS + 1 }), at(NOW))).toBeNull();
 });
 
-test("a deadline is held against the line before one, and against the tenant's own slots when they are taken", () => {
+test("a deadline is checked against the line ahead, and against the tenant's own slots when they are in use", () => {
   const hall = hallOf();
   waiting(hall, 4);
-  // Three before it and itself, two at a time, two seconds each; then half a second.
+  // Three ahead of it and itself, two at a time, two seconds each; then half a second.
   expect(admission.late(hall, own({ deadlineAt: NOW + 4_500 }))).toBeNull();
   const late = { reason: "deadline_unmeetable", estimateMs: 4_500, retryAfterMs: 4_000 };
   expect(admission.late(hall, own({ deadlineAt: NOW + 4_499 }))).toEqual(late);
   expect(admission.late(hall, own({ deadlineAt: null }))).toBeNull();
   expect(admission.late(hallOf({ times: null }), own({ deadlineAt: NOW - 1 }))).toBeNull();
   hall.cards.offered("x", "running", "a", NOW);
-  // One of its own at a time: four runs of two seconds.
+  // One of the tenant's own at a time: four runs of two seconds.
   const capped = admission.late(hall, own({ deadlineAt: NOW + 8_499, concurrent: 1 }));
   expect(capped).toMatchObject({ reason: "deadline_unmeetable", estimateMs: 8_500 });
 });
 
-test("who waited in vain is told how long, and never less than nothing", () => {
+test("a request that timed out in line is told how long it waited, which is never negative", () => {
   const hall = hallOf();
   waiting(hall, 1);
   expect(admission.waitedOut(hall, entryOf("a 0", "a", { arrivedAt: NOW - 60_000 }))).toEqual({

@@ -1,4 +1,4 @@
-/** When an object's alarm comes, whatever time is asked for, and whatever stands already. */
+/** When an object's alarm fires, for any requested time and any alarm that is already set. */
 import * as fc from "fast-check";
 import { afterEach, expect, test, vi } from "vitest";
 import { wakeAt, wakeBy } from "../../durable-objects/alarm.ts";
@@ -9,7 +9,7 @@ const LATE_MS = 5_000;
 
 const around = fc.double({ min: -DAY_MS, max: DAY_MS, noNaN: true }).map((ms) => NOW + ms);
 
-/** As the platform keeps it: cut to a whole millisecond. */
+/** Like the platform, it truncates the time to a whole millisecond. */
 function alarmAt(standing: number | null) {
   let set = standing;
   let writes = 0;
@@ -35,7 +35,7 @@ function stop(): void {
   vi.useFakeTimers({ toFake: ["Date"], now: NOW });
 }
 
-test("an alarm never comes before it is due, nor at the very moment at which it is set", async () => {
+test("an alarm never fires before it is due, nor at the very moment when it is set", async () => {
   stop();
   await fc.assert(
     fc.asyncProperty(around, fc.option(around), async (at, standing) => {
@@ -46,7 +46,7 @@ test("an alarm never comes before it is due, nor at the very moment at which it 
   );
 });
 
-test("one that stands is kept where it comes in time, and replaced where it comes late or has not come", async () => {
+test("an alarm that is already set is kept if it is in time, and replaced if it is too late or overdue", async () => {
   stop();
   await fc.assert(
     fc.asyncProperty(around, fc.option(around.map(Math.trunc)), async (at, standing) => {

@@ -16,15 +16,15 @@ const HOUR_MS = 3_600_000;
 const TIMEOUT_MS = 30_000;
 const LIMITS: BreakerLimits = { maxFails: 3, failTimeoutMs: TIMEOUT_MS };
 const NOW = 1_000_000_000;
-/** Times that a card's time out may grow to. */
+/** A card's ejection grows to at most this many times fail_timeout. */
 const GROWN_MAX = 10;
 
-/** A card and those who run on it, as its shell asks the breaker. */
+/** A card and the runs on it; calls the breaker as the Card does. */
 class Watched {
   now = NOW;
   health: Health = HEALTHY;
   readonly limits: BreakerLimits;
-  /** Attempts under way. */
+  /** Attempts in progress. */
   readonly running: string[] = [];
   #attempts = 0;
 
@@ -36,7 +36,7 @@ class Watched {
     return gate(this.health, this.limits, this.now).state;
   }
 
-  /** Starts a run if the gate lets it; gives its name. */
+  /** Starts a run if the gate allows it. Returns its name. */
   start(): string | null {
     const { state } = this;
     if (state === "open" || state === "trial") return null;
@@ -59,7 +59,7 @@ class Watched {
     return name !== null;
   }
 
-  /** Fails until it is out; gives for how long. */
+  /** Fails runs until the card is ejected. Returns for how long. */
   knockOut(): number {
     while (this.state === "closed") this.run("failed");
     return gate(this.health, this.limits, this.now).untilAt - this.now;
@@ -87,10 +87,10 @@ function take(card: Watched, step: Step): void {
   else if (card.running.length > 0) card.end(card.running[step.end % card.running.length] ?? "", step.how);
 }
 
-test("a gate opens at max_fails failures within fail_timeout, and not one earlier", () => {
+test("a gate opens at exactly max_fails failures within fail_timeout", () => {
   const property = fc.property(limits, fc.array(stepWith(forward), { maxLength: 60, size: "max" }), (some, list) => {
     const card = new Watched(some);
-    /** When runs failed since the gate was last shut or closed. */
+    /** When runs failed since the gate last opened or closed. */
     let fails: number[] = [];
     for (const step of list) {
       const before = card.state;
@@ -108,7 +108,7 @@ test("a gate opens at max_fails failures within fail_timeout, and not one earlie
   fc.assert(property, { numRuns: 1_500 });
 });
 
-test("an open gate lets nobody through before its time, and then exactly one until that one has ended", () => {
+test("an open gate lets no request through before its time, and then exactly one until that one has ended", () => {
   const property = fc.property(limits, fc.array(stepWith(forward), { maxLength: 80, size: "max" }), (some, list) => {
     const card = new Watched(some);
     let trial: string | null = null;
@@ -126,7 +126,7 @@ test("an open gate lets nobody through before its time, and then exactly one unt
   fc.assert(property, { numRuns: 1_500 });
 });
 
-test("whatever happens, a card that has healed is back within its longest time out", () => {
+test("whatever happens, a card that has healed is back within its longest ejection", () => {
   const jumps = fc.oneof(forward, fc.integer({ min: -HOUR_MS, max: HOUR_MS }));
   const property = fc.property(limits, fc.array(stepWith(jumps), { maxLength: 60, size: "max" }), (some, list) => {
     const card = new Watched(some);
@@ -140,7 +140,7 @@ test("whatever happens, a card that has healed is back within its longest time o
   fc.assert(property, { numRuns: 2_000 });
 });
 
-test("success of the trial closes the gate, failure opens it again for as long", () => {
+test("a successful trial closes the gate, a failed one opens it again for the same time", () => {
   const card = new Watched();
   const out = card.knockOut();
   expect(out).toBe(TIMEOUT_MS);
@@ -157,7 +157,7 @@ test("success of the trial closes the gate, failure opens it again for as long",
   expect(gate(card.health, card.limits, card.now)).toEqual({ state: "closed", untilAt: 0, reason: null });
 });
 
-test("a trial without a verdict lets the next one try", () => {
+test("a trial without a verdict lets the next request try", () => {
   const card = new Watched();
   card.now += card.knockOut();
   for (let again = 0; again < 3; again++) {
@@ -183,7 +183,7 @@ test("a run that began before the gate opened neither closes it nor prolongs it"
   expect(card.state).toBe("closed");
 });
 
-test("a flapping card stays out longer each time, up to a bound, and is forgiven after a long healthy time", () => {
+test("a flapping card is ejected for longer each time, up to a limit, and reset after a long healthy time", () => {
   const card = new Watched();
   const outs = Array.from({ length: GROWN_MAX + 5 }, () => {
     const out = card.knockOut();
@@ -197,7 +197,7 @@ test("a flapping card stays out longer each time, up to a bound, and is forgiven
   expect(card.knockOut()).toBe(TIMEOUT_MS);
 });
 
-test("a card that is simply down is tried every fail_timeout, however long it is down", () => {
+test("a card that stays down is tried every fail_timeout, however long it is down", () => {
   const card = new Watched();
   card.knockOut();
   let tries = 0;
@@ -205,7 +205,7 @@ test("a card that is simply down is tried every fail_timeout, however long it is
   expect(tries).toBe(HOUR_MS / TIMEOUT_MS);
 });
 
-test("a clock that goes back by an hour holds no card out for that hour", () => {
+test("a clock that goes back by an hour does not keep a card ejected for that hour", () => {
   const card = new Watched();
   card.knockOut();
   card.now -= HOUR_MS;
@@ -214,7 +214,7 @@ test("a clock that goes back by an hour holds no card out for that hour", () => 
   expect(gate(card.health, card.limits, card.now)).toMatchObject({ state: "open", untilAt: card.now + TIMEOUT_MS });
 });
 
-test("failures of before a clock went back are no older than now", () => {
+test("failures recorded before the clock went back still count", () => {
   const card = new Watched();
   card.run("failed");
   card.run("failed");
@@ -223,7 +223,7 @@ test("failures of before a clock went back are no older than now", () => {
   expect(card.state).toBe("open");
 });
 
-test("slow is not broken: successes, and failures that lie apart, never open a gate", () => {
+test("successes, and failures that are far apart, never open a gate", () => {
   const card = new Watched();
   for (let i = 0; i < 1_000; i++) {
     card.now += TIMEOUT_MS / 2;
@@ -245,7 +245,7 @@ test("a card whose last runs failed runs no more at once than it may still fail,
   expect(card.state).toBe("open");
 });
 
-test("caution ends with the failures it rests on", () => {
+test("the limit on concurrent runs ends when the failures behind it expire", () => {
   const card = new Watched();
   card.run("failed");
   card.run("failed");
@@ -253,7 +253,7 @@ test("caution ends with the failures it rests on", () => {
   expect(gate(card.health, card.limits, card.now).most).toBeUndefined();
 });
 
-test("a card is out on suspicion until its trial has failed, and then it is proven", () => {
+test("an ejected card is only suspected until its trial has failed, and then it is proven", () => {
   const card = new Watched();
   card.knockOut();
   const isProven = () => gate(card.health, card.limits, card.now).proven;

@@ -6,7 +6,7 @@ const NOW = 1_000_000;
 const SAVED_MAX = 20;
 const HOUR_MS = 3_600_000;
 
-/** Spends until nothing is left; gives how many there were. */
+/** Spends until nothing is left. Returns how many retries were allowed. */
 function spendAll(budget: Budget, now: number): { spent: number; left: Budget } {
   let left = budget;
   for (let spent = 0; ; spent++) {
@@ -16,11 +16,11 @@ function spendAll(budget: Budget, now: number): { spent: number; left: Budget } 
   }
 }
 
-test("a new pool may retry as often as is saved up at most, and then no more at once", () => {
+test("a new pool may retry as often as the maximum that can be saved, and then no more at once", () => {
   expect(spendAll(newBudget(NOW), NOW).spent).toBe(SAVED_MAX);
 });
 
-test("five requests earn a retry, a second earns one, and no more is saved than the most", () => {
+test("five requests or one second earn a retry, and no more than the maximum is saved", () => {
   const { left } = spendAll(newBudget(NOW), NOW);
   let budget = left;
   for (let i = 0; i < 4; i++) budget = earn(budget, NOW);
@@ -33,7 +33,7 @@ test("five requests earn a retry, a second earns one, and no more is saved than 
   expect(spendAll(budget, NOW).spent).toBe(SAVED_MAX);
 });
 
-test("asking in vain costs nothing: time goes on earning", () => {
+test("a refused retry costs nothing: time keeps earning", () => {
   let { left: budget } = spendAll(newBudget(NOW), NOW);
   for (let ms = 10; ms < 1_000; ms += 10) budget = spend(budget, NOW + ms).budget;
   expect(spend(budget, NOW + 1_000).ok).toBe(true);
@@ -46,7 +46,7 @@ test("a clock that is set back earns nothing", () => {
   expect(spend(budget, NOW - HOUR_MS + 1_000).ok).toBe(true);
 });
 
-test("never more retries than were saved, earned by requests and by time", () => {
+test("there are never more retries than were saved and earned by requests and by time", () => {
   const steps = fc.array(fc.record({ retry: fc.boolean(), ms: fc.nat({ max: 400 }) }), { maxLength: 200, size: "max" });
   const property = fc.property(steps, (list) => {
     let budget = newBudget(NOW);

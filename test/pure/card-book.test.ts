@@ -1,4 +1,6 @@
-/** The Card's counters under any calls: every run that got a slot is counted once, by its first word. */
+/**
+ * The Card's counters under any sequence of calls: every run that got a slot is counted once, by how it first ended.
+ */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Health } from "../../durable-objects/breaker.ts";
@@ -50,7 +52,7 @@ function say(book: CardBook, [what, who, now]: Call, numbers: Map<number, number
   else book.release(number, name, ENDINGS[what] ?? CLEAN, now);
 }
 
-test("claims = done + failed + orphaned + the leases held now, whatever is called in whatever order", () => {
+test("claims = done + failed + orphaned + currently leased, for any sequence of calls", () => {
   const property = fc.property(calls, (list) => {
     const book = bookOf(2);
     const numbers = new Map<number, number>();
@@ -68,7 +70,7 @@ test("claims = done + failed + orphaned + the leases held now, whatever is calle
   fc.assert(property, { numRuns: 3_000 });
 });
 
-test("what is called twice counts once", () => {
+test("a repeated call counts once", () => {
   const book = bookOf(2);
   const number = numberOf(book, "one");
   expect(numberOf(book, "one")).toBe(number);
@@ -80,7 +82,7 @@ test("what is called twice counts once", () => {
   expect(book.counters).toMatchObject(expected);
 });
 
-test("an attempt that is given up after its unclean end is counted once, and its slot drains on", () => {
+test("an attempt that is unclaimed after its unclean end is counted once, and its slot keeps draining", () => {
   const book = bookOf(1);
   const number = numberOf(book, "one");
   book.release(number, "one", UNCLEAN, NOW);
@@ -101,7 +103,7 @@ test.each(["given up", "vanished"])("a trial that is %s lets the next one try, a
   expect(book.claim(attempt("next"), later)).toMatchObject({ lease: { attempt: "next" } });
 });
 
-test("a withdrawn card, and one that is not listed, say so and count it", () => {
+test("a withdrawn card and an unlisted service refuse the claim with that reason, and the refusal is counted", () => {
   const book = bookOf(1);
   expect(book.claim(attempt("one", "unknown"), NOW)).toEqual({ no: "unlisted" });
   if (book.config !== null) book.config = { ...book.config, state: "draining" };

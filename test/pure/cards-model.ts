@@ -1,4 +1,4 @@
-/** What the tests of choose-card.ts expect of a Pool's counts: everything worked out anew whenever it is asked. */
+/** A model of a Pool's counts for the tests of choose-card.ts. It computes everything anew on each call. */
 import type { CardReport, Gate, Held } from "../../durable-objects/card-protocol.ts";
 
 export const SERVICE = "portrait";
@@ -6,7 +6,7 @@ export const SERVICE = "portrait";
 interface Known {
   weight: number;
   report: CardReport | null;
-  /** Said no since that report. */
+  /** It has refused a claim since that report. */
   refused: boolean;
   pending: Map<string, { tenant: string; number: number | null }>;
   used: number;
@@ -63,7 +63,7 @@ export class CardsModel {
     if (known !== undefined) known.refused = true;
   }
 
-  /** What the gate is by now. */
+  /** The state of the gate at the current time. */
   gate(card: string): Gate["state"] {
     const gate = this.cards.get(card)?.report?.gates[SERVICE];
     if (gate === undefined) return "open";

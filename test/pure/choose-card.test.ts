@@ -39,7 +39,7 @@ const gate: fc.Arbitrary<Gate> = fc.record({
   state: fc.constantFrom("closed", "closed", "closed", "open", "half_open", "trial"),
   untilAt: fc.integer({ min: NOW - 1_000, max: NOW + 100_000 }),
   reason: fc.constant("origin_reset"),
-  // Pressing is tested apart (shut-cards.test.ts).
+  // Trials forced by the suspicion limit are tested in shut-cards.test.ts.
   proven: fc.constant(true),
   most: fc.integer({ min: 1, max: 3 }),
 });
@@ -136,7 +136,7 @@ const calls = [
   fc.integer({ min: 0, max: 60_000 }).map((ms) => call(`lapse(${ms})`, (model) => void (model.now += ms))),
 ];
 
-test("counts and choice are those of a look at everything, whatever is told in whatever order", () => {
+test("counts and choices equal those of a full recomputation, for any sequence of calls", () => {
   const property = fc.property(fc.commands(calls, { maxCommands: 60, size: "max" }), (commands) => {
     const [model, real] = [new CardsModel(), new Cards(SERVICE)];
     const all = CARDS.map((name) => ({ card: name, weight: 1 }));
@@ -147,7 +147,7 @@ test("counts and choice are those of a look at everything, whatever is told in w
   fc.assert(property, { numRuns: 1_500 });
 });
 
-test("a card is never offered beyond its slots, less those held for other services and those pending", () => {
+test("a card is never offered beyond its slots minus those held by other services and those pending", () => {
   const cards = pool(reportOf("a", { slots: 3, held: [holding("x", { service: "speech" })] }));
   for (const name of ["one", "two"]) {
     expect(cards.best([], NOW)).toBe("a");
@@ -156,7 +156,7 @@ test("a card is never offered beyond its slots, less those held for other servic
   expect(cards.best([], NOW)).toBeNull();
 });
 
-test("the least share of slots by weight goes first, then the longest unused", () => {
+test("the card with the lowest used share of slots by weight goes first, then the longest unused", () => {
   const cards = new Cards(SERVICE);
   cards.configure(
     [
@@ -174,7 +174,7 @@ test("the least share of slots by weight goes first, then the longest unused", (
   expect(order).toEqual(["big", "small", "big", "small", "big", "big", "small", "small"]);
 });
 
-test("equal cards take turns: nobody is used twice before everybody was used once", () => {
+test("equal cards take turns: none is used twice before every card was used once", () => {
   const cards = pool(...CARDS.map((name) => reportOf(name)));
   const used = Array.from({ length: 12 }, (_, i) => {
     const best = cards.best([], NOW) ?? "";
@@ -185,18 +185,18 @@ test("equal cards take turns: nobody is used twice before everybody was used onc
   expect(used).toEqual([...CARDS, ...CARDS, ...CARDS]);
 });
 
-test("a card that failed the request is avoided, unless no other takes work", () => {
+test("a card that failed the request is avoided, unless no other card takes work", () => {
   const cards = pool(reportOf("a"), reportOf("b", { slots: 1 }));
   expect(cards.best(["a"], NOW)).toBe("b");
   cards.offered("b", "attempt", "t1", NOW);
-  // The other one is busy, not out: worth waiting for.
+  // The other card is busy, not ejected, so it is worth waiting for.
   expect(cards.best(["a"], NOW)).toBeNull();
   cards.report(reportOf("b", { seq: 2, state: "draining" }), NOW);
   expect(cards.best(["a"], NOW)).toBe("a");
   expect(cards.best(["a", "b"], NOW)).toBe("a");
 });
 
-test("an older report changes nothing: neither an earlier one nor one of an earlier start", () => {
+test("an outdated report changes nothing, whether its sequence number or its incarnation is older", () => {
   const cards = pool(reportOf("a", { incarnation: 2, seq: 5, held: [holding("x")] }));
   for (const [incarnation, seq] of [
     [2, 5],
@@ -222,7 +222,7 @@ test("an attempt is counted once, whichever of offer, claim and report comes fir
   expect(cards.holding("t1")).toBe(0);
 });
 
-test("a run that ended before the pool heard of its claim is not counted for ever", () => {
+test("a run that ended before the pool learned of its claim is not counted forever", () => {
   const cards = pool(reportOf("a"));
   cards.offered("a", "one", "t1", NOW);
   cards.report(reportOf("a", { seq: 2, lastNumber: 7 }), NOW);
@@ -231,7 +231,7 @@ test("a run that ended before the pool heard of its claim is not counted for eve
   expect(cards.holding("t1")).toBe(0);
 });
 
-test("a card that said no is not offered again before its next report, whatever else comes to nothing there", () => {
+test("a card that refused a claim is not offered before its next report, whatever else is withdrawn there", () => {
   const cards = pool(reportOf("a"));
   cards.offered("a", "one", "t1", NOW);
   cards.withdrawn("a", "one", NOW);

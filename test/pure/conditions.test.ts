@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { type ByteRange, isNotModified, preconditionFailed, requestedRange } from "../../worker/results/conditions.ts";
 
 const ETAG = '"0a1b2c"';
-/** 1994-11-06 08:49:37.5 UTC: the date of the RFC's own examples, and half a second. */
+/** 1994-11-06 08:49:37.5 UTC: the date of the RFC's own examples, plus half a second. */
 const MODIFIED_AT = 784_111_777_500;
 const SAME = "Sun, 06 Nov 1994 08:49:37 GMT";
 const BEFORE = "Sun, 06 Nov 1994 08:49:36 GMT";
@@ -15,12 +15,12 @@ const unmodified = (headers: Record<string, string>) => isNotModified(new Header
 const range = (headers: Record<string, string>, bytes = BYTES, method = "GET") =>
   requestedRange(new Request("http://portico/", { method, headers }), ETAG, bytes);
 
-/** What a header's values come to, beside what they have to. */
+/** Compares the results for a table of header values with the expected ones. */
 function expectTable<T>(table: [header: string, expected: T][], actual: (header: string) => T): void {
   expect(table.map(([header]) => [header, actual(header)])).toEqual(table);
 }
 
-test("If-Match compares strongly (RFC 9110 13.1.1) and stands above If-Unmodified-Since (13.2.2)", () => {
+test("If-Match compares strongly (RFC 9110 13.1.1) and takes precedence over If-Unmodified-Since (13.2.2)", () => {
   const table: [string, boolean][] = [
     [ETAG, false],
     ["*", false],
@@ -35,7 +35,7 @@ test("If-Match compares strongly (RFC 9110 13.1.1) and stands above If-Unmodifie
     expectTable(table, (header) => fails({ "if-match": header, "if-unmodified-since": since }));
 });
 
-test("If-None-Match compares weakly (13.1.2) and stands above If-Modified-Since (13.2.2)", () => {
+test("If-None-Match compares weakly (13.1.2) and takes precedence over If-Modified-Since (13.2.2)", () => {
   const table: [string, boolean][] = [
     [ETAG, true],
     [`W/${ETAG}`, true],
@@ -50,7 +50,7 @@ test("If-None-Match compares weakly (13.1.2) and stands above If-Modified-Since 
     expectTable(table, (header) => unmodified({ "if-none-match": header, "if-modified-since": since }));
 });
 
-test("dates compare in whole seconds, in all three forms that HTTP has for them (13.1.3, 13.1.4, 5.6.7)", () => {
+test("dates compare in whole seconds, in all three HTTP date formats (13.1.3, 13.1.4, 5.6.7)", () => {
   const table: [string, boolean][] = [
     [SAME, true],
     [AFTER, true],
@@ -64,7 +64,7 @@ test("dates compare in whole seconds, in all three forms that HTTP has for them 
   expectTable(table, (date) => !fails({ "if-unmodified-since": date }));
 });
 
-test("what is no date of HTTP is ignored (13.1.3, 13.1.4)", () => {
+test("a value that is not an HTTP date is ignored (13.1.3, 13.1.4)", () => {
   const future = [
     "2094",
     "2094-11-06T08:49:37Z",
@@ -81,11 +81,11 @@ test("what is no date of HTTP is ignored (13.1.3, 13.1.4)", () => {
   }
 });
 
-test("without a condition nothing fails and everything is sent", () => {
+test("without a condition nothing fails and the whole body is sent", () => {
   expect([fails({}), unmodified({}), range({})]).toEqual([false, false, null]);
 });
 
-test("one range gives its part, or is unsatisfiable (14.1.2)", () => {
+test("a single range selects its part, or is unsatisfiable (14.1.2)", () => {
   const table: [string, ByteRange | "unsatisfiable" | null][] = [
     ["bytes=0-0", { offset: 0, length: 1 }],
     ["bytes=500-", { offset: 500, length: 500 }],
@@ -102,7 +102,7 @@ test("one range gives its part, or is unsatisfiable (14.1.2)", () => {
   expectTable(table, (header) => range({ range: header }));
 });
 
-test("what is malformed, of another unit, or several ranges gives the whole (14.2)", () => {
+test("a malformed range, another unit, or several ranges select the whole body (14.2)", () => {
   const several = `bytes=${Array.from({ length: 1_000 }, (_, i) => `${i}-${i}`).join(",")}`;
   const malformed = [
     "bytes=5-2",
@@ -120,12 +120,12 @@ test("what is malformed, of another unit, or several ranges gives the whole (14.
     expect(range({ range: header }), header.slice(0, 20)).toBeNull();
 });
 
-test("a range is for GET alone (14.2)", () => {
+test("a range applies to GET only (14.2)", () => {
   for (const method of ["HEAD", "POST", "DELETE"])
     expect(range({ range: "bytes=0-0" }, BYTES, method), method).toBeNull();
 });
 
-test("If-Range allows the range by a strong match alone (13.1.5)", () => {
+test("If-Range allows the range only on a strong match (13.1.5)", () => {
   const table: [string, boolean][] = [
     [ETAG, true],
     [`W/${ETAG}`, false],
@@ -137,7 +137,7 @@ test("If-Range allows the range by a strong match alone (13.1.5)", () => {
   expectTable(table, (header) => range({ range: "bytes=0-0", "if-range": header }) !== null);
 });
 
-test("a range that is given lies within the bytes, and is what was asked", () => {
+test("a selected range lies within the body and is the one requested", () => {
   const number = fc.option(fc.nat({ max: 30 }));
   const property = fc.property(number, number, fc.nat({ max: 20 }), (first, last, bytes) => {
     const given = range({ range: `bytes=${first ?? ""}-${last ?? ""}` }, bytes);

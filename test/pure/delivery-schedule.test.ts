@@ -5,7 +5,7 @@ import { after, TRIES_MAX } from "../../durable-objects/delivery-schedule.ts";
 
 const NOW = 1_790_000_000_000;
 const HOUR_MS = 3_600_000;
-/** As the contract has the first ones; what follows is documented with the API. */
+/** The contract gives the first delays; the others are documented with the API. */
 const DELAYS_S = [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
 
 const random = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
@@ -19,7 +19,7 @@ const failed = failing.filter(({ status }) => status !== 410);
 
 const sent = (more: Partial<Sent>): Sent => ({ status: 500, error: null, retryAfterMs: null, again: true, ...more });
 
-test("2xx delivers and 410 disables, whichever try it is and whatever else is said", () => {
+test("on any try, a 2xx marks the delivery delivered and a 410 disables it, whatever else the response has", () => {
   const tries = fc.integer({ min: 1, max: TRIES_MAX });
   fc.assert(
     fc.property(fc.integer({ min: 200, max: 299 }), tries, random, fc.boolean(), (status, n, chance, again) => {
@@ -32,7 +32,7 @@ test("2xx delivers and 410 disables, whichever try it is and whatever else is sa
   );
 });
 
-test("anything else waits as the schedule says, a tenth more or less, and never shorter than the receiver asks, up to an hour", () => {
+test("other answers wait the scheduled delay +-10%, and at least as long as the receiver asks, up to an hour", () => {
   fc.assert(
     fc.property(failed, fc.integer({ min: 1, max: DELAYS_S.length }), random, (one, n, chance) => {
       const verdict = after(one, n, NOW, chance);
@@ -46,7 +46,7 @@ test("anything else waits as the schedule says, a tenth more or less, and never 
   );
 });
 
-test("every delivery ends: after eight tries, within three days, and more than a day is tried", () => {
+test("every delivery ends after eight tries, after more than one day and less than three", () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(failed, random), { minLength: 20, maxLength: 20 }), (tries) => {
       let [now, n] = [NOW, 0];
@@ -62,6 +62,6 @@ test("every delivery ends: after eight tries, within three days, and more than a
   );
 });
 
-test("what there is nothing to tell of any more is given up at once", () => {
+test("a delivery that no longer has anything to send fails at once", () => {
   expect(after(sent({ status: null, again: false }), 1, NOW, 0)).toEqual({ state: "failed", nextAt: null });
 });

@@ -12,32 +12,32 @@ const asked = (headers: Record<string, string>, results?: ServicePut["results"])
   return isRefusal(delivery) ? `${delivery.reason} ${delivery.param}` : delivery;
 };
 
-test("without headers it is what the service says", () => {
+test("without headers the service's settings apply", () => {
   expect(asked({})).toEqual({ lifeMs: 30 * DAY_MS, visibility: "signed" });
   expect(asked({}, { keep_days: 0.5, visibility: "private" })).toEqual({ lifeMs: DAY_MS / 2, visibility: "private" });
 });
 
-test("a service that was put before there were visibilities means `signed`", () => {
+test("a service stored before visibilities existed means `signed`", () => {
   const { keep_days } = service().results;
   const old = { ...service(), results: { keep_days } } as ReturnType<typeof service>;
   expect(deliveryOf(new Headers(), old, false)).toEqual({ lifeMs: 30 * DAY_MS, visibility: "signed" });
 });
 
-test("X-Result-TTL is 1 s to the service's keep_days, in whole seconds", () => {
+test("X-Result-TTL accepts 1 s to the service's keep_days, in whole seconds", () => {
   expect(asked({ "x-result-ttl": "1" })).toMatchObject({ lifeMs: 1_000 });
   expect(asked({ "x-result-ttl": String(30 * 86_400) })).toMatchObject({ lifeMs: 30 * DAY_MS });
   for (const ttl of ["", "0", "-1", "1.5", "1e3", "+5", "0x10", "abc", "1, 2", String(30 * 86_400 + 1), "9".repeat(40)])
     expect(asked({ "x-result-ttl": ttl }), ttl).toBe("invalid_field X-Result-TTL");
 });
 
-test("X-Result-Visibility is one of three words", () => {
+test("X-Result-Visibility accepts only the three visibilities", () => {
   for (const visibility of VISIBILITIES)
     expect(asked({ "x-result-visibility": visibility }, { visibility: "private" })).toMatchObject({ visibility });
   for (const said of ["", "Public", "public, private", "open", "__proto__"])
     expect(asked({ "x-result-visibility": said }), said).toBe("invalid_field X-Result-Visibility");
 });
 
-test("an id says who may read its result, whatever its random part is", () => {
+test("a result id encodes its visibility, whatever its random part is", () => {
   fc.assert(
     fc.property(fc.constantFrom(...VISIBILITIES), fc.stringMatching(/^[0-9A-Za-z]{24}$/), (visibility, random) => {
       const id = resultIdOf(visibility, random);

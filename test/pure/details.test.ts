@@ -9,10 +9,10 @@ const HAN = /\p{Script=Han}/u;
 const KEYS = Object.keys(DETAILS) as DetailKey[];
 const namesIn = (text: string): string[] => Array.from(text.matchAll(/\{(\w+)\}/g), ([, name = ""]) => name);
 
-/** The facts of a text, each with a value that occurs in no text by itself. */
+/** The facts of a text, each with a value that no text contains by itself. */
 const factsOf = (text: string) => Object.fromEntries(namesIn(text).map((name, i) => [name, `<${i}>`]));
 
-describe("every detail has its text in both languages:", () => {
+describe("every detail has a text in both languages:", () => {
   test.each(KEYS.filter((key) => key !== "text"))("%s", (key) => {
     const { en, zh } = DETAILS[key];
     expect(new Set(namesIn(zh))).toEqual(new Set(namesIn(en)));
@@ -27,7 +27,7 @@ describe("every detail has its text in both languages:", () => {
   });
 });
 
-test("the text of a parser or an origin is the same in both languages, whatever is in it", () => {
+test("the text of a parser or an origin is the same in both languages, whatever it contains", () => {
   const facts = detail("text", { text: "Unexpected token {max}" });
   expect(detailText(facts, "en")).toBe("Unexpected token {max}");
   expect(message(refuse("malformed_json", { facts }), "zh")).toBe("请求体不是有效的 JSON：Unexpected token {max}。");
@@ -38,7 +38,7 @@ test("a text that an older version stored with a job is shown as it is", () => {
   expect(detailText(facts, "zh")).toBe("its JSON is damaged, or not");
 });
 
-describe("every reason has its message in both languages:", () => {
+describe("every reason has a message in both languages:", () => {
   const facts = { ...detail("required"), scope: "jobs", service: "s", method: "GET", allow: "POST", expected: "x/y" };
   const numbers = { max_mb: 1, bytes: 1, limit: 1, retry_s: 1, waiting: 1, max: 1, status: 500, waited_s: 1 };
   const refusalOf = (reason: Reason, more: Record<string, string | number> = {}) =>
@@ -92,7 +92,7 @@ const SAID: [what: string, schema: z.ZodType, value: unknown, en: string, zh: st
   ["no alternative of a union", z.union([z.string(), z.int()]), null, "is not valid", "取值无效"],
 ];
 
-describe("what a schema refuses is told in our own texts:", () => {
+describe("schema errors are described in our own texts:", () => {
   test.each(SAID)("%s", (_, schema, value, en, zh) => {
     const issue = schema.safeParse(value).error?.issues[0];
     if (issue === undefined) throw new Error("the value is valid");

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { known, learn, startMs, type Times } from "../../durable-objects/estimate.ts";
 import type { Observed } from "../../durable-objects/pool-protocol.ts";
 
-/** Runs that weigh alike before the mean begins to forget. */
+/** The first runs have equal weight; after that the mean begins to forget. */
 const ALIKE = 10;
 
 const ms = fc.integer({ min: 0, max: 600_000 });
@@ -17,7 +17,7 @@ function learned(seen: Observed[]): Times {
 
 const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-test("the first runs weigh alike: what is learned of them is their mean", () => {
+test("the first ten runs have equal weight: the estimate is their mean", () => {
   const property = fc.property(
     fc.array(fc.record({ firstByteMs: ms, totalMs: ms }), { minLength: 1, maxLength: ALIKE }),
     (seen) => {
@@ -30,7 +30,7 @@ test("the first runs weigh alike: what is learned of them is their mean", () => 
   fc.assert(property, { numRuns: 500 });
 });
 
-test("what is learned lies between the shortest and the longest run seen", () => {
+test("the estimate lies between the shortest and the longest run seen", () => {
   const property = fc.property(runs, (seen) => {
     const { totalMs } = learned(seen);
     const all = seen.map((run) => run.totalMs);
@@ -40,7 +40,7 @@ test("what is learned lies between the shortest and the longest run seen", () =>
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("whatever was learned before, a hundred runs of one length are believed to within a tenth of a percent", () => {
+test("after any history, a hundred runs of one length bring the estimate within 600 ms of that length", () => {
   const property = fc.property(runs, ms, (before, length) => {
     const steady = Array.from({ length: 100 }, () => ({ firstByteMs: length, totalMs: length }));
     const { totalMs } = learned([...before, ...steady]);
@@ -49,7 +49,7 @@ test("whatever was learned before, a hundred runs of one length are believed to 
   fc.assert(property, { numRuns: 300 });
 });
 
-test("the wait grows with those ahead and shrinks with the slots; the next in line waits for one slot of many", () => {
+test("the wait grows with the requests ahead and shrinks with more slots, and is short for the next in line", () => {
   const times: Times = { firstByteMs: 100, totalMs: 1_200, count: 1, at: 0 };
   expect(startMs(times, 0, 12)).toBe(100);
   expect(startMs(times, 11, 12)).toBe(1_200);
@@ -62,12 +62,12 @@ test("the wait grows with those ahead and shrinks with the slots; the next in li
   fc.assert(property);
 });
 
-test("with nothing learned, or without a slot, nothing is estimated", () => {
+test("without observations or without a slot there is no estimate", () => {
   expect(startMs(null, 3, 12)).toBeNull();
   expect(startMs({ firstByteMs: 1, totalMs: 1, count: 1, at: 0 }, 3, 0)).toBeNull();
 });
 
-test("nobody is refused by an estimate that ten minutes have not confirmed, so that it can move again", () => {
+test("an estimate expires after ten minutes without a run, so that it can be learned anew", () => {
   const times = learn(null, { firstByteMs: 5_000, totalMs: 5_000 }, 1_000);
   expect(known(times, 601_000)).toBe(times);
   expect(known(times, 601_001)).toBeNull();

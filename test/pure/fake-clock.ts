@@ -1,4 +1,4 @@
-/** A clock for tests: timers go by a time that only goes forward, `now` may jump either way. */
+/** A clock for tests: timers follow a time that only moves forward, `now` may jump in either direction. */
 import type { Clock } from "../../durable-objects/clock.ts";
 
 interface Timer {
@@ -17,7 +17,7 @@ export class FakeClock implements Clock {
     return this.#wall;
   }
 
-  /** ms since the beginning, whatever the jumps. */
+  /** Milliseconds since the start, unaffected by jumps. */
   get passed(): number {
     return this.#passed;
   }
@@ -36,7 +36,7 @@ export class FakeClock implements Clock {
     this.#wall += ms;
   }
 
-  /** Lets time pass; timers that come due run at their times, also those that are set meanwhile. */
+  /** Lets time pass. Due timers run at their times, including those set meanwhile. */
   pass(ms: number): void {
     const until = this.#passed + ms;
     for (let next = this.#first(until); next !== null; next = this.#first(until)) {

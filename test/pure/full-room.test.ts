@@ -1,13 +1,13 @@
-/** A room at its limits: who is displaced, and what is left of those who were there. */
+/** A full waiting room: which request is displaced, and what remains of tenants that have left. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { WaitingRoom } from "../../durable-objects/waiting-room.ts";
 import { entryOf } from "./room-model.ts";
 
-/** Empty lines that are kept before they are looked through. */
+/** Empty lines that are kept before they are cleaned up. */
 const LINES_KEPT = 1024;
 
-/** A room in which each tenant has so many waiters, in the order of their arrival. */
+/** A room in which each tenant has the given number of waiters, in order of arrival. */
 function roomOf(lengths: Record<string, number>): WaitingRoom {
   const room = new WaitingRoom();
   let arrivedAt = 0;
@@ -19,7 +19,7 @@ function roomOf(lengths: Record<string, number>): WaitingRoom {
 
 const lengths = fc.dictionary(fc.constantFrom("a", "b", "c", "d", "e"), fc.integer({ min: 1, max: 9 }), { minKeys: 1 });
 
-test("a newcomer displaces only while its tenant is below its equal share, and then the newest of the longest line", () => {
+test("a newcomer displaces the newest of the longest line, and only while its tenant is below its equal share", () => {
   const property = fc.property(lengths, fc.constantFrom("a", "b", "new"), (by, tenant) => {
     const max = Object.values(by).reduce((sum, length) => sum + length, 0);
     const displaced = roomOf(by).displaced(tenant, max);
@@ -36,7 +36,7 @@ test("a newcomer displaces only while its tenant is below its equal share, and t
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("newcomers who displace come to equal shares and no further", () => {
+test("tenants that displace others reach equal shares and no more", () => {
   const room = roomOf({ crowd: 60 });
   const max = 60;
   for (const tenant of ["a", "b"]) {
@@ -51,7 +51,7 @@ test("newcomers who displace come to equal shares and no further", () => {
   expect([room.lengthOf("crowd"), room.lengthOf("a"), room.lengthOf("b")]).toEqual([20, 20, 20]);
 });
 
-test("of a line with priorities the last to be served is displaced", () => {
+test("in a line with priorities the last one to be served is displaced", () => {
   const room = new WaitingRoom();
   room.enter(entryOf("low", "a", { priority: "low", arrivedAt: 1 }));
   room.enter(entryOf("normal", "a", { arrivedAt: 2 }));
@@ -59,12 +59,12 @@ test("of a line with priorities the last to be served is displaced", () => {
   expect(room.displaced("b", 3)).toBe("low");
 });
 
-test("an empty room and a room of one's own displace nobody", () => {
+test("an empty room and a room with only the tenant's own requests displace nothing", () => {
   expect(new WaitingRoom().displaced("a", 0)).toBeNull();
   expect(roomOf({ a: 5 }).displaced("a", 5)).toBeNull();
 });
 
-test("tenants who came and went leave no lines behind", () => {
+test("tenants that came and went leave no lines behind", () => {
   const room = new WaitingRoom();
   const seen: string[] = [];
   for (let round = 0; round < 20_000; round++) {
@@ -79,7 +79,7 @@ test("tenants who came and went leave no lines behind", () => {
   expect(lines).toBeLessThanOrEqual(LINES_KEPT + room.length);
 });
 
-test("those who gave up while capped leave no line behind", () => {
+test("requests that leave while their tenant is capped leave no line behind", () => {
   const room = new WaitingRoom();
   for (let i = 0; i < 5_000; i++) {
     room.enter(entryOf(`${i}`, `tenant ${i}`));

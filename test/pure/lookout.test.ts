@@ -6,7 +6,7 @@ const ASK_AGAIN_MS = 5_000;
 const ATTENTIVE_MS = 10_000;
 const HOUR_MS = 3_600_000;
 
-/** A line that looks around; each look is noted with its time, and sees to the next as the desk does. */
+/** A line with a Lookout. Each look is recorded with its time and schedules the next one, as in the desk. */
 class Line {
   readonly clock = new FakeClock();
   waiting = false;
@@ -22,7 +22,7 @@ class Line {
   );
 }
 
-test("while somebody waits there is a look every five seconds, and none when nobody does", () => {
+test("there is a look every five seconds while a request waits, and none when none does", () => {
   const line = new Line();
   line.waiting = true;
   line.lookout.watch();
@@ -37,7 +37,7 @@ test("while somebody waits there is a look every five seconds, and none when nob
   expect(line.looks.length).toBe(4);
 });
 
-test("a gate that opens sooner is looked at when it opens, one that opens later in the usual turn", () => {
+test("a gate that opens before the next look is looked at when it opens, a later one in the usual turn", () => {
   const line = new Line();
   line.waiting = true;
   line.lookout.watch();
@@ -49,7 +49,7 @@ test("a gate that opens sooner is looked at when it opens, one that opens later 
   expect(line.looks).toEqual([1_200, 6_200]);
 });
 
-test("a time that is past is looked at at once, and many calls make one look", () => {
+test("a time in the past causes an immediate look, and many calls cause one look", () => {
   const line = new Line();
   line.waiting = true;
   for (let i = 0; i < 100; i++) line.lookout.wakeAt(line.clock.now() - HOUR_MS);
@@ -58,7 +58,7 @@ test("a time that is past is looked at at once, and many calls make one look", (
   expect(line.looks).toEqual([0]);
 });
 
-test("no jump of the clock, forth or back, puts off the next look", () => {
+test("no jump of the clock, forward or back, delays the next look", () => {
   for (const ms of [-HOUR_MS, HOUR_MS]) {
     const line = new Line();
     line.waiting = true;
@@ -71,7 +71,7 @@ test("no jump of the clock, forth or back, puts off the next look", () => {
   }
 });
 
-test("news is wanted at once while somebody waits and ten seconds after somebody began to", () => {
+test("the lookout is attentive while a request waits, and for ten seconds after watching began", () => {
   const line = new Line();
   expect(line.lookout.attentive).toBe(false);
   expect(line.lookout.watch()).toBe(true);
@@ -85,7 +85,7 @@ test("news is wanted at once while somebody waits and ten seconds after somebody
   expect(line.lookout.watch()).toBe(true);
 });
 
-test("cards are asked some at a time, in turn, each as often as the others", () => {
+test("cards are asked in groups, in turn, each as often as the others", () => {
   const line = new Line();
   const names = Array.from({ length: 120 }, (_, i) => `card ${i}`);
   const asked = Array.from({ length: 12 }, () => line.lookout.some(names));

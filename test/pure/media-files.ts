@@ -1,4 +1,4 @@
-/** Images and sounds as fast-check makes them: right in their structure, with bytes that look like ends inside. */
+/** fast-check arbitraries for images and sounds: valid structure, with bytes inside that look like an end. */
 import { crc32 } from "node:zlib";
 import * as fc from "fast-check";
 
@@ -11,7 +11,7 @@ export function joined(...parts: Uint8Array[]): Uint8Array {
   return Uint8Array.from(parts.flatMap((part) => [...part]));
 }
 
-/** What a careless look takes for an end. */
+/** Byte sequences that a naive scan takes for an end. */
 const LURES = [
   Uint8Array.of(0xff, 0xd9),
   text("IEND\xae\x42\x60\x82"),
@@ -42,9 +42,9 @@ export const png: fc.Arbitrary<Uint8Array> = fc
   );
 
 const segment = (marker: number, data: Uint8Array) => joined(Uint8Array.of(0xff, marker), u16(data.length + 2), data);
-/** Entropy-coded data: an FF in it is followed by 00. */
+/** Entropy-coded data: each FF in it is followed by 00. */
 const coded = bytes(40).map((raw) => Uint8Array.from([...raw].flatMap((byte) => (byte === 0xff ? [0xff, 0] : [byte]))));
-/** Any marker may have FFs before it. */
+/** Any marker may be preceded by fill bytes (FF). */
 const fill = fc.nat({ max: 2 }).map((length) => new Uint8Array(length).fill(0xff));
 const restart = fc.integer({ min: 0xd0, max: 0xd7 }).map((marker) => Uint8Array.of(0xff, marker));
 const intervals = fc.array(fc.tuple(coded, fill, restart), { maxLength: 3 }).map((list) => joined(...list.flat()));
@@ -59,7 +59,7 @@ const scan = fc
     after,
   ]);
 
-/** Several scans as in a progressive image, tables between them, and a thumbnail with an end of its own. */
+/** Several scans as in a progressive image, with tables between them, and a thumbnail with its own end marker. */
 export const jpeg: fc.Arbitrary<Uint8Array> = fc
   .record({ thumbnail: bytes(60), scans: fc.array(scan, { minLength: 1, maxLength: 3 }) })
   .map(({ thumbnail, scans }) =>
@@ -82,7 +82,7 @@ export const webp: fc.Arbitrary<Uint8Array> = fc
     riff("WEBP", joined(riffChunk("VP8X", new Uint8Array(10)), riffChunk("VP8 ", picture), riffChunk("EXIF", note))),
   );
 
-/** A sound that says its length; also with notes before and after the samples. */
+/** A WAV with its length in the header, optionally with notes before and after the samples. */
 export const wav: fc.Arbitrary<Uint8Array> = fc
   .record({
     samples: fc.uint8Array({ minLength: 1, maxLength: 60 }),
@@ -101,7 +101,7 @@ export const wav: fc.Arbitrary<Uint8Array> = fc
     ),
   );
 
-/** The header of a sound, with the two lengths that it says. */
+/** A WAV header with the given two lengths. */
 export function wavHeader(riffBytes: number, dataBytes: number): Uint8Array {
   const fmt = riffChunk("fmt ", new Uint8Array(16));
   return joined(text("RIFF"), le32(riffBytes), text("WAVE"), fmt, text("data"), le32(dataBytes));

@@ -10,14 +10,14 @@ const KINDS = [
   { type: "image/webp", files: webp },
   { type: "audio/wav", files: wav },
 ];
-/** Below this nothing is recognised. */
+/** Files shorter than this are not recognized. */
 const HEAD_BYTES = 12;
-/** What streams say whose length they do not know. */
+/** Lengths that streams of unknown length declare. */
 const UNKNOWN = [0, 0xffff_ffff, 0xffff_ffff - 8, 0x7fff_ffff, 0x7fff_f024];
 
 const padded = (...start: number[]) => Uint8Array.from([...start, ...new Uint8Array(20)]);
 
-test("a PNG, JPEG, WebP or WAV that ends where it says is whole", () => {
+test("a PNG, JPEG, WebP or WAV that ends where it declares is whole", () => {
   for (const { type, files } of KINDS) {
     fc.assert(
       fc.property(files, (file) => expectSame(media(file), { type, end: "whole" })),
@@ -26,7 +26,7 @@ test("a PNG, JPEG, WebP or WAV that ends where it says is whole", () => {
   }
 });
 
-test("a PNG, JPEG, WebP or WAV that is cut at any byte is cut, or not recognised", () => {
+test("a PNG, JPEG, WebP or WAV truncated at any byte is cut, or not recognized", () => {
   for (const { type, files } of KINDS) {
     const property = fc.property(files, (file) => {
       for (let length = 0; length < file.length; length++) {
@@ -41,7 +41,7 @@ test("a PNG, JPEG, WebP or WAV that is cut at any byte is cut, or not recognised
   }
 });
 
-test("bytes in pieces are judged exactly as the whole of them, cut or not, with more after them or not", () => {
+test("a file scanned in pieces gets the same result as the whole, truncated, extended or intact", () => {
   const files = fc.oneof(...KINDS.map(({ files: some }) => some));
   const more = fc.uint8Array({ maxLength: 4 });
   const property = fc.property(
@@ -60,7 +60,7 @@ test("bytes in pieces are judged exactly as the whole of them, cut or not, with 
   fc.assert(property, { numRuns: 5_000 });
 });
 
-test("what goes on after its end is not whole", () => {
+test("a file with bytes after its end is not whole", () => {
   const after = fc.uint8Array({ minLength: 2, maxLength: 20 });
   for (const { files } of KINDS) {
     const property = fc.property(files, after, (file, more) => expectSame(media(joined(file, more))?.end, "cut"));
@@ -85,7 +85,7 @@ test("a PNG begins with IHDR, and has only one", () => {
   expect(media(joined(start, header, header, rest))?.end).toBe("cut");
 });
 
-test("a cut that ends with the bytes of an end, between two scans, is still a cut", () => {
+test("a JPEG cut between two scans is cut even if the last bytes look like an end", () => {
   const head = [0xff, 0xd8, 0xff, 0xda, 0, 2, 1, 2, 3, 0xff, 0xc4, 0, 9];
   expect(media(Uint8Array.from([...head, 0xff, 0xd9]))).toEqual({ type: "image/jpeg", end: "cut" });
   expect(media(Uint8Array.from([...head, 1, 2, 3, 4, 5, 6, 7, 0xff, 0xd9]))).toEqual({
@@ -100,7 +100,7 @@ test("an image without image data is not whole", () => {
   expect(media(Uint8Array.of(0xff, 0xd8, 0xff, 0xe0, 0, 8, 1, 2, 3, 4, 5, 6, 0xff, 0xd9))?.end).toBe("cut");
 });
 
-test("a streamed WAV that does not know its length is open, however much of it has come", () => {
+test("a streamed WAV of unknown length is open, however much of it has arrived", () => {
   const samples = fc.uint8Array({ maxLength: 60 });
   const property = fc.property(fc.constantFrom(...UNKNOWN), samples, (unknown, sound) => {
     expectSame(media(joined(wavHeader(unknown, unknown), sound))?.end, "open");
@@ -108,14 +108,14 @@ test("a streamed WAV that does not know its length is open, however much of it h
   fc.assert(property, { numRuns: 300 });
 });
 
-test("a streamed WAV whose header counts itself alone is open, and whole only without a sound", () => {
+test("a streamed WAV whose header counts only itself is open, and whole only without samples", () => {
   const header = wavHeader(36, 0);
   expect(media(header)?.end).toBe("whole");
   expect(media(joined(header, new Uint8Array(100)))?.end).toBe("open");
   expect(media(header.subarray(0, 40))?.end).toBe("cut");
 });
 
-test("kinds that do not carry their own end are open, and everything else is nothing we know", () => {
+test("formats without an end marker are open, and other data is not recognized", () => {
   const letters = (characters: string) => padded(...Array.from(characters, (character) => character.charCodeAt(0)));
   expect(media(letters("fLaC"))).toEqual({ type: "audio/flac", end: "open" });
   expect(media(letters("OggS"))).toEqual({ type: "audio/ogg", end: "open" });
@@ -133,7 +133,7 @@ test("kinds that do not carry their own end are open, and everything else is not
   }
 });
 
-test("no bytes at all make it fail", () => {
+test("arbitrary bytes never make it throw", () => {
   const starts = fc.constantFrom(
     [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a],
     [0xff, 0xd8, 0xff],

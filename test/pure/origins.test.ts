@@ -4,7 +4,7 @@ import { isPublicHost, originProblem } from "../../worker/services/origins.ts";
 
 const host = (address: string) => new URL(`https://[${address}]/`).hostname;
 
-test("an origin is https: at a public host, and in local mode http: at 127.0.0.1 too", () => {
+test("an origin is https: at a public host, and in local mode also http: at 127.0.0.1", () => {
   for (const url of [
     "https://gpu.example.com",
     "https://gpu.example.com:8443/base",
@@ -25,7 +25,7 @@ test("an origin is https: at a public host, and in local mode http: at 127.0.0.1
   }
 });
 
-test("no other scheme and no other plain host is an origin, in local mode neither", () => {
+test("no other scheme and no other plain-http host is an origin, not even in local mode", () => {
   for (const url of [
     "http://gpu.example.com",
     "http://127.0.0.2:1",
@@ -40,13 +40,13 @@ test("no other scheme and no other plain host is an origin, in local mode neithe
   }
 });
 
-test("an origin carries no credentials, no query, no fragment and no ambiguous path, not even an empty one", () => {
+test("an origin has no credentials, no query, no fragment and no ambiguous path, not even an empty one", () => {
   const cases = {
     "https://user@gpu.example.com/": "no_credentials",
     "https://user:word@gpu.example.com/": "no_credentials",
     "https://gpu.example.com/?a=1": "no_query",
     "https://gpu.example.com/#x": "no_query",
-    // What is appended to these would become a query or a fragment.
+    // A path appended to these would become part of a query or a fragment.
     "https://gpu.example.com/base?": "no_query",
     "https://gpu.example.com/base#": "no_query",
     "https://gpu.example.com//base": "plain_segments",
@@ -58,7 +58,7 @@ test("an origin carries no credentials, no query, no fragment and no ambiguous p
   for (const [url, problem] of Object.entries(cases)) expect(originProblem(url, true), url).toBe(problem);
 });
 
-/** The special-purpose registries (RFC 6890 and its additions): first, last and some address of each. */
+/** The special-purpose registries (RFC 6890 and later): first and last address of each block, and one inside. */
 const PRIVATE_V4 = [
   ["0.0.0.0", "0.255.255.255"],
   ["10.0.0.0", "10.255.255.255"],
@@ -98,12 +98,12 @@ const PUBLIC_V4 = [
   "223.255.255.255",
 ];
 
-test("no address of a special-purpose block is public, and its neighbours are", () => {
+test("no address of a special-purpose block is public, and the addresses next to the blocks are", () => {
   expect(PRIVATE_V4.flat().filter(isPublicHost)).toEqual([]);
   expect(PUBLIC_V4.filter((address) => !isPublicHost(address))).toEqual([]);
 });
 
-test("whatever way an IPv4 address is spelled, it is judged as that address", () => {
+test("every spelling of an IPv4 address is judged as that address", () => {
   const property = fc.property(fc.ipV4(), (address) => {
     const [a = 0, b = 0, c = 0, d = 0] = address.split(".").map(Number);
     const number = ((a * 256 + b) * 256 + c) * 256 + d;
@@ -121,7 +121,7 @@ test("whatever way an IPv4 address is spelled, it is judged as that address", ()
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("IPv6 literals are public only as global unicast, without documentation and embedded IPv4", () => {
+test("IPv6 literals are public only as global unicast, excluding documentation and embedded IPv4", () => {
   const isPublic = ["2606:4700:4700::1111", "2a00:1450:4001:81b::200e", "2400:cb00::1", "3000::1"];
   const isPrivate = [
     "::",
@@ -144,7 +144,7 @@ test("IPv6 literals are public only as global unicast, without documentation and
   expect(isPrivate.filter((address) => isPublicHost(host(address)))).toEqual([]);
 });
 
-test("names inside private networks are not public: special-use ones, and those without a dot", () => {
+test("names inside private networks are not public: special-use names, and names without a dot", () => {
   const names = [
     "localhost",
     "gpu",

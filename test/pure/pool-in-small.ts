@@ -1,6 +1,6 @@
 /**
- * A Pool and its Cards without the platform: the desk and the books as they are, callers who do what the Worker does,
- * and between them messages that lie in a bag until the test takes one out (post.ts).
+ * A Pool and its Cards without the platform: the real desk and card books, callers that do what the Worker does, and
+ * messages between them that wait in a bag until the test delivers one (post.ts).
  */
 import type { Clock } from "../../durable-objects/clock.ts";
 import { Desk } from "../../durable-objects/desk.ts";
@@ -31,20 +31,20 @@ export class SmallPool {
   readonly callers: SmallCaller[] = [];
   readonly sizes: Sizes;
   desk!: Desk;
-  /** How a run ends well: kept for others, or for its caller alone. */
+  /** How a run succeeds: its answer is stored for others, or only its caller gets it. */
   answers: "stored" | "alone" = "stored";
-  /** Attempts that began to run, in their order. */
+  /** Attempts that started to run, in order. */
   readonly starts: { caller: SmallCaller; card: SmallCard; at: number; fingerprint: string | null }[] = [];
   readonly endings: { card: SmallCard; how: How; at: number }[] = [];
-  /** Retries at another card that were granted. */
+  /** Granted retries at another card. */
   retries = 0;
   restarts = 0;
   /** The clock has jumped forward. */
   hasJumped = false;
-  /** What another service runs. */
+  /** Runs of the other service. */
   readonly others: { card: SmallCard; name: string; number: number }[] = [];
   #tickets = new WeakSet<TicketState>();
-  /** Last words, which stay what they are. */
+  /** Final replies, which must not change. */
   readonly #over = new Map<TicketState, TicketState["reply"]>();
   readonly #offered = new Set<string>();
   #die: () => void = () => undefined;
@@ -63,7 +63,7 @@ export class SmallPool {
     this.#open();
   }
 
-  /** The Pool loses all it had in mind. */
+  /** Restarts the Pool, which loses all its memory. */
   restart(): void {
     this.restarts++;
     this.#die();
@@ -92,12 +92,15 @@ export class SmallPool {
     return this.callers.filter((caller) => caller.run !== null);
   }
 
-  /** Those who have come and have no last word yet. */
+  /** Callers without a final outcome. */
   get open(): SmallCaller[] {
     return this.callers.filter((caller) => caller.words.length === 0);
   }
 
-  /** A run of the same was lost, and whoever began it again has failed and tries once more: nobody else may any more. */
+  /**
+   * Whether a run of the same request was lost and the caller that restarted it failed and is trying once more: then
+   * no other caller may run it.
+   */
   isLastChance({ attempt, fingerprint }: Entry): boolean {
     const begun = this.starts.filter((start) => start.fingerprint === fingerprint).map(({ caller }) => caller);
     return [...this.desk.tickets].some(
@@ -109,7 +112,7 @@ export class SmallPool {
     );
   }
 
-  /** What was left behind ends on the GPU; the card's agent says so. */
+  /** Abandoned runs end on the GPU, and the card's agent reports it. */
   rest(card: SmallCard): void {
     const living = new Set([...this.running.map(({ entry }) => entry.attempt), ...this.others.map(({ name }) => name)]);
     for (const name of card.working) if (!living.has(name)) card.working.delete(name);
@@ -123,7 +126,7 @@ export class SmallPool {
     if ("no" in outcome) return;
     card.work(name);
     this.others.push({ card, name, number: outcome.number });
-    // Its holder lives as long as it is kept.
+    // The holder renews the lease for as long as it has it.
     const renew = (): void => {
       if (!this.others.some((other) => other.name === name)) return;
       card.keep(card.book.renew(outcome.number, name, this.clock.now()).changed);
@@ -139,7 +142,7 @@ export class SmallPool {
     other.card.release(other.number, other.name, { clean: true, health: "ok", reason: null });
   }
 
-  /** Everything that is under way arrives, and time passes; what it brings arrives too. */
+  /** Delivers all messages in flight and lets time pass, delivering the messages that this causes. */
   settle(ms = 0): void {
     this.post.settle();
     for (let passed = 0; passed < ms; passed += 50) {
@@ -148,14 +151,14 @@ export class SmallPool {
     }
   }
 
-  // What callers and cards say to the desk
+  // What callers and cards tell the desk
 
   do(call: (desk: Desk) => void): void {
     call(this.desk);
     this.#look();
   }
 
-  /** Of a ticket; one of before a restart is nobody's. */
+  /** Calls the desk for a ticket; tickets from before a restart are ignored. */
   at(ticket: TicketState, call: (desk: Desk) => void): void {
     if (this.#tickets.has(ticket)) this.do(call);
   }
@@ -220,7 +223,7 @@ export class SmallPool {
     }
   }
 
-  /** What holds after every call on the desk. */
+  /** Checks what must hold after every call on the desk. */
   #look(): void {
     const { desk } = this;
     for (const caller of this.callers) if (caller.ticket !== null) this.#lookAt(caller.ticket);
@@ -243,14 +246,14 @@ export class SmallPool {
     else expectThat(last === ticket.reply, "a last word changed");
   }
 
-  /** Whether one of the same tenant waits that should have had the other's offer. */
+  /** Whether another request of the same tenant waits that should have had this offer. */
   #isBefore(one: TicketState, other: TicketState): boolean {
     if (one.phase !== "waiting" || one.entry.tenant !== other.entry.tenant || one.entry.avoid.length > 0) return false;
     if (this.#isHeld(one.entry, other)) return false;
     const [a, b] = [one.entry, other.entry];
     return rank(a) < rank(b) || (rank(a) === rank(b) && a.arrivedAt < b.arrivedAt);
   }
-  /** Whether somebody else has in hand what it asks for, so that it follows. */
+  /** Whether another request holds the same run, so that this one follows it. */
   #isHeld({ fingerprint, ...entry }: Entry, but: TicketState): boolean {
     if (fingerprint === null) return false;
     const others = [...this.desk.tickets].filter(
@@ -260,7 +263,7 @@ export class SmallPool {
     // A claim that came late, or whose ticket is lost.
     const leases = this.desk.cards.reports().flatMap(({ held }) => held);
     if (leases.some((held) => held.fingerprint === fingerprint && held.state === "leased")) return true;
-    // With a restart the tickets of runs are lost, which are given time to say how they ended.
+    // A restart loses the tickets of runs; their callers are given time to report how they ended.
     if (this.restarts > 0) return true;
     return this.isLastChance({ ...entry, fingerprint });
   }

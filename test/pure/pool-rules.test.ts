@@ -1,4 +1,4 @@
-/** The rules of a Pool over its Cards, each by itself: shares, caps, one run for many, failing cards, retries. */
+/** The rules of a Pool over its Cards, one by one: shares, caps, shared runs, failing cards, retries. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Priority } from "../../durable-objects/pool-protocol.ts";
@@ -16,7 +16,7 @@ function poolOf(cards: number, slots: number, more: Partial<Sizes> = {}): SmallP
   return pool;
 }
 
-test("between tenants who always have somebody in line, starts are as their weights", () => {
+test("tenants that always have a request in line get starts in proportion to their weights", () => {
   const weights = fc.tuple(
     fc.integer({ min: 1, max: 4 }),
     fc.integer({ min: 1, max: 4 }),
@@ -51,7 +51,7 @@ test("between tenants who always have somebody in line, starts are as their weig
   fc.assert(property, { numRuns: 150 });
 });
 
-test("How many slots a tenant gets does not depend on how much it asks: one of many gets as much as many of one", () => {
+test("a tenant's share of slots does not depend on how many requests it sends", () => {
   const pool = poolOf(1, 2);
   for (let i = 0; i < 200; i++) pool.come(`much ${i}`, "much");
   for (let i = 0; i < 20; i++) pool.come(`little ${i}`, "little");
@@ -63,7 +63,7 @@ test("How many slots a tenant gets does not depend on how much it asks: one of m
   expect(little).toBeGreaterThanOrEqual(18);
 });
 
-test("within a tenant starts go by priority, then by arrival, whatever order they came in", () => {
+test("within a tenant, starts follow priority, then arrival time, in whatever order requests came in", () => {
   const comers = fc.array(fc.record({ rank: fc.nat({ max: 2 }), arrivedAt: fc.nat({ max: 1_000 }) }), {
     minLength: 1,
     maxLength: 30,
@@ -86,7 +86,7 @@ test("within a tenant starts go by priority, then by arrival, whatever order the
   fc.assert(property, { numRuns: 300 });
 });
 
-test("as long as nothing is late, a tenant never runs more than its concurrent number, and never waits below it", () => {
+test("without late messages a tenant never runs more than its concurrent number and never waits below it", () => {
   const property = fc.property(
     sizes,
     fc.array(fc.record({ who: fc.nat({ max: 2 }), end: fc.boolean() })),
@@ -109,12 +109,12 @@ test("as long as nothing is late, a tenant never runs more than its concurrent n
   fc.assert(property, { numRuns: 500 });
 });
 
-/** How many of the same run at the same time, and how often it was begun. */
+/** How many identical requests run now, and how often one was started. */
 function flights(pool: SmallPool): { now: number; begun: number } {
   return { now: pool.running.length, begun: pool.starts.length };
 }
 
-test("those who ask for the same are one run; when it is lost one more, and everybody is told", () => {
+test("identical requests share one run; if it is lost there is one more, and every caller gets an outcome", () => {
   const ways = fc.array(fc.constantFrom<How>("ok", "vanish", "quiet"), { minLength: 1, maxLength: 3 });
   const property = fc.property(
     fc.integer({ min: 1, max: 8 }),
@@ -131,7 +131,7 @@ test("those who ask for the same are one run; when it is lost one more, and ever
       for (const how of list) {
         pool.settle();
         if (pool.running.length === 0) break;
-        // A caller who goes without a word takes its run along, and so may the next one: that says nothing of the run.
+        // A caller that vanishes takes its run with it, and so may the next one: that says nothing of the run.
         if (how === "vanish") lost++;
         pool.running[0]?.end(how);
         for (const one of order) {
@@ -150,7 +150,7 @@ test("those who ask for the same are one run; when it is lost one more, and ever
   fc.assert(property, { numRuns: 500 });
 });
 
-test("tenants with caps and priorities who ask for the same: it never runs twice at once, and no slot is free for any of them", () => {
+test("with caps and priorities, identical requests never run twice at once, and no slot stays idle for them", () => {
   const step = fc.record({
     who: fc.nat({ max: 2 }),
     priority: fc.constantFrom<Priority>("high", "normal", "low"),
@@ -186,7 +186,7 @@ test("tenants with caps and priorities who ask for the same: it never runs twice
   fc.assert(property, { numRuns: 500 });
 });
 
-test("a hundred who ask for the same are one start; its leader dies: one more; that fails as well: all are told", () => {
+test("a hundred identical requests start once, again when the leader vanishes, and then all get a failure", () => {
   const pool = poolOf(2, 2);
   for (let i = 0; i < 100; i++) pool.come(`asker ${i}`, "a", { fingerprint: "same" });
   pool.settle();
@@ -220,7 +220,7 @@ test("retries at another card stay within the budget: twenty saved, a fifth of t
   fc.assert(property, { numRuns: 30 });
 });
 
-test("a card that fails sees max_fails starts within fail_timeout, one more if it is pressed, and then trials alone", () => {
+test("a failing card gets max_fails starts within fail_timeout, one forced trial, and then only trials", () => {
   const step = fc.record({ some: pick, ends: fc.boolean(), pass: fc.boolean(), late: fc.boolean() });
   const cards = fc.integer({ min: 1, max: 3 });
   const property = fc.property(cards, fc.array(step, { maxLength: 60, size: "max" }), (count, list) => {
@@ -241,7 +241,7 @@ test("a card that fails sees max_fails starts within fail_timeout, one more if i
   fc.assert(property, { numRuns: 600 });
 });
 
-test("of many cards that fail at once, half stay in work until a trial has failed", () => {
+test("when many cards fail at once, half of them stay in use until a trial has failed", () => {
   const pool = poolOf(4, 1);
   for (let i = 0; i < 60; i++) pool.come(`request ${i}`, "a");
   const out = (): number =>
@@ -251,14 +251,14 @@ test("of many cards that fail at once, half stay in work until a trial has faile
     for (const caller of pool.running) caller.end("failed");
   }
   pool.settle();
-  // Two are out on suspicion; the other two were pressed for a trial each, and failed it.
+  // Two are ejected on suspicion; each of the other two had to run a trial, and failed it.
   expect(out()).toBe(4);
   const proven = pool.cards.filter(({ book }) => book.report(0, 0, pool.clock.now()).gates["portrait"]?.proven);
   expect(proven.length).toBeGreaterThanOrEqual(2);
   expect(pool.starts.length).toBeLessThanOrEqual(4 * LIMITS.maxFails + proven.length);
 });
 
-test("who left is never started, and who comes twice has one place", () => {
+test("a request that left never starts", () => {
   const property = fc.property(sizes, steps, (size, list) => {
     const pool = new SmallPool(size);
     play(pool, list);

@@ -1,19 +1,19 @@
 /**
- * Messages between objects: they lie in a bag until the test takes one out. Those of one stream keep their order, as
- * calls on one stub do; streams know nothing of each other.
+ * Messages between objects. They wait in a bag until the test delivers one. Messages of one stream keep their order,
+ * like calls on one stub; streams are independent of each other.
  */
 
-/** What becomes of a message: it arrives, it arrives twice, or never (the sender may notice). */
+/** What happens to a message: it is delivered, delivered twice, or lost (the sender may notice). */
 export type Fate = "arrives" | "doubled" | "lost";
 
 export interface Message {
   stream: string;
   arrive(): void;
-  /** What its loss means; without it the message cannot be lost. */
+  /** Called when the message is lost; without it the message cannot be lost. */
   lose?: () => void;
-  /** What it means when its stream is torn down. */
+  /** Called when its stream is torn down. */
   broken?: () => void;
-  /** It means the same twice. */
+  /** Delivering it twice has the effect of once. */
   twice?: boolean;
 }
 
@@ -28,7 +28,7 @@ export class Post {
     this.#bag.push(message);
   }
 
-  /** A stream is torn down; gives everything that was in it. */
+  /** Tears down a stream. Returns the messages that were in it. */
   cut(stream: string): Message[] {
     const cut = this.#bag.filter((message) => message.stream === stream);
     this.#bag = this.#bag.filter((message) => message.stream !== stream);
@@ -49,7 +49,7 @@ export class Post {
     if (fate === "doubled" && message.twice === true) message.arrive();
   }
 
-  /** Everything arrives, in the order of sending. */
+  /** Delivers everything, in the order of sending. */
   settle(): void {
     while (this.#bag.length > 0) this.deliver(0, "arrives");
   }

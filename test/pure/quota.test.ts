@@ -1,4 +1,4 @@
-/** What a month may cost, against a model that remembers every charge by itself. */
+/** Monthly quotas, compared with a model that records every charge. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Counts, Quota } from "../../durable-objects/tenant-protocol.ts";
@@ -27,7 +27,7 @@ interface Charged {
   asked: Counts;
 }
 
-/** All that was charged and not given back. */
+/** All charges that were not given back. */
 class Model {
   readonly charged: Charged[] = [];
 
@@ -46,7 +46,7 @@ class Model {
   }
 }
 
-test("a charge passes just when the month has room for it, whatever was charged and given back before", () => {
+test("a charge passes exactly when the month has room for it, whatever was charged and given back before", () => {
   const property = fc.property(quotas, steps, (first, list) => {
     const model = new Model();
     const given = new Set<Charged>();
@@ -62,7 +62,7 @@ test("a charge passes just when the month has room for it, whatever was charged 
         months = next;
         model.charged.push({ month, asked: step.ask });
       } else {
-        // Of the months that are kept.
+        // Only charges of months that are still kept.
         const open = model.charged.filter((one) => months.has(one.month) && !given.has(one));
         const one = open[step.back % Math.max(1, open.length)];
         if (one === undefined) continue;
@@ -77,7 +77,7 @@ test("a charge passes just when the month has room for it, whatever was charged 
   fc.assert(property, { numRuns: 500 });
 });
 
-test("a month begins with nothing charged and nothing of the one before given back to it, at its first millisecond", () => {
+test("a month starts empty at its first millisecond, and refunds for the month before do not add to it", () => {
   const quota = { results: 3, costMilli: null };
   const now = Date.UTC(2027, 0, 31, 23, 59, 59, 999);
   const used = charge(NO_MONTHS, { results: 3, costMilli: 0 }, quota, now) as Months;
@@ -86,12 +86,12 @@ test("a month begins with nothing charged and nothing of the one before given ba
   const next = charge(used, { results: 3, costMilli: 0 }, quota, now + 1) as Months;
   const back = restore(next, { results: 3, costMilli: 0 }, monthOf(now));
   expect(charge(back, { results: 1, costMilli: 0 }, quota, now + 1)).toEqual({ over: "results", quota: 3 });
-  // By a clock that went back over the border there is room again in the month before, and no more than it had.
+  // When the clock goes back over the boundary, the month before has room again, but no more than it had.
   const late = charge(back, { results: 3, costMilli: 0 }, quota, now) as Months;
   expect(charge(late, { results: 1, costMilli: 0 }, quota, now)).toEqual({ over: "results", quota: 3 });
 });
 
-test("a month's end is the first moment of another month, leap years and all", () => {
+test("a month's end is the first moment of the next month, in leap years too", () => {
   const property = fc.property(fc.integer({ min: 0, max: 4_102_444_800_000 }), (now) => {
     const end = monthEnd(now);
     expectThat(end > now && end - now <= 31 * DAY_MS, "it is far");
@@ -100,7 +100,7 @@ test("a month's end is the first moment of another month, leap years and all", (
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("what is given back of a month that is not kept, or more than was charged, makes no room", () => {
+test("refunds for a month that is not kept, or beyond what was charged, make no room", () => {
   const quota = { results: 2, costMilli: 1_000 };
   const used = charge(NO_MONTHS, { results: 2, costMilli: 1_000 }, quota, START) as Months;
   expect(restore(used, { results: 9, costMilli: 9_000 }, "2020-01")).toBe(used);

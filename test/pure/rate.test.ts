@@ -9,7 +9,7 @@ const HOUR_MS = 3_600_000;
 const MINUTE_MS = 60_000;
 const MOST = 1_000_000;
 
-/** All that is legal, with the ends and the usual ones coming up often. */
+/** All legal limits, with extreme and common values more often. */
 const limits = fc.record({
   requestsPerMinute: fc.oneof(fc.constantFrom(1, 7, 60, 600, MOST), fc.integer({ min: 1, max: MOST })),
   burst: fc.oneof(fc.constantFrom(1, 2, 60), fc.integer({ min: 1, max: 100 })),
@@ -19,7 +19,7 @@ const arrivals = fc.array(pauses, { minLength: 1, maxLength: 150, size: "max" })
 
 const resetMs = (bucket: Bucket, limit: RateLimit): number => leftIn(bucket, limit, bucket.at).resetMs;
 
-/** A tenant's bucket as its shell keeps it. */
+/** A tenant's bucket, as the Tenant object keeps it. */
 class Tap {
   bucket: Bucket = EMPTY;
   now = NOW;
@@ -43,7 +43,7 @@ class Tap {
     return take(this.bucket, this.limit, at).reply.ok;
   }
 
-  /** Asks until it is refused; gives how many passed. */
+  /** Asks until it is refused. Returns how many passed. */
   burst(): number {
     let passed = 0;
     while (this.ask().ok) passed++;
@@ -51,7 +51,7 @@ class Tap {
   }
 }
 
-test("in no window of time pass more requests than the burst and the rate allow", () => {
+test("no time window passes more requests than the burst and the rate allow", () => {
   const property = fc.property(limits, arrivals, (limit, pausesMs) => {
     const tap = new Tap(limit);
     for (const ms of pausesMs) tap.ask(ms);
@@ -65,7 +65,7 @@ test("in no window of time pass more requests than the burst and the rate allow"
   fc.assert(property, { numRuns: 400 });
 });
 
-test("over a long time no fewer pass than the rate allows, for whoever asks again when told", () => {
+test("a caller that retries when told gets no fewer requests over a long time than the rate allows", () => {
   const property = fc.property(limits, fc.integer({ min: 1, max: 400 }), (limit, asks) => {
     const tap = new Tap(limit);
     for (let i = 0; i < asks; i++) {
@@ -73,7 +73,7 @@ test("over a long time no fewer pass than the rate allows, for whoever asks agai
       if (!reply.ok) expectThat(tap.ask(reply.retryAfterMs).ok, "refused again");
     }
     const allowed = limit.burst + ((tap.now - NOW) * limit.requestsPerMinute) / MINUTE_MS;
-    // What leaks between two milliseconds is lost to a burst that cannot hold it.
+    // With a small burst, what drains within a millisecond is lost.
     fc.pre(limit.burst > 1 + limit.requestsPerMinute / MINUTE_MS);
     if (tap.passedAt.length > limit.burst)
       expect(tap.passedAt.length).toBeGreaterThan(allowed - 1 - limit.requestsPerMinute / MINUTE_MS);
@@ -81,7 +81,7 @@ test("over a long time no fewer pass than the rate allows, for whoever asks agai
   fc.assert(property, { numRuns: 500 });
 });
 
-test("a request passes at the time it is told to come again, and not one millisecond before", () => {
+test("a request passes exactly at the time given in Retry-After, and not one millisecond before", () => {
   const property = fc.property(limits, arrivals, (limit, pausesMs) => {
     const tap = new Tap(limit);
     for (const ms of pausesMs) {
@@ -94,7 +94,7 @@ test("a request passes at the time it is told to come again, and not one millise
   fc.assert(property, { numRuns: 2_000 });
 });
 
-test("as many pass at once as were said to remain, and a full burst after the reset", () => {
+test("as many requests pass at once as were reported to remain, and a full burst after the reset", () => {
   const property = fc.property(limits, arrivals, (limit, pausesMs) => {
     const tap = new Tap(limit);
     let said = limit.burst;
@@ -123,7 +123,7 @@ test("a million requests at once are counted one by one, at any rate", () => {
   }
 });
 
-test("a clock that goes back neither gives tokens nor locks anybody out", () => {
+test("a clock that goes back neither adds tokens nor locks a caller out", () => {
   const property = fc.property(limits, fc.integer({ min: 1, max: 24 * HOUR_MS }), (limit, backMs) => {
     const tap = new Tap(limit);
     tap.burst();
@@ -136,7 +136,7 @@ test("a clock that goes back neither gives tokens nor locks anybody out", () => 
   fc.assert(property, { numRuns: 500 });
 });
 
-test("a clock that goes back takes no tokens away either", () => {
+test("a clock that goes back does not take tokens away either", () => {
   const property = fc.property(
     limits,
     fc.nat({ max: 100 }),
@@ -152,7 +152,7 @@ test("a clock that goes back takes no tokens away either", () => {
   fc.assert(property, { numRuns: 300 });
 });
 
-test("a lowered limit locks nobody out for longer than its own full burst takes", () => {
+test("a lowered limit locks a caller out for no longer than its own full burst takes to refill", () => {
   const property = fc.property(limits, limits, (before, after) => {
     const tap = new Tap(before);
     tap.burst();
@@ -164,7 +164,7 @@ test("a lowered limit locks nobody out for longer than its own full burst takes"
   fc.assert(property, { numRuns: 500 });
 });
 
-test("a token given back at once is as if it was never taken", () => {
+test("a token that is given back at once leaves no trace", () => {
   const property = fc.property(limits, arrivals, (limit, pausesMs) => {
     const tap = new Tap(limit);
     for (const ms of pausesMs) tap.ask(ms);

@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { isRefusal, type Reason, REASONS, refuse, retryAfterSeconds } from "../../worker/refusal.ts";
 
-/** The contract's table: status, code, type, reasons; and `changed_meanwhile`, which only the admin API gives. */
+/** The contract's table: status, code, type, reasons; plus `changed_meanwhile`, which only the admin API returns. */
 const TABLE: [status: number, code: string, type: string, reasons: Reason[]][] = [
   [400, "invalid_request", "invalid_request_error", ["malformed_json", "invalid_field", "bad_path"]],
   [401, "invalid_api_key", "authentication_error", ["missing", "malformed", "unknown", "expired", "revoked"]],
@@ -36,12 +36,12 @@ const CAPACITY_S_MAX = 30;
 const share = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
 const waits = fc.integer({ min: 0, max: 600_000 });
 
-/** All that Retry-After may say. */
+/** All values that Retry-After may have. */
 function said(reason: Reason, retryAfterMs: number): Set<number | null> {
   return new Set(Array.from({ length: 100 }, (_, i) => retryAfterSeconds(refuse(reason, { retryAfterMs }), i / 100)));
 }
 
-test("every reason has the status, the code and the type of the contract", () => {
+test("every reason has the status, code and type of the contract", () => {
   const actual = TABLE.flatMap(([, , , reasons]) =>
     reasons.map((reason) => [reason, REASONS[reason].status, REASONS[reason].code, REASONS[reason].type]),
   );
@@ -51,15 +51,15 @@ test("every reason has the status, the code and the type of the contract", () =>
   expect(actual).toEqual(expected);
 });
 
-test("no reason is on the wire that the contract does not name, except of a call that it does not name", () => {
+test("every reason is in the contract, apart from those of the admin API's card calls and `client_gone`", () => {
   const named = new Set<string>(TABLE.flatMap(([, , , reasons]) => reasons));
   const ofDeletedCards = ["card_listed", "card_busy"];
-  // Nobody gets `client_gone` as an answer.
+  // No caller ever gets `client_gone` as an answer.
   const others = Object.keys(REASONS).filter((reason) => !named.has(reason));
   expect(others).toEqual([...ofDeletedCards, "client_gone"]);
 });
 
-test("a policy's no never asks to come back before it can succeed, a full house's for no more than 30 s", () => {
+test("Retry-After of a policy refusal is never too early, and that of a capacity refusal is at most 30 s", () => {
   const property = fc.property(waits, share, (retryAfterMs, random) => {
     const policy = retryAfterSeconds(refuse("requests", { retryAfterMs }), random) ?? 0;
     expect(policy).toBeGreaterThanOrEqual(Math.max(1, retryAfterMs / 1000));
@@ -72,7 +72,7 @@ test("a policy's no never asks to come back before it can succeed, a full house'
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("a full house always says when to come back, also when nobody has an estimate", () => {
+test("every 503 has a Retry-After, even without an estimate, and no other refusal has one then", () => {
   for (const [status, , , reasons] of TABLE) {
     for (const reason of reasons) {
       const without = retryAfterSeconds(refuse(reason), 0);
@@ -82,7 +82,7 @@ test("a full house always says when to come back, also when nobody has an estima
   }
 });
 
-test("the refused do not all come back in the same second, however short or long they are to wait", () => {
+test("Retry-After is spread over more than one second, for short and long waits", () => {
   for (const retryAfterMs of [0, 500, 1_000, 2_000, 15_000, 29_500, 60_000, 600_000]) {
     for (const reason of ["requests", "queue_full", "paused"] as const) {
       expect(said(reason, retryAfterMs).size, `${reason} ${retryAfterMs}`).toBeGreaterThan(1);
@@ -90,7 +90,7 @@ test("the refused do not all come back in the same second, however short or long
   }
 });
 
-test("a first request that is still in flight is asked after in exactly one second", () => {
+test("idempotency_in_flight always has a Retry-After of exactly one second", () => {
   expect(said("idempotency_in_flight", 1_000)).toEqual(new Set([1]));
 });
 
@@ -98,7 +98,7 @@ test("without an estimate there is no Retry-After", () => {
   expect(retryAfterSeconds(refuse("quota"), 0.5)).toBeNull();
 });
 
-test("a refusal is told apart from everything else", () => {
+test("isRefusal recognizes a refusal and nothing else", () => {
   expect(isRefusal(refuse("paused", { param: "x" }))).toBe(true);
   for (const other of [null, undefined, "refused", 1, {}, { refused: "true" }, []])
     expect(isRefusal(other)).toBe(false);

@@ -1,4 +1,4 @@
-/** What the tests of waiting-room.ts expect of a line: who stands in it, and how often each tenant was served. */
+/** A model for the tests of waiting-room.ts: who is in line, and how often each tenant was served. */
 import type { Entry, Priority } from "../../durable-objects/pool-protocol.ts";
 
 const RANKS: Priority[] = ["high", "normal", "low"];
@@ -19,11 +19,11 @@ export function entryOf(attempt: string, tenant: string, more: Partial<Entry> = 
 const rank = ({ priority }: Entry) => RANKS.indexOf(priority);
 
 export class RoomModel {
-  /** In the order of their coming. */
+  /** In order of entering. */
   waiters: Entry[] = [];
   readonly capped = new Set<string>();
   readonly weights: Record<string, number>;
-  /** How often two tenants were served since both have been served without a break, by their names. */
+  /** How often each of two tenants was served while both were continuously eligible, by their names. */
   readonly #served = new Map<string, Map<string, number>>();
 
   constructor(weights: Record<string, number>) {
@@ -47,18 +47,20 @@ export class RoomModel {
     this.#forgetIdle();
   }
 
-  /** A tenant's line: by priority, then arrival, then coming. */
+  /** A tenant's line: by priority, then arrival time, then order of entering. */
   line(tenant: string): string[] {
     const own = this.waiters.filter((waiter) => waiter.tenant === tenant);
     return own.toSorted((a, b) => rank(a) - rank(b) || a.arrivedAt - b.arrivedAt).map(({ attempt }) => attempt);
   }
 
-  /** Tenants that may be served: each has somebody in line and is below its cap. */
+  /** Tenants that may be served: they have a request in line and are below their cap. */
   eligible(): string[] {
     return [...new Set(this.waiters.map(({ tenant }) => tenant))].filter((tenant) => !this.capped.has(tenant));
   }
 
-  /** Counts a grant; gives the most that two tenants who both wait are apart, as a share of what fairness allows. */
+  /**
+   * Records a grant. Returns the largest difference between two waiting tenants, as a share of what fairness allows.
+   */
   grant(attempt: string): number {
     const tenant = this.waiters.find((waiter) => waiter.attempt === attempt)?.tenant ?? "";
     let apart = 0;
@@ -85,7 +87,7 @@ export class RoomModel {
     return served;
   }
 
-  /** Who has nobody in line or is capped has not been served without a break. */
+  /** A tenant with an empty line or at its cap was not continuously eligible. */
   #forgetIdle(): void {
     const eligible = new Set(this.eligible());
     for (const key of this.#served.keys())

@@ -17,7 +17,7 @@ function asker(attempt: string, tenant = "t1", more: Partial<Entry> = {}): Asker
   return { entry: entryOf(attempt, tenant, more) };
 }
 
-/** Runs, and who stands in line because of them. */
+/** Runs, and the requests that are in line because of them. */
 class Queue {
   readonly line = new Set<Asker>();
   readonly runs = new Runs<Asker>({
@@ -29,13 +29,13 @@ class Queue {
     return this.runs.join(fingerprint, who);
   }
 
-  /** As the desk does: who is offered a card leaves the line. */
+  /** As the desk does: a request that is offered a card leaves the line. */
   offer(who: Asker, fingerprint = "same"): void {
     this.line.delete(who);
     this.runs.hold(fingerprint, who);
   }
 
-  /** It tries again under another name. */
+  /** Tries again under a new attempt id. */
   retry(who: Asker, attempt: string, avoid: string[], fingerprint = "same"): void {
     const before = who.entry.attempt;
     this.runs.part(who);
@@ -57,13 +57,13 @@ class Queue {
 }
 
 interface Group {
-  /** Those who wait, in the order of their coming. A leader is not among them while it has a card. */
+  /** Those who wait, in order of asking. A leader is not among them while it has a card. */
   askers: Asker[];
   leader: Asker | null;
   runner: Asker | null;
   lost: number;
   isHeld: boolean;
-  /** Its leader waits to try again, and nobody else may. */
+  /** The leader waits to try again, and no other request may run. */
   isLast: boolean;
 }
 
@@ -83,7 +83,7 @@ class RunsModel {
     return isFirst;
   }
 
-  /** Of each party the one who came first of the highest priority, where nobody has a card for it. */
+  /** The first request of the highest priority of each party, if none has a card for it. */
   firsts({ isHeld, askers }: Group): Asker[] {
     const parties = isHeld ? [] : Map.groupBy(askers, party).values();
     return Array.from(parties, (all) => all.toSorted((one, other) => rank(one) - rank(other))[0]).filter(
@@ -105,7 +105,7 @@ class RunsModel {
     return all.filter(({ entry }) => entry.tenant === tenant).length;
   }
 
-  /** The leader waits again, or is gone: the others wait as before. */
+  /** The leader waits again or is gone; the others wait as before. */
   letGo(group: Group): void {
     group.isLast = group.leader !== null && group.leader === group.runner && group.lost > 0;
     group.isHeld = group.isLast;
@@ -146,7 +146,7 @@ const asks = fc
     }),
   );
 
-/** Somebody in line is offered a card. */
+/** A request in line is offered a card. */
 const offers = pick.map((i) =>
   call(`offer(${i})`, (model, queue) => {
     const who = chosen([...queue.line], i);
@@ -159,7 +159,7 @@ const offers = pick.map((i) =>
   }),
 );
 
-/** What happens to the leader of some run that has a card. */
+/** Something happens to the leader of a run that has a card. */
 function leaders(name: string, run: (model: RunsModel, queue: Queue, group: Group, of: string, who: Asker) => void) {
   return pick.map((i) =>
     call(`${name}(${i})`, (model, queue) => {
@@ -192,7 +192,7 @@ const retries = leaders("retry", (model, queue, group, fingerprint, who) => {
 const misses = leaders("miss", (model, queue, group, fingerprint, who) => {
   queue.runs.missed(who);
   model.letGo(group);
-  // It speaks again.
+  // The caller speaks again.
   queue.join(who, fingerprint);
   if (!group.isLast) group.askers.push(who);
 });
@@ -218,7 +218,7 @@ const ends = leaders("end", (model, queue, group, fingerprint, who) => {
   model.groups.delete(fingerprint);
 });
 
-/** Somebody who waits goes. Who leads all the same is lost with what it leads. */
+/** A waiting request leaves. A leader that leaves is covered by `lose`. */
 const leavings = pick.map((i) =>
   call(`leave(${i})`, (model, queue) => {
     const group = chosen([...model.groups.values()], i);
@@ -232,7 +232,7 @@ const leavings = pick.map((i) =>
   }),
 );
 
-test("of a run that waits the first of each party is in line, of one that has a card nobody; who waits is told once", () => {
+test("a waiting run has each party's first request in line, a run with a card none, and waiters are told once", () => {
   const calls = [asks, asks, asks, offers, offers, begins, declines, retries, misses, losses, ends, leavings];
   const property = fc.property(fc.commands(calls, { maxCommands: 80, size: "max" }), (list) => {
     fc.modelRun(() => ({ model: new RunsModel(), real: new Queue() }), list);
@@ -240,7 +240,7 @@ test("of a run that waits the first of each party is in line, of one that has a 
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("a hundred who ask for the same are one in line; it is offered a card, and ninety-nine follow, and are told", () => {
+test("of a hundred identical requests one is in line; once it is offered a card, 99 follow and are told", () => {
   const queue = new Queue();
   const askers = Array.from({ length: 100 }, (_, i) => asker(`a${i}`));
   expect(askers.map((who) => queue.join(who)).filter(Boolean)).toHaveLength(1);
@@ -251,7 +251,7 @@ test("a hundred who ask for the same are one in line; it is offered a card, and 
   expect([queue.runs.followers, queue.runs.ofFingerprint("same")]).toEqual([0, undefined]);
 });
 
-test("tenants stand in line for the same side by side until one of them is offered a card, and again when it is not taken", () => {
+test("tenants wait side by side for the same run until one is offered a card, and again if it is not claimed", () => {
   const queue = new Queue();
   const [one, other, third] = [asker("one", "t1"), asker("other", "t2"), asker("third", "t2")];
   for (const who of [one, other, third]) queue.join(who);
@@ -261,11 +261,11 @@ test("tenants stand in line for the same side by side until one of them is offer
   queue.runs.missed(other);
   expect(queue.inLine).toEqual(["one", "third"]);
   queue.join(other);
-  // It came back after the third.
+  // It re-entered after the third.
   expect(queue.inLine).toEqual(["one", "third"]);
 });
 
-test("who goes before its tenant's others takes their place in line, and gives it back when it leaves", () => {
+test("a request ahead of its tenant's others takes their place in line, and gives it back when it leaves", () => {
   const queue = new Queue();
   const job = asker("job", "t1", { job: true });
   const later = asker("call", "t1", { arrivedAt: 1_000 });
@@ -275,7 +275,7 @@ test("who goes before its tenant's others takes their place in line, and gives i
   expect([queue.inLine, queue.runs.followers]).toEqual([["job"], 0]);
 });
 
-test("who has tried a card stands in line beside its tenant's others, who may have that card", () => {
+test("a request that has tried a card is in line beside its tenant's others, which may have that card", () => {
   const queue = new Queue();
   const [one, other] = [asker("one"), asker("other")];
   for (const who of [one, other]) queue.join(who);
@@ -294,7 +294,7 @@ test("a run whose leader's ticket was lost is followed like any other", () => {
   expect(queue.inLine).toEqual(["follower"]);
 });
 
-test("a leader that tries again under another attempt leads the same run, and the old name no more", () => {
+test("a leader that retries under a new attempt id leads the same run, and the old id leads nothing", () => {
   const queue = new Queue();
   const leader = asker("first");
   queue.join(leader);
@@ -304,7 +304,7 @@ test("a leader that tries again under another attempt leads the same run, and th
   expect(queue.run("second").leader).toBe(leader);
 });
 
-test("whose claim comes late, when another has a card for the same, runs by itself", () => {
+test("a claim that comes late, when another request has a card for the same run, runs by itself", () => {
   const queue = new Queue();
   const [late, other] = [asker("late", "t1"), asker("other", "t2")];
   for (const who of [late, other]) queue.join(who);
@@ -316,7 +316,7 @@ test("whose claim comes late, when another has a card for the same, runs by itse
   expect([queue.runs.ofLeader("late"), queue.run("other").leader]).toEqual([undefined, other]);
 });
 
-test("a run that is lost a second time is not begun again: all are told", () => {
+test("a run that is lost a second time is not started again: all waiters are told", () => {
   const queue = new Queue();
   const askers = Array.from({ length: 4 }, (_, i) => asker(`a${i}`));
   for (const who of askers) queue.join(who);
@@ -328,7 +328,7 @@ test("a run that is lost a second time is not begun again: all are told", () => 
   expect([queue.inLine, queue.runs.followers, queue.runs.ofFingerprint("same")]).toEqual([[], 0, undefined]);
 });
 
-test("an overtaken run is lost when the other begins: whoever only was offered a card has cost it nothing", () => {
+test("an overtaken run counts as lost only when the other request begins, not when it is offered a card", () => {
   const queue = new Queue();
   const [one, other] = [asker("one", "t1"), asker("other", "t2")];
   for (const who of [one, other]) queue.join(who);
@@ -341,12 +341,12 @@ test("an overtaken run is lost when the other begins: whoever only was offered a
   queue.offer(other);
   queue.runs.began(other);
   expect(queue.run("other").lost).toBe(1);
-  // It is the last that may try.
+  // It is the last one that may try.
   queue.retry(other, "other again", ["x"]);
   expect(queue.inLine).toEqual(["other again"]);
 });
 
-test("leaders who go before they ran cost no run: the next one leads", () => {
+test("leaders that leave before they ran do not count as lost runs: the next one leads", () => {
   const queue = new Queue();
   const askers = Array.from({ length: 6 }, (_, i) => asker(`a${i}`));
   for (const who of askers) queue.join(who);
@@ -358,7 +358,7 @@ test("leaders who go before they ran cost no run: the next one leads", () => {
   expect(queue.runs.ofFingerprint("same")).toBeUndefined();
 });
 
-test("who waits twice is one, and who leaves twice or never came counts nothing", () => {
+test("joining twice counts once, and leaving twice or without having joined changes nothing", () => {
   const queue = new Queue();
   const [leader, one] = [asker("leader"), asker("one")];
   queue.join(leader);

@@ -1,4 +1,4 @@
-/** What checks large bodies as they pass says the same of them as what checks small ones that are there as a whole. */
+/** The streaming check of large bodies gives the same result as the check of small bodies that are in memory. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { parseFields } from "../../worker/body/fields.ts";
@@ -30,7 +30,7 @@ const RULES: Pick<Service, "bounds" | "forbid"> = {
 };
 const KEEP = ["batch_size"];
 
-/** In pieces that end wherever `cuts` say. */
+/** Scans the bytes in pieces that end at `cuts`. */
 async function scanned(bytes: Uint8Array, cuts: number[], rules = RULES) {
   const scan = new JsonScan(rulesOf(rules), KEEP);
   const ends = [...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].toSorted((a, b) => a - b);
@@ -42,13 +42,13 @@ async function scanned(bytes: Uint8Array, cuts: number[], rules = RULES) {
   return { refusal: await scan.end(), failed: scan.failed, kept: scan.kept };
 }
 
-/** What is said of a body that is there as a whole. */
+/** The result of the check for a body in memory. */
 async function whole(bytes: Uint8Array<ArrayBuffer>, rules = RULES): Promise<Refusal | null> {
   const fields = await parseFields(bytes, "application/json", "application/json");
   return isRefusal(fields) || fields === null ? fields : fieldRefusal(fields, rules);
 }
 
-/** Parsers' own words for what is malformed differ. */
+/** Removes the parsers' own texts for malformed JSON, which differ. */
 function said(refusal: Refusal | null): unknown {
   if (refusal?.reason === "malformed_json") return { reason: refusal.reason, param: refusal.param };
   return refusal;
@@ -81,7 +81,7 @@ const value = fc.letrec((tie) => ({
 })).any;
 const body = fc.oneof({ weight: 5, arbitrary: fc.dictionary(name, value, { maxKeys: 6 }) }, value);
 
-test("JSON in pieces is refused exactly when and as the whole is", async () => {
+test("JSON scanned in pieces is refused exactly when the whole is, and with the same refusal", async () => {
   let refused = 0;
   const property = fc.asyncProperty(body, cuts, fc.constantFrom(0, 2), async (json, where, indent) => {
     const bytes = new TextEncoder().encode(JSON.stringify(json, null, indent));
@@ -92,12 +92,12 @@ test("JSON in pieces is refused exactly when and as the whole is", async () => {
     expect(failed).toBe(expected !== null);
   });
   await fc.assert(property, { numRuns: 3_000 });
-  // Of values made at random many must break a rule, and many none, for this to say anything.
+  // The test says something only if many random values break a rule and many do not.
   expect(refused).toBeGreaterThan(500);
   expect(refused).toBeLessThan(2_900);
 });
 
-test("what is not JSON in pieces is what is not JSON as a whole", async () => {
+test("text that is not JSON is malformed in pieces exactly when it is as a whole", async () => {
   const ODD = Array.from('{}[],:"\\ \n\t\u00010123456789.eE+-truefalsn/').concat("\u00e9", "\ud83d\ude00", "\ufeff");
   const spoiled = fc
     .tuple(body, fc.array(fc.tuple(fc.nat(), fc.constantFrom(...ODD), fc.boolean()), { minLength: 1, maxLength: 3 }))
@@ -113,7 +113,7 @@ test("what is not JSON in pieces is what is not JSON as a whole", async () => {
     const expected = await whole(bytes);
     malformed += expected?.reason === "malformed_json" ? 1 : 0;
     const { refusal } = await scanned(bytes, where);
-    // Of a name that comes twice the whole knows the last value alone.
+    // The parser knows only the last value of a repeated name.
     const twice = expected?.reason !== "malformed_json" && refusal?.reason === "invalid_field";
     if (!twice || expected !== null) expect(refusal === null).toBe(expected === null);
     expect(refusal?.reason === "malformed_json").toBe(expected?.reason === "malformed_json");
@@ -122,7 +122,7 @@ test("what is not JSON in pieces is what is not JSON as a whole", async () => {
   expect(malformed).toBeGreaterThan(500);
 });
 
-test("bytes that are not UTF-8 are refused wherever they are cut", async () => {
+test("bytes that are not UTF-8 are refused wherever they are split", async () => {
   const bytes = fc.uint8Array({ maxLength: 12 }).map((middle) => {
     const encoded = new TextEncoder().encode('{"text":"');
     return new Uint8Array([...encoded, ...middle, 0x22, 0x7d]);
@@ -135,7 +135,7 @@ test("bytes that are not UTF-8 are refused wherever they are cut", async () => {
 
 const scan = (text: string, rules = RULES) => scanned(new TextEncoder().encode(text), [], rules);
 
-test("of a name that comes twice every value counts, and so does a name that is spelled with escapes", async () => {
+test("every value of a repeated name is checked, and names written with escapes are recognized", async () => {
   expect((await scan('{"width":4096,"width":512}')).refusal?.param).toBe("width");
   expect((await scan('{"width":512,"width":4096}')).refusal?.param).toBe("width");
   expect((await scan('{"nested":{"secret":1},"nested":{}}')).refusal?.param).toBe("nested.secret");
@@ -143,7 +143,7 @@ test("of a name that comes twice every value counts, and so does a name that is 
   expect((await scan('{"width":512,"width":513}')).refusal).toBeNull();
 });
 
-test("an address in a list counts for a rule about the list and for one about its member", async () => {
+test("a URL in a list counts for a rule about the list and for a rule about its member", async () => {
   const rules = { bounds: {}, forbid: ["images:url", "images.1:url"] };
   expect((await scan('{"images":["x",["http://a/"]]}', rules)).refusal?.param).toBe("images");
   const member = { bounds: {}, forbid: ["images.1:url"] };
@@ -151,11 +151,11 @@ test("an address in a list counts for a rule about the list and for one about it
   expect((await scan('{"images":["http://a/",["x"]]}', member)).refusal).toBeNull();
 });
 
-test("of members that are kept the last one stays, as for a parser", async () => {
+test("the last value of a repeated member is kept, as a parser does", async () => {
   expect((await scan('{"batch_size":4,"nested":{"batch_size":9},"batch_size":2}')).kept).toEqual({ batch_size: 2 });
 });
 
-test("a text too long to keep is judged by its length, its start, and what stands after any white space", async () => {
+test("a text too long to keep is judged by its length, its start, and what follows leading whitespace", async () => {
   const rules = { bounds: { text: 100_000, note: 100_000 }, forbid: ["init_images:url"] };
   const refused = async (json: unknown) => {
     const { refusal } = await scan(JSON.stringify(json), rules);
@@ -178,7 +178,7 @@ test("a text too long to keep is judged by its length, its start, and what stand
   );
 });
 
-test("a number too long to keep is too large, and one that nobody asks about is none of our business", async () => {
+test("a number too long to keep is too large, and one that no rule is about is ignored", async () => {
   expect((await scan(`{"width":1${"0".repeat(2_000)}}`)).refusal?.facts).toEqual({ detail: "at_most", max: 2048 });
   expect((await scan(`{"width":0.${"0".repeat(2_000)}1}`)).refusal?.param).toBe("width");
   expect((await scan(`{"other":1${"0".repeat(2_000)}}`)).refusal).toBeNull();
@@ -186,7 +186,7 @@ test("a number too long to keep is too large, and one that nobody asks about is 
 
 const deep = (levels: number) => scan(`${"[".repeat(levels)}${"]".repeat(levels)}`);
 
-test("nesting has a limit, deeper than any server's parser goes", async () => {
+test("nesting is limited to 1,024 levels", async () => {
   expect((await deep(1_024)).refusal).toBeNull();
   expect((await deep(1_025)).refusal).toMatchObject({
     reason: "malformed_json",

@@ -4,7 +4,7 @@ import { FIRST, rotated, signing } from "../../durable-objects/secret-generation
 
 const DAY_MS = 86_400_000;
 
-test("the latest always signs first; an earlier one for a day after it was replaced, and four at the most", () => {
+test("the latest secret signs first; earlier ones sign for a day after they were replaced, four in all at most", () => {
   const pauses = fc.array(fc.integer({ min: 0, max: 2 * DAY_MS }), { maxLength: 20 });
   fc.assert(
     fc.property(pauses, fc.integer({ min: 0, max: 2 * DAY_MS }), (waits, rest) => {

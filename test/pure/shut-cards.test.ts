@@ -28,7 +28,7 @@ function pool(gates: Record<string, Gate | null>): Cards {
   return cards;
 }
 
-test("a card that is out is not offered before its time, and then to one request alone", () => {
+test("an ejected card is not offered before its time, and then to one request only", () => {
   const cards = pool({ a: open(NOW + 30_000) });
   expect(cards.best([], NOW + 29_999)).toBeNull();
   expect(cards.health(NOW + 29_999)).toBe("none");
@@ -45,7 +45,7 @@ test("a card whose time has come is tried although others are free", () => {
   expect(cards.best([], NOW + 30_000)).toBe("b");
 });
 
-test("a card on trial, a card that is withdrawn and a card that does not know the service are not offered", () => {
+test("cards on trial, withdrawn cards and cards that do not know the service are not offered", () => {
   const cards = pool({ a: { state: "trial", untilAt: NOW - 1, reason: "x" }, b: null });
   told(cards, "b", null, NOW);
   expect(cards.best([], NOW + HOUR_MS)).toBeNull();
@@ -58,21 +58,21 @@ test("a card on trial, a card that is withdrawn and a card that does not know th
   }
 });
 
-test("the next trial is the earliest time to come, with the reason of that card", () => {
+test("the next trial is the earliest future one, with that card's reason", () => {
   const cards = pool({ a: open(NOW + 60_000, "later"), b: open(NOW + 30_000, "sooner"), c: null });
   expect(cards.nextTrial(NOW)).toEqual({ at: NOW + 30_000, cause: "sooner" });
   expect(cards.nextTrial(NOW + 30_000)).toEqual({ at: NOW + 60_000, cause: "later" });
   expect(cards.nextTrial(NOW + 60_000).at).toBeNull();
 });
 
-test("a clock that goes back by an hour keeps no card out of the line for that hour", () => {
+test("a clock that goes back by an hour does not keep a card out for that hour", () => {
   const cards = pool({ a: open(NOW + 30_000), b: open(NOW + 60_000) });
   expect(cards.health(NOW)).toBe("none");
   expect(cards.health(NOW - HOUR_MS)).toBe("healthy");
   expect(cards.best([], NOW - HOUR_MS)).toBe("a");
 });
 
-test("a clock that trembles lets nobody through early", () => {
+test("a clock that jitters lets no request through early", () => {
   const property = fc.property(
     fc.array(fc.integer({ min: -400, max: 400 }), { maxLength: 50, size: "max" }),
     (trembles) => {
@@ -83,10 +83,10 @@ test("a clock that trembles lets nobody through early", () => {
   fc.assert(property, { numRuns: 200 });
 });
 
-/** Out because runs failed; no trial has failed yet. */
+/** Ejected because runs failed; no trial has failed yet. */
 const suspected = (untilAt = NOW + 30_000): Gate => ({ ...open(untilAt), proven: false });
 
-test("never more than half of a pool is out on suspicion: the one that would be too many is tried at once, by one", () => {
+test("at most half of a pool is ejected on suspicion: a further suspect gets one trial at once", () => {
   const closed: Gate = { state: "closed", untilAt: 0, reason: null };
   const cards = pool({ a: suspected(), b: suspected(), c: closed, d: closed });
   expect(["a", "b"].map((card) => cards.isPressed(card))).toEqual([false, false]);
@@ -96,14 +96,14 @@ test("never more than half of a pool is out on suspicion: the one that would be 
   expect(cards.best([], NOW)).toBe("c");
   cards.offered("c", "two", "t1", NOW);
   expect(cards.best([], NOW)).toBe("d");
-  // It truly fails: then it is out, however many are.
+  // Its trial fails: then it is ejected, however many are.
   told(cards, "c", open(NOW + 30_000), NOW + 2);
   expect(cards.isPressed("c")).toBe(false);
   told(cards, "d", open(NOW + 30_000), NOW + 2);
   expect(cards.health(NOW)).toBe("none");
 });
 
-test("whatever fails in whatever order, not more than half are out on suspicion alone", () => {
+test("for any order of failures, at most half of the cards are ejected on suspicion alone", () => {
   const step = fc.record({
     card: fc.constantFrom("a", "b", "c", "d", "e"),
     how: fc.constantFrom("sick", "bad", "well"),
@@ -125,7 +125,7 @@ test("whatever fails in whatever order, not more than half are out on suspicion 
   fc.assert(property, { numRuns: 500 });
 });
 
-test("when healthy cards are withdrawn, suspects that were half of the pool are not the whole of it", () => {
+test("when healthy cards are withdrawn or unlisted, suspects that were half of the pool are not all ejected", () => {
   const closed: Gate = { state: "closed", untilAt: 0, reason: null };
   const cards = pool({ a: suspected(), b: suspected(), c: closed, d: closed });
   expect(["a", "b"].map((card) => cards.isPressed(card))).toEqual([false, false]);
@@ -141,7 +141,7 @@ test("when healthy cards are withdrawn, suspects that were half of the pool are 
   expect(unlisted.health(NOW)).toBe("healthy");
 });
 
-test("whatever fails, heals, is withdrawn or comes back, not more than half of those in work are out on suspicion", () => {
+test("for any failures, recoveries and withdrawals, at most half of the active cards are ejected on suspicion", () => {
   const step = fc.record({
     card: fc.constantFrom("a", "b", "c", "d", "e"),
     how: fc.constantFrom("sick", "sick", "bad", "well", "withdrawn"),

@@ -6,7 +6,7 @@ import { ENDED_MAX, type Lease, Slots } from "../../durable-objects/slots.ts";
 import { attempt, CLEAN, held, lapse, UNCLEAN } from "./slots-model.ts";
 import { COUNT, DRAIN_MS, HOUR_MS, leased, NOW, Ran } from "./slots-run.ts";
 
-test("a lease found long past its life gets one more interval, and only one", () => {
+test("a lease found long past its life gets one more renewal interval, and only one", () => {
   const slots = leased(1, 1_000);
   const late = NOW + LEASE_MS + 16_000;
   expect(slots.reap(late)).toMatchObject({ reaped: 0 });
@@ -14,7 +14,7 @@ test("a lease found long past its life gets one more interval, and only one", ()
   expect(slots.reap(late + LEASE_RENEW_MS + HOUR_MS)).toMatchObject({ reaped: 1 });
 });
 
-test("after a jump of the clock a holder whose renewal comes a moment late still finds its slot", () => {
+test("after a clock jump, a holder whose renewal is slightly late still has its slot", () => {
   for (const drainMs of [1_000, DRAIN_MS]) {
     const slots = leased(1, drainMs);
     const after = NOW + HOUR_MS;
@@ -30,18 +30,18 @@ test("after a jump of the clock a holder whose renewal comes a moment late still
   expect(slots.reap(reaped + DRAIN_MS)).toMatchObject({ drained: 1 });
 });
 
-test("a clock that jumps frees no draining slot before its GPU had its time", () => {
+test("a clock jump frees no draining slot before its full drain time", () => {
   const slots = leased(1);
   slots.release(1, "a1", UNCLEAN, NOW);
   const after = NOW + HOUR_MS;
   expect(slots.reap(after)).toMatchObject({ drained: 0 });
   expect(slots.claim(attempt("next"), 1, DRAIN_MS, after)).toEqual({ no: "full" });
   expect(slots.reap(after + DRAIN_MS - 1)).toMatchObject({ drained: 0 });
-  // Once: whoever looks late again does not keep it for ever.
+  // Only once: a second late look does free it.
   expect(slots.reap(after + DRAIN_MS + HOUR_MS)).toMatchObject({ drained: 1 });
 });
 
-test("a holder that vanishes after its drain time is no clock that jumped: its slot is free at the next look", () => {
+test("a holder that vanishes after its drain time is not taken for a clock jump: the next look frees its slot", () => {
   const slots = leased(1, 1_000);
   const late = NOW + LEASE_MS - 1;
   slots.vanish(1, late);
@@ -49,7 +49,7 @@ test("a holder that vanishes after its drain time is no clock that jumped: its s
   expect(slots.reap(late)).toMatchObject({ drained: 1 });
 });
 
-test("who is given up frees its slot, who released is not given up, and who never came never gets a slot", () => {
+test("unclaim frees a leased slot, does nothing after a release, and bars an attempt that has not claimed yet", () => {
   const slots = leased(2);
   expect(slots.unclaim("a1")).toMatchObject([{ number: 1, state: "ended" }]);
   expect(slots.unclaim("a1")).toEqual([]);
@@ -67,7 +67,7 @@ test("a clean release frees the slot at once", () => {
   expect(slots.claim(attempt("waiter"), 2, DRAIN_MS, NOW)).toMatchObject({ fresh: true, lease: { number: 3 } });
 });
 
-test("an unclean end keeps the slot until it has drained its time, counted from that end", () => {
+test("an unclean end keeps the slot for its drain time, counted from that end", () => {
   const slots = leased(1);
   slots.release(1, "a1", UNCLEAN, NOW + 5_000);
   expect(lapse(slots, NOW + 5_000, DRAIN_MS - 1)).toEqual([]);
@@ -86,7 +86,7 @@ test("a vanished holder's slot drains from its last renewal", () => {
   expect(held(slots)).toEqual([]);
 });
 
-test("a holder that turns out to live has its slot back, by renewing or by claiming again", () => {
+test("a holder that vanished gets its slot back by renewing or by claiming again", () => {
   for (const back of ["renew", "claim"] as const) {
     const slots = leased(1, 1_000);
     slots.vanish(1, NOW + 500);
@@ -97,13 +97,13 @@ test("a holder that turns out to live has its slot back, by renewing or by claim
   }
 });
 
-test("the reply of a claim is lost a thousand times: one slot is held, none leaks", () => {
+test("a thousand attempts with lost claim replies hold one slot at a time, and none leaks", () => {
   const slots = new Slots();
   for (let i = 1; i <= 1_000; i++) {
     const asked = attempt(`a${i}`);
     for (let tries = 0; tries < 3; tries++) {
       expect(slots.claim(asked, 2, DRAIN_MS, NOW)).toMatchObject({ lease: { number: i } });
-      // The platform lets go of the handle in a lost reply.
+      // The platform disposes the handle in a lost reply.
       slots.vanish(i, NOW);
     }
     expect(slots.claim(asked, 2, DRAIN_MS, NOW)).toMatchObject({ lease: { number: i, state: "leased" } });
@@ -113,7 +113,7 @@ test("the reply of a claim is lost a thousand times: one slot is held, none leak
   expect(slots.held).toEqual([]);
 });
 
-test("reports free a draining slot from the second on, and never more than the card has too many", () => {
+test("reports free draining slots from the second report on, and never more than the surplus", () => {
   const property = fc.property(
     fc.nat({ max: 4 }),
     fc.nat({ max: 4 }),
@@ -133,7 +133,7 @@ test("reports free a draining slot from the second on, and never more than the c
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("reports begin anew when a holder comes back and ends uncleanly again", () => {
+test("reports are counted from zero when a holder comes back and ends uncleanly again", () => {
   const slots = leased(1);
   slots.vanish(1, NOW);
   slots.hear(0, null);
@@ -145,7 +145,7 @@ test("reports begin anew when a holder comes back and ends uncleanly again", () 
   expect(held(slots)).toEqual([]);
 });
 
-test("a report of one service's origin says nothing of another's slots", () => {
+test("a report of one service's origin does not affect another's slots", () => {
   const slots = new Slots();
   slots.claim(attempt("picture", "portrait"), 2, DRAIN_MS, NOW);
   slots.claim(attempt("sound", "speech"), 2, DRAIN_MS, NOW);
@@ -155,7 +155,7 @@ test("a report of one service's origin says nothing of another's slots", () => {
   expect(held(slots)).toEqual(["1 picture draining"]);
 });
 
-test("what ended is remembered for a while, and numbers grow on when it is forgotten", () => {
+test("ended leases are remembered for a while, and numbers keep growing after they are forgotten", () => {
   const ran = new Ran();
   const most = 3 * ENDED_MAX;
   for (let i = 1; i <= most; i++) {
@@ -168,7 +168,7 @@ test("what ended is remembered for a while, and numbers grow on when it is forgo
   expect(ran.slots.claim(attempt("new"), COUNT, DRAIN_MS, NOW)).toMatchObject({ lease: { number: most + 1 } });
 });
 
-test("the highest number is never forgotten, even when all others end after it", () => {
+test("the highest number is never forgotten, even when all other leases end after it", () => {
   const most = ENDED_MAX + 50;
   const slots = leased(most);
   const kept = new Map(slots.held.map((lease): [number, Lease] => [lease.number, lease]));

@@ -1,4 +1,4 @@
-/** The calls on a card's slots as fast-check commands: each does the same to the slots and to the model of them. */
+/** The calls on a card's slots as fast-check commands: each does the same to the slots and to their model. */
 import * as fc from "fast-check";
 import type { Slots } from "../../durable-objects/slots.ts";
 import { expectSame } from "./same.ts";
@@ -6,12 +6,12 @@ import { attempt, CLEAN, held, lapse, type SlotsModel, UNCLEAN } from "./slots-m
 
 type Call = fc.Command<SlotsModel, Slots>;
 
-/** A few attempts and numbers, so that calls meet: repeated, stale, foreign and unknown ones come up all the time. */
+/** Few attempts and numbers, so that repeated, stale, foreign and unknown ones occur all the time. */
 const names = fc.integer({ min: 1, max: 9 }).map((i) => `attempt ${i}`);
 const numbers = fc.integer({ min: -1, max: 12 });
 const services = fc.constantFrom("portrait", "speech");
 const drains = fc.constantFrom(1_000, 60_000, 300_000);
-/** Short enough to stay within a lease, and long enough to end anything. */
+/** Short enough to stay within a lease, or long enough to end it. */
 const pauses = fc.oneof(fc.integer({ min: 0, max: 12_000 }), fc.constantFrom(39_999, 40_000, 60_000, 400_000));
 
 function call(name: string, run: (model: SlotsModel, slots: Slots) => void): Call {
@@ -48,7 +48,7 @@ const releases = fc.tuple(numbers, names, fc.boolean()).map(([number, name, clea
   }),
 );
 
-/** The holder's own calls, so that they do not depend on guessing its number. */
+/** The holder's own calls, which do not depend on guessing its number. */
 const ownCalls = fc
   .tuple(fc.nat({ max: 20 }), fc.constantFrom("renew", "clean", "unclean", "vanish"))
   .map(([pick, what]) =>

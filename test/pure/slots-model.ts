@@ -1,25 +1,25 @@
 /**
- * What the tests of slots.ts expect of a card's slots, said a second time and more simply: a list of leases and what
- * each call does to it, under a clock that only goes forward and an alarm that is never late.
+ * A simpler model of a card's slots for the tests of slots.ts: a list of leases and what each call does to it, with a
+ * clock that only goes forward and an alarm that is never late.
  */
 import { LEASE_MS, type Attempt, type Ending, type ReleaseReply } from "../../durable-objects/card-protocol.ts";
 import type { Lease, Slots } from "../../durable-objects/slots.ts";
 
 export const CLEAN: Ending = { clean: true, health: "ok", reason: null };
 export const UNCLEAN: Ending = { clean: false, health: null, reason: null };
-/** From this report on after an unclean end, what the card says counts. */
+/** Reports count from this one on after an unclean end. */
 const REPORTS_HEEDED = 2;
 
 export function attempt(name: string, service = "portrait"): Attempt {
   return { attempt: name, request: `request of ${name}`, tenant: "tenant", service, fingerprint: null };
 }
 
-/** What can be seen of the held leases. */
+/** The visible state of the held leases. */
 export function held(slots: Slots): string[] {
   return slots.held.map((lease) => `${lease.number} ${lease.attempt} ${lease.state}`);
 }
 
-/** Lets time pass with an alarm that always comes in time; gives what it changed. */
+/** Lets time pass with an alarm that is always in time. Returns what it changed. */
 export function lapse(slots: Slots, from: number, ms: number): Lease[] {
   const changed: Lease[] = [];
   for (let at = slots.nextAt(); at !== null && at <= from + ms; at = slots.nextAt()) {
@@ -35,7 +35,7 @@ interface Expected {
   service: string;
   drainMaxMs: number;
   state: "leased" | "draining" | "ended";
-  /** Its holder may come back: it never said that it ended. */
+  /** Its holder may come back, because it never reported its end. */
   silent: boolean;
   renewedAt: number;
   /** When a draining slot is free at the latest. */

@@ -1,4 +1,4 @@
-/** A card's slots under any calls at any time: steps as fast-check makes them, and a shell that takes them. */
+/** fast-check steps for a card's slots, under any calls at any time, and a runner that executes them. */
 import * as fc from "fast-check";
 import { type Lease, Slots } from "../../durable-objects/slots.ts";
 import { attempt, CLEAN, UNCLEAN } from "./slots-model.ts";
@@ -7,7 +7,7 @@ export const HOUR_MS = 3_600_000;
 export const DRAIN_MS = 60_000;
 export const NOW = 1_000_000_000;
 
-/** So many slots, all leased at `NOW` by attempts a1, a2 ... */
+/** `count` slots, all leased at `NOW` by attempts a1, a2 ... */
 export function leased(count: number, drainMs = DRAIN_MS): Slots {
   const slots = new Slots();
   for (let i = 1; i <= count; i++) slots.claim(attempt(`a${i}`), count, drainMs, NOW);
@@ -22,7 +22,7 @@ export type Step =
   | { call: "clock"; ms: number };
 
 const who = fc.integer({ min: 1, max: 8 });
-/** Null: the attempt's own number. */
+/** Null means the attempt's own number. */
 const someNumber = fc.option(fc.integer({ min: -1, max: 10 }), { freq: 3 });
 const jump = fc.oneof(
   fc.integer({ min: 0, max: 20_000 }),
@@ -37,17 +37,17 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ call: fc.constant("clock"), ms: jump }) },
 );
 export const steps = fc.array(anyStep, { maxLength: 60, size: "max" });
-/** Slots of the card. */
+/** Number of slots of the card. */
 export const COUNT = 2;
 
-/** A card as its shell runs it: a clock that may jump, and every changed lease kept. */
+/** Runs a card's slots like the Card object: a clock that may jump, and every changed lease is stored. */
 export class Ran {
   now = NOW;
   slots = new Slots();
   readonly kept = new Map<number, string>();
   readonly numberOf = new Map<string, number>();
 
-  /** Does a step; gives what its caller is told. */
+  /** Executes a step. Returns the reply to its caller. */
   do(step: Step): unknown {
     if (step.call === "clock") return void (this.now += step.ms);
     if (step.call === "reap") return this.#keep(this.slots.reap(this.now).changed);

@@ -7,7 +7,7 @@ import { slotCalls } from "./slots-commands.ts";
 import { held, lapse, SlotsModel, UNCLEAN } from "./slots-model.ts";
 import { COUNT, DRAIN_MS, HOUR_MS, leased, NOW, Ran, type Step, steps } from "./slots-run.ts";
 
-test("whatever is called in whatever order, the slots are as their rules say", () => {
+test("for any sequence of calls, the slots are in the state that the model predicts", () => {
   const calls = fc.commands(slotCalls, { maxCommands: 60, size: "max" });
   const property = fc.property(calls, fc.integer({ min: 1, max: 4 }), (commands, count) => {
     fc.modelRun(() => ({ model: new SlotsModel(count), real: new Slots() }), commands);
@@ -15,7 +15,7 @@ test("whatever is called in whatever order, the slots are as their rules say", (
   fc.assert(property, { numRuns: 2_000 });
 });
 
-/** Runs steps with a look at every one of them. */
+/** Runs random steps and checks after every step. */
 function always(look: (ran: Ran, step: Step, before: string, reply: unknown) => void, numRuns = 2_000): void {
   const property = fc.property(steps, (list) => {
     const ran = new Ran();
@@ -31,7 +31,7 @@ test("a card never holds more than its slots, whatever happens and however its c
   always((ran) => expectThat(ran.slots.held.length <= COUNT, `${ran.slots.held.length} are held`));
 });
 
-test("lease numbers only grow, one attempt has one number in its life, also over restarts", () => {
+test("lease numbers only grow, and one attempt has one number for life, also over restarts", () => {
   always((ran, step, _, reply) => {
     const known = new Set(ran.numberOf.values());
     expectSame(known.size, ran.numberOf.size);
@@ -42,7 +42,7 @@ test("lease numbers only grow, one attempt has one number in its life, also over
   });
 });
 
-test("a stale number or a foreign attempt changes nothing and is told so", () => {
+test("a stale number or a foreign attempt changes nothing and gets a refusal", () => {
   always((ran, step, before, reply) => {
     if (step.call !== "renew" && step.call !== "clean" && step.call !== "unclean") return;
     if (step.number === null || step.number === ran.numberOf.get(`attempt ${step.who}`)) return;
@@ -52,7 +52,7 @@ test("a stale number or a foreign attempt changes nothing and is told so", () =>
   });
 });
 
-test("a card that restarts between any two calls answers as one that never did", () => {
+test("a card that restarts between any two calls answers like one that never did", () => {
   const property = fc.property(steps, (list) => {
     const [steady, restarted] = [new Ran(), new Ran()];
     for (const one of list) {
@@ -65,11 +65,11 @@ test("a card that restarts between any two calls answers as one that never did",
   fc.assert(property, { numRuns: 1_500 });
 });
 
-test("every lease ends within its life, one grace and its longest drain when nobody renews it", () => {
+test("without renewals every lease ends within its life, one grace interval and its longest drain", () => {
   const property = fc.property(steps, (list) => {
     const ran = new Ran();
     for (const one of list) ran.do(one);
-    // What the alarm does at the latest: it looks once, and from then on when it is due.
+    // As the alarm does: it looks once, and from then on when it is due.
     ran.slots.reap(ran.now);
     lapse(ran.slots, ran.now, LEASE_MS + LEASE_RENEW_MS + DRAIN_MS);
     expect(held(ran.slots)).toEqual([]);
@@ -77,14 +77,14 @@ test("every lease ends within its life, one grace and its longest drain when nob
   fc.assert(property, { numRuns: 2_000 });
 });
 
-test("after a look nothing is due any more: an alarm never comes twice for the same", () => {
+test("after a reap nothing is still due, so an alarm never fires twice for the same lease", () => {
   always((ran) => {
     ran.slots.reap(ran.now);
     expectThat((ran.slots.nextAt() ?? Infinity) > ran.now, "it is due already");
   });
 });
 
-test("no jump of the clock by an hour, forth or back, takes a slot from those who renew", () => {
+test("no jump of the clock by an hour or a day takes a slot from holders that renew", () => {
   const renewed = fc.array(fc.integer({ min: 0, max: LEASE_RENEW_MS }), { minLength: 1, maxLength: 8 });
   const jumps = fc.array(fc.constantFrom(-HOUR_MS, HOUR_MS, -24 * HOUR_MS, 24 * HOUR_MS), { maxLength: 5 });
   const property = fc.property(renewed, jumps, (ages, list) => {

@@ -1,6 +1,6 @@
 /**
- * A request's way as the Worker goes it (dispatch.ts, tries.ts, card-run.ts), with messages for calls: enter, ask for an
- * offer, claim, run, release, try again elsewhere, tell how it ended.
+ * The path of a request through the Worker (dispatch.ts, tries.ts, card-run.ts), with messages instead of calls:
+ * enter, ask for an offer, claim, run, release, retry elsewhere, report how it ended.
  */
 import type { Ending } from "../../durable-objects/card-protocol.ts";
 import type { Entry, Finish, OfferReply } from "../../durable-objects/pool-protocol.ts";
@@ -13,7 +13,7 @@ const TRIES_MAX = 2;
 const CLAIM_TRIES_MAX = 3;
 const RENEW_MS = 10_000;
 
-/** How a run ends: with an answer; broken, seen or unseen by the card; without a verdict; its holder gone silently. */
+/** How a run ends: with an answer; broken, seen or unseen by the card; without a verdict; its holder vanishes. */
 export type How = "ok" | "failed" | "cut" | "quiet" | "unsent" | "vanish";
 const ENDINGS: Record<Exclude<How, "vanish">, Ending> = {
   ok: CLEAN,
@@ -27,7 +27,7 @@ export class SmallCaller {
   readonly pool: SmallPool;
   readonly name: string;
   entry: Entry;
-  /** What the request came to; one word in the end. */
+  /** The outcome of the request; exactly one word in the end. */
   readonly words: string[] = [];
   run: { card: SmallCard; number: number } | null = null;
   ticket: TicketState | null = null;
@@ -51,7 +51,7 @@ export class SmallCaller {
     return `${this.name} says ${this.#session}`;
   }
 
-  /** To the ticket; a word that is lost breaks the ticket. */
+  /** Sends a message to the ticket; a lost one breaks the ticket. */
   #say(word: (ticket: TicketState) => void, broken: () => void, twice = true): void {
     const session = this.#session;
     this.pool.post.send({
@@ -65,7 +65,7 @@ export class SmallCaller {
     });
   }
 
-  /** The ticket's stub is gone, and with it whatever was on its way; the Pool notices in time. */
+  /** The ticket's stub is gone, with everything in flight on it; the Pool notices later. */
   #drop(then: () => void = () => undefined): void {
     const { ticket, pool } = this;
     const cut = this.pool.post.cut(this.#says);
@@ -82,7 +82,7 @@ export class SmallCaller {
     for (const message of cut) message.broken?.();
   }
 
-  /** A lost Pool is entered again with the same place. */
+  /** A caller that lost its Pool enters again with the same place. */
   ask(): void {
     if (this.words.length > 0) return;
     this.#asking = true;
@@ -127,7 +127,7 @@ export class SmallCaller {
     this.#say(asked, again, false);
   }
 
-  /** The Pool restarted: every ticket of before is broken. */
+  /** The Pool restarted: every earlier ticket is broken. */
   broken(): void {
     this.#drop(this.#again);
   }
@@ -248,7 +248,7 @@ export class SmallCaller {
     };
     let isSettled = false;
     const message = { stream: `${this.name} releases`, twice: true, arrive: released };
-    // Told again until it arrives.
+    // Repeated until it arrives.
     pool.post.send({ ...message, lose: () => pool.post.send(message) });
     if (how === "ok") this.#finish({ kind: this.pool.answers });
     if (how === "quiet" || how === "unsent") this.#finish({ kind: "failed", reason: "client_gone" });
@@ -300,7 +300,7 @@ export class SmallCaller {
 
   #end(word: string): void {
     this.words.push(word);
-    // The stub is disposed after the last word.
+    // The stub is disposed after the final outcome.
     const session = this.#session;
     this.pool.post.send({
       stream: this.#says,

@@ -1,6 +1,6 @@
 /**
- * A Card without the platform: its book as it is, a Teller's ways (teller.ts) put into messages, and the GPU behind it,
- * which alone knows how much runs on it.
+ * A Card without the platform: the real card book, the behavior of a Teller (teller.ts) with messages, and the GPU
+ * behind it, which alone knows how much runs on it.
  */
 import { CardBook } from "../../durable-objects/card-book.ts";
 import type { Health } from "../../durable-objects/breaker.ts";
@@ -15,7 +15,7 @@ const DRAIN_MS = 60_000;
 export const LIMITS = { maxFails: 3, failTimeoutMs: 30_000 };
 const LATER_MS = 2_000;
 const BACKOFF_MS = 400;
-/** What the alarm does is done this often while anything is held. */
+/** The alarm's work is done this often. */
 const LOOK_MS = 1_000;
 
 export function countsOfNothing() {
@@ -33,11 +33,11 @@ export class SmallCard {
   readonly name: string;
   readonly slots: number;
   readonly book: CardBook;
-  /** Requests at work on the GPU: the oracle, whatever anybody counts. */
+  /** Requests at work on the GPU: the ground truth, independent of all counts. */
   readonly working = new Set<string>();
-  /** The most that ever worked at once. */
+  /** The most requests that ever worked at once. */
   highest = 0;
-  /** Told reports, by what the Pool answered: at once from now on, or with what comes next. */
+  /** Delivers a report to the Pool. Returns whether the Pool wants further news at once. */
   readonly #hear: (report: CardReport) => boolean;
   readonly #clock: FakeClock;
   readonly #post: Post;
@@ -69,7 +69,7 @@ export class SmallCard {
     this.highest = Math.max(this.highest, this.working.size);
   }
 
-  /** As the Card tells of changes: of an end at once, of a claim later, of other services' slots as it is wanted. */
+  /** Tells the Pool of changes like the Card: an end at once, a claim later, other services' slots as wanted. */
   keep(changed: Lease[]): void {
     if (changed.length === 0) return;
     const own = changed.filter(({ service }) => service === SERVICE);
@@ -77,7 +77,7 @@ export class SmallCard {
     this.tell(hasEnded ? "now" : own.length > 0 ? "later" : "as wanted");
   }
 
-  /** A yes comes with a stub of the lease; the lease's last stub is its holder. */
+  /** A granted claim comes with a stub of the lease; the lease's last stub is its holder. */
   claim(asked: Attempt): { number: number } | ClaimNo {
     const now = this.#clock.now();
     this.keep(this.book.reap(now));
@@ -93,7 +93,7 @@ export class SmallCard {
     this.keep(this.book.release(number, attempt, ending, this.#clock.now()).changed);
   }
 
-  /** A stub of a lease is disposed. */
+  /** Disposes a stub of a lease. */
   drop(number: number): void {
     const left = (this.#stubs.get(number) ?? 1) - 1;
     this.#stubs.set(number, left);
@@ -109,13 +109,13 @@ export class SmallCard {
     return this.book.report(1, ++this.#seq, this.#clock.now());
   }
 
-  /** The Pool asked by itself. */
+  /** The Pool asked on its own. */
   listen(): void {
     this.#eager = true;
     if (this.#news !== "none") this.#hurry?.();
   }
 
-  /** The card's agent counts what runs, twice. */
+  /** The card's agent reports the running count, twice. */
   beat(): void {
     for (let reports = 0; reports < 2; reports++) this.keep(this.book.heard(this.working.size, null));
   }

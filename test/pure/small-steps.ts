@@ -1,4 +1,4 @@
-/** What may happen to a pool and its cards, as fast-check makes it up, and what must be true of them at any time. */
+/** fast-check steps for a pool and its cards, and what must be true of them at any time. */
 import * as fc from "fast-check";
 import type { Entry, Priority } from "../../durable-objects/pool-protocol.ts";
 import type { TicketState } from "../../durable-objects/ticket-state.ts";
@@ -22,9 +22,9 @@ export type Step =
 
 const pick = fc.nat({ max: 50 });
 const HOUR_MS = 3_600_000;
-/** Cards are asked anew this often while somebody waits. */
+/** Cards are asked again this often while a request waits. */
 const ASKED_MS = 5_000;
-/** What a lease does not notice. */
+/** Clock jumps up to this size do not affect a lease. */
 const TREMBLE_MS = 1_000;
 
 const common = [
@@ -64,7 +64,7 @@ const accidents = [
 ] satisfies fc.WeightedArbitrary<Step>[];
 
 const many = { maxLength: 100, size: "max" } as const;
-/** Late, disordered and doubled messages, failures, people who leave. */
+/** Late, reordered and duplicated messages, failures, callers that leave. */
 export const steps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(...common), many);
 /** The same with lost messages, clocks that jump, and a Pool that restarts. */
 export const accidentalSteps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(...common, ...accidents), many);
@@ -78,7 +78,7 @@ export function chosen<T>(list: readonly T[], index: number): T | undefined {
   return list[index % Math.max(1, list.length)];
 }
 
-/** Takes the steps one by one, with a look at everything after each. */
+/** Executes the steps one by one and checks everything after each. */
 export function play(pool: SmallPool, list: Step[], each: () => void = () => undefined): void {
   for (const [i, step] of list.entries()) {
     take(pool, step, `request ${i}`);
@@ -106,9 +106,9 @@ function take(pool: SmallPool, step: Step, name: string): void {
   else if ("pass" in step) pool.clock.pass(step.pass);
   else if ("restart" in step) pool.restart();
   else if ("jump" in step) {
-    // Twice within one renewal is too much for a lease.
+    // A lease does not survive two jumps within one renewal.
     if (step.jump > TREMBLE_MS && pool.hasJumped) return;
-    // A card cannot tell a clock that jumped on from time that passed: what is left behind has had its time.
+    // A card cannot tell a clock jump from time that passed, so abandoned runs have ended by then.
     if (step.jump > TREMBLE_MS) {
       pool.hasJumped = true;
       pool.post.settle();
@@ -123,7 +123,7 @@ function take(pool: SmallPool, step: Step, name: string): void {
   }
 }
 
-/** The GPU within its slots; the counters add up. */
+/** Checks that the GPU stays within its slots and that the counters add up. */
 export function expectSound({ name, book, slots, highest }: SmallCard): void {
   const { claims, done, failed, orphaned } = book.counters;
   const leased = book.leases.filter((lease) => lease.state === "leased").length;
@@ -136,13 +136,13 @@ export function expectSound({ name, book, slots, highest }: SmallCard): void {
   );
 }
 
-/** Slots that stand free while somebody waits who may have them, by the cards themselves. */
+/** Waiting requests for which a slot is free, according to the cards themselves. */
 export function idle(pool: SmallPool): string[] {
   const now = pool.clock.now();
   const inService = pool.cards.flatMap(({ book }) => book.leases).filter((lease) => lease.service === SERVICE);
   const free = pool.cards.filter(({ book, slots }) => {
     const gate = book.report(0, 0, now).gates[SERVICE];
-    // That a card's caution has ended is heard when it is asked anew.
+    // The end of a card's limit on concurrent runs is noticed only when the card is asked again.
     const { most } = book.report(0, 0, now - ASKED_MS).gates[SERVICE] ?? {};
     const running = book.leases.filter((lease) => lease.service === SERVICE && lease.state === "leased").length;
     const takesWork = gate?.state === "half_open" || (gate?.state === "closed" && running < (most ?? slots));
@@ -157,7 +157,7 @@ export function idle(pool: SmallPool): string[] {
   return [...pool.desk.tickets].filter(couldStart).map(({ entry }) => `${entry.attempt} could start`);
 }
 
-/** Lets all runs end well and everything be told, until nothing moves any more. */
+/** Lets all runs succeed and delivers everything, until nothing is left. */
 export function wind(pool: SmallPool): void {
   while (pool.others.length > 0) pool.giveBack(0);
   const rounds = 2 * pool.callers.length + 10;

@@ -9,7 +9,7 @@ function pageOf(all: string[], after: string, limit: number): Page<{ key: string
   return { items: rest.slice(0, limit).map((key) => ({ key })), more: rest.length > limit };
 }
 
-test("stretch by stretch, what stands on one side alone is found once, whatever the pages' lengths", () => {
+test("every key that is on one side only is found exactly once, whatever the page lengths", () => {
   fc.assert(
     fc.property(keys, keys, fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 7 }), (ls, rs, l, r) => {
       const [left, right]: string[][] = [[], []];
@@ -29,7 +29,7 @@ test("stretch by stretch, what stands on one side alone is found once, whatever 
   );
 });
 
-test("a page that says there is more and is exactly full loses nothing at its end", () => {
+test("a full page that says there is more loses nothing at its end", () => {
   const full = { items: [{ key: "b" }], more: true };
   expect(stretch(full, { items: [{ key: "a" }, { key: "c" }], more: false })).toEqual({
     left: [{ key: "b" }],

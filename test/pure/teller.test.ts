@@ -3,15 +3,15 @@ import { Teller } from "../../durable-objects/teller.ts";
 
 const LATER_MS = 2_000;
 const TRIES_MAX = 4;
-/** All that a failing listener is waited for. */
+/** Longest time that a failing listener is waited for. */
 const GIVEN_UP_MS = 5_000;
-/** Longest that a call's answer is waited for. */
+/** Longest time that a call's answer is waited for. */
 const ANSWER_MS_MAX = 10_000;
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-/** A listener that takes its time; what it was told is the state at the time of the call. */
+/** A slow listener; what it is told is the state at the time of the call. */
 class Listener {
   state = 0;
   readonly told: number[] = [];
@@ -39,7 +39,7 @@ class Listener {
   }
 }
 
-test("what changes is told at once, and what changes meanwhile by the next call", async () => {
+test("a change is told at once, and changes during a call are told by the next call", async () => {
   const listener = new Listener();
   listener.takesMs = 100;
   void listener.change();
@@ -50,7 +50,7 @@ test("what changes is told at once, and what changes meanwhile by the next call"
   expect([listener.told, listener.highest]).toEqual([[1, 6], 1]);
 });
 
-test("at most one call is under way, and the last state is always told, however changes and calls fall", async () => {
+test("at most one call is in progress, and the last state is always told, in any timing", async () => {
   for (let seed = 1; seed <= 60; seed++) {
     const listener = new Listener();
     let random = seed;
@@ -70,7 +70,7 @@ test("at most one call is under way, and the last state is always told, however 
   }
 });
 
-test("a change between the last word and the end of its telling is told too", async () => {
+test("a change that comes just as a call ends is told too", async () => {
   for (let ticks = 0; ticks < 12; ticks++) {
     const listener = new Listener();
     void listener.change();
@@ -81,7 +81,7 @@ test("a change between the last word and the end of its telling is told too", as
   }
 });
 
-test("a listener that need not know at once is told later, together with what comes after", async () => {
+test("a listener that does not need to know at once is told later, together with later changes", async () => {
   const listener = new Listener();
   listener.wanted = false;
   await listener.change();
@@ -93,7 +93,7 @@ test("a listener that need not know at once is told later, together with what co
   expect(listener.told).toEqual([1, 3]);
 });
 
-test("what the listener knows from elsewhere can wait, unless something comes that it does not know", async () => {
+test('a change told with "later" waits, unless another change follows that does not', async () => {
   const listener = new Listener();
   void listener.change("later");
   await vi.advanceTimersByTimeAsync(LATER_MS - 1);
@@ -106,7 +106,7 @@ test("what the listener knows from elsewhere can wait, unless something comes th
   expect(listener.told).toEqual([2, 3]);
 });
 
-test("a listener that asks by itself is told at once what was put off, and from then on", async () => {
+test("a listener that asks on its own is told at once what was delayed, and further changes at once", async () => {
   const listener = new Listener();
   listener.wanted = false;
   await listener.change();
@@ -121,7 +121,7 @@ test("a listener that asks by itself is told at once what was put off, and from 
   expect(listener.told).toEqual([1, 2, 3]);
 });
 
-test("an answer that is older than the listener's own question does not make the teller slow again", async () => {
+test("an answer older than the listener's own question does not make the teller slow again", async () => {
   const listener = new Listener();
   listener.wanted = false;
   listener.takesMs = 20;
@@ -135,7 +135,7 @@ test("an answer that is older than the listener's own question does not make the
   expect(listener.told).toEqual([1, 2]);
 });
 
-test("a call that fails is repeated with longer and longer pauses, and ends with the latest state", async () => {
+test("a failed call is repeated after growing pauses, and ends with the latest state", async () => {
   const listener = new Listener();
   listener.failing = 3;
   void listener.change();
@@ -148,7 +148,7 @@ test("a call that fails is repeated with longer and longer pauses, and ends with
   expect(listener.told).toEqual([2]);
 });
 
-test("a call that is never answered is one that failed: the listener ends with the latest state", async () => {
+test("a call that is never answered counts as failed, and the listener ends with the latest state", async () => {
   const listener = new Listener();
   listener.takesMs = Infinity;
   void listener.change();
@@ -160,7 +160,7 @@ test("a call that is never answered is one that failed: the listener ends with t
   expect(listener.told).toEqual([2]);
 });
 
-test("a listener that is gone is given up, told of in the log, and tried again with the next change", async () => {
+test("an unreachable listener is given up, logged once, and tried again with the next change", async () => {
   const logged = vi.spyOn(console, "error").mockImplementation(() => undefined);
   const listener = new Listener();
   listener.failing = TRIES_MAX;

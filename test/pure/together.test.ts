@@ -1,14 +1,16 @@
-/** A Pool and its Cards together, whatever is late, disordered, doubled or lost between them (pool-in-small.ts). */
+/**
+ * A Pool and its Cards together, with late, reordered, duplicated and lost messages between them (pool-in-small.ts).
+ */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { SmallPool } from "./pool-in-small.ts";
 import { expectThat } from "./same.ts";
 import { accidentalSteps, expectSound, idle, play, sizes, steps, wind } from "./small-steps.ts";
 
-/** A lost word costs no longer than this. */
+/** A lost message is made up for within this time. */
 const MENDED_MS = 6_000;
 
-test("no wake-up is lost: when all is told, no slot is free for which somebody waits", () => {
+test("no wake-up is lost: when all messages have arrived, no slot is free that a waiting request may have", () => {
   const property = fc.property(sizes, steps, (size, list) => {
     const pool = new SmallPool(size);
     play(pool, list);
@@ -19,7 +21,7 @@ test("no wake-up is lost: when all is told, no slot is free for which somebody w
   fc.assert(property, { numRuns: 1_500 });
 });
 
-test("lost words, jumping clocks and a Pool that restarts leave no slot idle for more than six seconds", () => {
+test("lost messages, clock jumps and Pool restarts leave no slot idle for more than six seconds", () => {
   const property = fc.property(sizes, accidentalSteps, (size, list) => {
     const pool = new SmallPool(size);
     play(pool, list);
@@ -30,7 +32,7 @@ test("lost words, jumping clocks and a Pool that restarts leave no slot idle for
   fc.assert(property, { numRuns: 1_500 });
 });
 
-test("whatever happens, a request has one last word, nothing is left of it, and no GPU ran more than its slots", () => {
+test("whatever happens, a request has one outcome, leaves nothing behind, and no GPU exceeds its slots", () => {
   const property = fc.property(sizes, accidentalSteps, (size, list) => {
     const pool = new SmallPool(size);
     play(pool, list);

@@ -1,6 +1,7 @@
 /**
  * Bugs that HAProxy's queue had in twenty years, as tests of our line and slots. The comment above a test names the
- * commit that mended the bug there. What locks and threads did there, messages in any order do here (together.test.ts).
+ * commit that fixed the bug there. Locks and threads there correspond to messages in any order here
+ * (together.test.ts).
  */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
@@ -16,7 +17,7 @@ import { attempt, CLEAN, UNCLEAN } from "./slots-model.ts";
 const NOW = 1_000_000;
 const SERVICE = "portrait";
 const DRAIN_MS = 60_000;
-/** Waiters that one look at the line takes in, at the most. */
+/** Most waiters that one search of the line looks at. */
 const LOOKS_MAX = 64;
 
 // 3372a2ea0
@@ -26,14 +27,14 @@ test("a slot is taken by the claim itself, before anything runs", () => {
   expect(outcomes.filter((refused) => !refused)).toHaveLength(2);
 });
 
-test("a run that its caller gave up keeps its slot until it has ended", () => {
+test("a run that its caller abandoned keeps its slot until it has ended", () => {
   const slots = new Slots();
   slots.claim(attempt("one"), 1, DRAIN_MS, NOW);
   slots.release(1, "one", UNCLEAN, NOW);
   expect(slots.claim(attempt("two"), 1, DRAIN_MS, NOW)).toEqual({ no: "full" });
 });
 
-/** A pool whose cards have told that they are free. */
+/** A pool whose cards have reported that they are free. */
 function poolOf(cards: number, slots: number): SmallPool {
   const pool = new SmallPool({ cards, slots, concurrent: 1_000 });
   pool.settle();
@@ -64,7 +65,7 @@ test("a request that arrives while the last run ends is served, in whichever ord
 
 // b11495652
 test("as many requests are served as slots became free, even if all became free in the same instant", () => {
-  // With all slots on one card, one report tells of many ends.
+  // With all slots on one card, one report covers many ends.
   for (const [cards, slots] of [
     [6, 2],
     [1, 12],
@@ -82,7 +83,7 @@ test("as many requests are served as slots became free, even if all became free 
 });
 
 // dc9ce9c26
-test("a slot that has drained goes to the request that waits, without any other event", () => {
+test("a slot that has drained goes to the waiting request, without any other event", () => {
   const pool = poolOf(1, 1);
   pool.come("one", "a");
   pool.settle();
@@ -96,13 +97,13 @@ test("a slot that has drained goes to the request that waits, without any other 
 });
 
 // dc9ce9c26
-test("a slot whose draining ends by time alone goes to the request that waits", () => {
+test("a slot whose drain ends by time alone goes to the waiting request", () => {
   const pool = poolOf(1, 1);
   pool.come("one", "a");
   pool.settle();
   pool.running[0]?.end("vanish");
   pool.settle();
-  // Not at the time at which the card is asked anew.
+  // Not at a time when the card is asked again.
   pool.settle(2_350);
   pool.come("two", "a");
   // A GPU does not work on for longer than its slot drains.
@@ -152,7 +153,7 @@ test("the length of the line is 0 when every request has left", () => {
   pool.settle();
   expect(pool.desk.queued).toBe(100);
   const waiters = pool.open.filter(({ run }) => run === null);
-  // Those who are followed go first, and those who follow.
+  // Requests that have followers leave first, then the followers.
   for (const caller of [...waiters.slice(0, 50), ...waiters.slice(50).toReversed()]) caller.leave();
   pool.settle();
   expect([pool.desk.queued, pool.desk.oldestAt, [...pool.desk.tickets].length]).toEqual([0, null, 1]);
@@ -205,7 +206,7 @@ test("a request that leaves while it is granted a slot costs its tenant nothing"
 });
 
 // 87154e301
-test("the slot of a request that leaves at any point of being offered it goes to the next request", () => {
+test("if a request leaves at any point of being offered a slot, the slot goes to the next request", () => {
   for (let arrived = 0; arrived < 12; arrived++) {
     const pool = poolOf(1, 1);
     pool.come("busy", "a");
@@ -223,7 +224,7 @@ test("the slot of a request that leaves at any point of being offered it goes to
 });
 
 // 6be02d1c6
-test("the choice among full cards finds none, and finds that at once", () => {
+test("choosing among 1,000 full cards finds none, and does so fast", () => {
   const cards = new Cards(SERVICE);
   const names = Array.from({ length: 1_000 }, (_, i) => `card ${i}`);
   cards.configure(

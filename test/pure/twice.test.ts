@@ -4,10 +4,10 @@ import { saysNameTwice } from "../../worker/body/twice.ts";
 import { expectSame } from "./same.ts";
 
 const twice = (json: string) => saysNameTwice(json, JSON.parse(json));
-/** Names and texts full of what stands for something outside of them. */
+/** Names and texts full of characters that have a meaning outside of them. */
 const odd = fc.string({ unit: fc.constantFrom('"', "\\", ":", "{", "}", ",", "a", "\u2028") });
 
-test("no JSON that says each name once is ambiguous, whatever stands in its texts", () => {
+test("JSON in which each name occurs once is never ambiguous, whatever its texts contain", () => {
   const value = fc.object({ key: odd, values: [odd, fc.integer(), fc.boolean(), fc.constant(null)], maxDepth: 3 });
   const property = fc.property(value, fc.nat({ max: 2 }), (made, spaces) => {
     expectSame(twice(JSON.stringify(made, null, spaces)), false);
@@ -15,7 +15,7 @@ test("no JSON that says each name once is ambiguous, whatever stands in its text
   fc.assert(property, { numRuns: 2_000 });
 });
 
-test("a name that is said twice anywhere is seen, however it is written", () => {
+test("a name that occurs twice anywhere is found, however it is written", () => {
   const property = fc.property(odd, odd, fc.nat({ max: 3 }), (name, text, depth) => {
     const said = JSON.stringify(name);
     const object = `{${said}: ${JSON.stringify(text)}, "other": [{}], ${said}: 1}`;
@@ -27,7 +27,7 @@ test("a name that is said twice anywhere is seen, however it is written", () => 
   expect(twice('{"a":{"b":1},"c":{"b":1}}')).toBe(false);
 });
 
-test("nesting beyond any stack is looked through", () => {
+test("nesting deeper than any stack is searched", () => {
   const deep = `${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}`;
   expect(saysNameTwice(deep, { a: 1 })).toBe(true);
 });

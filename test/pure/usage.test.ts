@@ -24,7 +24,7 @@ const spent: fc.Arbitrary<Spent> = fc.record({
   admitted: fc.constant(null),
 });
 
-test("in whatever order and grouping additions come, they sum to the same", () => {
+test("usage sums are the same in any order and grouping", () => {
   fc.assert(
     fc.property(use, use, use, (a, b, c) => {
       expect(sum(a, b)).toEqual(sum(b, a));
@@ -34,7 +34,7 @@ test("in whatever order and grouping additions come, they sum to the same", () =
   );
 });
 
-test("a request counts once, what its GPU ran is counted whatever it is charged, and its cost is what it is charged", () => {
+test("a request counts once, with its GPU time whatever it is charged, and its cost is the charge", () => {
   fc.assert(
     fc.property(spent, fc.nat({ max: 9 }), fc.nat({ max: 9_000 }), (took, asked, costMilli) => {
       const one = useOf(took, asked, costMilli);

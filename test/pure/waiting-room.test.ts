@@ -35,7 +35,7 @@ function call(name: string, run: (model: RoomModel, room: WaitingRoom) => void):
   };
 }
 
-/** As a Pool does it: who enters is capped or not by the slots that its tenant holds. */
+/** As a Pool does it: a newcomer is capped or not by the slots that its tenant holds. */
 function enter(model: RoomModel, room: WaitingRoom, given: Entry): void {
   const entry = { ...given, avoid: avoided(given.attempt) };
   model.enter(entry);
@@ -47,7 +47,7 @@ const enters = fc
   .record({ attempt, tenant, priority, arrivedAt: fc.integer({ min: 0, max: 20 }) })
   .map(({ attempt: name, tenant: who, ...more }) =>
     call(`enter(${name} of ${who}, ${more.priority}, ${more.arrivedAt})`, (model, room) => {
-      // An attempt is one tenant's: its number says whose.
+      // An attempt belongs to one tenant, so its id contains the tenant.
       const own = entryOf(`${name} of ${who}`, who, { ...more, weight: model.weights[who] ?? 1 });
       enter(model, room, own);
     }),
@@ -99,7 +99,7 @@ const grants = fc.integer({ min: 1, max: 12 }).map((count) =>
 
 const suits = (name: string, which: number) => name.length % 4 === which;
 
-/** Only waiters that avoid one of the sets suit. */
+/** Only waiters that avoid one of the sets are suitable. */
 const picks = fc.nat({ max: 3 }).map((which) =>
   call(`pick(${which})`, (model, room) => {
     const next = room.next(([, avoids]) => (avoids === `${which}` ? which : null));
@@ -115,19 +115,19 @@ const picks = fc.nat({ max: 3 }).map((which) =>
 
 const calls = [enters, enters, bursts, leaves, caps, grants, grants, picks];
 
-test("nobody is lost or doubled, tenants are served by weight, each in its own order, capped ones not at all", () => {
+test("no waiter is lost or duplicated, tenants are served by weight, each in its own order, capped ones never", () => {
   const property = fc.property(fc.commands(calls, { maxCommands: 60, size: "max" }), weights, (commands, by) => {
     fc.modelRun(() => ({ model: new RoomModel(by), real: new WaitingRoom() }), commands);
   });
   fc.assert(property, { numRuns: 1_000 });
 });
 
-/** A room after some history, with weights that floating point says exactly. */
+/** A room after some history, with weights that floating point represents exactly. */
 const exact = fc.tuple(...TENANTS.map(() => fc.constantFrom(1, 2, 4, 8))).map((list) => {
   return Object.fromEntries(TENANTS.map((who, i) => [who, list[i] ?? 1]));
 });
 
-/** Grants until nobody is left; gives the order. */
+/** Grants until the room is empty. Returns the order. */
 function drain(room: WaitingRoom): string[] {
   const order: string[] = [];
   for (let next = room.next(EVERYONE); next !== null; next = room.next(EVERYONE)) {
@@ -137,7 +137,7 @@ function drain(room: WaitingRoom): string[] {
   return order;
 }
 
-test("everybody's number of those ahead is how many are served before, when nobody else comes", () => {
+test("a waiter's number ahead is how many are served before it, if nobody else comes", () => {
   const property = fc.property(fc.commands(calls, { maxCommands: 40, size: "max" }), exact, (commands, by) => {
     const room = new WaitingRoom();
     fc.modelRun(() => ({ model: new RoomModel(by), real: room }), commands);
@@ -149,7 +149,7 @@ test("everybody's number of those ahead is how many are served before, when nobo
   fc.assert(property, { numRuns: 500 });
 });
 
-test("with weights that floating point rounds, that number is off by no more than one for each other tenant", () => {
+test("with weights that floating point rounds, that number is off by at most one for each other tenant", () => {
   const property = fc.property(fc.commands(calls, { maxCommands: 40, size: "max" }), weights, (commands, by) => {
     const room = new WaitingRoom();
     fc.modelRun(() => ({ model: new RoomModel(by), real: room }), commands);
@@ -161,7 +161,7 @@ test("with weights that floating point rounds, that number is off by no more tha
   fc.assert(property, { numRuns: 300 });
 });
 
-test("who may not be served now has nobody of a capped tenant ahead", () => {
+test("requests of a capped tenant do not count as ahead", () => {
   const room = new WaitingRoom();
   for (let i = 0; i < 5; i++) room.enter(entryOf(`capped ${i}`, "capped"));
   room.enter(entryOf("mine", "other"));
@@ -171,7 +171,7 @@ test("who may not be served now has nobody of a capped tenant ahead", () => {
   expect(room.ahead("nobody")).toBe(0);
 });
 
-test("how long a tenant waits depends on how many tenants ask, not on how much each of them asks", () => {
+test("how long a tenant waits depends on how many tenants ask, not on how many requests each sends", () => {
   const property = fc.property(
     fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 10 }),
     fc.nat({ max: 500 }),
@@ -189,7 +189,7 @@ test("how long a tenant waits depends on how many tenants ask, not on how much e
   fc.assert(property, { numRuns: 300 });
 });
 
-test("a tenant that was away has saved up nothing", () => {
+test("a tenant that was away has saved up no credit", () => {
   const room = new WaitingRoom();
   for (let i = 0; i < 400; i++) room.enter(entryOf(`busy ${i}`, "busy"));
   for (let i = 0; i < 200; i++) room.grant(room.next(EVERYONE)?.entry.attempt ?? "");
@@ -198,7 +198,7 @@ test("a tenant that was away has saved up nothing", () => {
   expect(first.filter((name) => name.startsWith("new")).length).toBeLessThanOrEqual(21);
 });
 
-test("who asks one by one is not served ahead of those who stand in line", () => {
+test("a tenant that sends one request at a time is not served ahead of tenants in line", () => {
   const room = new WaitingRoom();
   for (let i = 0; i < 40; i++) for (const who of ["b", "c"]) room.enter(entryOf(`${who}${i}`, who));
   let own = 0;
@@ -211,7 +211,7 @@ test("who asks one by one is not served ahead of those who stand in line", () =>
   expect(own).toBe(10);
 });
 
-test("a capped tenant is not served, and is again once it is below its cap", () => {
+test("a capped tenant is not served, and is served again once it is below its cap", () => {
   const room = new WaitingRoom();
   for (let i = 0; i < 3; i++) for (const who of ["a", "b"]) room.enter(entryOf(`${who}${i}`, who));
   room.cap("a", true);
@@ -220,7 +220,7 @@ test("a capped tenant is not served, and is again once it is below its cap", () 
   expect(drain(room)).toEqual(["a0", "a1", "a2"]);
 });
 
-test("a grant that came to nothing is given back: the same waiter is next again", () => {
+test("a refunded grant makes the same waiter next again", () => {
   const property = fc.property(fc.integer({ min: 2, max: 6 }), exact, fc.nat({ max: 20 }), (length, by, served) => {
     const room = new WaitingRoom();
     for (const who of TENANTS) {
@@ -239,7 +239,7 @@ test("a grant that came to nothing is given back: the same waiter is next again"
   fc.assert(property, { numRuns: 300 });
 });
 
-test("who waited longest is who arrived first, wherever it stands", () => {
+test("the oldest waiter is the one that arrived first, wherever it is in line", () => {
   const room = new WaitingRoom();
   expect(room.oldestAt()).toBeNull();
   room.enter(entryOf("low", "a", { priority: "low", arrivedAt: 5 }));

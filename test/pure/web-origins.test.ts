@@ -4,7 +4,7 @@ import { WebOrigins } from "../../worker/caller/tenant.ts";
 
 const takes = (...origins: string[]) => WebOrigins.safeParse(origins).success;
 
-test("the origin of any page of the web is taken, as a browser writes it", () => {
+test("the origin of any web page is accepted, as a browser writes it", () => {
   const pages = fc.webUrl({ validSchemes: ["http", "https"], withFragments: true, withQueryParameters: true });
   const ports = fc.option(fc.integer({ min: 1, max: 65_535 }), { nil: null });
   fc.assert(
@@ -16,7 +16,7 @@ test("the origin of any page of the web is taken, as a browser writes it", () =>
   );
 });
 
-test("whatever is taken is what a browser would send from there, or the star alone", () => {
+test("any accepted text is an origin that a browser would send, or the star alone", () => {
   const near = fc.stringMatching(/^(https?:\/\/)?[a-zA-Z0-9.:*@/?#[\]_-]{0,30}$/);
   fc.assert(
     fc.property(fc.oneof(near, fc.string(), fc.webUrl()), (text) => {

@@ -1,4 +1,4 @@
-/** What tests inside the runtime find in `env`: the Worker's bindings, and the migrations of their database. */
+/** The contents of `env` in tests inside the runtime: the Worker's bindings, and the migrations of the database. */
 import type { D1Migration } from "cloudflare:test";
 import type { Env as WorkerEnv } from "../../worker/env.ts";
 

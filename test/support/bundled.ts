@@ -1,4 +1,4 @@
-/** Builds the Worker once for all tests that start it, and tells them where it lies. */
+/** Builds the Worker once for all tests that start it, and provides the path of the bundle. */
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { bundle } from "../../local/build.ts";
@@ -11,7 +11,7 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<void> {
-  // A folder of its own: a `npm start` beside the tests must not change what they run.
+  // A separate folder: an `npm start` during the tests must not change the code they run.
   const { path } = await bundle(undefined, join(ROOT, "dist", "test"));
   project.provide("bundle", path);
 }

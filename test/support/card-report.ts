@@ -1,6 +1,6 @@
 import type { CardReport } from "../../durable-objects/card-protocol.ts";
 
-/** What a card says that takes work and holds nothing. */
+/** The report of a card that takes work and holds nothing. */
 export function cardReport(card: string, more: Partial<CardReport> = {}): CardReport {
   return {
     card,

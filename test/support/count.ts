@@ -1,4 +1,4 @@
-/** Counts a finished run the strict way: whatever did not pass has failed, and so has a run without tests. */
+/** Counts a finished run strictly: every test that did not pass has failed, and a run without tests has failed. */
 import type { TestModule } from "vitest/node";
 
 export interface Counted {
@@ -6,11 +6,11 @@ export interface Counted {
   failed: number;
 }
 
-/** `partial`: somebody chose tests by name, so that those left out are no failure. */
+/** `partial`: tests were selected by name, so skipped ones are not failures. */
 export function count(modules: TestModule[], unhandledErrors: number, partial: boolean): Counted {
   const counted = { passed: 0, failed: unhandledErrors };
   for (const module of modules) {
-    // A file that could not be loaded, or a suite whose hook failed, has errors of its own.
+    // A file that could not be loaded, or a suite whose hook failed, has its own errors.
     counted.failed += module.errors().length;
     for (const suite of module.children.allSuites()) counted.failed += suite.errors().length;
     for (const test of module.children.allTests()) {

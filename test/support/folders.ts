@@ -1,10 +1,10 @@
-/** Temporary folders that are gone after the test file. */
+/** Temporary folders that are removed after the test file. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 
-/** Folders live until the file's tests are over, so that a failure can be looked at by the tests after it. */
+/** Folders exist until all tests of the file have ended. */
 export function temporaryFolders(): () => string {
   const made: string[] = [];
   afterAll(() => {

@@ -1,4 +1,4 @@
-/** `npm start` as a test runs it: in its own process, with its own port and folder. */
+/** `npm start` in a test: in its own process, with its own port and folder. */
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -7,7 +7,7 @@ import { expect } from "vitest";
 import { ROOT } from "../../local/root.ts";
 import { descendantsOf, ended, isRunning, killAll } from "./processes.ts";
 
-/** Ctrl-C may take this long, and not more. */
+/** Longest time that Ctrl-C may take. */
 export const END_MS_MAX = 5_000;
 const READY_MS_MAX = 40_000;
 const POLL_MS = 50;
@@ -22,11 +22,11 @@ export interface DevFile {
 export interface Local {
   pid: number;
   url: string;
-  /** What it has said so far, both streams. */
+  /** The output so far, of both streams. */
   output(): string;
-  /** dev.json, once it is there; rejects when the start ends before. */
+  /** The contents of dev.json once it exists; rejects if the process ends before. */
   ready(): Promise<DevFile>;
-  /** Everything it has started that still runs. */
+  /** Process ids of everything it has started that still runs. */
   family(): number[];
   signal(signal: NodeJS.Signals): void;
   /** Exit code, or the signal that ended it. */
@@ -42,7 +42,7 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** Every process that the file's tests have started, for the end of the file. */
+/** Every process started by the file's tests, for the cleanup at its end. */
 const started: number[] = [];
 
 export function startLocal(settings: { port: number; stateDir: string; args?: string[]; npm?: boolean }): Local {
@@ -85,7 +85,7 @@ export function startLocal(settings: { port: number; stateDir: string; args?: st
   };
 }
 
-/** Ends it by the signal and checks that nothing of it is left; the exit code. */
+/** Ends it with the signal and checks that none of its processes is left. Returns the exit code. */
 export async function end(local: Local, signal: NodeJS.Signals): Promise<number | string> {
   const family = local.family();
   const from = Date.now();

@@ -1,13 +1,13 @@
 /**
- * The whole product for tests over real sockets: the bundle in the runtime, with state of its own on a free port, and
- * simulated cards (or origins that the test brings) listed in both services.
+ * The whole product for tests over real sockets: the bundle in the runtime, with its own state on a free port, and
+ * simulated cards (or origins that the test provides) listed in both services.
  *
  *   const portico = await startPortico();
- *   const key = await portico.key();
- *   await raw(portico.url, { method: "POST", target: "/sdapi/v1/txt2img", headers: { authorization: `Bearer ${key}` } });
+ *   const headers = { authorization: `Bearer ${await portico.key()}` };
+ *   await raw(portico.url, { method: "POST", target: "/sdapi/v1/txt2img", headers });
  *   await portico.stop();
  *
- * With `child: true` the runtime is a process of its own that `kill9` kills; `mf` is null then.
+ * With `child: true` the runtime is a separate process, which `kill9` kills; `mf` throws then.
  */
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -25,7 +25,7 @@ import { type Park, type ParkOptions, startPark } from "../../sim/park.ts";
 import { descendantsOf, ended } from "./processes.ts";
 
 const KILLED_MS_MAX = 3_000;
-/** Short enough that a test does not wait for a picture, long enough that requests meet. */
+/** Short enough that a test does not wait for a picture, long enough that requests overlap. */
 const SPEED = 0.1;
 
 /** An origin that the test itself runs. */
@@ -40,24 +40,24 @@ export interface TestCard {
 }
 
 export interface PorticoOptions {
-  /** Origins of the test's own instead of simulated cards; `[]` for none. */
+  /** The test's own origins instead of simulated cards; `[]` for none. */
   cards?: TestCard[];
-  /** Of simulated cards. */
+  /** Options of the simulated cards. */
   park?: ParkOptions;
-  /** What a simulated card's times are multiplied by; 1 is its own pace. */
+  /** Factor on the times of simulated cards; 1 is their own pace. */
   speed?: number;
-  /** Merged into what a service is made from, by its id; ids beyond the two standard ones make more services. */
+  /** Merged into the settings of a service, by its id; ids beyond the two standard ones create more services. */
   services?: Record<string, Record<string, unknown>>;
-  /** The runtime in a process of its own. */
+  /** Runs the runtime in its own process. */
   child?: boolean;
-  /** More variables for the Worker. */
+  /** Additional variables for the Worker. */
   vars?: Record<string, string>;
-  /** Path of another bundle than the one that is deployed. */
+  /** Path of a bundle other than the deployed one. */
   bundle?: string;
 }
 
 export interface KeyOptions {
-  /** Default: a tenant of its own. */
+  /** Default: a new tenant. */
   tenant?: string;
   limits?: Record<string, unknown>;
   scopes?: string[];
@@ -71,22 +71,22 @@ export interface Portico {
   adminToken: string;
   /** Null when the test brought its own cards. */
   park: Park | null;
-  /** Null with `child: true`. */
+  /** Throws with `child: true`. */
   mf(): Miniflare;
-  /** `path` below /admin/v1; a refusal is thrown as RefusedError. */
+  /** `path` is below /admin/v1; a refusal is thrown as RefusedError. */
   admin<T = unknown>(method: string, path: string, body?: unknown): Promise<T>;
-  /** A new tenant's id. */
+  /** Creates a tenant. Returns its id. */
   tenant(limits?: Record<string, unknown>): Promise<string>;
-  /** A new key. */
+  /** Creates a key. */
   key(options?: KeyOptions): Promise<string>;
-  /** Ends the runtime in order and starts it again: same state, same address. */
+  /** Stops the runtime gracefully and starts it again: same state, same address. */
   restart(): Promise<void>;
-  /** Ends the runtime without any warning; only with `child: true`. `restart` starts it again. */
+  /** Kills the runtime; only with `child: true`. `restart` starts it again. */
   kill9(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** One run of the runtime, in this process or in its own. */
+/** One instance of the runtime, in this process or in its own. */
 interface Run {
   port: number;
   mf: Miniflare | null;

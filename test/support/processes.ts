@@ -1,4 +1,4 @@
-/** Processes of this machine as /proc shows them: which run, and who started whom. */
+/** Processes of this machine according to /proc: which ones run, and who started them. */
 import { readdirSync, readFileSync } from "node:fs";
 
 const POLL_MS = 50;
@@ -12,21 +12,21 @@ interface Process {
 function read(pid: number | string): Process | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The name stands in brackets and may hold anything; what follows the last bracket is fixed.
+    // The name is in parentheses and may contain anything; the fields after the last parenthesis are fixed.
     const [state = "", parent = ""] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return { pid: Number(pid), parent: Number(parent), state };
   } catch {
-    return null; // It ended while we looked.
+    return null; // It ended during the read.
   }
 }
 
-/** A zombie has ended; that its parent has not looked yet is no matter of ours. */
+/** A zombie has ended; whether its parent has reaped it does not matter here. */
 export function isRunning(pid: number): boolean {
   const found = read(pid);
   return found !== null && found.state !== "Z";
 }
 
-/** Everything that this process started, directly or not, and that still runs. */
+/** All running processes that this process started, directly or indirectly. */
 export function descendantsOf(pid: number): number[] {
   const all = readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))

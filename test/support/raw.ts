@@ -1,5 +1,5 @@
 /**
- * HTTP/1.1 by hand over a socket, for what a client library would tidy up or hide: paths as they are, several
+ * HTTP/1.1 written by hand over a socket, for what a client library would normalize or hide: raw paths, several
  * credentials, a hang-up by TCP reset, an answer that was cut. One call per connection.
  */
 import { connect, type Socket } from "node:net";
@@ -9,7 +9,7 @@ const ANSWER_MS_MAX = 30_000;
 
 export interface Head {
   status: number;
-  /** In their order, names in lower case; a name may come twice. */
+  /** In order, names in lower case; a name may occur twice. */
   headers: [name: string, value: string][];
   header(name: string): string | null;
 }
@@ -17,21 +17,21 @@ export interface Head {
 export interface Answer extends Head {
   body: Buffer;
   text: string;
-  /** The body ended as its framing says; false: the connection was cut. */
+  /** Whether the body ended as its framing says; false if the connection was cut. */
   whole: boolean;
-  /** When each piece of the body arrived, ms after the request was sent. */
+  /** When each piece of the body arrived, in ms after the request was sent. */
   arrivals: { ms: number; bytes: number }[];
 }
 
 export interface Request {
   method?: string;
-  /** Sent as it is; never normalised. */
+  /** Sent as it is, never normalized. */
   target: string;
   headers?: Record<string, string | string[]>;
   body?: string | Buffer;
 }
 
-/** The bytes of a request; Host, Connection and Content-Length are added where they are not given. */
+/** The bytes of a request; adds Host, Connection and Content-Length unless given. */
 export function bytesOf(host: string, { method = "GET", target, headers = {}, body }: Request): Buffer {
   const lines = [`${method} ${target} HTTP/1.1`];
   const given = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
@@ -86,7 +86,7 @@ export class RawCall {
       this.#arrivals.push({ ms: performance.now() - this.#sentAt, at: this.#length });
       this.#wake();
     });
-    // A reset is an end like any other here: `whole` tells.
+    // A reset is treated like any other end; `whole` tells them apart.
     socket.on("error", () => this.#close());
     socket.on("close", () => this.#close());
     socket.on("end", () => this.#close());
@@ -103,12 +103,12 @@ export class RawCall {
     this.#socket.resetAndDestroy();
   }
 
-  /** Hangs up politely. */
+  /** Closes the connection gracefully. */
   end(): void {
     this.#socket.end();
   }
 
-  /** Reads nothing more until `resume`. */
+  /** Stops reading until `resume`. */
   pause(): void {
     this.#socket.pause();
   }
@@ -117,12 +117,12 @@ export class RawCall {
     this.#socket.resume();
   }
 
-  /** Status and headers, as soon as they are there. */
+  /** Status and headers, as soon as they have arrived. */
   async head(): Promise<Head> {
     return (await this.#untilHead()).head;
   }
 
-  /** Everything up to the body's end; the connection is closed then. */
+  /** The answer up to the end of its body; closes the connection. */
   async answer(): Promise<Answer> {
     const { head, from } = await this.#untilHead();
     const read = this.#bodiless ? readNothing : readerOf(head);
@@ -157,7 +157,7 @@ export class RawCall {
       if (end >= 0) {
         const head = parseHead(this.#buffer.toString("latin1", from, end));
         from = end + 4;
-        // An interim answer (RFC 9110 15.2) is not the one.
+        // Interim responses (RFC 9110 15.2) are skipped.
         if (head.status >= 200) return { head, from };
         continue;
       }
@@ -212,7 +212,7 @@ function parseHead(text: string): Head {
 }
 
 type Body = { body: Buffer; whole: boolean };
-/** Given what has arrived: the body once it is complete, else null. */
+/** Takes the bytes received so far. Returns the body once it is complete, else null. */
 type Reader = (bytes: Buffer, closed: boolean) => Body | null;
 
 function readerOf(head: Head): Reader {

@@ -1,11 +1,11 @@
-/** Runs vitest with the arguments of `npm test` and tells scripts/test.mjs what became of it. */
+/** Runs vitest with the arguments of `npm test` and sends the result to scripts/test.mjs. */
 import { parseCLI, startVitest } from "vitest/node";
 import { count } from "./count.ts";
 
 const args = process.argv.slice(2);
 const { filter, options } = parseCLI(["vitest", "run", ...args]);
 
-// The process that started this one is gone: nobody waits for the result.
+// The process that started this one is gone, so nobody waits for the result.
 process.once("disconnect", () => process.exit(1));
 
 const vitest = await startVitest("test", filter, options);

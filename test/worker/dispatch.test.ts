@@ -1,4 +1,4 @@
-/** A line whose Pool does not answer: what its callers are told, and when. */
+/** A Pool that does not answer: what its callers are told, and when. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Line, newAttempt, type Offer } from "../../worker/dispatch.ts";
 import type { Env } from "../../worker/env.ts";
@@ -17,7 +17,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** What an RPC call gives: what is asked of its outcome may be asked before it is there. */
+/** Like an RPC promise: methods of its result can be called before it resolves. */
 function reply<T extends { offer: () => Promise<unknown> }>(ticket: Promise<T>): Promise<T> & { offer: T["offer"] } {
   return Object.assign(ticket, { offer: async () => (await ticket).offer() });
 }
@@ -28,7 +28,7 @@ function lineTo(pool: object, card: object = {}): Line {
   return new Line(env, "portrait", entry, { provision: done, later: () => undefined });
 }
 
-/** In words, with the most that Retry-After may say. */
+/** The offer as text, with the largest possible Retry-After. */
 function told(offer: Offer): string {
   if (offer.kind !== "refused") return offer.kind;
   const { refusal } = offer;
@@ -38,21 +38,21 @@ function told(offer: Offer): string {
 const LOST =
   "queue_full There is no room for this request: the queue is not responding. Try again later (see Retry-After). 6";
 
-test("a Pool that is overloaded is not asked again at once", async () => {
+test("an overloaded Pool is not asked again at once", async () => {
   vi.spyOn(console, "warn").mockReturnValue();
   const enter = vi.fn(() => reply(Promise.reject(Object.assign(new Error("overloaded"), { overloaded: true }))));
   expect(told(await lineTo({ enter }).offer())).toBe(LOST);
   expect(enter).toHaveBeenCalledTimes(1);
 });
 
-test("a Pool that says nothing at its door keeps nobody longer than 10 s", async () => {
+test("a Pool that does not answer `enter` holds a request for at most 10 s", async () => {
   vi.spyOn(console, "warn").mockReturnValue();
   const offer = lineTo({ enter: () => reply(never()) }).offer();
   await vi.advanceTimersByTimeAsync(10_000);
   expect(told(await offer)).toBe(LOST);
 });
 
-test("a Pool that says nothing in line is asked once more, and keeps nobody longer than 60 s", async () => {
+test("a Pool that does not answer in line holds a request for at most 60 s", async () => {
   vi.spyOn(console, "warn").mockReturnValue();
   const ticket = { offer: never, [Symbol.dispose]: () => undefined };
   const offer = lineTo({ enter: () => reply(Promise.resolve(ticket)) }).offer();
@@ -60,9 +60,9 @@ test("a Pool that says nothing in line is asked once more, and keeps nobody long
   expect(told(await offer)).toBe(LOST);
 });
 
-test("who waits outlives any number of restarts of the Pool", async () => {
+test("a waiting request survives any number of restarts of the Pool", async () => {
   let entered = 0;
-  // Each Pool answers once, and is then ended.
+  // Each Pool answers once and then restarts.
   const ticket = () => {
     const offer = vi.fn(() => Promise.reject(new Error("Durable Object reset because its code was updated.")));
     const first = { kind: entered > 20 ? "offer" : "waiting", card: "a", pressed: false, others: false, slotsLeft: 1 };
@@ -74,14 +74,14 @@ test("who waits outlives any number of restarts of the Pool", async () => {
   expect(told(await offer)).toBe("offer");
 });
 
-test("a Pool that stays behind is not entered for ever", async () => {
+test("a Pool that stays behind is not entered forever", async () => {
   vi.spyOn(console, "warn").mockReturnValue();
   const ticket = { offer: () => Promise.resolve({ kind: "behind" }), [Symbol.dispose]: () => undefined };
   const offer = lineTo({ enter: () => reply(Promise.resolve(ticket)) }).offer();
   expect(told(await offer)).toBe(LOST);
 });
 
-test("a Card that says nothing is declined, and what it may have given is given back", async () => {
+test("a Card that does not answer is declined, and the slot it may have granted is given back", async () => {
   const said: unknown[] = [];
   const ticket = {
     offer: () => Promise.resolve({ kind: "offer", card: "a", pressed: false, others: false, slotsLeft: 1 }),

@@ -6,14 +6,14 @@ const TEAM = "https://team.cloudflareaccess.com";
 const withAccess = (ACCESS_TEAM_DOMAIN: string, ACCESS_AUD: string, more = {}) =>
   config({ ...env, LOCAL_MODE: "false", ACCESS_TEAM_DOMAIN, ACCESS_AUD, ...more }).accessApp;
 
-test("an Access application is one with both of its variables", () => {
+test("an Access application needs both of its variables", () => {
   expect(withAccess("", "")).toBeNull();
   expect(withAccess(TEAM, "tag")).toEqual({ issuer: TEAM, audience: "tag" });
   expect(() => withAccess(TEAM, "")).toThrow("ACCESS_AUD");
   expect(() => withAccess("", "tag")).toThrow("ACCESS_AUD");
 });
 
-test("a team's domain is an https origin and nothing more; on this machine in local mode alone", () => {
+test("a team domain is a bare https origin; http on this machine is allowed in local mode only", () => {
   for (const wrong of [
     "team",
     "team.cloudflareaccess.com",

@@ -48,7 +48,7 @@ const ofText = (text: string) => keyOf({ fields: json(JSON.parse(text)) });
 const part = (name: string, value: string, head = ""): string =>
   `--b\r\nContent-Disposition: form-data; name="${name}"${head}\r\n\r\n${value}\r\n`;
 
-/** Of a form as its bytes stand, each character a byte. */
+/** The key of a form with these bytes, one per character. */
 function ofForm(...parts: string[]): Promise<string> {
   return ofBytes(`${parts.join("")}--b--\r\n`, "multipart/form-data; boundary=b");
 }
@@ -68,7 +68,7 @@ function ofBytes(text: string, contentType: string): Promise<string> {
 const ofType = (type: string) => ofBytes("a", type);
 const image = (value: unknown, defaults = {}) => keyOf({ put: { kind: "image", defaults }, fields: json(value) });
 
-/** JSON that says the same, with its members in another order. */
+/** The same JSON with its members in another order. */
 function turned(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(turned);
   if (typeof value !== "object" || value === null) return value;
@@ -81,7 +81,7 @@ function turned(value: unknown): unknown {
 
 const jsonValue = fc.jsonValue({ maxDepth: 3 }).map((value): unknown => JSON.parse(JSON.stringify(value)));
 
-test("the same JSON has the same key, whatever the order of its members and the way it is written", async () => {
+test("the same JSON has the same key, however its members are ordered and written", async () => {
   const property = fc.asyncProperty(fc.dictionary(fc.string(), jsonValue), async (value) => {
     const key = await keyOf({ fields: json(value) });
     expect(await keyOf({ fields: json(turned(value)) })).toBe(key);
@@ -128,11 +128,11 @@ function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
   if (typeof value !== "object" || value === null) return Object.is(value, -0) ? 0 : value;
   const members = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  // Marked, so that an object without members is told from an empty list.
+  // Marked, so that an object without members differs from an empty list.
   return { members: members.map(([name, member]) => [name, sorted(member)]) };
 }
 
-test("every part of the key tells requests apart: tenant, service, model, path, query, media type", async () => {
+test("tenant, service, model, path, query and media type each make the key different", async () => {
   const keys = await Promise.all([
     keyOf({}),
     keyOf({}, "t2"),
@@ -149,14 +149,14 @@ test("every part of the key tells requests apart: tenant, service, model, path, 
   expect(new Set(keys).size).toBe(keys.length);
 });
 
-test("a shared cache has one key for all tenants, and no tenant of its own can have that key", async () => {
+test("a shared cache has one key for all tenants, in a scope of its own", async () => {
   const put = { cache: { shared: true } };
   expect(await keyOf({ put }, "t1")).toBe(await keyOf({ put }, "t2"));
   expect(await fingerprint(ask({ put }), "t1")).toMatchObject({ cacheable: true, scope: "shared" });
   expect(await fingerprint(ask(), "t1")).toMatchObject({ cacheable: true, scope: "t1" });
 });
 
-test("declared defaults are filled in, nothing else is assumed, and what is given stands above them", async () => {
+test("declared defaults are filled in, nothing else is assumed, and given values take precedence", async () => {
   const put = { defaults: { speed: 1, voice: "anna" } };
   const key = await keyOf({ put, fields: json({ text: "x", speed: 1, voice: "anna" }) });
   expect(await keyOf({ put, fields: json({ text: "x" }) })).toBe(key);
@@ -165,7 +165,7 @@ test("declared defaults are filled in, nothing else is assumed, and what is give
   expect(await keyOf({ fields: json({ text: "x" }) })).not.toBe(key);
 });
 
-test("what cannot be cached says why", async () => {
+test("a request that cannot be cached has a reason", async () => {
   const stream = {
     kind: "stream" as const,
     stream: new ReadableStream<Uint8Array>(),
@@ -192,7 +192,7 @@ test("what cannot be cached says why", async () => {
   ]);
 });
 
-test("an image has a key only with an explicit whole seed that is not negative", async () => {
+test("an image has a key only with an explicit, whole, non-negative seed", async () => {
   for (const seed of [0, 1, 2 ** 32]) expect(await image({ seed }), String(seed)).toMatch(KEY);
   for (const value of [
     {},
@@ -228,7 +228,7 @@ test("an image with a variation strength has a key only with an explicit variati
   expect(await image({ seed }, { subseed_strength: 0.5, subseed: 7 })).toBe("no_subseed");
 });
 
-test("a body in a content coding has no key", async () => {
+test("a body with a content coding has no key", async () => {
   const encoded = (coding: string) => keyOf({ headers: new Headers({ "content-encoding": coding }) });
   const plain = await keyOf();
   for (const coding of ["identity", "Identity", "", ", identity"]) expect(await encoded(coding), coding).toBe(plain);
@@ -258,7 +258,7 @@ describe("the content type in the key", () => {
     expect(new Set(keys).size).toBe(types.length);
   });
 
-  test("has no case in type and names, no space between parameters, and nothing that JSON or a form implies", async () => {
+  test("ignores case of type and names, spaces between parameters, and implied charsets", async () => {
     for (const [one, other] of [
       ["text/x; Profile=A", "Text/X;profile=A"],
       ["text/x; a=1; b=2", "text/x;a=1 ;b=2"],
@@ -270,7 +270,7 @@ describe("the content type in the key", () => {
   });
 });
 
-test("numbers that come rounded out of JSON have no key: requests that differ would share an answer", async () => {
+test("JSON numbers that lose precision have no key: different requests would share an answer", async () => {
   for (const number of [
     "9007199254740993",
     "9007199254740992",
@@ -283,13 +283,13 @@ test("numbers that come rounded out of JSON have no key: requests that differ wo
   expect(await ofText(`{"text":"x","seed":9007199254740991}`)).toMatch(KEY);
 });
 
-test("what has no canonical form has no key, and makes nothing fail", async () => {
+test("a value without a canonical form has no key, and nothing fails", async () => {
   expect(await ofText('{"a":"\\ud800"}')).toBe("not_canonical");
   const deep: unknown = JSON.parse("[".repeat(10_000) + "]".repeat(10_000));
   expect(await keyOf({ fields: json(deep) })).toBe("not_canonical");
 });
 
-test("a form's key is that of its parts as they stand: no other bytes have it, but for the boundary between them", async () => {
+test("a form's key depends on the exact bytes of its parts, but not on the boundary", async () => {
   const keys = await Promise.all([
     ofForm(part("a", "1"), part("b", "2")),
     ofForm(part("b", "2"), part("a", "1")),
@@ -298,7 +298,7 @@ test("a form's key is that of its parts as they stand: no other bytes have it, b
     ofForm(part("a1", "2")),
     ofForm(part("a", "1", '; filename="x.wav"'), part("b", "2")),
     ofForm(part("a", "1", "\r\nContent-Type: audio/wav"), part("b", "2")),
-    // Texts that are no UTF-8 read alike where each of their bytes becomes the same sign.
+    // Invalid UTF-8 would look alike if each bad byte became the same replacement character.
     ofForm(part("a", "\xc4\xe3")),
     ofForm(part("a", "\xce\xd2")),
     ofBytes("a=%FF", "application/x-www-form-urlencoded"),

@@ -1,4 +1,4 @@
-/** Limits as they hold in one service, and what the headers tell of them. */
+/** Limits as they apply in one service, and the headers that report them. */
 import { parseList } from "structured-headers";
 import { expect, test } from "vitest";
 import type { AdmitReply } from "../../durable-objects/tenant-protocol.ts";
@@ -14,18 +14,18 @@ function complete(put: LimitsPut, before: Partial<Limits> = {}): Limits {
   return limits;
 }
 
-test("what a service has of its own holds there and nowhere else", () => {
+test("a service's own limits apply in that service and nowhere else", () => {
   const limits = complete({ concurrent: 4, services: { portrait: { concurrent: 1, per_address: 2 } } });
   expect(limitsIn(limits, "portrait")).toMatchObject({ concurrent: 1, per_address: 2, waiting: 100 });
   for (const other of ["cosyvoice2", "constructor"]) expect(limitsIn(limits, other)).toEqual(limits);
 });
 
-test("a null of a service's own takes the tenant's limit away there", () => {
+test("a null in a service's limits removes the tenant's limit there", () => {
   const limits = complete({ per_address: 3, services: { portrait: { per_address: null } } });
   expect([limits.per_address, limitsIn(limits, "portrait").per_address]).toEqual([3, null]);
 });
 
-test("a service has tokens of its own when it has a pace or a burst of its own", () => {
+test("a service with its own rate or burst has its own tokens", () => {
   const limits = complete({ services: { a: { burst: 5 }, b: { requests_per_minute: 5 }, c: { waiting: 0 } } });
   expect(["a", "b", "c", "d", "constructor"].map((id) => hasOwnRate(limits, id))).toEqual([
     true,
@@ -36,7 +36,7 @@ test("a service has tokens of its own when it has a pace or a burst of its own",
   ]);
 });
 
-test("limits merge service by service and field by field; null takes a service's own away", () => {
+test("limits merge per service and field; null removes a service's own limits", () => {
   const before = complete({ burst: 7, services: { a: { burst: 5, waiting: 1 }, b: { burst: 6 } } });
   const after = complete({ services: { a: { waiting: 2 }, b: null, c: null, constructor: { burst: 1 } } }, before);
   expect(after.services).toEqual({ a: { burst: 5, waiting: 2 }, constructor: { burst: 1 } });
@@ -45,7 +45,7 @@ test("limits merge service by service and field by field; null takes a service's
   expect(complete({})).toEqual(DEFAULT_LIMITS);
 });
 
-test("a tenant has a hundred services with limits of their own, and no more", () => {
+test("a tenant can have limits of its own for at most a hundred services", () => {
   const hundred = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`s${i}`, { burst: 1 }]));
   const before = complete({ services: hundred });
   expect(completeLimits({ services: { more: { burst: 1 } } }, before)).toMatchObject({
@@ -63,7 +63,7 @@ const told = (path: string, reply: AdmitReply, slotsLeft: number | null = null) 
   return Object.fromEntries(trace.headers);
 };
 
-test("below /v1 the limit stands in OpenAI's words too, and nowhere else", () => {
+test("below /v1, and only there, the limit is also reported in OpenAI's headers", () => {
   expect(told("/v1/images/generations", { ok: true, ...left })).toEqual({
     ratelimit: '"requests";r=59;t=1',
     "x-ratelimit-limit-requests": "60",
@@ -74,7 +74,7 @@ test("below /v1 the limit stands in OpenAI's words too, and nowhere else", () =>
     expect(Object.keys(told(path, { ok: true, ...left })), path).toEqual(["ratelimit"]);
 });
 
-test("slots stand beside requests where both were asked, in one list", () => {
+test("slots and requests are reported in one list if both were checked", () => {
   const { ratelimit = "" } = told("/sdapi/v1/txt2img", { ok: true, ...left }, 5);
   expect(parseList(ratelimit).map(([name, parameters]) => [name, Object.fromEntries(parameters)])).toEqual([
     ["requests", { r: 59, t: 1 }],
@@ -82,7 +82,7 @@ test("slots stand beside requests where both were asked, in one list", () => {
   ]);
 });
 
-test("a refused rate tells when the next request passes, a quota that is used up what is left of the rate", () => {
+test("a refused rate reports when the next request passes, a used-up quota what is left of the rate", () => {
   const none = { ...left, remaining: 0, resetMs: 60_000 };
   expect(told("/x/", { ok: false, ...none, retryAfterMs: 1_001 })).toEqual({ ratelimit: '"requests";r=0;t=2' });
   const over = { ok: false as const, over: "results" as const, quota: 1, retryAfterMs: 86_400_000 };
@@ -98,6 +98,6 @@ test.each([
   [360_000, "6m0s"],
   [3_600_000, "1h0m0s"],
   [90_061_001, "25h1m1.001s"],
-])("%i ms are %s", (ms, text) => {
+])("%i ms is formatted as %s", (ms, text) => {
   expect(duration(ms)).toBe(text);
 });

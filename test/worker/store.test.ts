@@ -1,4 +1,4 @@
-/** What is kept of an answer where R2 fails or says nothing: all that was planned, or nothing. */
+/** What is stored of an answer when R2 fails or does not answer: everything planned, or nothing. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Env } from "../../worker/env.ts";
 import type { Piece, Whole } from "../../worker/results/pieces.ts";
@@ -16,7 +16,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** R2 in small; `put` comes before each write, with how many were begun. */
+/** A small fake of R2; calls `before` with the number of writes begun before each write. */
 class Bucket {
   readonly there = new Map<string, Record<string, string>>();
   readonly #before: (key: string, begun: number) => Promise<void>;
@@ -43,7 +43,7 @@ class Bucket {
   }
 }
 
-/** Keeps an answer of two pictures; `work` is what outlives it. */
+/** Stores an answer of two pictures; `work` collects the background work. */
 function keeping(bucket: Bucket, work: Promise<unknown>[] = []): Promise<Kept> {
   const config = { model_version: null };
   const ask = { service: { id: "s", config }, delivery: { visibility: "tenant", lifeMs: TTL_MS } };
@@ -53,10 +53,10 @@ function keeping(bucket: Bucket, work: Promise<unknown>[] = []): Promise<Kept> {
   return keep({ RESULTS: bucket } as unknown as Env, of, plan(of, WHOLE, PIECES), WHOLE, PIECES);
 }
 
-test("what was written before or after another write failed goes again", async () => {
+test("writes that succeed before or after another one failed are removed again", async () => {
   let results = 0;
   const bucket = new Bucket(async (key) => {
-    // Of the two results the first is there at once.
+    // The first of the two results is written at once.
     if (key.startsWith("results/") && results++ > 0) throw new Error("R2 stumbles");
     // The answers take longer than three failures do.
     if (!key.startsWith("results/")) await scheduler.wait(600);
@@ -67,7 +67,7 @@ test("what was written before or after another write failed goes again", async (
   expect([...bucket.there.keys()]).toEqual([]);
 });
 
-test("an answer that was there before stays when a later one cannot be kept", async () => {
+test("an answer stored earlier stays when a later one cannot be stored", async () => {
   const bucket = new Bucket(async (key) => {
     if (key.startsWith("results/")) throw new Error("R2 stumbles");
   });
@@ -80,13 +80,13 @@ test("an answer that was there before stays when a later one cannot be kept", as
   expect([...bucket.there.keys()]).toEqual(keys);
 });
 
-test("a store that says nothing holds its caller for 10 s, and what it wrote by and by goes again", async () => {
+test("a store that does not answer delays its caller for 10 s, and its late write is removed again", async () => {
   vi.useFakeTimers();
   const slow = Promise.withResolvers<void>();
   const bucket = new Bucket((_, begun) => (begun === 1 ? slow.promise : Promise.resolve()));
   const work: Promise<unknown>[] = [];
   const kept = keeping(bucket, work);
-  // Digests are made outside of the clock.
+  // Digests are not computed on the fake clock.
   await vi.waitFor(() => expect(bucket.there.size).toBe(3));
   await vi.advanceTimersByTimeAsync(10_000);
   expect(await kept).toBe(NOTHING_KEPT);
@@ -95,7 +95,7 @@ test("a store that says nothing holds its caller for 10 s, and what it wrote by 
   expect([...bucket.there.keys()]).toEqual([]);
 });
 
-test("a store that never says anything is not waited for without end", async () => {
+test("a store that never answers is not waited for indefinitely", async () => {
   vi.useFakeTimers();
   const bucket = new Bucket(() => new Promise(() => {}));
   const work: Promise<unknown>[] = [];

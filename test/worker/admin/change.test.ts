@@ -3,7 +3,7 @@ import { attempt } from "../../../worker/admin/change.ts";
 import { message } from "../../../worker/messages.ts";
 import { isRefusal, REASONS, retryAfterSeconds } from "../../../worker/refusal.ts";
 
-test("a change that loses against others three times is a conflict, which can be retried", async () => {
+test("a change that conflicts with others three times is a 409 conflict that can be retried", async () => {
   let tries = 0;
   const refusal = await attempt<object>(() => {
     tries++;

@@ -6,7 +6,7 @@ import { makeKey } from "../../../worker/caller/keys.ts";
 
 const asking = (token: string) => new Request("https://x/", { headers: { authorization: `Bearer ${token}` } });
 
-/** The environment with a count of the look-ups in D1. */
+/** The environment, with a counter of D1 look-ups. */
 function counted(): { counting: Env; lookUps: () => number } {
   let n = 0;
   const DB = new Proxy(env.DB, {
@@ -19,7 +19,7 @@ function counted(): { counting: Env; lookUps: () => number } {
   return { counting: { ...env, DB }, lookUps: () => n };
 }
 
-test("a token with a wrong checksum costs no look-up, and a good one costs one for a while", async () => {
+test("a token with a wrong checksum costs no look-up, and a valid one costs a single look-up for a while", async () => {
   const { counting, lookUps } = counted();
   const { key } = await makeKey(config(env).keySecret, "pto");
   expect(await operatorOf(counting, asking(`${key.slice(0, -1)}${key.endsWith("0") ? "1" : "0"}`))).toMatchObject({

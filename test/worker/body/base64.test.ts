@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { fromBase64 } from "../../../worker/results/media.ts";
 
-test("what was made base64 comes back, with a data: prefix and without", () => {
+test("base64 is decoded to the original bytes, with and without a data: prefix", () => {
   const property = fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => {
     const text = bytes.toBase64();
     expect(fromBase64(text)).toEqual(new Uint8Array(bytes));
@@ -11,7 +11,7 @@ test("what was made base64 comes back, with a data: prefix and without", () => {
   fc.assert(property, { numRuns: 300 });
 });
 
-test("what is no base64 is nothing", () => {
+test("text that is not base64 gives null", () => {
   for (const text of [
     "!",
     "a",

@@ -8,7 +8,7 @@ const MOST = 96 * 1024 * 1024;
 
 afterEach(() => vi.useRealTimers());
 
-/** A body of so many pieces of one byte, each of which takes its time. */
+/** A body of `pieces` one-byte pieces, each of which takes `pauseMs`. */
 function trickle(pieces: number, pauseMs: number): Request {
   let sent = 0;
   const pull = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
@@ -26,7 +26,7 @@ async function came(request: Request): Promise<string> {
   return body.kind;
 }
 
-test("a body that trickles in may not do so for ever, and leaves nothing in the buffers", async () => {
+test("a body that trickles in is refused after 300 s, and frees its buffers", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   expect(await came(trickle(10, 29_000))).toBe("bytes");
   expect(await came(trickle(100, 29_000))).toBe("invalid_field body did not arrive within 300 s");

@@ -7,7 +7,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** Whether all the buffers are free. */
+/** Whether all buffer memory is free. */
 function isEmpty(): boolean {
   const room = new Room();
   const fits = room.grow(MOST);
@@ -15,7 +15,7 @@ function isEmpty(): boolean {
   return fits;
 }
 
-test("a room is freed once, and what it gives back others may have", () => {
+test("freeing a room twice counts once, and freed memory is available to others", () => {
   const [one, other] = [new Room(), new Room()];
   expect(one.grow(MOST)).toBe(true);
   expect(other.grow(1)).toBe(false);
@@ -28,7 +28,7 @@ test("a room is freed once, and what it gives back others may have", () => {
   expect(isEmpty()).toBe(true);
 });
 
-test("a caller who goes gives back what was held for him, and holds nothing any more", () => {
+test("a caller that disconnects frees its memory and can hold no more", () => {
   const caller = new AbortController();
   const room = new Room(caller.signal);
   room.grow(MOST);
@@ -38,7 +38,7 @@ test("a caller who goes gives back what was held for him, and holds nothing any 
   expect(new Room(caller.signal).grow(1)).toBe(false);
 });
 
-test("what a run holds stays when its caller goes, until the run frees it", () => {
+test("memory held by a run stays after its caller has gone, until the run frees it", () => {
   const caller = new AbortController();
   const room = new Room(caller.signal);
   room.grow(1);
@@ -50,7 +50,7 @@ test("what a run holds stays when its caller goes, until the run frees it", () =
   expect(isEmpty()).toBe(true);
 });
 
-test("one tenant's bodies never take what the others need", () => {
+test("one tenant's bodies never take the memory reserved for others", () => {
   const mine = new Room(null, "ten_a");
   expect(mine.grow(72 * 1024 * 1024)).toBe(true);
   expect(new Room(null, "ten_a").grow(1)).toBe(false);
@@ -63,11 +63,11 @@ test("one tenant's bodies never take what the others need", () => {
   expect(isEmpty()).toBe(true);
 });
 
-test("what was held by a request that the platform ended is free within two minutes", () => {
+test("memory held by a request that the platform ended is free within two minutes", () => {
   vi.useFakeTimers();
   const [dead, tenants] = [new Room(), new Room(null, "ten_a")];
   expect([dead.grow(MOST / 2), tenants.grow(MOST / 2)]).toEqual([true, true]);
-  // Its timers end with it, and no code of it runs.
+  // Its timers end with it, and none of its code runs.
   vi.clearAllTimers();
   vi.advanceTimersByTime(119_999);
   const other = new Room(null, "ten_a");
@@ -79,7 +79,7 @@ test("what was held by a request that the platform ended is free within two minu
   expect(isEmpty()).toBe(true);
 });
 
-test("what is held by a request that lives is never free before it says so", () => {
+test("memory held by a live request is never freed before the request frees it", () => {
   vi.useFakeTimers();
   const room = new Room();
   room.grow(MOST);

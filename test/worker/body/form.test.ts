@@ -1,4 +1,4 @@
-/** Forms that one server could read in another way than the next. */
+/** Forms that different servers could read differently. */
 import { expect, test } from "vitest";
 import { formRefusal } from "../../../worker/body/scan/multipart.ts";
 
@@ -20,7 +20,7 @@ test("forms as clients make them are plain", async () => {
   for (const text of forms) expect(await plain(text), JSON.stringify(text)).toBe(true);
 });
 
-test("what says a part's name twice, or stands outside of the parts, is not", async () => {
+test("a form with an ambiguous part name or content outside its parts is not plain", async () => {
   const odd = [
     form(`Content-Disposition: form-data; name="other"\r\n${DISPOSITION}`),
     form(`${DISPOSITION}; name="other"`),

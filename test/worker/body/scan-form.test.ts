@@ -1,4 +1,4 @@
-/** What checks large forms as they pass says the same of them as what checks small ones, which the platform parses. */
+/** The streaming check of large forms gives the same result as the check of small ones, which the platform parses. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { MULTIPART, parseFields, URLENCODED } from "../../../worker/body/fields.ts";
@@ -53,7 +53,7 @@ const text = fc.oneof(
   fc.string({ unit: "binary", maxLength: 8 }),
 );
 
-test("a urlencoded form in pieces is refused exactly when and as the whole is", async () => {
+test("a urlencoded form in pieces is refused exactly when the whole is, and with the same refusal", async () => {
   const loose = fc.string({ unit: fc.constantFrom("a", "b", "=", "&", "+", "%", "2", "f", "F", "5", "é") });
   const pair = fc.tuple(name, text).map(([key, given]) => new URLSearchParams([[key, given]]).toString());
   // Malformed escapes decode to nothing, so a name in a rule may be preceded by any number of them.
@@ -72,7 +72,7 @@ test("a urlencoded form in pieces is refused exactly when and as the whole is", 
   expect(refused).toBeGreaterThan(200);
 });
 
-/** One part; line ends, quotes and heads as clients write them, and as they do not. */
+/** One part, with line ends, quotes and heads as clients write them, and as they do not. */
 const part = fc.record({
   name: name.map((each) => each.replaceAll(/[\r\n"\\]/g, "_")),
   filename: fc.constantFrom(null, null, "a.txt", ""),
@@ -97,7 +97,7 @@ const multipart = fc
     return `${said.join("")}--${BOUNDARY}${last}`;
   });
 
-test("a multipart form in pieces is refused exactly when and as the whole is", async () => {
+test("a multipart form in pieces is refused exactly when the whole is, and with the same refusal", async () => {
   let refused = 0;
   let passed = 0;
   const property = fc.asyncProperty(multipart, cuts, async (body, where) => {
@@ -111,7 +111,7 @@ test("a multipart form in pieces is refused exactly when and as the whole is", a
   expect(Math.min(refused, passed)).toBeGreaterThan(300);
 });
 
-test("no form passes in pieces that is refused as a whole, however it is spoiled", async () => {
+test("a damaged form that is refused as a whole never passes in pieces", async () => {
   const spoiled = fc
     .tuple(
       multipart,
@@ -128,13 +128,13 @@ test("no form passes in pieces that is refused as a whole, however it is spoiled
     const expected = await whole(bytes, MULTIPART_TYPE);
     const said = await scanned(bytes, MULTIPART_TYPE, where);
     if (expected !== null) expect(said).not.toBeNull();
-    // What a large form is refused for beyond that: something before its first boundary.
+    // In addition, a large form is refused for content before its first boundary.
     if (body.startsWith(`--${BOUNDARY}`)) expect(said).toEqual(expected);
   });
   await fc.assert(property, { numRuns: 3_000 });
 });
 
-/** What is kept of the form when it comes in pieces, and the texts that the platform finds in it. */
+/** The texts kept while the form is scanned in pieces, and the texts that the platform finds in it. */
 async function keptOf(bytes: Uint8Array<ArrayBuffer>, contentType: string, where: number[], keep: string[]) {
   const mediaType = contentType.split(";")[0] ?? "";
   const scan = scanOf(mediaType, contentType, [], keep);
@@ -147,7 +147,7 @@ async function keptOf(bytes: Uint8Array<ArrayBuffer>, contentType: string, where
   return { kept: scan?.kept, expected: Object.fromEntries(keep.map((field) => [field, texts(field)])) };
 }
 
-test("of a form in pieces the texts are kept that the platform finds in the whole, in their order, and no file", async () => {
+test("a form in pieces keeps the same texts, in the same order, as the platform finds, and no files", async () => {
   let compared = 0;
   const keep = fc.uniqueArray(fc.constantFrom("text", "width", "script_name", "constructor"), { maxLength: 3 });
   const property = fc.asyncProperty(multipart, cuts, keep, async (body, where, names) => {
@@ -163,7 +163,7 @@ test("of a form in pieces the texts are kept that the platform finds in the whol
   expect(both?.kept).toEqual({ text: ["a", "😀b"], width: ["1"], missing: [] });
 });
 
-test("of a long text that is kept only its length is", async () => {
+test("of a long text only its length is kept", async () => {
   const scan = scanOf(URLENCODED, URLENCODED, [], ["text"]);
   await scan?.push(encode(`text=${"😀".repeat(1_000)}&text=${"a".repeat(100_000)}`));
   expect(await scan?.end()).toBeNull();
@@ -175,7 +175,7 @@ const parts = (count: number) =>
     `${`--${BOUNDARY}\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n`.repeat(count)}--${BOUNDARY}--\r\n`,
   );
 
-test("a form has at most 1000 parts, in pieces as well", async () => {
+test("a form has at most 1000 parts, in pieces too", async () => {
   for (const count of [1_000, 1_001]) {
     const bytes = parts(count);
     expect(await scanned(bytes, MULTIPART_TYPE)).toEqual(await whole(bytes, MULTIPART_TYPE));
@@ -203,7 +203,7 @@ test("the content type's parameters are read as the platform reads them", async 
     expect([type, await scanned(pairs, type)]).toEqual([type, await whole(pairs, type)]);
 });
 
-test("a part's head has a limit", async () => {
+test("a part's head has a size limit", async () => {
   const head = `Content-Disposition: form-data; name="a"\r\nX-More: ${"x".repeat(20_000)}`;
   const body = encode(`--${BOUNDARY}\r\n${head}\r\n\r\n1\r\n--${BOUNDARY}--\r\n`);
   expect(await scanned(body, MULTIPART_TYPE)).toMatchObject({ facts: { detail: "form" } });

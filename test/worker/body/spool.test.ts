@@ -1,4 +1,4 @@
-/** A spooled body that R2 does not give back: what the run under whose lease it is asked for comes to, and when. */
+/** A spooled body that R2 does not return: how and when the run that needs it ends. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Ask } from "../../../worker/ask.ts";
 import { Spooled } from "../../../worker/body/spool.ts";
@@ -16,7 +16,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A call with a body that never comes out of R2. `readMs`: longest silence of the origin. */
+/** A call with a body that R2 never returns. `readMs`: longest silence of the origin. */
 function calling(readMs: number) {
   const bucket = { get: () => new Promise(() => {}) } as unknown as R2Bucket;
   const body = new Spooled(bucket, "inputs/x", 10, () => undefined);
@@ -29,19 +29,19 @@ function calling(readMs: number) {
   return { reply, controller };
 }
 
-test("a body that R2 does not give within 10 s fails as ours, and leaves its slot clean", async () => {
+test("a body that R2 does not return within 10 s is an internal error with a clean slot", async () => {
   const { reply } = calling(READ_MS);
   await vi.advanceTimersByTimeAsync(10_000);
   expect(await reply).toMatchObject({ reason: "internal", started: "no", clean: true });
 });
 
-test("a silence that is shorter ends the wait, and is not the origin's", async () => {
+test("a shorter read timeout ends the wait, and is not blamed on the origin", async () => {
   const { reply } = calling(500);
   await vi.advanceTimersByTimeAsync(500);
   expect(await reply).toMatchObject({ reason: "internal", started: "no", clean: true });
 });
 
-test("a caller who goes ends the wait at once", async () => {
+test("a caller that disconnects ends the wait at once", async () => {
   const { reply, controller } = calling(READ_MS);
   controller.abort(new Error("the caller is gone"));
   await vi.advanceTimersByTimeAsync(0);

@@ -16,7 +16,7 @@ test.each([
   expect(clientOf(address)).toBe(client);
 });
 
-test("what is kept of an address does not show it, and is the same for one client alone", async () => {
+test("the stored form of an address hides it, and is the same only for the same client and secret", async () => {
   const kept = await keyedAddress(SECRET, "2001:db8:1:2::7");
   expect(kept).toMatch(/^[0-9a-f]{32}$/);
   expect(await keyedAddress(SECRET, "2001:DB8:1:2::8")).toBe(kept);

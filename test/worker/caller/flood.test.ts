@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { isFlood } from "../../../worker/caller/flood.ts";
 
-/** A binding that allows so many. */
+/** A binding that allows `limit` calls. */
 function binding(limit: number) {
   const asked = { times: 0 };
   const FLOOD = {
@@ -19,7 +19,7 @@ test("one hit in sixteen asks the binding", async () => {
   expect(asked.times).toBe(100);
 });
 
-test("whom the binding refuses is refused without asking, for a moment, and nobody else is", async () => {
+test("a key that the binding refuses is refused without asking for a moment, and no other key is", async () => {
   const { env, asked } = binding(2);
   for (let i = 0; i < 2; i++) expect(await isFlood(env, "flooding", 0)).toBe(false);
   expect(await isFlood(env, "flooding", 0)).toBe(true);

@@ -13,7 +13,7 @@ async function newKey(id: string): Promise<void> {
     .run();
 }
 
-/** Notes a use and waits for what is written of it; how many writes that were. */
+/** Records a use and waits for its writes. Returns their number. */
 async function use(id: string, now: number, on: Env = env): Promise<number> {
   const work: Promise<unknown>[] = [];
   noteUse(on, { of: "key", id }, now, (some) => work.push(some));
@@ -31,7 +31,7 @@ test("a key's use is written at most once an hour", async () => {
   expect([await use("k1", 2 * HOUR_MS), await lastUse("k1")]).toEqual([1, 2 * HOUR_MS]);
 });
 
-test("a use that another isolate has seen later stays", async () => {
+test("a later use recorded by another isolate is not overwritten", async () => {
   await newKey("k2");
   await env.DB.prepare("UPDATE keys SET last_used_at = ? WHERE id = 'k2'")
     .bind(9 * HOUR_MS)
@@ -43,7 +43,7 @@ function down(): never {
   throw new Error("down");
 }
 
-test("a write that fails fails nothing else", async () => {
+test("a failed write does not fail the request", async () => {
   const broken = { ...env, DB: new Proxy(env.DB, { get: down }) };
   expect(await use("k3", HOUR_MS, broken)).toBe(1);
 });

@@ -1,4 +1,4 @@
-/** What an ask costs before it runs. */
+/** The cost of a request before it runs. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Fields, FormPart } from "../../../worker/body/fields.ts";
@@ -28,7 +28,7 @@ function counts(put: ServicePut, fields: Fields | null, { kind = "image", as = "
 
 const cost = (put: ServicePut, fields: Fields | null, asked: Asked = {}) => counts(put, fields, asked).costMilli;
 
-test("without a price a result costs one, a run of an `http` service one, and a read nothing", () => {
+test("without a price a result or an `http` run costs one unit, and a read nothing", () => {
   expect(counts({}, json({}))).toEqual({ results: 1, costMilli: 1_000 });
   expect(counts({}, json({ batch_size: 3, n_iter: 2 }))).toEqual({ results: 6, costMilli: 6_000 });
   expect(counts({ defaults: { batch_size: 2 } }, json({ n_iter: 2 }))).toEqual({ results: 4, costMilli: 4_000 });
@@ -37,14 +37,14 @@ test("without a price a result costs one, a run of an `http` service one, and a 
   expect(counts({}, null, { as: "read" })).toEqual({ results: 0, costMilli: 0 });
 });
 
-test("a service that was put before there were prices has the default one", () => {
+test("a service stored before prices existed has the default price", () => {
   const config = completeService({ kind: "image", route: "/x/" }, null);
   const { price: _, ...old } = config;
   const service = { id: "x", route: "/x/", config: old as typeof config, paused: false, version: 1, createdAt: 0 };
   expect(countsOf({ service, as: "run", fields: json({}), query: "" }).costMilli).toBe(1_000);
 });
 
-test("a product is that of the fields, for each image, with the service's defaults, and 1 where nobody says anything", () => {
+test("a product price multiplies the fields and the number of images, with the service's defaults, else 1", () => {
   const put = { price: PIXELS };
   expect(cost(put, json({ width: 1024, height: 1024, steps: 20 }))).toBe(20_000);
   expect(cost(put, json({ width: 1024, height: 1024, steps: 20, batch_size: 2, n_iter: 2 }))).toBe(80_000);
@@ -53,14 +53,14 @@ test("a product is that of the fields, for each image, with the service's defaul
   expect(cost({ price: { ...PIXELS, per: 1 } }, null)).toBe(1_000);
 });
 
-test("what is no number above 0 counts as not given, so that no caller makes a run cheaper than its least", () => {
+test("values that are not numbers above 0 count as not given, so that they cannot lower the price", () => {
   const put = { price: { product: ["steps"], per: 1, hits: false }, defaults: { steps: 5 }, bounds: {} };
   const odd: unknown[] = [0, -7, null, "", "many", true, [], {}, { valueOf: 1, toString: 1 }, [[9]], "-3"];
   for (const steps of odd) expect(cost(put, json({ steps })), JSON.stringify(steps)).toBe(5_000);
   expect(cost(put, json({ steps: "7" }))).toBe(7_000);
 });
 
-test("of every value that an origin may read the largest counts, also of those in the query", () => {
+test("of all values that an origin may read, including the query, the largest counts", () => {
   const put = { price: { product: ["steps"], per: 1, hits: false }, bounds: {} };
   const doubled = form(part("steps", "3"), part("steps", "9"), part("steps", new Uint8Array(4)));
   expect(cost(put, doubled, { kind: "tts" })).toBe(9_000);
@@ -68,7 +68,7 @@ test("of every value that an origin may read the largest counts, also of those i
   expect(cost(put, json({ steps: 2 }), { query: "?steps=11&steps=3" })).toBe(11_000);
 });
 
-test("characters are those of all the texts together, each counted once however many units it takes", () => {
+test("characters of all texts are added up, each counted once however many code units it has", () => {
   const put = { price: TEXT };
   const tts: Asked = { kind: "tts" };
   expect(cost(put, json({ text: "😀".repeat(50), tts_text: "生".repeat(200) }), tts)).toBe(2_500);
@@ -79,7 +79,7 @@ test("characters are those of all the texts together, each counted once however 
   expect(cost(put, json({}), { ...tts, query: "?text=abcd" })).toBe(40);
 });
 
-test("a cost is a whole number of thousandths, never below 0 and never beyond a million units", () => {
+test("a cost is a whole number of thousandths, at least 0 and at most a million units", () => {
   const number = fc.oneof(fc.double(), fc.integer(), fc.constantFrom(1e308, 5e-324, Infinity, 0.1, 0.3));
   const value = fc.oneof(number, number.map(String), fc.string(), fc.constantFrom(null, true));
   const property = fc.property(

@@ -14,7 +14,7 @@ interface Told {
   rows: UsageRow[];
 }
 
-/** An isolate's way to its tenants, and what they were told. */
+/** An isolate's access to its tenants, and the batches they got. */
 function tenants(answer: () => Promise<void> = async () => {}) {
   const told: Told[] = [];
   const held: Promise<unknown>[] = [];
@@ -26,7 +26,7 @@ function tenants(answer: () => Promise<void> = async () => {}) {
   });
   const env = { TENANT: { getByName } } as unknown as Parameters<typeof tallied>[0];
   const ctx = { waitUntil: (work: Promise<unknown>) => void held.push(work) };
-  /** `ctx` of a request that was cut off: nothing that it holds goes on. */
+  /** The `ctx` of a request that was cut off: its `waitUntil` work does not continue. */
   const cutOff = { waitUntil: () => {} };
   return { env, ctx, cutOff, told, held };
 }
@@ -36,7 +36,7 @@ const of = (tenant: string, key = "k") => ({ tenant, service: "s", key });
 
 afterEach(() => vi.useRealTimers());
 
-test("counts of a second are told together, each tenant its own", async () => {
+test("counts within a second are sent together, to each tenant its own", async () => {
   const { env, ctx, told, held } = tenants();
   count({ env, ctx }, of("a"), hit(5));
   count({ env, ctx }, of("a"), hit(7));
@@ -59,7 +59,7 @@ test("counts of a second are told together, each tenant its own", async () => {
   expect(told[2]?.batch).not.toBe(a?.batch);
 });
 
-test("many wait no longer, and what comes after them is counted apart", async () => {
+test("a full batch is sent at once, and later counts go into the next batch", async () => {
   const { env, ctx, told, held } = tenants();
   for (let i = 0; i < REQUESTS_MAX + 1; i++) count({ env, ctx }, of("a"), hit(1));
   expect(told.map(({ rows }) => rows[0]?.requests)).toEqual([REQUESTS_MAX]);
@@ -67,7 +67,7 @@ test("many wait no longer, and what comes after them is counted apart", async ()
   expect(told.map(({ rows }) => rows[0]?.requests)).toEqual([REQUESTS_MAX, 1]);
 });
 
-test("who asks for the usage has everything told that this isolate counted", async () => {
+test("reading the usage first sends everything that this isolate has counted", async () => {
   const { env, ctx, told, held } = tenants();
   count({ env, ctx }, of("a"), hit(1));
   await tallied(env);
@@ -76,7 +76,7 @@ test("who asks for the usage has everything told that this isolate counted", asy
   expect(told).toHaveLength(1);
 });
 
-test("a tenant that fails is told again, under the same id", async () => {
+test("a batch that a tenant fails to take is sent again, under the same id", async () => {
   let failures = 2;
   const { env, ctx, told, held } = tenants(async () => {
     if (failures-- > 0) throw new Error("restarted");
@@ -87,7 +87,7 @@ test("a tenant that fails is told again, under the same id", async () => {
   expect(new Set(told.map((one) => JSON.stringify(one))).size).toBe(1);
 });
 
-test("a batch whose holder was cut off is told by whoever comes later", async () => {
+test("a batch whose request was cut off is sent by a later request", async () => {
   vi.useFakeTimers({ toFake: ["Date", "setTimeout"] });
   const { env, ctx, cutOff, told, held } = tenants();
   vi.spyOn(scheduler, "wait").mockImplementationOnce(() => new Promise(() => {}));
@@ -101,7 +101,7 @@ test("a batch whose holder was cut off is told by whoever comes later", async ()
   expect(told.map(({ rows }) => rows[0]?.bytes)).toEqual([1, 2]);
 });
 
-test("tenants that do not answer cost a bounded memory: what comes beyond it is not counted", async () => {
+test("when tenants do not answer memory is bounded, and counts beyond the limit are dropped", async () => {
   const { promise: silent, resolve: answer } = Promise.withResolvers<void>();
   const { env, ctx, told, held } = tenants(() => silent);
   for (let i = 0; i < (BATCHES_MAX + 3) * REQUESTS_MAX; i++) count({ env, ctx }, of("a"), hit(1));

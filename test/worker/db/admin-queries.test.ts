@@ -56,7 +56,7 @@ async function rowsOfLog(target: string): Promise<number> {
   return row?.n ?? -1;
 }
 
-test("a change computed from what no longer stands changes nothing and leaves no row in the log", async () => {
+test("a change computed from an outdated row changes nothing and writes no audit row", async () => {
   expect(await change.putService(env, "stale", null, config("/stale/"), said("stale"))).toBe("done");
   const old = await service("stale");
   expect(await change.putService(env, "stale", old, config("/stale/", "v2"), said("stale"))).toBe("done");
@@ -68,7 +68,7 @@ test("a change computed from what no longer stands changes nothing and leaves no
   expect(await rowsOfLog("stale")).toBe(2);
 });
 
-test("a route that another service has is told apart from a stale change", async () => {
+test("a route that another service has is distinguished from a stale change", async () => {
   await change.putService(env, "route-a", null, config("/route/"), said("route-a"));
   expect(await change.putService(env, "route-b", null, config("/route/"), said("route-b"))).toBe("route_taken");
   expect(await serviceById(env, "route-b")).toBeNull();
@@ -90,12 +90,12 @@ test("versions grow even when the clock went back", async () => {
   expect([(await service("clock")).version, (await card("clock-card")).version]).toEqual([ahead + 2, ahead + 2]);
 });
 
-test("a card is not listed in a service that went away meanwhile", async () => {
+test("a card is not listed in a service that was deleted meanwhile", async () => {
   expect(await change.putListing(env, null, newCard("lost"), listing("gone", "lost"), said("lost"))).toBe("stale");
   expect(await cardById(env, "lost")).toBeNull();
 });
 
-test("two who create one card at once do not both", async () => {
+test("of several requests that create the same card at once, one succeeds", async () => {
   await change.putService(env, "race", null, config("/race/"), said("race"));
   const put = (id: string) =>
     change.putListing(env, null, { ...newCard("racer"), tokenHash: id }, listing("race", "racer"), said("racer"));
@@ -120,7 +120,7 @@ const unrestricted = {
   revokedAt: null,
 };
 
-test("tenants and keys are changed from what stands, too", async () => {
+test("stale changes of tenants and keys are rejected too", async () => {
   const tenant: TenantRow = {
     id: "ten_a",
     name: "a",

@@ -1,4 +1,4 @@
-/** What paths and inputs of fal's clients mean, without any network. */
+/** How paths and inputs of fal's clients are read, without any network. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { callAt, ownPath } from "../../../worker/dialects/fal/place.ts";
@@ -11,7 +11,7 @@ const PICTURE = DIALECTS_BY_KIND.image.run as Task;
 const name = fc.stringMatching(/^[a-z0-9][a-z0-9-]{0,20}$/).filter((text) => text !== "requests");
 const path = fc.array(name, { maxLength: 3 }).map((parts) => parts.join("/"));
 
-test("an app's id and its path are read as clients write them, in a namespace or not", () => {
+test("an app's id and path are read as clients write them, with or without a namespace", () => {
   fc.assert(
     fc.property(name, name, path, fc.constantFrom("", "workflows/", "comfy/"), (owner, app, below, space) => {
       fc.pre(owner !== "workflows" && owner !== "comfy");
@@ -23,7 +23,7 @@ test("an app's id and its path are read as clients write them, in a namespace or
   );
 });
 
-test("a request is looked at below its app, whatever path it was handed in at", () => {
+test("a request is addressed below its app, whatever path it was submitted at", () => {
   const app = { owner: "a", name: "b", path: "" };
   for (const [tail, kind] of [
     ["", "result"],
@@ -37,7 +37,7 @@ test("a request is looked at below its app, whatever path it was handed in at", 
     expect(callAt(`/fal/queue/a/b/requests/job_1${tail}`)).toBeNull();
 });
 
-test("nothing outside the dialect is one of its calls", () => {
+test("paths outside the dialect are not calls of it", () => {
   fc.assert(
     fc.property(fc.webPath(), (text) => {
       fc.pre(!text.startsWith("/fal/"));
@@ -46,7 +46,7 @@ test("nothing outside the dialect is one of its calls", () => {
   );
 });
 
-test("a target is one of three hosts and a path, or refused; what it becomes lies below the dialect", () => {
+test("a target URL is refused, or becomes a path below /fal/run/", () => {
   fc.assert(
     fc.property(
       fc.oneof(
@@ -63,7 +63,7 @@ test("a target is one of three hosts and a path, or refused; what it becomes lie
   );
 });
 
-test("fal's words become the mapping's, unless the caller says it in the origin's", () => {
+test("fal's field names are translated to the mapping's, unless the caller also gives the origin's", () => {
   expect(givenTo(PICTURE, { prompt: "x", image_size: "landscape_4_3", num_images: 2, sync_mode: true })).toEqual({
     prompt: "x",
     size: "1024x768",
@@ -74,7 +74,7 @@ test("fal's words become the mapping's, unless the caller says it in the origin'
   expect(givenTo(own, { num_images: 2 })).toEqual({ num_images: 2 });
 });
 
-test("a field at fault is named as the caller wrote it", () => {
+test("an invalid field is named as the caller wrote it", () => {
   expect(nameIn({ num_inference_steps: 1 }, "steps")).toBe("num_inference_steps");
   expect(nameIn({ steps: 1 }, "steps")).toBe("steps");
   expect(nameIn({}, "width")).toBe("width");

@@ -17,11 +17,11 @@ const fieldsOf = (task: Task, fields: Record<string, unknown>): Record<string, u
 const said = (fields: Record<string, unknown>) =>
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null));
 
-test("the mappings that kinds stand for are ones that an operator could put", () => {
+test("the implied mappings of all kinds are valid input for an operator", () => {
   for (const dialects of Object.values(DIALECTS_BY_KIND)) expect(Dialects.parse(dialects)).toEqual(dialects);
 });
 
-test("a table without rows changes nothing but what is null", () => {
+test("a mapping without rows only drops nulls", () => {
   fc.assert(
     fc.property(given, (fields) => {
       expect(fieldsOf(TASK, fields)).toEqual(said(fields));
@@ -29,7 +29,7 @@ test("a table without rows changes nothing but what is null", () => {
   );
 });
 
-test("a renamed field stands under its new name alone, whatever else is given", () => {
+test("a renamed field appears only under its new name, whatever else is given", () => {
   fc.assert(
     fc.property(given, field, field, fc.string(), (fields, from, to, value) => {
       const task: Task = { ...TASK, fields: [{ from, to }] };
@@ -37,13 +37,13 @@ test("a renamed field stands under its new name alone, whatever else is given", 
       expect(fieldsOf(task, { ...fields, [from]: value })).toEqual({ ...others, [to]: value });
       expect(nameGiven(task, to, { [from]: value })).toBe(from);
       expect(nameGiven(task, to, null)).toBe(from);
-      // Said in the origin's own word, it is named by that.
+      // If the caller used the origin's own name, that name is reported.
       expect(nameGiven(task, to, { [to]: value, [from]: null })).toBe(to);
     }),
   );
 });
 
-test("fixed values stand whatever is asked", () => {
+test("fixed values take precedence over any input", () => {
   fc.assert(
     fc.property(given, given, (fields, fixed) => {
       const task: Task = { ...TASK, fixed, fields: [{ from: "a", to: Object.keys(fixed)[0] ?? "a" }] };
@@ -52,7 +52,7 @@ test("fixed values stand whatever is asked", () => {
   );
 });
 
-test("a size is two numbers; auto is none; anything else is refused by its own name", () => {
+test("a size becomes two numbers, auto none, and anything else is refused under the field's name", () => {
   const task: Task = {
     ...TASK,
     fields: [
@@ -86,7 +86,7 @@ test("a size is two numbers; auto is none; anything else is refused by its own n
   );
 });
 
-test("images come as base64 or data URLs, of files and of data URLs alike", () => {
+test("images from files and data URLs become base64 or data URLs", () => {
   const bytes = new Uint8Array([1, 2, 3]);
   for (const image of [{ bytes, type: "image/png" }, "data:image/png;base64,AQID"]) {
     expect(fieldsOf(imageTask("base64"), { image })).toEqual({ i: "AQID" });
@@ -96,7 +96,7 @@ test("images come as base64 or data URLs, of files and of data URLs alike", () =
   expect(mapped(imageTask("base64"), { image: 5 })).toEqual({ param: "image", detail: { detail: "image" } });
 });
 
-test("a list is one even of a single thing, and holds no more than it may", () => {
+test("a single value becomes a list of one, and a list has a maximum length", () => {
   const task: Task = { ...TASK, fields: [{ from: "image", to: "i", as: "base64", list: 2 }] };
   expect(fieldsOf(task, { image: "A" })).toEqual({ i: ["A"] });
   expect(fieldsOf(task, { image: ["A", "B"] })).toEqual({ i: ["A", "B"] });
@@ -113,7 +113,7 @@ test("a list is one even of a single thing, and holds no more than it may", () =
   });
 });
 
-test("words are translated where the table knows them, nested fields keep their neighbours", () => {
+test("listed values are translated, and setting a nested field keeps its siblings", () => {
   const task: Task = {
     ...TASK,
     fields: [
@@ -136,7 +136,7 @@ test("no field reaches an object's prototype", () => {
   expect((fields as { polluted?: number }).polluted).toBeUndefined();
 });
 
-test("a pointer leads where RFC 6901 says, and nowhere else", () => {
+test("a pointer resolves as RFC 6901 says, and never to inherited members", () => {
   const value = { a: [{ "b/c": 1, "d~e": 2 }], "": 3, one: "x" };
   expect(["/a/0/b~1c", "/a/0/d~0e", "/", ""].map((pointer) => at(value, pointer))).toEqual([1, 2, 3, value]);
   expect(["/a/1", "/a/length/x", "/toString", "/__proto__", "/one/0/0"].map((pointer) => at(value, pointer))).toEqual(
@@ -145,7 +145,7 @@ test("a pointer leads where RFC 6901 says, and nowhere else", () => {
   expect([listAt(value, "/one"), listAt(value, "/a/0/b~1c"), listAt(value, "/none")]).toEqual([["x"], [1], []]);
 });
 
-test("every task has a name in the schema, and no other is taken", () => {
+test("every task has a name in the schema, and other names are rejected", () => {
   for (const name of TASKS) expect(Dialects.safeParse({ [name]: TASK }).success).toBe(true);
   expect(Dialects.safeParse({ dream: TASK }).success).toBe(false);
 });

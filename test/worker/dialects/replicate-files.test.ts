@@ -21,7 +21,7 @@ test("the hourly sweep removes files older than a day, and nothing else", async 
   expect(await keys()).toEqual(["results/kept"]);
 });
 
-test("room for one more costs the tenant's own oldest, and only as many as are too many", async () => {
+test("making room removes the tenant's own oldest files, and only as many as are too many", async () => {
   for (const key of ["files/ten_a/1", "files/ten_a/2", "files/ten_a/3", "files/ten_b/0"])
     await env.RESULTS.put(key, "x");
   await makeRoom(env.RESULTS, "ten_a", 4);

@@ -4,11 +4,11 @@ import { isRefusal, refuse, type Refusal } from "../../../worker/refusal.ts";
 
 const HERE = new AbortController().signal;
 const soon = () => refuse("requests", { retryAfterMs: 1 });
-/** Held for a little while, and refused. */
+/** A request that is held for a while and then refused. */
 const refusedLater = (tenant: string, gone = HERE, ms = 600) => heldBack(tenant, gone, async () => soon(), ms);
 const reasonOf = (outcome: unknown): string | null => (isRefusal(outcome) ? outcome.reason : null);
 
-test("what succeeds, or what time does not mend, is tried once", async () => {
+test("a success, or a refusal that waiting does not resolve, is tried once", async () => {
   for (const outcome of ["done", refuse("quota"), refuse("not_found"), refuse("no_healthy_card")]) {
     let tries = 0;
     const attempt = async (): Promise<string | Refusal> => (tries++, outcome);
@@ -24,13 +24,13 @@ test.each(["requests", "concurrency"] as const)("%s is tried again until it pass
   expect(tries).toBe(3);
 });
 
-test("at the end of its time it is refused as it was, not before", async () => {
+test("at the end of its time the request gets its refusal, and not before", async () => {
   const from = Date.now();
   expect(reasonOf(await refusedLater("one"))).toBe("requests");
   expect(Date.now() - from).toBeGreaterThanOrEqual(590);
 });
 
-test("whoever hangs up is tried no more", async () => {
+test("a request whose caller hangs up is not tried again", async () => {
   const gone = new AbortController();
   let tries = 0;
   const held = heldBack("one", gone.signal, async () => (tries++, soon()));
@@ -39,7 +39,7 @@ test("whoever hangs up is tried no more", async () => {
   expect(tries).toBe(1);
 });
 
-test("one tenant, and all together, have so many held: one more is 503 at once, and the room is free afterwards", async () => {
+test("beyond the limits per tenant and in total a request is 503 at once, and room is freed afterwards", async () => {
   const tenants = Array.from({ length: HELD_MAX / HELD_OF_TENANT_MAX }, (_, i) => `tenant-${i}`);
   const all = tenants.flatMap((tenant) => Array.from({ length: HELD_OF_TENANT_MAX }, () => refusedLater(tenant)));
   await new Promise((resolve) => setTimeout(resolve, 20));
@@ -51,7 +51,7 @@ test("one tenant, and all together, have so many held: one more is 503 at once, 
   expect(reasonOf(await refusedLater("tenant-0", HERE, 10))).toBe("requests");
 });
 
-test("of one tenant's held, one more is refused while others still find room", async () => {
+test("a tenant at its limit of held requests is refused one more, while others still have room", async () => {
   const held = Array.from({ length: HELD_OF_TENANT_MAX }, () => refusedLater("one"));
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect(reasonOf(await refusedLater("one"))).toBe("queue_full");

@@ -13,7 +13,7 @@ async function layOne(): Promise<never> {
   throw new Error("R2 stumbles");
 }
 
-/** Hands in a batch whose second input cannot be laid aside. */
+/** Submits a batch whose second input cannot be stored. */
 async function stumbling(of: object): Promise<unknown> {
   const handing = { env: { ...env, ...of }, caller: { tenant: "ten_a" }, once: null } as unknown as Handing;
   return handIn(handing, null, IDS, layOne).catch(String);
@@ -30,13 +30,13 @@ test("a submission that fails leaves no input in R2", async () => {
   expect(await inputs()).toEqual([]);
 });
 
-test("nor does one whose cost cannot be given back", async () => {
+test("a submission whose cost cannot be given back leaves no input either", async () => {
   const lost = tenantWith(() => Promise.reject(new Error("the Tenant is lost")));
   expect(await stumbling(lost)).toBe("Error: the Tenant is lost");
   expect(await inputs()).toEqual([]);
 });
 
-test("a store that fails to take inputs away does not keep the rest from being given back", async () => {
+test("a store that fails to delete inputs does not prevent the cost from being given back", async () => {
   vi.spyOn(console, "warn").mockReturnValue();
   const record = vi.fn(() => Promise.resolve());
   const RESULTS = { delete: () => Promise.reject(new Error("R2 stumbles")) };

@@ -3,7 +3,9 @@ import pack from "../../../package.json" with { type: "json" };
 import app from "../../../worker/index.ts";
 import { openApiDocument } from "../../../worker/openapi/index.ts";
 
-/** What is registered with a method of its own; `ALL` answers 405 and 404, and service routes are described generically. */
+/**
+ * Routes registered with a specific method; `ALL` answers 405 and 404, and service routes are described generically.
+ */
 function registered(): Set<string> {
   const own = app.routes.filter((route) => route.method !== "ALL");
   return new Set(own.map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, "{$1}")}`));
@@ -14,12 +16,12 @@ function documented(): Set<string> {
   return new Set(paths.flatMap(([path, item]) => Object.keys(item).map((method) => `${method.toUpperCase()} ${path}`)));
 }
 
-test("what is registered is documented, and what is documented is registered", () => {
+test("registered and documented operations are the same", () => {
   expect(registered().size).toBeGreaterThan(30);
   expect([...documented()].toSorted()).toEqual([...registered()].toSorted());
 });
 
-test("the document is made once", () => {
+test("the document is built once", () => {
   expect(openApiDocument()).toBe(openApiDocument());
 });
 
@@ -29,7 +31,7 @@ interface Operation {
   responses: Record<string, unknown>;
 }
 
-/** Every operation by its method and path, as the document is served. */
+/** Every operation by method and path, as the document is served. */
 function operations(): [string, Operation][] {
   const { paths }: { paths: Record<string, Record<string, Operation>> } = JSON.parse(JSON.stringify(openApiDocument()));
   return Object.entries(paths).flatMap(([path, item]) =>
@@ -59,7 +61,7 @@ test("every operation that takes an Idempotency-Key can answer 409 and 422", () 
   expect(without(["409", "422"], (operation) => takes(operation, "Idempotency-Key"))).toEqual([]);
 });
 
-test("every operation that takes Prefer can answer 202, or describes in its dialect what it answers", () => {
+test("every operation that takes Prefer can answer 202, or describes its answers in its dialect", () => {
   const prefers = operations().filter(([, operation]) => takes(operation, "Prefer"));
   const missing = prefers.filter(([, { responses }]) => !("202" in responses) && !("4XX" in responses));
   expect([prefers.length > 1, missing]).toEqual([true, []]);

@@ -27,7 +27,7 @@ function held(service: string, number: number): Held {
 
 const gate = (state: Gate["state"]): Gate => ({ state, untilAt: 0, reason: null });
 
-/** All these cards listed in all these services. */
+/** A park with all these cards listed in all these services. */
 function everywhere(services: string[], cards: CardRow[]): Park {
   const listings = services.flatMap((serviceId) =>
     cards.map(({ id }) => ({ serviceId, cardId: id, origin: "", transport: "direct" as const, weight: 1 })),
@@ -54,7 +54,7 @@ function poolsSay(queued: Record<string, number>, reports: CardReport[] = []): M
   return new Map(Object.entries(queued).map(([service, n]) => [service, { service, queued: n, ...rest }]));
 }
 
-test("a shared card's slots count once in all, and for each of its services", () => {
+test("a shared card's slots count once in total, and for each of its services", () => {
   const park = everywhere(
     ["a", "b"],
     [card("x", { server: "s1" }), card("y", { server: "s1" }), card("z", { server: "s2" })],
@@ -78,7 +78,7 @@ test("a shared card's slots count once in all, and for each of its services", ()
   });
 });
 
-test("a card without a server is a server of its own, also beside a server of that name", () => {
+test("a card without a server counts as its own server, even if another server has its name", () => {
   const park = everywhere(["a"], [card("x"), card("y"), card("z", { server: "x" })]);
   const status = clusterStatus(
     park,
@@ -89,7 +89,7 @@ test("a card without a server is a server of its own, also beside a server of th
   expect([status.servers, status.gpus_per_server]).toEqual([3, 1]);
 });
 
-test("a card that is out for a service takes no work of it, whatever the gate's state but closed", () => {
+test("a card whose gate for a service is not closed takes no work of it", () => {
   const park = everywhere(["a"], [card("x"), card("y")]);
   for (const state of ["open", "half_open", "trial"] as const) {
     const status = clusterStatus(
@@ -102,7 +102,7 @@ test("a card that is out for a service takes no work of it, whatever the gate's 
   }
 });
 
-test("a card that does not answer is known by what its pool heard last, and without that takes no work", () => {
+test("a card that does not answer is shown by its pool's last report, and without one takes no work", () => {
   const park = everywhere(["a"], [card("x")]);
   const heard = poolsSay({ a: 0 }, [cardReport("x", { held: [held("a", 1)] })]);
   expect(clusterStatus(park, new Map(), heard, NOW)).toMatchObject({ status: "healthy", in_use: 1 });
@@ -132,7 +132,7 @@ test("a service whose pool does not answer is down", () => {
   });
 });
 
-test("a service with nothing but disabled cards is down while others have cards, and a park of nothing else is empty", () => {
+test("a service with only disabled cards is down; if there are no other cards at all, the cluster is empty", () => {
   const off = card("x", { state: "disabled" });
   const mixed: Park = { ...everywhere(["a"], [off]), services: ["a", "b"] };
   mixed.cards = [off, card("y")];

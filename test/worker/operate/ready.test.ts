@@ -5,7 +5,7 @@ import { operateApp } from "../../../worker/operate/index.ts";
 import { within } from "../../../worker/operate/live.ts";
 import { readiness } from "../../../worker/operate/ready.ts";
 
-/** Bindings of which these are something else. */
+/** The environment with some bindings replaced. */
 function instead(parts: Record<string, unknown>): Env {
   return new Proxy(env, { get: (target, name) => (name in parts ? parts[String(name)] : Reflect.get(target, name)) });
 }
@@ -19,11 +19,11 @@ const broken = new Proxy(
   },
 );
 
-test("with everything in place it is ready", async () => {
+test("a complete deployment is ready", async () => {
   expect(await readiness(env)).toEqual({ status: "ready", reasons: [] });
 });
 
-test("what does not work is named by a word that is no host", async () => {
+test("a part that fails is named by a word that reveals no host", async () => {
   const cases = [
     [{ KEY_SECRET: "short" }, "configuration"],
     [{ DB: broken }, "database"],
@@ -34,22 +34,22 @@ test("what does not work is named by a word that is no host", async () => {
     expect(await readiness(instead(parts))).toEqual({ status: "not_ready", reasons: [reason] });
 });
 
-test("what does not answer counts as broken after its time", async () => {
+test("a part that does not answer counts as broken after its timeout", async () => {
   const silent = { head: () => new Promise<never>(() => {}) };
   const from = Date.now();
-  // A timer of this request's own keeps the runtime from taking the wait for a hang.
+  // A timer in this request keeps the runtime from treating the wait as a hang.
   const outcome = await within(5_000, () => readiness(instead({ RESULTS: silent })));
   expect(outcome).toEqual({ ok: true, value: { status: "not_ready", reasons: ["results"] } });
   expect(Date.now() - from).toBeGreaterThanOrEqual(1_900);
   expect(Date.now() - from).toBeLessThan(4_000);
 });
 
-test("a deployment that is not ready says so with 503", async () => {
+test("a deployment that is not ready answers 503", async () => {
   const answer = await operateApp.request("/ready", {}, instead({ DB: broken }));
   expect([answer.status, await answer.json()]).toEqual([503, { status: "not_ready", reasons: ["database"] }]);
 });
 
-test("health touches nothing", async () => {
+test("/health touches no binding", async () => {
   const untouchable = new Proxy(
     {},
     {

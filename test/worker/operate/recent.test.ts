@@ -6,7 +6,7 @@ const sleep = (ms: number) =>
     setTimeout(resolve, ms);
   });
 
-/** Counts how often it is made; each making takes some time. */
+/** Counts its calls; each takes some time. */
 function counted(takesMs: number) {
   let made = 0;
   return async () => {
@@ -16,12 +16,12 @@ function counted(takesMs: number) {
   };
 }
 
-test("an answer is made once for all who ask while it is being made", async () => {
+test("concurrent callers share one computation", async () => {
   const ask = recent(200, counted(50));
   expect(await Promise.all(Array.from({ length: 10 }, () => ask(null)))).toEqual(Array.from({ length: 10 }, () => 1));
 });
 
-test("an answer is kept from the moment its making began, and no longer", async () => {
+test("an answer is kept from the moment its computation began, and no longer", async () => {
   const ask = recent(100, counted(10));
   expect(await ask(null)).toBe(1);
   expect(await ask(null)).toBe(1);
@@ -29,17 +29,17 @@ test("an answer is kept from the moment its making began, and no longer", async 
   expect(await ask(null)).toBe(2);
 });
 
-test("who comes while a slow making is under way does not get what is too old by then", async () => {
+test("a caller that comes during a slow computation does not get an answer that is too old by then", async () => {
   const ask = recent(20, counted(80));
   const first = ask(null);
   await sleep(5);
   const second = ask(null);
   expect(await first).toBe(1);
-  // It came after the making began: what it gets may not be older than its own coming allows.
+  // It came after the computation began, so that answer would be too old for it.
   expect(await second).toBe(2);
 });
 
-test("a failed making fails its caller alone, and the next one makes it again", async () => {
+test("a failed computation fails only its caller, and the next one computes again", async () => {
   let calls = 0;
   const ask = recent(1_000, async () => {
     calls += 1;

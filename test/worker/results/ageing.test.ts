@@ -28,12 +28,12 @@ test("the hourly sweep removes spooled bodies older than a day, and nothing else
   expect(await keys()).toEqual(["inputs-of-another-kind", "results/kept"]);
 });
 
-test("a sweep is bounded, and the next one goes on where it stopped, past what is too young to go", async () => {
+test("a sweep is bounded, and the next one continues where it stopped, past objects that are too young", async () => {
   for (let i = 0; i < 50; i++) await env.RESULTS.put(name(i), "x");
-  // Twenty pages of two objects: nothing is old enough.
+  // Twenty pages of two objects: none is old enough.
   await sweepInputs(env.RESULTS, Date.now(), 2);
   expect(await (await env.RESULTS.get("ageing/inputs"))?.text()).toBe(name(39));
-  // The rest is old by now; what was passed over waits for the round after.
+  // The rest is old by now; the objects that were skipped wait for the next round.
   await sweepInputs(env.RESULTS, Date.now() + 2 * DAY_MS, 2);
   expect(await keys()).toEqual(Array.from({ length: 40 }, (_, i) => name(i)));
   await sweepInputs(env.RESULTS, Date.now() + 2 * DAY_MS, 2);
@@ -41,7 +41,7 @@ test("a sweep is bounded, and the next one goes on where it stopped, past what i
   expect(await keys()).toEqual([]);
 });
 
-test("an input of a job that never came to be goes after a day; one whose job waits stays", async () => {
+test("an input whose job was never created is removed after a day; one whose job waits stays", async () => {
   await env.JOB.getByName("job_waits").create(jobSpec("ten_a", { id: "job_waits" }));
   for (const id of ["job_left", "job_waits"]) await env.RESULTS.put(`jobs/${id}/input`, "x");
   await sweep(Date.now() + DAY_MS - 60_000);
@@ -50,7 +50,7 @@ test("an input of a job that never came to be goes after a day; one whose job wa
   expect(await keys()).toEqual(["jobs/job_waits/input"]);
 });
 
-test("a sweep of jobs' inputs goes on past Jobs that do not answer, and where it stopped", async () => {
+test("a sweep of job inputs continues past Jobs that do not answer, and where it stopped", async () => {
   for (let i = 0; i < 50; i++) await env.RESULTS.put(`jobs/${i + 10}/input`, "x");
   const JOB = { getByName: (id: string) => ({ owner: id === "10" ? lost : nobody }) } as unknown as Env["JOB"];
   await sweepJobs({ ...env, JOB }, Date.now() + 2 * DAY_MS, 2);

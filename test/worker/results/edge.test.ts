@@ -12,7 +12,7 @@ async function opened(key: string, text: string): Promise<R2ObjectBody> {
   return object;
 }
 
-/** Reads it, and waits for the copy. */
+/** Reads the object, and waits until it is copied to the edge. */
 async function read(object: R2ObjectBody): Promise<string> {
   const works: Promise<unknown>[] = [];
   const place = { base: BASE, bucket: env.RESULTS, later: (work: Promise<unknown>) => works.push(work) };
@@ -26,12 +26,12 @@ async function near(key: string): Promise<string | null> {
   return copy === null ? null : new Response(copy.body).text();
 }
 
-test("who comes after a reader gets the copy that was made for him", async () => {
+test("a reader leaves an edge copy for later readers", async () => {
   expect(await read(await opened("results/read", "a picture"))).toBe("a picture");
   expect(await near("results/read")).toBe("a picture");
 });
 
-test("a copy that was under way during a deletion does not outlive it", async () => {
+test("a copy in progress during a deletion does not outlive it", async () => {
   const object = await opened("results/deleted", "a picture");
   await env.RESULTS.delete("results/deleted");
   await forgetNear(BASE, "results/deleted");
@@ -39,7 +39,7 @@ test("a copy that was under way during a deletion does not outlive it", async ()
   expect(await near("results/deleted")).toBeNull();
 });
 
-test("a copy that was under way during a replacement does not outlive it", async () => {
+test("a copy in progress during a replacement does not outlive it", async () => {
   const object = await opened("answers/replaced", "the same");
   await env.RESULTS.put("answers/replaced", "the same");
   await forgetNear(BASE, "answers/replaced");

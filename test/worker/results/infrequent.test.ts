@@ -8,7 +8,7 @@ const DAY_MS = 86_400_000;
 const NOW = Date.UTC(2027, 0, 1);
 const MB = 1_000_000;
 
-test("moving pays for large results that live on for long, and never for less than a month", () => {
+test("moving pays for large results with a long life, and never for less than a month", () => {
   expect(pays(2 * MB, 30 * DAY_MS)).toBe(true);
   expect(pays(1.8 * MB, 30 * DAY_MS)).toBe(false);
   expect(pays(1000 * MB, 29 * DAY_MS)).toBe(false);
@@ -16,7 +16,7 @@ test("moving pays for large results that live on for long, and never for less th
   expect(pays(0.15 * MB, 330 * DAY_MS)).toBe(false);
 });
 
-/** The bucket with its writes seen; the local one forgets the class. */
+/** The bucket with recorded writes; the local one does not keep the class. */
 function seen(): { bucket: R2Bucket; puts: [key: string, options: R2PutOptions][] } {
   const puts: [string, R2PutOptions][] = [];
   const bucket = new Proxy(env.RESULTS, {
@@ -57,7 +57,7 @@ beforeEach(async () => {
   await env.DB.prepare("DELETE FROM services").run();
 });
 
-test("only results that are old enough for their service, and large enough to pay, are moved: same key, bytes and metadata", async () => {
+test("a sweep moves only results that are old and large enough, and keeps key, bytes and metadata", async () => {
   await service("cold", 30);
   await service("warm", null);
   await result("old", "cold", 31, 400_000);
@@ -94,7 +94,7 @@ test("a result that is deleted while it is moved stays deleted", async () => {
   expect(await env.RESULTS.head("results/deleted")).toBeNull();
 });
 
-test("where no service wants it nothing is listed", async () => {
+test("if no service enables it, results are not listed", async () => {
   await service("warm", null);
   const list = vi.fn<R2Bucket["list"]>((options) => env.RESULTS.list(options));
   const bucket = new Proxy(env.RESULTS, {

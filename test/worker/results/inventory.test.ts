@@ -41,7 +41,7 @@ const rowsOf = async (table: "results" | "answers") =>
   (await env.DB.prepare(`SELECT * FROM ${table} ORDER BY 1`).all()).results;
 const objects = async () => (await env.RESULTS.list()).objects.map(({ key }) => key);
 
-/** From the first key to the last, in pages of so many keys. */
+/** Takes the whole inventory, in pages of `pageKeys` keys. */
 async function walked(mend = false, pageKeys = 2): Promise<Inventory> {
   const whole: Inventory = { ...NOTHING };
   for (let from: Place | null = [0, ""]; from !== null;) {
@@ -52,7 +52,7 @@ async function walked(mend = false, pageKeys = 2): Promise<Inventory> {
   return whole;
 }
 
-/** What was put in a test is old enough to be judged. */
+/** Sets the clock ahead, so that objects from this test are old enough to be judged. */
 const inTwoHours = () => vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 2 * HOUR_MS });
 
 beforeEach(async () => {
@@ -61,7 +61,7 @@ beforeEach(async () => {
 });
 afterEach(() => vi.useRealTimers());
 
-test("where R2 and the rows agree nothing is found, and what is no result and no answer is not looked at", async () => {
+test("nothing is found if R2 and the rows agree, and other objects are ignored", async () => {
   const ids = ["a", "b", "c", "pub_d", "prv_e"];
   const keys = ["shared/answers/f", "ten_a/answers/f", "ten_a/answers/g", "ten_b/answers/f"];
   await recordResults(env, ids.map(row), keys.map(answerRow));
@@ -74,7 +74,7 @@ test("where R2 and the rows agree nothing is found, and what is no result and no
   expect(await objects()).toHaveLength(12);
 });
 
-test("an orphan is counted once it is an hour old, and left alone unless asked to mend", async () => {
+test("an orphan is counted once it is an hour old, and left alone unless repair is requested", async () => {
   await put("results/a", RESULT);
   await put("ten_a/answers/f", ANSWER);
   expect(await walked(true)).toMatchObject({ orphans: 0, restored: 0 });
@@ -83,7 +83,7 @@ test("an orphan is counted once it is an hour old, and left alone unless asked t
   expect(await rowsOf("results")).toEqual([]);
 });
 
-test("mending makes the very rows anew", async () => {
+test("repair restores exactly the same rows", async () => {
   const [a, d] = [row("a"), row("pub_d")];
   await recordResults(env, [a, d], [answerRow("ten_a/answers/f"), answerRow("shared/answers/f")]);
   const before = [await rowsOf("results"), await rowsOf("answers")];
@@ -96,7 +96,7 @@ test("mending makes the very rows anew", async () => {
   expect(await walked()).toMatchObject({ orphans: 0, missing: 0 });
 });
 
-test("an orphan that is over, or says too little of itself, is removed", async () => {
+test("repair removes an orphan that has expired or lacks metadata", async () => {
   await put("results/over", { ...RESULT, expiresAt: String(Date.now() + HOUR_MS) });
   await put("results/bare", {});
   await put("ten_a/answers/bare", { maker: "ten_a" });
@@ -105,7 +105,7 @@ test("an orphan that is over, or says too little of itself, is removed", async (
   expect(await objects()).toEqual([]);
 });
 
-test("rows without an object are counted, and removed by mending, twice is once", async () => {
+test("rows without an object are counted, and repair removes them; repeating it changes nothing", async () => {
   await recordResults(env, ["a", "b", "c"].map(row), [answerRow("ten_a/answers/f"), answerRow("shared/answers/f")]);
   await put("results/b", RESULT);
   expect(await walked()).toEqual({ ...NOTHING, compared: 5, missing: 4 });

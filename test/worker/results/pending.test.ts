@@ -5,12 +5,12 @@ afterEach(() => vi.useRealTimers());
 
 const never = () => new Promise<never>(() => {});
 
-/** Whether it ends before anything else can happen. */
+/** Whether it ends within 20 ms. */
 async function atOnce(wait: Promise<void>): Promise<boolean> {
   return Promise.race([wait.then(() => true), scheduler.wait(20).then(() => false)]);
 }
 
-test("a reader waits for a write under way, however it ends", async () => {
+test("a reader waits for a write in progress, however it ends", async () => {
   for (const end of ["resolve", "reject"] as const) {
     const work = Promise.withResolvers<void>();
     pend(["a", "b"], work.promise);
@@ -22,7 +22,7 @@ test("a reader waits for a write under way, however it ends", async () => {
   expect(await atOnce(settled("unknown"))).toBe(true);
 });
 
-test("a write that was cut off with its request holds nobody up for long", async () => {
+test("a write that was cut off with its request does not block readers for more than 5 s", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   pend(["lost"], never());
   expect(await atOnce(settled("lost"))).toBe(false);

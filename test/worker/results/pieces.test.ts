@@ -1,4 +1,4 @@
-/** What is cut anywhere, or goes on after its end, is no finished answer: it holds no piece, or is not valid. */
+/** A truncated answer, or one with data after its end, is not complete: it has no piece or is invalid. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Ask } from "../../../worker/ask.ts";
@@ -21,7 +21,7 @@ const answer = (type: string, bytes: Uint8Array, endKnown: boolean) => ({
   endKnown,
 });
 
-/** The number of pieces; null: it is not valid. */
+/** The number of pieces, or null if the answer is invalid. */
 function found(kind: "image" | "tts", type: string, bytes: Uint8Array, endKnown = true): number | null {
   const held = pieces(asked(kind), answer(type, bytes, endKnown));
   return "problem" in held ? null : held.length;
@@ -29,7 +29,7 @@ function found(kind: "image" | "tts", type: string, bytes: Uint8Array, endKnown 
 
 const kindOf = (type: string) => (type.startsWith("audio/") ? "tts" : "image");
 
-test("an image or a sound is a piece when it is whole, even where the transport says nothing of its end", () => {
+test("a whole image or sound is a piece, even if the transport does not mark its end", () => {
   for (const { type, files } of KINDS) {
     const property = fc.property(files, fc.boolean(), (file, endKnown) =>
       expectSame(found(kindOf(type), type, file, endKnown), 1),
@@ -38,7 +38,7 @@ test("an image or a sound is a piece when it is whole, even where the transport 
   }
 });
 
-test("cut at any byte it is none, although the transport says that this is its end", () => {
+test("a file cut at any byte is invalid, even if the transport marks its end", () => {
   for (const { type, files } of KINDS) {
     const property = fc.property(files, fc.nat(), (file, at) => {
       const cut = file.subarray(0, 12 + (at % (file.length - 12)));
@@ -48,7 +48,7 @@ test("cut at any byte it is none, although the transport says that this is its e
   }
 });
 
-test("with anything after its end, or a page in its place, it is none", () => {
+test("a file with data after its end, or an HTML page instead of it, is invalid", () => {
   for (const { type, files } of KINDS) {
     const property = fc.property(files, fc.uint8Array({ minLength: 2, maxLength: 20 }), (file, more) => {
       expectSame(found(kindOf(type), type, joined(file, more)), null);
@@ -61,7 +61,7 @@ test("with anything after its end, or a page in its place, it is none", () => {
   expect(found("image", "application/json", page)).toBeNull();
 });
 
-test("what has no end of its own is a piece only where the transport says its end", () => {
+test("a format without an end marker is a piece only if the transport marks its end", () => {
   const mpeg = joined(Uint8Array.of(0x49, 0x44, 0x33, 4, 0, 0, 0, 0, 0, 0), new Uint8Array(40));
   expect(found("tts", "audio/mpeg", mpeg, true)).toBe(1);
   expect(found("tts", "audio/mpeg", mpeg, false)).toBe(0);
@@ -71,7 +71,7 @@ function jsonOf(images: Uint8Array[]): Uint8Array {
   return new TextEncoder().encode(JSON.stringify({ images: images.map((image) => image.toBase64()), info: "{}" }));
 }
 
-test("JSON with images is cut at any byte, or holds an image that is, and is not valid", () => {
+test("JSON that is truncated, contains a truncated image, or is followed by more data is invalid", () => {
   const property = fc.property(
     fc.array(png, { minLength: 1, maxLength: 3 }),
     fc.nat(),

@@ -34,7 +34,7 @@ const answer = (key: string, more: Partial<AnswerRow> = {}): AnswerRow => ({
   ...more,
 });
 
-/** Rows and objects alike. */
+/** Stores rows and objects. */
 async function store(results: ResultRow[], answers: AnswerRow[] = []): Promise<void> {
   await recordResults(env, results, answers);
   for (const key of [...results.map(({ id }) => `results/${id}`), ...answers.map((row) => row.key)])
@@ -53,7 +53,7 @@ beforeEach(async () => {
   await env.DB.batch([env.DB.prepare("DELETE FROM results"), env.DB.prepare("DELETE FROM answers")]);
 });
 
-test("the hourly sweep takes results and answers that are over, with their rows, and nothing else; twice is once", async () => {
+test("the hourly sweep removes only expired results and answers, with their rows, idempotently", async () => {
   await store(
     [result("over", { expiresAt: NOW }), result("lives", { expiresAt: NOW + 1 })],
     [answer("ten_a/answers/over", { expiresAt: NOW - 1 }), answer("ten_a/answers/lives")],
@@ -65,14 +65,14 @@ test("the hourly sweep takes results and answers that are over, with their rows,
   }
 });
 
-test("a removal that ended after the objects is gone on with: rows without objects go", async () => {
+test("a removal that stopped after the objects is continued: rows without objects are removed", async () => {
   await store([result("half", { expiresAt: NOW - 1 })]);
   await env.RESULTS.delete("results/half");
   await sweep();
   expect(await rows()).toEqual([]);
 });
 
-test("a removal whose rows could not be forgotten finds them again", async () => {
+test("a removal whose rows could not be deleted finds them again", async () => {
   await store([result("again", { expiresAt: NOW - 1 })]);
   const broken = new Proxy(env.DB, {
     get: (real, name) => {
@@ -90,7 +90,7 @@ test("a removal whose rows could not be forgotten finds them again", async () =>
 
 const round = () => removeMatching(env, { tenant: "ten_m" }, "all", 1);
 
-test("it is bounded by rounds of a thousand, says what is left, and goes on", async () => {
+test("a removal is done in rounds of a thousand, reports whether more is left, and continues", async () => {
   const many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500)";
   const values = "'r' || i, 'ten_m', 's', 'r', NULL, 'image/png', 5, 'x', 'signed', NULL, 1, 2";
   await env.DB.prepare(`${many} INSERT INTO results SELECT ${values} FROM n`).run();
@@ -99,7 +99,7 @@ test("it is bounded by rounds of a thousand, says what is left, and goes on", as
   expect(await round()).toEqual({ results: 0, answers: 0, bytes: 0, done: true });
 });
 
-test("results take the answers that hold them along: their tenant's own and shared ones it made, nobody else's", async () => {
+test("removing results removes their own tenant's answers and shared ones it made, and no others", async () => {
   await store(
     [result("a", { answerKey: "ten_a/answers/f" }), result("b", { tenantId: "ten_b", answerKey: "ten_b/answers/f" })],
     [
@@ -133,6 +133,6 @@ test("an answer that is stored anew while its old one is removed keeps its row",
   expect([await objects(), await rows()]).toEqual([[key], [key]]);
 });
 
-test("a filter that holds for everything is refused", async () => {
+test("a filter that matches everything is refused", async () => {
   await expect(removeMatching(env, {}, "all", 1)).rejects.toThrow(RangeError);
 });

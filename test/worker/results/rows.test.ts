@@ -27,7 +27,7 @@ async function ids(): Promise<unknown[]> {
   return results.map(({ id }) => id);
 }
 
-/** A database whose writes take their time. */
+/** A database whose writes are slow. */
 function slow(ms: number): typeof env {
   const batch = async (statements: D1PreparedStatement[]) => {
     await scheduler.wait(ms);
@@ -41,9 +41,9 @@ function slow(ms: number): typeof env {
   return { ...env, DB: new Proxy(env.DB, { get: (db, name) => get(db, String(name)) }) };
 }
 
-test("rows that come while others are being written are written after them", async () => {
+test("rows that arrive during a write are written after it", async () => {
   const slowly = slow(200);
-  // A clock that stands still, as a request's does between its waits.
+  // A frozen clock, as in a request between its waits.
   vi.useFakeTimers({ toFake: ["Date"] });
   const first = recordSoon(slowly, [row("a")], []);
   const together = recordSoon(slowly, [row("b")], []);

@@ -1,4 +1,4 @@
-/** A store, or an edge location, that says nothing: who waits for it hears something all the same. */
+/** R2 or an edge location that does not answer: waits for it are bounded. */
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Silent } from "../../../durable-objects/answer-protocol.ts";
@@ -25,7 +25,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** How a wait ends within so many ms. */
+/** How a wait ends within `ms`. */
 async function within<T>(ms: number, wait: Promise<T>): Promise<T | "a failure" | "silence"> {
   let end: T | "a failure" | "silence" = "silence";
   void wait.then(
@@ -36,24 +36,24 @@ async function within<T>(ms: number, wait: Promise<T>): Promise<T | "a failure" 
   return end;
 }
 
-test("a look into the store fails after 5 s", async () => {
+test("a cache look-up in R2 fails after 5 s", async () => {
   vi.spyOn(caches.default, "match").mockResolvedValue(undefined);
   expect(await within(5_000, lookUp({ env: silent, base: BASE, ctx }, "ten_a/answers/f", 0))).toBe("a failure");
 });
 
-test("a request does not wait longer for what may be stored than for a look", async () => {
+test("a request waits for a stored answer for at most 5 s", async () => {
   vi.spyOn(caches.default, "match").mockResolvedValue(undefined);
   const print = { cacheable: true, key: "f", scope: "tenant" };
   const asking = { env: silent, base: BASE, ctx, print, caller: { tenant: "ten_a" }, trace: { id: "r" } };
   expect(await within(5_000, findStored(asking as never))).toBeNull();
 });
 
-test("an edge location that says nothing has no copy, after a second", async () => {
+test("an edge location that does not answer within a second counts as having no copy", async () => {
   vi.spyOn(caches.default, "match").mockImplementation(never);
   expect(await within(1_000, findNear(BASE, "results/x"))).toBeNull();
 });
 
-test("a result that is asked for is refused after 10 s", async () => {
+test("reading a result fails after 10 s", async () => {
   vi.spyOn(caches.default, "match").mockResolvedValue(undefined);
   const asking = { request: new Request(`${BASE}/v1/results/${ID}`), env: silent, ctx, base: BASE, id: ID };
   const trace = { headers: new Headers(), stages: {} };
@@ -61,7 +61,7 @@ test("a result that is asked for is refused after 10 s", async () => {
   expect(await within(10_000, resultsOf(silent, "ten_a", [ID]))).toBe("a failure");
 });
 
-test("a part on its way fails after 10 s, and what it belongs to with it", async () => {
+test("uploading a part fails after 10 s, and the upload fails with it", async () => {
   const deposit = new Deposit(bucket, "results/x");
   await deposit.write(new Uint8Array(PART_BYTES));
   expect(await within(10_000, deposit.complete())).toBe("a failure");

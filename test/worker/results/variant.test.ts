@@ -13,7 +13,7 @@ interface Seen {
   output: ImageOutputOptions;
 }
 
-/** The platform's image service, as far as it is used: it says what it was asked for. */
+/** A fake of the platform's image service that records what it is asked for. */
 function imageService(): { images: ImagesBinding; seen: Seen[] } {
   const seen: Seen[] = [];
   const input = (stream: ReadableStream): unknown => ({
@@ -44,7 +44,7 @@ beforeEach(async () => {
   await env.RESULTS.put(`results/${SOUND}`, "sound", { customMetadata, httpMetadata: { contentType: "audio/wav" } });
 });
 
-test("a variant is made of the result's own bytes, never enlarged, from R2 and from an edge copy alike", async () => {
+test("a variant is made from the result's own bytes, never enlarged, from R2 or from an edge copy", async () => {
   const { images, seen } = imageService();
   for (let i = 0; i < 2; i++) {
     const answer = await ask(`${IMAGE}?w=256&h=128&format=webp`, images);
@@ -63,14 +63,14 @@ test("a variant is made of the result's own bytes, never enlarged, from R2 and f
   expect(seen).toEqual([one, one]);
 });
 
-test("without a format it stays what it is; a range of a variant is the whole of it", async () => {
+test("without a format a variant keeps the image's type; a range of a variant gives the whole", async () => {
   const { images, seen } = imageService();
   const answer = await ask(`${IMAGE}?w=64`, images, { headers: { range: "bytes=0-1" } });
   expect([answer.status, await answer.text(), answer.headers.get("content-type")]).toEqual([200, "made", "image/png"]);
   expect(seen.map(({ transform }) => transform)).toEqual([{ width: 64, fit: "scale-down" }]);
 });
 
-test("who has it already, and HEAD, make nothing", async () => {
+test("a matching If-None-Match and a HEAD generate no variant", async () => {
   const { images, seen } = imageService();
   const headers = { "if-none-match": `"${SHA}-64x"` };
   expect((await ask(`${IMAGE}?w=64`, images, { headers })).status).toBe(304);
@@ -83,7 +83,7 @@ async function refusal(target: string, images?: ImagesBinding): Promise<string> 
   return `${error.reason} ${error.param}`;
 }
 
-test("what is out of bounds, doubled, no image, or not offered is 400 and names the field", async () => {
+test("an invalid or repeated parameter, a result that is no image, or no image service is 400", async () => {
   const { images, seen } = imageService();
   for (const side of ["0", "63", "65", "2112", "9999999", "-64", "64.0", "", "a"])
     expect(await refusal(`${IMAGE}?w=${side}`, images), side).toBe("invalid_field w");

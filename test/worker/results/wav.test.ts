@@ -19,7 +19,7 @@ async function bytesOf(stream: ReadableStream<Uint8Array>): Promise<number[]> {
   return [...new Uint8Array(await new Response(stream).arrayBuffer())];
 }
 
-/** Cut into pieces at these places. */
+/** Splits the bytes into pieces at these places. */
 function cut(bytes: Uint8Array, places: number[]): Uint8Array[] {
   const sorted = [0, ...places.map((place) => place % (bytes.length + 1)).toSorted((a, b) => a - b), bytes.length];
   return sorted
@@ -29,10 +29,10 @@ function cut(bytes: Uint8Array, places: number[]): Uint8Array[] {
 }
 
 const places = fc.array(fc.nat(), { maxLength: 8 });
-/** Not the start of a WAV. */
+/** Does not begin like a WAV. */
 const samples = fc.uint8Array({ minLength: 1, maxLength: 300 }).filter((bytes) => bytes[0] !== 0x52);
 
-test("bare samples get a header and lose none, however they are cut", async () => {
+test("raw samples get a header and lose no bytes, however they are split", async () => {
   await fc.assert(
     fc.asyncProperty(samples, places, async (bytes, at) => {
       const found = await soundOf(streamOf(cut(bytes, at)));
@@ -43,7 +43,7 @@ test("bare samples get a header and lose none, however they are cut", async () =
   );
 });
 
-test("a WAV made of bare samples gives the same samples back, however it is cut", async () => {
+test("a WAV made of raw samples gives the same samples back, however it is split", async () => {
   await fc.assert(
     fc.asyncProperty(samples, places, async (bytes, at) => {
       const wav = new Uint8Array([...wavHeader(RATE_HZ), ...bytes]);
@@ -56,7 +56,7 @@ test("a WAV made of bare samples gives the same samples back, however it is cut"
   );
 });
 
-test("what stands after the samples of a WAV that knows their length is not sound", async () => {
+test("bytes after the samples of a WAV with a known length are not part of the sound", async () => {
   const wav = new Uint8Array([...wavHeader(RATE_HZ), 1, 2, 3, 4, 9, 9, 9]);
   new DataView(wav.buffer).setUint32(40, 4, true);
   for (const at of [[], [45], [46, 48, 50]]) {
@@ -66,7 +66,7 @@ test("what stands after the samples of a WAV that knows their length is not soun
   }
 });
 
-test("a WAV whose samples never begin is none, at once or at its limit", async () => {
+test("a WAV whose samples never begin gives null, at its end or at the header's size limit", async () => {
   const endless = new Uint8Array(12 + 8 + 100_000);
   endless.set(wavHeader(RATE_HZ).subarray(0, 12));
   new DataView(endless.buffer).setUint32(16, 1_000_000, true);
@@ -74,7 +74,7 @@ test("a WAV whose samples never begin is none, at once or at its limit", async (
   expect(await soundOf(streamOf([wavHeader(RATE_HZ).subarray(0, 30)]))).toBeNull();
 });
 
-test("an empty or very short sound is bare samples", async () => {
+test("an empty or very short sound is read as raw samples", async () => {
   for (const bytes of [[], [1], [0x52, 0x49, 0x46, 0x46]]) {
     const found = await soundOf(streamOf([new Uint8Array(bytes)].filter(({ length }) => length > 0)));
     if (found === null) throw new Error("no sound");
@@ -82,7 +82,7 @@ test("an empty or very short sound is bare samples", async () => {
   }
 });
 
-test("a source that breaks off breaks what is made of it", async () => {
+test("a source that fails makes the stream made from it fail", async () => {
   let pieces = 0;
   const broken = new ReadableStream<Uint8Array>({
     pull: (controller) => {
@@ -95,7 +95,7 @@ test("a source that breaks off breaks what is made of it", async () => {
   await expect(bytesOf(asWav(found, RATE_HZ))).rejects.toThrow("cut");
 });
 
-test("the head says whether the samples are plain, and tells no length that it does not know", () => {
+test("the header tells whether the samples are plain, and gives no length that is unknown", () => {
   expect(wavHead(wavHeader(RATE_HZ))).toEqual({ from: 44, length: null, plain: true });
   const floats = wavHeader(RATE_HZ);
   new DataView(floats.buffer).setUint16(20, 3, true);

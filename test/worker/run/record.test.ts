@@ -5,7 +5,7 @@ import { record } from "../../../worker/run/record.ts";
 const WRITTEN_MS_MAX = 1_000;
 const SLOW_MS = 300;
 
-/** A request that held slots for `gpuMs`, of a tenant whose object answers as told. */
+/** A request that held slots for `gpuMs`; its Tenant answers with `answer`. */
 function admitted(gpuMs: number, answer: () => Promise<void>) {
   const told: Spent[] = [];
   const held: Promise<unknown>[] = [];
@@ -30,27 +30,27 @@ function admitted(gpuMs: number, answer: () => Promise<void>) {
 
 const slowly = (): Promise<void> => scheduler.wait(SLOW_MS);
 
-test("what a GPU ran is written before the answer goes on", async () => {
+test("GPU time is recorded before the answer is sent", async () => {
   const { end, told } = admitted(50, slowly);
   expect(await end()).toBeGreaterThanOrEqual(SLOW_MS - 1);
   const opened = { clientId: null, service: "s", key: "key", costMilli: 1_000, at: 7 };
   expect(told).toEqual([{ gpuMs: 50, bytes: 3, results: 2, reason: null, admitted: opened }]);
 });
 
-test("where nothing ran nobody waits", async () => {
+test("a request that used no GPU time does not wait for the record", async () => {
   const { end, held } = admitted(0, slowly);
   expect(await end()).toBeLessThan(SLOW_MS);
   await Promise.all(held);
 });
 
-test("an object that does not answer holds nobody up for longer than a second", async () => {
+test("a Tenant that does not answer delays the request for about a second and no longer than two", async () => {
   const { end } = admitted(50, () => new Promise(() => {}));
   const ms = await end();
   expect(ms).toBeGreaterThanOrEqual(WRITTEN_MS_MAX - 1);
   expect(ms).toBeLessThan(2 * WRITTEN_MS_MAX);
 });
 
-test("an object that fails is told again", async () => {
+test("a record that a Tenant fails to take is sent again", async () => {
   let failures = 2;
   const { end, told } = admitted(50, async () => {
     if (failures-- > 0) throw new Error("restarted");

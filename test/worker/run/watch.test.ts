@@ -8,7 +8,7 @@ const UPLOAD_MS_MAX = 600_000;
 
 afterEach(() => void vi.useRealTimers());
 
-test("a caller who sends a byte now and then holds a slot for ten minutes, not longer", () => {
+test("a caller that keeps sending single bytes holds a slot for ten minutes and no longer", () => {
   vi.useFakeTimers();
   const upload = { refusal: null, turn: "origin", turned: () => {}, broken: () => {} };
   const ask = {

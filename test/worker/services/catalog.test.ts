@@ -12,7 +12,7 @@ function service(route: string, paths: Service["paths"], id = "own"): ServiceRow
   return { id, route, paused: false, config: completeService({ kind: "http", route, paths }, null) } as ServiceRow;
 }
 
-/** The path and query of a URL, or the reason of the refusal. */
+/** The normalized path and query of a URL, or the reason of the refusal. */
 function read(rest: string): string {
   const at = target(ORIGIN + rest);
   return isRefusal(at) ? at.reason : at.path + at.query;
@@ -25,7 +25,7 @@ function decision(own: ServiceRow, method: string, path: string): string {
   return isRefusal(entry) ? entry.reason : entry.as;
 }
 
-/** Characters that a segment may have as they are (RFC 3986 pchar), but the dot, which may not be escaped. */
+/** Characters that a segment may contain unescaped (RFC 3986 pchar), except the dot, which may not be escaped. */
 const UNRESERVED = Array.from("abcXYZ019-_~");
 const RESERVED = Array.from("!$&'()*+,;=:@");
 const plain = fc.constantFrom(...UNRESERVED, ...RESERVED, "é", "生", " ", "%");
@@ -39,7 +39,7 @@ const escape = (character: string, lower: boolean) => {
   return lower ? escaped.toLowerCase() : escaped;
 };
 
-/** One way to write a path: each character as it is, where that is allowed, or escaped in either case. */
+/** One spelling of a path: each character unescaped, where allowed, or escaped in either case. */
 function spelled(path: string[][], choices: number[]): string {
   let i = 0;
   const one = (character: string) => {
@@ -52,7 +52,7 @@ function spelled(path: string[][], choices: number[]): string {
 
 const choices = fc.array(fc.nat({ max: 2 }), { minLength: 7, maxLength: 7 });
 
-test("a path that is normal stays as it is, and its query always does", () => {
+test("normalizing a normalized path changes nothing, and the query never changes", () => {
   const property = fc.property(
     segments,
     choices,
@@ -66,7 +66,7 @@ test("a path that is normal stays as it is, and its query always does", () => {
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("unreserved characters are one path, escaped or not, in upper case or lower", () => {
+test("all spellings of unreserved characters, escaped or not, are the same path", () => {
   const unreserved = fc.array(fc.array(fc.constantFrom(...UNRESERVED, "é", "生"), { minLength: 1, maxLength: 5 }), {
     minLength: 1,
     maxLength: 3,
@@ -77,7 +77,7 @@ test("unreserved characters are one path, escaped or not, in upper case or lower
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("no two spellings of a path come to different decisions", () => {
+test("all spellings of a path lead to the same decision", () => {
   const property = fc.property(
     segments,
     choices,
@@ -101,7 +101,7 @@ test("no two spellings of a path come to different decisions", () => {
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("an escape is undone once: an escaped escape is another path", () => {
+test("an escape is decoded once: an escaped escape is another path", () => {
   const own = service("/own/", [
     { method: "*", path: "a!b", as: "run" },
     { method: "*", path: "é", as: "run" },
@@ -117,7 +117,7 @@ test("an escape is undone once: an escaped escape is another path", () => {
   );
 });
 
-test("what two parsers could read differently is refused, wherever it stands", () => {
+test("a path that two parsers could read differently is refused, wherever the ambiguity is", () => {
   const trap = fc.constantFrom(
     "//",
     "\\",
@@ -149,11 +149,11 @@ test("what two parsers could read differently is refused, wherever it stands", (
   for (const path of ["/...", "/a.b", "/.a", "/a..b", "/.well-known/x"]) expect(read(path), path).toBe(path);
 });
 
-test("a URL without a path asks for the root, and a fragment is no part of it", () => {
+test("a URL without a path asks for the root, and a fragment is ignored", () => {
   expect(["", "?a=1", "#x", "/a#x?y", "/a?b#c"].map(read)).toEqual(["/", "/?a=1", "/", "/a", "/a?b"]);
 });
 
-test("the service with the longest route that the path lies under has it", () => {
+test("a path belongs to the service with the longest matching route", () => {
   const services = ["/a/b/c/", "/a/b/", "/a/", "/x/"].map((route) => service(route, [], route));
   const owner = (path: string) => serviceOf(services, path)?.id ?? null;
   expect(["/a/b/c/d", "/a/b/c", "/a/bc/d", "/a/", "/a", "/x/a/b/", "/A/b", "/"].map(owner)).toEqual([
@@ -168,7 +168,7 @@ test("the service with the longest route that the path lies under has it", () =>
   ]);
 });
 
-test("a path is taken by its method, then by any, a HEAD by its GET; else it is 405 with what it takes", () => {
+test("a path matches by method, then by any method, HEAD by GET; otherwise 405 lists the methods", () => {
   const own = service("/own/", [
     { method: "GET", path: "models", as: "read" },
     { method: "POST", path: "models", as: "run" },

@@ -4,9 +4,9 @@ import type { Env } from "../../../worker/env.ts";
 import { completeService } from "../../../worker/services/kinds.ts";
 import { provision } from "../../../worker/services/provision.ts";
 
-/** Longest that an object's answer is waited for. */
+/** Longest time that an object's answer is waited for. */
 const ANSWER_MS_MAX = 10_000;
-/** By then all others have answered. */
+/** All others have answered by then. */
 const OTHERS_MS = 200;
 const VERSION = 7;
 
@@ -18,7 +18,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A service and two cards that it lists. */
+/** Stores a service and two cards that it lists. */
 async function listed(id: string): Promise<string[]> {
   const config = JSON.stringify(completeService({ kind: "http", route: `/${id}/` }, null));
   const cards = ["a", "b"].map((name) => `${id}-${name}`);

@@ -21,7 +21,7 @@ test("a number may be as large as its bound, and no larger", () => {
   fc.assert(property, { numRuns: 1_000 });
 });
 
-test("a text may have as many characters as its bound, however many units those take", () => {
+test("a text may have as many characters as its bound, however many code units they take", () => {
   const property = fc.property(
     fc.string({ unit: fc.constantFrom("a", " ", "é", "生", "😀", "\u0301"), maxLength: 12 }),
     (text) => {
@@ -40,7 +40,7 @@ test("a bounded field of the wrong type is refused, whatever the type", () => {
   expect(refused(json({ width: "wide" }))).toBe("width");
 });
 
-/** Ways in which one number is written that some server understands. */
+/** Spellings of a number that some server understands. */
 const spellings = fc.integer({ min: 2049, max: 999_999 }).chain((number) => {
   const digits = String(number);
   const arabic = digits.replace(/\d/g, (digit) => String.fromCodePoint(0x660 + Number(digit)));
@@ -59,7 +59,7 @@ const spellings = fc.integer({ min: 2049, max: 999_999 }).chain((number) => {
   );
 });
 
-test("no spelling of a number too large passes for a text, in JSON or in a form", () => {
+test("no spelling of a number that is too large passes as a text, in JSON or in a form", () => {
   const property = fc.property(spellings, fc.constantFrom("width", "note"), (spelled, name) => {
     expect(refused(json({ [name]: spelled }))).toBe(name);
     expect(refused(form(part(name, spelled)))).toBe(name);
@@ -69,14 +69,14 @@ test("no spelling of a number too large passes for a text, in JSON or in a form"
     expect(refused(json({ width: spelled })), spelled).toBe("width");
 });
 
-test("null and what is not given break no bound; nor does null break a prohibition", () => {
+test("null and missing fields violate no bound, and null violates no prohibition", () => {
   expect(refused(json({}))).toBeNull();
   expect(
     refused(json({ width: null, text: null, note: null, script_name: null, override_settings: {}, init_images: null })),
   ).toBeNull();
 });
 
-test("a bound of a dotted name holds for the member, and never for what an object inherits", () => {
+test("a bound on a dotted name applies to the member, and never to inherited properties", () => {
   expect(refused(json({ nested: { count: 4 } }))).toBe("nested.count");
   expect(refused(json({ nested: { count: 3 } }))).toBeNull();
   for (const value of [null, 1, "nested", [], { nested: null }, { nested: [4] }])
@@ -89,7 +89,7 @@ test("a bound of a dotted name holds for the member, and never for what an objec
   expect(fieldRefusal(json(JSON.parse('{"__proto__":1}')), inherited)?.param).toBe("__proto__");
 });
 
-test("what is forbidden may not be given; of a whole object, not with anything in it", () => {
+test("a forbidden field may not be given; a forbidden object only if it is empty", () => {
   for (const value of ["x", "", 0, false, [], {}, ["x"]])
     expect(refused(json({ script_name: value })), JSON.stringify(value)).toBe("script_name");
   for (const value of [{ a: 1 }, ["a"], "x", 1])
@@ -98,7 +98,7 @@ test("what is forbidden may not be given; of a whole object, not with anything i
   expect(refused(json({ nested: { secret: 1 } }))).toBe("nested.secret");
 });
 
-test("an image may be given by its bytes, and never by an address, however deep and however spelled", () => {
+test("an image may be given as bytes, and never as a URL, however deep and however spelled", () => {
   const address = fc.tuple(
     fc.constantFrom("", " ", "\n\t"),
     fc.constantFrom("http:", "HTTPS:", "file:", "ftp:", "javascript:", "gopher+x:"),
@@ -124,7 +124,7 @@ test("an image may be given by its bytes, and never by an address, however deep 
   fc.assert(property, { numRuns: 300 });
 });
 
-test("of a form every part of a name counts, in whichever order, and a file is neither number nor text", () => {
+test("every part of a form field is checked, in any order, and a file is neither number nor text", () => {
   const small = part("width", "512");
   const large = part("width", "4096");
   expect(refused(form(small, small))).toBeNull();
