@@ -111,11 +111,12 @@ export class CardOrder {
 
   /** Inserts the card into the sets and maps that it belongs to. */
   file(seat: Seat): void {
+    const wasOut = this.#out.has(seat);
     this.remove(seat);
     const { report, gate } = seat;
     if (report === null) this.#unknown.add(seat);
     if (report === null || report.state === "active") this.#active.add(seat);
-    this.#judge(seat);
+    this.#judge(seat, wasOut);
     this.#rank(seat);
     this.#press();
     if (gate.state === "open" && Number.isFinite(gate.untilAt)) {
@@ -144,12 +145,15 @@ export class CardOrder {
     this.#free.set(seat.rank, seat);
   }
 
-  /** If a suspect would bring the cards that are out to more than half, it is tried at once instead. */
-  #judge(seat: Seat): void {
+  /**
+   * If a suspect would bring the cards that are out to more than half, it is tried at once instead. A card that is out
+   * stays out until its breaker lets a trial through, however often it is reported.
+   */
+  #judge(seat: Seat, wasOut: boolean): void {
     const { report, gate } = seat;
     seat.pressed = false;
     if (report?.state !== "active" || gate.state !== "open" || !Number.isFinite(gate.untilAt)) return;
-    seat.pressed = gate.proven !== true && this.#out.size + 1 > this.#active.size / 2;
+    seat.pressed = gate.proven !== true && !wasOut && this.#out.size + 1 > this.#active.size / 2;
     if (!seat.pressed) this.#out.add(seat);
   }
 

@@ -18,6 +18,7 @@ import {
 } from "./crowd.ts";
 
 const SLOTS = 12;
+const SLOTS_PER_CARD = 2;
 const line = openLine();
 /** The service times with which the other systems in the table were measured. */
 const MEAN = { service_ms: 300, jitter: 0.3 };
@@ -38,7 +39,8 @@ async function ready(config = {}): Promise<{ line: Line; service: Service; key: 
 function sound(row: Row, seen: Seen): void {
   const { cards, highest } = seen.counts;
   row.exactly("over", seen.over);
-  row.figure("most on a card", Math.max(...Object.values(cards).map((card) => card.highest)), true);
+  const most = Math.max(...Object.values(cards).map((card) => card.highest));
+  row.figure("most on a card", most, most <= SLOTS_PER_CARD);
   row.figure("most in the cluster", highest, highest <= SLOTS);
 }
 
