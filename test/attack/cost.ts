@@ -1,15 +1,15 @@
-/** What a request costs behind the door: every use of D1, R2, the objects and the rate limiters, counted at the bindings. */
+/** What a request costs in D1, R2, object and rate limiter calls, counted at the Worker's bindings. */
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { bundle } from "../../local/build.ts";
 import { ROOT } from "../../local/root.ts";
 import { type Doorway, doorway } from "../contract/doorway.ts";
 
-/** Rows of results are written together a quarter of a second after their answers. */
+/** Result rows are written in batches, 250 ms after their answers. */
 const QUIET_MS = 600;
 const SETTLED_MS_MAX = 10_000;
 
-/** A Portico whose Worker counts. */
+/** Starts a Portico whose Worker counts the calls of its bindings. */
 export async function countedDoorway(): Promise<Doorway> {
   const { path } = await bundle(join(ROOT, "bench/workers/counted.ts"), join(ROOT, "dist", "counted"));
   return doorway({ bundle: path });
@@ -21,7 +21,7 @@ async function used(door: Doorway): Promise<Record<string, number>> {
   return counts;
 }
 
-/** What was used when nothing is under way any more. */
+/** Returns the counts once they no longer change. */
 async function settled(door: Doorway): Promise<Record<string, number>> {
   const until = performance.now() + SETTLED_MS_MAX;
   for (let last = await used(door); performance.now() < until;) {
@@ -33,7 +33,7 @@ async function settled(door: Doorway): Promise<Record<string, number>> {
   throw new Error("the door does not come to rest");
 }
 
-/** What the calls of `work` used, up to its end; what was not used is left out. */
+/** Returns what the calls made by `work` used until it resolved. Bindings that were not used are left out. */
 export async function costOf(door: Doorway, work: () => Promise<unknown>): Promise<Record<string, number>> {
   const before = await settled(door);
   await work();

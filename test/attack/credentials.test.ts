@@ -1,4 +1,4 @@
-/** Attacks on keys: what is no key opens nothing, costs no look-up, and tells nothing. */
+/** Attacks on keys: a string that is not a key opens nothing, costs no lookup and reveals nothing. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -8,14 +8,14 @@ import { countedDoorway, costOf } from "./cost.ts";
 const door = await countedDoorway();
 const READ = "/sdapi/v1/sd-models";
 const KIB = 1024;
-/** What takes time by the square of its length takes seconds. */
+/** A check that is quadratic in the length of the header would take seconds. */
 const BLANKS_MS_MAX = 1_000;
 
 type Headers = Record<string, string | string[]>;
 const basic = (text: string) => `Basic ${Buffer.from(text).toString("base64")}`;
 const show = (headers: Headers, target = READ) => door.ask(target, { key: null, headers });
 
-/** Texts that are no key, made from one that is. */
+/** Strings that are not keys, derived from a valid one. */
 function noKeys(key: string): Record<string, string> {
   const secret = key.split("_").at(-1) ?? "";
   return {
@@ -49,7 +49,7 @@ function noKeys(key: string): Record<string, string> {
   };
 }
 
-describe("what is no key is 401 in every way that a key is shown, and asks nobody:", () => {
+describe("an invalid key is refused with 401 and without a lookup, whichever header carries it:", () => {
   const WAYS: Record<string, (key: string) => Headers> = {
     Bearer: (key) => ({ authorization: `Bearer ${key}` }),
     Key: (key) => ({ authorization: `Key ${key}` }),
@@ -69,13 +69,13 @@ describe("what is no key is 401 in every way that a key is shown, and asks nobod
           expect(answer.text, what).not.toContain(key.split("_").at(-1));
         }
       });
-      // Only a checksum is ever wrong enough to be counted.
+      // Only a well-formed key with a wrong checksum reaches the rate limiter.
       expect(Object.keys(cost).filter((name) => name !== "limits")).toEqual([]);
     });
   }
 });
 
-describe("a header that holds a good key in a way that is none is refused:", () => {
+describe("a header that carries a valid key in an unsupported form is refused:", () => {
   const WAYS: Record<string, (key: string) => Headers> = {
     "a scheme of no name": (key) => ({ authorization: key }),
     "an unknown scheme": (key) => ({ authorization: `Secret ${key}` }),
@@ -96,14 +96,14 @@ describe("a header that holds a good key in a way that is none is refused:", () 
     });
   }
 
-  test("a NUL in it, or a header of two lines, is not understood at all", async () => {
+  test("a key with a NUL, or a header of two lines, is refused with 400 or 401", async () => {
     for (const value of [`Bearer ${door.ownKey}\0`, `Bearer\0${door.ownKey}`, `Bearer\r\n ${door.ownKey}`]) {
       const answer = await show({ authorization: value });
       expect([400, 401], JSON.stringify(value)).toContain(answer.status);
     }
   });
 
-  test("50 KB of it do no harm", async () => {
+  test("an Authorization header of about 50 KB is refused with 400, 401 or 431", async () => {
     const answers = await Promise.all([
       show({ authorization: `Bearer ${"a".repeat(50 * KIB)}` }),
       show({ authorization: `${"Bearer ".repeat(7 * KIB)}${door.ownKey}` }),
@@ -113,7 +113,7 @@ describe("a header that holds a good key in a way that is none is refused:", () 
     for (const { status } of answers) expect([400, 401, 431]).toContain(status);
   });
 
-  test("blanks in it cost no more than letters", async () => {
+  test("a credential header with 60 KB of blanks is refused within a second", async () => {
     const blanks = " ".repeat(60 * KIB);
     for (const value of [
       `Bearer x${blanks}x`,
@@ -128,7 +128,7 @@ describe("a header that holds a good key in a way that is none is refused:", () 
     }
   });
 
-  test("good ones still open", async () => {
+  test("a valid key still works, even with blanks around it", async () => {
     expectOk(await show({ authorization: `Bearer   ${door.ownKey}  ` }));
     expectOk(await show({ "x-api-key": `  ${door.ownKey}\t` }));
     expectOk(await show({ authorization: `Bearer ${door.ownKey}` }));
@@ -136,7 +136,7 @@ describe("a header that holds a good key in a way that is none is refused:", () 
 });
 
 describe("two credentials", () => {
-  test("that differ in anything are refused in whatever order, a good one among them or not", async () => {
+  test("that differ or come twice are malformed in any order, even if one is valid, and cost no lookup", async () => {
     const [a, b] = [door.ownKey, await door.key()];
     const pairs: Headers[] = [
       { authorization: `Bearer ${a}`, "x-api-key": b },
@@ -161,7 +161,7 @@ describe("two credentials", () => {
 });
 
 describe("a key in a query", () => {
-  test("is refused, spelled in whatever way, and stands in no log", async () => {
+  test("is refused under every common parameter name, and does not appear in the log", async () => {
     const names = ["key", "api_key", "apikey", "x-api-key", "X-API-Key", "token", "access_token", "authorization"];
     for (const name of names) {
       for (const value of [door.ownKey, `Bearer%20${door.ownKey}`]) {

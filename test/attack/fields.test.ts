@@ -1,4 +1,4 @@
-/** Attacks by what fields hold: those that are nobody's to set, and texts that mean something elsewhere. */
+/** Attacks through field values: fields that callers must not set, and strings with a meaning in other systems. */
 import { describe, expect, test } from "vitest";
 import { errorOf } from "../contract/doorway.ts";
 import type { Answer } from "../support/raw.ts";
@@ -7,12 +7,12 @@ import { bodyAnd, bodyWith, fieldsOf, scratch } from "./scratch.ts";
 
 const attack = scratch();
 
-/** What is the program's own to set, and what every object of JavaScript has. */
+/** Fields that only the program sets, and names that every JavaScript object has. */
 const NOT_THEIRS =
   "id tenant tenant_id tenantId card lease number hash token_hash key tail version created_at createdAt created_by revoked_at last_used_at rotated_from actor request_id visibility admin operator constructor __proto__ prototype toString hasOwnProperty".split(
     " ",
   );
-/** Texts that mean something to a database, a log, a header, a page, a shell or a template. */
+/** Strings with a meaning in a database, a log, a header, a page, a shell or a template. */
 const TEXTS = [
   "'; DROP TABLE tenants; --",
   "' OR '1'='1",
@@ -50,7 +50,7 @@ function expectHarmless(answer: Answer, at: string): void {
   expect(answer.header("x-injected"), at).toBe(null);
 }
 
-/** Every value in JSON, however deep. */
+/** Returns every value in a JSON text, at any depth. */
 function valuesIn(text: string): unknown[] {
   const values: unknown[] = [];
   JSON.parse(text, (_, value: unknown) => {
@@ -60,7 +60,7 @@ function valuesIn(text: string): unknown[] {
   return values;
 }
 
-test("a field that is not the caller's to set is 400 by its name, on every call with a body", async () => {
+test("every call with a closed schema answers 400 with the name of a field that callers must not set", async () => {
   expect(attack.withBody.length).toBeGreaterThan(8);
   for (const call of attack.withBody.filter(({ body }) => body?.additionalProperties === false)) {
     for (const name of NOT_THEIRS.filter((each) => !Object.hasOwn(call.body?.properties ?? {}, each))) {
@@ -74,8 +74,8 @@ test("a field that is not the caller's to set is 400 by its name, on every call 
   expect(now).toEqual(before);
 });
 
-describe("a text that means something elsewhere", () => {
-  test("is refused or kept as it is in every field of every call", { timeout: 120_000 }, async () => {
+describe("a string with a meaning in other systems", () => {
+  test("is refused or kept unchanged in every field of every call", { timeout: 120_000 }, async () => {
     let kept = 0;
     for (const call of attack.withBody) {
       for (const { path, schema } of fieldsOf(call.body ?? {})) {
@@ -84,7 +84,7 @@ describe("a text that means something elsewhere", () => {
           const answer = await attack.put(call, bodyWith(call, path, JSON.stringify(text)));
           const at = `${call.method} ${call.path}, ${path.join(".")}: ${text.slice(0, 30)}`;
           expectHarmless(answer, at);
-          // Others' answers are what a service made of it, and a removal keeps nothing.
+          // Tenant calls answer with what a service made of the text, and a purge keeps nothing.
           if (
             call.of !== "operator" ||
             call.path.endsWith("/purge") ||
@@ -103,7 +103,7 @@ describe("a text that means something elsewhere", () => {
     expect(now).toEqual(before);
   });
 
-  test("finds nothing and harms nothing in every path and query of every call", { timeout: 60_000 }, async () => {
+  test("finds nothing and does no harm in any path or query of any call", { timeout: 60_000 }, async () => {
     const texts = TEXTS.filter((text) => text.isWellFormed() && text.length < 1_000);
     for (const call of attack.calls) {
       const paths = call.names.length === 0 ? [] : texts.map((text) => filled(call.path, text));

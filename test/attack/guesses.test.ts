@@ -1,4 +1,4 @@
-/** Attacks on keys, signatures and tokens by guessing: no guess costs a look-up, and none tells what it came near. */
+/** Guessing attacks on keys, signatures and tokens: a guess costs no lookup, and no answer tells how close it was. */
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { loadSecrets } from "../../local/secrets.ts";
@@ -10,7 +10,7 @@ const door = await countedDoorway();
 const READ = "/sdapi/v1/sd-models";
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/** A key in form whose checksum is right, as only who knows the deployment's secret makes it. */
+/** Returns a well-formed key with a valid checksum, which takes the deployment's secret to make. */
 async function forged(id: string): Promise<string> {
   const { KEY_SECRET } = await loadSecrets(door.portico.stateDir);
   const body = `ptk_live_${id}_${"b".repeat(30)}`;
@@ -25,7 +25,7 @@ async function forged(id: string): Promise<string> {
 }
 
 describe("a guess", () => {
-  test("costs no look-up, whatever it is aimed at", async () => {
+  test("of a key costs no lookup, whatever it requests", async () => {
     const [url = ""] = linksOf(expectOk(await door.paint()));
     const { pathname } = new URL(url);
     const key = `${door.ownKey.slice(0, -7)}0000000`;
@@ -38,7 +38,7 @@ describe("a guess", () => {
     expect(cost).toEqual({ limits: targets.length + 2 });
   });
 
-  test("that has the right checksum costs one look-up, told apart from nothing else, and not one each time", async () => {
+  test("with a valid checksum costs one lookup in total, and the answer hides whether its id exists", async () => {
     const key = await forged("abcdefghijkl");
     const [, , id = ""] = door.ownKey.split("_");
     const answers: Answer[] = [];
@@ -51,12 +51,11 @@ describe("a guess", () => {
       for (let i = 0; i < 5; i++) answers.push(await door.ask(READ, { key: own }));
     });
     expect(cost2).toEqual({ d1_reads: 1 });
-    // Whether the id is somebody's is not told.
     expect(new Set(answers.map(refusalOf))).toEqual(new Set(["401 invalid_api_key authentication_error unknown"]));
     expectOk(await door.ask(READ));
   });
 
-  test("of a result's signature costs no look-up either", async () => {
+  test("of a result's signature costs no lookup", async () => {
     const { pathname, searchParams } = new URL(linksOf(expectOk(await door.paint()))[0] ?? "");
     const sig = searchParams.get("sig") ?? "";
     const wrong = [
@@ -86,7 +85,7 @@ describe("a guess", () => {
     expect(cost).toEqual({});
   });
 
-  test("of an operator's or a card's token costs no look-up of a tenant", async () => {
+  test("of an operator's or a card's token costs no lookup", async () => {
     const cost = await costOf(door, async () => {
       for (const key of ["ptc_x", "ptc_", "x", door.ownKey, `${door.portico.adminToken}x`]) {
         expect((await door.ask("/admin/v1/tenants", { key })).status).toBe(401);

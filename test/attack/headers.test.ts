@@ -1,4 +1,4 @@
-/** Attacks by headers: who a caller says to be, and what it would have the origin, the log or the answer say. */
+/** Attacks through headers: false claims about the caller, and text meant for the origin, the log or the answer. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -7,7 +7,7 @@ import { answerEcho, listAny, Origin, valuesOf } from "../contract/origin.ts";
 
 const door = doorway();
 let origin: Origin;
-/** Stands in every header that must not arrive. */
+/** Value of every header that must not reach the origin. */
 const SPOOFED = "spoofed-by-the-caller";
 const KIB = 1024;
 
@@ -21,7 +21,7 @@ beforeEach(() => {
 });
 afterAll(() => origin.close());
 
-/** Servers in the manner of IIS, and many frameworks, take these for the request's own. */
+/** IIS-style servers and many frameworks let these headers replace the request's own method, host or path. */
 const ANOTHER_REQUEST = [
   "x-http-method",
   "x-http-method-override",
@@ -33,7 +33,7 @@ const ANOTHER_REQUEST = [
   "x-host",
 ];
 
-/** What proxies, platforms and this program say of a request, and nobody else may. */
+/** Headers that only proxies, platforms and this program set. */
 const NOT_THEIRS = [
   ...ANOTHER_REQUEST,
   ...["for", "host", "proto", "port", "by", "prefix", "server", "ssl", "scheme", "user"].map((n) => `x-forwarded-${n}`),
@@ -58,7 +58,7 @@ const NOT_THEIRS = [
 
 const run = (headers: Record<string, string | string[]>) => door.ask("/any/run", { json: {}, headers });
 
-describe("no header that is not a caller's to set reaches an origin", () => {
+describe("a header that callers must not set does not reach the origin:", () => {
   const WAYS: Record<string, (name: string) => string> = {
     "as it is written": (name) => name,
     "in capitals": (name) => name.toUpperCase(),
@@ -81,7 +81,7 @@ describe("no header that is not a caller's to set reaches an origin", () => {
     });
   }
 
-  test("nor does Connection take away what we say, or bring in what we do not", async () => {
+  test("Connection cannot remove a header that Portico sets, and a header that it names is dropped", async () => {
     const ours = [
       "x-request-id",
       "x-forwarded-host",
@@ -106,7 +106,7 @@ describe("no header that is not a caller's to set reaches an origin", () => {
     expect(JSON.stringify(origin.taken().headers)).not.toContain(SPOOFED);
   });
 
-  test("nor does a Host of the caller's choosing get anywhere but into the name it was called by", async () => {
+  test("the origin sees its own Host, whatever Host the caller sends", async () => {
     for (const host of ["evil.example", "127.0.0.1:9", "metadata.google.internal", "a".repeat(200)]) {
       const answer = await run({ host });
       expect(answer.status, host).toBeLessThan(500);
@@ -117,8 +117,8 @@ describe("no header that is not a caller's to set reaches an origin", () => {
   });
 });
 
-describe("who says to be somebody else", () => {
-  test("is nobody's neighbour: no header changes the tenant, the service or the scope", async () => {
+describe("headers that claim another identity", () => {
+  test("do not change the tenant, the service, the scope or the method", async () => {
     const key = await door.key({ services: ["cosyvoice2"], scopes: ["results"] });
     const tenant = await door.tenant();
     for (const name of [
@@ -143,7 +143,7 @@ describe("who says to be somebody else", () => {
 });
 
 describe("X-Request-Id", () => {
-  test("of a caller stands in answers and logs only when it is one", async () => {
+  test("is neither echoed nor logged if it is invalid", async () => {
     const bad = ["a b", "a\tb", "a;b", 'a"b', "{}", "<b>", "../x", "%0d%0aX: y", "é", "a".repeat(129), "a\\nb"];
     for (const id of bad) {
       const answer = await run({ "x-request-id": id });
@@ -155,7 +155,7 @@ describe("X-Request-Id", () => {
     for (const id of bad.filter((each) => each.length > 5)) expect(log).not.toContain(id);
   });
 
-  test("that is another request's of ours makes nobody else's", async () => {
+  test("that equals another tenant's request id finds each tenant's own request", async () => {
     const first = await door.paint(picture());
     const id = first.header("x-request-id") ?? "";
     const other = await door.key();
@@ -167,8 +167,8 @@ describe("X-Request-Id", () => {
   });
 });
 
-describe("headers that are too many or too long", () => {
-  test("are refused or passed on, and the door goes on answering", async () => {
+describe("too many or too long headers", () => {
+  test("are refused or passed on, and Portico keeps answering", async () => {
     const many = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`x-many-${i}`, "v"]));
     const long = Object.fromEntries(
       [
@@ -190,7 +190,7 @@ describe("headers that are too many or too long", () => {
     }
   });
 
-  test("and each that we read may hold anything", async () => {
+  test("that Portico reads cause no 5xx, whatever they contain", async () => {
     const names = [
       "accept",
       "accept-language",

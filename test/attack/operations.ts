@@ -1,7 +1,7 @@
-/** Every call that the OpenAPI document describes, and what it takes to make one: what is new there is attacked, too. */
+/** Every call in the OpenAPI document, and what it takes to make one, so that new calls are attacked too. */
 import type { Doorway, Sent } from "../contract/doorway.ts";
 
-/** JSON Schema, as far as the document uses it. */
+/** The part of JSON Schema that the document uses. */
 export interface Schema {
   $ref?: string;
   type?: string;
@@ -21,9 +21,9 @@ export interface Schema {
 export interface Operation {
   method: string;
   path: string;
-  /** Whose credential it wants. */
+  /** Owner of the credential that it needs. */
   of: "tenant" | "operator" | "card" | "nobody";
-  /** Names in its path. */
+  /** Names of its path parameters. */
   names: string[];
   query: string[];
   body: Schema | null;
@@ -40,7 +40,7 @@ interface Document {
   components: { schemas: Record<string, Schema> };
 }
 
-/** The routes of services stand there as this. */
+/** Path that stands for all routes of services in the document. */
 export const SERVICE_PATH = "/{route}/{path}";
 
 export async function operationsOf(door: Doorway): Promise<Operation[]> {
@@ -69,7 +69,7 @@ function ownerOf({ security = [] }: Described): Operation["of"] {
   return ways.includes("operatorToken") ? "operator" : "nobody";
 }
 
-/** With what references mean in their place. */
+/** Replaces references with the schemas that they name. */
 function resolver(schemas: Record<string, Schema>): (schema: Schema) => Schema {
   return function resolved(schema) {
     const name = schema.$ref?.split("/").at(-1);
@@ -83,7 +83,7 @@ function resolver(schemas: Record<string, Schema>): (schema: Schema) => Schema {
   };
 }
 
-/** Something that the schema takes, with nothing that may be left out. */
+/** Returns a value that the schema accepts, without optional parts. */
 export function exampleOf(schema: Schema): unknown {
   const [first] = schema.anyOf ?? schema.oneOf ?? schema.enum ?? [];
   if (schema.const !== undefined) return schema.const;
@@ -101,7 +101,7 @@ function objectOf({ required = [], properties = {} }: Schema): Record<string, un
   return Object.fromEntries(required.map((name) => [name, exampleOf(properties[name] ?? {})]));
 }
 
-/** The path with these ids, escaped where they need to be: one for all, or by the collection that they stand in. */
+/** Fills a path with escaped ids: the same id everywhere, or one id per collection. */
 export function filled(path: string, ids: string | Record<string, string>): string {
   return path.replace(/(\w*)\/\{\w+\}/g, (_, collection: string) => {
     const id = typeof ids === "string" ? ids : (ids[collection] ?? "nothing");
@@ -109,12 +109,12 @@ export function filled(path: string, ids: string | Record<string, string>): stri
   });
 }
 
-/** What a call that is well-formed sends beside its path. */
+/** Returns what a well-formed call sends besides its path. */
 export function sentOf({ method, body }: Operation): Sent {
   return body === null ? { method } : { method, json: exampleOf(body) };
 }
 
-/** What people have configured, by list, but for what changes by itself: what cards and lines do, and last uses. */
+/** Lists the configuration, without what changes by itself: live state of cards and lines, and last uses. */
 export async function configured(door: Doorway): Promise<Record<string, { id: string }[]>> {
   const lists = ["services", "cards", "tenants", "keys", "audit"];
   const shown = await Promise.all(

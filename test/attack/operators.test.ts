@@ -1,4 +1,4 @@
-/** Attacks on the admin API: without an operator's token every call is the same 401 and changes nothing. */
+/** Attacks on the admin API: without an operator's token every call gets the same 401 and changes nothing. */
 import { beforeAll, describe, expect, test } from "vitest";
 import { doorway, errorOf, expectOk } from "../contract/doorway.ts";
 import { configured, filled, type Operation, operationsOf, sentOf, SERVICE_PATH } from "./operations.ts";
@@ -8,7 +8,7 @@ const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 let calls: Operation[];
 let cardToken: string;
-/** What exists, by its collection. */
+/** An existing id per collection. */
 let real: Record<string, string>;
 
 beforeAll(async () => {
@@ -25,7 +25,7 @@ beforeAll(async () => {
 
 const bearer = (text: string) => ({ authorization: `Bearer ${text}` });
 
-/** Ways to come without an operator's token. */
+/** Headers of callers that do not present an operator's token as required. */
 function intruders(): Record<string, Record<string, string>> {
   const [key, token] = [door.ownKey, door.portico.adminToken];
   return {
@@ -59,9 +59,9 @@ function ask(call: Operation, ids: Record<string, string>, headers: Record<strin
 const beat = (card: string, key: string) =>
   door.ask(`/admin/v1/cards/${card}/heartbeat`, { key, json: { running: 0 } });
 
-describe("every admin call is 401", () => {
+describe("every admin call gets 401", () => {
   test(
-    "to everybody who is no operator, whether what it names exists or not, and changes nothing",
+    "without an operator's token, whether its ids exist or not, and changes nothing",
     { timeout: 60_000 },
     async () => {
       const before = await configured(door);
@@ -80,7 +80,7 @@ describe("every admin call is 401", () => {
     },
   );
 
-  test("with the token in a query", async () => {
+  test("with the token in the query string", async () => {
     for (const call of calls.filter(({ of }) => of === "operator")) {
       for (const name of ["token", "access_token", "key", "authorization"]) {
         const answer = await ask(call, real, {}, `?${name}=${door.portico.adminToken}`);
@@ -89,7 +89,7 @@ describe("every admin call is 401", () => {
     }
   });
 
-  test("by methods and paths that are none, so that nobody learns which are", async () => {
+  test("for unknown methods and paths too, so that the answer does not reveal which exist", async () => {
     const paths = new Set(calls.filter(({ path }) => path.startsWith("/admin")).map(({ path }) => path));
     const more = ["/admin", "/admin/", "/admin/v1", "/admin/v1/nothing", "/admin/v2/services", "/%61dmin/v1/tenants"];
     for (const path of [...paths, ...more]) {
@@ -119,8 +119,8 @@ describe("a card's token", () => {
   });
 });
 
-describe("the admin's own token", () => {
-  test("is no tenant's key: it opens no service and no result", async () => {
+describe("the admin token", () => {
+  test("is not a tenant key: it opens no service and no result", async () => {
     const key = door.portico.adminToken;
     const before = door.starts();
     expect((await door.paint({}, { key })).status).toBe(401);

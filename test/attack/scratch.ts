@@ -1,4 +1,4 @@
-/** Things that an attack may do anything with, and how to call them; everything else must be as it was before. */
+/** Objects that an attack may change, and calls on them. Everything else must stay as it was. */
 import { beforeAll } from "vitest";
 import { type Doorway, doorway } from "../contract/doorway.ts";
 import type { Answer } from "../support/raw.ts";
@@ -6,7 +6,7 @@ import { exampleOf, filled, type Operation, operationsOf, type Schema, sentOf } 
 
 type Rows = { id: string }[];
 
-/** Stands in JSON where something else shall. */
+/** Placeholder that is replaced by raw JSON. */
 const HERE = "put it here";
 
 export class Scratch {
@@ -14,7 +14,7 @@ export class Scratch {
   calls: Operation[] = [];
   #ids: Record<string, string> = {};
   #cardToken = "";
-  /** What there was before, by list and id. */
+  /** Rows that existed before, by list. */
   #before = new Map<string, Rows>();
 
   constructor(door: Doorway) {
@@ -38,13 +38,13 @@ export class Scratch {
     return this.calls.filter(({ body }) => body !== null);
   }
 
-  /** A call on what is there to be hurt, with a body as it stands. */
+  /** Makes a call on the scratch objects, with this raw body. */
   put(call: Operation, body: string): Promise<Answer> {
     const headers = { "content-type": "application/json" };
     return this.door.ask(filled(call.path, this.#ids), { method: call.method, key: this.#key(call), body, headers });
   }
 
-  /** A call as its owner makes it, on whatever it names. */
+  /** Makes a call with its owner's credential, on any target. */
   ask(call: Operation, target: string): Promise<Answer> {
     return this.door.ask(target, { key: this.#key(call), ...sentOf(call) });
   }
@@ -54,7 +54,7 @@ export class Scratch {
     return of === "operator" ? this.door.portico.adminToken : this.door.ownKey;
   }
 
-  /** What there was before, as it was and as it is. */
+  /** Returns the rows that existed before, as they were and as they are now. */
   async others(): Promise<{ before: Record<string, Rows>; now: Record<string, Rows> }> {
     const now: Record<string, Rows> = {};
     for (const [list, rows] of this.#before) {
@@ -64,21 +64,21 @@ export class Scratch {
     return { before: Object.fromEntries(this.#before), now };
   }
 
-  /** But for what changes by itself: what cards and lines are doing, and when a key came last. */
+  /** Lists rows without what changes by itself: live state of cards and lines, and a key's last use. */
   async #rows(list: string): Promise<Rows> {
     const { data }: { data: Rows } = await this.door.portico.admin("GET", `/${list}?limit=1000`);
     return data.map((row) => ({ ...row, live: null, last_used_at: null }));
   }
 }
 
-/** One for all tests of a file. */
+/** Creates one scratch for all tests of a file. */
 export function scratch(): Scratch {
   const made = new Scratch(doorway());
   beforeAll(() => made.open());
   return made;
 }
 
-/** Schemas of a body's fields by their path, down to those of objects in it. */
+/** Lists the schemas of a body's fields by path, including fields of nested objects. */
 export function fieldsOf(schema: Schema, at: string[] = []): { path: string[]; schema: Schema }[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, one]) => {
     const of = one.anyOf?.[0] ?? one;
@@ -87,7 +87,7 @@ export function fieldsOf(schema: Schema, at: string[] = []): { path: string[]; s
   });
 }
 
-/** A body that the call takes, but with this JSON at this path. */
+/** Returns a body that the call accepts, with this JSON at this path. */
 export function bodyWith({ body }: Operation, path: string[], json: string): string {
   const whole: Record<string, unknown> = { ...(exampleOf(body ?? {}) as object) };
   let at = whole;
@@ -96,7 +96,7 @@ export function bodyWith({ body }: Operation, path: string[], json: string): str
   return JSON.stringify(whole).replace(JSON.stringify(HERE), () => json);
 }
 
-/** A body that the call takes, but with one field more. */
+/** Returns a body that the call accepts, with one more field. */
 export function bodyAnd({ body }: Operation, name: string, json: string): string {
   const whole = JSON.stringify(exampleOf(body ?? {}));
   return `{${JSON.stringify(name)}:${json}${whole === "{}" ? "" : ","}${whole.slice(1)}`;

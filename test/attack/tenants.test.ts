@@ -1,17 +1,17 @@
-/** Attacks on other tenants: to whom a thing does not belong it is like what never was, on every call there is. */
+/** Attacks on other tenants: on every call, another tenant's object looks like one that never existed. */
 import { beforeAll, describe, expect, test } from "vitest";
 import { doorway, expectOk, linksOf, picture, refusalOf } from "../contract/doorway.ts";
 import type { Answer } from "../support/raw.ts";
 import { filled, type Operation, operationsOf, sentOf, SERVICE_PATH } from "./operations.ts";
 
 const door = doorway();
-/** Calls of each kind that are timed, in turns. */
+/** Timed calls of each kind, interleaved. */
 const TIMED = 24;
 const TIMED_AT_ONCE = 6;
-/** Medians of what takes the same time lie closer than this, whatever else the machine does. */
+/** Medians of equal durations differ by less than this, even on a busy machine. */
 const APART_MS_MAX = 30;
 
-/** What the victim has, by kind. */
+/** The victim's ids, by kind. */
 let ids: Record<string, string>;
 let thief: string;
 let victim: string;
@@ -34,12 +34,12 @@ beforeAll(async () => {
   calls = (await operationsOf(door)).filter((one) => one.of === "tenant" && one.path !== SERVICE_PATH);
 });
 
-/** An id like this one that never was. */
+/** Returns an id of the same form that never existed. */
 function never(id: string): string {
   return id.slice(0, -6) + id.slice(-6).replace(/[0-9A-Za-z]/g, (letter) => (letter === "0" ? "1" : "0"));
 }
 
-/** All of an answer but for what is another's in every one: ids, times, and what is left of the limit. */
+/** Returns an answer without what differs between any two: ids, times, and what is left of the limit. */
 function told(answer: Answer, id: string): string {
   const own = /^(x-request-id|x-fal-request-id|date|server-timing|ratelimit|retry-after)$/;
   const headers = answer.headers.filter(([name]) => !own.test(name));
@@ -50,11 +50,11 @@ function told(answer: Answer, id: string): string {
 
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length / 2] ?? 0;
 
-/** Calls that name something in their path. */
+/** Calls with an id in their path. */
 const naming = () => calls.filter(({ names }) => names.length > 0);
 
 describe("with another tenant's key", () => {
-  test("every call answers for a stranger's id as for one that never was, to the byte", async () => {
+  test("every call answers another tenant's id exactly as it answers an id that never existed", async () => {
     expect(naming().length).toBeGreaterThanOrEqual(4);
     for (const call of naming()) {
       for (const [what, id] of Object.entries(ids)) {
@@ -68,7 +68,7 @@ describe("with another tenant's key", () => {
     }
   });
 
-  test("nothing in a query, a header or a body makes it the stranger's", async () => {
+  test("no query parameter or header opens another tenant's object", async () => {
     const tenant = await door.tenant();
     for (const call of naming()) {
       const headers = {
@@ -92,7 +92,7 @@ describe("with another tenant's key", () => {
     }
   });
 
-  test("a stored answer of a stranger is no hit, and its fingerprint is another", async () => {
+  test("a stored answer of another tenant is not a hit, and the same input has another fingerprint", async () => {
     const json = picture();
     expectOk(await door.paint(json, { key: victim }));
     expect((await door.paint(json, { key: victim })).header("cache-status")).toContain("hit");
@@ -105,7 +105,7 @@ describe("with another tenant's key", () => {
     expect((await print(thief)).key).not.toBe((await print(victim)).key);
   });
 
-  test("the caller's own X-Request-Id names the thief's request, not the victim's of the same name", async () => {
+  test("X-Request-Id finds the caller's own request, not another tenant's with the same id", async () => {
     const headers = { "x-request-id": "victims-own-id" };
     const own = expectOk(await door.paint({}, { key: thief, headers }));
     const found = (key: string) => door.ask("/v1/requests/victims-own-id", { key });
@@ -113,7 +113,7 @@ describe("with another tenant's key", () => {
     expect(JSON.parse((await found(victim)).text)).toMatchObject({ id: ids["request"] });
   });
 
-  test("a stranger's result takes as long as none", { timeout: 60_000 }, async () => {
+  test("another tenant's result takes as long to refuse as one that does not exist", { timeout: 60_000 }, async () => {
     const id = ids["result"] ?? "";
     const times: Record<"real" | "unreal", number[]> = { real: [], unreal: [] };
     const time = async (kind: "real" | "unreal") => {
@@ -132,8 +132,8 @@ describe("with another tenant's key", () => {
   });
 });
 
-describe("a key for results alone", () => {
-  test("reads its tenant's results, and every other call refuses it, whatever it asks for", async () => {
+describe("a key with only the results scope", () => {
+  test("reads its tenant's results, and is refused by every other call", async () => {
     const tenant = await door.tenant();
     const full = await door.key({ tenant });
     const key = await door.key({ tenant, scopes: ["results"] });
@@ -141,7 +141,7 @@ describe("a key for results alone", () => {
     const own = new URL(linksOf(painted)[0] ?? "").pathname;
     const request = painted.header("x-request-id") ?? "";
     const opened: string[] = [];
-    // What is bound for another call answers as that one, and nothing here says for which.
+    // /fal/proxy answers as the call that it forwards to, and nothing here tells which call that is.
     for (const call of calls.filter((one) => one.path !== "/fal/proxy")) {
       for (const id of [own.split("/").at(-1) ?? "", request, "nothing"]) {
         const answer = await door.ask(filled(call.path, id), { key, ...sentOf(call) });
@@ -155,7 +155,7 @@ describe("a key for results alone", () => {
     expect(door.starts()).toBeGreaterThan(0);
   });
 
-  test("opens no service, by whatever path and method", async () => {
+  test("opens no service, by any path or method", async () => {
     const key = await door.key({ scopes: ["results"] });
     const before = door.starts();
     for (const target of [

@@ -1,19 +1,19 @@
-/** One answer of every kind that there is without faults and load, for what must hold on all of them. */
+/** One answer of every kind that needs neither faults nor load, for what must hold on all of them. */
 import type { Answer } from "../support/raw.ts";
 import { type Doorway, expectOk, linksOf, picture, type Sent, targetOf } from "./doorway.ts";
 
-/** Of the tenant that asks. */
+/** Limits of the tenant that asks. */
 export const LIMITS = { requests_per_minute: 5_000, burst: 500, concurrent: 7 };
 export const FINGERPRINT = { json: { service: "portrait", path: "txt2img", input: { seed: 1 } } };
 
 export interface Answers {
-  /** Answers to requests that showed a good key. */
+  /** Answers to requests with a valid key. */
   authenticated: Record<string, Answer>;
   open: Record<string, Answer>;
-  /** Bytes of a result, whole or in part. */
+  /** Answers that carry a result, whole or in part. */
   results: Record<string, Answer>;
 }
-/** Wants `portrait` to take at most 0.1 MB. */
+/** Needs a `portrait` service with a `max_body_mb` of at most 0.1. */
 export async function makeAnswers(door: Doorway): Promise<Answers> {
   const key = await door.key({ limits: LIMITS });
   const ask = (target: string, sent: Sent = {}) => door.ask(target, { key, ...sent });

@@ -1,4 +1,4 @@
-/** Section 5: bodies too large to keep are checked as well, before a slot is taken, and nothing of them is left. */
+/** Bodies too large to buffer are still checked before a slot is taken, and nothing of them stays in the store. */
 import { createHash } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { eventually, sleep } from "../line/caller.ts";
@@ -48,7 +48,7 @@ async function nothingLeft(): Promise<void> {
   );
 }
 
-/** JSON of so many bytes whose filling stands first, or behind what is said. */
+/** JSON with a filling of so many bytes, after the fields of `json` and before those of `last`. */
 function large(bytes: number, json: object, last: object = {}): Buffer {
   const start = JSON.stringify(picture({ ...json, init_images: ["@"] }));
   const [before = "", after = ""] = start.split("@");
@@ -60,7 +60,7 @@ function large(bytes: number, json: object, last: object = {}): Buffer {
   ]);
 }
 
-/** In the chunks of HTTP. */
+/** Encodes a body with HTTP chunked framing. */
 function chunked(body: Buffer): Buffer {
   const pieces: Buffer[] = [];
   for (let at = 0; at < body.length; at += 300_000) {
@@ -93,7 +93,7 @@ const halfSent = async (body: Buffer) => {
   return call;
 };
 
-/** A body laid away that waits for the only slot, until that is let go. */
+/** Sends a body that is spooled and then waits for the only slot, until `letGo` is called. */
 async function laidInLine(): Promise<{ call: RawCall; letGo: () => Promise<void> }> {
   const answers: (() => void)[] = [];
   origin.answering = (res, seen) => answers.push(() => answerImage(res, seen));
@@ -112,9 +112,9 @@ async function laidInLine(): Promise<{ call: RawCall; letGo: () => Promise<void>
   return { call, letGo };
 }
 
-describe("a body of 40 MB", () => {
-  test("with its image in data: form makes a picture", async () => {
-    // The image stands within white space, which base64 may hold: the simulated card decodes it.
+describe("a large body", () => {
+  test("of 40 MB with its image as a data: URL produces a picture", async () => {
+    // The simulated card decodes the image, so the 40 MB are in another field.
     const body = Buffer.concat([
       Buffer.from('{"prompt":"a lighthouse","width":32,"height":32,"steps":1,"init_images":["data:image/png;base64,'),
       Buffer.from(PNG),
@@ -133,7 +133,7 @@ describe("a body of 40 MB", () => {
     expect(door.starts()).toBe(before + 1);
   });
 
-  test("reaches the origin as it was sent, with its length, however it was sent", async () => {
+  test("of 40 MB reaches the origin byte for byte with its length, whether sent with a length or chunked", async () => {
     const body = large(40 * MB, { seed: 7 });
     for (const sent of [() => paint(body), () => paint(chunked(body), CHUNKED)]) {
       const answer = expectOk(await sent());
@@ -144,7 +144,7 @@ describe("a body of 40 MB", () => {
     }
   });
 
-  test("goes to the next card whole when the first one breaks off", async () => {
+  test("of 40 MB is sent whole to the next card when the first one resets the connection", async () => {
     const body = large(40 * MB, {});
     const sizes: number[] = [];
     origin.answering = (res, seen) => {
@@ -157,7 +157,7 @@ describe("a body of 40 MB", () => {
     expect(new Set(origin.seen.map((seen) => digest(seen.body)))).toEqual(new Set([digest(body)]));
   });
 
-  test("with its fields in bounds counts as many results as it asks for", async () => {
+  test("of 10 MB counts as many results as its batch_size asks for", async () => {
     const key = await door.key({ limits: { results_per_month: 3 } });
     const body = large(10 * MB, { batch_size: 4 });
     const answer = await door.ask("/p/img2img", { method: "POST", body, headers: JSON_TYPE, key });
@@ -166,7 +166,7 @@ describe("a body of 40 MB", () => {
   });
 });
 
-describe("refused before a slot is taken, and before an origin hears of it:", () => {
+describe("a large body is refused before a slot is taken, and does not reach the origin:", () => {
   const REFUSED: [what: string, body: () => Buffer, reason: string, param: string][] = [
     ["a width too large at the very end", () => large(40 * MB, {}, { width: 4096 }), "invalid_field", "width"],
     ["a width too large first", () => large(40 * MB, { width: 4096 }), "invalid_field", "width"],
@@ -200,7 +200,7 @@ describe("refused before a slot is taken, and before an origin hears of it:", ()
     });
   }
 
-  test("a body over max_body_mb, with a length and without", async () => {
+  test("over max_body_mb, with and without a length", async () => {
     const { received } = origin;
     const said = { authorization: `Bearer ${door.ownKey}`, ...JSON_TYPE };
     const body = large(45 * MB, {});
@@ -214,7 +214,7 @@ describe("refused before a slot is taken, and before an origin hears of it:", ()
     expect(origin.received).toBe(received);
   });
 
-  test("a form of 20 MB with a text too long, and none with one that is not", async () => {
+  test("a 20 MB form whose text is too long; one at the limit passes", async () => {
     const refused = await paint(form("好".repeat(5_001)), MULTIPART, "/f/inference_zero_shot");
     expect(refusalOf(refused)).toBe("400 invalid_request invalid_request_error invalid_field");
     expect(errorOf(refused).param).toBe("tts_text");
@@ -226,8 +226,8 @@ describe("refused before a slot is taken, and before an origin hears of it:", ()
   });
 });
 
-describe("a caller who hangs up", () => {
-  test("in the midst of sending has taken no slot, and leaves nothing", async () => {
+describe("a caller that hangs up", () => {
+  test("while sending a large body has taken no slot and leaves nothing in the store", async () => {
     const { received } = origin;
     const call = await halfSent(large(40 * MB, {}));
     await eventually("it is being laid away", () => openUploads(door.portico.stateDir) === 1);
@@ -238,7 +238,7 @@ describe("a caller who hangs up", () => {
     expect(origin.received).toBe(received);
   });
 
-  test("in line leaves nothing either", async () => {
+  test("while its large body is in line leaves nothing in the store", async () => {
     const { call, letGo } = await laidInLine();
     call.reset();
     await nothingLeft();
@@ -247,7 +247,7 @@ describe("a caller who hangs up", () => {
   });
 });
 
-test("a body that is lost on its way is our fault, and no card's", async () => {
+test("a spooled body that gets lost is answered with 500, and its card stays in use", async () => {
   const { call, letGo } = await laidInLine();
   const bucket = await door.portico.mf().getR2Bucket("RESULTS");
   await bucket.delete(await inputs());
@@ -259,7 +259,7 @@ test("a body that is lost on its way is our fault, and no card's", async () => {
   expectOk(await door.ask("/one/txt2img", { json: picture() }));
 });
 
-test("what nobody takes leaves nothing: no card, no rate, no answer in the cache", async () => {
+test("a large body refused without a card, a cached answer or a rate token leaves nothing in the store", async () => {
   const body = large(10 * MB, {});
   await door.portico.admin("PUT", "/services/empty", { kind: "image", route: "/empty/" });
   const unanswered = await paint(body, JSON_TYPE, "/empty/img2img");

@@ -1,4 +1,4 @@
-/** Section 5 and 9: `bounds` and `forbid`, checked before a slot is taken. */
+/** `bounds` and `forbid`, checked before a slot is taken. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, errorOf, expectOk, picture, refusalOf } from "./doorway.ts";
@@ -43,7 +43,7 @@ const send = (type: string | null, body: string | Buffer) => {
   origin.answering = SOUND;
   return door.ask("/own/x", { body, headers: type === null ? {} : { "content-type": type } });
 };
-/** Too large to keep. */
+/** A body too large to buffer. */
 const large = (start: string) => Buffer.concat([Buffer.from(start), Buffer.alloc(9_000_000, " ")]);
 const part = (name: string, value: string, more = "") =>
   `--x\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n${value}\r\n`;
@@ -55,10 +55,10 @@ function expectRefused(answer: Answer, param: RegExp | string): void {
   expect(origin.seen).toHaveLength(0);
 }
 
-describe("an image's bounds, by default:", () => {
+describe("default bounds of an image service:", () => {
   const MOST = { width: 2048, height: 2048, steps: 150, batch_size: 8, n_iter: 4 };
   for (const [field, most] of Object.entries(MOST)) {
-    test(`${field} may be ${most} and no more`, async () => {
+    test(`${field} may be at most ${most}`, async () => {
       expectOk(await paint({ [field]: most }));
       origin.seen.length = 0;
       expectRefused(await paint({ [field]: most + 1 }), field);
@@ -90,16 +90,16 @@ describe("an image's bounds, by default:", () => {
     });
   }
 
-  test("hold for img2img as well", async () => {
+  test("apply to img2img as well", async () => {
     expectRefused(await paint({ width: 4096, init_images: [PNG] }, "img2img"), "width");
     expectOk(await paint({ init_images: [PNG] }, "img2img"));
   });
 
-  test("leave fields alone that they do not name", async () => {
+  test("do not restrict other fields", async () => {
     expectOk(await paint({ cfg_scale: 99_999, seed: 2 ** 40, hr_scale: "2" }));
   });
 
-  test("cannot be passed by under another name for JSON", async () => {
+  test("cannot be bypassed with another content type", async () => {
     const body = JSON.stringify(picture({ width: 8192 }));
     for (const type of [
       "text/plain",
@@ -120,7 +120,7 @@ describe("an image's bounds, by default:", () => {
   });
 });
 
-describe("what an image may not hold, by default:", () => {
+describe("fields that an image service forbids by default:", () => {
   const FORBIDDEN: [field: string, value: unknown][] = [
     ["override_settings", { sd_model_checkpoint: "other" }],
     ["override_settings", { CLIP_stop_at_last_layers: 2 }],
@@ -138,7 +138,7 @@ describe("what an image may not hold, by default:", () => {
     });
   }
 
-  test("init_images by URL, whatever the scheme", async () => {
+  test("init_images by URL, with any scheme", async () => {
     const urls = [
       "http://127.0.0.1/x",
       "https://example.com/a.png",
@@ -153,16 +153,16 @@ describe("what an image may not hold, by default:", () => {
     }
   });
 
-  test("but init_images as data are taken", async () => {
+  test("but init_images as data are accepted", async () => {
     for (const image of [PNG, `data:image/png;base64,${PNG}`])
       expectOk(await paint({ init_images: [image] }, "img2img"));
   });
 });
 
-describe("a sound's bounds, by default:", () => {
+describe("default bounds of a sound service:", () => {
   const long = "好".repeat(5_001);
 
-  test("text has at most 5000 characters, counted as characters", async () => {
+  test("text has at most 5000 characters, counted as code points", async () => {
     expectOk(await speak({ text: "a".repeat(5_000) }));
     expectOk(await speak({ text: "好".repeat(5_000) }));
     expectOk(await speak({ text: "😀".repeat(5_000) }));
@@ -175,11 +175,11 @@ describe("a sound's bounds, by default:", () => {
     for (const text of [5, true, ["a"], [long], { text: long }]) expectRefused(await speak({ text }), "text");
   });
 
-  test("a text that looks like a number is a text", async () => {
+  test("a text that looks like a number is accepted", async () => {
     expectOk(await speak({ text: "20261121" }));
   });
 
-  test("tts_text is bounded in every form", async () => {
+  test("tts_text is bounded in every form encoding", async () => {
     const name = "tts_text";
     expectOk(await infer("inference_sft", `${name}=hello&spk_id=a`, URLENCODED));
     expectOk(await infer("inference_sft", `${part(name, "hello")}${part("spk_id", "a")}--x--\r\n`, MULTIPART));
@@ -195,7 +195,7 @@ describe("a sound's bounds, by default:", () => {
     expectRefused(await infer("inference_sft", `${part(name, long, '; filename="a.txt"')}--x--\r\n`, MULTIPART), name);
   });
 
-  test("a form that is none is refused, never a 500", async () => {
+  test("a malformed form causes no 5xx, and a form without a boundary gets 400", async () => {
     for (const body of [
       "",
       "no form",
@@ -211,7 +211,7 @@ describe("a sound's bounds, by default:", () => {
 });
 
 describe("a service's own rules:", () => {
-  test("bound numbers and texts, in depth", async () => {
+  test("bound numbers and texts, also in nested objects", async () => {
     expectOk(await own({ nested: { count: 3 }, note: "four" }));
     origin.seen.length = 0;
     expectRefused(await own({ nested: { count: 4 } }), "nested.count");
@@ -225,7 +225,7 @@ describe("a service's own rules:", () => {
     expectOk(await own({ dangerous: 1, wholesome: 1 }));
   });
 
-  describe("hold for JSON whatever it is called:", () => {
+  describe("apply to JSON under any content type:", () => {
     const TYPES = [null, "text/plain", "text/json", "application/octet-stream", "application/json5", "nonsense"];
     for (const type of TYPES) {
       test(String(type), async () => {
@@ -236,7 +236,7 @@ describe("a service's own rules:", () => {
       });
     }
 
-    test("also when it is too large to keep", async () => {
+    test("also when it is too large to buffer", async () => {
       expectRefused(await send("text/plain", large('{"danger":1}')), "danger");
       expectRefused(await send("text/plain", Buffer.concat([large(""), Buffer.from('{"danger":1}')])), "danger");
       expectOk(await send("text/plain", large('{"dangerous":1}')));
@@ -246,14 +246,14 @@ describe("a service's own rules:", () => {
       expect(origin.taken().body.equals(text)).toBe(true);
     });
 
-    test("what starts as an object and is no JSON here may be one elsewhere: 400", async () => {
+    test("a body that starts as an object but is not valid JSON gets 400, as an origin may still read it", async () => {
       for (const body of ['{"a":NaN,"danger":1}', Buffer.from('{"danger":1}', "utf16le")]) {
         expect((await send("text/plain", body)).status).toBe(400);
         expect(origin.seen).toHaveLength(0);
       }
     });
 
-    test("what is none goes through as it is", async () => {
+    test("a body that does not start as a JSON object passes unchanged", async () => {
       for (const body of ['say {"danger":1}', '["danger"]', "danger=1", ""]) {
         expectOk(await send("text/plain", body));
         expect(origin.taken().body.toString()).toBe(body);
@@ -261,7 +261,7 @@ describe("a service's own rules:", () => {
     });
   });
 
-  test("hold again as soon as they are changed", async () => {
+  test("apply within 10 s after they are changed", async () => {
     await door.portico.admin("PUT", "/services/own", { bounds: { note: 10 } });
     const start = performance.now();
     let answer = await own({ note: "sixth...." });
@@ -272,7 +272,7 @@ describe("a service's own rules:", () => {
   });
 });
 
-test("what is refused for a field has taken no slot and no start", async () => {
+test("a request refused for a field takes no slot and starts no run", async () => {
   const before = door.starts();
   expect((await door.paint({ width: 4096 })).status).toBe(400);
   expect((await door.paint({ width: 4096 })).header("server-timing")).not.toContain("queue");

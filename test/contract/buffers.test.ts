@@ -1,11 +1,11 @@
-/** What an isolate holds in buffers it gives back when callers hang up, wherever they were: nobody is refused for the dead. */
+/** An isolate frees its buffers when callers hang up at any stage, so that no later request is refused for them. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, test } from "vitest";
 import { bytesOf, RawCall } from "../support/raw.ts";
 import { doorway, expectOk } from "./doorway.ts";
 import { answerImage, listAny, Origin } from "./origin.ts";
 
-/** Several of them, with what is made of them, are more than an isolate holds. */
+/** Several such bodies and their copies exceed an isolate's memory. */
 const LARGE_BYTES = 7_000_000;
 const CALLERS = 20;
 const door = doorway({ cards: [] });
@@ -22,7 +22,7 @@ const headers = (more: Record<string, string> = {}) => ({
   ...more,
 });
 
-/** One large body at a time, so that only what the dead have left can be in its way. */
+/** Sends one large body at a time, so that only leftovers of callers that hung up can be in its way. */
 async function expectRoom(): Promise<void> {
   origin.answering = answerImage;
   for (let i = 0; i < 3; i++) {
@@ -30,7 +30,7 @@ async function expectRoom(): Promise<void> {
   }
 }
 
-test("callers who hang up within their body leave nothing in the buffers", async () => {
+test("callers that hang up while sending their body leave nothing in the buffers", async () => {
   for (let i = 0; i < CALLERS; i++) {
     const call = await RawCall.open(door.portico.url);
     const declared = headers({ "content-length": String(LARGE_BYTES) });
@@ -49,7 +49,7 @@ test("callers who hang up within their body leave nothing in the buffers", async
   await expectRoom();
 });
 
-test("callers who hang up in line leave nothing in the buffers", async () => {
+test("callers that hang up in line leave nothing in the buffers", async () => {
   await door.portico.admin("PATCH", "/cards/any-card", { slots: 1 });
   const held = Promise.withResolvers<void>();
   origin.answering = (res) => void held.promise.then(() => res.end("done"));
@@ -67,7 +67,7 @@ test("callers who hang up in line leave nothing in the buffers", async () => {
   await expectRoom();
 });
 
-test("callers who hang up within a long answer that nobody keeps leave nothing in the buffers", async () => {
+test("callers that hang up during a long answer that is not stored leave nothing in the buffers", async () => {
   origin.answering = (res) => {
     res.setHeader("content-type", "application/octet-stream");
     res.write(Buffer.alloc(LARGE_BYTES));

@@ -1,4 +1,4 @@
-/** Section 5: what a caller asks of the cache, what a hit costs, who shares it, and requests that are under way. */
+/** Cache directives of callers, the cost of a hit, sharing between tenants, and identical requests in flight. */
 import { describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
@@ -26,7 +26,7 @@ describe("Cache-Control: no-store", () => {
     expect(door.starts()).toBe(before + 1);
   });
 
-  test("stores nothing and links nothing", async () => {
+  test("stores nothing and sends no Link", async () => {
     const json = picture();
     const answer = expectOk(await door.paint(json, withDirective("no-store")));
     expect(answer.header("link")).toBe(null);
@@ -36,14 +36,14 @@ describe("Cache-Control: no-store", () => {
     expect(isHit(await door.speak(sound))).toBe(false);
   });
 
-  test("leaves what is stored as it is", async () => {
+  test("leaves a stored answer in place", async () => {
     const json = picture();
     await door.paint(json);
     await door.paint(json, withDirective("no-store"));
     expect(isHit(await door.paint(json))).toBe(true);
   });
 
-  test("makes no result, as the record of the request shows", async () => {
+  test("makes no result, as the request record shows", async () => {
     const answer = expectOk(await door.paint(picture(), withDirective("no-store")));
     const { text } = expectOk(await door.ask(`/v1/requests/${answer.header("x-request-id")}`));
     expect(JSON.parse(text)).toMatchObject({ state: "succeeded", results: [] });
@@ -51,7 +51,7 @@ describe("Cache-Control: no-store", () => {
 });
 
 describe("Cache-Control: no-cache", () => {
-  test("runs again and replaces what is stored", async () => {
+  test("runs again and replaces the stored answer", async () => {
     const json = picture();
     const [old = ""] = linksOf(expectOk(await door.paint(json)));
     const before = door.starts();
@@ -66,7 +66,7 @@ describe("Cache-Control: no-cache", () => {
     expect(linksOf(after).map((url) => new URL(url).pathname)).not.toEqual([new URL(old).pathname]);
   });
 
-  test("replaces also what was served from this edge location", async () => {
+  test("also replaces the copy at this edge location", async () => {
     const json = picture();
     await door.paint(json);
     expect(isHit(await door.paint(json))).toBe(true);
@@ -80,26 +80,26 @@ describe("Cache-Control: no-cache", () => {
 });
 
 describe("Cache-Control: only-if-cached", () => {
-  test("is 504 not_cached when there is nothing, and runs nothing", async () => {
+  test("gets 504 not_cached and runs nothing when nothing is stored", async () => {
     const before = door.starts();
     const answer = await door.paint({}, withDirective("only-if-cached"));
     expect(refusalOf(answer)).toMatch(/^504 gateway_timeout \w+ not_cached$/);
     expect(door.starts()).toBe(before);
   });
 
-  test("is the hit when there is one", async () => {
+  test("gets the hit when there is one", async () => {
     const json = picture();
     await door.paint(json);
     expect(isHit(await door.paint(json, withDirective("only-if-cached")))).toBe(true);
   });
 
-  test("is 504 for what is never cached", async () => {
+  test("gets 504 for requests that are never cached", async () => {
     expect((await door.paint({ seed: -1 }, withDirective("only-if-cached"))).status).toBe(504);
     expect((await door.paint({ seed: 1 }, withDirective("only-if-cached, no-store"))).status).toBe(504);
   });
 });
 
-test("directives are read in any case and among others", async () => {
+test("directives are case-insensitive and can be combined", async () => {
   const json = picture();
   await door.paint(json);
   expect(isHit(await door.paint(json, withDirective("max-age=0, No-Cache")))).toBe(false);
@@ -114,7 +114,7 @@ describe("a hit", () => {
     for (let i = 0; i < 5; i++) expect(isHit(await door.paint(json, { key }))).toBe(true);
   });
 
-  test("takes no slot: it is served while every card is busy and when none is healthy", async () => {
+  test("takes no slot: it is served while every card refuses connections", async () => {
     const json = picture();
     await door.paint(json);
     await Promise.all(door.park.cards.map(({ card }) => door.park.setFault(card, { kind: "refuse" })));
@@ -125,7 +125,7 @@ describe("a hit", () => {
     }
   });
 
-  test("carries links of its own to the same results", async () => {
+  test("carries its own links to the same results", async () => {
     const json = picture();
     const [first = ""] = linksOf(expectOk(await door.paint(json)));
     const hit = await door.paint(json);
@@ -137,7 +137,7 @@ describe("a hit", () => {
 });
 
 describe("Link", () => {
-  test("names each finished image in its order, absolute and signed, rel enclosure", async () => {
+  test("lists every image in order as an absolute signed URL with rel=enclosure", async () => {
     const answer = expectOk(await door.paint({ batch_size: 3 }));
     const { images }: { images: string[] } = JSON.parse(answer.text);
     expect(images).toHaveLength(3);
@@ -153,7 +153,7 @@ describe("Link", () => {
 });
 
 describe("tenants never share hits", () => {
-  test("for the same request, whoever asked first", async () => {
+  test("for the same request", async () => {
     const json = picture();
     const [a, b] = [await door.key(), await door.key()];
     const [link = ""] = linksOf(expectOk(await door.paint(json, { key: a })));
@@ -164,7 +164,7 @@ describe("tenants never share hits", () => {
     expect(onlyCached.status).toBe(504);
   });
 
-  test("keys of one tenant do", async () => {
+  test("but keys of one tenant share them", async () => {
     const tenant = await door.tenant();
     const [a, b] = [await door.key({ tenant }), await door.key({ tenant })];
     const json = picture();
@@ -183,7 +183,7 @@ describe("tenants never share hits", () => {
     for (const url of linksOf(second)) expectOk(await door.ask(targetOf(url), { key: null }));
   });
 
-  test("two services with shared caches do not share", async () => {
+  test("two services with shared caches do not share hits with each other", async () => {
     const key = await door.key();
     const json = picture();
     await common(json, key);
@@ -192,7 +192,7 @@ describe("tenants never share hits", () => {
 });
 
 describe("identical cacheable requests in flight run once:", () => {
-  test("20 are 1 start at the origin and 20 equal bodies", async () => {
+  test("20 requests make 1 start at the origin and get 20 equal bodies", async () => {
     const key = await door.key({ limits: { concurrent: 2, waiting: 100 } });
     const json = picture({ width: 256, height: 256, steps: 40 });
     const before = door.starts();
@@ -206,7 +206,7 @@ describe("identical cacheable requests in flight run once:", () => {
     expect(new Set(answers.map((answer) => answer.header("x-request-id"))).size).toBe(TWENTY);
   });
 
-  test("streamed sounds as well", async () => {
+  test("streamed sounds too", async () => {
     const json = { text: `together ${Date.now()}`, stream: true };
     const before = door.starts();
     const answers = await Promise.all(Array.from({ length: 10 }, () => door.speak(json)));
@@ -214,7 +214,7 @@ describe("identical cacheable requests in flight run once:", () => {
     for (const answer of answers) expect(expectOk(answer).body.equals(answers[0]?.body ?? Buffer.alloc(0))).toBe(true);
   });
 
-  test("but not those of two tenants, nor those that are not cacheable", async () => {
+  test("but not requests of two tenants, nor requests that are not cacheable", async () => {
     const json = picture({ width: 256, height: 256, steps: 20 });
     const [a, b] = [await door.key(), await door.key()];
     let before = door.starts();
@@ -237,7 +237,7 @@ describe("identical cacheable requests in flight run once:", () => {
     for (const answer of refused) expect(refusalOf(answer)).toBe("429 rate_limited rate_limit_error requests");
   });
 
-  test("each takes a place of `waiting`", async () => {
+  test("each takes one of the tenant's `waiting` places", async () => {
     const key = await door.key({ limits: { concurrent: 1, waiting: 2 } });
     const json = picture({ width: 512, height: 512, steps: 60 });
     const answers = await Promise.all(Array.from({ length: 10 }, () => door.paint(json, { key })));

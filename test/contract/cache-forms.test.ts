@@ -1,4 +1,4 @@
-/** Section 5: forms that one server may read in another way than the next. */
+/** Multipart forms that servers may parse differently. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, errorOf, expectOk } from "./doorway.ts";
@@ -33,7 +33,7 @@ async function say(parts: string[], key = door.ownKey): Promise<Answer> {
   return door.ask("/forms/inference_sft", { body, headers, key });
 }
 
-test("texts that are no UTF-8 are told apart", async () => {
+test("texts that are not UTF-8 have different cache keys", async () => {
   const [you, me] = ["\xc4\xe3", "\xce\xd2"];
   for (const text of [you, me]) expectOk(await say([part("tts_text", text)]));
   expect(origin.seen.splice(0)).toHaveLength(2);
@@ -41,7 +41,7 @@ test("texts that are no UTF-8 are told apart", async () => {
   expect(origin.seen.splice(0)).toHaveLength(0);
 });
 
-test("what says a part's name twice never passes a bound, nor answers another tenant's request", async () => {
+test("a part with two names neither bypasses a bound nor answers another tenant's request", async () => {
   const twice = [part("tts_text", "hello"), part("speed", "1", '\r\nContent-Disposition: form-data; name="ignored"')];
   const refused = await say(twice);
   expect([refused.status, errorOf(refused).param]).toEqual([400, "body"]);

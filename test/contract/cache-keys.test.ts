@@ -1,6 +1,6 @@
 /**
- * Section 5: two requests that could make the origin answer differently never share an answer. The origin keeps what
- * every run was told; a hit must have been made by a run that was told the same.
+ * Two requests that could make the origin answer differently never share an answer. The origin records what every run
+ * received, and a hit must come from a run that received the same.
  */
 import * as fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -11,7 +11,7 @@ import { answerEcho, listOrigin, Origin, type Seen, valuesOf } from "./origin.ts
 const RUNS = 80;
 const RUNS_MS_MAX = 60_000;
 const DEFAULTS = { steps: 20 };
-/** As it is deployed: else every Host is a store of its own. */
+/** As deployed. Without it, every Host would have a cache of its own. */
 const door = doorway({ cards: [], vars: { PUBLIC_URL: "http://127.0.0.1:8787" } });
 let origin: Origin;
 let keys: string[];
@@ -102,7 +102,7 @@ const HEADERS: Record<string, string[]> = {
   "x-http-body": ["poison"],
 };
 
-/** The same JSON, or nearly: said in another order, with other spaces, with a name said twice. */
+/** The same JSON or nearly: members in another order, other white space, a name given twice. */
 const written = fc.tuple(
   fc.constantFrom(...BODIES),
   fc.constantFrom("plain", "turned", "spaced", "twice", "twice last"),
@@ -131,7 +131,7 @@ const variant = fc.record({
   headers: fc.array(header, { maxLength: 2 }).map((some) => Object.fromEntries(some)),
 });
 
-/** Most pairs differ in little: else none would ever meet. */
+/** Most pairs differ in few parts, or no pair would ever hit. */
 const PARTS = ["tenant", "path", "query", "type", "written", "headers"] as const;
 const differing = fc.subarray([...PARTS], { minLength: 1, maxLength: 2 });
 
@@ -148,7 +148,7 @@ const send = (
 
 const isHit = (answer: Answer) => (answer.header("cache-status") ?? "").startsWith("portico; hit");
 
-/** What of a request an origin could answer differently for; the ids are new for every one. */
+/** Everything in a request that the origin could answer differently for, without ids, which are always new. */
 function told(seen: Seen) {
   const headers = seen.headers.filter(([name]) => !/^(x-request-id|x-portico-lease|content-length)$/i.test(name));
   const types = valuesOf(seen, "content-type").map((type) => type.toLowerCase().replace(/;\s*charset=utf-8/, ""));
@@ -157,13 +157,13 @@ function told(seen: Seen) {
   return {
     target: seen.target,
     headers: headers.map(([name, value]) => (/^content-type$/i.test(name) ? types : [name, value])),
-    // What is left out has its default, and a name said twice is two things.
+    // Defaults fill in missing fields, and a duplicate name counts as a difference.
     body: [{ ...DEFAULTS, ...JSON.parse(body) }, names?.filter((name, i) => names[i + 1] === name)],
   };
 }
 
 test.each(["own", "shared"])(
-  "%s: what a request is served was made by a run that was told just the same",
+  "%s: a hit comes from a run that received the same request",
   async (service) => {
     let hits = 0;
     const property = fc.asyncProperty(variant, variant, differing, async (one, other, parts) => {
@@ -181,7 +181,7 @@ test.each(["own", "shared"])(
       hits++;
       expect(origin.seen).toEqual([]);
       expect(service === "own" && first.tenant !== second.tenant, "another tenant's answer").toBe(false);
-      // The same request once more, but run.
+      // The same request again, forced to run.
       await send(service, second, { "cache-control": "no-cache" });
       expect(made && told(made)).toEqual(told(origin.taken()));
     });

@@ -1,4 +1,4 @@
-/** Section 5: what is stored, what hits, and what a hit costs. */
+/** Which answers are stored, which requests hit, and what a hit costs. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, linksOf, picture } from "./doorway.ts";
@@ -26,7 +26,7 @@ const text = (body: string, target = "/sdapi/v1/txt2img") =>
   door.ask(target, { body, headers: { "content-type": "application/json" } });
 const at = (service: string, json: object) => door.ask(`/${service}/sdapi/v1/txt2img`, { json });
 
-test("an image with an explicit seed >= 0 runs once; then it is served as it was, byte for byte", async () => {
+test("an image with an explicit seed >= 0 runs once and is then served byte for byte from the cache", async () => {
   const json = picture();
   const before = door.starts();
   const first = expectOk(await door.paint(json));
@@ -38,13 +38,13 @@ test("an image with an explicit seed >= 0 runs once; then it is served as it was
   expect(door.starts()).toBe(before + 1);
 });
 
-test("seed 0 is a seed", async () => {
+test("seed 0 is an explicit seed", async () => {
   const json = picture({ seed: 0, prompt: `nought ${Date.now()}` });
   await door.paint(json);
   expect(isHit(await door.paint(json))).toBe(true);
 });
 
-test("a sound is determined by its text, and runs once", async () => {
+test("a sound is cached by its text", async () => {
   const json = { text: `said once ${Date.now()}` };
   const first = expectOk(await door.speak(json));
   const second = await door.speak(json);
@@ -53,7 +53,7 @@ test("a sound is determined by its text, and runs once", async () => {
   expect(second.header("content-type")).toBe(first.header("content-type"));
 });
 
-test("a streamed sound hits once it is whole", async () => {
+test("a streamed sound hits once it is complete", async () => {
   const json = { text: `streamed once ${Date.now()}`, stream: true };
   const first = expectOk(await door.speak(json));
   let second = await door.speak(json);
@@ -81,7 +81,7 @@ describe("an image without an explicit integer seed >= 0 is not cacheable:", () 
     });
   }
 
-  test("a fraction or a text is no integer seed", async () => {
+  test("a fraction, a string, a boolean and a list are not integer seeds", async () => {
     for (const seed of [1.5, "1", true, [1]]) {
       const json = picture({ seed });
       await door.paint(json);
@@ -89,12 +89,12 @@ describe("an image without an explicit integer seed >= 0 is not cacheable:", () 
     }
   });
 
-  test("but its image is a result all the same", async () => {
+  test("but its image is still a result", async () => {
     expect(linksOf(expectOk(await door.ask("/sdapi/v1/txt2img", { json: NONE })))).toHaveLength(1);
   });
 });
 
-test("a service of kind http is not cached by default, nor one whose cache is off, nor a read path", async () => {
+test("a service of kind http, a service with its cache off and a read path are not cached", async () => {
   for (let i = 0; i < 2; i++) {
     expect(isHit(await door.ask("/any/x", { json: { seed: 1 } }))).toBe(false);
     expect(isHit(await at("plain", picture({ seed: 1 })))).toBe(false);
@@ -112,9 +112,9 @@ describe("the body is compared in its canonical form:", () => {
       '{"prompt":"canon é","seed":4711.0,"width":3.2e1,"height":320e-1,"steps":1.0,"cfg_scale":75e-1}',
     escapes: '{"prompt":"c\\u0061non \\u00e9","seed":4711,"width":32,"height":32,"steps":1,"cfg_scale":7.50}',
   };
-  test("the first runs", async () => expect(isHit(await text(BASE))).toBe(false));
+  test("the first request runs", async () => expect(isHit(await text(BASE))).toBe(false));
   for (const [what, body] of Object.entries(SAME)) {
-    test(`${what} hit the same`, async () => expect(isHit(await text(body))).toBe(true));
+    test(`${what}: a hit`, async () => expect(isHit(await text(body))).toBe(true));
   }
 
   const OTHER: Record<string, string> = {
@@ -127,21 +127,21 @@ describe("the body is compared in its canonical form:", () => {
     "another seed": BASE.replace("4711", "4712"),
   };
   for (const [what, body] of Object.entries(OTHER)) {
-    test(`${what} do not hit`, async () => {
+    test(`${what}: no hit`, async () => {
       const answer = await text(body);
       expect(answer.header("cache-status") ?? "").not.toContain("hit");
     });
   }
 
-  test("lists keep their order", async () => {
+  test("lists are compared in order", async () => {
     const json = picture({ styles: ["a", "b"] });
     await door.paint(json);
     expect(isHit(await door.paint({ ...json, styles: ["b", "a"] }))).toBe(false);
   });
 });
 
-describe("the service's declared defaults are filled in, and nothing else is assumed:", () => {
-  test("a default that is said hits what left it out, and the other way round", async () => {
+describe("a service's declared defaults are filled in, and nothing else:", () => {
+  test("a request that states a default hits the answer to one that omits it", async () => {
     const json: Record<string, unknown> = picture();
     delete json["steps"];
     expect(isHit(await at("filled", json))).toBe(false);
@@ -151,7 +151,7 @@ describe("the service's declared defaults are filled in, and nothing else is ass
     expect(isHit(await at("filled", { ...json, n_iter: 1 }))).toBe(false);
   });
 
-  test("the origin gets what the caller sent, with nothing filled in", async () => {
+  test("the origin receives the caller's body without the defaults", async () => {
     await listOrigin(door, origin, "bare", {
       kind: "image",
       route: "/bare/",
@@ -165,7 +165,7 @@ describe("the service's declared defaults are filled in, and nothing else is ass
     expect(origin.taken().body.toString()).toBe('{"seed":1}');
   });
 
-  test("a seed among them is none of the caller's: the origin draws one", async () => {
+  test("a default seed does not make a request cacheable", async () => {
     await door.portico.admin("PUT", "/services/seeded", { kind: "image", route: "/seeded/", defaults: { seed: 5 } });
     await door.portico.admin("PUT", "/services/seeded/cards/bare-card", { origin: origin.url, slots: 8 });
     origin.answering = answerImage;
@@ -179,7 +179,7 @@ describe("the service's declared defaults are filled in, and nothing else is ass
 });
 
 describe("a body in a content coding", () => {
-  test("reaches the origin with its coding, and its answer is no hit for the same bytes without", async () => {
+  test("reaches the origin with its coding, and its answer is not served for the same bytes without one", async () => {
     const service = { kind: "http", route: "/coded/", cache: { enabled: true } };
     await listOrigin(door, origin, "coded", service);
     const ask = (coding: string | null) =>
@@ -200,7 +200,7 @@ describe("a body in a content coding", () => {
   });
 });
 
-describe("the key holds", () => {
+describe("the cache key includes", () => {
   test("the query", async () => {
     const json = picture();
     const ask = (query: string) => door.ask(`/sdapi/v1/txt2img${query}`, { json });
@@ -239,7 +239,7 @@ test("an answer is served for ttl_s and then made again", async () => {
   expect(door.starts()).toBe(before + 1);
 });
 
-test("a trailing dot or another spelling of the host finds nobody else's answer", async () => {
+test("a trailing dot or another Host does not find another tenant's answer", async () => {
   const json = picture();
   await door.paint(json);
   const { port } = new URL(door.portico.url);

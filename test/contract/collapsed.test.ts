@@ -1,4 +1,4 @@
-/** Section 5: who asks for the same while it runs gets the same answer, also when it is the origin's own no. */
+/** Identical requests in flight get the same answer, also when it is an error of the origin. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway } from "./doorway.ts";
@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => origin.close());
 
-/** Two who ask for the same, the second while the first one's run is under way. */
+/** Sends two identical requests, the second while the first one's run is under way. */
 async function both(name: string, answering: Answering): Promise<Answer[]> {
   const letGo = Promise.withResolvers<void>();
   origin.seen.length = 0;
@@ -30,7 +30,7 @@ async function both(name: string, answering: Answering): Promise<Answer[]> {
   return Promise.all([first, second]);
 }
 
-test("a page that says no is as harmless to the second as to the first", async () => {
+test("an HTML 404 page is as harmless to the follower as to the leader", async () => {
   const page = "<script>alert(1)</script>";
   const answers = await both("page", (res) => res.writeHead(404, { "content-type": "text/html" }).end(page));
   expect(answers.map((answer) => answer.header("cache-status"))).toContain("portico; fwd=miss; collapsed");
@@ -42,7 +42,7 @@ test("a page that says no is as harmless to the second as to the first", async (
   expect(origin.seen).toHaveLength(1);
 });
 
-test("a no that is no text comes to both as it was sent", async () => {
+test("a binary 404 body reaches leader and follower unchanged", async () => {
   const bytes = Buffer.from([0xff, 0xfe, 0x00, 0x80]);
   const answers = await both("bytes", (res) => res.writeHead(404, { "content-type": "image/png" }).end(bytes));
   for (const answer of answers) expect(answer.body.equals(bytes)).toBe(true);

@@ -1,4 +1,4 @@
-/** Preflights (CORS): what a browser asks before a page's own request; and OPTIONS that are none. */
+/** CORS preflights, and OPTIONS requests that are not preflights. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { allowed, APP, keyOf, preflight, STRANGER } from "./cors.ts";
 import { doorway, expectOk, refusalOf } from "./doorway.ts";
@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(() => origin.close());
 
-/** The headers that preflights are allowed which want these. */
+/** Returns the headers that a preflight is allowed when it asks for these. */
 async function allowedOf(wanted: string): Promise<string> {
   const headers = { "access-control-request-headers": wanted };
   return (await preflight(door, "/sdapi/v1/txt2img", "POST", headers)).header("access-control-allow-headers") ?? "";
@@ -27,7 +27,7 @@ describe("a preflight", () => {
   const WANTED =
     "authorization,x-api-key,content-type,accept,accept-language,idempotency-key,prefer,x-timeout-s,x-request-id,cache-control,range,if-none-match,if-range,last-event-id,x-stainless-os,x-stainless-retry-count,x-fal-runner-hint,user-agent";
 
-  test("is 204 for every path and method of tenants, and says the same of those that exist and those that do not", async () => {
+  test("gets the same 204 for every path and method of tenants, whether the path exists or not", async () => {
     const before = door.starts();
     const calls: [target: string, method: string][] = [
       ["/sdapi/v1/txt2img", "POST"],
@@ -60,7 +60,7 @@ describe("a preflight", () => {
     expect(origin.seen).toEqual([]);
   });
 
-  test("reveals no tenant: it says the same to every page, with or without a key", async () => {
+  test("reveals no tenant: the answer is the same for every page, with or without a key", async () => {
     const headers = { "access-control-request-headers": "authorization" };
     const shown = async (page: string, key: string | null) => {
       const sent = { origin: page, "access-control-request-method": "POST", ...headers };
@@ -71,7 +71,7 @@ describe("a preflight", () => {
     expect(new Set(told).size).toBe(1);
   });
 
-  test("allows no header but those that our callers send, and reads no endless list of them", async () => {
+  test("allows only headers that our callers send, and stops reading an endless list of them", async () => {
     expect(await allowedOf("cookie, Authorization,x-forwarded-for , cf-connecting-ip,X-Portico-Lease,x-admin")).toBe(
       "authorization",
     );
@@ -82,7 +82,7 @@ describe("a preflight", () => {
     }
   });
 
-  test("is nothing that a limit, a quota or a guess is counted for", async () => {
+  test("takes no rate token", async () => {
     const key = await door.key({ limits: { requests_per_minute: 1, burst: 1 } });
     for (let i = 0; i < 5; i++) {
       const headers = { origin: APP, "access-control-request-method": "POST" };
@@ -93,7 +93,7 @@ describe("a preflight", () => {
 });
 
 describe("any other OPTIONS", () => {
-  test("goes to a service that lists it, with the tenant's key", async () => {
+  test("reaches a service that lists it, and needs the tenant's key", async () => {
     for (const headers of [{}, { origin: APP }, { "access-control-request-method": "POST" }]) {
       const answer = expectOk(await door.ask("/optional/thing", { method: "OPTIONS", key: own, headers }));
       expect(origin.taken().method).toBe("OPTIONS");
@@ -102,7 +102,7 @@ describe("any other OPTIONS", () => {
     expect(refusalOf(await door.ask("/optional/thing", { method: "OPTIONS", key: null }))).toContain("401");
   });
 
-  test("is 405 where nothing lists it", async () => {
+  test("gets 405 where no service lists it", async () => {
     expect((await door.ask("/v1/results/none", { method: "OPTIONS", key: own })).status).toBe(405);
   });
 });

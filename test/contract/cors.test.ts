@@ -1,4 +1,4 @@
-/** Cross-origin pages (CORS): whose pages may call with a tenant's keys, and what a browser is told of it. */
+/** CORS: which pages may read answers to a tenant's keys, and which headers a browser gets. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { makeAnswers } from "./answers.ts";
@@ -6,7 +6,7 @@ import { allowed, APP, expectClosed, keyOf, LOCAL, preflight, STRANGER } from ".
 import { doorway, expectOk, linksOf, picture, targetOf } from "./doorway.ts";
 import { answerEcho, listOrigin, Origin } from "./origin.ts";
 
-/** What looks like an allowed origin, and is another. */
+/** Origins that look like an allowed one. */
 const ALIKE = [
   "https://app.example.com.evil.example",
   "https://evil.example/https://app.example.com",
@@ -20,7 +20,7 @@ const ALIKE = [
   "null",
   "",
 ];
-/** Paths of operators and monitors, with and without a token. */
+/** Paths for operators and monitors, with and without authentication. */
 const CLOSED = [
   "/admin/v1/services",
   "/admin/v1/nothing",
@@ -62,7 +62,7 @@ const exposed = (answer: Answer) => (answer.header("access-control-expose-header
 const varies = (answer: Answer) => (answer.header("vary") ?? "").toLowerCase().split(/, */).includes("origin");
 
 describe("an answer to a tenant's key", () => {
-  test("may be read by pages of the tenant's origins, each told its own", async () => {
+  test("may be read by pages of the tenant's origins, and names the origin of the page", async () => {
     for (const page of [APP, LOCAL]) {
       const answer = expectOk(await read(own, page));
       expect(allowed(answer)).toBe(page);
@@ -70,7 +70,7 @@ describe("an answer to a tenant's key", () => {
     }
   });
 
-  test("may be read by no other page, however alike its origin looks", async () => {
+  test("may not be read by any other page, however similar its origin looks", async () => {
     for (const page of [STRANGER, ...ALIKE]) {
       const answer = await read(own, page);
       expectClosed(answer, page);
@@ -79,15 +79,15 @@ describe("an answer to a tenant's key", () => {
     expectClosed(await read(none, STRANGER), "no origins");
   });
 
-  test("may be read by any page when the tenant says *", async () => {
+  test("may be read by any page when the tenant allows *", async () => {
     for (const page of [STRANGER, "null"]) expect(allowed(await read(open, page))).toBe("*");
   });
 
-  test("says how it varies also to who is no page, for caches", async () => {
+  test("carries `Vary: Origin` even when the request has no Origin, for caches", async () => {
     for (const key of [own, none]) expect(varies(expectOk(await door.ask(READ, { key })))).toBe(true);
   });
 
-  test("is alike whether it is a miss, a hit, a read, a refusal or an error", async () => {
+  test("allows the page whether it is a miss, a hit, a read, a refusal or an error", async () => {
     const json = picture();
     const headers = { origin: APP };
     const ask = (target: string, sent = {}) => door.ask(target, { key: own, headers, ...sent });
@@ -129,7 +129,7 @@ describe("an answer to a tenant's key", () => {
     expect(exposed(refused)).toContain("retry-after");
   });
 
-  test("never allows credentials, on whatever answer", async () => {
+  test("never allows credentials", async () => {
     const { authenticated, open: anybodys, results } = await makeAnswers(door);
     for (const [name, answer] of Object.entries({ ...authenticated, ...anybodys, ...results })) {
       expect(answer.header("access-control-allow-credentials"), name).toBe(null);
@@ -141,7 +141,7 @@ describe("an answer to a tenant's key", () => {
     for (const key of [own, open]) expect((await read(key, APP)).header("access-control-allow-credentials")).toBe(null);
   });
 
-  test("follows a change of the origins at once where it was made", async () => {
+  test("follows a change of the tenant's origins at once where the change was made", async () => {
     const tenant = await door.tenant();
     const key = await door.key({ tenant });
     expect(allowed(await read(key, APP))).toBe(null);
@@ -154,8 +154,8 @@ describe("an answer to a tenant's key", () => {
   });
 });
 
-describe("an answer from before the tenant is known", () => {
-  test("may be read by any page, so that a client in a browser learns what is wrong with its key", async () => {
+describe("an answer given before the tenant is known", () => {
+  test("may be read by any page, so that a browser client learns what is wrong with its key", async () => {
     for (const key of [null, "nonsense", `${own}x`]) {
       const answer = await read(key, STRANGER);
       expect(answer.status).toBe(401);
@@ -165,7 +165,7 @@ describe("an answer from before the tenant is known", () => {
     expect(allowed(await door.ask("/nothing/here", { headers: { origin: STRANGER } }))).toBe("*");
   });
 
-  test("may not be read where operators call, with whatever in hand", async () => {
+  test("may not be read on paths for operators and monitors, with any credential", async () => {
     const token = door.portico.adminToken;
     for (const target of CLOSED) {
       for (const key of [null, own, open, token]) {
@@ -180,7 +180,7 @@ describe("an answer from before the tenant is known", () => {
   });
 });
 
-test("what an origin says of pages reaches nobody", async () => {
+test("CORS headers of an origin server do not reach the caller", async () => {
   origin.answering = (res) => {
     res.setHeader("access-control-allow-origin", STRANGER);
     res.setHeader("access-control-allow-credentials", "true");
@@ -198,7 +198,7 @@ async function made(): Promise<URL> {
 }
 
 describe("a result", () => {
-  test("may be read by whoever's page holds the signature, whole, in part or not changed", async () => {
+  test("may be read by any page that has the signed URL: whole, in part, unchanged or refused", async () => {
     const url = await made();
     const signed = (headers: Record<string, string>, method = "GET") =>
       door.ask(targetOf(url.href), { key: null, method, headers });
@@ -217,7 +217,7 @@ describe("a result", () => {
     for (const answer of answers) expect(allowed(answer), String(answer.status)).toBe("*");
   });
 
-  test("with a key may be read by the tenant's pages alone, with or without a signature beside it", async () => {
+  test("with a key may be read only by the tenant's pages, even if the URL is signed", async () => {
     const url = await made();
     for (const target of [url.pathname, targetOf(url.href)]) {
       for (const page of [APP, LOCAL]) {
@@ -229,7 +229,7 @@ describe("a result", () => {
     }
   });
 
-  test("keeps none of it in the copy at the edge: each reader is told its own", async () => {
+  test("keeps no CORS headers in its edge copy: each reader gets its own", async () => {
     const url = await made();
     const keyed = (page: string) => door.ask(url.pathname, { key: own, headers: { origin: page } });
     const signed = () => door.ask(targetOf(url.href), { key: null, headers: { origin: STRANGER } });

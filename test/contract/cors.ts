@@ -1,4 +1,4 @@
-/** What the tests of cross-origin pages share. */
+/** Helpers of the CORS tests. */
 import { expect } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import type { Doorway } from "./doorway.ts";
@@ -7,7 +7,7 @@ export const APP = "https://app.example.com";
 export const LOCAL = "http://localhost:3000";
 export const STRANGER = "https://evil.example";
 
-/** A key of a new tenant with these origins. */
+/** Creates a key of a new tenant with these origins. */
 export async function keyOf(door: Doorway, origins: string[], limits = {}): Promise<string> {
   const tenant = await door.tenant(limits);
   await door.portico.admin("PATCH", `/tenants/${tenant}`, { origins });
@@ -21,7 +21,7 @@ export function expectClosed(answer: Answer, what: string): void {
   expect(told, what).toEqual([]);
 }
 
-/** What a browser asks before a page's own request. */
+/** Sends a preflight as a browser does. */
 export function preflight(
   door: Doorway,
   target: string,

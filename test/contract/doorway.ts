@@ -1,6 +1,6 @@
 /**
- * What the contract's tests share: one Portico for a file, tenants' keys, and calls over sockets by hand, so that what
- * stands in a test is what goes over the wire.
+ * Helpers of the contract tests: one Portico per file, tenants' keys, and calls over raw sockets, so that the bytes in
+ * a test are the bytes on the wire.
  */
 import { randomInt } from "node:crypto";
 import { afterAll, beforeAll, expect } from "vitest";
@@ -8,10 +8,10 @@ import type { Park } from "../../sim/park.ts";
 import { type KeyOptions, type Portico, type PorticoOptions, startPortico } from "../support/portico.ts";
 import { type Answer, raw } from "../support/raw.ts";
 
-/** Small, so that drawing takes no time worth speaking of. */
+/** Small, so that drawing takes almost no time. */
 const PICTURE = { width: 32, height: 32, steps: 1 };
 const SEEDS = 2 ** 31;
-/** No test that is not about limits meets one. */
+/** High enough that only tests of limits meet one. */
 const LIMITS = { requests_per_minute: 1_000_000, burst: 1_000_000 };
 const JSON_TYPE = { "content-type": "application/json" };
 
@@ -21,11 +21,11 @@ export interface Sent {
   headers?: Record<string, string | string[]>;
   /** Sent as JSON. */
   json?: unknown;
-  /** Sent as it is. */
+  /** Sent as is. */
   body?: string | Buffer;
 }
 
-/** The canonical error's members. */
+/** Members of the canonical error. */
 export interface WireError {
   code: string;
   type: string;
@@ -63,7 +63,7 @@ export class Doorway {
     return this.#key;
   }
 
-  /** A new key, of a new tenant unless one is named. */
+  /** Creates a key, of a new tenant unless one is given. */
   key(options: KeyOptions = {}): Promise<string> {
     return this.portico.key({ ...options, limits: { ...LIMITS, ...options.limits } });
   }
@@ -86,23 +86,23 @@ export class Doorway {
     });
   }
 
-  /** A picture; with its own seed, so never an earlier one, unless `json` names it. */
+  /** Paints a picture. Its seed is random, so that it is a new one, unless `json` sets the seed. */
   paint(json: object = {}, sent: Sent = {}): Promise<Answer> {
     return this.ask("/sdapi/v1/txt2img", { json: picture(json), ...sent });
   }
 
-  /** A sound; its text makes it the same or another. */
+  /** Makes a sound. Its text decides whether it is a new one. */
   speak(json: object, sent: Sent = {}): Promise<Answer> {
     return this.ask("/AIVoice/TTS/CosyVoice2/audio-generate", { json, ...sent });
   }
 
-  /** How many runs the cards have started since they were opened or reset. */
+  /** Number of runs that the cards have started since they were opened or reset. */
   starts(): number {
     return this.park.counts().starts;
   }
 }
 
-/** One Portico for all tests of a file. */
+/** Starts one Portico for all tests of a file. */
 export function doorway(options: PorticoOptions = {}): Doorway {
   const door = new Doorway();
   beforeAll(() => door.start(options));
@@ -129,7 +129,7 @@ export function refusalOf(answer: Answer): string {
   return [answer.status, code, type, reason].join(" ");
 }
 
-/** The address of the finished image, which an answer with images carries as `Link`. */
+/** URLs of results in the answer's `Link` header. */
 export function linksOf(answer: Answer): string[] {
   return [...(answer.header("link") ?? "").matchAll(/<([^>]*)>\s*;\s*rel="?enclosure"?/g)].map(([, url]) => url ?? "");
 }

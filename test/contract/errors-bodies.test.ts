@@ -1,4 +1,4 @@
-/** Section 3 and 5: bodies that are odd, hostile or too large. Refused or passed through unchanged, never a 500. */
+/** Odd, hostile or too large bodies are refused or passed through unchanged, and never cause a 500. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { bytesOf, RawCall } from "../support/raw.ts";
 import { doorway, errorOf, refusalOf } from "./doorway.ts";
@@ -29,7 +29,7 @@ const ODD: Record<string, string | Buffer> = {
   "nested 100,000 deep": deep(100_000),
   "a key twice": '{"seed":1,"seed":2,"prompt":"a","prompt":"b"}',
   "a bounded key twice": '{"seed":1,"width":64,"width":32}',
-  // Computed: as a plain member it would be the object's prototype.
+  // Computed: a plain member would set the object's prototype.
   ["__proto__"]: '{"seed":1,"__proto__":{"width":8192,"prompt":"x"}}',
   "constructor and prototype": '{"seed":1,"constructor":{"prototype":{"width":8192}},"toString":1,"hasOwnProperty":1}',
   "a lone high surrogate": '{"seed":1,"prompt":"\\ud800"}',
@@ -95,7 +95,7 @@ describe("a service of kind http passes on unchanged:", () => {
   }
 });
 
-describe("the fingerprint of odd input is told or refused with 400:", () => {
+describe("the fingerprint of odd input is returned or refused with 400:", () => {
   for (const [what, body] of Object.entries(ODD)) {
     test(what, async () => {
       const parts = [
@@ -109,11 +109,11 @@ describe("the fingerprint of odd input is told or refused with 400:", () => {
   }
 });
 
-describe("a body over max_body_mb is 413 before a slot is taken:", () => {
+describe("a body over max_body_mb gets 413 before a slot is taken:", () => {
   const large = Buffer.alloc(1.2 * MB, " ");
 
   for (const target of [IMAGE, HTTP]) {
-    test(`${target}, as Content-Length says, without reading it`, async () => {
+    test(`${target}, by its Content-Length, without reading the body`, async () => {
       const call = await RawCall.open(door.portico.url);
       const headers = { authorization: `Bearer ${door.ownKey}`, ...JSON_TYPE, "content-length": String(100 * MB) };
       call.send(bytesOf(call.host, { method: "POST", target, headers }));
@@ -127,20 +127,20 @@ describe("a body over max_body_mb is 413 before a slot is taken:", () => {
       expect(origin.seen).toHaveLength(0);
     });
 
-    test(`${target}, with a key that may not, is about the key`, async () => {
+    test(`${target}, but 401 without a key`, async () => {
       const answer = await door.ask(target, { body: large, headers: JSON_TYPE, key: null });
       expect(answer.status).toBe(401);
     });
   }
 
-  test("without a length, for a service that reads it first", async () => {
+  test("without a length, for a service that reads the body first", async () => {
     const piece = Buffer.concat([Buffer.from(`${large.length.toString(16)}\r\n`), large, Buffer.from("\r\n0\r\n\r\n")]);
     const headers = { ...JSON_TYPE, "transfer-encoding": "chunked" };
     expect(refusalOf(await door.ask(IMAGE, { method: "POST", body: piece, headers }))).toMatch(TOO_LARGE);
     expect(origin.seen).toHaveLength(0);
   });
 
-  test("and one below it is taken, with and without a length", async () => {
+  test("but a body below the limit is accepted, with and without a length", async () => {
     const body = Buffer.from(JSON.stringify({ seed: 1, prompt: "x".repeat(0.9 * MB) }));
     expect((await door.ask(IMAGE, { body, headers: JSON_TYPE })).status).toBe(200);
     expect(origin.taken().body.equals(body)).toBe(true);
@@ -151,7 +151,7 @@ describe("a body over max_body_mb is 413 before a slot is taken:", () => {
   });
 });
 
-describe("a length that is none is 400 and reaches nobody:", () => {
+describe("an invalid Content-Length gets 400 and does not reach the origin:", () => {
   for (const length of ["-1", "+5", "0x5", "5, 6", "1e3", ""]) {
     test(JSON.stringify(length), async () => {
       const answer = await door.ask(HTTP, { method: "POST", body: "hello", headers: { "content-length": length } });
@@ -161,7 +161,7 @@ describe("a length that is none is 400 and reaches nobody:", () => {
   }
 });
 
-describe("what no origin could be asked is 400 and no failure of its card:", () => {
+describe("a request that cannot be sent to any origin gets 400:", () => {
   for (const method of ["GET", "HEAD"]) {
     test(`a body on ${method}`, async () => {
       expect((await door.ask(HTTP, { method, body: "hello" })).status).toBe(400);
@@ -182,7 +182,7 @@ describe("what no origin could be asked is 400 and no failure of its card:", () 
   }
 });
 
-test("a path of our own takes JSON alone: 415", async () => {
+test("/v1/fingerprint accepts only JSON and answers 415 to other types", async () => {
   for (const type of [
     "text/plain",
     "application/x-www-form-urlencoded",

@@ -1,4 +1,4 @@
-/** Section 3: the message follows Accept-Language, in all its parts: no English detail stands in a Chinese message. */
+/** Messages follow Accept-Language in all their parts: a Chinese message contains no English detail. */
 import { describe, expect, test } from "vitest";
 import { doorway, errorOf, type Sent } from "./doorway.ts";
 
@@ -6,7 +6,7 @@ const door = doorway();
 const picture = { json: { prompt: "a boat", seed: 1 } };
 const JOB = { json: { service: "portrait", input: { prompt: "a boat" } } };
 
-/** The field, and the message in both languages. */
+/** Calls that are refused: the field, and the message in both languages. */
 const CALLS: [target: string, sent: Sent, param: string, en: string, zh: string][] = [
   [
     "/sdapi/v1/txt2img",
@@ -61,7 +61,7 @@ const CALLS: [target: string, sent: Sent, param: string, en: string, zh: string]
   ],
 ];
 
-/** Changes of an operator that are refused. */
+/** Changes by an operator that are refused. */
 const CHANGES: [method: string, path: string, body: object, param: string, en: string, zh: string][] = [
   ["PUT", "/admin/v1/services/new", {}, "kind", "is required to create a service", "新建服务时必须提供"],
   [
@@ -91,14 +91,14 @@ async function expectBoth(target: string, sent: Sent, param: string, en: string,
   }
 }
 
-describe("a caller's refusal is told in the caller's language:", () => {
+describe("a caller's refusal is in the caller's language:", () => {
   test.each(CALLS)("%s %j: %s", expectBoth);
 });
 
-describe("an operator's refusal is told in the operator's language:", () => {
+describe("an operator's refusal is in the operator's language:", () => {
   test.each(CHANGES)("%s %s %j: %s", async (method, target, json, param, en, zh) => {
     const key = door.portico.adminToken;
-    // The first of two operators with one name.
+    // Creates the first of two operators with the same name.
     await door.ask(target, { method, key, json });
     await expectBoth(target, { method, key, json }, param, en, zh);
   });

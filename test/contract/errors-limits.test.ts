@@ -1,4 +1,4 @@
-/** Section 3: 429, the tenant's policy, and 503, our capacity. */
+/** 429 for the tenant's policy, and 503 for our capacity. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, errorOf, expectOk, picture, refusalOf } from "./doorway.ts";
@@ -21,14 +21,14 @@ afterAll(() => origin.close());
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A service whose one card has one slot. */
+/** Creates a service whose one card has one slot, and returns a call to it. */
 async function narrow(id: string, service: object = {}): Promise<(sent?: object) => Promise<Answer>> {
   const made = { kind: "image", route: `/${id}/sdapi/v1/`, drain: { max_s: 1 }, ...service };
   await listOrigin(door, origin, id, made, { slots: 1 });
   return (sent = {}) => door.ask(`/${id}/sdapi/v1/txt2img`, { json: picture(), ...sent });
 }
 
-/** Holds every request at the origin until it is called. */
+/** Holds every request at the origin until the returned function is called. */
 function hold(): () => void {
   const held: Parameters<Answering>[] = [];
   origin.answering = (...answer) => held.push(answer);
@@ -68,8 +68,8 @@ function expect503(answer: Answer, reason: string): void {
   expect(retryAfter(answer)).toBeLessThanOrEqual(RETRY_503_S_MAX);
 }
 
-describe("429 is the tenant's policy:", () => {
-  test("requests, with a Retry-After after which it succeeds", async () => {
+describe("429 comes from the tenant's policy:", () => {
+  test("requests: a retry after Retry-After succeeds", async () => {
     const key = await door.key({ limits: { requests_per_minute: 30, burst: 1 } });
     const read = () => door.ask("/sdapi/v1/sd-models", { key });
     let answer = await read();
@@ -83,14 +83,14 @@ describe("429 is the tenant's policy:", () => {
     expectOk(await read());
   });
 
-  test("requests of one tenant are no other's", async () => {
+  test("requests: one tenant's limit does not affect another", async () => {
     const key = await door.key({ limits: { requests_per_minute: 1, burst: 1 } });
     for (let i = 0; i < 4; i++) await door.ask("/sdapi/v1/sd-models", { key });
     expect((await door.ask("/sdapi/v1/sd-models", { key })).status).toBe(429);
     expectOk(await door.ask("/sdapi/v1/sd-models"));
   });
 
-  test("concurrency, for who has more than `waiting` requests in line, and nobody else", async () => {
+  test("concurrency, for a tenant with more than `waiting` requests in line, and for no other", async () => {
     const ask = await narrow("crowd");
     const key = await door.key({ limits: { concurrent: 1, waiting: 1 } });
     const release = hold();
@@ -108,7 +108,7 @@ describe("429 is the tenant's policy:", () => {
     expect(origin.seen).toHaveLength(3);
   });
 
-  test("quota, which says that trying again is no use; a stored answer takes none", async () => {
+  test("quota, marked as not retryable; a stored answer takes none", async () => {
     const key = await door.key({ limits: { results_per_month: 1 } });
     const json = picture();
     expectOk(await door.paint(json, { key }));
@@ -123,7 +123,7 @@ describe("429 is the tenant's policy:", () => {
   });
 });
 
-describe("503 is our capacity:", () => {
+describe("503 comes from our capacity:", () => {
   test("queue_full, at once", async () => {
     const ask = await narrow("full", { queue: { max: 1 } });
     const release = hold();
@@ -138,7 +138,7 @@ describe("503 is our capacity:", () => {
     for (const answer of await Promise.all([running, waiting])) expectOk(answer);
   });
 
-  test("queue_timeout, when no slot came free within the service's time", async () => {
+  test("queue_timeout, when no slot becomes free within the service's timeout", async () => {
     const ask = await narrow("slow", { queue: { timeout_s: 1 } });
     const release = hold();
     const running = ask();
@@ -152,7 +152,7 @@ describe("503 is our capacity:", () => {
     expect(origin.seen).toHaveLength(1);
   });
 
-  test("queue_timeout, when the caller's own deadline lapsed in line; with no estimate it was admitted", async () => {
+  test("queue_timeout, when the caller's deadline passes in line; without an estimate it is admitted", async () => {
     const ask = await narrow("deadline");
     const release = hold();
     const running = ask();
@@ -164,7 +164,7 @@ describe("503 is our capacity:", () => {
     expectOk(await running);
   });
 
-  test("deadline_unmeetable, at once, for what by the estimate cannot make it", { timeout: 30_000 }, async () => {
+  test("deadline_unmeetable, at once, if the estimate exceeds the caller's deadline", { timeout: 30_000 }, async () => {
     const ask = await narrow("doomed");
     origin.answering = (res, seen) => void setTimeout(() => answerImage(res, seen), 2_000);
     for (let i = 0; i < 3; i++) expectOk(await ask());
@@ -174,14 +174,14 @@ describe("503 is our capacity:", () => {
     expect(origin.seen).toHaveLength(3);
   });
 
-  test("no_healthy_card, at once, where no card is listed", async () => {
+  test("no_healthy_card, at once, when no card is listed", async () => {
     await door.portico.admin("PUT", "/services/bare", { kind: "http", route: "/bare/" });
     const start = performance.now();
     expect503(await door.ask("/bare/x", { json: {} }), "no_healthy_card");
     expect(performance.now() - start).toBeLessThan(1_000);
   });
 
-  test("paused, at once, until it is resumed", async () => {
+  test("paused, at once, until the service is resumed", async () => {
     const ask = await narrow("stopped");
     expectOk(await ask());
     await door.portico.admin("POST", "/services/stopped/pause");

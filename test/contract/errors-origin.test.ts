@@ -1,4 +1,4 @@
-/** Section 3: what an origin can do to us, and what of it a caller gets to see. */
+/** Failures of an origin, and what a caller sees of them. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, errorOf, expectOk, picture, refusalOf } from "./doorway.ts";
@@ -19,7 +19,7 @@ beforeAll(async () => {
     route: "/hush/",
     paths: [{ method: "GET", path: "look", as: "read" }],
   });
-  // Begun now, because it takes its time.
+  // Started early, because it takes long.
   silence = door.ask("/hush/look");
 });
 beforeEach(() => {
@@ -31,7 +31,7 @@ afterAll(() => {
   hush.close();
 });
 
-/** A call to a service of its own, so that the card's health is nobody else's. */
+/** Creates a service whose card's health no other test shares, and returns a call to it. */
 async function calling(service: object = {}, card: object = {}): Promise<() => Promise<Answer>> {
   services += 1;
   const id = `frail-${services}`;
@@ -102,7 +102,7 @@ describe("502 bad_gateway origin_error:", () => {
     });
   }
 
-  test("a refused connection is origin_refused, and nothing was started", async () => {
+  test("a refused connection is origin_refused and not started", async () => {
     const gone = await Origin.open();
     gone.close();
     const call = await calling({}, { origin: gone.url });
@@ -123,7 +123,7 @@ describe("504 gateway_timeout origin_error origin_timeout:", () => {
     expect(errorOf(answer).started).not.toBe("no");
   });
 
-  test("what somebody on the way says in a silent origin's place leaves its slot draining", async () => {
+  test("an error that an intermediary sends for a silent origin leaves the slot draining", async () => {
     const word = status(524, "error code: 524", HTML);
     const gateways = status(502, "<html>Unable to reach the origin service</html>", HTML);
     for (const [answering, code] of [
@@ -139,7 +139,7 @@ describe("504 gateway_timeout origin_error origin_timeout:", () => {
     }
   });
 
-  test("the caller's own deadline lapsed on a card", async () => {
+  test("the caller's deadline passes during a run", async () => {
     await calling();
     origin.answering = () => {};
     const answer = await door.ask(`/frail-${services}/sdapi/v1/txt2img`, {
@@ -150,7 +150,7 @@ describe("504 gateway_timeout origin_error origin_timeout:", () => {
   });
 });
 
-describe("an origin's own 4xx passes through untouched:", () => {
+describe("an origin's own 4xx passes through unchanged:", () => {
   for (const code of [400, 401, 403, 404, 409, 413, 415, 418, 422, 429]) {
     test(String(code), async () => {
       const call = await calling();

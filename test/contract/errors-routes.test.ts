@@ -1,4 +1,4 @@
-/** Section 3 and 5: paths and methods, over the socket as they are. */
+/** Paths and methods, sent unmodified over the socket. */
 import { describe, expect, test } from "vitest";
 import { doorway, errorOf, expectOk, refusalOf } from "./doorway.ts";
 
@@ -41,18 +41,18 @@ describe("bad paths are 400 bad_path and never reach a card:", () => {
     });
   }
 
-  test("a backslash as it is", async () => {
+  test("a raw backslash", async () => {
     for (const target of ["/sdapi/v1\\sd-models", "/sdapi\\v1\\sd-models", "/sdapi/v1/..\\sd-models"]) {
       expect(refusalOf(await door.ask(target)), target).toBe("400 invalid_request invalid_request_error bad_path");
     }
   });
 });
 
-test("what is bad in a path may stand in a query", async () => {
+test("a query may contain what is refused in a path", async () => {
   expectOk(await door.ask("/sdapi/v1/sd-models?a=%2f..//%5c%2e\\"));
 });
 
-test("a path is matched in its own case and whole", async () => {
+test("a path is matched as a whole and is case-sensitive", async () => {
   for (const target of [
     "/SDAPI/v1/sd-models",
     "/sdapi/v1/SD-MODELS",
@@ -64,14 +64,14 @@ test("a path is matched in its own case and whole", async () => {
   }
 });
 
-test("percent-encoded letters are the letters they stand for, after the one normalisation, or no path", async () => {
+test("a percent-encoded letter is decoded at most once", async () => {
   const answer = await door.ask("/sdapi/v1/%73d-models");
   expect([200, 400, 404]).toContain(answer.status);
   const twice = await door.ask("/sdapi/v1/%2573d-models");
   expect([400, 404]).toContain(twice.status);
 });
 
-test("a broken percent sequence is the caller's fault", async () => {
+test("a broken percent sequence gets 400 or 404", async () => {
   for (const target of [
     "/sdapi/v1/%",
     "/sdapi/v1/%zz",
@@ -85,7 +85,7 @@ test("a broken percent sequence is the caller's fault", async () => {
   }
 });
 
-describe("what a service does not list is 404, and no card sees it:", () => {
+describe("a path that no service lists gets 404 and reaches no card:", () => {
   const UNLISTED: [method: string, target: string][] = [
     ["GET", "/sdapi/v1/options"],
     ["POST", "/sdapi/v1/options"],
@@ -118,13 +118,13 @@ describe("what a service does not list is 404, and no card sees it:", () => {
 const textOf = async (target: string, language: string) =>
   errorOf(await door.ask(target, { headers: { "accept-language": language }, key: null })).message;
 
-test("the 404 of the root names the documentation, in English and Chinese, and no other 404 does", async () => {
+test("the 404 of the root names the documentation in English and Chinese, and another 404 does not", async () => {
   expect(await textOf("/", "en")).toBe("There is nothing at this address. The API is described at /docs.");
   expect(await textOf("/?a=b", "zh")).toBe("此地址没有内容。API 说明见 /docs。");
   expect(await textOf("/v2", "en")).not.toContain("/docs");
 });
 
-describe("a method that a path does not take is 405 with Allow:", () => {
+describe("a method that a path does not accept gets 405 with Allow:", () => {
   const WRONG: [method: string, target: string, takes: string[]][] = [
     ["GET", "/sdapi/v1/txt2img", ["POST"]],
     ["PUT", "/sdapi/v1/txt2img", ["POST"]],
@@ -148,7 +148,7 @@ describe("a method that a path does not take is 405 with Allow:", () => {
   }
 });
 
-test("an admin path is closed to a tenant's key, whichever method", async () => {
+test("an admin path refuses a tenant's key for every method", async () => {
   for (const method of ["GET", "PUT", "POST", "PATCH", "DELETE"]) {
     for (const target of [
       "/admin/v1/services/portrait",
@@ -162,13 +162,13 @@ test("an admin path is closed to a tenant's key, whichever method", async () => 
   }
 });
 
-test("a bad path is refused before anybody asks for a key", async () => {
+test("a bad path without a key gets 400 or 401", async () => {
   const answer = await door.ask("/sdapi/v1/../sd-models", { key: null });
   expect(["bad_path", "missing"]).toContain(errorOf(answer).reason);
   expect([400, 401]).toContain(answer.status);
 });
 
-test("a target in an odd form, or a method that is not taken, is the caller's fault", async () => {
+test("an odd target or an unsupported method gets a 4xx and reaches no card", async () => {
   const { host } = new URL(door.portico.url);
   const reached = door.park.cards.flatMap(({ card }) => door.park.heads(card)).length;
   const odd: [method: string, target: string][] = [

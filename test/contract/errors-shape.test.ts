@@ -1,4 +1,4 @@
-/** Section 3: the canonical error's exact shape, its languages and its media types. */
+/** The exact shape of the canonical error, its languages and its media types. */
 import { describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, errorOf, expectOk, linksOf, type Sent } from "./doorway.ts";
@@ -50,7 +50,7 @@ describe("the error has the canonical members and no other:", () => {
   }
 });
 
-test("what cannot succeed by trying again is not called retryable", async () => {
+test("an error that a retry cannot fix is not retryable", async () => {
   for (const name of Object.keys(REFUSALS).filter((each) => each !== "not_cached")) {
     expect(errorOf(await refuse(name)).retryable, name).toBe(false);
   }
@@ -77,7 +77,7 @@ describe("the message follows Accept-Language:", () => {
     });
   }
 
-  test("every reason has its Chinese words, and nothing but the message changes", async () => {
+  test("every reason has a Chinese message, and nothing but the message changes", async () => {
     for (const name of Object.keys(REFUSALS)) {
       const english = errorOf(await refuse(name));
       const chinese = errorOf(await refuse(name, { "accept-language": "zh-CN" }));
@@ -96,7 +96,7 @@ async function expectPlain(accept: string): Promise<void> {
 }
 
 describe("problem details", () => {
-  test("are added beside the error when they are asked for", async () => {
+  test("are added beside the error on request", async () => {
     for (const name of Object.keys(REFUSALS)) {
       const answer = await refuse(name, { accept: "application/problem+json" });
       expect(answer.header("content-type"), name).toMatch(/^application\/problem\+json(;|$)/);
@@ -108,36 +108,36 @@ describe("problem details", () => {
     }
   });
 
-  test("are asked for among other types as well", async () => {
+  test("are sent when they are accepted among other types", async () => {
     const answer = await refuse("not_found", { accept: "application/problem+json, application/json;q=0.5" });
     expect(answer.header("content-type")).toMatch(/^application\/problem\+json/);
   });
 
-  test("are not sent to who accepts anything", async () => {
+  test("are not sent to a client that accepts anything", async () => {
     for (const accept of ["*/*", "application/json", "image/png"]) await expectPlain(accept);
   });
 
-  test("are not sent to who refuses them by q=0, in whatever spelling", async () => {
+  test("are not sent when q=0 refuses them, in any spelling", async () => {
     for (const q of ["q=0", "Q=0", " q=0.000", "profile=x; q=0"]) {
       await expectPlain(`application/problem+json;${q}`);
       await expectPlain(`application/problem+json;${q}, application/json`);
     }
   });
 
-  test("are sent to who weighs them, however little", async () => {
+  test("are sent with any weight above 0", async () => {
     const answer = await refuse("not_found", { accept: "application/json, Application/Problem+JSON;q=0.001" });
     expect(answer.header("content-type")).toMatch(/^application\/problem\+json/);
   });
 });
 
-test("a HEAD that is refused has the refusal's status and no body", async () => {
+test("a refused HEAD has the status of the refusal and no body", async () => {
   const [url = ""] = linksOf(expectOk(await door.paint()));
   const answer = await door.ask(new URL(url).pathname, { method: "HEAD", key: null });
   expect(answer.status).toBe(401);
   expect(answer.body).toHaveLength(0);
 });
 
-test("a refusal never says what stands behind the door", async () => {
+test("a refusal reveals no origin, key or source location", async () => {
   const origins = door.park.cards.map((card) => new URL(card.origin).host);
   for (const name of Object.keys(REFUSALS)) {
     const answer = await refuse(name);

@@ -1,4 +1,4 @@
-/** Section 4: a tenant's limits on every answer to it. */
+/** A tenant's limits in the headers of its answers. */
 import { parseList } from "structured-headers";
 import { expect, test } from "vitest";
 import { type Answers, LIMITS, makeAnswers } from "./answers.ts";
@@ -8,7 +8,7 @@ const door = doorway({ services: { portrait: { max_body_mb: 0.1 } } });
 let kept: Promise<Answers> | undefined;
 const answers = () => (kept ??= makeAnswers(door));
 
-test("the policy stands on every authenticated answer and parses as a structured field", async () => {
+test("RateLimit-Policy is on every authenticated answer and parses as a structured field", async () => {
   const { authenticated, results } = await answers();
   const { signed: _, ...withKey } = results;
   for (const [name, answer] of Object.entries({ ...authenticated, ...withKey })) {
@@ -23,7 +23,7 @@ test("the policy stands on every authenticated answer and parses as a structured
   }
 });
 
-test("what is left stands where the limit was asked, parses, and falls", async () => {
+test("RateLimit is on answers that took a rate token, parses as a structured field, and falls", async () => {
   const { authenticated } = await answers();
   for (const name of ["miss", "bypass", "sound", "stream", "read"]) {
     const limits = new Map(
@@ -43,11 +43,11 @@ test("what is left stands where the limit was asked, parses, and falls", async (
   expect(lefts[2]).toBeLessThan(lefts[0] ?? 0);
 });
 
-test("a hit asks no limit, so it tells none", async () => {
+test("a hit takes no rate token and has no RateLimit", async () => {
   expect((await answers()).authenticated["hit"]?.header("ratelimit")).toBe(null);
 });
 
-test("nobody's limits stand on an answer to nobody", async () => {
+test("an answer without a tenant carries no limits", async () => {
   for (const [name, answer] of Object.entries((await answers()).open)) {
     expect(answer.header("ratelimit-policy"), name).toBe(null);
     expect(answer.header("ratelimit"), name).toBe(null);

@@ -1,4 +1,4 @@
-/** Section 4: the headers of every answer, whatever it is an answer to. */
+/** The headers of every answer. */
 import { parseDictionary, parseList, Token } from "structured-headers";
 import { describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
@@ -18,7 +18,7 @@ async function all(): Promise<[name: string, answer: Answer][]> {
 const phases = (answer: Answer) => (answer.header("server-timing") ?? "").split(", ").map((part) => part.split(";")[0]);
 
 describe("X-Request-Id", () => {
-  test("stands once on every answer and is always new", async () => {
+  test("appears once on every answer and is always new", async () => {
     const ids = new Set<string>();
     const list = await all();
     for (const [name, answer] of list) {
@@ -30,7 +30,7 @@ describe("X-Request-Id", () => {
     expect(ids.size).toBe(list.length);
   });
 
-  test("is ours even when the caller brings one, and the caller's comes back as X-Client-Request-Id", async () => {
+  test("is ours even if the caller sends one, which comes back as X-Client-Request-Id", async () => {
     const id = `${"a".repeat(60)}-_${"Z9".repeat(33)}`;
     expect(id).toHaveLength(128);
     const calls: [target: string, sent: Sent][] = [
@@ -53,7 +53,7 @@ describe("X-Request-Id", () => {
     }
   });
 
-  test("of a caller that is no id does not come back", async () => {
+  test("of a caller does not come back if it is invalid", async () => {
     for (const own of ["", "a b", "a".repeat(129), "a,b", "ä", "<script>", "a\tb", "a.b", "a:b", "../x"]) {
       const answer = await door.ask("/health", { headers: { "x-request-id": own } });
       expect(answer.header("x-client-request-id"), own).toBe(null);
@@ -63,7 +63,7 @@ describe("X-Request-Id", () => {
 });
 
 describe("Server-Timing", () => {
-  test("holds nothing but the six phases, each once, in ms", async () => {
+  test("contains only the six phases, each at most once, in ms", async () => {
     for (const [name, answer] of await all()) {
       const header = answer.header("server-timing");
       if (header === null) continue;
@@ -73,7 +73,7 @@ describe("Server-Timing", () => {
     }
   });
 
-  test("has auth on every authenticated answer, and the rest as far as they happened", async () => {
+  test("has auth on every authenticated answer, and the other phases as far as they happened", async () => {
     const { authenticated } = await answers();
     for (const [name, answer] of Object.entries(authenticated)) expect(phases(answer), name).toContain("auth");
     expect(phases(named(authenticated, "miss"))).toEqual(expect.arrayContaining([...TIMINGS]));
@@ -86,7 +86,7 @@ describe("Server-Timing", () => {
 });
 
 describe("Cache-Status", () => {
-  test("has the contract's forms on service routes", async () => {
+  test("has the documented forms on service routes", async () => {
     const { authenticated } = await answers();
     const forms: Record<string, RegExp> = {
       miss: /^portico; fwd=miss; stored$/,
@@ -104,7 +104,7 @@ describe("Cache-Status", () => {
     expect(ttl).toBeLessThanOrEqual(86_400);
   });
 
-  test("is a list of RFC 9211 wherever it stands", async () => {
+  test("is an RFC 9211 list wherever it appears", async () => {
     for (const [name, answer] of await all()) {
       const header = answer.header("cache-status");
       if (header === null) continue;
@@ -115,7 +115,7 @@ describe("Cache-Status", () => {
   });
 });
 
-test("X-Portico-Card names the card that ran it, and stands on no answer that none ran", async () => {
+test("X-Portico-Card names the card that ran the request, and is absent if none did", async () => {
   const { authenticated, open } = await answers();
   for (const name of ["miss", "bypass", "no-store", "sound", "stream"]) {
     const answer = named(authenticated, name);
@@ -130,14 +130,14 @@ test("X-Portico-Card names the card that ran it, and stands on no answer that no
 });
 
 describe("Cache-Control", () => {
-  test("is no-store on everything that is no result", async () => {
+  test("is no-store on every answer that is not a result", async () => {
     const { authenticated, open } = await answers();
     for (const [name, answer] of Object.entries({ ...authenticated, ...open })) {
       expect(answer.header("cache-control"), name).toBe("no-store");
     }
   });
 
-  test("lets a result be kept for the rest of its life, by its owner alone", async () => {
+  test("lets only the owner keep a result, for the rest of its life", async () => {
     for (const [name, answer] of Object.entries((await answers()).results)) {
       const parts = parseDictionary(answer.header("cache-control") ?? "");
       expect([...parts.keys()].toSorted(), name).toEqual(["immutable", "max-age", "private"]);
@@ -145,7 +145,7 @@ describe("Cache-Control", () => {
   });
 });
 
-test("an answer with a body says its type, and no answer names our software or an origin", async () => {
+test("an answer with a body has a content type, and no answer names our software or an origin", async () => {
   const hosts = door.park.cards.map(({ origin }) => new URL(origin).host);
   for (const [name, answer] of await all()) {
     if (answer.body.length > 0) expect(answer.header("content-type"), name).not.toBe(null);

@@ -1,4 +1,4 @@
-/** `Idempotency-Key`: contract 5, as a caller sees it. */
+/** `Idempotency-Key`, as a caller sees it. */
 import { randomUUID } from "node:crypto";
 import { expect, test, vi } from "vitest";
 import type { JobShown } from "../jobs/shown.ts";
@@ -8,11 +8,11 @@ import { listOrigin, Origin } from "./origin.ts";
 
 const door = doorway();
 const named = (name: string, more: Record<string, string> = {}) => ({ headers: { "idempotency-key": name, ...more } });
-/** An isolate believes what it has read of services for 5 s. */
+/** An isolate caches the list of services for 5 s. */
 const CONFIGURED_MS_MAX = 8_000;
 const SLOW = { width: 1024, height: 1024, steps: 60 };
 
-test("the same name and body give the same answer and one run, marked as such", async () => {
+test("the same idempotency key and body give the same answer from one run, marked as replayed", async () => {
   for (const seed of [11, -1]) {
     const name = randomUUID();
     const json = picture({ seed, prompt: "one run" });
@@ -29,7 +29,7 @@ test("the same name and body give the same answer and one run, marked as such", 
   }
 });
 
-test("a sound, streamed or not, is replayed as well", async () => {
+test("a sound is replayed, streamed or not", async () => {
   for (const stream of [false, true]) {
     const name = randomUUID();
     const before = door.starts();
@@ -42,7 +42,7 @@ test("a sound, streamed or not, is replayed as well", async () => {
   }
 });
 
-test("another body under the same name is refused", async () => {
+test("another body under the same idempotency key is refused", async () => {
   const name = randomUUID();
   expectOk(await door.paint(picture({ seed: 1 }), named(name)));
   expect(refusalOf(await door.paint(picture({ seed: 2 }), named(name)))).toBe(
@@ -50,7 +50,7 @@ test("another body under the same name is refused", async () => {
   );
 });
 
-test("while the first is under way the second is told to come back", async () => {
+test("a second request gets 409 with Retry-After while the first is under way", async () => {
   const name = randomUUID();
   const json = picture({ ...SLOW });
   const first = door.paint(json, named(name));
@@ -62,7 +62,7 @@ test("while the first is under way the second is told to come back", async () =>
   expect(expectOk(await door.paint(json, named(name))).header("idempotent-replayed")).toBe("true");
 });
 
-test("the scope is the tenant, the method and the path", async () => {
+test("an idempotency key is scoped to the tenant, the method and the path", async () => {
   const name = randomUUID();
   const json = picture({ seed: 5 });
   expectOk(await door.paint(json, named(name)));
@@ -73,7 +73,7 @@ test("the scope is the tenant, the method and the path", async () => {
   expect(job.header("idempotent-replayed")).toBeNull();
 });
 
-test("an origin's own error is replayed, ours are not", async () => {
+test("an origin's own error is replayed, and our errors are not", async () => {
   const name = randomUUID();
   const bad = picture({ prompt: 7 });
   const first = await door.paint(bad, named(name));
@@ -86,7 +86,7 @@ test("an origin's own error is replayed, ours are not", async () => {
   expectOk(await door.paint({}, named(`${name}-ours`)));
 });
 
-test("finished work is told again although its fields are not allowed any more; a first one is refused", async () => {
+test("a finished request is replayed after its fields become forbidden, and a new one is refused", async () => {
   const name = randomUUID();
   const json = picture({ seed: 4, width: 640, height: 64 });
   expectOk(await door.paint(json, named(name)));
@@ -107,7 +107,7 @@ test("finished work is told again although its fields are not allowed any more; 
   await vi.waitFor(async () => expectOk(await door.paint(json, named(`${name}-first`))), CONFIGURED_MS_MAX);
 });
 
-test("an origin that has too much to do is asked again under the same name", async () => {
+test("a 429 of the origin is not replayed: the same idempotency key runs again", async () => {
   const origin = await Origin.open();
   let answers = 0;
   origin.answering = (res) =>
@@ -122,7 +122,7 @@ test("an origin that has too much to do is asked again under the same name", asy
   }
 });
 
-test("what was deleted since is made anew under its name, and takes its quota anew", async () => {
+test("a deleted result is not replayed: a new run under its idempotency key takes quota again", async () => {
   const key = await door.key({ limits: { results_per_month: 1 } });
   const before = door.starts();
   const ask = () => door.paint(picture({ seed: -1, prompt: "gone since" }), { key, ...named("gone since") });
@@ -132,7 +132,7 @@ test("what was deleted since is made anew under its name, and takes its quota an
   expect(door.starts() - before).toBe(1);
 });
 
-test("a run that goes on after its caller's deadline keeps its name, and the same again has what it makes", async () => {
+test("a run that outlives its caller's deadline answers the next request with its idempotency key", async () => {
   const origin = await Origin.open();
   origin.answering = (res) =>
     void setTimeout(() => res.writeHead(200, { "content-type": "application/json" }).end('{"made":1}'), 2_500);
@@ -147,7 +147,7 @@ test("a run that goes on after its caller's deadline keeps its name, and the sam
   }
 });
 
-test("a replay of a job takes a token, says the limits, and confirms what was preferred", async () => {
+test("a replayed job takes a rate token and reports the limits; respond-async is confirmed", async () => {
   const key = await door.key({ limits: { requests_per_minute: 1, burst: 3 } });
   const name = randomUUID();
   const json = { service: "portrait", input: picture() };
@@ -162,7 +162,7 @@ test("a replay of a job takes a token, says the limits, and confirms what was pr
   await over(door, (JSON.parse(first.text) as JobShown).id, key);
 });
 
-test("a job is made once", async () => {
+test("a job is created once", async () => {
   const name = randomUUID();
   const json = { service: "portrait", input: picture() };
   const first = await door.ask("/v1/jobs", { json, ...named(name) });
@@ -181,7 +181,7 @@ test("a job is made once", async () => {
   await over(door, (JSON.parse(one.text) as JobShown).id);
 });
 
-test("a name is 1 to 255 characters, and goes with a body that can be compared", async () => {
+test("an idempotency key has 1 to 255 characters and needs a body that can be compared", async () => {
   expect(refusalOf(await door.paint({}, named("x".repeat(256))))).toContain("400 invalid_request");
   expectOk(await door.paint({}, named("x".repeat(255))));
   const large = { prompt: "x".repeat(9 * 1024 * 1024) };

@@ -1,4 +1,4 @@
-/** Section 3, 429 `address`: who guesses keys is slowed down, and nobody else. */
+/** 429 `address`: an address that guesses keys is slowed down, and valid keys are not. */
 import { expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, refusalOf } from "./doorway.ts";
@@ -9,10 +9,10 @@ const WINDOW_MS = 10_000;
 const FREE_GUESSES = 100;
 const AT_ONCE = 10;
 
-/** A key in form, whose checksum is wrong. */
+/** A well-formed key with a wrong checksum. */
 const guess = (i: number) => `${door.ownKey.slice(0, -8)}${String(i).padStart(8, "0")}`;
 
-/** One after the other would take too long on a slow machine, all at once proves no order. */
+/** Calls one by one take too long on a slow machine, and calls all at once have no order. */
 async function guessMany(from: number, count: number, headers: Record<string, string> = {}): Promise<Answer[]> {
   const answers: Answer[] = [];
   for (let i = from; i < from + count; i += AT_ONCE) {
@@ -25,7 +25,7 @@ async function guessMany(from: number, count: number, headers: Record<string, st
 }
 
 test(
-  "more than 100 wrong checksums in 10 s from one address are 429 address, and no good key is",
+  "more than 100 wrong checksums in 10 s from one address get 429 address, and a valid key does not",
   { timeout: 40_000 },
   async () => {
     const before = door.starts();
@@ -38,20 +38,20 @@ test(
     expect(performance.now() - start, "the machine is too slow for this test").toBeLessThan(WINDOW_MS);
     for (const answer of more) expect(refusalOf(answer)).toBe("429 rate_limited rate_limit_error address");
 
-    // A good key is never refused for it, presented in whichever way.
+    // A valid key is still accepted, however it is presented.
     expectOk(await door.ask(READ));
     expectOk(await door.ask(READ, { key: null, headers: { "x-api-key": door.ownKey } }));
     expectOk(await door.paint());
-    // Nor is who shows no key taken for one who guesses.
+    // A request without a key does not count as a guess.
     expect(refusalOf(await door.ask(READ, { key: null }))).toBe("401 invalid_api_key authentication_error missing");
 
-    // What a caller says of its own address changes nothing.
+    // Headers that claim another address change nothing.
     for (const name of ["x-forwarded-for", "x-real-ip", "true-client-ip", "cf-connecting-ip", "forwarded"]) {
       const [spoofed] = await guessMany(1_000, 1, { [name]: name === "forwarded" ? "for=203.0.113.7" : "203.0.113.7" });
       expect(spoofed?.status, name).toBe(429);
     }
 
-    // Never before it can succeed: after that many seconds a guess is a mere 401 again.
+    // After Retry-After, a guess gets 401 again.
     const [last] = await guessMany(2_000, 1);
     const seconds = last?.header("retry-after") ?? "";
     expect(seconds).toMatch(/^[1-9][0-9]?$/);

@@ -1,4 +1,4 @@
-/** Section 2: what a key may do, and when it stops. */
+/** What a key may do, and when it stops working. */
 import { describe, expect, test } from "vitest";
 import { doorway, errorOf, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
 
@@ -12,7 +12,7 @@ const FINGERPRINT = { service: "portrait", path: "txt2img", input: { seed: 1 } }
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A key's id and itself. */
+/** Creates a key and returns it with its id. */
 async function newKey(tenant: string, body: object = {}): Promise<{ id: string; key: string }> {
   return door.portico.admin("POST", `/tenants/${tenant}/keys`, body);
 }
@@ -30,7 +30,7 @@ async function until(reason: string, key: string, msMax: number): Promise<void> 
   }
 }
 
-/** A result of a tenant and calls of every scope that exists without jobs. */
+/** Creates a result, and a key of the same tenant with these scopes. */
 async function scoped(scopes: string[]) {
   const tenant = await door.tenant();
   const { key: full } = await newKey(tenant);
@@ -41,13 +41,13 @@ async function scoped(scopes: string[]) {
   return { key, ask, url, path: new URL(url).pathname, id: painted.header("x-request-id") ?? "" };
 }
 
-test("an expired key is 401 expired, and works until then", async () => {
+test("a key works until it expires and then gets 401 expired", async () => {
   const key = await door.key({ expires_at: new Date(Date.now() + 2_000).toISOString() });
   expectOk(await door.ask(READ, { key }));
   await until("expired", key, 4_000);
 });
 
-test("a revoked key is 401 revoked everywhere within 10 s, and no other key of its tenant is", async () => {
+test("a revoked key gets 401 revoked on every call within 10 s; another key of its tenant still works", async () => {
   const tenant = await door.tenant();
   const { id, key } = await newKey(tenant);
   const other = await newKey(tenant);
@@ -69,7 +69,7 @@ test("a revoked key is 401 revoked everywhere within 10 s, and no other key of i
   expectOk(await door.ask(READ, { key: other.key }));
 });
 
-test("a revoked key opens no stored answer", async () => {
+test("a revoked key cannot read a stored answer", async () => {
   const tenant = await door.tenant();
   const { id, key } = await newKey(tenant);
   const json = picture();
@@ -80,7 +80,7 @@ test("a revoked key opens no stored answer", async () => {
   expect((await door.paint(json, { key })).status).toBe(401);
 });
 
-test("a disabled tenant's keys are 403 tenant_disabled within 10 s", async () => {
+test("the keys of a disabled tenant get 403 tenant_disabled within 10 s", async () => {
   const tenant = await door.tenant();
   const { key } = await newKey(tenant);
   expectOk(await door.ask(READ, { key }));
@@ -94,7 +94,7 @@ test("a disabled tenant's keys are 403 tenant_disabled within 10 s", async () =>
   expect(refusalOf(answer)).toBe("403 forbidden permission_error tenant_disabled");
 });
 
-test("what a disabled tenant has running ends as if nothing had happened, and is kept", async () => {
+test("a running request of a disabled tenant completes, and its result is kept", async () => {
   const tenant = await door.tenant();
   const { key } = await newKey(tenant);
   const before = door.starts();
@@ -110,7 +110,7 @@ test("what a disabled tenant has running ends as if nothing had happened, and is
 });
 
 describe("scopes:", () => {
-  test("infer opens service routes, fingerprint, requests and deleting a result, but not reading one", async () => {
+  test("infer allows service routes, fingerprint, requests and deleting a result, but not reading one", async () => {
     const { key, ask, path, id } = await scoped(["infer"]);
     expectOk(await door.paint({}, { key }));
     expectOk(await ask(READ));
@@ -121,7 +121,7 @@ describe("scopes:", () => {
     expect((await ask(path, { method: "DELETE" })).status).toBeLessThan(300);
   });
 
-  test("results opens reading results and nothing else", async () => {
+  test("results allows reading results and nothing else", async () => {
     const { key, ask, path, id } = await scoped(["results"]);
     expectOk(await ask(path));
     expect((await ask(path, { method: "HEAD" })).status).toBe(200);
@@ -134,7 +134,7 @@ describe("scopes:", () => {
   });
 
   for (const scope of ["jobs", "usage"]) {
-    test(`${scope} opens neither service routes nor results`, async () => {
+    test(`${scope} allows neither service routes nor results`, async () => {
       const { key, ask, path, id } = await scoped([scope]);
       const calls = [
         door.paint({}, { key }),
@@ -154,13 +154,13 @@ describe("scopes:", () => {
 });
 
 describe("a key with a list of services", () => {
-  test("opens those", async () => {
+  test("may use those services", async () => {
     const key = await door.key({ services: ["portrait"] });
     expectOk(await door.paint({}, { key }));
     expectOk(await door.ask("/v1/fingerprint", { key, json: FINGERPRINT }));
   });
 
-  test("is 403 service at every other, before anything runs", async () => {
+  test("gets 403 service for any other service, before anything runs", async () => {
     const key = await door.key({ services: ["cosyvoice2"] });
     const before = door.starts();
     expect(refusalOf(await door.paint({}, { key }))).toBe(SERVICE);
@@ -169,7 +169,7 @@ describe("a key with a list of services", () => {
     expect(door.starts()).toBe(before);
   });
 
-  test("is 403 service at results and requests of every other, and they stay", async () => {
+  test("gets 403 service for results and requests of any other service, and cannot delete them", async () => {
     const tenant = await door.tenant();
     const { key } = await newKey(tenant);
     const { key: limited } = await newKey(tenant, { services: ["cosyvoice2"] });
@@ -190,7 +190,7 @@ describe("a key with a list of services", () => {
     expect((await door.ask(new URL(sound).pathname, { key: limited, method: "DELETE" })).status).toBe(204);
   });
 
-  test("is told nothing of another tenant's results", async () => {
+  test("gets 404 for another tenant's results", async () => {
     const key = await door.key({ services: ["cosyvoice2"] });
     const [url = ""] = linksOf(expectOk(await door.paint({})));
     for (const method of ["GET", "DELETE"]) {
@@ -198,7 +198,7 @@ describe("a key with a list of services", () => {
     }
   });
 
-  test("is not opened by another tenant's key in the body or a header of ours", async () => {
+  test("gains no service from a key in the body or from tenant and service headers", async () => {
     const key = await door.key({ services: ["cosyvoice2"] });
     const headers = { "x-tenant": "admin", "x-portico-tenant": "admin", "x-portico-service": "cosyvoice2" };
     expect(errorOf(await door.paint({ key: door.ownKey, tenant: "x" }, { key, headers })).reason).toBe("service");

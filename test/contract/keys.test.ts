@@ -1,9 +1,9 @@
-/** Section 2: what a key looks like and every way to present one. */
+/** The form of a key, and every way to present one. */
 import { describe, expect, test } from "vitest";
 import { doorway, errorOf, expectOk, refusalOf } from "./doorway.ts";
 
 const door = doorway();
-/** Takes no slot and needs a key that may infer. */
+/** Takes no slot and needs a key with the infer scope. */
 const READ = "/sdapi/v1/sd-models";
 /** 160 bits and 32 bits in base 62. */
 const SECRET_CHARS_MIN = 27;
@@ -21,7 +21,7 @@ test("a key is ptk_live_<id>_<secret><checksum> of letters and digits, long enou
   expect(tail.length).toBeGreaterThanOrEqual(SECRET_CHARS_MIN + CHECKSUM_CHARS_MIN);
 });
 
-test("no two keys are alike in id or secret", async () => {
+test("two keys differ in id and secret", async () => {
   const [, , id, tail] = door.ownKey.split("_");
   const [, , otherId, otherTail] = (await door.key()).split("_");
   expect(otherId).not.toBe(id);
@@ -59,18 +59,18 @@ describe("two different credentials in one request are 401 malformed:", () => {
   }
 });
 
-test("the same credential said in two ways is one credential", async () => {
+test("the same credential in two headers counts as one", async () => {
   expectOk(await withHeaders({ authorization: `Bearer ${door.ownKey}`, "x-api-key": door.ownKey }));
 });
 
-test("a key in the query is no key", async () => {
+test("a key in the query is ignored", async () => {
   for (const name of ["api_key", "key", "token", "access_token", "apikey", "x-api-key", "authorization"]) {
     const refused = await door.ask(`${READ}?${name}=${door.ownKey}`, { key: null });
     expect(refusalOf(refused), name).toBe("401 invalid_api_key authentication_error missing");
   }
 });
 
-test("a key in a body or a cookie is no key", async () => {
+test("a key in a body or a cookie is ignored", async () => {
   const headers = { cookie: `api_key=${door.ownKey}; authorization=Bearer ${door.ownKey}` };
   const refused = await door.paint({ api_key: door.ownKey }, { key: null, headers });
   expect(errorOf(refused).reason).toBe("missing");
@@ -97,7 +97,7 @@ test("a typo anywhere in a key is refused", async () => {
   }
 });
 
-test("what is no key of ours is refused, whatever its shape", async () => {
+test("a string that is not one of our keys is refused, whatever its form", async () => {
   const foreign = [
     "sk-proj-abcdefghijklmnopqrstuvwxyz012345",
     "r8_abcdefghijklmnopqrstuvwxyz0123456789a",
@@ -123,7 +123,7 @@ test("what is no key of ours is refused, whatever its shape", async () => {
   }
 });
 
-test("an Authorization header that holds no credential is 401, never a fault of ours", async () => {
+test("an Authorization header without a credential gets 401", async () => {
   for (const authorization of [
     "Bearer",
     "Bearer ",
@@ -145,7 +145,7 @@ test("no credential at all is 401 missing", async () => {
   expect(refusalOf(await withHeaders({}))).toBe("401 invalid_api_key authentication_error missing");
 });
 
-test("a key is shown once", async () => {
+test("the list of keys does not contain the key itself", async () => {
   const listed = await door.portico.admin("GET", "/keys?limit=1000");
   expect(JSON.stringify(listed)).not.toContain(door.ownKey.split("_").at(-1));
 });

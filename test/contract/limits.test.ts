@@ -1,4 +1,4 @@
-/** What a tenant may: its rate to the token, limits in one service, and a month's cost. */
+/** A tenant's limits: an exact rate, limits per service, and cost per month. */
 import type { ServerResponse } from "node:http";
 import { parseList } from "structured-headers";
 import { expect, onTestFinished, test, vi } from "vitest";
@@ -11,7 +11,7 @@ const TOO_MANY = "429 rate_limited rate_limit_error requests";
 const USED_UP = "429 rate_limited rate_limit_error quota";
 const DAY_S = 86_400;
 const WAIT = { timeout: 5_000, interval: 50 };
-/** More than is kept in memory. */
+/** Larger than a body that is buffered. */
 const LARGE_BYTES = 9 * 1024 * 1024;
 
 const door = doorway({
@@ -31,7 +31,7 @@ const door = doorway({
 const paint = (service: string, key: string, json: object = {}) =>
   door.ask(`/${service}/sdapi/v1/txt2img`, { key, json: picture(json) });
 
-/** A list header by its members' names. */
+/** Parses a list header into its members by name. */
 function members(answer: Answer, name: string): Record<string, Record<string, unknown>> {
   const list = parseList(answer.header(name) ?? "");
   return Object.fromEntries(list.map(([item, parameters]) => [item, Object.fromEntries(parameters)]));
@@ -49,7 +49,7 @@ function expectUsedUp(answer: Answer): void {
   expect(Number(answer.header("retry-after"))).toBeLessThanOrEqual(31 * DAY_S * 1.2 + 1);
 }
 
-test("of sixty at once against a burst of ten just ten pass, and one more where the clock ticked", async () => {
+test("of 60 simultaneous requests against a burst of 10, 10 pass, plus one per elapsed second", async () => {
   const key = await door.key({ limits: { requests_per_minute: 60, burst: 10 } });
   const from = Date.now();
   const answers = await Promise.all(Array.from({ length: 60 }, () => door.ask(READ, { key })));
@@ -65,7 +65,7 @@ test("of sixty at once against a burst of ten just ten pass, and one more where 
   }
 });
 
-test("a service's own rate takes the place of the tenant's there, and each route tells its own numbers", async () => {
+test("a service's own rate replaces the tenant's there, and each route reports its own numbers", async () => {
   const services = { gallery: { requests_per_minute: 1, burst: 2, concurrent: 3 } };
   const key = await door.key({ limits: { requests_per_minute: 30, burst: 20, concurrent: 5, services } });
   const read = (route: string) => door.ask(`${route}sdapi/v1/sd-models`, { key });
@@ -83,7 +83,7 @@ test("a service's own rate takes the place of the tenant's there, and each route
   expect(members(bad, "ratelimit-policy")["slots"]).toEqual(slots(3));
 });
 
-test("limits of one service merge into what was set, and null takes them away", async () => {
+test("limits per service are merged into the existing ones, and null removes them", async () => {
   const id = await door.tenant({ services: { gallery: { waiting: 0, concurrent: 1 } } });
   const patch = async (services: object) => {
     const { limits } = await door.portico.admin<{ limits: { services: object } }>("PATCH", `/tenants/${id}`, {
@@ -98,7 +98,7 @@ test("limits of one service merge into what was set, and null takes them away", 
   expect(await patch({ gallery: null })).toEqual({ portrait: { burst: 4 } });
 });
 
-test("slots and places in line are a service's own where it has such limits", async () => {
+test("a service with its own limits has its own slots and places in line", async () => {
   const key = await door.key({ limits: { services: { gallery: { concurrent: 1, waiting: 0 } } } });
   const both = await Promise.all([paint("gallery", key), paint("gallery", key)]);
   const refused = both.filter(({ status }) => status !== 200);
@@ -106,7 +106,7 @@ test("slots and places in line are a service's own where it has such limits", as
   for (const answer of await Promise.all([door.paint({}, { key }), door.paint({}, { key })])) expectOk(answer);
 });
 
-test("where a slot was asked for, the slots that are left stand beside the requests", async () => {
+test("RateLimit reports the remaining slots only on requests that take one", async () => {
   const key = await door.key({ limits: { concurrent: 4, burst: 50 } });
   const run = expectOk(await door.paint({}, { key }));
   expect(members(run, "ratelimit")).toMatchObject({ requests: { r: 49 }, slots: { r: 3 } });
@@ -114,10 +114,10 @@ test("where a slot was asked for, the slots that are left stand beside the reque
   expect(Object.keys(members(read, "ratelimit"))).toEqual(["requests"]);
 });
 
-test("a month's cost is by the price of the service, taken before the run, and nothing more runs beyond it", async () => {
+test("the monthly cost follows the service's price, is taken before the run, and stops runs beyond it", async () => {
   await door.portico.admin("PUT", "/services/gallery", { price: { product: ["width", "height"], per: 1_024 } });
   const key = await door.key({ limits: { cost_per_month: 6 } });
-  // By the service's defaults 64 x 64: four units.
+  // 32 x 64, the default height: two units.
   expectOk(await door.ask("/gallery/sdapi/v1/txt2img", { key, json: { prompt: "a", seed: 1, width: 32 } }));
   const before = door.starts();
   const refused = await paint("gallery", key, { width: 64, height: 96 });
@@ -125,7 +125,7 @@ test("a month's cost is by the price of the service, taken before the run, and n
   expect(errorOf(refused).message).toContain("6 cost units");
   expect(members(refused, "ratelimit")["requests"]).toMatchObject({ r: expect.any(Number) });
   expect(door.starts()).toBe(before);
-  // Four that are left, for four images.
+  // The four units that are left, for four images of 32 x 32.
   expectOk(await paint("gallery", key, { batch_size: 4 }));
   expectUsedUp(await paint("gallery", key));
 });
@@ -138,7 +138,7 @@ test("a text's characters are counted where they are the price", async () => {
   expectOk(await speak("12345"));
 });
 
-test("of a body too large to be kept the fields of the price are counted all the same", async () => {
+test("the price fields of a body too large to buffer are counted too", async () => {
   const sound = (text: string) => {
     const boundary = "b0undary";
     const part = (head: string, value: string) =>
@@ -162,7 +162,7 @@ test("of a body too large to be kept the fields of the price are counted all the
   expect((await repaint(4, other)).status).not.toBe(429);
 });
 
-test("what was refused, what the origin refused itself, and what ran for somebody else costs nothing", async () => {
+test("a refused request, an error of the origin and a shared run cost nothing", async () => {
   const key = await door.key({ limits: { cost_per_month: 1 } });
   await door.portico.admin("POST", "/services/bare/pause");
   expect(refusalOf(await door.ask("/bare/x", { key, json: {} }))).toContain("paused");
@@ -178,7 +178,7 @@ test("what was refused, what the origin refused itself, and what ran for somebod
   expectUsedUp(await door.paint({}, { key }));
 });
 
-test("a stored answer costs nothing, unless the service's hits have a price", async () => {
+test("a stored answer costs nothing, unless the service charges for hits", async () => {
   const key = await door.key({ limits: { cost_per_month: 2 } });
   const json = picture();
   const ask = () => door.ask("/charged/sdapi/v1/txt2img", { key, json });
@@ -193,7 +193,7 @@ test("a stored answer costs nothing, unless the service's hits have a price", as
   await door.portico.admin("PUT", "/services/charged", { price: { flat: 1, hits: true } });
 });
 
-test("those who ask for the same at once are one run, for which one result and one cost are taken", async () => {
+test("identical simultaneous requests share one run, which takes one result and one cost", async () => {
   const key = await door.key({ limits: { results_per_month: 1, cost_per_month: 1 } });
   const before = door.starts();
   const json = picture({ steps: 20 });
@@ -203,7 +203,7 @@ test("those who ask for the same at once are one run, for which one result and o
   expectUsedUp(await door.paint({}, { key }));
 });
 
-test("who has to run by himself after all, and has no quota for it, is refused before a card begins", async () => {
+test("a follower that has to run after all and has no quota is refused before its run starts", async () => {
   const origin = await Origin.open();
   onTestFinished(() => origin.close());
   await listOrigin(door, origin, "odd", { kind: "http", route: "/odd/", cache: { enabled: true } });
@@ -215,7 +215,7 @@ test("who has to run by himself after all, and has no quota for it, is refused b
     const { live } = await door.portico.admin<{ live: { queued: number } }>("GET", "/services/odd");
     expect([held.length, live.queued]).toEqual([1, 2]);
   }, WAIT);
-  // Nothing but a 200 is kept, so that the others cannot have it.
+  // Only a 200 is kept, so the followers cannot share this answer.
   held[0]?.writeHead(201, { "content-type": "application/json" }).end("{}");
   const answers = await Promise.all(all);
   expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([201, 429, 429]);
@@ -223,7 +223,7 @@ test("who has to run by himself after all, and has no quota for it, is refused b
   expect(origin.seen).toHaveLength(1);
 });
 
-test("when the run of the same fails for all, nothing is taken, and whoever runs it again pays for it", async () => {
+test("a shared run that fails takes no quota, and the next run does", async () => {
   const key = await door.key({ limits: { results_per_month: 1 } });
   for (const { card } of door.park.cards) await door.park.setFault(card, { kind: "status", status: 500 });
   const json = picture();
@@ -234,7 +234,7 @@ test("when the run of the same fails for all, nothing is taken, and whoever runs
   expectUsedUp(await door.paint({}, { key }));
 });
 
-test("an answer that somebody else's run brings has the price of a hit", async () => {
+test("a follower's answer costs as much as a hit", async () => {
   const key = await door.key({ limits: { cost_per_month: 3 } });
   const json = picture({ steps: 20 });
   const all = await Promise.all(Array.from({ length: 3 }, () => door.ask("/charged/sdapi/v1/txt2img", { key, json })));

@@ -1,4 +1,4 @@
-/** Section 5 and 3: an origin's answer is hostile until it is checked; what of its headers a caller gets. */
+/** An origin's answer is untrusted until it is checked, and only some of its headers reach the caller. */
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, expect, describe, test } from "vitest";
 import { doorway, expectOk } from "./doorway.ts";
@@ -25,7 +25,7 @@ const answering =
   };
 
 describe("an origin's answer:", () => {
-  test("what is ours to say is said by us alone", async () => {
+  test("it cannot replace headers that Portico sets", async () => {
     const spoofed = {
       "x-request-id": "spoofed",
       "x-portico-card": "spoofed",
@@ -46,7 +46,7 @@ describe("an origin's answer:", () => {
     expect(answer.header("x-portico-card")).toBe("any-card");
   });
 
-  test("nor does it speak in our words or to the caches between us and the caller", async () => {
+  test("it cannot set our headers or control caches between us and the caller", async () => {
     const names = [
       ["cdn-cache-control", "cloudflare-cdn-cache-control", "vercel-cdn-cache-control", "surrogate-control"],
       ["surrogate-key", "cache-tag", "x-accel-expires", "x-accel-redirect", "x-accel-buffering"],
@@ -70,7 +70,7 @@ describe("an origin's answer:", () => {
     }
   });
 
-  test("Allow is handed on with its own 405 and of OPTIONS, Content-Range with its own 206", async () => {
+  test("Allow passes with a 405 and on OPTIONS, and Content-Range with a 206", async () => {
     for (const [method, status, expected] of [
       ["POST", 405, ["GET", null]],
       ["OPTIONS", 200, ["GET", null]],
@@ -84,7 +84,7 @@ describe("an origin's answer:", () => {
     }
   });
 
-  test("a digest of encoded bytes does not stand at decoded ones", async () => {
+  test("a digest of encoded bytes is removed when they are decoded", async () => {
     origin.answering = (res) => {
       const digests = ["repr-digest", "content-digest", "digest", "content-md5"].map((name) => [
         name,
@@ -98,7 +98,7 @@ describe("an origin's answer:", () => {
     expect(JSON.stringify(answer.headers)).not.toContain("AAAA");
   });
 
-  test("its cookies, its software and its hop-by-hop headers stay behind", async () => {
+  test("cookies, software names and hop-by-hop headers are removed", async () => {
     origin.answering = answering({
       "set-cookie": ["a=1", "b=2"],
       server: "own/1",
@@ -147,7 +147,7 @@ describe("an origin's answer:", () => {
     "status 101": answerBytes("HTTP/1.1 101 Switching Protocols\r\nUpgrade: own\r\nConnection: upgrade\r\n\r\n"),
   };
   for (const [what, hostile] of Object.entries(HOSTILE)) {
-    test(`${what} is 502 or stripped, never split`, async () => {
+    test(`${what} gives 502 or a stripped answer, never a split one`, async () => {
       const id = `hostile-${Object.keys(HOSTILE).indexOf(what)}`;
       await listOrigin(door, origin, id, { kind: "http", route: `/${id}/`, retry: { tries: 1 } });
       origin.answering = hostile;

@@ -1,4 +1,4 @@
-/** Section 5: which of a caller's headers reach an origin, and which never do. */
+/** Which of a caller's headers reach an origin. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, picture } from "./doorway.ts";
@@ -19,7 +19,7 @@ beforeEach(() => {
 });
 afterAll(() => origin.close());
 
-test("an answer without content is none to look into, whatever its type", async () => {
+test("an answer without content is accepted, whatever its content type", async () => {
   await listOrigin(door, origin, "plain", { kind: "http", route: "/plain/", retry: { tries: 1 } });
   const status = { HEAD: 200, DELETE: 204, PUT: 205 };
   origin.answering = (res, { method }) =>
@@ -29,7 +29,7 @@ test("an answer without content is none to look into, whatever its type", async 
       expect((await door.ask("/plain/x", { method })).status, method).toBe(expected);
 });
 
-/** Names and values that must not arrive; the credential itself is the key of the call. */
+/** Headers that must not reach the origin. The credential is the key of the call. */
 const UNWANTED: Record<string, string> = {
   cookie: "session=secret",
   "cf-connecting-ip": SPOOFED,
@@ -106,14 +106,14 @@ describe("no credential, cookie, CF-*, hop-by-hop or spoofed header reaches an o
     });
   }
 
-  test("at a simulated card, by its own record", async () => {
+  test("of a request to a simulated card, as the card recorded it", async () => {
     const answer = expectOk(await door.paint(picture(), { headers: UNWANTED }));
     const heads = door.park.heads(answer.header("x-portico-card") ?? "");
     const head = heads.find((each) => valuesOf(each, "x-request-id")[0] === answer.header("x-request-id"));
     expectClean(head?.headers ?? [], answer);
   });
 
-  test("however the key was presented", async () => {
+  test("however the key is presented", async () => {
     const basic = `Basic ${Buffer.from(`u:${door.ownKey}`).toString("base64")}`;
     for (const headers of [
       { "x-api-key": door.ownKey },
@@ -130,7 +130,7 @@ describe("no credential, cookie, CF-*, hop-by-hop or spoofed header reaches an o
   });
 });
 
-test("a caller's other headers reach an origin, unless the request is cacheable", async () => {
+test("a caller's other headers reach the origin of a request that is not cacheable", async () => {
   const own = {
     "x-own": "1",
     "user-agent": "own/1",
@@ -143,7 +143,7 @@ test("a caller's other headers reach an origin, unless the request is cacheable"
   for (const [name, value] of Object.entries(own)) expect(valuesOf(seen, name), name).toEqual([value]);
 });
 
-test("an X-Request-Id of ours is new at the origin for every request", async () => {
+test("the origin gets a new X-Request-Id of ours for every request", async () => {
   const ids = new Set<string>();
   for (let i = 0; i < 3; i++) {
     await door.ask("/any/run", { json: {} });
@@ -160,7 +160,7 @@ describe("only allow-listed headers reach the origin for a cacheable request:", 
     origin.answering = answerImage;
   });
 
-  test("nothing that a caller makes up", async () => {
+  test("no header that a caller makes up", async () => {
     expectOk(
       await paint({
         "x-own": "own-1",
@@ -189,7 +189,7 @@ describe("only allow-listed headers reach the origin for a cacheable request:", 
     expect: "100-continue",
   };
   for (const [name, value] of Object.entries(UNKEYED)) {
-    test(`${name} either does not arrive or parts the answers`, async () => {
+    test(`${name} either does not arrive or is part of the cache key`, async () => {
       const json = picture();
       const first = await paint({ [name]: value }, json);
       const seen = origin.seen.splice(0);
@@ -202,7 +202,7 @@ describe("only allow-listed headers reach the origin for a cacheable request:", 
     });
   }
 
-  test("a Content-Type that means other text is another request, or the same at the origin", async () => {
+  test("a Content-Type with another charset is another request, or the same to the origin", async () => {
     const json = picture({ prompt: "Zoë" });
     const types: string[] = [];
     for (const charset of ["latin1", "utf-8"]) {

@@ -1,17 +1,17 @@
 /**
- * An origin that the test itself is: it keeps every request byte for byte and answers what the test says. For what the
- * simulated cards cannot show: bodies, hostile headers, odd answers.
+ * An origin inside the test. It keeps every request byte for byte and answers as the test says. It covers what the
+ * simulated cards cannot: bodies, hostile headers, odd answers.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Doorway } from "./doorway.ts";
 
-/** The smallest PNG there is: what an image service must answer to be believed. */
+/** The smallest PNG, which passes as an image service's answer. */
 export const PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 export interface Seen {
   method: string;
-  /** Path and query as they stood in the request line. */
+  /** Path and query as in the request line. */
   target: string;
   headers: [name: string, value: string][];
   body: Buffer;
@@ -24,13 +24,13 @@ export class Origin {
   readonly seen: Seen[] = [];
   readonly #close: () => void;
   answering: Answering = answerImage;
-  /** Bytes of bodies that have come so far. */
+  /** Bytes of bodies received so far. */
   received = 0;
 
   static async open(): Promise<Origin> {
     const server = createServer((req, res) => {
       origin.#take(req, res).catch((error: unknown) => {
-        // A request that is broken off in the midst of its body is none.
+        // A request that breaks off within its body is ignored.
         if (!req.destroyed) throw error;
       });
     });
@@ -50,7 +50,7 @@ export class Origin {
     this.#close = close;
   }
 
-  /** The only request since the last call of this. */
+  /** Returns the only request since the last call, and throws unless there is exactly one. */
   taken(): Seen {
     const [seen, ...more] = this.seen.splice(0);
     if (seen === undefined || more.length > 0) throw new Error(`${seen === undefined ? 0 : 1 + more.length} requests`);
@@ -81,13 +81,13 @@ export const answerImage: Answering = (res) => {
   res.end(JSON.stringify({ images: [PNG], parameters: {}, info: "{}" }));
 };
 
-/** Answers with what it got. */
+/** Answers with the request itself. */
 export const answerEcho: Answering = (res, { method, target, headers, body }) => {
   res.setHeader("content-type", "application/json");
   res.end(JSON.stringify({ method, target, headers, body: body.toString("base64") }));
 };
 
-/** Answers with these very bytes and ends the connection. */
+/** Answers with exactly these bytes and ends the connection. */
 export function answerBytes(...bytes: (string | Buffer)[]): Answering {
   return (res) => res.socket?.end(Buffer.concat(bytes.map((each) => Buffer.from(each as string))));
 }
@@ -96,13 +96,13 @@ export function valuesOf({ headers }: { headers: readonly (readonly [string, str
   return headers.filter(([other]) => other.toLowerCase() === name.toLowerCase()).map(([, value]) => value);
 }
 
-/** A service of its own whose only card is the origin. */
+/** Creates a service whose only card is the origin. */
 export async function listOrigin(door: Doorway, origin: Origin, id: string, service: object, card = {}): Promise<void> {
   await door.portico.admin("PUT", `/services/${id}`, service);
   await door.portico.admin("PUT", `/services/${id}/cards/${id}-card`, { origin: origin.url, slots: 8, ...card });
 }
 
-/** As the service `any`, whose calls may bring anything: one that runs, one that reads. */
+/** Creates the service `any`, with one path that runs and one that reads. */
 export function listAny(door: Doorway, origin: Origin): Promise<void> {
   const paths = [
     { method: "POST", path: "run", as: "run" },

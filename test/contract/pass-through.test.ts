@@ -1,4 +1,4 @@
-/** Section 5: the origin's own API passes through: paths, queries, bodies and answers, both ways, whole and streamed. */
+/** The origin's own API passes through both ways: paths, queries, bodies and answers, whole and streamed. */
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { bytesOf, RawCall } from "../support/raw.ts";
@@ -32,7 +32,7 @@ async function send(target: string, sent: object = {}): Promise<Seen> {
 }
 
 describe("a path reaches the card", () => {
-  test("whole, route included", async () => {
+  test("whole, including the route", async () => {
     expect((await send("/any/a/b.c")).target).toBe("/any/a/b.c");
   });
 
@@ -40,13 +40,13 @@ describe("a path reaches the card", () => {
     expect((await send("/based/x")).target).toBe("/own/path/based/x");
   });
 
-  test("by the longest route that fits it", async () => {
+  test("by the longest route that matches it", async () => {
     const answer = await door.ask("/any/deep/x");
     expect(expectOk(answer).header("x-portico-card")).toBe("deep-card");
     expect((await door.ask("/any/deeper/x")).header("x-portico-card")).toBe("any-card");
   });
 
-  test("as the list says: a trailing * fits what follows, everything else is 404", async () => {
+  test("as listed: a trailing * matches the rest, and any other path gets 404", async () => {
     expect((await send("/listed/go/a/b", { json: {} })).target).toBe("/listed/go/a/b");
     expect((await send("/listed/look")).target).toBe("/listed/look");
     for (const target of ["/listed/gone", "/listed/looks", "/listed/"]) {
@@ -56,7 +56,7 @@ describe("a path reaches the card", () => {
   });
 });
 
-describe("a query reaches the card as it is:", () => {
+describe("a query reaches the card unchanged:", () => {
   const QUERIES = [
     "?a=1&a=2",
     "?",
@@ -72,7 +72,7 @@ describe("a query reaches the card as it is:", () => {
   for (const query of QUERIES) {
     test(query, async () => {
       const { target } = await send(`/any/x${query}`);
-      // A lone question mark says nothing.
+      // An empty query may be dropped.
       expect([`/any/x${query}`, ...(query === "?" ? ["/any/x"] : [])]).toContain(target);
     });
   }
@@ -89,7 +89,7 @@ describe("a method and a body reach the card:", () => {
     });
   }
 
-  test("an empty POST, also one that says it is JSON", async () => {
+  test("an empty POST, even with a JSON content type", async () => {
     expect((await send("/any/x", { method: "POST" })).body).toHaveLength(0);
     const headers = { "content-type": "application/json" };
     expect((await send("/any/x", { method: "POST", headers })).body).toHaveLength(0);
@@ -155,12 +155,12 @@ describe("an answer reaches the caller:", () => {
     expect(expectOk(await door.ask("/any/x")).body.equals(body)).toBe(true);
   });
 
-  test("an HTML page of a card that is reached directly", async () => {
+  test("an HTML page from a card that is reached directly", async () => {
     origin.answering = (res) => res.writeHead(200, { "content-type": "text/html" }).end("<p>own</p>");
     expect((await door.ask("/any/x")).text).toBe("<p>own</p>");
   });
 
-  test("streamed: each piece as it comes", async () => {
+  test("as a stream, piece by piece", async () => {
     origin.answering = (res) => {
       res.writeHead(200, { "content-type": "text/event-stream" });
       res.write("data: 1\n\n");
@@ -171,7 +171,7 @@ describe("an answer reaches the caller:", () => {
     expect((arrivals.at(-1)?.ms ?? 0) - (arrivals[0]?.ms ?? 0)).toBeGreaterThan(300);
   });
 
-  test("speech of a card is streamed too", async () => {
+  test("speech of a card, as a stream", async () => {
     door.park.setService({ speed: 1, speech_s: 1 });
     const answer = expectOk(await door.speak({ text: "streamed", stream: true }));
     door.park.setService({ speed: 0.1, speech_s: null });
@@ -181,7 +181,7 @@ describe("an answer reaches the caller:", () => {
   });
 });
 
-test("a long request body is streamed to the card before it has all come", async () => {
+test("a long request body is streamed to the card before all of it has arrived", async () => {
   const call = await RawCall.open(door.portico.url);
   const headers = {
     authorization: `Bearer ${door.ownKey}`,

@@ -1,4 +1,4 @@
-/** Section 5: `POST /v1/fingerprint` and `GET /v1/requests/<id>`. */
+/** `POST /v1/fingerprint` and `GET /v1/requests/<id>`. */
 import { describe, expect, test } from "vitest";
 import { doorway, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
 
@@ -30,7 +30,7 @@ async function print(input: unknown, service = "portrait", path = "txt2img", key
 }
 
 describe("POST /v1/fingerprint", () => {
-  test("tells the key of what is cacheable, the same for the same", async () => {
+  test("returns the key of a cacheable request, the same for the same input", async () => {
     const json = picture();
     const first = await print(json);
     expect(first.cacheable).toBe(true);
@@ -40,7 +40,7 @@ describe("POST /v1/fingerprint", () => {
     expect((await print({ ...json, seed: 2 ** 31 + 7 })).key).not.toBe(first.key);
   });
 
-  test("says why not", async () => {
+  test("tells why a request is not cacheable", async () => {
     const cases: [Promise<Print>, string][] = [
       [print(picture({ seed: -1 })), "a random seed"],
       [print({ prompt: "x" }), "no seed"],
@@ -90,7 +90,7 @@ describe("POST /v1/fingerprint", () => {
     expect(door.starts()).toBe(before);
   });
 
-  test("knows only what there is: another service or path is 404", async () => {
+  test("answers 404 to an unknown service or path", async () => {
     for (const [service, path] of [
       ["nobody", "txt2img"],
       ["portrait", "interrupt"],
@@ -110,7 +110,7 @@ const became = async (id: string | null, key = door.ownKey): Promise<Became> =>
   JSON.parse(expectOk(await door.ask(`/v1/requests/${id}`, { key })).text);
 
 describe("GET /v1/requests/<id>", () => {
-  test("tells by our id what became of a request", async () => {
+  test("reports the outcome of a request by our id", async () => {
     const answer = expectOk(await door.paint());
     const told = await became(answer.header("x-request-id"));
     expect(told).toMatchObject({ state: "succeeded", status: 200 });
@@ -122,7 +122,7 @@ describe("GET /v1/requests/<id>", () => {
     expect(fetched.header("content-type")).toBe(result?.content_type);
   });
 
-  test("tells it by the caller's own X-Request-Id as well, and within the tenant the latest wins", async () => {
+  test("also finds the caller's own X-Request-Id, and the latest within the tenant wins", async () => {
     const headers = { "x-request-id": "own-id_1" };
     const first = expectOk(await door.paint({}, { headers }));
     const { results } = await became("own-id_1");
@@ -135,7 +135,7 @@ describe("GET /v1/requests/<id>", () => {
     expect((await became(first.header("x-request-id"))).results).toHaveLength(1);
   });
 
-  test("tells of a sound, and of what failed", async () => {
+  test("reports a sound and a failed request", async () => {
     const sound = expectOk(await door.speak({ text: "told" }));
     expect((await became(sound.header("x-request-id"))).results).toHaveLength(1);
     const refused = await door.paint({ sampler_name: "no such sampler" });
@@ -146,7 +146,7 @@ describe("GET /v1/requests/<id>", () => {
     expect(["succeeded", "failed"]).toContain(told.state);
   });
 
-  test("tells of a request that is still on its way", async () => {
+  test("reports a request that is still running", async () => {
     door.park.setService({ service_ms: 800 });
     const running = door.paint({}, { headers: { "x-request-id": "under-way" } });
     let state = "";
@@ -161,7 +161,7 @@ describe("GET /v1/requests/<id>", () => {
     expect((await became("under-way")).state).toBe("succeeded");
   });
 
-  test("is 404 for another tenant, by either id, and for what never was", async () => {
+  test("is 404 for another tenant, by either id, and for an unknown id", async () => {
     const other = await door.key();
     const answer = expectOk(await door.paint({}, { headers: { "x-request-id": "mine-alone" } }));
     for (const id of [answer.header("x-request-id"), "mine-alone", "never-was", "req_0", "a".repeat(500)]) {
@@ -171,7 +171,7 @@ describe("GET /v1/requests/<id>", () => {
     }
   });
 
-  test("one tenant's own id never hides another's", async () => {
+  test("one tenant's own id does not hide another's", async () => {
     const other = await door.key();
     const headers = { "x-request-id": "same-name" };
     const mine = expectOk(await door.paint({}, { headers }));
@@ -182,7 +182,7 @@ describe("GET /v1/requests/<id>", () => {
     );
   });
 
-  test("a caller's own id that looks like ours finds nobody else's request", async () => {
+  test("a caller's own id that looks like ours does not find another tenant's request", async () => {
     const other = await door.key();
     const mine = expectOk(await door.paint());
     const id = mine.header("x-request-id") ?? "";

@@ -1,4 +1,4 @@
-/** Section 8: a deleted result is gone at once, with what was stored of it, and nobody else's with it. */
+/** A deleted result is gone at once, with the stored answer that holds it, and no other tenant's result is. */
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
@@ -25,7 +25,7 @@ async function expectGone(path: string): Promise<void> {
   expect((await door.ask(path, { method: "HEAD" })).status).toBe(404);
 }
 
-test("it is gone at once, for keys and for signed URLs, read before or not", async () => {
+test("a deleted result is gone at once, for keys and for signed URLs", async () => {
   expectOk(await door.ask(url.pathname));
   expectOk(await door.ask(targetOf(url.href), { key: null }));
   const answer = await remove(url.pathname);
@@ -36,7 +36,7 @@ test("it is gone at once, for keys and for signed URLs, read before or not", asy
   expect((await door.ask(url.pathname, { headers: { "if-none-match": "*" } })).status).toBe(404);
 });
 
-/** As another isolate leaves it, a moment after its answer was sent. */
+/** Writes an object as another isolate does, a moment after its answer was sent. */
 async function putLater(key: string, tenant: string, meta: Record<string, string>): Promise<void> {
   const bucket = await door.portico.mf().getR2Bucket("RESULTS");
   await new Promise((resolve) => {
@@ -45,7 +45,7 @@ async function putLater(key: string, tenant: string, meta: Record<string, string
   await bucket.put(key, "bytes", { customMetadata: { tenant, maker: tenant, ...meta } });
 }
 
-test("one that is still on its way to the store is deleted, and so is the answer that holds it", async () => {
+test("a result that is still being written is deleted, with the answer that holds it", async () => {
   const tenant = await door.tenant();
   const key = await door.key({ tenant });
   const id = "onItsWay00000000000000000";
@@ -73,7 +73,7 @@ describe("a DELETE with a false precondition is 412 and deletes nothing:", () =>
     });
   }
 
-  test("and a true one does", async () => {
+  test("and a true one deletes it", async () => {
     const etag = expectOk(await door.ask(url.pathname)).header("etag") ?? "";
     expect((await removeIf({ "if-match": etag, "if-unmodified-since": PAST })).status).toBe(204);
     await expectGone(url.pathname);
@@ -85,14 +85,14 @@ test("a second DELETE is 404", async () => {
   expect(refusalOf(await remove(url.pathname))).toMatch(NOT_FOUND);
 });
 
-test("two at the same time do no harm", async () => {
+test("simultaneous DELETEs do no harm", async () => {
   const answers = await Promise.all([remove(url.pathname), remove(url.pathname), remove(url.pathname)]);
   for (const { status } of answers) expect([200, 204, 404]).toContain(status);
   expect(answers.some(({ status }) => status < 300)).toBe(true);
   await expectGone(url.pathname);
 });
 
-test("the stored answer that holds it goes with it: the same request runs again", async () => {
+test("the stored answer is deleted with its result: the same request runs again", async () => {
   expect(isHit(await door.paint(json))).toBe(true);
   await remove(url.pathname);
   const before = door.starts();
@@ -105,7 +105,7 @@ test("the stored answer that holds it goes with it: the same request runs again"
   await expectGone(url.pathname);
 });
 
-test("of an answer with many images, the others stay and the answer goes", async () => {
+test("deleting one of several images deletes the stored answer and keeps the other images", async () => {
   const many = { ...picture(), batch_size: 3 };
   const links = linksOf(expectOk(await door.paint(many))).map((link) => new URL(link).pathname);
   await remove(links[1] ?? "");
@@ -115,7 +115,7 @@ test("of an answer with many images, the others stay and the answer goes", async
   expect(isHit(expectOk(await door.paint(many)))).toBe(false);
 });
 
-test("a sound goes as well", async () => {
+test("a sound is deleted with its stored answer", async () => {
   const text = { text: `deleted ${Date.now()}` };
   const [link = ""] = linksOf(expectOk(await door.speak(text)));
   await remove(new URL(link).pathname);
@@ -123,7 +123,7 @@ test("a sound goes as well", async () => {
   expect(isHit(expectOk(await door.speak(text)))).toBe(false);
 });
 
-test("the record of its request no longer offers what is gone", async () => {
+test("the request record has no working link to a deleted result", async () => {
   await remove(url.pathname);
   const { text } = expectOk(await door.ask(`/v1/requests/${made.header("x-request-id")}`));
   const { results }: { results: { url: string }[] } = JSON.parse(text);
@@ -133,13 +133,13 @@ test("the record of its request no longer offers what is gone", async () => {
 });
 
 describe("another tenant", () => {
-  test("cannot delete it: 404, and it stays", async () => {
+  test("gets 404 and cannot delete it", async () => {
     expect(refusalOf(await remove(url.pathname, await door.key()))).toMatch(NOT_FOUND);
     expectOk(await door.ask(url.pathname));
     expect(isHit(await door.paint(json))).toBe(true);
   });
 
-  test("who made the same keeps its own", async () => {
+  test("that made the same keeps its own", async () => {
     const other = await door.key();
     const [theirs = ""] = linksOf(expectOk(await door.paint(json, { key: other })));
     await remove(url.pathname);
@@ -149,7 +149,7 @@ describe("another tenant", () => {
 });
 
 describe("with a shared cache, no tenant's deletion touches another's:", () => {
-  test("who hit keeps its results when the one who made them deletes", async () => {
+  test("a tenant that hit keeps its results when the maker deletes them", async () => {
     const [a, b] = [await door.key(), await door.key()];
     const [mine = ""] = linksOf(expectOk(await common(a)));
     const hit = expectOk(await common(b));
@@ -160,7 +160,7 @@ describe("with a shared cache, no tenant's deletion touches another's:", () => {
     expect((await door.ask(new URL(mine).pathname, { key: a })).status).toBe(404);
   });
 
-  test("who deleted is never offered what is gone, whether it runs again or not", async () => {
+  test("a tenant that deleted a result is not offered it again", async () => {
     const [a, b] = [await door.key(), await door.key()];
     for (const key of [a, b]) {
       const [link = ""] = linksOf(expectOk(await common(key)));
@@ -173,7 +173,7 @@ describe("with a shared cache, no tenant's deletion touches another's:", () => {
     }
   });
 
-  test("who hit cannot delete what the one who made it has", async () => {
+  test("a tenant that hit cannot delete the maker's results", async () => {
     const [a, b] = [await door.key(), await door.key()];
     const [mine = ""] = linksOf(expectOk(await common(a)));
     const hit = expectOk(await common(b));
@@ -186,7 +186,7 @@ describe("with a shared cache, no tenant's deletion touches another's:", () => {
   });
 });
 
-test("a key may delete with infer alone, and not without", async () => {
+test("deleting a result needs the infer scope", async () => {
   const tenant = await door.tenant();
   const [full, infer, read] = await Promise.all([
     door.key({ tenant }),
@@ -198,12 +198,12 @@ test("a key may delete with infer alone, and not without", async () => {
   expect([200, 204]).toContain((await remove(new URL(link).pathname, infer)).status);
 });
 
-test("no key at all cannot delete, whatever is signed", async () => {
+test("a DELETE without a key gets 401", async () => {
   expect((await door.ask(url.pathname, { method: "DELETE", key: null })).status).toBe(401);
   expectOk(await door.ask(url.pathname));
 });
 
-test("a purge right after the answers takes their results along, rows that are on their way or not", async () => {
+test("a purge right after the answers deletes their results, even if their rows are not written yet", async () => {
   const tenant = await door.tenant();
   const key = await door.key({ tenant });
   const answers = await Promise.all([1, 2, 3].map((seed) => door.paint(picture({ seed, prompt: "fresh" }), { key })));

@@ -1,4 +1,4 @@
-/** How long a result lives and who reads it, as its request asks: X-Result-TTL, X-Result-Visibility. */
+/** X-Result-TTL and X-Result-Visibility: how long a result lives, and who may read it. */
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { loadSecrets } from "../../local/secrets.ts";
@@ -20,7 +20,7 @@ async function made(headers: Record<string, string>, json: object = {}): Promise
 const nobody = (target: string, method = "GET") => door.ask(target, { key: null, method });
 const later = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** As the program would sign it, if it did. */
+/** The signature that the program would make. */
 async function signatureOf({ pathname }: URL): Promise<string> {
   const [kid = "", secret = ""] = (await loadSecrets(door.portico.stateDir)).URL_KEYS.split(":");
   const exp = Math.floor(Date.now() / 1_000) + 60;
@@ -29,7 +29,7 @@ async function signatureOf({ pathname }: URL): Promise<string> {
 }
 
 describe("private", () => {
-  test("is read with a key of its tenant alone, and its Link is bare", async () => {
+  test("can be read only with a key of its tenant, and its Link is unsigned", async () => {
     const { url } = await made({ "x-result-visibility": "private" });
     expect(url.search).toBe("");
     const answer = expectOk(await door.ask(url.pathname));
@@ -39,7 +39,7 @@ describe("private", () => {
     expect(refusalOf(await nobody(url.pathname + (await signatureOf(url))))).toMatch(NOT_FOUND);
   });
 
-  test("stays so in the record of its request, and in a hit", async () => {
+  test("stays private in the record of its request and in a hit", async () => {
     const json = picture();
     const { answer } = await made({ "x-result-visibility": "private" }, json);
     const { text } = expectOk(await door.ask(`/v1/requests/${answer.header("x-request-id")}`));
@@ -52,7 +52,7 @@ describe("private", () => {
 });
 
 describe("public", () => {
-  test("is read by everybody who has the id, and shared caches may keep it", async () => {
+  test("can be read by anyone who has the id, and shared caches may keep it", async () => {
     const { url } = await made({ "x-result-visibility": "public" });
     expect(url.search).toBe("");
     for (const answer of [
@@ -67,13 +67,13 @@ describe("public", () => {
     expect((await door.ask(url.pathname, { key: null, headers: { range: "bytes=0-3" } })).status).toBe(206);
   });
 
-  test("does not take what is no signature or no key", async () => {
+  test("refuses an invalid signature or key", async () => {
     const { url } = await made({ "x-result-visibility": "public" });
     expect((await nobody(`${url.pathname}?sig=x`)).status).toBe(403);
     expect((await door.ask(url.pathname, { key: "ptk_live_nobody_0" })).status).toBe(401);
   });
 
-  test("is deleted by its tenant alone, and then gone for everybody", async () => {
+  test("can be deleted only by its tenant, and is then gone for everyone", async () => {
     const { url } = await made({ "x-result-visibility": "public" });
     expectOk(await nobody(url.pathname));
     expect((await nobody(url.pathname, "DELETE")).status).toBe(401);
@@ -82,7 +82,7 @@ describe("public", () => {
     expect((await nobody(url.pathname)).status).toBe(404);
   });
 
-  test("is 404 to strangers once it is over, and 410 to its tenant", async () => {
+  test("is 404 for others after it expires, and 410 for its tenant", async () => {
     const { url } = await made({ "x-result-visibility": "public", "x-result-ttl": "1" });
     await later(1_100);
     expect(refusalOf(await nobody(url.pathname))).toMatch(NOT_FOUND);
@@ -90,14 +90,14 @@ describe("public", () => {
     expect(refusalOf(await door.ask(url.pathname))).toBe("410 gone not_found expired_result");
   });
 
-  test("an id that only looks so is 404 to everybody", async () => {
+  test("an id that only looks public is 404", async () => {
     expect(refusalOf(await nobody("/v1/results/pub_AAAAAAAAAAAAAAAAAAAAAAAA"))).toMatch(NOT_FOUND);
     const { url } = await made({});
     const id = url.pathname.split("/").at(-1) ?? "";
     expect(refusalOf(await nobody(`/v1/results/pub_${id}`))).toMatch(NOT_FOUND);
   });
 
-  test("is what a service's requests make that says so", async () => {
+  test("can be a service's default, which a request can override", async () => {
     const answer = expectOk(await door.ask("/open/sdapi/v1/txt2img", { json: picture() }));
     expectOk(await nobody(new URL(linksOf(answer)[0] ?? "").pathname));
     const own = expectOk(
@@ -108,7 +108,7 @@ describe("public", () => {
 });
 
 describe("X-Result-TTL", () => {
-  test("ends a result, and the stored answer that names it", async () => {
+  test("expires a result and the stored answer that holds it", async () => {
     const json = picture();
     const { url } = await made({ "x-result-ttl": "2" }, json);
     const maxAge = /max-age=(\d+)/.exec(expectOk(await door.ask(url.pathname)).header("cache-control") ?? "")?.[1];
@@ -122,7 +122,7 @@ describe("X-Result-TTL", () => {
   });
 });
 
-test("neither is part of what makes two requests the same", async () => {
+test("neither header is part of the cache key", async () => {
   const json = picture();
   const before = door.starts();
   await made({ "x-result-ttl": "600" }, json);
@@ -131,7 +131,7 @@ test("neither is part of what makes two requests the same", async () => {
   expect(door.starts()).toBe(before + 1);
 });
 
-test("neither reaches an origin", async () => {
+test("neither header reaches an origin", async () => {
   const origin = await Origin.open();
   await listOrigin(door, origin, "bare", { kind: "image", route: "/bare/" });
   const headers = { "x-result-ttl": "60", "x-result-visibility": "private" };
@@ -141,7 +141,7 @@ test("neither reaches an origin", async () => {
   origin.close();
 });
 
-test("what is none of theirs is 400 invalid_field, which names the header, before a slot is taken", async () => {
+test("an invalid value is 400 invalid_field with the name of the header, before a slot is taken", async () => {
   const before = door.starts();
   for (const [name, value] of [
     ["X-Result-TTL", "0"],
@@ -153,7 +153,7 @@ test("what is none of theirs is 400 invalid_field, which names the header, befor
     expect(refusalOf(answer), `${name}: ${value}`).toBe("400 invalid_request invalid_request_error invalid_field");
     expect(errorOf(answer).param).toBe(name);
   }
-  // The service keeps a day.
+  // This service keeps results for one day.
   const headers = { "x-result-ttl": "86401" };
   expect((await door.ask("/open/sdapi/v1/txt2img", { json: picture(), headers })).status).toBe(400);
   expect(door.starts()).toBe(before);

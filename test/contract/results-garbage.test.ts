@@ -1,4 +1,4 @@
-/** Section 5: what cannot be the image or the sound that was asked for is the card's failure, or is never kept. */
+/** An answer that cannot be the requested image or sound is the card's failure, or is never stored. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { wavHeader } from "../pure/media-files.ts";
 import { doorway, errorOf, expectOk, linksOf, refusalOf, type Sent } from "./doorway.ts";
@@ -36,7 +36,7 @@ const paint = (json: object = {}, sent: Sent = {}, path = "/images/txt2img") =>
 const speak = (json: object = {}, sent: Sent = {}) =>
   door.ask("/odd/audio-generate", { json: { text: `t${calls++}`, ...json }, ...sent });
 
-/** In one piece with its length, or in chunks. */
+/** Answers in one piece with its length, or in chunks. */
 function answering(type: string | null, body: string | Buffer, { status = 200, chunked = false } = {}): Answering {
   return (res) => {
     res.statusCode = status;
@@ -50,7 +50,7 @@ const JSON_TYPE = "application/json";
 const jsonOf = (value: unknown) => answering(JSON_TYPE, JSON.stringify(value));
 const INVALID = "502 bad_gateway origin_error origin_invalid";
 
-describe("an image run's 2xx answer without images is invalid:", () => {
+describe("an image run's 2xx answer without valid images is invalid:", () => {
   const damaged = Buffer.from(PNG, "base64");
   damaged[45] = (damaged[45] ?? 0) ^ 1;
   const CASES: Record<string, unknown> = {
@@ -71,7 +71,7 @@ describe("an image run's 2xx answer without images is invalid:", () => {
     });
   }
 
-  test("and its refusal says what the cache did", async () => {
+  test("and the refusal has a Cache-Status", async () => {
     origin.answering = jsonOf({});
     expect((await paint()).header("cache-status")).toBe("portico; fwd=miss");
     expect((await paint({ seed: -1 })).header("cache-status")).toBe("portico; fwd=bypass");
@@ -83,7 +83,7 @@ describe("an image run's 2xx answer without images is invalid:", () => {
     expect([paused.status, paused.header("cache-status")]).toEqual([503, "portico; fwd=miss"]);
   });
 
-  test("the next card gets the request, and the answer of that one is stored", async () => {
+  test("the next card gets the request, and its answer is stored", async () => {
     const counts = () => [origin.seen.length, sound.seen.length];
     sound.answering = answerImage;
     origin.answering = jsonOf({ error: "CUDA out of memory" });
@@ -96,14 +96,14 @@ describe("an image run's 2xx answer without images is invalid:", () => {
     }
   });
 
-  test("but not of a path that need not make images", async () => {
+  test("but not on a path that need not make images", async () => {
     origin.answering = jsonOf({ caption: "a lighthouse" });
     expect(expectOk(await paint({}, {}, "/images/caption")).text).toContain("lighthouse");
   });
 });
 
 describe("an empty list of images", () => {
-  test("is handed on, and is no hit for anybody", async () => {
+  test("is passed on and never stored", async () => {
     origin.answering = jsonOf({ images: [], info: "{}" });
     const json = { prompt: "none", send_images: false };
     for (let i = 0; i < 2; i++) {
@@ -117,14 +117,14 @@ describe("an empty list of images", () => {
     expect(linksOf(expectOk(await paint(json)))).toHaveLength(1);
   });
 
-  test("goes to each of the same requests that wait for it by a run of its own", async () => {
+  test("reaches each of several identical waiting requests", async () => {
     origin.answering = (res, seen) => void setTimeout(() => jsonOf({ images: [] })(res, seen), 300);
     const json = { prompt: "none at once" };
     const answers = await Promise.all([1, 2, 3].map(() => paint(json)));
     for (const answer of answers) expect(JSON.parse(expectOk(answer).text)).toEqual({ images: [] });
   });
 
-  test("is replayed under its Idempotency-Key, and found by `Prefer: wait`", async () => {
+  test("is replayed under its Idempotency-Key, and returned by `Prefer: wait`", async () => {
     origin.answering = jsonOf({ images: [] });
     const headers = { "idempotency-key": `empty-${calls++}` };
     const json = { prompt: "named" };
@@ -136,7 +136,7 @@ describe("an empty list of images", () => {
     expect(JSON.parse(waited.text)).toEqual({ images: [] });
   });
 
-  test("is 502 in the dialects, which is not replayed", async () => {
+  test("is 502 in the dialects, and is not replayed", async () => {
     origin.answering = jsonOf({ images: [] });
     const headers = { "idempotency-key": `dialect-${calls++}` };
     const openai = () =>
@@ -148,7 +148,7 @@ describe("an empty list of images", () => {
     expectOk(await openai());
   });
 
-  test("is a job's success, but not that of a job of a dialect", async () => {
+  test("makes a job succeed, but makes a dialect's job fail", async () => {
     origin.answering = jsonOf({ images: [] });
     const ended = async (id: string) => {
       for (;;) {
@@ -180,7 +180,7 @@ describe("a status without content", () => {
 });
 
 const RIFF = Buffer.from("RIFF\x00\x00\x00\x00WAVE", "latin1");
-describe("a sound that is none is invalid:", () => {
+describe("an answer that is not a sound is invalid:", () => {
   const CASES: [what: string, type: string | null, body: Buffer][] = [
     ["nothing", "audio/wav", Buffer.alloc(0)],
     ["nothing", "application/octet-stream", Buffer.alloc(0)],
@@ -197,14 +197,14 @@ describe("a sound that is none is invalid:", () => {
     });
   }
 
-  test("in chunks it is noticed by the first of them", async () => {
+  test("in chunks, it is detected by the first one", async () => {
     for (const body of ['{"error":"CUDA out of memory"}', Buffer.alloc(0)]) {
       origin.answering = answering("audio/wav", body, { chunked: true });
       expect(errorOf(await speak()).reason).toBe("origin_invalid");
     }
   });
 
-  test("what is noticed only after its first bytes went out is cut", async () => {
+  test("if it is detected after the first bytes were sent, the answer is cut", async () => {
     origin.answering = (res) => {
       res.writeHead(200, { "content-type": "audio/wav" });
       res.write("not a s");
@@ -233,7 +233,7 @@ describe("a sound may be", () => {
   }
 });
 
-describe("a text in place of a sound is handed on, and never kept:", () => {
+describe("a text instead of a sound is passed on and never stored:", () => {
   for (const type of [JSON_TYPE, "text/plain", "text/plain; charset=utf-8"]) {
     test(type, async () => {
       const json = { text: `a text of ${type}` };
@@ -248,7 +248,7 @@ describe("a text in place of a sound is handed on, and never kept:", () => {
     });
   }
 
-  test("but not by a dialect: it is 502 there", async () => {
+  test("but a dialect answers 502", async () => {
     for (const type of [JSON_TYPE, "text/plain"]) {
       origin.answering = answering(type, '{"error":"CUDA out of memory"}');
       const json = { model: "odd", input: `a text of ${type}`, response_format: "mp3" };
@@ -256,7 +256,7 @@ describe("a text in place of a sound is handed on, and never kept:", () => {
     }
   });
 
-  test("an image's page is no result either", async () => {
+  test("an HTML page labeled as an image is not a result either", async () => {
     origin.answering = answering("image/png", "<html>Bad Gateway</html>");
     for (let i = 0; i < 2; i++) {
       const answer = expectOk(await speak({ text: "a page" }));
@@ -287,7 +287,7 @@ describe("an origin that forbids storing:", () => {
     });
   }
 
-  test("is not asked where a seed decides, because image servers forbid it for everything", async () => {
+  test("is ignored where a seed decides, because image servers forbid it for everything", async () => {
     origin.answering = (res, seen) => {
       res.setHeader("cache-control", "no-store");
       answerImage(res, seen);

@@ -1,4 +1,4 @@
-/** Results to caches and clients of HTTP (RFC 9110, 9111): freshness, age, authorization, conditions, invalidation. */
+/** Results in terms of HTTP (RFC 9110, 9111): freshness, age, authorization, conditions, invalidation. */
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, linksOf, refusalOf, targetOf } from "./doorway.ts";
@@ -20,7 +20,7 @@ const nobody = (target: string, headers: Record<string, string> = {}, method = "
   door.ask(target, { key: null, headers, method });
 const isHit = (answer: Answer) => /^portico; hit; ttl=\d+$/.test(answer.header("cache-status") ?? "");
 
-/** Reads until this edge location has a copy: it is put beside the first answer. */
+/** Reads until this edge location has a copy, which is written beside the first answer. */
 async function copied(target: string): Promise<Answer> {
   for (let i = 0; i < 50; i++) {
     const answer = expectOk(await nobody(target));
@@ -31,14 +31,14 @@ async function copied(target: string): Promise<Answer> {
 }
 
 describe("freshness (RFC 9111 4.2)", () => {
-  test("is the rest of the result's life, and not to be revalidated before (RFC 8246)", async () => {
+  test("lasts for the rest of the result's life, without revalidation (RFC 8246)", async () => {
     const answer = expectOk(await nobody(open.pathname));
     const [, maxAge] = /^public, max-age=(\d+), immutable$/.exec(answer.header("cache-control") ?? "") ?? [];
     expect(Number(maxAge)).toBeGreaterThan(30 * DAY_S - 120);
     for (const name of ["expires", "pragma", "surrogate-control"]) expect(answer.header(name), name).toBe(null);
   });
 
-  test("an edge copy says its age and is a hit; what comes from R2 is a miss without one", async () => {
+  test("an edge copy is a hit with an Age, and an answer from R2 is a miss without one", async () => {
     const url = await made("public");
     const first = expectOk(await nobody(url.pathname));
     expect(first.header("cache-status")).toBe("portico; fwd=miss");
@@ -52,7 +52,7 @@ describe("freshness (RFC 9111 4.2)", () => {
     expect(aged.body.equals(first.body)).toBe(true);
   });
 
-  test("a hit is what a miss is, byte for byte and header by header", async () => {
+  test("a hit equals a miss, byte for byte and header by header", async () => {
     const url = await made("public");
     const [miss, hit] = [expectOk(await nobody(url.pathname)), await copied(url.pathname)];
     for (const name of ["content-type", "content-length", "etag", "repr-digest", "last-modified", "accept-ranges"])
@@ -62,7 +62,7 @@ describe("freshness (RFC 9111 4.2)", () => {
 });
 
 describe("authorization (RFC 9111 3.5)", () => {
-  test("what a key or a signature opens is for no shared cache", async () => {
+  test("an answer to a key or a signature is private", async () => {
     for (const answer of [await door.ask(signed.pathname), await nobody(targetOf(signed.href))]) {
       expectOk(answer);
       expect(answer.header("cache-control")).toMatch(/^private,/);
@@ -70,12 +70,12 @@ describe("authorization (RFC 9111 3.5)", () => {
     }
   });
 
-  test("what everybody may read is, with a key as without", async () => {
+  test("a public result is public, with or without a key", async () => {
     for (const answer of [await nobody(open.pathname), await door.ask(open.pathname)])
       expect(expectOk(answer).header("cache-control")).toMatch(/^public,/);
   });
 
-  test("no refusal is stored, whoever was refused", async () => {
+  test("no refusal may be stored", async () => {
     for (const answer of [
       await nobody(signed.pathname),
       await nobody(`${targetOf(signed.href)}x`),
@@ -104,7 +104,7 @@ describe("conditions, on a miss and on a hit (RFC 9110 13, 15.4.5)", () => {
     for (const name of ["content-length", "content-range"]) expect(answer.header(name), name).toBe(null);
   });
 
-  test("If-Match and If-Unmodified-Since that fail are 412; preconditions go before ranges", async () => {
+  test("a failed If-Match or If-Unmodified-Since gets 412, and preconditions go before ranges", async () => {
     const whole = await copied(open.pathname);
     const etag = whole.header("etag") ?? "";
     const before = new Date(Date.parse(whole.header("last-modified") ?? "") - 1_000).toUTCString();
@@ -118,7 +118,7 @@ describe("conditions, on a miss and on a hit (RFC 9110 13, 15.4.5)", () => {
     expect(await statusOf({ "if-none-match": etag, range: "bytes=99999999-" })).toBe(304);
   });
 
-  test("a range of a copy is those bytes, and 206 says the same as 200 of the whole (RFC 9110 15.3.7)", async () => {
+  test("a range of a copy has the right bytes, and its 206 has the headers of the 200 (RFC 9110 15.3.7)", async () => {
     const whole = await copied(open.pathname);
     const part = await nobody(open.pathname, { range: "bytes=-5" });
     expect(part.status).toBe(206);
@@ -128,7 +128,7 @@ describe("conditions, on a miss and on a hit (RFC 9110 13, 15.4.5)", () => {
   });
 });
 
-test("nothing of a request but its path, key and signature chooses the bytes", async () => {
+test("only the path, the key and the signature of a request select the bytes", async () => {
   const plain = await copied(open.pathname);
   for (const headers of [
     { accept: "image/webp" },
@@ -147,7 +147,7 @@ test("nothing of a request but its path, key and signature chooses the bytes", a
 });
 
 describe("invalidation (RFC 9111 4.4)", () => {
-  test("DELETE takes the copy along; a refused one, and other methods, do not", async () => {
+  test("DELETE also removes the edge copy; a refused DELETE and other methods do not", async () => {
     const url = await made("public");
     await copied(url.pathname);
     expect((await nobody(url.pathname, {}, "DELETE")).status).toBe(401);
@@ -163,7 +163,7 @@ describe("invalidation (RFC 9111 4.4)", () => {
 });
 
 describe("?w=, ?h= and ?format=", () => {
-  test("are 400 where no image service is bound, for whoever may read", async () => {
+  test("are 400 where no image service is bound, for callers that may read the result", async () => {
     for (const [query, param] of [
       ["w=64", "w"],
       ["h=64", "h"],

@@ -1,4 +1,4 @@
-/** Sections 5 and 8: what is too large for memory reaches its caller as it comes, and is a result when it is whole. */
+/** An answer too large for memory is streamed to its caller, and becomes a result once it is complete. */
 import { crc32 } from "node:zlib";
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
@@ -17,7 +17,7 @@ let origin: Origin;
 
 beforeAll(async () => {
   origin = await Origin.open();
-  // A slot whose answer was cut is back before the next test wants it.
+  // The slot of a cut answer is free again before the next test needs it.
   const common = { breaker: { max_fails: 100, fail_timeout_s: 1 }, drain: { max_s: 1 } };
   await listOrigin(door, origin, "pictures", { kind: "image", route: "/p/", ...common });
   await listOrigin(door, origin, "sounds", { kind: "tts", route: "/s/", ...common });
@@ -40,14 +40,14 @@ function chunk(type: string, data: Buffer): Buffer {
   return Buffer.concat([head, data, sum]);
 }
 
-/** A PNG of about so many bytes: right in its structure. */
+/** A structurally valid PNG of about so many bytes. */
 function png(bytes: number): Buffer {
   const parts = Array.from({ length: Math.ceil(bytes / MIB) }, (_, i) => chunk("IDAT", Buffer.alloc(MIB, i + 1)));
   const signature = Buffer.from("89504e470d0a1a0a", "hex");
   return Buffer.concat([signature, chunk("IHDR", Buffer.alloc(13)), ...parts, chunk("IEND", Buffer.alloc(0))]);
 }
 
-/** A sound of so many bytes of samples; `said`: what its head says of their count. */
+/** A sound with so many bytes of samples, whose header claims `said` bytes. */
 function wav(bytes: number, said = bytes): Buffer {
   const head = Buffer.alloc(44);
   head.write("RIFF", 0, "latin1");
@@ -61,11 +61,11 @@ function wav(bytes: number, said = bytes): Buffer {
 
 interface Framing {
   type: string;
-  /** With its length in the head, or in chunks. */
+  /** Sent with Content-Length, or in chunks. */
   length?: boolean;
-  /** Of the bytes, then the connection ends. */
+  /** Number of bytes after which the connection ends. */
   cutAt?: number;
-  /** Between two pieces. */
+  /** Pause between two pieces. */
   pauseMs?: number;
 }
 
@@ -84,7 +84,7 @@ function sends(body: Buffer, { type, length = false, cutAt = body.length, pauseM
   };
 }
 
-/** What a request of this id became. */
+/** Returns the record of a request. */
 async function became(id: string): Promise<{
   state: string;
   results: { id: string; url: string; bytes: number; sha256: string; content_type: string }[];
@@ -119,7 +119,7 @@ const CASES = [
 describe.each(CASES)("a large $what", ({ path, type, body, length }) => {
   const ask = (sent: Sent = {}) => door.ask(path, { json: picture({ text: "the sea" }), ...sent });
 
-  test("comes whole, is a result by its digest, in parts too, and is there for the same request", async () => {
+  test("arrives whole, is a result with its digest, can be read in part, and hits for the same request", async () => {
     origin.answering = sends(body, { type, length });
     const json = picture({ text: "the sea" });
     const answer = expectOk(await ask({ json }));
@@ -142,7 +142,7 @@ describe.each(CASES)("a large $what", ({ path, type, body, length }) => {
     expect(origin.seen).toHaveLength(1);
   });
 
-  test("cut anywhere is cut for the caller, has failed, and nothing of it is kept", async () => {
+  test("that the origin cuts is cut for the caller, fails, and leaves no result", async () => {
     for (const cutAt of [17 * MIB, body.length - 1]) {
       origin.answering = sends(body, { type, length, cutAt });
       const answer = await ask();
@@ -151,7 +151,7 @@ describe.each(CASES)("a large $what", ({ path, type, body, length }) => {
     }
   });
 
-  test("whose caller goes in its midst is found under its request's id", async () => {
+  test("whose caller hangs up midway is found under its request id", async () => {
     origin.answering = sends(body, { type, length, pauseMs: 20 });
     const id = `gone-${length}-${type.replaceAll(/\W/g, "")}-${body.length}-${body[40]}`;
     const call = await RawCall.open(door.portico.url);
@@ -168,12 +168,12 @@ describe.each(CASES)("a large $what", ({ path, type, body, length }) => {
   });
 });
 
-describe.each(FRAMES)("a large picture that came complete %s and is damaged", (_, length) => {
+describe.each(FRAMES)("a large picture that arrives complete %s and is damaged", (_, length) => {
   test.each([
     ["in its structure", (body: Buffer) => body.fill(0xee, 9 * MIB, 16 * MIB)],
     ["by what goes on after its end", (body: Buffer) => Buffer.concat([body, Buffer.from("<html>")])],
     ["by an end that is missing", (body: Buffer) => body.subarray(0, -12)],
-  ])("%s is cut for the caller, has failed, and is not kept", async (_how, damage) => {
+  ])("%s is cut for the caller, fails, and is not kept", async (_how, damage) => {
     origin.answering = sends(damage(png(LARGE)), { type: "image/png", length });
     const answer = await door.ask("/p/txt2img", { json: picture() });
     expect([answer.status, answer.whole]).toEqual([200, false]);
@@ -181,14 +181,14 @@ describe.each(FRAMES)("a large picture that came complete %s and is damaged", (_
   });
 });
 
-test("what is no picture at all is refused, however large it is", async () => {
+test("a large answer that is not a picture is refused", async () => {
   origin.answering = sends(Buffer.alloc(LARGE, "x"), { type: "text/plain", length: true });
   expect(refusalOf(await door.ask("/p/txt2img", { json: picture() }))).toBe(
     "502 bad_gateway origin_error origin_invalid",
   );
 });
 
-test("a deleted one is gone, and so is the answer that it was", async () => {
+test("a deleted large result is gone, with its stored answer", async () => {
   const body = wav(LARGE);
   origin.answering = sends(body, { type: "audio/wav" });
   const json = { text: "to be forgotten" };
@@ -200,7 +200,7 @@ test("a deleted one is gone, and so is the answer that it was", async () => {
   expect(origin.seen).toHaveLength(2);
 });
 
-test("in a shared cache each tenant makes its own of it", async () => {
+test("in a shared cache each tenant makes its own large result", async () => {
   const body = wav(LARGE);
   origin.answering = sends(body, { type: "audio/wav" });
   const json = { text: "for everybody" };
@@ -212,7 +212,7 @@ test("in a shared cache each tenant makes its own of it", async () => {
   expect(answer.body.equals(body)).toBe(true);
 });
 
-test("no-store: it comes whole, and nothing of it is kept", async () => {
+test("with no-store a large answer arrives whole and is not kept", async () => {
   const body = png(LARGE);
   origin.answering = sends(body, { type: "image/png" });
   const answer = expectOk(await door.ask("/p/txt2img", { json: picture(), headers: { "cache-control": "no-store" } }));
@@ -229,7 +229,7 @@ function answersImages(images: Buffer[]): Answering {
 
 describe("an answer in JSON", () => {
   test("with a picture of 2048 x 2048, or four of 1024 x 1024, is stored with each of them", async () => {
-    // As large as pictures of that size are that cannot be compressed.
+    // The sizes of such pictures when they cannot be compressed.
     for (const images of [[png(7 * MIB)], Array.from({ length: 4 }, () => png(2 * MIB))]) {
       origin.answering = answersImages(images);
       const json = picture();
@@ -243,7 +243,7 @@ describe("an answer in JSON", () => {
   });
 
   test.each(FRAMES)(
-    "of more than 16 MiB %s comes whole, is not stored, and Cache-Status says so",
+    "of more than 16 MiB %s arrives whole, is not stored, and Cache-Status says so",
     async (_, length) => {
       const body = Buffer.from(JSON.stringify({ images: [png(LARGE).toString("base64")] }));
       origin.answering = sends(body, { type: "application/json", length });

@@ -1,4 +1,4 @@
-/** Section 8: conditional and range requests (RFC 9110), and `?download=NAME`. */
+/** Conditional and range requests (RFC 9110), and `?download=NAME`. */
 import { beforeAll, describe, expect, test } from "vitest";
 import { doorway, expectOk, linksOf, refusalOf } from "./doorway.ts";
 
@@ -21,7 +21,7 @@ const ask = (headers: Record<string, string | string[]>, method = "GET") => door
 const earlier = () => new Date(Date.parse(modified) - 1_000).toUTCString();
 
 describe("If-None-Match", () => {
-  test("is 304 with the validators and no body when one of its tags is the result's, weakly compared", async () => {
+  test("gets 304 with the validators and no body when a tag matches by weak comparison", async () => {
     for (const tag of [etag, `W/${etag}`, `"other", ${etag}`, "*"]) {
       const answer = await ask({ "if-none-match": tag });
       expect(answer.status, tag).toBe(304);
@@ -32,19 +32,19 @@ describe("If-None-Match", () => {
     }
   });
 
-  test("is the result when none is", async () => {
+  test("gets the result when no tag matches", async () => {
     for (const tag of ['"other"', 'W/"other"', etag.slice(1, -1), `"${etag.slice(1, 10)}"`, '""']) {
       expect((await ask({ "if-none-match": tag })).status, tag).toBe(200);
     }
   });
 
-  test("goes before If-Modified-Since", async () => {
+  test("takes precedence over If-Modified-Since", async () => {
     expect((await ask({ "if-none-match": '"other"', "if-modified-since": modified })).status).toBe(200);
   });
 });
 
 describe("If-Modified-Since", () => {
-  test("is 304 since the result was made, 200 before, and ignored when it is no date", async () => {
+  test("gets 304 from the result's date on, 200 before it, and is ignored if it is not a date", async () => {
     expect((await ask({ "if-modified-since": modified })).status).toBe(304);
     expect((await ask({ "if-modified-since": new Date(Date.parse(modified) + 5_000).toUTCString() })).status).toBe(304);
     expect((await ask({ "if-modified-since": earlier() })).status).toBe(200);
@@ -61,7 +61,7 @@ describe("Range", () => {
     ["Bytes=0-3", 0, () => 3],
   ];
   for (const [range, from, last] of SINGLE) {
-    test(`${range} is those bytes`, async () => {
+    test(`${range} gets those bytes`, async () => {
       const answer = await ask({ range });
       const to = last(bytes.length);
       expect(answer.status).toBe(206);
@@ -77,7 +77,7 @@ describe("Range", () => {
     ["bytes=-20", 20],
     ["bytes=-99999999", null],
   ] as const) {
-    test(`${range} is the end`, async () => {
+    test(`${range} gets the end`, async () => {
       const answer = await ask({ range });
       expect(answer.status).toBe(206);
       const from = bytes.length - (count ?? bytes.length);
@@ -86,7 +86,7 @@ describe("Range", () => {
     });
   }
 
-  test("beyond the end is 416 with the length", async () => {
+  test("beyond the end gets 416 with the length", async () => {
     for (const range of ["bytes=99999999-", `bytes=${bytes.length}-`, "bytes=-0", "bytes=99999999999999999999-"]) {
       const answer = await ask({ range });
       expect(refusalOf(answer), range).toMatch(/^416 range_not_satisfiable invalid_request_error/);
@@ -94,7 +94,7 @@ describe("Range", () => {
     }
   });
 
-  test("absurd, the whole or 416; never a fault, never other bytes", async () => {
+  test("that is malformed gets the whole result or 416", async () => {
     for (const range of [
       "bytes=5-2",
       "bytes=",
@@ -115,7 +115,7 @@ describe("Range", () => {
     }
   });
 
-  test("of many parts is the whole, or those parts", async () => {
+  test("with many parts gets the whole result, those parts or 416", async () => {
     const thousand = `bytes=${Array.from({ length: 1_000 }, (_, i) => `${i}-${i}`).join(",")}`;
     for (const range of ["bytes=0-1,4-5", "bytes=0-,0-,0-,0-", thousand, "bytes=0-1, 99999999-"]) {
       const answer = await ask({ range });
@@ -125,13 +125,13 @@ describe("Range", () => {
     }
   });
 
-  test("of HEAD is no range (RFC 9110 defines it for GET)", async () => {
+  test("on HEAD is ignored (RFC 9110 defines it for GET)", async () => {
     const answer = await ask({ range: "bytes=0-3" }, "HEAD");
     expect(answer.status).toBe(200);
     expect(answer.header("content-length")).toBe(String(bytes.length));
   });
 
-  test("with If-None-Match that matches is 304", async () => {
+  test("with a matching If-None-Match gets 304", async () => {
     expect((await ask({ range: "bytes=0-3", "if-none-match": etag })).status).toBe(304);
   });
 });
@@ -139,19 +139,19 @@ describe("Range", () => {
 const ranged = async (ifRange: string) => (await ask({ range: "bytes=0-3", "if-range": ifRange })).status;
 
 describe("If-Range", () => {
-  test("with the strong tag is the range", async () => expect(await ranged(etag)).toBe(206));
-  test("with another tag, a weak one or a list is the whole", async () => {
+  test("with the strong tag gets the range", async () => expect(await ranged(etag)).toBe(206));
+  test("with another tag, a weak one or a list gets the whole result", async () => {
     for (const tag of ['"other"', `W/${etag}`, `${etag}, "other"`, "*", "nonsense"])
       expect(await ranged(tag), tag).toBe(200);
   });
-  test("with a date that is not the result's own is the whole", async () => {
+  test("with a date that is not the result's own gets the whole result", async () => {
     for (const date of [earlier(), new Date(Date.now() + 100_000).toUTCString(), "yesterday"])
       expect(await ranged(date), date).toBe(200);
   });
 });
 
-describe("a precondition that fails is no result:", () => {
-  test("If-Match and If-Unmodified-Since", async () => {
+describe("a failed precondition:", () => {
+  test("If-Match gets the result or 412", async () => {
     expect((await ask({ "if-match": etag })).status).toBe(200);
     const failed = await ask({ "if-match": '"other"' });
     expect([200, 412]).toContain(failed.status);
@@ -162,17 +162,17 @@ describe("a precondition that fails is no result:", () => {
 const disposition = async (query: string) => expectOk(await door.ask(`${path}?${query}`)).header("content-disposition");
 
 describe("?download=NAME", () => {
-  test("is an attachment of that name", async () => {
+  test("makes an attachment of that name", async () => {
     expect(await disposition("download=portrait.png")).toMatch(/^attachment;.*filename="?portrait\.png"?/);
   });
 
-  test("in any script, as RFC 8187 has it", async () => {
+  test("accepts any script, encoded as in RFC 8187", async () => {
     expect(await disposition(`download=${encodeURIComponent("肖像 é.png")}`)).toContain(
       "filename*=UTF-8''%E8%82%96%E5%83%8F%20%C3%A9.png",
     );
   });
 
-  test("with a hostile name is harmless", async () => {
+  test("makes a hostile name harmless", async () => {
     const hostile = [
       'a"; filename="b.exe',
       "a\r\nSet-Cookie: b=1",
@@ -209,7 +209,7 @@ describe("?download=NAME", () => {
     }
   });
 
-  test("of dots or nothing to be seen is the default name", async () => {
+  test("uses the default name for dots and invisible characters", async () => {
     const whole = `attachment; filename="result"; filename*=UTF-8''result`;
     for (const name of ["", " ", ".", "..", "...", " . ", "a/..", "\\", "\u200b", "\u2003.", "\ufeff"]) {
       expect(await disposition(`download=${encodeURIComponent(name)}`), JSON.stringify(name)).toBe(whole);
@@ -217,7 +217,7 @@ describe("?download=NAME", () => {
     expect(await disposition("download=.a")).toContain('filename=".a"');
   });
 
-  test("works with a signed URL, which it does not break", async () => {
+  test("works with a signed URL and does not break its signature", async () => {
     const [url = ""] = linksOf(await door.paint());
     const { pathname, search } = new URL(url);
     const answer = expectOk(await door.ask(`${pathname}${search}&download=a.png`, { key: null }));

@@ -1,4 +1,4 @@
-/** Keys that sign URLs are rotated: the first signs, all read, and what is taken out reads no more. */
+/** Rotation of the keys that sign URLs: the first one signs, all of them verify, and a removed one verifies no more. */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -15,7 +15,7 @@ async function restartWith(change: (old: string) => string): Promise<void> {
   await door.portico.restart();
 }
 
-test("a URL of an older key reads until that key is taken out; new ones are signed by the first", async () => {
+test("a signed URL works until its key is removed, and the first key signs new URLs", async () => {
   const [old = ""] = linksOf(expectOk(await door.paint()));
   await restartWith((keys) => `${NEW},${keys}`);
   expectOk(await door.ask(targetOf(old), { key: null }));

@@ -1,11 +1,11 @@
-/** Section 8: reading results: by key, by signed URL, and what every answer says of the bytes. */
+/** Reading results by key and by signed URL, and the headers of a result. */
 import { createHash, createHmac } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
 import { loadSecrets } from "../../local/secrets.ts";
 import type { Answer } from "../support/raw.ts";
 import { doorway, expectOk, linksOf, picture, refusalOf, targetOf } from "./doorway.ts";
 
-/** Short enough to outlive it, long enough to read before. */
+/** Short enough to wait for its end, long enough to read before. */
 const BRIEF_S = 6;
 const DAY_S = 86_400;
 const door = doorway({
@@ -20,7 +20,7 @@ const NOT_FOUND = /^404 not_found not_found/;
 
 const GONE = "410 gone not_found";
 
-/** One result of the own tenant. */
+/** A result of the default tenant. */
 let url: URL;
 let bytes: Buffer;
 /** A result that lives for BRIEF_S, and when it was made. */
@@ -41,7 +41,7 @@ const digest = (algorithm: string, encoding: "hex" | "base64") => createHash(alg
 
 const nowS = () => Math.floor(Date.now() / 1_000);
 
-/** A query that signs a result under the deployment's own key, as the Worker does, until `exp` (seconds of the epoch). */
+/** Signs a result's URL with the deployment's own key, as the Worker does, until `exp` (epoch seconds). */
 async function signatureUntil(exp: number, path = url.pathname): Promise<string> {
   const [kid = "", secret = ""] = (await loadSecrets(door.portico.stateDir)).URL_KEYS.split(":");
   const id = path.split("/").at(-1);
@@ -56,12 +56,12 @@ function expectWhole(answer: Answer): void {
 }
 
 describe("a result is read", () => {
-  test("with a key of its tenant, presented in whichever way", async () => {
+  test("with a key of its tenant, however it is presented", async () => {
     expectWhole(await door.ask(url.pathname));
     expectWhole(await door.ask(url.pathname, { key: null, headers: { "x-api-key": door.ownKey } }));
   });
 
-  test("with exp, kid and sig and no key, in any order and among others", async () => {
+  test("with exp, kid and sig and no key, in any order and among other parameters", async () => {
     expectWhole(await signed(url.search));
     const [exp, kid, sig] = ["exp", "kid", "sig"].map(
       (name) => `${name}=${encodeURIComponent(url.searchParams.get(name) ?? "")}`,
@@ -70,7 +70,7 @@ describe("a result is read", () => {
     expectWhole(await signed(`?other=1&${sig}&${kid}&${exp}`));
   });
 
-  test("by its signed URL in the body of /v1/requests as well", async () => {
+  test("by its signed URL in the body of /v1/requests too", async () => {
     const answer = expectOk(await door.paint());
     const { text } = await door.ask(`/v1/requests/${answer.header("x-request-id")}`);
     const { results }: { results: { url: string }[] } = JSON.parse(text);
@@ -87,7 +87,7 @@ describe("a result is read", () => {
 });
 
 describe("a result is refused", () => {
-  test("with neither key nor signature: 401 missing", async () => {
+  test("without a key and a signature: 401 missing", async () => {
     expect(refusalOf(await signed(""))).toBe(MISSING);
     expect(refusalOf(await signed("?download=x.png"))).toBe(MISSING);
     expect(refusalOf(await signed("?other=1"))).toBe(MISSING);
@@ -97,22 +97,22 @@ describe("a result is refused", () => {
     const key = await door.key();
     expect(refusalOf(await door.ask(url.pathname, { key }))).toMatch(NOT_FOUND);
     expect((await door.ask(url.pathname, { key, method: "HEAD" })).status).toBe(404);
-    // With a key present the key decides.
+    // If there is a key, the key decides.
     expect(refusalOf(await door.ask(targetOf(url.href), { key }))).toMatch(NOT_FOUND);
   });
 
-  test("with a key that is none, although the signature is good: the key decides", async () => {
+  test("with an invalid key, although the signature is valid: the key decides", async () => {
     const answer = await door.ask(targetOf(url.href), { key: "ptk_live_nobody_0" });
     expect(answer.status).toBe(401);
     expect((await door.ask(targetOf(url.href), { key: await door.key({ scopes: ["infer"] }) })).status).toBe(403);
   });
 
-  test("but a good key reads it, although the signature is bad", async () => {
+  test("but a valid key reads it, although the signature is invalid", async () => {
     expectWhole(await door.ask(`${url.pathname}?exp=1&kid=k1&sig=bad`));
     expectWhole(await door.ask(`${url.pathname}?sig=bad`));
   });
 
-  test("when it never was: 404 with a key, 403 with a signature, and no difference to one of another tenant", async () => {
+  test("when it never existed: 404 with a key, just as for another tenant's, and 403 with a signature", async () => {
     const [never, theirs] = [
       "/v1/results/AAAAAAAAAAAAAAAAAAAAAAAA",
       linksOf(await door.paint({}, { key: await door.key() }))[0],
@@ -132,7 +132,7 @@ const changed = (name: string, value: (old: string) => string) => {
 };
 
 describe("a signature is 403 bad_signature", () => {
-  test("when any of its parts was changed", async () => {
+  test("when any of its parts is changed", async () => {
     const exp = Number(url.searchParams.get("exp"));
     const forged = [
       changed("sig", (old) => `${old.slice(0, -1)}${old.endsWith("A") ? "B" : "A"}`),
@@ -155,7 +155,7 @@ describe("a signature is 403 bad_signature", () => {
     for (const query of forged) expect(refusalOf(await signed(query)), query).toBe(BAD);
   });
 
-  test("when its numbers or letters are only spelt otherwise", async () => {
+  test("when its numbers are only spelled differently", async () => {
     for (const query of [
       changed("exp", (old) => `0${old}`),
       changed("exp", (old) => `${old}.0`),
@@ -166,7 +166,7 @@ describe("a signature is 403 bad_signature", () => {
     }
   });
 
-  test("when a part is doubled, with the same value or another", async () => {
+  test("when a part is repeated, with the same value or another", async () => {
     for (const name of ["exp", "kid", "sig"]) {
       const value = encodeURIComponent(url.searchParams.get(name) ?? "");
       expect(refusalOf(await signed(`${url.search}&${name}=${value}`)), name).toBe(BAD);
@@ -182,16 +182,16 @@ describe("a signature is 403 bad_signature", () => {
     }
   });
 
-  test("when it is another result's", async () => {
+  test("when it belongs to another result", async () => {
     const [other = ""] = linksOf(await door.paint());
     expect(refusalOf(await signed(url.search, new URL(other).pathname))).toBe(BAD);
   });
 
-  test("before its time is looked at: an old exp that is not signed is no 410", async () => {
+  test("before its expiry is checked: an old exp that is not signed is not 410", async () => {
     expect(refusalOf(await signed(changed("exp", () => "1")))).toBe(BAD);
   });
 
-  test("and reads, never deletes", async () => {
+  test("or 401 on DELETE: it only reads", async () => {
     const answer = await door.ask(targetOf(url.href), { key: null, method: "DELETE" });
     expect([401, 403]).toContain(answer.status);
     expectWhole(await signed(url.search));
@@ -199,14 +199,14 @@ describe("a signature is 403 bad_signature", () => {
 });
 
 describe("a signed URL", () => {
-  test("is absolute, at our own address, and good for 24 h", () => {
+  test("is absolute, at our own address, and valid for 24 h", () => {
     expect(url.origin).toBe(door.portico.url);
     const left = Number(url.searchParams.get("exp")) - Date.now() / 1_000;
     expect(left).toBeGreaterThan(DAY_S - 120);
     expect(left).toBeLessThanOrEqual(DAY_S + 2);
   });
 
-  test("names a result by an id that nobody guesses", async () => {
+  test("names a result by an id that is hard to guess", async () => {
     const id = url.pathname.split("/").at(-1) ?? "";
     expect(id.length).toBeGreaterThanOrEqual(20);
     const [next = ""] = linksOf(await door.paint());
@@ -215,7 +215,7 @@ describe("a signed URL", () => {
 });
 
 describe("the headers of a result", () => {
-  test("are its SHA-256 as ETag and Repr-Digest, its length and its type", async () => {
+  test("include its SHA-256 as ETag and Repr-Digest, and its length", async () => {
     for (const answer of [await door.ask(url.pathname), await signed(url.search)]) {
       expect(answer.header("etag")).toBe(`"${digest("sha256", "hex")}"`);
       expect(answer.header("repr-digest")).toBe(`sha-256=:${digest("sha256", "base64")}:`);
@@ -225,7 +225,7 @@ describe("the headers of a result", () => {
     }
   });
 
-  test("let it be kept privately for the rest of its life", async () => {
+  test("allow private caching for the rest of its life", async () => {
     const [, maxAge] =
       /^private, max-age=(\d+), immutable$/.exec((await door.ask(url.pathname)).header("cache-control") ?? "") ?? [];
     expect(Number(maxAge)).toBeGreaterThan(30 * DAY_S - 120);
@@ -246,8 +246,8 @@ describe("the headers of a result", () => {
   });
 });
 
-describe("a signature whose time is over is 410 expired_signature", () => {
-  test("from the second that it names; until then it reads", async () => {
+describe("an expired signature is 410 expired_signature", () => {
+  test("from the second that it names, and valid until then", async () => {
     expectWhole(await signed(await signatureUntil(nowS() + 60)));
     for (const ago of [1, 60, DAY_S]) {
       const answer = await signed(await signatureUntil(nowS() - ago));
@@ -261,18 +261,18 @@ describe("a signature whose time is over is 410 expired_signature", () => {
     expect((await door.ask(target, { key: null, method: "HEAD" })).status).toBe(410);
   });
 
-  test("before any look-up: a result that never was is no exception", async () => {
+  test("before any lookup, also for a result that never existed", async () => {
     const never = "/v1/results/AAAAAAAAAAAAAAAAAAAAAAAA";
     expect(refusalOf(await signed(await signatureUntil(nowS() - 1, never), never))).toBe(`${GONE} expired_signature`);
     expect(refusalOf(await signed(await signatureUntil(nowS() + 60, never), never))).toMatch(NOT_FOUND);
   });
 
-  test("but a key of its tenant reads all the same", async () => {
+  test("but a key of its tenant still reads the result", async () => {
     expectWhole(await door.ask(url.pathname + (await signatureUntil(nowS() - 1))));
   });
 });
 
-test("a result is kept for its time; then it is 410 to its tenant and to a valid signature, and 404 to others", async () => {
+test("an expired result is 410 for its tenant and for a valid signature, and 404 for others", async () => {
   await new Promise((resolve) => setTimeout(resolve, Math.max(0, brief.at + BRIEF_S * 1_000 + 500 - Date.now())));
   expect(refusalOf(await door.ask(brief.url.pathname))).toBe(`${GONE} expired_result`);
   expect(refusalOf(await signed(brief.url.search, brief.url.pathname))).toBe(`${GONE} expired_result`);

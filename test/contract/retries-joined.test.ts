@@ -1,4 +1,4 @@
-/** Retry-safe without help: a retry joins the run that its caller let go of, counted at the cards. */
+/** Retries are safe by default: a retry joins the run that its caller abandoned. Runs are counted at the cards. */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { beforeEach, expect, test } from "vitest";
@@ -16,7 +16,7 @@ beforeEach(() => {
 type Headers = Record<string, string>;
 const counted = (count: number): Headers => ({ "x-stainless-retry-count": String(count) });
 
-/** Sends it, and hangs up when a card has begun it. */
+/** Sends a request, and hangs up when a card has started it. */
 async function letGo(json: object, headers: Headers): Promise<void> {
   const before = door.starts();
   const call = await RawCall.open(door.portico.url);
@@ -38,14 +38,14 @@ async function letGo(json: object, headers: Headers): Promise<void> {
 const again = (json: object, headers: Headers): Promise<Answer> => door.paint(json, { headers });
 const replayed = (answer: Answer): string | null => expectOk(answer).header("idempotent-replayed");
 
-test("a client that counts its retries: the retry of a request that it let go of joins its run", async () => {
+test("a retry that the client counts joins the run that its caller abandoned", async () => {
   const json = picture({ seed: -1 });
   await letGo(json, counted(0));
   expect(replayed(await again(json, counted(1)))).toBe("true");
   expect(door.starts()).toBe(1);
 });
 
-test("and has what it came to when it comes after its end", async () => {
+test("a retry after the end of an abandoned run gets its answer", async () => {
   const json = picture({ seed: -1, prompt: "after its end" });
   await letGo(json, counted(0));
   await delay(RUN_MS + 500);
@@ -54,7 +54,7 @@ test("and has what it came to when it comes after its end", async () => {
   expect(door.starts()).toBe(1);
 });
 
-test("the same Idempotency-Key joins as well once its caller is gone, where it was told to come back before", async () => {
+test("the same Idempotency-Key joins a run once its caller is gone", async () => {
   const json = picture({ seed: -1, prompt: "named" });
   const name = { "idempotency-key": randomUUID() };
   await letGo(json, name);
@@ -62,14 +62,14 @@ test("the same Idempotency-Key joins as well once its caller is gone, where it w
   expect(door.starts()).toBe(1);
 });
 
-test("a cacheable request joins by what it asks for, and a retry is told so", async () => {
+test("a retry of a cacheable request joins by its content and is marked as replayed", async () => {
   const json = picture();
   await letGo(json, counted(0));
   expect(replayed(await again(json, counted(1)))).toBe("true");
   expect(door.starts()).toBe(1);
 });
 
-test("anything else runs again: no mark, another body, another tenant, or an answer that was delivered", async () => {
+test("anything else runs again: no retry count, another body, another tenant, or a delivered answer", async () => {
   const json = picture({ seed: -1, prompt: "anything else" });
   await letGo(json, counted(0));
   const stranger = await door.key();
@@ -86,14 +86,14 @@ test("anything else runs again: no mark, another body, another tenant, or an ans
   expect(door.starts()).toBe(6);
 });
 
-test("two first requests that are alike are two", async () => {
+test("two identical first requests make two runs", async () => {
   const json = picture({ seed: -1, prompt: "twins" });
   const twins = await Promise.all([again(json, counted(0)), again(json, counted(0))]);
   expect(twins.map(replayed)).toEqual([null, null]);
   expect(door.starts()).toBe(2);
 });
 
-test("what failed is not told again: the retry runs", async () => {
+test("a failed request is not replayed to its retry", async () => {
   const json = picture({ seed: -1, prompt: 7 });
   const first = await again(json, counted(0));
   expect(first.status).toBe(422);
@@ -102,7 +102,7 @@ test("what failed is not told again: the retry runs", async () => {
   expect(retry.header("idempotent-replayed")).toBeNull();
 });
 
-test("while its caller is there the same name is told to come back", async () => {
+test("the same Idempotency-Key gets 409 while its caller is still there", async () => {
   const json = picture({ seed: -1, prompt: "still there" });
   const name = { "idempotency-key": randomUUID() };
   const first = again(json, name);

@@ -1,4 +1,4 @@
-/** Section 5: `retry`, as far as the simulated cards cannot show it. */
+/** Cases of `retry` that the simulated cards cannot show. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { doorway, expectOk, refusalOf } from "./doorway.ts";
 import { answerImage, type Answering, listOrigin, Origin } from "./origin.ts";
@@ -15,7 +15,7 @@ afterAll(() => {
 
 const answer500: Answering = (res) => res.writeHead(500).end();
 
-test("a request that finds no second card in time is told of the first one's failure, and its record says the same", async () => {
+test("a request that gets no second card in time reports the first card's failure, as does its record", async () => {
   if (sick === undefined || busy === undefined) throw new Error("not open");
   const service = { kind: "http", route: "/two/", retry: { timeout_s: 1 } };
   await listOrigin(door, busy, "two", service, { slots: 1 });

@@ -1,4 +1,4 @@
-/** Section 2: what is revoked stops working everywhere within 10 s, also where nobody was told: two processes, one D1. */
+/** Revocation takes effect within 10 s in every process, also in one that is not told: two processes share one D1. */
 import { mkdir, readFile, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
@@ -14,9 +14,9 @@ const POLL_MS = 250;
 
 const newFolder = temporaryFolders();
 const runtimes: Runtime[] = [];
-/** Where everything is changed. */
+/** The process where everything is changed. */
 let here: Admin;
-/** Where nobody is told of it. */
+/** The process that is not told of changes. */
 let elsewhere = "";
 
 beforeAll(async () => {
@@ -42,7 +42,7 @@ const newKey = (tenant: string) => here.call<{ id: string; key: string }>("POST"
 const newOperator = (name: string) =>
   here.call<{ id: string; token: string }>("POST", "/operators", { name, role: "read" });
 
-/** A call that asks D1 who is it, and no object. */
+/** A call that looks up its key in D1 and calls no object. */
 function withKey(key: string): Promise<Answer> {
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
   const body = JSON.stringify({ service: "s", path: "x", input: {} });
@@ -52,7 +52,10 @@ function withKey(key: string): Promise<Answer> {
 const withToken = (token: string) =>
   raw(elsewhere, { method: "GET", target: "/admin/v1/services", headers: { authorization: `Bearer ${token}` } });
 
-/** Two processes write one file here, which D1 itself never has: a write may find it locked, and has changed nothing then. */
+/**
+ * Repeats a change until it succeeds. Unlike in D1, two processes write one file here, so that a write may find it
+ * locked and change nothing.
+ */
 async function insist(change: () => Promise<unknown>, tries = 5): Promise<unknown> {
   try {
     return await change();
@@ -63,7 +66,7 @@ async function insist(change: () => Promise<unknown>, tries = 5): Promise<unknow
   }
 }
 
-/** It works elsewhere; it is changed here; what it is refused with elsewhere, and after how long. */
+/** Makes a change here, and returns how the other process then refuses the call, and after how many ms. */
 async function stopped(ask: () => Promise<Answer>, change: () => Promise<unknown>): Promise<[string, number]> {
   const before = await ask();
   expect(before.status, before.text).toBe(200);
@@ -78,7 +81,7 @@ async function stopped(ask: () => Promise<Answer>, change: () => Promise<unknown
   }
 }
 
-test("what is revoked in one place is refused in another within 10 s", { timeout: 40_000 }, async () => {
+test("a credential revoked in one process is refused in another within 10 s", { timeout: 40_000 }, async () => {
   const [tenant, other] = [await newTenant(), await newTenant()];
   const revoked = await newKey(tenant);
   const disabled = await newKey(tenant);

@@ -1,4 +1,4 @@
-/** Section 2: only a keyed hash is stored. Nothing that lets anybody in lies in a file or in the log after its use. */
+/** Only keyed hashes are stored: after its use, no credential is left in a file or in the log. */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -9,7 +9,7 @@ import { doorway, expectOk } from "./doorway.ts";
 const door = doorway();
 const READ = "/sdapi/v1/sd-models";
 
-/** Everything that was ever shown once, by what it is. */
+/** Every secret that was shown once, by its kind. */
 const shown: Record<string, string> = {};
 
 const admin = (path: string, token: string, body?: object) =>
@@ -20,7 +20,7 @@ const admin = (path: string, token: string, body?: object) =>
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
 
-/** Made, used in every way that may be logged or kept, refused, rotated and revoked. */
+/** Creates secrets, uses them in every way that may be logged or kept, and has them refused, rotated and revoked. */
 beforeAll(async () => {
   const { portico } = door;
   const tenant = await door.tenant();
@@ -58,7 +58,7 @@ beforeAll(async () => {
     "a rotated operator's token": again.token,
     "a card's token": agent.token,
   });
-  // What is written together is written by then.
+  // Batched writes are finished by then.
   await new Promise((resolve) => setTimeout(resolve, 1_000));
 });
 
@@ -66,7 +66,7 @@ beforeAll(async () => {
 function formsOf(text: string): Buffer[] {
   const secret = text.split("_").at(-1) ?? "";
   const bytes = Buffer.from(secret);
-  // In base64 the letters depend on where in a group of three the secret begins; the ends depend on what is beside it.
+  // Base64 depends on the secret's offset in a group of three bytes, and its ends on the bytes beside it.
   const encoded = [0, 1, 2].map((shift) => {
     const whole = Buffer.concat([Buffer.alloc(shift), bytes]).toString("base64");
     return Buffer.from(whole.slice(4, -4));
@@ -74,14 +74,14 @@ function formsOf(text: string): Buffer[] {
   return [bytes, Buffer.from(secret, "utf16le"), Buffer.from(bytes.toString("hex")), ...encoded];
 }
 
-test("nothing on disk and nothing in the log holds a key or a token", async () => {
+test("no file on disk and no log contains a key or a token", async () => {
   expect(Object.keys(shown)).toHaveLength(5);
   const entries = await readdir(door.portico.stateDir, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
   const contents = await Promise.all(files.map((file) => readFile(file)));
   const named = (part: string) => files.filter((file) => file.includes(part)).length;
   for (const part of ["/d1/", "/do/", "/r2/", "portico.log"]) expect(named(part), part).toBeGreaterThan(0);
-  // That it would be found: the key's id is there, and so is what the log says of the request.
+  // Proof that a secret would be found: the key's id is.
   const ids = Buffer.from(shown["a key"]?.split("_")[2] ?? "");
   expect(contents.some((content) => content.includes(ids))).toBe(true);
   for (const [what, text] of Object.entries(shown)) {
@@ -92,7 +92,7 @@ test("nothing on disk and nothing in the log holds a key or a token", async () =
   }
 });
 
-describe("secret scanners find them by the expressions of the README", () => {
+describe("secret scanners find secrets by the expressions of the README", () => {
   for (const name of ["README.md", "README.zh-CN.md"]) {
     test(name, async () => {
       const text = await readFile(join(ROOT, name), "utf8");

@@ -1,4 +1,4 @@
-/** Section 5: a store that fails half of the time costs nobody an answer, and no GPU a second run. */
+/** A store that fails half of the time costs no caller an answer, and no GPU a second run. */
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { bundle } from "../../local/build.ts";
@@ -24,7 +24,7 @@ afterAll(() => origin.close());
 
 const statusOf = (answer: Answer) => answer.header("cache-status") ?? "";
 
-test("every answer is delivered from one run, and tells the truth of what is stored", async () => {
+test("every answer is delivered from one run, and reports truthfully whether it is stored", async () => {
   origin.answering = answerImage;
   const told: Record<string, number> = {};
   for (let turn = 0; turn < REQUESTS; turn++) {
@@ -40,13 +40,13 @@ test("every answer is delivered from one run, and tells the truth of what is sto
     for (const url of linksOf(answer)) expectOk(await door.ask(targetOf(url), { key: null }));
   }
   const [failed = 0, tried = 0] = ((await door.ask("/health")).header("x-stumbled") ?? "").split(" of ").map(Number);
-  // Three tries each: most are stored, some are not, and both are told.
+  // With three tries each, most answers are stored and some are not.
   expect(Object.keys(told).toSorted()).toEqual(["portico; fwd=miss", "portico; fwd=miss; stored"]);
   expect(failed / tried).toBeGreaterThan(0.3);
 });
 
 test(
-  "a large answer is delivered whatever becomes of its parts, and is a result or none",
+  "a large answer is delivered even if its parts are not stored, and is a whole result or none",
   async () => {
     const body = Buffer.alloc(LARGE, "a film of the sea ");
     origin.seen.length = 0;

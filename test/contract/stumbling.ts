@@ -1,10 +1,10 @@
-/** The Worker that is deployed, but half of its writes to R2 fail, and the puts of the edge cache when it is told so. */
+/** The deployed Worker, but half of its writes to R2 fail. */
 import type { Env } from "../../worker/env.ts";
 import worker from "../../worker/index.ts";
 
 export * from "../../worker/index.ts";
 
-/** Yes and no with no pattern that a number of tries could fit. */
+/** State of a pseudo-random sequence, so that no number of tries fits a pattern. */
 let state = 20_261_125;
 function stumbles(): boolean {
   state = Math.imul(state, 1_103_515_245) + 12_345;

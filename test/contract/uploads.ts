@@ -1,9 +1,9 @@
-/** What R2's stand-in keeps of uploads in parts. */
+/** Multipart uploads in the local stand-in for R2. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
-/** Uploads in parts that are neither complete nor aborted. */
+/** Counts multipart uploads that are neither complete nor aborted. */
 export function openUploads(stateDir: string): number {
   const folder = join(stateDir, "state/v3/r2/miniflare-R2BucketObject");
   const files = readdirSync(folder).filter((name) => /^[0-9a-f]+\.sqlite$/.test(name));

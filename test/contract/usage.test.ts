@@ -1,4 +1,4 @@
-/** What a tenant used, as the tenant and the operator are told it. */
+/** A tenant's usage, as the tenant and the operator see it. */
 import { expect, test } from "vitest";
 import type { Answer } from "../support/raw.ts";
 import { doorway, errorOf, expectOk, picture, refusalOf } from "./doorway.ts";
@@ -33,7 +33,7 @@ const ask = (key: string, query = "", headers: Record<string, string> = {}) =>
   door.ask(`/v1/usage${query}`, { key, headers });
 const used = async (key: string, query = "") => usageOf(expectOk(await ask(key, query)));
 
-test("a picture and a sound: results, bytes and GPU time, by day, service and key", async () => {
+test("a picture and a sound count results, bytes and GPU time by day, service and key", async () => {
   const tenant = await door.tenant();
   const key = await door.key({ tenant });
   const batch = expectOk(await door.paint({ batch_size: 2 }, { key }));
@@ -54,7 +54,7 @@ test("a picture and a sound: results, bytes and GPU time, by day, service and ke
   });
 });
 
-test("a hit counts as a request, a hit and its bytes, and takes no GPU time, no result and no cost", async () => {
+test("a hit counts as a request and a hit with its bytes, and takes no GPU time, result or cost", async () => {
   const key = await door.key();
   const json = picture();
   const first = expectOk(await door.paint(json, { key }));
@@ -81,7 +81,7 @@ test("refusals are counted by reason, admitted or not", async () => {
   expect(totals.refusals).toEqual({ invalid_field: 2, not_cached: 1, not_found: 1, requests: 1 });
 });
 
-test("every request is a hit, another answer, or a refusal; those who asked for the same count, and ran nothing", async () => {
+test("identical simultaneous requests all count, and only one result and one cost are taken", async () => {
   const key = await door.key();
   const json = picture();
   const answers = await Promise.all(Array.from({ length: 5 }, () => door.paint(json, { key })));
@@ -96,7 +96,7 @@ test("every request is a hit, another answer, or a refusal; those who asked for 
   });
 });
 
-test("a read counts with its bytes, and takes no GPU time", async () => {
+test("a read counts with its bytes and takes no GPU time", async () => {
   const key = await door.key();
   const answer = expectOk(await door.ask("/sdapi/v1/samplers", { key }));
   const { totals } = await used(key);
@@ -110,7 +110,7 @@ test("a read counts with its bytes, and takes no GPU time", async () => {
   });
 });
 
-test("another tenant's usage is not seen, and the key needs the scope", async () => {
+test("a tenant does not see another's usage, and its key needs the usage scope", async () => {
   const [own, other] = [await door.key(), await door.key()];
   expectOk(await door.paint({}, { key: own }));
   expect(await used(other)).toMatchObject({ data: [], totals: { requests: 0, bytes: 0, refusals: {} } });
@@ -123,7 +123,7 @@ test("another tenant's usage is not seen, and the key needs the scope", async ()
   expect([post.status, post.header("allow")]).toEqual([405, "GET, HEAD"]);
 });
 
-test("the operator sees the same", async () => {
+test("the operator sees the same usage", async () => {
   const tenant = await door.tenant();
   const key = await door.key({ tenant });
   expectOk(await door.paint({}, { key }));
@@ -134,7 +134,7 @@ test("the operator sees the same", async () => {
   await expect(door.portico.admin("GET", "/tenants/ten_unknown/usage")).rejects.toMatchObject({ status: 404 });
 });
 
-test("as CSV: a header row, and a page after the other by Link", async () => {
+test("CSV has a header row, and Link leads to the next page", async () => {
   const key = await door.key();
   expectOk(await door.paint({}, { key }));
   expectOk(await door.speak({ text: "a table" }, { key }));
@@ -161,7 +161,7 @@ test("as CSV: a header row, and a page after the other by Link", async () => {
   expect(preferred.header("content-type")).toBe("application/json");
 });
 
-test("every day that the span touches, both ends included; of a time, the day it lies in", async () => {
+test("a span of dates includes both ends, and a span of times includes every day that it touches", async () => {
   const key = await door.key();
   expectOk(await door.paint({}, { key }));
   const now = Date.now();
@@ -205,7 +205,7 @@ test("a span of 366 days is answered", async () => {
   expect(await used(door.ownKey, "?from=2024-01-01&to=2024-12-31")).toMatchObject({ data: [] });
 });
 
-test("a deleted tenant's usage is gone with it", async () => {
+test("the usage of a deleted tenant is gone", async () => {
   const tenant = await door.tenant();
   const key = await door.key({ tenant });
   expectOk(await door.paint({}, { key }));
