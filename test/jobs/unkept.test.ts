@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { doorway, errorOf } from "../contract/doorway.ts";
 import { answerImage, type Answering, listOrigin, Origin } from "../contract/origin.ts";
 import { fal, raised } from "../dialects/fal-client.ts";
+import { eventually } from "../line/caller.ts";
 import { begun, type JobShown, over, show, submitted } from "./shown.ts";
 
 const MIB = 1024 * 1024;
@@ -37,6 +38,13 @@ const jsonOf =
     const images = ["A".repeat(bytes / 2), "A".repeat(bytes / 2)];
     res.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify({ images }));
   };
+async function queuedAt(service: string): Promise<number> {
+  const status = JSON.parse((await door.ask("/cluster/status", { key: null })).text) as {
+    services: { id: string; queued: number }[];
+  };
+  return status.services.find(({ id }) => id === service)?.queued ?? 0;
+}
+
 const starts = (path: string) => origin.seen.filter(({ target }) => target === path).length;
 const job = { service: "large", input: { prompt: "x" } };
 
@@ -101,7 +109,8 @@ test(
     const headers = { "content-type": "application/octet-stream" };
     const body = Buffer.alloc(HELD_BYTES);
     const holders = Array.from({ length: HOLDERS }, () => door.ask("/busy/run", { body, headers }));
-    await delay(1_500);
+    // Only then their bodies are in memory.
+    await eventually("all but one are in line", async () => (await queuedAt("busy")) === HOLDERS - 1, SLOW_MS_MAX);
     const id = await submitted(door, { service: "plain", path: "make", input: {} });
     let shown: JobShown;
     do {

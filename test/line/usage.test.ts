@@ -77,7 +77,8 @@ test("the time of a failed try counts for its request, and a failed request coun
 test("a hang-up in line costs no GPU time, and a run finished for an absent caller counts", async () => {
   const service = await line.service({ abandon: "finish" });
   const key = await line.key();
-  line.park.setService({ service_ms: 1_500 });
+  // Longer than it takes until a departure is recorded.
+  line.park.setService({ service_ms: 5_000 });
   const running = await line.calls(SLOTS, { service, key });
   await line.running(running);
   const waiting = await line.calls(5, { service, key });
