@@ -241,6 +241,7 @@ class CardRun {
     return (isMaking || print.cacheable || keepAs !== null) && head.status < 300 && !ask.directives.noStore;
   }
 
+  /** Never throws: the caller has the answer, and the end of the run must be told whatever becomes of the copy. */
   async #keepCopy(head: Head, copy: Copy): Promise<Kept> {
     try {
       const copied = await copy.take();
@@ -249,6 +250,11 @@ class CardRun {
       const whole = { ...head, bytes: copied.bytes };
       const found = pieces(this.#running.ask, whole);
       return "problem" in found ? NOTHING_KEPT : await this.#keep(whole, found);
+    } catch (error) {
+      const { trace, ask } = this.#running;
+      const of = { request: trace.id, service: ask.service.id };
+      console.error(JSON.stringify({ event: "store_failed", ...of, error: String(error) }));
+      return NOTHING_KEPT;
     } finally {
       copy.free();
     }
