@@ -77,7 +77,7 @@ test("a failed try's time counts with the one that made it, and a failure's with
 test("whoever hangs up in line costs no GPU time, and a run that is finished for one who is gone counts", async () => {
   const service = await line.service({ abandon: "finish" });
   const key = await line.key();
-  line.park.setService({ service_ms: 1_500 });
+  line.park.setService({ service_ms: 3_000 });
   const running = await line.calls(SLOTS, { service, key });
   await line.running(running);
   const waiting = await line.calls(5, { service, key });
