@@ -16,3 +16,14 @@ export async function answered<P extends PromiseLike<unknown>>(call: P, ms = ANS
     clearTimeout(timer);
   }
 }
+
+/** Waits for the work to end, but at most `ms`. */
+export async function shortly(work: Promise<unknown>, ms: number): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -109,11 +109,18 @@ export class Backlog extends DurableObject<BacklogEnv> {
     for (const id of ids) this.#turns.release(id);
   }
 
-  /** A Job reports its status. A job in a retry pause sleeps until the retry is due. */
-  async changed(id: string, status: JobStatus, pause: Pause | null): Promise<void> {
+  /**
+   * A Job reports its status. A job in a retry pause sleeps until the retry is due. `concurrent`: how many jobs of its
+   * service the tenant may run at once, if a run has read it.
+   */
+  async changed(id: string, status: JobStatus, pause: Pause | null, concurrent: number | null = null): Promise<void> {
     const row = this.#turns.row(id);
     if (row === null || row.state === "over") return;
     const now = Date.now();
+    if (concurrent !== null && concurrent !== this.#turns.concurrentOf(row.service)) {
+      this.#turns.setConcurrent(row.service, concurrent);
+      this.ctx.waitUntil(this.#pump());
+    }
     if (isOver(status)) {
       this.#turns.end(id, status, now);
       this.#batches.close(id, now);
@@ -200,17 +207,27 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return !more;
   }
 
-  /** Fails sleeping jobs whose start deadline has passed. */
+  /** Fails all sleeping jobs whose start deadline has passed. Stops at a Job that does not answer; the next check goes on. */
   async #expire(now: number): Promise<void> {
-    await Promise.all(
-      this.#turns
-        .late(now, LOOKED_AT_ONCE)
-        .map((id) =>
-          answered(this.env.JOB.getByName(id).late()).catch((error: unknown) =>
-            console.warn(JSON.stringify({ event: "job_unreachable", job: id, error: String(error) })),
-          ),
-        ),
-    );
+    for (;;) {
+      const ids = this.#turns.late(now, LOOKED_AT_ONCE);
+      const answers = await Promise.all(ids.map((id) => this.#expireOne(id)));
+      // A job that answered is no longer late, so each full round has other ones.
+      if (ids.length < LOOKED_AT_ONCE || answers.includes(false)) return;
+    }
+  }
+
+  async #expireOne(id: string): Promise<boolean> {
+    try {
+      const status = await answered(this.env.JOB.getByName(id).late());
+      if (status === null) this.#turns.remove(id);
+      else if (isOver(status)) await this.changed(id, status, null);
+      else this.#turns.keepsNoDeadline(id);
+      return true;
+    } catch (error) {
+      console.warn(JSON.stringify({ event: "job_unreachable", job: id, error: String(error) }));
+      return false;
+    }
   }
 
   /** Starts the jobs whose turn it is, one pass at a time. */

@@ -25,6 +25,8 @@ const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
 export interface Seat {
   card: string;
   weight: number;
+  /** The version of its configuration that the Pool knows of. */
+  version: number;
   report: CardReport | null;
   gate: Gate;
   /** Its breaker is open on suspicion, and too many others are out: one request may try it early. */
@@ -42,6 +44,7 @@ export interface Seat {
 
 export function newSeat(card: string, weight: number): Seat {
   const known = {
+    version: 0,
     report: null,
     gate: CLOSED,
     pressed: false,

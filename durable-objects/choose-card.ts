@@ -18,8 +18,8 @@ export class Cards {
   readonly #holding = new Map<string, number>();
   /** Attempts that reports show running, by fingerprint. */
   readonly #prints = new Map<string, Set<string>>();
-  /** Cards whose report does not list this service: their configuration did not reach them. */
-  readonly #unlisted = new Set<string>();
+  /** Cards whose latest configuration did not reach them, by their report: it is older, or lacks this service. */
+  readonly #behind = new Set<string>();
   #changed = new Set<string>();
   #seq = 0;
 
@@ -30,17 +30,19 @@ export class Cards {
 
   /** Sets the cards of the pool. Cards that remain keep their state. */
   configure(cards: PoolCard[], now: number): void {
-    const listed = new Map(cards.map((card) => [card.card, card.weight]));
+    const listed = new Map(cards.map((card) => [card.card, card]));
     for (const seat of this.#seats.values()) {
       if (listed.has(seat.card)) continue;
       this.#order.remove(seat);
       this.#count(seat, -1);
       this.#seats.delete(seat.card);
-      this.#unlisted.delete(seat.card);
+      this.#behind.delete(seat.card);
     }
-    for (const [card, weight] of listed) {
+    for (const { card, weight, version = 0 } of listed.values()) {
       const seat = this.#seats.get(card) ?? newSeat(card, weight);
       seat.weight = weight;
+      seat.version = version;
+      this.#compare(seat);
       this.#seats.set(card, seat);
       this.#order.file(seat);
     }
@@ -62,10 +64,8 @@ export class Cards {
     seat.report = report;
     seat.refused = false;
     seat.running = report.held.filter((held) => held.service === this.#service && held.state === "leased").length;
-    const gate = report.gates[this.#service];
-    seat.gate = gate ?? { state: "open", untilAt: Number.POSITIVE_INFINITY, reason: "unlisted" };
-    if (gate === undefined) this.#unlisted.add(seat.card);
-    else this.#unlisted.delete(seat.card);
+    seat.gate = report.gates[this.#service] ?? { state: "open", untilAt: Number.POSITIVE_INFINITY, reason: "unlisted" };
+    this.#compare(seat);
     for (const [attempt, { number }] of seat.pending) {
       const shown = report.held.some((held) => held.attempt === attempt);
       if (shown || (number !== null && number <= report.lastNumber)) seat.pending.delete(attempt);
@@ -196,9 +196,9 @@ export class Cards {
     return this.#seats.get(card)?.report ?? null;
   }
 
-  /** Whether a card reports that it does not list this service. */
-  get hasUnlisted(): boolean {
-    return this.#unlisted.size > 0;
+  /** Whether a card has reported that its latest configuration did not reach it. */
+  get hasBehind(): boolean {
+    return this.#behind.size > 0;
   }
 
   names(): string[] {
@@ -213,6 +213,13 @@ export class Cards {
     return Array.from(this.#seats.values())
       .filter((seat) => seat.report === null)
       .map((seat) => seat.card);
+  }
+
+  /** Notes whether the card's latest configuration has reached it. */
+  #compare({ card, version, report }: Seat): void {
+    const isBehind = report !== null && (report.version < version || report.gates[this.#service] === undefined);
+    if (isBehind) this.#behind.add(card);
+    else this.#behind.delete(card);
   }
 
   #othersTakeWork(tried: string[]): boolean {

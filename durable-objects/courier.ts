@@ -20,7 +20,9 @@ const AT_ONCE = 8;
 const SENDING_MS_MAX = 60_000;
 /** Alarm interval while something is being sent, to find sendings that a restart cut off. */
 const LOOK_EVERY_MS = 10_000;
-/** How often old deliveries are removed, and the pause before the next sweep if one did not finish. */
+/** Minimum interval between sweeps: a sweep reads the whole table, and the alarm may be due every few seconds. */
+const SWEPT_MS_MIN = 3_600_000;
+/** How often old deliveries are removed while nothing is sent, and the pause before the next sweep if one left some. */
 const SWEEP_EVERY_MS = 6 * 3_600_000;
 const SWEEP_ON_MS = 1_000;
 
@@ -29,6 +31,8 @@ export class Courier extends DurableObject implements CourierRights {
   #generations: Generations;
   /** Ids of deliveries in flight. */
   readonly #sending = new Set<string>();
+  /** When the last finished sweep was. */
+  #sweptAt = 0;
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
     super(ctx, env);
@@ -97,7 +101,10 @@ export class Courier extends DurableObject implements CourierRights {
   }
 
   override async alarm(): Promise<void> {
-    const { left, more } = this.#deliveries.sweep(Date.now());
+    const now = Date.now();
+    const isDue = Math.abs(now - this.#sweptAt) >= SWEPT_MS_MIN;
+    const { left, more } = isDue ? this.#deliveries.sweep(now) : { left: true, more: false };
+    if (isDue && !more) this.#sweptAt = now;
     this.#pump();
     if (left) await this.#wake(more ? SWEEP_ON_MS : SWEEP_EVERY_MS);
   }

@@ -15,15 +15,18 @@ export function waitingFor(desk: Desk): PoolStatus["waitingFor"] {
 }
 
 /** Which of these requests are queued or running here. */
-export function present(desk: Desk, requests: ReadonlySet<string>): Presence["requests"] {
+export function present(desk: Desk, requests: string[]): Presence["requests"] {
   const found: Presence["requests"] = {};
   const running = { state: "running", on: null, position: null } as const;
-  for (const { held } of desk.cards.reports())
-    for (const { request, state } of held) if (state === "leased" && requests.has(request)) found[request] = running;
-  for (const ticket of desk.tickets) {
-    const { request } = ticket.entry;
-    if (!requests.has(request)) continue;
-    found[request] = ticket.phase === "running" ? running : { state: "queued", ...desk.waitingOn(ticket) };
+  const unknown = new Set<string>();
+  for (const request of requests) {
+    const ticket = desk.ticketOf(request);
+    if (ticket === undefined) unknown.add(request);
+    else found[request] = ticket.phase === "running" ? running : { state: "queued", ...desk.waitingOn(ticket) };
   }
+  // Runs whose ticket was lost in a restart are known only from the cards' reports.
+  if (unknown.size === 0) return found;
+  for (const { held } of desk.cards.reports())
+    for (const { request, state } of held) if (state === "leased" && unknown.has(request)) found[request] = running;
   return found;
 }

@@ -97,9 +97,8 @@ export class Desk {
     const before = this.cards.reports();
     this.cards.configure(config.cards, this.#clock.now());
     // A removed card's reports are ignored from now on, so its runs are treated as ended.
-    const listed = new Set(config.cards.map(({ card }) => card));
-    for (const { card, held } of before)
-      if (!listed.has(card)) for (const { attempt } of held) this.#following.slotFreed(attempt);
+    const removed = before.filter(({ card }) => this.cards.reportOf(card) === null);
+    for (const { attempt } of removed.flatMap(({ held }) => held)) this.#following.slotFreed(attempt);
     // A card that left the pool no longer counts against a tenant's cap.
     for (const tenant of new Set(this.#room.entries().map((entry) => entry.tenant))) this.#recap(tenant);
     this.pump();
@@ -265,7 +264,7 @@ export class Desk {
    */
   outlook(request: string, tenant: string, concurrent: number): Outlook {
     const now = this.#clock.now();
-    const ticket = this.#requests.get(request);
+    const ticket = this.ticketOf(request);
     const { times } = this;
     const slots = Math.min(this.cards.capacity(now), concurrent);
     const known = {
@@ -283,6 +282,11 @@ export class Desk {
     if (on === null) return { waiting: { on, position: 1, startMs: 0 }, ...known };
     const willStart = on === "slots_busy" || on === "tenant_cap";
     return { waiting: { on, position, startMs: willStart ? startMs(times, position - 1, slots) : null }, ...known };
+  }
+
+  /** The latest ticket of a request, if it is not over. */
+  ticketOf(request: string): TicketState | undefined {
+    return this.#requests.get(request);
   }
 
   /** All tickets that are not over. */
@@ -379,13 +383,17 @@ export class Desk {
 
   /** Whether a card missed its configuration. The next request then provisions it, as if this Pool were behind. */
   #isTelling(now: number): boolean {
-    if (!this.cards.hasUnlisted || Math.abs(now - this.#toldBehindAt) < MEND_EVERY_MS) return false;
+    if (!this.cards.hasBehind || Math.abs(now - this.#toldBehindAt) < MEND_EVERY_MS) return false;
     this.#toldBehindAt = now;
     return true;
   }
 
-  /** Asks the cards again: nobody waits here, so nothing else would correct an outdated report. */
+  /**
+   * Asks the cards again: nobody waits here, so nothing else would correct an outdated report. Not needed while a breaker
+   * is open until a known time: then a request is let in.
+   */
   #askAnew(now: number): void {
+    if (this.cards.nextOpening(now) !== null) return;
     if (Math.abs(now - this.#askedAt) < MEND_EVERY_MS) return;
     this.#askedAt = now;
     this.#errands.ask(this.#lookout.some(this.cards.names()));

@@ -223,7 +223,8 @@ export interface Pause {
 
 /** The Backlog methods that a Job calls. */
 export interface BacklogRights {
-  changed(id: string, status: JobStatus, pause: Pause | null): Promise<void>;
+  /** `concurrent`: how many jobs of its service the tenant may run at once, as its latest run read it; null: unknown. */
+  changed(id: string, status: JobStatus, pause: Pause | null, concurrent: number | null): Promise<void>;
   /** Null: the id is unknown. False: the submission is still in progress. */
   stands(id: string): Promise<boolean | null>;
   /** `ahead`: sleeping jobs of its service before it (0 if it does not sleep). `concurrent`: the tenant's cap. */
@@ -234,8 +235,8 @@ export interface BacklogRights {
 export interface JobRights {
   /** `heardMsAgo`: time since its Workflow last called; null if not since this object started. */
   pulse(): Promise<{ status: JobStatus; heardMsAgo: number | null } | null>;
-  /** Called when the start deadline has passed. Has no effect on a job that has run. */
-  late(): Promise<void>;
+  /** Called when the start deadline has passed. Fails the job unless it has run. Returns the status; null: no such job. */
+  late(): Promise<JobStatus | null>;
   /** Deletes all traces of the job. */
   discard(): Promise<void>;
 }

@@ -19,8 +19,10 @@ import {
   type Pause,
 } from "./job-protocol.ts";
 
-/** Maximum number of begins, because a job may crash its Workflow each time. */
+/** Maximum number of attempts: a job may crash its Workflow each time. A begin that only stands in line is none. */
 export const RUNS_MAX = 12;
+/** Maximum number of begins, also of those that only stood in line: a job may crash its Workflow before it has a card. */
+export const BEGINS_MAX = 1_000;
 
 export const NEW: JobState = {
   status: "queued",
@@ -73,7 +75,7 @@ const FREE: Bill = { status: null, charge: "nothing", took: {} };
 
 /**
  * Begins a run; earlier runs may write no more. Returns null if (1) the job is over, (2) a later start runs it, or (3)
- * this start's attempt has ended and waits for its retry. (4) A job begun too often fails.
+ * this start's attempt has ended and waits for its retry. (4) A job that was attempted or begun too often fails.
  */
 export function begin(state: JobState, start: number, now: number): Step {
   // (1) (2)
@@ -82,7 +84,7 @@ export function begin(state: JobState, start: number, now: number): Step {
   if (start === state.start && state.retryAt !== null) return null;
   const next = { ...state, start, run: state.run + 1, retryAt: null };
   // (4)
-  if (next.run > RUNS_MAX) {
+  if (state.attempts.length >= RUNS_MAX || next.run > BEGINS_MAX) {
     const outcome: Outcome = { kind: "failed", error: LOST, answer: null, gpuMs: 0, bill: FREE };
     return finish(next, next.run, outcome, now);
   }

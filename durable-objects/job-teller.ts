@@ -18,10 +18,10 @@ export interface JobEnv {
 }
 
 /** Reports the state to the Backlog, and the end to Tenant (for billing) and Courier. Throws unless all succeed. */
-export async function tell(env: JobEnv, spec: JobSpec, state: JobState): Promise<void> {
+export async function tell(env: JobEnv, spec: JobSpec, state: JobState, concurrent: number | null): Promise<void> {
   const backlog = env.BACKLOG.getByName(spec.tenant);
   const heard = [
-    backlog.changed(spec.id, state.status, pauseOf(state)),
+    backlog.changed(spec.id, state.status, pauseOf(state), concurrent),
     settle(env, spec, state),
     notify(env, spec, state),
   ];

@@ -8,7 +8,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";
-import { answered } from "./answer-protocol.ts";
+import { answered, shortly } from "./answer-protocol.ts";
 import type { Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome, Pause } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
@@ -40,6 +40,8 @@ export class Job extends DurableObject<JobEnv> {
   #telling: Promise<void> | null = null;
   /** When its Workflow last called. */
   #heardAt: number | null = null;
+  /** The tenant's cap as the latest run read it. It may have changed since the submission. */
+  #concurrent: number | null = null;
   /** Callbacks of calls that wait for a change. */
   readonly #waiters = new Set<() => void>();
   #followers = 0;
@@ -77,7 +79,7 @@ export class Job extends DurableObject<JobEnv> {
   async view(tenant: string): Promise<JobView | null> {
     const spec = this.#spec;
     if (spec === null || spec.tenant !== tenant) return null;
-    if (this.#telling !== null) await Promise.race([this.#telling, scheduler.wait(TOLD_MS_MAX)]);
+    if (this.#telling !== null) await shortly(this.#telling, TOLD_MS_MAX);
     const { webhook: _webhook, headers: _headers, input: _input, ...shown } = spec;
     const outlook = isOver(this.#state.status) ? null : await outlookOf(this.env, spec);
     // In the pause before a retry it waits only for time to pass.
@@ -143,8 +145,10 @@ export class Job extends DurableObject<JobEnv> {
     return { over: false, run, spec: this.#spec, attempts: core.triesOf(step.state), failed, startedAt };
   }
 
-  async started(run: number, card: string): Promise<void> {
+  /** `concurrent`: how many jobs of this service the tenant may run at once now. */
+  async started(run: number, card: string, concurrent: number): Promise<void> {
     this.#heardAt = Date.now();
+    this.#concurrent = concurrent;
     this.#keep(core.started(this.#state, run, card, Date.now()));
   }
 
@@ -180,11 +184,13 @@ export class Job extends DurableObject<JobEnv> {
     return before;
   }
 
-  /** Fails the job because its start deadline has passed, unless it has run. */
-  async late(): Promise<void> {
+  /** Fails the job because its start deadline has passed, unless it has run. Returns its status; null: no such job. */
+  async late(): Promise<JobStatus | null> {
+    if (this.#spec === null) return null;
     const { startedAt, run } = this.#state;
-    if (this.#spec === null || startedAt !== null) return;
-    this.#keep(core.finish(this.#state, run, core.lateStart(this.#spec, Date.now()), Date.now()));
+    if (startedAt === null)
+      this.#keep(core.finish(this.#state, run, core.lateStart(this.#spec, Date.now()), Date.now()));
+    return this.#state.status;
   }
 
   /** The status and when the Workflow last called, for the Backlog's checks on started jobs; null: no such job. */
@@ -244,7 +250,7 @@ export class Job extends DurableObject<JobEnv> {
   async #urge({ id, tenant }: JobSpec, pause: Pause): Promise<void> {
     await wakeAt(this.ctx.storage, Math.max(Date.now(), pause.at) + OVERDUE_MS);
     const backlog = this.env.BACKLOG.getByName(tenant);
-    if (Date.now() >= pause.at) await answered(backlog.changed(id, this.#state.status, pause));
+    if (Date.now() >= pause.at) await answered(backlog.changed(id, this.#state.status, pause, null));
   }
 
   /** Reports the state, one report at a time; the alarm repeats it until it succeeds. */
@@ -261,7 +267,7 @@ export class Job extends DurableObject<JobEnv> {
       if (spec === null) return;
       await wakeAt(this.ctx.storage, Date.now() + TELL_AGAIN_MS);
       try {
-        await tell(this.env, spec, this.#state);
+        await tell(this.env, spec, this.#state, this.#concurrent);
       } catch (error) {
         console.warn(JSON.stringify({ event: "job_report_failed", job: spec.id, error: String(error) }));
         // The alarm set above may have fired while the report was under way.

@@ -9,6 +9,8 @@ export type WaitingOn = "slots_busy" | "tenant_cap" | "no_healthy_card" | "pause
 export interface PoolCard {
   card: string;
   weight: number;
+  /** The version of the Card's configuration; absent in a copy that was stored before there was this field. */
+  version?: number;
 }
 
 /** The Pool's copy of the configuration. A lower version never replaces a higher one. */

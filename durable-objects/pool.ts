@@ -4,7 +4,7 @@
  * storage and RPC.
  */
 import { DurableObject } from "cloudflare:workers";
-import { answered } from "./answer-protocol.ts";
+import { answered, shortly } from "./answer-protocol.ts";
 import { Timers } from "./clock.ts";
 import { Desk } from "./desk.ts";
 import { present, waitingFor } from "./desk-view.ts";
@@ -48,7 +48,7 @@ export class Pool extends DurableObject<PoolEnv> {
     this.#desk = new Desk(new Timers(), errands, ctx.storage.kv.get<Times>("times") ?? null);
     const config = this.#config;
     // Earlier runs count against their tenants' caps, and new requests may follow them.
-    if (config !== null) void ctx.blockConcurrencyWhile(() => shortly(this.#adopt(config)));
+    if (config !== null) void ctx.blockConcurrencyWhile(() => shortly(this.#adopt(config), HEAR_MS_MAX));
   }
 
   /** Applies a newer configuration; ignores an older or equal one. */
@@ -80,14 +80,15 @@ export class Pool extends DurableObject<PoolEnv> {
     if (this.#config === null || this.#config.version < version) return { card: null, behind: true };
     const { cards } = this.#desk;
     // Just started: ask now, because the desk asks only while requests are queued.
-    if (cards.health(Date.now()) === "unknown") await shortly(this.#ask(cards.silent().slice(0, ASKED_AT_ONCE)));
+    if (cards.health(Date.now()) === "unknown")
+      await shortly(this.#ask(cards.silent().slice(0, ASKED_AT_ONCE)), HEAR_MS_MAX);
     return { card: cards.working(avoid, Date.now()), behind: false };
   }
 
   /** Which of these requests are queued or running here. */
   async present(requests: string[]): Promise<Presence> {
     const sure = Date.now() - this.#startedAt > SURE_MS && this.#desk.cards.silent().length === 0;
-    return { sure, requests: present(this.#desk, new Set(requests)) };
+    return { sure, requests: present(this.#desk, requests) };
   }
 
   /** The estimate for a job. */
@@ -155,9 +156,4 @@ export class Pool extends DurableObject<PoolEnv> {
     this.#timesKeptAt = now;
     this.ctx.storage.kv.put("times", times);
   }
-}
-
-/** Bounds the wait for slow cards. */
-async function shortly(hearing: Promise<void>): Promise<void> {
-  await Promise.race([hearing, scheduler.wait(HEAR_MS_MAX)]);
 }

@@ -153,7 +153,7 @@ export class Turns {
     return [...rows];
   }
 
-  /** Takes the jobs that may start, in order, and marks them as started so that no other pass starts them too. */
+  /** Takes the jobs that may start and have not missed their start deadline, in order, and marks them as started so that no other pass starts them too. */
   start(now: number): Turn[] {
     const due: Turn[] = [];
     const services = this.#sql.exec<{ id: string }>("SELECT id FROM services").toArray();
@@ -164,8 +164,9 @@ export class Turns {
       const rows = this.#sql.exec<Turn>(
         `SELECT ${COLUMNS} FROM jobs
          WHERE service = ? AND state = 'asleep' AND (not_before IS NULL OR not_before <= ?)
-         ORDER BY rank, created_at, place LIMIT ?`,
+         AND (deadline_at IS NULL OR deadline_at > ?) ORDER BY rank, created_at, place LIMIT ?`,
         service,
+        now,
         now,
         room,
       );
@@ -209,8 +210,13 @@ export class Turns {
 
   /** Ids of sleeping jobs whose start deadline has passed. */
   late(now: number, limit: number): string[] {
-    const query = "SELECT id FROM jobs WHERE state = 'asleep' AND deadline_at <= ? AND status = 'queued' LIMIT ?";
+    const query = "SELECT id FROM jobs WHERE state = 'asleep' AND deadline_at <= ? LIMIT ?";
     return this.#ids(query, now, limit);
+  }
+
+  /** The job has run, so it has no start deadline any more. */
+  keepsNoDeadline(id: string): void {
+    this.#sql.exec("UPDATE jobs SET deadline_at = NULL WHERE id = ?", id);
   }
 
   some(limit: number): string[] {

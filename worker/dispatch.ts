@@ -163,9 +163,13 @@ export class Line {
   async retry(avoid: string[]): Promise<boolean> {
     const attempt = newAttempt();
     let allowed = true;
+    let isHeard = false;
     await this.#tell(async (ticket) => {
       allowed = await ticket.retry(attempt, avoid);
+      isHeard = true;
     });
+    // A restarted Pool may know the old attempt by its lease. This request must not follow it when it enters again.
+    if (!isHeard) await this.#finishedLost({ kind: "failed", reason: "client_gone" }, null);
     if (allowed) this.#entry = { ...this.#entry, attempt, avoid, again: true };
     return allowed;
   }
@@ -184,13 +188,18 @@ export class Line {
       if (this.#ticket === null) throw new Error("the ticket is lost");
       await answered(this.#ticket.finished(finish, observed));
     } catch {
-      // The Pool restarted. It may know this run by its lease.
-      const { attempt } = this;
-      await answered(this.#env.POOL.getByName(this.#service).finished(attempt, finish, observed)).catch(
-        (error: unknown) => console.warn(JSON.stringify({ event: "finish_lost", error: String(error) })),
-      );
+      await this.#finishedLost(finish, observed);
     }
     this.#drop();
+  }
+
+  /** Reports the end of an attempt to a Pool that has restarted: it may know the attempt by its lease. */
+  async #finishedLost(finish: Finish, observed: Observed | null): Promise<void> {
+    try {
+      await answered(this.#env.POOL.getByName(this.#service).finished(this.attempt, finish, observed));
+    } catch (error) {
+      console.warn(JSON.stringify({ event: "finish_lost", error: String(error) }));
+    }
   }
 
   /** Leaves the line, whatever the state. */

@@ -61,7 +61,7 @@ class World {
         const known = this.jobs.find((one) => one.id === id);
         return Promise.resolve({ status: known?.status ?? "queued", heardMsAgo: this.silent.has(id) ? null : 0 });
       },
-      late: () => Promise.resolve(),
+      late: () => Promise.resolve("failed"),
       discard: () => Promise.resolve(),
     });
     const neighbours = {
@@ -402,4 +402,79 @@ test("an alarm that did not come is set anew by whatever comes next", async () =
   await runInDurableObject(world.stub, (_, { storage }) => void Object.assign(storage, late));
   await world.stub.reserve([world.newJob("job-late")], null, { waiting: WAITING_MAX, concurrent: {} });
   expect(set).toEqual([expect.closeTo(Date.now() + 10_000, -3)]);
+});
+
+/** Jobs that stand, as they were handed in. */
+async function handedIn(world: World, count: number, more: Partial<NewJob> = {}): Promise<string[]> {
+  const jobs = Array.from({ length: count }, () => ({ ...world.newJob(fresh("job")), ...more }));
+  const ids = jobs.map(({ id }) => id);
+  await world.stub.reserve(jobs, null, { waiting: 1_000, concurrent: { s: CONCURRENT } });
+  await world.stub.stand(ids);
+  return ids;
+}
+
+/** Puts Jobs in place whose start deadline is told to them; `late` says what has become of one. */
+async function toldLate(world: World, late: (id: string) => Promise<JobStatus | null>): Promise<void> {
+  await runInDurableObject(world.stub, (backlog) => {
+    const { env: neighbours } = backlog as unknown as { env: object };
+    const JOB = {
+      getByName: (id: string) => ({ late: () => late(id), pulse: () => ({ status: "queued", heardMsAgo: 0 }) }),
+    };
+    Object.assign(backlog, { env: { ...neighbours, JOB } });
+  });
+}
+
+test("a raised cap starts sleeping jobs when a run reports it, a lowered one starts fewer", async () => {
+  const world = new World();
+  await world.settle();
+  const [first = "", second = ""] = await handedIn(world, 50);
+  const expectStarts = (count: number) => eventually(() => Promise.resolve(expect(world.starts).toHaveLength(count)));
+  await expectStarts(STARTED_MAX);
+  await world.stub.changed(first, "running", null, 30);
+  await expectStarts(38);
+  await world.stub.changed(first, "succeeded", null, CONCURRENT);
+  await world.stub.changed(second, "succeeded", null, null);
+  expect(await world.stub.place(second)).toMatchObject({ concurrent: CONCURRENT });
+  expect(world.starts).toHaveLength(38);
+});
+
+test("all jobs that missed their start deadline fail at one check, and none of them is started", async () => {
+  const world = new World();
+  await world.settle();
+  passTime(0);
+  const ids = await handedIn(world, 180, { startDeadlineAt: Date.now() + 5_000 });
+  await eventually(() => Promise.resolve(expect(world.starts).toHaveLength(STARTED_MAX)));
+  const late: string[] = [];
+  await toldLate(world, (id) => (late.push(id), Promise.resolve("failed")));
+  passTime(5_000);
+  // A start that ends makes room, but the sleeping jobs' time is over.
+  await world.stub.changed(ids[0] ?? "", "succeeded", null);
+  await runDurableObjectAlarm(world.stub);
+  expect(late.toSorted()).toEqual(ids.slice(STARTED_MAX).toSorted());
+  const failed = await world.stub.list({ status: "failed", service: null, before: null, limit: 1_000 });
+  expect(failed).toHaveLength(170);
+  expect(world.starts).toHaveLength(STARTED_MAX);
+});
+
+test("a Job that does not answer ends the check on deadlines; one that has run keeps its turn; an unknown one goes", async () => {
+  const world = new World();
+  await world.settle();
+  passTime(0);
+  const ids = await handedIn(world, STARTED_MAX + 3, { startDeadlineAt: Date.now() + 5_000 });
+  const [silent, ran = "", unknown = ""] = ids.slice(STARTED_MAX);
+  await eventually(() => Promise.resolve(expect(world.starts).toHaveLength(STARTED_MAX)));
+  await toldLate(world, (id) => {
+    if (id === silent) return Promise.reject(new Error("overloaded"));
+    return Promise.resolve(id === ran ? "queued" : null);
+  });
+  passTime(5_000);
+  await runDurableObjectAlarm(world.stub);
+  expect(await world.stub.stands(unknown)).toBeNull();
+  await toldLate(world, () => Promise.resolve("failed"));
+  for (const id of ids.slice(0, 2)) await world.stub.changed(id, "succeeded", null);
+  await eventually(() => Promise.resolve(expect(world.starts.slice(STARTED_MAX)).toEqual([`${ran}-1`])));
+  await runDurableObjectAlarm(world.stub);
+  expect(await world.stub.list({ status: "failed", service: null, before: null, limit: 10 })).toMatchObject([
+    { id: silent },
+  ]);
 });

@@ -259,6 +259,7 @@ test("what its receiver has not taken when 50,000 newer ones have come is given 
   expect(await stub.delivery("dlv_1")).toMatchObject({ tries, nextAt: null, endedAt: Date.now() });
   // No row outlives the 100,000 that are kept.
   await laid(stub, [100_002], "pending", null);
+  passTime(HOUR_MS);
   expect((await swept(stub)).rows).toEqual([
     [100_002, "pending"],
     [50_001, "failed"],
@@ -273,10 +274,29 @@ test("a sweep does a thousand of a kind; one that leaves some is gone on with at
   await laid(stub, [...some, 60_000], "pending", null);
   expect([(await swept(stub)).nextMs, await outrun()]).toEqual([1_000, 1_000]);
   expect([(await swept(stub)).nextMs, await outrun()]).toEqual([6 * HOUR_MS, 1_500]);
+  passTime(HOUR_MS);
   const old = Array.from({ length: 300 }, (_, i) => 60_001 + i);
   await laid(stub, old, "delivered", Date.now() - 31 * DAY_MS);
   expect(await swept(stub)).toMatchObject({ nextMs: 6 * HOUR_MS, rows: { length: 100 } });
   expect((await all(stub))[0]).toMatchObject({ place: 60_000 });
+});
+
+test("an alarm within an hour of a sweep does not sweep again", async () => {
+  const { stub } = await someCourier();
+  passTime(0);
+  await laid(stub, [1], "pending", null);
+  await swept(stub);
+  await laid(stub, [2], "delivered", Date.now() - 31 * DAY_MS);
+  passTime(HOUR_MS - 1);
+  expect(await swept(stub)).toEqual({
+    nextMs: 6 * HOUR_MS,
+    rows: [
+      [2, "delivered"],
+      [1, "pending"],
+    ],
+  });
+  passTime(1);
+  expect((await swept(stub)).rows).toEqual([[1, "pending"]]);
 });
 
 test("the secret's generations outlive a restart", async () => {

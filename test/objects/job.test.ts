@@ -79,7 +79,7 @@ test("a Workflow that runs the same start twice: the later run counts, the earli
   const second = await begun(stub, 1);
   expect(await stub.stopped(first, 5_000)).toBe(true);
   expect(await stub.stopped(second, 0)).toBe(false);
-  await stub.started(first, "card-a");
+  await stub.started(first, "card-a", 1);
   await stub.finish(first, SUCCEEDED);
   expect((await stub.view(tenant))?.state.status).toBe("queued");
   await stub.finish(second, SUCCEEDED);
@@ -136,7 +136,7 @@ test("a retry that does not begin is told to its Backlog once more, and once mor
   await runInDurableObject(stub, (job) => void Object.assign(job, { env: { ...env, BACKLOG: backlog } }));
   const retryAt = Date.now() + RETRY_MS;
   await stub.finish(run, { kind: "again", error: REFUSED, retryAt, gpuMs: 0 });
-  const news = [id, "queued", { start: 1, at: retryAt }];
+  const news = [id, "queued", { start: 1, at: retryAt }, null];
   await eventually(async () => expect(told).toEqual([news]));
   for (const times of [2, 3]) {
     passTime(RETRY_MS);
@@ -145,7 +145,7 @@ test("a retry that does not begin is told to its Backlog once more, and once mor
   }
   await begun(stub, 2);
   await runDurableObjectAlarm(stub);
-  expect(told.slice(3)).toEqual([[id, "queued", null]]);
+  expect(told.slice(3)).toEqual([[id, "queued", null, null]]);
 });
 
 test("a submission that was cut off before it stood: its job goes, costs nothing, and leaves no input", async () => {
@@ -275,4 +275,54 @@ test("what its tenant's deletion takes away leaves nothing, and whoever runs it 
   expect(await stub.view(tenant)).toBeNull();
   expect(await inputIsThere(key)).toBe(false);
   await runInDurableObject(stub, async (_, { storage }) => expect(await storage.getAlarm()).toBeNull());
+});
+
+test("an end whose report fails after the alarm set before it has fired is reported again", async () => {
+  const { id, stub, tenant } = await made();
+  const run = await begun(stub, 1);
+  const { promise: heard, reject } = Promise.withResolvers<never>();
+  let asked = 0;
+  await amid(stub, { TENANT: { getByName: () => ({ record: () => (asked++, heard) }) } });
+  await stub.finish(run, SUCCEEDED);
+  await eventually(async () => expect([asked, await alarmOf(stub)]).toEqual([1, expect.any(Number)]));
+  // The alarm fires while the report is under way, and waits for the same report.
+  await runInDurableObject(stub, (_, { storage }) => storage.deleteAlarm());
+  reject(new Error("Network connection lost."));
+  await eventually(async () => expect(await alarmOf(stub)).toBeGreaterThan(Date.now()));
+  await amid(stub, {});
+  await runDurableObjectAlarm(stub);
+  expect(await env.TENANT.getByName(tenant).request(id)).toMatchObject({ state: "succeeded" });
+});
+
+test("a job that does not exist has no table, neither before its creation nor after its deletion", async () => {
+  const { stub } = await made();
+  const never = env.JOB.getByName(fresh("job_never"));
+  await stub.discard();
+  for (const each of [stub, never]) {
+    expect([await each.view("t"), await each.steps(), await each.events(0, 0)]).toEqual([null, [], []]);
+    const tables = await runInDurableObject(each, (_, { storage }) =>
+      storage.sql.exec("SELECT name FROM sqlite_master WHERE name = 'events'").toArray(),
+    );
+    expect(tables).toEqual([]);
+  }
+});
+
+test("with its start a job reports to the Backlog how many jobs its tenant may run now", async () => {
+  const { id, stub } = await made();
+  const run = await begun(stub, 1);
+  const told: unknown[][] = [];
+  const changed = (...what: unknown[]) => Promise.resolve(void told.push(what));
+  await amid(stub, { BACKLOG: { getByName: () => ({ changed }) } });
+  await stub.started(run, "card", 50);
+  await eventually(async () => expect(told).toEqual([[id, "running", null, 50]]));
+});
+
+test("a job that missed its start deadline fails; one that has run does not", async () => {
+  const [late, ran] = [await made(), await made()];
+  expect(await late.stub.late()).toBe("failed");
+  const run = await begun(ran.stub, 1);
+  await ran.stub.started(run, "card", 1);
+  await ran.stub.finish(run, { kind: "again", error: REFUSED, retryAt: Date.now() + RETRY_MS, gpuMs: 0 });
+  expect(await ran.stub.late()).toBe("queued");
+  expect(await env.JOB.getByName(fresh("job_never")).late()).toBeNull();
 });

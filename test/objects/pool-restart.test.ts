@@ -4,11 +4,29 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { Card } from "../../durable-objects/card.ts";
 import type { CardReport } from "../../durable-objects/card-protocol.ts";
 import { cardReport } from "../support/card-report.ts";
-import { attemptAt, claim, CLEAN, evict, eventually, failureOf, fresh, sleep } from "./objects.ts";
+import { Pool } from "../../durable-objects/pool.ts";
+import { Line } from "../../worker/dispatch.ts";
+import {
+  attemptAt,
+  claim,
+  CLEAN,
+  evict,
+  eventually,
+  FAILED,
+  failureOf,
+  fresh,
+  listing,
+  reconfigure,
+  sleep,
+} from "./objects.ts";
 import { Caller, crashPool, enter, enterMany, expectHeld, makePool, queued, start, startMany } from "./pools.ts";
 
 /** Longest that a card's answer is waited for. */
 const ANSWER_MS_MAX = 10_000;
+/** A departure is reported so much later. */
+const RETURN_MS = 1_000;
+/** Tries of a Card's report. */
+const TELLS_MAX = 4;
 
 test("The waiting room is bounded in length and time; every ticket leaves it exactly once; a ticket that re-enters after the Pool's restart keeps its place (same attempt id, same arrival).", async () => {
   const pool = await makePool([{ slots: 1 }], { queue: { max: 3, timeoutMs: 60_000 } });
@@ -167,4 +185,83 @@ test("a Pool and its Cards that restart together lose no slot and give none twic
   for (const run of running) await env.CARD.getByName(run.card).release(run.number, run.attempt, CLEAN);
   await Promise.all(callers.map(async (caller: Caller) => await (await caller.start()).end()));
   await expectHeld(pool, 0);
+});
+
+test("a request whose ticket was cut off and that enters again is not recorded as canceled, and is charged", async () => {
+  const pool = await makePool([{ slots: 1 }]);
+  const tenant = env.TENANT.getByName(fresh("tenant"));
+  const request = fresh("req");
+  const limits = { requestsPerMinute: 60, burst: 10, ownRate: false, quota: { results: 1, costMilli: null } };
+  const admission = {
+    clientId: null,
+    service: "s",
+    key: "k",
+    results: 1,
+    costMilli: 0,
+    fingerprint: null,
+    hits: false,
+  };
+  await tenant.admit({ ...admission, id: request }, limits);
+  await start(pool);
+  const name = { tenant: tenant.name ?? "", request };
+  const cut = await enter(pool, name);
+  cut.vanish();
+  await enter(pool, { ...cut.entry, again: true });
+  await sleep(RETURN_MS + 100);
+  await tenant.record(request, "succeeded", 200, ["result"], "all");
+  expect(await tenant.request(request)).toMatchObject({ state: "succeeded" });
+  expect(await tenant.admit({ ...admission, id: fresh("req") }, limits)).toMatchObject({ ok: false, over: "results" });
+});
+
+test("a card that was never configured keeps its Pool asking for its configuration, and then works", async () => {
+  const service = fresh("service");
+  const id = `${service}-card`;
+  const config = { version: 1, service, paused: false, queue: { max: 10, timeoutMs: 60_000 } };
+  const stub = env.POOL.getByName(service);
+  const pool = { service, stub, cards: [], config: { ...config, cards: [{ card: id, weight: 1, version: 1 }] } };
+  await stub.configure(pool.config);
+  await eventually(async () => expect((await stub.status()).reports).toHaveLength(1));
+  expect(await (await enter(pool)).reply()).toMatchObject({ kind: "behind" });
+  await env.CARD.getByName(id).configure({
+    version: 1,
+    card: id,
+    slots: 1,
+    state: "active",
+    listings: [listing(service)],
+  });
+  await eventually(async () => expect((await stub.status()).reports).toMatchObject([{ version: 1 }]));
+  expect(await (await enter(pool)).offer()).toBe(id);
+});
+
+test("a card that works again is found by the next requests although its report was lost", async () => {
+  const pool = await makePool([{ state: "disabled" }]);
+  const [card] = pool.cards;
+  if (card === undefined) throw new Error("one card");
+  const lost = vi.spyOn(Pool.prototype, "report").mockRejectedValue(new Error("overloaded"));
+  onTestFinished(() => lost.mockRestore());
+  await reconfigure(card, { state: "active" });
+  await eventually(async () => expect(lost).toHaveBeenCalledTimes(TELLS_MAX));
+  lost.mockRestore();
+  expect(await (await enter(pool)).refusal()).toMatchObject({ reason: "no_healthy_card" });
+  await eventually(async () => expect(await (await enter(pool)).reply()).toMatchObject({ kind: "offer" }));
+});
+
+test("a run that failed after the Pool's restart is tried again at once, by whoever asks for the same", async () => {
+  const pool = await makePool();
+  const [card] = pool.cards;
+  if (card === undefined) throw new Error("one card");
+  const errands = { provision: () => Promise.resolve(), later: () => undefined };
+  const { entry } = new Caller(pool, { fingerprint: fresh("print") });
+  const line = new Line(env, pool.service, entry, errands);
+  onTestFinished(() => line.leave());
+  const offer = await line.offer();
+  if (offer.kind !== "offer") throw new Error(offer.kind);
+  const { request, tenant, fingerprint } = entry;
+  const lease = await line.claim(offer, { request, tenant, service: pool.service, fingerprint });
+  await crashPool(pool);
+  const follower = await enter(pool, { fingerprint });
+  expect(await queued(pool)).toBe(1);
+  await lease?.release(FAILED);
+  await line.retry([card.id]);
+  expect(await follower.replyAtOnce()).toMatchObject({ kind: "offer" });
 });

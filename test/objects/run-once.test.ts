@@ -1,12 +1,15 @@
 /** A job's try when what it needs does not answer, and when what it finds is large. */
 import { createExecutionContext } from "cloudflare:test";
 import { env as bindings } from "cloudflare:workers";
-import { beforeAll, expect, test } from "vitest";
+import { afterEach, beforeAll, expect, test, vi } from "vitest";
+import type { JobSpec } from "../../durable-objects/job-protocol.ts";
+import { Line } from "../../worker/dispatch.ts";
+import { Copy } from "../../worker/results/copy.ts";
 import { answerKey } from "../../worker/results/stored-answer.ts";
 import type { Env } from "../../worker/env.ts";
 import { keptAs, runOnce } from "../../worker/jobs/run-once.ts";
 import { completeService } from "../../worker/services/kinds.ts";
-import { fresh, jobSpec } from "./objects.ts";
+import { fresh, jobSpec, makeCard } from "./objects.ts";
 
 const env = bindings as unknown as Env;
 const TENANT = "ten_runonce";
@@ -15,18 +18,29 @@ const RETRY_MS = 10_000;
 /** Longer than an answer is waited for. */
 const ANSWERED_MS_MAX = 15_000;
 
+afterEach(() => void vi.restoreAllMocks());
+
+/** Services: in `priced`, a stored answer costs what a run costs. */
+const SERVICES = { s: {}, priced: { price: { flat: 1, hits: true } } };
+let card = "";
+
 beforeAll(async () => {
-  const config = { kind: "http", route: "/s/", paths: [{ method: "*", path: "*", as: "run" }] };
-  const completed = JSON.stringify(completeService(config as Parameters<typeof completeService>[0], null));
-  const service =
-    "INSERT INTO services (id, route, config, paused, version, created_at) VALUES ('s', '/s/', ?, 0, 1, 1)";
-  const tenant = "INSERT INTO tenants (id, name, limits, created_at) VALUES (?, 'n', '{}', 1)";
-  await env.DB.batch([env.DB.prepare(service).bind(completed), env.DB.prepare(tenant).bind(TENANT)]);
+  for (const [id, more] of Object.entries(SERVICES)) {
+    const config = { kind: "http", route: `/${id}/`, paths: [{ method: "*", path: "*", as: "run" }], ...more };
+    const completed = JSON.stringify(completeService(config as Parameters<typeof completeService>[0], null));
+    const service = "INSERT INTO services (id, route, config, paused, version, created_at) VALUES (?, ?, ?, 0, 1, 1)";
+    await env.DB.prepare(service).bind(id, `/${id}/`, completed).run();
+  }
+  const tenant = `INSERT INTO tenants (id, name, limits, created_at) VALUES (?, 'n', '{"concurrent":3}', 1)`;
+  await env.DB.prepare(tenant).bind(TENANT).run();
+  card = (await makeCard("s")).id;
+  const config = { version: 1, service: "s", paused: false, queue: { max: 10, timeoutMs: 60_000 } };
+  await env.POOL.getByName("s").configure({ ...config, cards: [{ card, weight: 1 }] });
 });
 
-async function made(): Promise<string> {
+async function made(more: Partial<JobSpec> = {}): Promise<string> {
   const id = fresh("job_r").replaceAll("-", "");
-  await env.JOB.getByName(id).create(jobSpec(TENANT, { id }));
+  await env.JOB.getByName(id).create(jobSpec(TENANT, { id, ...more }));
   return id;
 }
 
@@ -91,4 +105,64 @@ test("a film that is there already is left where it lies", async () => {
   expect((await stateOf(id))?.status).toBe("succeeded");
   // A window that was asked for before anybody could say that it is not wanted.
   expect(read).toBeLessThanOrEqual(1);
+});
+
+/** The origin of all cards. */
+function origin(status: number, type: string): void {
+  vi.spyOn(globalThis, "fetch").mockImplementation(() =>
+    Promise.resolve(new Response("{}", { status, headers: { "content-type": type } })),
+  );
+}
+
+test("the start of a run is reported until the Job hears it, with the tenant's cap of today", async () => {
+  origin(200, "application/json");
+  const id = await made();
+  const job = env.JOB.getByName(id);
+  const started = vi.fn((...told: Parameters<typeof job.started>) => job.started(...told));
+  started.mockRejectedValueOnce(new Error("overloaded"));
+  const stub = {
+    begin: (start: number) => job.begin(start),
+    stopped: (run: number, ms: number) => job.stopped(run, ms),
+    finish: (...told: Parameters<typeof job.finish>) => job.finish(...told),
+    started,
+  };
+  const JOB = { getByName: () => stub } as unknown as Env["JOB"];
+  await runOnce({ ...env, JOB }, createExecutionContext(), id, 1);
+  await vi.waitFor(() => expect(started.mock.calls).toEqual(Array.from({ length: 2 }, () => [1, card, 3])));
+});
+
+test("a later try of a job avoids the cards of its earlier tries and of its own", async () => {
+  origin(500, "application/json");
+  const id = await made();
+  const job = env.JOB.getByName(id);
+  await job.begin(1);
+  await job.started(1, "earlier", 1);
+  const error = { reason: "origin_status", param: null, started: "yes", facts: {}, retryAfterMs: null } as const;
+  await job.finish(1, { kind: "again", error, retryAt: Date.now(), gpuMs: 0 });
+  const retry = vi.spyOn(Line.prototype, "retry").mockResolvedValue(false);
+  await runOnce(env, createExecutionContext(), id, 2);
+  expect(retry.mock.calls).toEqual([[["earlier", card]]]);
+});
+
+test.each([
+  ["priced", "price"],
+  ["s", "token"],
+] as const)("a job of service %s that finds a stored answer is charged: %s", async (service, charge) => {
+  const id = await made({ service, path: `/${service}/run` });
+  const meta = { status: "200", results: "", storedAt: "1", keptUntil: "1", maker: TENANT, service };
+  const customMetadata = { ...meta, expiresAt: String(Date.now() + 1e7), headers: "[]" };
+  await env.RESULTS.put(answerKey(TENANT, await keptAs(id)), "x", { customMetadata });
+  await runOnce(env, createExecutionContext(), id, 1);
+  expect(await stateOf(id)).toMatchObject({ status: "succeeded", bill: { charge } });
+});
+
+test("a streamed answer whose copy cannot be stored ends, is recorded, and its end is reported to the Pool", async () => {
+  origin(200, "video/mp4");
+  const id = await made();
+  vi.spyOn(console, "error").mockReturnValue();
+  const finished = vi.spyOn(Line.prototype, "finished");
+  vi.spyOn(Copy.prototype, "take").mockRejectedValue(new Error("the copy is lost"));
+  await runOnce(env, createExecutionContext(), id, 1);
+  expect(finished).toHaveBeenCalledExactlyOnceWith({ kind: "alone" }, expect.anything());
+  expect(await stateOf(id)).toMatchObject({ status: "succeeded", results: [], bill: { status: 200, charge: "all" } });
 });

@@ -282,6 +282,19 @@ test("who asks for what is under way takes no quota, and pays once, before it ru
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
 });
 
+test("an admission repeated after the identical request has ended owes what it owed before", async () => {
+  const stub = tenant();
+  const [leader, follower] = [request(), request()].map((one) => ({ ...one, fingerprint: "same" }));
+  if (leader === undefined || follower === undefined) throw new Error("two requests");
+  await stub.admit(leader, FAST);
+  expect(await stub.admit(follower, FAST)).toMatchObject({ ok: true, follows: true });
+  await stub.record(leader.id, "failed", 502, [], "nothing");
+  // The reply to its first admission was lost.
+  expect(await stub.admit(follower, FAST)).toMatchObject({ ok: true, follows: true });
+  await stub.pay(follower, FAST);
+  expect(await stub.admit(follower, FAST)).toMatchObject({ ok: true, follows: false });
+});
+
 test("where hits have a price, who asks for what is under way pays that, and no result", async () => {
   const stub = tenant();
   passTime(0);

@@ -1,6 +1,7 @@
 /** The Pool's desk by itself: what it answers to calls in an order that is seldom. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Desk } from "../../durable-objects/desk.ts";
+import { present } from "../../durable-objects/desk-view.ts";
 import type { CardReport, Gate, Held } from "../../durable-objects/card-protocol.ts";
 import type { Entry, PoolConfig } from "../../durable-objects/pool-protocol.ts";
 import type { TicketState } from "../../durable-objects/ticket-state.ts";
@@ -12,6 +13,8 @@ const HOUR_MS = 3_600_000;
 const OFFER_MS = 5_000;
 const ASK_AGAIN_MS = 5_000;
 const ORPHAN_MS = 5_000;
+const RETURN_MS = 1_000;
+const MEND_EVERY_MS = 5_000;
 const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
 
 class Counter {
@@ -28,8 +31,13 @@ class Counter {
       learned: () => undefined,
     };
     this.desk = new Desk(this.clock, errands, null);
+    this.configure(cards, more);
+  }
+
+  /** `version`: that of the cards' own configurations. */
+  configure(cards: string[], more: Partial<PoolConfig> = {}, version = 1): void {
     const queue = { max: 100, timeoutMs: 60_000 };
-    const listed = cards.map((card) => ({ card, weight: 1 }));
+    const listed = cards.map((card) => ({ card, weight: 1, version }));
     this.desk.configure({ version: 1, service: SERVICE, paused: false, queue, cards: listed, ...more });
   }
 
@@ -343,4 +351,150 @@ test("a free slot on a card that has failed a request is not free for it while a
   counter.desk.retry(one, "one again", ["x"]);
   counter.tell("x", [], { lastNumber: 1 });
   expect([one.phase, counter.desk.waitingOn(one).on]).toEqual(["waiting", "slots_busy"]);
+});
+
+test("all waiting leaders are refused when the last card stops working, however many they are", () => {
+  const counter = new Counter(["x"], { queue: { max: 20_000, timeoutMs: 60_000 } });
+  const leaders = 10_000;
+  counter.tell("x", [], { slots: leaders });
+  const all = Array.from({ length: leaders }, (_, i) =>
+    counter.enter(`leader ${i}`, { tenant: `tenant ${i}`, fingerprint: `same ${i}`, waiting: leaders }),
+  );
+  for (const [i, ticket] of all.entries()) counter.desk.claimed(ticket, i + 1);
+  counter.tell("x", ["busy"], { lastNumber: leaders });
+  for (const ticket of all) counter.desk.retry(ticket, `${ticket.entry.attempt} again`, []);
+  expect(all.every(({ phase }) => phase === "waiting")).toBe(true);
+  counter.tell("x", ["busy"], { lastNumber: leaders, state: "disabled" });
+  expect(counter.desk.refused).toEqual({ no_healthy_card: leaders });
+});
+
+test("any number of tickets that have tried the only free card do not keep it from one that has not", () => {
+  const counter = new Counter(["x", "y"], { queue: { max: 2_000, timeoutMs: 60_000 } });
+  for (const card of ["x", "y"]) counter.tell(card, ["busy"], { lastNumber: 1 });
+  for (let i = 0; i < 1_000; i++) counter.enter(`tried ${i}`, { avoid: ["x"], again: true });
+  const fresh = counter.enter("fresh");
+  counter.tell("x", [], { lastNumber: 1 });
+  expect([fresh.phase, fresh.card]).toEqual(["offered", "x"]);
+});
+
+test("followers of a run that became one request's own do not wait for its retry", () => {
+  const counter = new Counter(["x", "y"]);
+  counter.tell("x", []);
+  counter.tell("y", ["busy"], { lastNumber: 1 });
+  const leader = counter.enter("leader", { fingerprint: "same" });
+  counter.desk.claimed(leader, 1);
+  const alone = counter.enter("alone", { tenant: "b", fingerprint: "same" });
+  counter.desk.finished(leader, { kind: "alone" }, null);
+  counter.tell("x", [], { lastNumber: 1 });
+  counter.desk.claimed(alone, 2);
+  // The card's report shows the fingerprint, although the ticket has none any more.
+  counter.tell("x", ["alone"], { fingerprint: "same", lastNumber: 2 });
+  const follower = counter.enter("follower", { tenant: "c", fingerprint: "same" });
+  expect(follower.phase).toBe("waiting");
+  counter.tell("x", [], { lastNumber: 2 });
+  counter.desk.retry(alone, "alone again", ["x"]);
+  expect([alone.phase, follower.phase, follower.card]).toEqual(["waiting", "offered", "x"]);
+});
+
+test("a run known only from a card's report has ended for its followers when the card is removed", () => {
+  const counter = new Counter(["x", "y"]);
+  counter.tell("x", ["of before"], { fingerprint: "same", lastNumber: 1 });
+  counter.tell("y", []);
+  const job = counter.enter("job", { fingerprint: "same", job: true });
+  expect(job.phase).toBe("waiting");
+  counter.configure(["y"], { version: 2 });
+  counter.clock.pass(ORPHAN_MS);
+  expect(job.reply).toMatchObject({ kind: "offer", card: "y" });
+});
+
+test("a follower of a failed leader that waits for its last try is refused when the queue's time is over", () => {
+  const counter = new Counter(["x", "y"]);
+  counter.tell("x", []);
+  counter.tell("y", ["busy"], { lastNumber: 1 });
+  const first = counter.enter("first", { fingerprint: "same" });
+  counter.desk.claimed(first, 1);
+  const job = counter.enter("job", { tenant: "b", fingerprint: "same", job: true });
+  counter.desk.finished(first, { kind: "failed", reason: "origin_reset" }, null);
+  counter.tell("x", [], { lastNumber: 1 });
+  counter.desk.claimed(job, 2);
+  const call = counter.enter("call", { tenant: "c", fingerprint: "same" });
+  counter.tell("x", ["busy"], { lastNumber: 3 });
+  counter.desk.retry(job, "job again", ["x"]);
+  expect([job.phase, call.phase]).toEqual(["waiting", "waiting"]);
+  counter.clock.pass(60_000);
+  expect([job.phase, call.reply]).toMatchObject(["waiting", { refusal: { reason: "queue_timeout" } }]);
+});
+
+test("a departure is reported a second later, unless the request has entered again", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", ["busy"], { lastNumber: 1 });
+  for (const name of ["gone", "back"]) counter.desk.left(counter.enter(name));
+  counter.clock.pass(RETURN_MS - 1);
+  expect(counter.departed).toEqual([]);
+  counter.enter("back", { again: true });
+  counter.clock.pass(1);
+  expect(counter.departed).toEqual(["gone"]);
+  counter.clock.pass(RETURN_MS);
+  expect([counter.departed, counter.desk.queued]).toEqual([["gone"], 1]);
+});
+
+test.each([
+  ["does not list the service", { version: 2, gates: {} }],
+  ["is older than the Pool's", { version: 1 }],
+] as const)("a request every 5 s is told to provision while a card's configuration %s", (_, report) => {
+  const counter = new Counter([]);
+  counter.configure(["x", "y"], { version: 2 }, 2);
+  counter.tell("x", [], { version: 2 });
+  counter.tell("y", [], report);
+  const kinds = (name: string) => [`${name} a`, `${name} b`].map((each) => counter.enter(each).reply?.kind);
+  expect(kinds("first")).toEqual(["behind", "offer"]);
+  counter.clock.pass(MEND_EVERY_MS);
+  expect(kinds("later")[0]).toBe("behind");
+  counter.tell("y", [], { version: 2 });
+  counter.clock.pass(MEND_EVERY_MS);
+  expect(kinds("mended")).not.toContain("behind");
+});
+
+test("requests refused because no card works have the cards asked, at most every 5 s", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", [], { state: "disabled" });
+  const asked = () => {
+    counter.asked.length = 0;
+    for (const name of ["one", "two"])
+      expect(counter.enter(name).reply).toMatchObject({ refusal: { reason: "no_healthy_card" } });
+    return counter.asked;
+  };
+  expect(asked()).toEqual([["x"]]);
+  expect(asked()).toEqual([]);
+  counter.clock.pass(MEND_EVERY_MS);
+  expect(asked()).toEqual([["x"]]);
+  // A breaker opens by itself: its card is tried when its time has come.
+  counter.clock.pass(MEND_EVERY_MS);
+  const untilAt = counter.clock.now() + HOUR_MS;
+  counter.tell("x", [], { gates: { [SERVICE]: { state: "open", untilAt, reason: "origin_reset", proven: true } } });
+  expect(asked()).toEqual([]);
+});
+
+test("requests are present by their tickets, or by a card's report if their ticket was lost", () => {
+  const counter = new Counter(["x", "y"]);
+  counter.tell("x", ["of before"], { lastNumber: 1 });
+  counter.tell("y", []);
+  counter.desk.claimed(counter.enter("running"), 1);
+  counter.enter("waiting");
+  counter.desk.left(counter.enter("gone"));
+  expect(present(counter.desk, ["of before", "running", "waiting", "gone", "unknown"])).toEqual({
+    "of before": { state: "running", on: null, position: null },
+    running: { state: "running", on: null, position: null },
+    waiting: { state: "queued", on: "slots_busy", position: 1 },
+  });
+});
+
+test("the presence of requests that have a ticket is known without a look at the cards", () => {
+  const counter = new Counter(["x"]);
+  counter.tell("x", ["busy"], { lastNumber: 1 });
+  counter.enter("waiting");
+  vi.spyOn(counter.desk.cards, "reports").mockImplementation(() => {
+    throw new Error("all cards were read");
+  });
+  expect(present(counter.desk, ["waiting"])).toMatchObject({ waiting: { position: 1 } });
 });

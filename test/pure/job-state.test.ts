@@ -16,6 +16,7 @@ const again = (retryAt: number): Outcome => ({ kind: "again", error: ERROR, retr
 interface Model {
   run: number;
   start: number;
+  attempts: number;
   running: boolean;
   pausing: boolean;
   over: "succeeded" | "failed" | "canceled" | null;
@@ -54,20 +55,22 @@ function expected(before: Model, act: Does): Model {
     const start = before.start + (act.what === "begin" ? act.start : 0);
     if (start < before.start || (start === before.start && before.pausing)) return before;
     const run = before.run + 1;
-    return { run, start, running: false, pausing: false, over: run > core.RUNS_MAX ? "failed" : null };
+    const over = before.attempts >= core.RUNS_MAX ? "failed" : null;
+    return { ...before, run, start, running: false, pausing: false, over };
   }
   if (act.what === "cancel") return { ...before, running: false, pausing: false, over: "canceled" };
   if (act.what === "late") return { ...before, running: false, pausing: false, over: "failed" };
   if ((act as Speaks).behind > 0) return before;
+  const attempts = before.attempts + (before.running ? 0 : 1);
   switch (act.what) {
     case "started":
-      return { ...before, running: true, pausing: false };
+      return { ...before, attempts, running: true, pausing: false };
     case "succeed":
       return { ...before, running: false, pausing: false, over: "succeeded" };
     case "fail":
       return { ...before, running: false, pausing: false, over: "failed" };
     case "pause":
-      return { ...before, running: false, pausing: true };
+      return { ...before, attempts, running: false, pausing: true };
     default:
       return before;
   }
@@ -83,7 +86,7 @@ test("whatever is told in whatever order: a job ends once, with a bill, and only
   fc.assert(
     fc.property(fc.array(does, { maxLength: 40 }), (acts) => {
       let state = core.NEW;
-      let model: Model = { run: 0, start: 0, running: false, pausing: false, over: null };
+      let model: Model = { run: 0, start: 0, attempts: 0, running: false, pausing: false, over: null };
       let ends = 0;
       for (const [now, act] of acts.entries()) {
         const step = stepOf(state, model, act, now);
@@ -113,18 +116,48 @@ test("whatever is told in whatever order: a job ends once, with a bill, and only
   );
 });
 
-test("a job whose Workflow is lost every time is given up after a bounded number of runs", () => {
+/** How many runs begin of a job whose Workflow is lost each time, before or after a card has started it. */
+function begunOf(onCard: (run: number) => boolean): { begun: number; state: JobState } {
   let state = core.NEW;
   let begun = 0;
-  for (let start = 1; !isOver(state.status); start++) {
-    const step = core.begin(state, start, start);
-    state = step?.state ?? state;
-    if (isOver(state.status)) break;
+  for (let start = 1; ; start++) {
+    state = core.begin(state, start, start)?.state ?? state;
+    if (isOver(state.status)) return { begun, state };
     begun++;
-    state = core.started(state, state.run, "card", start)?.state ?? state;
+    if (onCard(begun)) state = core.started(state, state.run, "card", start)?.state ?? state;
   }
+}
+
+test("a job whose Workflow is lost on a card every time is given up after a bounded number of runs", () => {
+  const { begun, state } = begunOf(() => true);
   expect(begun).toBe(core.RUNS_MAX);
   expect(state).toMatchObject({ status: "failed", error: { reason: "internal" }, bill: { charge: "nothing" } });
+});
+
+test("runs that only stood in line do not count as attempts, but there is a bound on them too", () => {
+  expect(begunOf((run) => run > 100).begun).toBe(100 + core.RUNS_MAX);
+  expect(begunOf(() => false).begun).toBe(core.BEGINS_MAX);
+});
+
+test("a job that pauses after each failure is given up after a bounded number of attempts, with a card or without", () => {
+  let state = core.NEW;
+  let begun = 0;
+  for (; ; begun++) {
+    state = core.begin(state, begun + 1, begun)?.state ?? state;
+    if (isOver(state.status)) break;
+    state = core.finish(state, state.run, again(begun), begun)?.state ?? state;
+  }
+  expect(begun).toBe(core.RUNS_MAX);
+});
+
+test("after a failover within one run the attempt names the card that runs it now", () => {
+  const begun = core.begin(core.NEW, 1, 10)?.state ?? core.NEW;
+  const first = core.started(begun, 1, "a", 20)?.state ?? begun;
+  expect(core.started(first, 1, "a", 30)).toBeNull();
+  const second = core.started(first, 1, "b", 30);
+  expect(second?.events).toEqual([]);
+  expect(second?.state).toEqual({ ...first, attempts: [{ ...first.attempts[0], card: "b" }] });
+  expect(core.started(first, 0, "b", 30)).toBeNull();
 });
 
 test("canceled, a job costs what a card has begun for it, and nothing before", () => {

@@ -294,6 +294,18 @@ test("a run whose leader's ticket was lost is followed like any other", () => {
   expect(queue.inLine).toEqual(["follower"]);
 });
 
+test("an asker follows a held run until that run is lost; in the queue it follows none", () => {
+  const queue = new Queue();
+  const [leader, follower] = [asker("leader"), asker("follower")];
+  for (const who of [leader, follower]) queue.join(who);
+  expect(queue.runs.heldFor(follower)).toBeNull();
+  queue.offer(leader);
+  expect(queue.runs.heldFor(follower)).toBe(queue.run("leader"));
+  expect(queue.runs.heldFor(asker("stranger"))).toBeNull();
+  queue.runs.lose(queue.run("leader"), true);
+  expect(queue.runs.heldFor(follower)).toBeNull();
+});
+
 test("a leader that retries under a new attempt id leads the same run, and the old id leads nothing", () => {
   const queue = new Queue();
   const leader = asker("first");

@@ -101,3 +101,18 @@ test("a Card that does not answer is declined, and the slot it may have granted 
   expect(unclaim).toHaveBeenCalledExactlyOnceWith(attempt);
   expect(line.attempt).not.toBe(attempt);
 });
+
+test("a retry whose ticket was lost reports its old attempt as ended, so that nobody follows it", async () => {
+  const finished = vi.fn(done);
+  const ticket = {
+    offer: () => Promise.resolve({ kind: "offer", card: "a", pressed: false, others: false, slotsLeft: 1 }),
+    retry: () => Promise.reject(new Error("Durable Object reset because its code was updated.")),
+    [Symbol.dispose]: () => undefined,
+  };
+  const line = lineTo({ enter: () => reply(Promise.resolve(ticket)), finished });
+  await line.offer();
+  const { attempt } = line;
+  expect(await line.retry(["a"])).toBe(true);
+  expect(finished).toHaveBeenCalledExactlyOnceWith(attempt, { kind: "failed", reason: "client_gone" }, null);
+  expect(line.attempt).not.toBe(attempt);
+});

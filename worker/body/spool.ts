@@ -2,7 +2,7 @@
  * Spools a large body: writes it to R2 while the scan checks every byte. Only a complete body that passes every rule
  * goes on to the line. Each try at an origin reads it from R2 again.
  */
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { answered, shortly } from "../../durable-objects/answer-protocol.ts";
 import { type Incoming, noRoom, tooSlow } from "./body.ts";
 import { Deposit, DEPOSIT_BYTES } from "../results/deposit.ts";
 import { randomText } from "../caller/keys.ts";
@@ -125,8 +125,7 @@ export class Spooled {
 
   async #remove(): Promise<void> {
     try {
-      const sent = Promise.all(this.#sendings.values());
-      await Promise.race([sent, scheduler.wait(SENDING_MS_MAX)]);
+      await shortly(Promise.all(this.#sendings.values()), SENDING_MS_MAX);
       for (const sending of this.#sendings.keys()) sending.abort();
       await answered(this.#bucket.delete(this.#key));
     } catch (error) {

@@ -82,9 +82,11 @@ export class Follow {
     );
   }
 
-  started(grant: Grant): void {
+  /** `concurrent`: how many jobs of the service the tenant may run at once. */
+  started(grant: Grant, concurrent: number): void {
     this.#grant = grant;
-    const told = repeated(() => answered(this.#env.JOB.getByName(this.#spec.id).started(this.#number, grant.card)));
+    const job = this.#env.JOB.getByName(this.#spec.id);
+    const told = repeated(() => answered(job.started(this.#number, grant.card, concurrent)));
     told.catch((error: unknown) => this.#missed("start_report_failed", error));
     void this.#watchProgress(grant);
   }

@@ -6,26 +6,28 @@ const OUTPUT_LENGTH_MAX = 512 * 1024;
 /** Base64 text of at least this length counts as an image. */
 const IMAGE_LENGTH_MIN = 256;
 
-/** Returns JSON text, or null if the answer is not JSON or the text is too long. */
+/** Returns JSON text, or null if the answer is not JSON, is nested too deep for the stack, or its text is too long. */
 export function withoutImages(bytes: Uint8Array | null, contentType: string | null): string | null {
   const mediaType = contentType?.split(";")[0]?.trim().toLowerCase() ?? null;
   if (bytes === null || !isJson(mediaType)) return null;
-  let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
+    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
+    const text = JSON.stringify(cleared(value));
+    return text.length > OUTPUT_LENGTH_MAX ? null : text;
   } catch {
     return null;
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    const { images, image, ...rest } = value as Record<string, unknown>;
-    value = {
-      ...(isPicture(images) ? {} : kept("images", images)),
-      ...(isPicture(image) ? {} : kept("image", image)),
-      ...rest,
-    };
-  }
-  const text = JSON.stringify(value);
-  return text.length > OUTPUT_LENGTH_MAX ? null : text;
+}
+
+/** Takes the images out of an object's own fields. */
+function cleared(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  const { images, image, ...rest } = value as Record<string, unknown>;
+  return {
+    ...(isPicture(images) ? {} : kept("images", images)),
+    ...(isPicture(image) ? {} : kept("image", image)),
+    ...rest,
+  };
 }
 
 function kept(name: string, value: unknown): Record<string, unknown> {

@@ -33,6 +33,7 @@ import { type Result, resultsOf } from "../results/result.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { priceOf } from "../caller/price.ts";
+import { limitsIn } from "../caller/tenant-limits.ts";
 import { callerOf } from "./caller-of.ts";
 import { Follow } from "./follow.ts";
 import { withoutImages } from "./output.ts";
@@ -174,7 +175,7 @@ async function runningOf(
     clientAddress: spec.clientAddress,
     replace: ask.directives.noCache,
     keepAs: await keptAs(spec.id),
-    started: (grant: Grant) => follow.started(grant),
+    started: (grant: Grant) => follow.started(grant, limitsIn(caller.limits, spec.service).concurrent),
     ended: (end: RunEnd) => follow.ended(end),
     job: { arrivedAt: spec.createdAt, avoid: failed },
   };

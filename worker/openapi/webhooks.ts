@@ -90,7 +90,7 @@ function rotateSecret(): ZodOpenApiOperationObject {
     description: "For a day the previous secret signs too: `webhook-signature` then has one signature for each.",
     security: TENANT_KEY,
     requestParams: { header: Named },
-    responses: { 200: answer("The new secret.", SecretView), ...errors(400, 401, 403, 409, 429, 500) },
+    responses: { 200: answer("The new secret.", SecretView), ...errors(400, 401, 403, 409, 422, 429, 500) },
   };
 }
 

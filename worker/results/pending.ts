@@ -3,6 +3,7 @@
  * arrives at once waits here. This is an optimization: in other isolates, a reader retries, or follows the run in its
  * Pool.
  */
+import { shortly } from "../../durable-objects/answer-protocol.ts";
 
 /** How long after its start a write is waited for. */
 const WAIT_MS_MAX = 5_000;
@@ -35,7 +36,7 @@ export async function settled(key: string): Promise<void> {
   const write = writes.get(key);
   if (write === undefined) return;
   const leftMs = write.until - Date.now();
-  if (leftMs > 0) await Promise.race([write.work.then(ignore, ignore), scheduler.wait(leftMs)]);
+  if (leftMs > 0) await shortly(write.work.then(ignore, ignore), leftMs);
 }
 
 /** Drops writes that never finish because their request was cut off. The map is ordered oldest first. */

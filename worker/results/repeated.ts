@@ -1,17 +1,17 @@
-/** Retries writes, so that a single failure of a store affects nobody. */
+/** Retries calls, so that a single failure of a store or an object affects nobody. */
 
 const TRIES = 3;
-/** Pause before the first retry, ms; each later pause is longer by this much. */
+/** Pause before the first retry, ms; it doubles with each retry. */
 const PAUSE_MS = 100;
 
-/** Tries a write up to TRIES times; throws the last error. */
-export async function repeated<T>(write: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries++) {
+/** Makes a call up to `tries` times; throws the last error. */
+export async function repeated<T>(call: () => Promise<T>, tries = TRIES, pauseMs = PAUSE_MS): Promise<T> {
+  for (let made = 1; ; made++) {
     try {
-      return await write();
+      return await call();
     } catch (error) {
-      if (tries === TRIES) throw error;
-      await scheduler.wait(PAUSE_MS * tries);
+      if (made === tries) throw error;
+      await scheduler.wait(pauseMs * 2 ** (made - 1));
     }
   }
 }

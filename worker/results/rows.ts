@@ -3,6 +3,7 @@
  * for lists and ageing, since a reader finds what it needs in the R2 metadata. So rows lost when an isolate ends cost
  * nobody an answer.
  */
+import { shortly } from "../../durable-objects/answer-protocol.ts";
 import { type AnswerRow, recordResults, type ResultRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { repeated } from "./repeated.ts";
@@ -37,7 +38,7 @@ export async function recordSoon(env: Env, results: ResultRow[], answers: Answer
   mine.results.push(...results);
   mine.answers.push(...answers);
   mine.requests++;
-  await Promise.race([mine.written, scheduler.wait(LOST_MS)]);
+  await shortly(mine.written, LOST_MS);
 }
 
 /** By then, other isolates have written the rows of everything made before, ms. */
@@ -50,7 +51,7 @@ export async function allRecorded(): Promise<void> {
 
 /** Waits for this isolate's unwritten rows: a row written after its object was deleted would never go away. */
 export async function recorded(): Promise<void> {
-  await Promise.race([Promise.all(Array.from(batches, (batch) => batch.written)), scheduler.wait(LOST_MS)]);
+  await shortly(Promise.all(Array.from(batches, (batch) => batch.written)), LOST_MS);
 }
 
 function open(env: Env, now: number): Batch {

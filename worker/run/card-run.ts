@@ -264,7 +264,10 @@ class CardRun {
     return (isMaking || print.cacheable || keepAs !== null) && head.status < 300 && !ask.directives.noStore;
   }
 
-  /** `lost`: why what was to be stored of the stream was not. */
+  /**
+   * Never throws: the caller has the answer, and the end of the run must be reported. `lost`: why what was to be stored
+   * of the stream was not.
+   */
   async #keepCopy(taken: TakenStream, copy: Copy): Promise<{ kept: Kept; lost: Unkept | null }> {
     try {
       const copied = await copy.take();
@@ -279,6 +282,11 @@ class CardRun {
       if ("problem" in found) return { kept: NOTHING_KEPT, lost: null };
       const kept = await this.#keep(whole, found);
       return { kept, lost: this.#storeFailed(found, kept) };
+    } catch (error) {
+      const { trace, ask } = this.#running;
+      const of = { request: trace.id, service: ask.service.id };
+      console.error(JSON.stringify({ event: "store_failed", ...of, error: String(error) }));
+      return { kept: NOTHING_KEPT, lost: "store_failed" };
     } finally {
       copy.free();
     }

@@ -1,6 +1,7 @@
 /** A lease on the holder's side: renewed while the run lasts, released when the origin's answer has ended. */
 import { type Ending, LEASE_RENEW_MS, type Transport } from "../../durable-objects/card-protocol.ts";
 import type { Env } from "../env.ts";
+import { repeated } from "../results/repeated.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 
 /** Tries of a release to a Card that does not respond, and the first pause between them; the pause doubles. */
@@ -71,35 +72,23 @@ export class Lease {
       await answered(this.#handle.release(ending));
     } catch {
       // As with renewals: the lease outlives its handle.
-      await this.#releaseByNumber(ending, card, number, attempt);
+      const byNumber = () => answered(this.#env.CARD.getByName(card).release(number, attempt, ending));
+      await untilHeard(byNumber, { event: "release_lost", card, number });
     }
     this.#handle[Symbol.dispose]();
-  }
-
-  async #releaseByNumber(ending: Ending, card: string, number: number, attempt: string): Promise<void> {
-    for (let tries = 1; tries <= RELEASE_TRIES_MAX; tries++) {
-      try {
-        await answered(this.#env.CARD.getByName(card).release(number, attempt, ending));
-        return;
-      } catch (error) {
-        if (tries === RELEASE_TRIES_MAX)
-          console.error(JSON.stringify({ event: "release_lost", card, number, error: String(error) }));
-        else await scheduler.wait(RELEASE_PAUSE_MS * 2 ** (tries - 1));
-      }
-    }
   }
 }
 
 /** Releases whatever a claim may hold after all its replies were lost. */
 export async function unclaim(env: Env, card: string, attempt: string): Promise<void> {
-  for (let tries = 1; tries <= RELEASE_TRIES_MAX; tries++) {
-    try {
-      await answered(env.CARD.getByName(card).unclaim(attempt));
-      return;
-    } catch (error) {
-      if (tries === RELEASE_TRIES_MAX)
-        console.error(JSON.stringify({ event: "unclaim_lost", card, attempt, error: String(error) }));
-      else await scheduler.wait(RELEASE_PAUSE_MS * 2 ** (tries - 1));
-    }
+  await untilHeard(() => answered(env.CARD.getByName(card).unclaim(attempt)), { event: "unclaim_lost", card, attempt });
+}
+
+/** Repeats a call to a Card; logs when the Card never responds. */
+async function untilHeard(call: () => Promise<unknown>, lost: object): Promise<void> {
+  try {
+    await repeated(call, RELEASE_TRIES_MAX, RELEASE_PAUSE_MS);
+  } catch (error) {
+    console.error(JSON.stringify({ ...lost, error: String(error) }));
   }
 }

@@ -76,7 +76,7 @@ function poolConfig(service: ServiceRow, cards: { card: CardRow; listing: Listin
     service: service.id,
     paused: service.paused,
     queue: { max: queue.max, timeoutMs: queue.timeout_s * 1000 },
-    cards: cards.map(({ card, listing }) => ({ card: card.id, weight: listing.weight })),
+    cards: cards.map(({ card, listing }) => ({ card: card.id, weight: listing.weight, version: card.version })),
   };
 }
 

@@ -1,8 +1,11 @@
 import { env as real } from "cloudflare:workers";
 import { afterEach, expect, test, vi } from "vitest";
+import type { Entry } from "../../../durable-objects/pool-protocol.ts";
+import { Line } from "../../../worker/dispatch.ts";
 import type { Env } from "../../../worker/env.ts";
 import { completeService } from "../../../worker/services/kinds.ts";
 import { provision } from "../../../worker/services/provision.ts";
+import { entryOf } from "../../pure/room-model.ts";
 
 /** Longest time that an object's answer is waited for. */
 const ANSWER_MS_MAX = 10_000;
@@ -60,3 +63,25 @@ test.each(["fails", "never answers"] as const)(
     expect(warned.mock.calls).toEqual([[expect.stringContaining(`"card":"${lost}"`)]]);
   },
 );
+
+test("a card that was disabled while its object was unreachable is told by a later request", async () => {
+  vi.spyOn(console, "warn").mockImplementation(() => undefined);
+  const service = "unheard";
+  const [lost = "", other] = await listed(service);
+  await provision(env, service);
+  await env.DB.batch([
+    env.DB.prepare("UPDATE services SET version = version + 1 WHERE id = ?").bind(service),
+    env.DB.prepare("UPDATE cards SET version = version + 1, state = 'disabled' WHERE id = ?").bind(lost),
+  ]);
+  const unreachable = { configure: () => Promise.reject(new Error("overloaded")) };
+  const getByName = (id: string): object => (id === lost ? unreachable : env.CARD.getByName(id));
+  const CARD = { getByName } as unknown as Env["CARD"];
+  await provision({ ...env, CARD }, service);
+  const entry: Entry = { ...entryOf("attempt", "t"), request: "request", version: VERSION + 1 };
+  const provisioned = vi.fn(() => provision(env, service));
+  const line = new Line(env, service, entry, { provision: provisioned, later: () => undefined });
+  expect(await line.offer()).toMatchObject({ kind: "offer", card: other });
+  expect(provisioned).toHaveBeenCalledTimes(1);
+  expect(await env.CARD.getByName(lost).report()).toMatchObject({ version: VERSION + 1, state: "disabled" });
+  await line.leave();
+});
