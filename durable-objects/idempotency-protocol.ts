@@ -35,4 +35,6 @@ export interface NameRights {
   drop(): Promise<void>;
   /** The caller has left, but the request continues: new requests under the name join it. */
   abandon(): Promise<void>;
+  /** Resolves when the name is freed, or as soon as the request is abandoned. Returns whether it is abandoned. */
+  abandoned(): Promise<boolean>;
 }

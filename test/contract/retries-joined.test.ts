@@ -45,6 +45,19 @@ test("a client that counts its retries: the retry of a request that it let go of
   expect(door.starts()).toBe(1);
 });
 
+test("and joins it while the connection of the first try still looks open", async () => {
+  const json = picture({ seed: -1, prompt: "looks open" });
+  const first = again(json, counted(0));
+  for (let i = 0; door.starts() === 0; i++) {
+    expect(i).toBeLessThan(500);
+    await delay(10);
+  }
+  const retries = await Promise.all([again(json, counted(1)), again(json, counted(1))]);
+  expect(retries.map(replayed)).toEqual(["true", "true"]);
+  expect(retries[0]?.text).toBe(expectOk(await first).text);
+  expect(door.starts()).toBe(1);
+});
+
 test("and has what it came to when it comes after its end", async () => {
   const json = picture({ seed: -1, prompt: "after its end" });
   await letGo(json, counted(0));
