@@ -5,7 +5,7 @@ import { type Caller, mayCall } from "../auth.ts";
 import { BUFFERED_BYTES_MAX, letGo } from "../body/body.ts";
 import { callerWith } from "../caller/caller.ts";
 import type { Env } from "../env.ts";
-import { checkedBody, checkFields } from "../api/json-body.ts";
+import { checkFields, jsonBody } from "../api/json-body.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
@@ -32,9 +32,11 @@ const LOOK_AGAIN_S = 1;
 export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, JobCreate, BODY);
-  if (isRefusal(checked)) return checked;
+  const json = await jsonBody(mouth.request, BODY);
+  if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
+    const checked = checkFields(JobCreate, json.value);
+    if (isRefusal(checked)) return checked;
     const draft = await draftOf(mouth, caller, checked.body);
     if (isRefusal(draft)) return draft;
     try {
@@ -48,7 +50,7 @@ export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
     const view = await viewOf(mouth.env, caller.tenant, id);
     return isRefusal(view) ? view : accepted(mouth, view);
   };
-  return madeOnce(mouth, caller, checked.body, make, show);
+  return madeOnce(mouth, caller, json.value, make, show);
 }
 
 /** 202 with `Location`, and `Retry-After` from the estimated time to the result. */

@@ -4,7 +4,7 @@ import { type BatchView as View, isOver, JOB_STATUSES, type JobSpec } from "../.
 import type { Caller } from "../auth.ts";
 import { letGo } from "../body/body.ts";
 import { callerWith } from "../caller/caller.ts";
-import { checkedBody } from "../api/json-body.ts";
+import { checkFields, jsonBody } from "../api/json-body.ts";
 import { admitBatch } from "../limits.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
@@ -46,12 +46,14 @@ export const BatchView = z
 export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, BatchCreate, BODY);
-  if (isRefusal(checked)) return checked;
-  const { jobs, webhook: told } = checked.body;
-  const webhook = told === undefined ? null : webhookOf(mouth.env, told);
-  if (isRefusal(webhook)) return webhook;
+  const json = await jsonBody(mouth.request, BODY);
+  if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
+    const checked = checkFields(BatchCreate, json.value);
+    if (isRefusal(checked)) return checked;
+    const { jobs, webhook: told } = checked.body;
+    const webhook = told === undefined ? null : webhookOf(mouth.env, told);
+    if (isRefusal(webhook)) return webhook;
     const drafts = await draftsOf(mouth, caller, jobs);
     if (isRefusal(drafts)) return drafts;
     try {
@@ -60,7 +62,7 @@ export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
       for (const { ask } of drafts) letGo(ask.body);
     }
   };
-  return madeOnce(mouth, caller, checked.body, make, (id) => accepted(mouth, caller, id));
+  return madeOnce(mouth, caller, json.value, make, (id) => accepted(mouth, caller, id));
 }
 
 /** Returns all drafts, or the refusal of the first invalid job with its index in `param`. */

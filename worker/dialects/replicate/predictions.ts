@@ -13,7 +13,7 @@ import { madeOnce } from "../../jobs/made.ts";
 import { follow } from "../../jobs/prefer.ts";
 import { errorOf } from "../../jobs/view.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
-import { checkedBody, checkFields, invalid } from "../../api/json-body.ts";
+import { checkFields, invalid, jsonBody } from "../../api/json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { isSigned, signatureRefusal } from "../../results/signature.ts";
 import { answered } from "../../../durable-objects/answer-protocol.ts";
@@ -61,13 +61,15 @@ export const PageQuery = z.object({ cursor: z.string().max(200).optional() });
 export async function createPrediction(mouth: Mouth, model: string | null): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, PredictionCreate, BODY);
-  if (isRefusal(checked)) return checked;
+  const json = await jsonBody(mouth.request, BODY);
+  if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
+    const checked = checkFields(PredictionCreate, json.value);
+    if (isRefusal(checked)) return checked;
     const view = await handIn(mouth, handingOf(mouth, caller, once), model, checked.body);
     return isRefusal(view) ? view : view.spec.id;
   };
-  return madeOnce(mouth, caller, checked.body, make, (id) => made(mouth, caller, id));
+  return madeOnce(mouth, caller, json.value, make, (id) => made(mouth, caller, id));
 }
 
 async function handIn(
