@@ -76,6 +76,8 @@ export interface JobError {
   started: "no" | "yes" | "unknown";
   facts: Record<string, string | number>;
   retryAfterMs: number | null;
+  /** As in Refusal. Absent: false. */
+  final?: boolean;
 }
 
 export interface JobAttempt {

@@ -120,6 +120,12 @@ const JOBS_WAITING = {
   zh: "已有 {jobs} 个任务在等待，您的上限为 {max} 个。请在部分任务开始后重试。",
 };
 
+/** Used when the refusal counts the jobs of a batch: one that is larger than the limit never fits. */
+const BATCH_TOO_LARGE = {
+  en: "This batch has {batch} jobs; your limit is {max}. Send smaller batches.",
+  zh: "此批次有 {batch} 个任务，您的上限为 {max} 个。请分成较小的批次发送。",
+};
+
 /** Used when the refusal names the documentation: nothing is served at `/`. */
 const SEE_DOCS = {
   en: "There is nothing at this address. The API is described at {docs}.",
@@ -209,5 +215,6 @@ export function message(refusal: Refusal, language: "en" | "zh"): string {
 function wordsOf({ reason, facts }: Refusal): { en: string; zh: string } {
   if ("model" in facts) return NO_MODEL;
   if ("jobs" in facts) return JOBS_WAITING;
+  if ("batch" in facts) return BATCH_TOO_LARGE;
   return "docs" in facts ? SEE_DOCS : MESSAGES[reason];
 }

@@ -62,13 +62,21 @@ export interface Refusal {
   /** Earliest sensible retry; rendered as Retry-After in whole seconds, jittered. */
   retryAfterMs: number | null;
   started: Started;
+  /** The same request would fail again, even if its reason usually passes. */
+  final: boolean;
   /** Extra headers that belong to the status (`Allow`, `Content-Range`). */
   headers: Record<string, string>;
 }
 
 /** Creates a refusal; omitted fields get empty defaults. */
 export function refuse(reason: Reason, more: Partial<Omit<Refusal, "refused" | "reason">> = {}): Refusal {
-  return { refused: true, reason, facts: {}, param: null, retryAfterMs: null, started: "no", headers: {}, ...more };
+  const none = { facts: {}, param: null, retryAfterMs: null, started: "no" as const, final: false, headers: {} };
+  return { refused: true, reason, ...none, ...more };
+}
+
+/** Whether the same request may succeed later. */
+export function isRetryable({ reason, final }: Refusal): boolean {
+  return REASONS[reason].retryable && !final;
 }
 
 /** 405, with the allowed methods as in the `Allow` header. */

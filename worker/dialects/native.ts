@@ -1,18 +1,18 @@
 /** The canonical error format of native, OpenAI and service routes and of the admin API. */
 import { message } from "../messages.ts";
-import { REASONS, type Refusal, retryAfterSeconds } from "../refusal.ts";
+import { isRetryable, REASONS, type Refusal, retryAfterSeconds } from "../refusal.ts";
 import type { Trace } from "../trace.ts";
 
 /** The members of the canonical error. */
 export function errorObject(refusal: Refusal, trace: Pick<Trace, "id" | "language">, at = Date.now()) {
-  const { code, type, retryable } = REASONS[refusal.reason];
+  const { code, type } = REASONS[refusal.reason];
   return {
     code,
     type,
     message: message(refusal, trace.language),
     param: refusal.param,
     reason: refusal.reason,
-    retryable,
+    retryable: isRetryable(refusal),
     started: refusal.started,
     request_id: trace.id,
     timestamp: new Date(at).toISOString().replace(/\.\d+Z$/, "Z"),
@@ -42,13 +42,14 @@ export function renderRefusal(refusal: Refusal, trace: Trace): Response {
 
 /** The headers of a refusal, in every dialect. */
 export function refusalHeaders(refusal: Refusal, trace: Trace): Headers {
-  const { status, retryable } = REASONS[refusal.reason];
+  const { status } = REASONS[refusal.reason];
   const headers = new Headers(refusal.headers);
   headers.set("content-language", trace.language);
   const retryAfter = retryAfterSeconds(refusal, Math.random());
   if (retryAfter !== null) headers.set("retry-after", String(retryAfter));
   // Clients retry these statuses whatever the body says.
-  if (!retryable && (status === 409 || status === 429 || status >= 500)) headers.set("x-should-retry", "false");
+  if (!isRetryable(refusal) && (status === 409 || status === 429 || status >= 500))
+    headers.set("x-should-retry", "false");
   if (status === 401) headers.set("www-authenticate", 'Bearer realm="portico"');
   trace.fields["reason"] = refusal.reason;
   return headers;

@@ -22,6 +22,8 @@ export const JOBS_MAX = 1_000;
 const AT_ONCE = 20;
 /** `Retry-After` of a new batch, in seconds. */
 const LOOK_AGAIN_S = 5;
+/** `Retry-After` of a batch that is larger than the limit: it fits only after an operator has raised the limit. */
+const TOO_LARGE_MS = 86_400_000;
 const BatchId = /^bat_[0-9A-Za-z]{1,64}$/;
 
 export const BatchCreate = z
@@ -52,6 +54,11 @@ export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
     const checked = checkFields(BatchCreate, json.value);
     if (isRefusal(checked)) return checked;
     const { jobs, webhook: told } = checked.body;
+    const { jobs_waiting: max } = caller.limits;
+    if (jobs.length > max) {
+      const facts = { batch: jobs.length, max };
+      return refuse("concurrency", { facts, final: true, retryAfterMs: TOO_LARGE_MS });
+    }
     const webhook = told === undefined ? null : webhookOf(mouth.env, told);
     if (isRefusal(webhook)) return webhook;
     const drafts = await draftsOf(mouth, caller, jobs);

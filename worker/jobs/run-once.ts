@@ -23,7 +23,7 @@ import { config, type Env, unsureHost } from "../env.ts";
 import { type Fingerprint, fingerprint, isExact, sha256 } from "../fingerprint.ts";
 import type { Grant } from "../run/lease.ts";
 import { findStored } from "../results/recall.ts";
-import { REASONS, type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { type Refusal, isRefusal, isRetryable, refuse } from "../refusal.ts";
 import { type Answer, run as runAsk, type RunEnd, type Running } from "../run.ts";
 import { repeated } from "../results/repeated.ts";
 import { Spooled } from "../body/spool.ts";
@@ -256,14 +256,14 @@ function refusedOutcome(begun: Handed, came: Extract<Came, { kind: "refused" }>,
   const { refusal } = came;
   const error = errorOf(refusal);
   const triesLeft = spec.retries === false ? 0 : RETRIES_MAX - attempts;
-  const isFinal = !REASONS[refusal.reason].retryable || refusal.reason === "queue_timeout" || triesLeft <= 0;
+  const isFinal = !isRetryable(refusal) || refusal.reason === "queue_timeout" || triesLeft <= 0;
   if (isFinal) return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, came, null) };
   const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);
   return { kind: "again", error, retryAt: Math.ceil(Date.now() + pauseMs), gpuMs };
 }
 
-function errorOf({ reason, param, started, facts, retryAfterMs }: Refusal): JobError {
-  return { reason, param, started, facts, retryAfterMs: retryAfterMs ?? null };
+function errorOf({ reason, param, started, facts, retryAfterMs, final }: Refusal): JobError {
+  return { reason, param, started, facts, retryAfterMs: retryAfterMs ?? null, ...(final ? { final } : {}) };
 }
 
 function asJobResult({ id, contentType, bytes, sha256: digest }: Result): JobResult {

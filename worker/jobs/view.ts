@@ -134,9 +134,9 @@ export function errorOf({ error, answer, finishedAt }: Pick<JobState, "error" | 
 }
 
 /** Turns a stored error back into the refusal that it was. */
-export function refusalOf({ reason, param, started, facts, retryAfterMs }: JobError): Refusal {
+export function refusalOf({ reason, param, started, facts, retryAfterMs, final = false }: JobError): Refusal {
   const known = (reason in REASONS ? reason : "internal") as Reason;
-  return refuse(known, { param, started, facts, retryAfterMs });
+  return refuse(known, { param, started, facts, retryAfterMs, final });
 }
 
 const OWN_MESSAGE_LENGTH_MAX = 1_000;
