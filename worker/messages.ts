@@ -126,6 +126,18 @@ const BATCH_TOO_LARGE = {
   zh: "此批次有 {batch} 个任务，您的上限为 {max} 个。请分成较小的批次发送。",
 };
 
+/** Used when the refusal names the limit of the call in place of the service's. */
+const CALL_TOO_LARGE = {
+  en: "The body is larger than the {call_mib} MiB that this call takes.",
+  zh: "请求体超过此调用允许的 {call_mib} MiB。",
+};
+
+/** Used when the refusal names the limit of a submission: the service's own route takes larger inputs. */
+const SUBMISSION_TOO_LARGE = {
+  en: "The body is larger than the {submission_mib} MiB that this call takes. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
+  zh: "请求体超过此调用允许的 {submission_mib} MiB。更大的输入请发送到服务自身的路由，并带上请求头 “Prefer: respond-async”。",
+};
+
 /** Used when the refusal names the documentation: nothing is served at `/`. */
 const SEE_DOCS = {
   en: "There is nothing at this address. The API is described at {docs}.",
@@ -171,8 +183,11 @@ const DETAILS: [en: RegExp, zh: string][] = [
     "必须是 JSON，其 expiration_duration_seconds 至少为 1",
   ],
   [/^is needed: this service lists no plain path$/, "必须给出：此服务没有列出固定路径"],
+  [/^is not a path that this service runs by POST$/, "不是此服务以 POST 运行的路径"],
   [/^may not carry credentials$/, "不得带有凭据"],
   [/^must be https:$/, "必须是 https:"],
+  [/^may not have port 0$/, "端口不得为 0"],
+  [/^must be a whole number$/, "必须是整数"],
   [/^must be a public host$/, "必须是公网主机"],
   [/^did not arrive: (\d+) s without a byte$/, "没有到达：$1 秒内没有数据"],
   [/^did not arrive: it took longer than (\d+) s$/, "没有到达：用时超过 $1 秒"],
@@ -216,5 +231,7 @@ function wordsOf({ reason, facts }: Refusal): { en: string; zh: string } {
   if ("model" in facts) return NO_MODEL;
   if ("jobs" in facts) return JOBS_WAITING;
   if ("batch" in facts) return BATCH_TOO_LARGE;
+  if ("call_mib" in facts) return CALL_TOO_LARGE;
+  if ("submission_mib" in facts) return SUBMISSION_TOO_LARGE;
   return "docs" in facts ? SEE_DOCS : MESSAGES[reason];
 }

@@ -112,6 +112,14 @@ test("a redirect is not followed, and is tried again later", async () => {
   expect(inside.seen).toHaveLength(0);
 });
 
+test("a 304 confirms nothing, and is no redirect", async () => {
+  const there = await receiver(status(304));
+  const id = await calledBack(door, there.url);
+  const delivery = await deliveryOf(door, id, ({ attempts }) => attempts.length === 1);
+  const error = "304 is the answer to a conditional request, which this is not";
+  expect(delivery).toMatchObject({ status: "pending", attempts: [{ status: 304, error }] });
+});
+
 test("410 disables the address for the tenant, until a replay is taken", async () => {
   const key = await door.key();
   const there = await receiver(status(410));

@@ -31,7 +31,8 @@ export async function jsonBody(
   { bytesMax, depthMax, emptyIsObject }: JsonLimits,
 ): Promise<{ ok: true; value: unknown } | Refusal> {
   const body = await readBody(request, { max: bytesMax });
-  if (isRefusal(body)) return body.reason === "body_too_large" ? { ...body, facts: { max_mb: bytesMax / MIB } } : body;
+  if (isRefusal(body))
+    return body.reason === "body_too_large" ? { ...body, facts: { call_mib: bytesMax / MIB } } : body;
   try {
     if (body.kind === "none" && emptyIsObject) return { ok: true, value: {} };
     if (!isJson(mediaTypeOf(request.headers)))

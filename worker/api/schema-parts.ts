@@ -8,6 +8,13 @@ export const Id = z
 
 export const count = (max: number) => z.int().min(1).max(max);
 
+/** A whole number in a query, in digits only. */
+export const digits = (min: number, max: number) =>
+  z.preprocess(
+    (text) => (typeof text === "string" && /^\d{1,9}$/.test(text) ? Number(text) : text),
+    z.int("must be a whole number").min(min).max(max),
+  );
+
 /** A field's description in the OpenAPI document. */
 export const says = (description: string) => ({ description });
 

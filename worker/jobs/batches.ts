@@ -4,13 +4,13 @@ import { type BatchView as View, isOver, JOB_STATUSES, type JobSpec } from "../.
 import type { Caller } from "../auth.ts";
 import { letGo } from "../body/body.ts";
 import { callerWith } from "../caller/caller.ts";
-import { checkFields, jsonBody } from "../api/json-body.ts";
+import { checkFields } from "../api/json-body.ts";
 import { admitBatch } from "../limits.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
-import { BODY } from "./api.ts";
+import { submissionBody } from "./api.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
@@ -48,7 +48,7 @@ export const BatchView = z
 export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const json = await jsonBody(mouth.request, BODY);
+  const json = await submissionBody(mouth);
   if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
     const checked = checkFields(BatchCreate, json.value);

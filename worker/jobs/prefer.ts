@@ -10,7 +10,7 @@ import { lookUp, type Stored } from "../cache.ts";
 import { answerKey } from "../results/stored-answer.ts";
 import type { Fingerprint } from "../fingerprint.ts";
 import { findStored } from "../results/recall.ts";
-import { type Refusal, isRefusal, refuse } from "../refusal.ts";
+import { type Refusal, isRefusal } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { accepted } from "./api.ts";
 import type { Mouth } from "../mouth.ts";
@@ -20,6 +20,7 @@ import { keptAs } from "./run-once.ts";
 import { handingOf, submit, viewOf } from "./submit.ts";
 import { refusalOf } from "./view.ts";
 
+/** Longest `Prefer: wait`, in seconds. */
 const WAIT_S_MAX = 60;
 /** Longest wait of one call to the Job. */
 const ASK_MS = 20_000;
@@ -31,17 +32,24 @@ export interface Preference {
   applied: string;
 }
 
-/** Returns null if no preference asks for a job. Unknown preferences are ignored, as RFC 7240 requires. */
-export function preferenceOf(headers: Headers): Preference | Refusal | null {
-  const wanted = (headers.get("prefer") ?? "").split(",").map((one) => one.split(";")[0]?.trim().toLowerCase() ?? "");
-  const wait = wanted.find((one) => one === "wait" || one.startsWith("wait="));
-  if (wait !== undefined) {
-    const seconds = wait === "wait" ? WAIT_S_MAX : Number(wait.slice("wait=".length).replaceAll('"', ""));
-    if (Number.isInteger(seconds) && seconds >= 1 && seconds <= WAIT_S_MAX)
-      return { waitS: seconds, applied: `wait=${seconds}` };
-    return refuse("invalid_field", { param: "Prefer", facts: { detail: `wait must be 1 to ${WAIT_S_MAX} seconds` } });
-  }
+/**
+ * Returns null if no preference asks for a job. RFC 7240 section 2: what is unknown or cannot be honored is ignored, and
+ * white space around `=` and quotes mean nothing.
+ */
+export function preferenceOf(headers: Headers): Preference | null {
+  const waitS = waitOf(headers);
+  if (waitS !== null) return { waitS, applied: `wait=${waitS}` };
+  const wanted = (headers.get("prefer") ?? "").split(",").map((one) => one.split(";")[0]?.trim().toLowerCase());
   return wanted.includes("respond-async") ? { waitS: 0, applied: "respond-async" } : null;
+}
+
+const WAIT = /(?:^|,)\s*wait\s*(?:=\s*("?)(\d+)\1\s*)?(?=$|[,;])/i;
+
+/** Seconds of `Prefer: wait=N`, from 1 to WAIT_S_MAX, which `wait` alone means and more is reduced to; null: ignored. */
+export function waitOf(headers: Headers): number | null {
+  const found = WAIT.exec(headers.get("prefer") ?? "");
+  const seconds = found === null ? 0 : Math.min(WAIT_S_MAX, Number(found[2] ?? WAIT_S_MAX));
+  return seconds === 0 ? null : seconds;
 }
 
 /** Submits the request as a job and returns its id. */

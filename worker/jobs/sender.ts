@@ -31,12 +31,16 @@ async function post(env: Env, url: string, { body, headers }: { body: string; he
     // Never read: the body is not needed and may be endless.
     await answer.body?.cancel();
     const { status } = answer;
-    const error = status >= 300 && status < 400 ? "it redirects" : null;
-    return { status, error, retryAfterMs: retryAfterMs(answer.headers, Date.now()), again: true };
+    return { status, error: complaint(status), retryAfterMs: retryAfterMs(answer.headers, Date.now()), again: true };
   } catch {
     // The platform's error text may reveal the addresses behind a host name.
     return unsent(signal.aborted ? `no answer within ${ANSWER_MS_MAX / 1000} s` : "no connection, or it broke");
   }
+}
+
+function complaint(status: number): string | null {
+  if (status === 304) return "304 is the answer to a conditional request, which this is not";
+  return status >= 300 && status < 400 ? "it redirects" : null;
 }
 
 /** Whether the URL is `http://127.0.0.1`. `http:` passes the address check in local mode only. */

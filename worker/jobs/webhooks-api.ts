@@ -6,6 +6,7 @@ import { callerWith } from "../caller/caller.ts";
 import { checkFields } from "../api/json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
+import { digits } from "../api/schema-parts.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
@@ -49,7 +50,7 @@ export const DeliveryView = z
 
 export const DeliveriesQuery = z.object({
   status: z.enum(DELIVERY_STATES).optional(),
-  limit: z.coerce.number().int().min(1).max(LIST_MAX).optional(),
+  limit: digits(1, LIST_MAX).optional(),
   cursor: z.string().max(200).optional().meta({ description: "`next_cursor` of the page before." }),
 });
 

@@ -119,7 +119,8 @@ function createBatch(): ZodOpenApiOperationObject {
     operationId: "createBatch",
     tags,
     summary: "Hand in up to a thousand jobs at once",
-    description: "Taken whole or not at all. It costs one token of the rate.",
+    description:
+      "Taken whole or not at all, 8 MiB at most. It costs one token of the rate. More jobs than the tenant's `jobs_waiting` never fit: 429, not retryable.",
     security,
     requestParams: { header: Named },
     requestBody: { required: true, content: json(BatchAsk) },

@@ -9,6 +9,7 @@ export function originProblem(text: string, local: boolean): string | null {
     return "is not a URL";
   }
   if (url.username !== "" || url.password !== "") return "may not carry credentials";
+  if (url.port === "0") return "may not have port 0";
   // Even an empty one is refused: a path appended to it would become part of the query or fragment.
   if (/[?#]/.test(text)) return "may not carry a query or a fragment";
   if (/%2f|%5c|%2e|\/\//i.test(url.pathname)) return "may not carry empty segments or escaped slashes or dots";

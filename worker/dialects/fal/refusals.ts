@@ -79,6 +79,8 @@ const NO_APP: Record<Language, (app: string) => string> = {
   zh: (app) => `应用 “${app}” 不存在`,
 };
 
+const CANCELED: Record<Language, string> = { en: "The request was canceled.", zh: "请求已取消。" };
+
 function fault(param: string, msg: string) {
   return { loc: ["body", ...param.split(".").filter((part) => part !== "")], msg, type: "value_error" };
 }
@@ -110,7 +112,7 @@ function objectIn(text: string): Record<string, unknown> {
  */
 export function failureOf({ status, error, answer }: JobState, language: Language): Failure | null {
   if (status === "canceled") {
-    const said = message(refuse("client_gone"), language);
+    const said = CANCELED[language];
     return { status: 499, type: "client_cancelled", message: said, detail: said, headers: {} };
   }
   if (status !== "failed" || error === null) return null;
