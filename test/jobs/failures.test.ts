@@ -1,5 +1,6 @@
 /** What a job does when its cards fail: retries of what a retry can mend, and of nothing else. */
-import { afterAll, beforeAll, expect, test } from "vitest";
+import type { ServerResponse } from "node:http";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { doorway, expectOk } from "../contract/doorway.ts";
 import { answerImage, Origin } from "../contract/origin.ts";
 import { type JobShown, over, show, submitted } from "./shown.ts";
@@ -57,6 +58,44 @@ test("what a retry cannot mend fails at once, in the origin's own words", async 
   await new Promise((resolve) => setTimeout(resolve, 1_100));
   expect((await show(door, failed.id)).error).toEqual(failed.error);
   expect(calls).toHaveLength(1);
+});
+
+test("a job whose card failed waits in line again, and shows each card with its error", async () => {
+  await door.portico.admin("PUT", "/services/two", { kind: "image", route: "/two/sdapi/v1/" });
+  const [first, second] = [await Origin.open(), await Origin.open()];
+  const called = new Promise<ServerResponse>((resolve) => {
+    first.answering = resolve;
+  });
+  second.answering = answerImage;
+  try {
+    await door.portico.admin("PUT", "/services/two/cards/two-a", { origin: first.url });
+    const id = await submitted(door, { service: "two", input: { prompt: "x" } });
+    const response = await called;
+    await vi.waitFor(async () => expect((await show(door, id)).status).toBe("running"));
+    // It is offered nothing more, and there is no other card.
+    await door.portico.admin("PATCH", "/cards/two-a", { state: "draining" });
+    response.writeHead(500).end();
+    await vi.waitFor(async () => expect((await show(door, id)).status).toBe("queued"), 5_000);
+    const waiting = await show(door, id);
+    expect(waiting).toMatchObject({
+      waiting_on: "no_healthy_card",
+      error: null,
+      tries: [{ card: "two-a", error: { reason: "origin_status" } }],
+    });
+    await door.portico.admin("PUT", "/services/two/cards/two-b", { origin: second.url });
+    const shown = await over(door, id);
+    expect(shown).toMatchObject({ status: "succeeded", attempts: 2, error: null });
+    expect(shown.tries.map(({ card, error }) => [card, error?.["reason"] ?? null])).toEqual([
+      ["two-a", "origin_status"],
+      ["two-b", null],
+    ]);
+    const events = await door.ask(`/v1/jobs/${id}/events`);
+    const states = [...events.text.matchAll(/event: state\ndata: .*?"status":"(\w+)"/g)].map(([, status]) => status);
+    expect(states).toEqual(["queued", "running", "queued", "running", "succeeded"]);
+  } finally {
+    first.close();
+    second.close();
+  }
 });
 
 test("a job canceled while it pauses before a retry costs nothing, and never runs again", async () => {

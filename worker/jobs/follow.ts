@@ -1,9 +1,9 @@
 /**
- * Connects a run with its Job object. Reports to the Job when a card took the run and how far it is, and keeps the
- * run's final report for the caller (`lastWord`). In the other direction it asks the Job whether the run is still
+ * Connects a run with its Job object. Reports to the Job when a card took the run, how far it is, and when the card
+ * failed and the run is back in line; keeps the run's final report for the caller (`lastWord`). In the other direction it asks the Job whether the run is still
  * wanted; if not, the run is aborted as if its caller had disconnected.
  */
-import type { JobSpec } from "../../durable-objects/job-protocol.ts";
+import type { JobError, JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Env } from "../env.ts";
 import type { Grant } from "../run/lease.ts";
 import { catalog } from "../services/catalog.ts";
@@ -34,7 +34,11 @@ export class Follow {
   readonly #lastWord = Promise.withResolvers<RunEnd>();
   #over = false;
   #stopped = false;
+  /** The lease of the card that runs it now. */
   #grant: Grant | null = null;
+  #begun = false;
+  /** The last report about cards; the next one is sent after it. */
+  #told: Promise<void> = Promise.resolve();
   #deadline: ReturnType<typeof setTimeout> | null = null;
   #tooLate = false;
   #unserved = false;
@@ -66,10 +70,15 @@ export class Follow {
     return this.#unserved;
   }
 
+  /** A card has begun the run. */
+  get isBegun(): boolean {
+    return this.#begun;
+  }
+
   startBy(at: number): void {
     this.#deadline = setTimeout(
       () => {
-        if (this.#grant !== null) return;
+        if (this.isBegun) return;
         this.#tooLate = true;
         this.#gone.abort(new Error("not started in time"));
       },
@@ -79,9 +88,22 @@ export class Follow {
 
   started(grant: Grant): void {
     this.#grant = grant;
-    const told = repeated(() => answered(this.#env.JOB.getByName(this.#spec.id).started(this.#number, grant.card)));
-    told.catch((error: unknown) => this.#missed("start_untold", error));
+    this.#begun = true;
+    this.#tell("start_untold", () => this.#env.JOB.getByName(this.#spec.id).started(this.#number, grant.card));
     void this.#watchProgress(grant);
+  }
+
+  /** The card failed, and the run is back in line. */
+  requeued(error: JobError): void {
+    const card = this.#grant?.card;
+    if (card === undefined) return;
+    this.#grant = null;
+    this.#tell("requeue_untold", () => this.#env.JOB.getByName(this.#spec.id).requeued(this.#number, card, error));
+  }
+
+  #tell(missed: string, report: () => Promise<void>): void {
+    const tell = (): Promise<void> => repeated(() => answered(report()));
+    this.#told = this.#told.then(tell).catch((error: unknown) => this.#missed(missed, error));
   }
 
   ended(end: RunEnd): void {

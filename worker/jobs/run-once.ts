@@ -155,6 +155,7 @@ async function runningOf(
     replace: ask.directives.noCache,
     keepAs: await keptAs(spec.id),
     started: (grant: Grant) => follow.started(grant),
+    requeued: (refusal: Refusal) => follow.requeued(errorOf(refusal)),
     ended: (end: RunEnd) => follow.ended(end),
     job: { arrivedAt: spec.createdAt, avoid: failed },
   };
