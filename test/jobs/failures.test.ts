@@ -9,6 +9,8 @@ const SLOW_MS_MAX = 200_000;
 const door = doorway({ cards: [] });
 const origins: Origin[] = [];
 let sick = (_card: number, _call: number): number | null => null;
+const OWN = { type: "application/json", body: '{"detail":"as the origin has it"}' };
+let own = OWN;
 const calls: { card: number; at: number }[] = [];
 
 beforeAll(async () => {
@@ -26,7 +28,7 @@ beforeAll(async () => {
       calls.push({ card, at: Date.now() });
       const status = sick(card, calls.length);
       if (status === null) return answerImage(res, seen);
-      res.writeHead(status, { "content-type": "application/json" }).end('{"detail":"as the origin has it"}');
+      res.writeHead(status, { "content-type": own.type }).end(own.body);
     };
     origins.push(origin);
     await door.portico.admin("PUT", `/services/sick/cards/sick-${card}`, { origin: origin.url });
@@ -58,6 +60,24 @@ test("what a retry cannot mend fails at once, in the origin's own words", async 
   await new Promise((resolve) => setTimeout(resolve, 1_100));
   expect((await show(door, failed.id)).error).toEqual(failed.error);
   expect(calls).toHaveLength(1);
+});
+
+test("an origin's message is the job's, however it is written", async () => {
+  sick = () => 400;
+  try {
+    for (const [type, body, message] of [
+      ["application/json", '{"error":{"message":"nested","type":"x"}}', "nested"],
+      ["text/plain", "plain words", "plain words"],
+      ["text/plain", "x".repeat(5_000), "x".repeat(1_000)],
+      ["text/html", "<html>no</html>", "The GPU server answered with status 400."],
+    ] as const) {
+      own = { type, body };
+      const { error } = await over(door, await submitted(door, job));
+      expect(error).toMatchObject({ message, retryable: false });
+    }
+  } finally {
+    own = OWN;
+  }
 });
 
 test("a job whose card failed waits in line again, and shows each card with its error", async () => {
