@@ -10,7 +10,7 @@ import { letGo } from "./body/body.ts";
 import { lookUp, type Stored } from "./cache.ts";
 import { config, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
-import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
+import { followJob, type Preference, submitAsJob, unmeetable } from "./jobs/prefer.ts";
 import { absence } from "./jobs/submit.ts";
 import type { Grant } from "./run/lease.ts";
 import type { Mouth } from "./mouth.ts";
@@ -170,6 +170,8 @@ async function asJob(
   preference: Preference,
   once: Once | null,
 ): Promise<Shown | Refusal> {
+  const late = await unmeetable(mouth.env, caller, ask);
+  if (late !== null) return counted(mouth, caller, ask.service.id, late);
   const id = await submitAsJob(mouth, caller, ask, preference, once);
   if (isRefusal(id)) return id;
   return followJob(mouth, caller, ask, print, preference, id, asRoute(mouth, ask, print));

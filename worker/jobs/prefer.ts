@@ -10,9 +10,11 @@ import { lookUp, type Stored } from "../cache.ts";
 import { answerKey } from "../results/stored-answer.ts";
 import type { Fingerprint } from "../fingerprint.ts";
 import { findStored } from "../results/recall.ts";
-import { type Refusal, isRefusal } from "../refusal.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { accepted } from "./api.ts";
+import { limitsIn } from "../caller/tenant-limits.ts";
+import type { Env } from "../env.ts";
 import type { Mouth } from "../mouth.ts";
 import { whileAllowed } from "./allowed.ts";
 import type { Once } from "../once.ts";
@@ -50,6 +52,23 @@ export function waitOf(headers: Headers): number | null {
   const found = WAIT.exec(headers.get("prefer") ?? "");
   const seconds = found === null ? 0 : Math.min(WAIT_S_MAX, Number(found[2] ?? WAIT_S_MAX));
   return seconds === 0 ? null : seconds;
+}
+
+/**
+ * Refuses a job whose caller's deadline cannot be met by the Pool's present estimate, as the Pool does with requests
+ * that are no jobs. The caller's jobs that have not entered the Pool yet are not in the estimate.
+ */
+export async function unmeetable(env: Env, caller: Caller, { service, deadlineAt }: Ask): Promise<Refusal | null> {
+  if (deadlineAt === null) return null;
+  const { concurrent } = limitsIn(caller.limits, service.id);
+  const pool = env.POOL.getByName(service.id);
+  // No ticket has this id: the estimate is that of a newcomer.
+  const { waiting, firstByteMs } = await answered(pool.outlook("", caller.tenant, concurrent));
+  if (firstByteMs === null) return null;
+  const startMs = waiting?.startMs ?? 0;
+  if (Date.now() + startMs + firstByteMs <= deadlineAt) return null;
+  const facts = { estimate_s: Math.round((startMs + firstByteMs) / 100) / 10 };
+  return refuse("deadline_unmeetable", { facts, retryAfterMs: startMs === 0 ? null : startMs });
 }
 
 /** Submits the request as a job and returns its id. */
