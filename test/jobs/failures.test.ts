@@ -28,7 +28,8 @@ beforeAll(async () => {
       calls.push({ card, at: Date.now() });
       const status = sick(card, calls.length);
       if (status === null) return answerImage(res, seen);
-      res.writeHead(status, { "content-type": own.type }).end(own.body);
+      const retryAfter = status === 429 ? { "retry-after": "60" } : {};
+      res.writeHead(status, { "content-type": own.type, ...retryAfter }).end(own.body);
     };
     origins.push(origin);
     await door.portico.admin("PUT", `/services/sick/cards/sick-${card}`, { origin: origin.url });
@@ -78,6 +79,29 @@ test("an origin's message is the job's, however it is written", async () => {
   } finally {
     own = OWN;
   }
+});
+
+test("an origin's rate limit is waited for, its own time at least; what it does not implement is not asked again", async () => {
+  for (const [status, least] of [
+    [429, 60],
+    [408, 10],
+    [425, 10],
+  ] as const) {
+    calls.length = 0;
+    sick = () => status;
+    const id = await submitted(door, job);
+    const { retry_at: retryAt, tries: tried } = await paused(id, door.ownKey);
+    expect(tried[0]?.error).toMatchObject({ reason: "origin_status", retryable: true });
+    const pauseS = (Date.parse(retryAt) - (calls[0]?.at ?? 0)) / 1000;
+    expect(pauseS).toBeGreaterThan(least - 0.5);
+    expect(pauseS).toBeLessThan(least * 1.5 + 3);
+    expectOk(await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST" }));
+  }
+  calls.length = 0;
+  sick = () => 501;
+  const failed = await over(door, await submitted(door, job));
+  expect(failed).toMatchObject({ attempts: 1, error: { reason: "origin_status", retryable: false } });
+  expect(calls).toHaveLength(1);
 });
 
 test("a job whose card failed waits in line again, and shows each card with its error", async () => {

@@ -5,6 +5,7 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import type { Letter, SenderRights, Sent } from "../../durable-objects/courier-protocol.ts";
 import { config, type Env } from "../env.ts";
+import { retryAfterMs } from "../api/time.ts";
 import { write } from "./letter.ts";
 import { targetProblem } from "./webhook.ts";
 
@@ -50,11 +51,4 @@ function isOwnMachine(url: string): boolean {
 
 function unsent(error: string): Sent {
   return { status: null, error, retryAfterMs: null, again: true };
-}
-
-/** RFC 9110 10.2.3: seconds or a date. Returns null for anything else, and for a time in the past. */
-function retryAfterMs(headers: Headers, now: number): number | null {
-  const text = headers.get("retry-after") ?? "";
-  const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
-  return ms > 0 ? ms : null;
 }

@@ -127,11 +127,8 @@ function tryView({ number, card, startedAt, endedAt, error }: JobAttempt, told: 
 export function errorOf({ error, answer, finishedAt }: Pick<JobState, "error" | "answer" | "finishedAt">, told: Told) {
   if (error === null) return null;
   const known = errorObject(refusalOf(error), told, finishedAt ?? undefined);
-  // The origin would reject the same request again.
-  const isRefused = answer !== null && answer.status >= 400 && answer.status < 500 && answer.status !== 429;
-  const shown = { ...known, retryable: known.retryable && !isRefused };
   const { message, field } = complaintOf(answer?.body ?? "");
-  return message === null ? shown : { ...shown, message, param: field };
+  return message === null ? known : { ...known, message, param: field };
 }
 
 /** Turns a stored error back into the refusal that it was. */
