@@ -138,6 +138,12 @@ const SUBMISSION_TOO_LARGE = {
   zh: "请求体超过此调用允许的 {submission_mib} MiB。更大的输入请发送到服务自身的路由，并带上请求头 “Prefer: respond-async”。",
 };
 
+/** Used when the refusal names the longest run. */
+const RUN_TOO_LONG = {
+  en: "The GPU server did not finish within {run_s} s, the longest run of this service.",
+  zh: "GPU 服务器未在 {run_s} 秒（此服务的最长运行时间）内完成。",
+};
+
 /** Used when the refusal names the documentation: nothing is served at `/`. */
 const SEE_DOCS = {
   en: "There is nothing at this address. The API is described at {docs}.",
@@ -232,6 +238,7 @@ function wordsOf({ reason, facts }: Refusal): { en: string; zh: string } {
   if ("jobs" in facts) return JOBS_WAITING;
   if ("batch" in facts) return BATCH_TOO_LARGE;
   if ("call_mib" in facts) return CALL_TOO_LARGE;
+  if ("run_s" in facts) return RUN_TOO_LONG;
   if ("submission_mib" in facts) return SUBMISSION_TOO_LARGE;
   return "docs" in facts ? SEE_DOCS : MESSAGES[reason];
 }

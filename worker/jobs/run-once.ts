@@ -30,7 +30,7 @@ import { Spooled } from "../body/spool.ts";
 import { type Result, resultsOf } from "../results/result.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
-import { retryAfterMs } from "../api/time.ts";
+import { retryAfterIn } from "../api/time.ts";
 import { priceOf } from "../caller/price.ts";
 import { callerOf } from "./caller-of.ts";
 import { Follow } from "./follow.ts";
@@ -235,7 +235,7 @@ async function outcomeOf(env: Env, begun: Handed, came: Came, gpuMs: number): Pr
   if (answer.status >= 400) {
     const final = !PASSING.has(answer.status);
     const error = errorOf(refuse("origin_status", { facts: { status: answer.status }, started: "yes", final }));
-    const leastMs = Math.min(ORIGIN_PAUSE_MS_MAX, retryAfterMs(answer.headers, Date.now()) ?? 0);
+    const leastMs = Math.min(ORIGIN_PAUSE_MS_MAX, retryAfterIn(answer.headers, Date.now()) ?? 0);
     const retryAt = final ? null : retryAtOf(begun, leastMs);
     if (retryAt !== null) return { kind: "again", error, retryAt, gpuMs };
     const own: JobAnswer = { status: answer.status, contentType, key: null, body: textOf(bytes) };

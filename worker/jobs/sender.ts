@@ -5,7 +5,7 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import type { Letter, SenderRights, Sent } from "../../durable-objects/courier-protocol.ts";
 import { config, type Env } from "../env.ts";
-import { retryAfterMs } from "../api/time.ts";
+import { retryAfterIn } from "../api/time.ts";
 import { write } from "./letter.ts";
 import { targetProblem } from "./webhook.ts";
 
@@ -32,7 +32,7 @@ async function post(env: Env, url: string, { body, headers }: { body: string; he
     // Never read: the body is not needed and may be endless.
     await answer.body?.cancel();
     const { status } = answer;
-    return { status, error: complaint(status), retryAfterMs: retryAfterMs(answer.headers, Date.now()), again: true };
+    return { status, error: complaint(status), retryAfterMs: retryAfterIn(answer.headers, Date.now()), again: true };
   } catch {
     // The platform's error text may reveal the addresses behind a host name.
     return unsent(signal.aborted ? `no answer within ${ANSWER_MS_MAX / 1000} s` : "no connection, or it broke");
