@@ -16,7 +16,11 @@ export type Made =
   /** An origin's own error; these are small. */
   | { kind: "error"; status: number; contentType: string | null; body: string }
   | { kind: "job"; id: string }
-  | { kind: "batch"; id: string };
+  | { kind: "batch"; id: string }
+  /** An uploaded file. */
+  | { kind: "file"; id: string }
+  /** The delivery that a webhook's replay made. */
+  | { kind: "delivery"; id: string };
 
 export type NameReply<Hold> =
   /** This request is first. Until `hold` reports an outcome or is disposed, others get `in_flight` or wait. */

@@ -208,12 +208,12 @@ async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, w
   return counted(mouth, caller, ask.service.id, limited);
 }
 
-type Earlier = Exclude<Made, { kind: "answer" | "batch" }> | Stored;
+type Earlier = Exclude<Made, { kind: "answer" | "batch" | "file" | "delivery" }> | Stored;
 
 /** Returns null when the earlier outcome no longer exists, a refusal while its submission is still under way. */
 async function foundAgain(mouth: Mouth, caller: Caller, made: Made): Promise<Earlier | Refusal | null> {
   if (made.kind === "error") return made;
-  if (made.kind === "batch") return null;
+  if (made.kind === "batch" || made.kind === "file" || made.kind === "delivery") return null;
   if (made.kind === "job") {
     const absent = await absence(mouth, caller, made.id);
     return absent === "gone" ? null : (absent ?? made);

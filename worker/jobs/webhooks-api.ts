@@ -10,10 +10,13 @@ import { digits } from "../api/schema-parts.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
+import { thingOnce } from "./made.ts";
 import { tenantSecret } from "./webhook.ts";
 
 const LIST_MAX = 100;
 const LIST_DEFAULT = 20;
+/** How long a repeated replay under one idempotency key is the same delivery. */
+const REPLAY_KEPT_MS = 86_400_000;
 
 export const SecretView = z
   .object({ key: z.string().meta({ description: "`whsec_` and base64, as Standard Webhooks has it." }) })
@@ -100,10 +103,15 @@ export async function getDelivery(mouth: Mouth, id: string): Promise<Response | 
 export async function replayDelivery(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const delivery = await answered(courierOf(mouth, caller).replay(id));
-  if (delivery === null) return refuse("not_found");
-  const headers = { location: `/v1/webhooks/deliveries/${delivery.id}` };
-  return Response.json(deliveryView(delivery), { status: 202, headers });
+  const courier = courierOf(mouth, caller);
+  const make = async (): Promise<string | Refusal> => (await answered(courier.replay(id)))?.id ?? refuse("not_found");
+  const show = async (made: string): Promise<Response | Refusal> => {
+    const delivery = await answered(courier.delivery(made));
+    if (delivery === null) return refuse("not_found");
+    const headers = { location: `/v1/webhooks/deliveries/${delivery.id}` };
+    return Response.json(deliveryView(delivery), { status: 202, headers });
+  };
+  return thingOnce(mouth, caller, { kind: "delivery", keepMs: REPLAY_KEPT_MS }, null, make, show);
 }
 
 function courierOf({ env }: Mouth, { tenant }: Caller) {

@@ -4,7 +4,7 @@ import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-opena
 import { BatchView } from "../jobs/batches.ts";
 import { JobView } from "../jobs/view.ts";
 import { DeliveriesQuery, DeliveryView, SecretView } from "../jobs/webhooks-api.ts";
-import { COMMON_HEADERS, errors, header, NOBODY, TENANT_KEY } from "./parts.ts";
+import { COMMON_HEADERS, errors, header, IDEMPOTENCY_KEY, NOBODY, TENANT_KEY } from "./parts.ts";
 
 const id = z.object({ id: z.string() });
 const Deliveries = z.object({ data: z.array(DeliveryView), next_cursor: z.string().nullable() });
@@ -119,10 +119,10 @@ function replayDelivery(): ZodOpenApiOperationObject {
     description:
       "A new delivery of the same event (`webhook-id` is the same); one that is still pending is sent now instead. An address that was disabled is enabled again if it takes it.",
     security: TENANT_KEY,
-    requestParams: { path: id },
+    requestParams: { path: id, header: z.object(IDEMPOTENCY_KEY) },
     responses: {
       202: { ...taken, headers: { ...COMMON_HEADERS, Location: header("The new delivery.") } },
-      ...errors(401, 403, 404, 429, 500),
+      ...errors(400, 401, 403, 404, 409, 422, 429, 500),
     },
   };
 }
