@@ -121,3 +121,17 @@ test("a client that aborts has its typed error at once, and finds what it paid f
   await expect.poll(became).toMatchObject({ state: "succeeded", results: [{ content_type: "image/png" }] });
   expect(origin.seen).toHaveLength(1);
 });
+
+test("a timeout of the client's own, shorter than a run: its retries join the run that it left", async () => {
+  const runMs = 2_000;
+  origin.answering = (res, seen) => void setTimeout(() => answerImage(res, seen), runMs);
+  const sent: string[] = [];
+  const counting: typeof fetch = (url, init) => {
+    sent.push(new Headers(init?.headers).get("x-stainless-retry-count") ?? "");
+    return fetch(url, init);
+  };
+  const client = openai(door, { timeout: 900, maxRetries: 5, fetch: counting });
+  expect((await paint(client)).data).toHaveLength(1);
+  expect(sent.length).toBeGreaterThan(1);
+  expect(origin.seen).toHaveLength(1);
+});
