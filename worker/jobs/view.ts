@@ -34,7 +34,7 @@ export const JobView = z
       .enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"])
       .nullable()
       .meta({ description: "Null: it does not wait, or a slot is free and it is only starting." }),
-    attempts: z.int(),
+    attempts: z.int().meta({ description: "Cards that have begun it, and attempts that found none: see `tries`." }),
     tries: z.array(
       z.object({
         number: z.int(),

@@ -35,7 +35,7 @@ function createJob(): ZodOpenApiOperationObject {
     tags,
     summary: "Hand in work and leave",
     description:
-      "It is done when a card is free, tried again up to three times where that can help, and told when it is over. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`; larger inputs than 8 MiB go that way.",
+      "It is done when a card is free, tried again up to three times where that can help, and told when it is over. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`; larger inputs than 8 MiB go that way. `Cache-Control`, `X-Result-TTL` and `X-Result-Visibility` are obeyed as there.",
     security,
     requestParams: { header: Named },
     requestBody: { required: true, content: json(JobAsk) },

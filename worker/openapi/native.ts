@@ -27,7 +27,7 @@ const RunHeaders = z.object({
   "Cache-Control": text(
     "`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces; `only-if-cached`: 504 when absent.",
   ),
-  Prefer: text("`respond-async`: a job, 202; `wait=N` (1 to 60): a job that is waited for (RFC 7240)."),
+  Prefer: text("`respond-async`: a job, 202; `wait=N` (1 to 60, more is 60): a job that is waited for (RFC 7240)."),
   "X-Result-TTL": text(
     "Seconds that its results live: 1 to the service's `results.keep_days`, which is the default. A stored answer ends with its results.",
   ),
