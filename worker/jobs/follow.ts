@@ -1,7 +1,7 @@
 /**
  * Connects a run with its Job object. Reports to the Job when a card took the run, how far it is, and when the card
- * failed and the run is back in line; keeps the run's final report for the caller (`lastWord`). In the other direction it asks the Job whether the run is still
- * wanted; if not, the run is aborted as if its caller had disconnected.
+ * failed and the run is back in line; keeps the run's final report for the caller (`lastWord`). In the other direction
+ * it asks the Job whether the run is still wanted; if not, the run is aborted as if its caller had disconnected.
  */
 import type { JobError, JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Env } from "../env.ts";

@@ -3,6 +3,7 @@
  * answers as the route would if the job ends within N s.
  */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
+import type { Outlook } from "../../durable-objects/pool-protocol.ts";
 import type { Shown } from "../answer.ts";
 import type { Ask } from "../ask.ts";
 import { type Caller, mayUse } from "../auth.ts";
@@ -24,6 +25,8 @@ import { refusalOf } from "./view.ts";
 
 /** Longest `Prefer: wait`, in seconds. */
 const WAIT_S_MAX = 60;
+/** Longest wait for the Pool's estimate. */
+const OUTLOOK_MS_MAX = 1_000;
 /** Longest wait of one call to the Job. */
 const ASK_MS = 20_000;
 
@@ -56,19 +59,34 @@ export function waitOf(headers: Headers): number | null {
 
 /**
  * Refuses a job whose caller's deadline cannot be met by the Pool's present estimate, as the Pool does with requests
- * that are no jobs. The caller's jobs that have not entered the Pool yet are not in the estimate.
+ * that are no jobs. The caller's jobs that have not entered the Pool yet are not in the estimate. Without an estimate, or
+ * if the Pool does not answer in time, the job is taken.
  */
 export async function unmeetable(env: Env, caller: Caller, { service, deadlineAt }: Ask): Promise<Refusal | null> {
   if (deadlineAt === null) return null;
   const { concurrent } = limitsIn(caller.limits, service.id);
-  const pool = env.POOL.getByName(service.id);
-  // No ticket has this id: the estimate is that of a newcomer.
-  const { waiting, firstByteMs } = await answered(pool.outlook("", caller.tenant, concurrent));
+  const outlook = await newcomersOutlook(env, caller.tenant, service.id, concurrent);
+  const firstByteMs = outlook?.firstByteMs ?? null;
   if (firstByteMs === null) return null;
-  const startMs = waiting?.startMs ?? 0;
+  const startMs = outlook?.waiting?.startMs ?? 0;
   if (Date.now() + startMs + firstByteMs <= deadlineAt) return null;
   const facts = { estimate_s: Math.round((startMs + firstByteMs) / 100) / 10 };
   return refuse("deadline_unmeetable", { facts, retryAfterMs: startMs === 0 ? null : startMs });
+}
+
+async function newcomersOutlook(
+  env: Env,
+  tenant: string,
+  service: string,
+  concurrent: number,
+): Promise<Outlook | null> {
+  try {
+    // No ticket has an empty id.
+    return await answered(env.POOL.getByName(service).outlook("", tenant, concurrent), OUTLOOK_MS_MAX);
+  } catch (error) {
+    console.warn(JSON.stringify({ event: "outlook_missed", service, error: String(error) }));
+    return null;
+  }
 }
 
 /** Submits the request as a job and returns its id. */
