@@ -81,7 +81,7 @@ test("an origin's message is the job's, however it is written", async () => {
   }
 });
 
-test("an origin's rate limit is waited for, its own time at least; what it does not implement is not asked again", async () => {
+test("an origin's rate limit is waited for, its own time at least; a 501 is not asked again", async () => {
   for (const [status, least] of [
     [429, 60],
     [408, 10],

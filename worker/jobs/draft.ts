@@ -36,7 +36,7 @@ export const JobCreate = z
   .meta({ id: "JobCreate" });
 export type JobCreate = z.output<typeof JobCreate>;
 
-/** Headers of the submission that its run obeys: whether it may be served from the cache, and how results are stored. */
+/** Headers of the submission that its run obeys: whether the cache may serve it, and how results are stored. */
 const OBEYED = ["cache-control", "x-result-ttl", "x-result-visibility"];
 const INEXACT =
   "has an integer beyond 2^53, which would not reach the GPU as it is: hand it in at the service's own route, with Prefer: respond-async";

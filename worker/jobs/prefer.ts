@@ -38,8 +38,8 @@ export interface Preference {
 }
 
 /**
- * Returns null if no preference asks for a job. RFC 7240 section 2: what is unknown or cannot be honored is ignored, and
- * white space around `=` and quotes mean nothing.
+ * Returns null if no preference asks for a job. RFC 7240 section 2: what is unknown or cannot be honored is ignored,
+ * and white space around `=` and quotes mean nothing.
  */
 export function preferenceOf(headers: Headers): Preference | null {
   const waitS = waitOf(headers);
@@ -50,7 +50,7 @@ export function preferenceOf(headers: Headers): Preference | null {
 
 const WAIT = /(?:^|,)\s*wait\s*(?:=\s*("?)(\d+)\1\s*)?(?=$|[,;])/i;
 
-/** Seconds of `Prefer: wait=N`, from 1 to WAIT_S_MAX, which `wait` alone means and more is reduced to; null: ignored. */
+/** Seconds of `Prefer: wait=N`, 1 to WAIT_S_MAX, which `wait` alone means and more is reduced to; null: ignored. */
 export function waitOf(headers: Headers): number | null {
   const found = WAIT.exec(headers.get("prefer") ?? "");
   const seconds = found === null ? 0 : Math.min(WAIT_S_MAX, Number(found[2] ?? WAIT_S_MAX));
@@ -59,8 +59,8 @@ export function waitOf(headers: Headers): number | null {
 
 /**
  * Refuses a job whose caller's deadline cannot be met by the Pool's present estimate, as the Pool does with requests
- * that are no jobs. The caller's jobs that have not entered the Pool yet are not in the estimate. Without an estimate, or
- * if the Pool does not answer in time, the job is taken.
+ * that are no jobs. The caller's jobs that have not entered the Pool yet are not in the estimate. Without an estimate,
+ * or if the Pool does not answer in time, the job is taken.
  */
 export async function unmeetable(env: Env, caller: Caller, { service, deadlineAt }: Ask): Promise<Refusal | null> {
   if (deadlineAt === null) return null;

@@ -1,7 +1,7 @@
 /**
  * Aborts a card's call before its answer has ended: because of the origin's silence, the longest run of the service, a
- * caller who disconnects, the caller's deadline, a request body that stops arriving, or a lost lease. Also decides what the end of an aborted call
- * means.
+ * caller who disconnects, the caller's deadline, a request body that stops arriving, or a lost lease. Also decides what
+ * the end of an aborted call means.
  */
 import type { Lease } from "./lease.ts";
 import { failure, type Failure } from "../origin.ts";
