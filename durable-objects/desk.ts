@@ -15,7 +15,7 @@ import * as admission from "./admission.ts";
 import { type Budget, earn, newBudget, spend } from "./budget.ts";
 import { Cards } from "./choose-card.ts";
 import type { Clock } from "./clock.ts";
-import { learn, startMs, type Times } from "./estimate.ts";
+import { known, learn, startMs, type Times } from "./estimate.ts";
 import { Following } from "./following.ts";
 import { Lookout } from "./lookout.ts";
 import type { CardReport, ClaimNo } from "./card-protocol.ts";
@@ -267,11 +267,12 @@ export class Desk {
     const ticket = this.ticketOf(request);
     const { times } = this;
     const slots = Math.min(this.cards.capacity(now), concurrent);
-    const known = {
+    const estimates = {
+      firstByteMs: known(times, now)?.firstByteMs ?? null,
       serviceMs: times?.totalMs ?? null,
       slotMs: times === null || slots === 0 ? null : times.totalMs / slots,
     };
-    if (ticket?.phase === "running") return { waiting: null, ...known };
+    if (ticket?.phase === "running") return { waiting: null, ...estimates };
     const { on, position } =
       ticket === undefined
         ? {
@@ -279,9 +280,9 @@ export class Desk {
             position: this.#room.length + 1,
           }
         : this.waitingOn(ticket);
-    if (on === null) return { waiting: { on, position: 1, startMs: 0 }, ...known };
+    if (on === null) return { waiting: { on, position: 1, startMs: 0 }, ...estimates };
     const willStart = on === "slots_busy" || on === "tenant_cap";
-    return { waiting: { on, position, startMs: willStart ? startMs(times, position - 1, slots) : null }, ...known };
+    return { waiting: { on, position, startMs: willStart ? startMs(times, position - 1, slots) : null }, ...estimates };
   }
 
   /** The latest ticket of a request, if it is not over. */

@@ -18,7 +18,11 @@ export type Made =
   | { kind: "job"; id: string }
   | { kind: "batch"; id: string }
   /** The tenant's webhook secret of this generation; it is derived, not stored. */
-  | { kind: "secret"; generation: number };
+  | { kind: "secret"; generation: number }
+  /** An uploaded file. */
+  | { kind: "file"; id: string }
+  /** The delivery that a webhook's replay made. */
+  | { kind: "delivery"; id: string };
 
 export type NameReply<Hold> =
   /** This request is first. Until `hold` reports an outcome or is disposed, others get `in_flight` or wait. */
@@ -37,4 +41,6 @@ export interface NameRights {
   drop(): Promise<void>;
   /** The caller has left, but the request continues: new requests under the name join it. */
   abandon(): Promise<void>;
+  /** Resolves when the name is freed, or as soon as the request is abandoned. Returns whether it is abandoned. */
+  abandoned(): Promise<boolean>;
 }

@@ -3,6 +3,7 @@
  * first request holds the name while it runs. Later requests with the same body get its outcome, for as long as its
  * result is kept. A holder that is disposed without an outcome, or dies with the runtime, frees the name. A recognized
  * retry, or a request that arrives after the holder's caller has left, waits for the outcome instead of being refused.
+ * A recognized retry also tells the holder that its caller has left: the connection itself may not show it.
  */
 import { DurableObject, RpcTarget } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";
@@ -18,7 +19,8 @@ interface Settled {
 /** A request in progress. */
 interface Held {
   body: string;
-  /** The caller has left. */
+  /** Resolves to true when the caller has left, to false when the request ends before that. */
+  abandonment: PromiseWithResolvers<boolean>;
   abandoned: boolean;
   /** The outcome; null: none that can be shared. */
   end: PromiseWithResolvers<Made | null>;
@@ -45,8 +47,8 @@ export class Idempotency extends DurableObject<object> {
       if (settled !== null) return { kind: "made", made: settled.made };
       const held = this.#held;
       if (held === null) return { kind: "first", hold: this.#hold(body) };
-      const joins = coming === "retry" || held.abandoned;
-      if (!joins || Date.now() >= until) return { kind: "in_flight" };
+      if (coming === "retry") abandon(held);
+      if (!held.abandoned || Date.now() >= until) return { kind: "in_flight" };
       const made = await endOf(held, until - Date.now());
       if (made !== null) return { kind: "made", made };
     }
@@ -80,11 +82,10 @@ export class Idempotency extends DurableObject<object> {
     const hold = new Hold({
       settle: (made, keepMs) => this.#settle(held, made, keepMs),
       drop: () => this.#drop(held, null),
-      abandon: () => {
-        held.abandoned = true;
-      },
+      abandon: () => abandon(held),
+      abandoned: () => held.abandonment.promise,
     });
-    const held: Held = { body, abandoned: false, end };
+    const held: Held = { body, abandonment: Promise.withResolvers<boolean>(), abandoned: false, end };
     this.#held = held;
     return hold;
   }
@@ -106,7 +107,13 @@ export class Idempotency extends DurableObject<object> {
   #drop(held: Held, made: Made | null): void {
     if (this.#held === held) this.#held = null;
     held.end.resolve(made);
+    held.abandonment.resolve(false);
   }
+}
+
+function abandon(held: Held): void {
+  held.abandoned = true;
+  held.abandonment.resolve(true);
 }
 
 /** The outcome; null if there is none to share, or none in time. */
@@ -118,6 +125,7 @@ interface Rights {
   settle(made: Made, keepMs: number): void;
   drop(): void;
   abandon(): void;
+  abandoned(): Promise<boolean>;
 }
 
 export class Hold extends RpcTarget implements NameRights {
@@ -138,6 +146,10 @@ export class Hold extends RpcTarget implements NameRights {
 
   async abandon(): Promise<void> {
     this.#rights.abandon();
+  }
+
+  async abandoned(): Promise<boolean> {
+    return this.#rights.abandoned();
   }
 
   [Symbol.dispose](): void {

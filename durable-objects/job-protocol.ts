@@ -86,6 +86,8 @@ export interface JobAttempt {
   startedAt: number | null;
   endedAt: number | null;
   error: JobError | null;
+  /** Its run went back into line for another card: the attempt counts as no retry. */
+  failover?: true;
 }
 
 /** The origin's response, stored in R2. An origin's own error is small and stored inline. */

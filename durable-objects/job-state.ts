@@ -2,7 +2,8 @@
  * The state machine of a job. Pure; `now` is an argument.
  *
  *   queued -> running -> succeeded | failed | canceled
- *   running -> queued     a run failed and may be retried, or its Workflow instance is gone
+ *   running -> queued     a card failed and the run is back in line, a run failed and may be retried, or its Workflow
+ *                         instance is gone
  *   queued -> failed | canceled
  *
  * Invariants: a job ends once and never changes after that; an obsolete run cannot change it; every visible change is
@@ -88,7 +89,7 @@ export function begin(state: JobState, start: number, now: number): Step {
     const outcome: Outcome = { kind: "failed", error: LOST, answer: null, gpuMs: 0, bill: FREE };
     return finish(next, next.run, outcome, now);
   }
-  if (state.status === "queued") return { state: next, events: [] };
+  if (state.status === "queued") return { state: { ...next, attempts: counted(state.attempts) }, events: [] };
   return event({ ...next, status: "queued", progress: null, attempts: closed(state, LOST, now) }, "state");
 }
 
@@ -97,7 +98,7 @@ export function started(state: JobState, run: number, card: string, now: number)
   if (isOver(state.status) || run !== state.run) return null;
   const last = state.attempts.at(-1);
   if (state.status === "running" && last !== undefined) {
-    // Failover: another card runs it now.
+    // Failover, and the report of the first card's failure was lost.
     if (last.card === card) return null;
     return { state: { ...state, attempts: [...state.attempts.slice(0, -1), { ...last, card }] }, events: [] };
   }
@@ -113,6 +114,14 @@ export function started(state: JobState, run: number, card: string, now: number)
     },
     "state",
   );
+}
+
+/** The card failed, and the run is back in line. Idempotent. */
+export function requeued(state: JobState, run: number, card: string, error: JobError, now: number): Step {
+  const last = state.attempts.at(-1);
+  if (state.status !== "running" || run !== state.run || last?.card !== card) return null;
+  const attempts: JobAttempt[] = [...state.attempts.slice(0, -1), { ...last, endedAt: now, error, failover: true }];
+  return event({ ...state, status: "queued", progress: null, attempts }, "state");
 }
 
 /** Records the progress of the run. It never decreases, and is rounded to whole percents to avoid needless events. */
@@ -170,11 +179,18 @@ export function lateStart({ createdAt }: { createdAt: number }, now: number): Ou
 /** Cancels the job for its tenant, in any state. Work that a card has begun is charged. */
 export function cancel(state: JobState, now: number): Step {
   if (isOver(state.status)) return null;
-  const begunAt = state.status === "running" ? (state.attempts.at(-1)?.startedAt ?? now) : null;
-  const gpuMs = state.gpuMs + (begunAt === null ? 0 : Math.max(0, now - begunAt));
-  const bill: Bill = { ...FREE, charge: begunAt === null ? "nothing" : "all", took: { reason: "client_gone" } };
+  const gpuMs = state.gpuMs + runMs(state, now);
+  const charge = state.status === "running" ? "all" : "nothing";
+  const bill: Bill = { ...FREE, charge, took: { reason: "client_gone" } };
   const attempts = closed(state, null, now);
   return ended({ ...state, status: "canceled", attempts, bill, gpuMs, finishedAt: now, retryAt: null });
+}
+
+/** Time on cards of a run that has not ended, ms: its present card and those that failed before it. */
+function runMs({ attempts }: JobState, now: number): number {
+  const past = attempts.findLastIndex(({ endedAt, failover }) => endedAt !== null && failover !== true);
+  const spent = attempts.slice(past + 1).map(({ startedAt, endedAt }) => (endedAt ?? now) - (startedAt ?? now));
+  return spent.reduce((sum, ms) => sum + Math.max(0, ms), 0);
 }
 
 /** What the Backlog needs to know, as text: if two states map to the same text, it need not be told of the change. */
@@ -182,14 +198,23 @@ export function newsOf({ status, retryAt }: JobState): string {
   return retryAt === null ? status : `${status} until ${retryAt}`;
 }
 
-/** The number of attempts that count: our own faults before any card took the job do not. */
+/** The number of attempts that count: our own faults before any card took the job do not, nor do failovers. */
 export function triesOf({ attempts }: JobState): number {
-  return attempts.filter(({ card, error }) => card !== null || error?.reason !== "internal").length;
+  const counting = attempts.filter(({ card, error }) => card !== null || error?.reason !== "internal");
+  return counting.filter(({ failover }) => failover !== true).length;
 }
 
 /** The pause before the next retry, or null. */
 export function pauseOf({ start, retryAt }: JobState): Pause | null {
   return retryAt === null ? null : { start, at: retryAt };
+}
+
+/** After a failover the run got no further card: its last attempt is the failure of the run. */
+function counted(attempts: JobAttempt[]): JobAttempt[] {
+  const last = attempts.at(-1);
+  if (last?.failover !== true) return attempts;
+  const { failover: _failover, ...attempt } = last;
+  return [...attempts.slice(0, -1), attempt];
 }
 
 /** Ends the current attempt. Without one, an error is recorded as an attempt without a card. */
@@ -198,6 +223,7 @@ function closed(state: JobState, error: JobError | null, now: number): JobAttemp
   if (last !== undefined && last.endedAt === null)
     return [...state.attempts.slice(0, -1), { ...last, endedAt: now, error }];
   if (error === null) return state.attempts;
+  if (last?.failover === true) return counted(state.attempts);
   const number = state.attempts.length + 1;
   return [...state.attempts, { number, card: null, startedAt: null, endedAt: now, error }];
 }

@@ -68,6 +68,6 @@ export async function outlookOf({ BACKLOG, POOL }: JobEnv, { id, tenant, service
     return { ...outlook, waiting: { on: on ?? "tenant_cap", position: (position ?? 1) + ahead, startMs: start } };
   } catch (error) {
     console.warn(JSON.stringify({ event: "estimate_unavailable", job: id, error: String(error) }));
-    return { waiting: null, serviceMs: null, slotMs: null };
+    return { waiting: null, serviceMs: null, slotMs: null, firstByteMs: null };
   }
 }

@@ -9,7 +9,17 @@
 import { DurableObject } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";
 import { answered, shortly } from "./answer-protocol.ts";
-import type { Begun, JobEvent, JobSpec, JobState, JobStatus, JobView, Outcome, Pause } from "./job-protocol.ts";
+import type {
+  Begun,
+  JobError,
+  JobEvent,
+  JobSpec,
+  JobState,
+  JobStatus,
+  JobView,
+  Outcome,
+  Pause,
+} from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
 import { dropInput, type JobEnv, outlookOf, tell } from "./job-teller.ts";
@@ -150,6 +160,11 @@ export class Job extends DurableObject<JobEnv> {
     this.#heardAt = Date.now();
     this.#concurrent = concurrent;
     this.#keep(core.started(this.#state, run, card, Date.now()));
+  }
+
+  async requeued(run: number, card: string, error: JobError): Promise<void> {
+    this.#heardAt = Date.now();
+    this.#keep(core.requeued(this.#state, run, card, error, Date.now()));
   }
 
   /** Returns true while anybody follows the job or polls its progress. */

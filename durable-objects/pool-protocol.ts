@@ -129,6 +129,8 @@ export interface Outlook {
   /** Mean time of a run, and the mean interval at which one of the usable slots becomes free, ms. */
   serviceMs: number | null;
   slotMs: number | null;
+  /** Mean time from start to first byte, if it is recent enough to base a refusal on; otherwise null. */
+  firstByteMs: number | null;
 }
 
 export interface PoolStatus {

@@ -10,7 +10,7 @@ import { letGo } from "./body/body.ts";
 import { lookUp, type Stored } from "./cache.ts";
 import { config, unsureHost } from "./env.ts";
 import { fingerprint, type Fingerprint } from "./fingerprint.ts";
-import { followJob, type Preference, submitAsJob } from "./jobs/prefer.ts";
+import { followJob, type Preference, submitAsJob, unmeetable } from "./jobs/prefer.ts";
 import { absence } from "./jobs/submit.ts";
 import type { Grant } from "./run/lease.ts";
 import type { Mouth } from "./mouth.ts";
@@ -182,6 +182,8 @@ async function asJob(
   preference: Preference,
   once: Once | null,
 ): Promise<Shown | Refusal> {
+  const late = await unmeetable(mouth.env, caller, ask);
+  if (late !== null) return counted(mouth, caller, ask.service.id, late);
   const id = await submitAsJob(mouth, caller, ask, preference, once);
   if (isRefusal(id)) return id;
   return followJob(mouth, caller, ask, print, preference, id, asRoute(mouth, ask, print));
@@ -218,12 +220,12 @@ async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, w
   return counted(mouth, caller, ask.service.id, limited);
 }
 
-type Earlier = Exclude<Made, { kind: "answer" | "batch" | "secret" }> | Stored;
+type Earlier = Exclude<Made, { kind: "answer" | "batch" | "secret" | "file" | "delivery" }> | Stored;
 
 /** Returns null when the earlier outcome no longer exists, a refusal while its submission is still under way. */
 async function foundAgain(mouth: Mouth, caller: Caller, made: Made): Promise<Earlier | Refusal | null> {
   if (made.kind === "error") return made;
-  if (made.kind === "batch" || made.kind === "secret") return null;
+  if (made.kind !== "job" && made.kind !== "answer") return null;
   if (made.kind === "job") {
     const absent = await absence(mouth, caller, made.id);
     return absent === "gone" ? null : (absent ?? made);

@@ -45,6 +45,8 @@ export const DETAILS = {
   https: { en: "must use https:", zh: "必须使用 https:" },
   public_host: { en: "must name a public host", zh: "必须指向公网主机" },
   no_credentials: { en: "must not contain a user name or a password", zh: "不得包含用户名或密码" },
+  no_port_0: { en: "must not name port 0", zh: "端口不得为 0" },
+  not_run_path: { en: "is not a path that this service runs by POST", zh: "不是此服务以 POST 运行的路径" },
   no_query: { en: "must not contain a query or a fragment", zh: "不得包含查询参数或片段" },
   plain_segments: {
     en: "must not contain empty segments or escaped slashes or dots",
@@ -78,7 +80,6 @@ export const DETAILS = {
   head_at_most: { en: "must be at most {max_kib} KiB together with the path", zh: "连同路径不得超过 {max_kib} KiB" },
 
   // Headers
-  wait_seconds: { en: "wait must be 1 to {max} seconds", zh: "wait 必须为 1 到 {max} 秒" },
   idempotency_key: { en: "must be 1 to 255 printable characters", zh: "必须是 1 到 255 个可打印字符" },
   idempotency_body: {
     en: "can be used only with a body of at most {max_mib} MiB",
@@ -145,10 +146,6 @@ export const DETAILS = {
   path_required: {
     en: "is required: this service lists no run path without '*'",
     zh: "必须提供：此服务没有不含 “*” 的 run 路径",
-  },
-  read_path: {
-    en: "is a read path and cannot run as a job; call it directly",
-    zh: "是只读路径，不能作为任务运行；请直接调用",
   },
   inexact: {
     en: "contains an integer beyond 2^53, which JSON parsing would round; send the request to the service's own route with Prefer: respond-async",

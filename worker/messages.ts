@@ -191,6 +191,30 @@ const UNUSABLE: Text = {
   zh: "无法使用 GPU 服务器的应答：{detail}。",
 };
 
+/** Used when the refusal counts the jobs of a batch: one that is larger than the limit never fits. */
+const BATCH_TOO_LARGE: Text = {
+  en: "This batch has {batch} jobs; the limit is {max}. Send smaller batches.",
+  zh: "此批次有 {batch} 个任务，上限为 {max} 个。请分成较小的批次发送。",
+};
+
+/** Used when the refusal names the limit of the call in place of the service's. */
+const CALL_TOO_LARGE: Text = {
+  en: "The body is larger than the limit of {call_mib} MiB of this call.",
+  zh: "请求体超过此调用允许的 {call_mib} MiB。",
+};
+
+/** Used when the refusal names the limit of a submission: the service's own route takes larger inputs. */
+const SUBMISSION_TOO_LARGE: Text = {
+  en: "The body is larger than the limit of {submission_mib} MiB of this call. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
+  zh: "请求体超过此调用允许的 {submission_mib} MiB。更大的输入请发送到服务自身的路由，并带上请求头 “Prefer: respond-async”。",
+};
+
+/** Used when the refusal names the longest run. */
+const RUN_TOO_LONG: Text = {
+  en: "The GPU server did not finish within {run_s} s, the longest run of this service.",
+  zh: "GPU 服务器未在 {run_s} 秒（此服务的最长运行时间）内完成。",
+};
+
 /** Used when the refusal names the documentation: nothing is served at `/`. */
 const SEE_DOCS: Text = {
   en: "There is nothing at this address. The API is described at {docs}.",
@@ -234,6 +258,10 @@ function textOf({ reason, facts, final }: Refusal): Text {
   if (final && reason === "origin_invalid") return UNUSABLE;
   if ("model" in facts) return NO_MODEL;
   if ("jobs" in facts) return JOBS_WAITING;
+  if ("batch" in facts) return BATCH_TOO_LARGE;
+  if ("call_mib" in facts) return CALL_TOO_LARGE;
+  if ("submission_mib" in facts) return SUBMISSION_TOO_LARGE;
+  if ("run_s" in facts) return RUN_TOO_LONG;
   if ("docs" in facts) return SEE_DOCS;
   if (facts["of"] === "address") return OF_ADDRESS;
   return (facts["credential"] === "token" ? OF_TOKEN[reason] : undefined) ?? MESSAGES[reason];

@@ -30,6 +30,7 @@ type Hold = {
   settle(made: Made, keepMs: number): Promise<void>;
   drop(): Promise<void>;
   abandon(): Promise<void>;
+  abandoned(): Promise<boolean>;
 } & Disposable;
 
 /** Held by the first request of a name, from its start until its outcome is reported. */
@@ -41,6 +42,8 @@ export class Once {
   readonly #settleByName: (made: Made, keepMs: number) => Promise<void>;
   #told = false;
   #runs = false;
+  /** A retry of the same content has arrived. */
+  #retried = false;
 
   /** `gone`: aborted when the caller hangs up. */
   constructor(
@@ -60,7 +63,12 @@ export class Once {
 
   /** The key, in place of a fingerprint, under which the answer is stored. Null: no other request may ask for it. */
   get keepAs(): string | null {
-    return this.#coming === "named" || this.#gone.aborted ? this.#name : null;
+    return this.#coming === "named" || this.#isLeft ? this.#name : null;
+  }
+
+  /** The caller has left: its connection shows it, or its retry does. */
+  get #isLeft(): boolean {
+    return this.#gone.aborted || this.#retried;
   }
 
   /**
@@ -69,7 +77,7 @@ export class Once {
    */
   async settle(made: Made, keepMs: number): Promise<void> {
     // A job continues whether or not its caller is still connected.
-    const retriedMs = this.#gone.aborted || made.kind === "job" || made.kind === "batch" ? RETRIED_MS : 0;
+    const retriedMs = this.#isLeft || made.kind === "job" || made.kind === "batch" ? RETRIED_MS : 0;
     const ms = this.#coming === "named" ? keepMs : retriedMs;
     // A restart of the object breaks the hold, but not the name.
     await this.#tell(() => answered(this.#hold.settle(made, ms)).catch(() => this.#settleByName(made, ms)));
@@ -83,6 +91,16 @@ export class Once {
   /** Marks that a run has started. From here on the end of the run reports the outcome, whatever the caller is told. */
   runs(): void {
     this.#runs = true;
+    if (this.#coming !== "named") void this.#heedRetries();
+  }
+
+  async #heedRetries(): Promise<void> {
+    try {
+      this.#retried = await this.#hold.abandoned();
+    } catch (error) {
+      // The object has restarted: a retry is the first of its name again, and runs.
+      console.warn(JSON.stringify({ event: "retries_unheard", error: String(error) }));
+    }
   }
 
   /** The caller was refused: frees the name, or abandons the run to whichever request comes next if one has started. */

@@ -48,6 +48,8 @@ export interface Running {
   keepAs: string | null;
   /** Called for each card that begins the run. */
   started: ((grant: Grant) => void) | null;
+  /** Called when that card failed and the request is back in line for another. */
+  requeued?: (refusal: Refusal) => void;
   /** Called with the outcome of the run. If it is called more than once, the last call counts. */
   ended: ((end: RunEnd) => void) | null;
   /** Set when the run belongs to a job; null when a caller waits for it. */

@@ -22,7 +22,6 @@ export async function serve(serving: Serving): Promise<Response | Refusal> {
   const caller = await callerWith("infer", serving);
   if (isRefusal(caller)) return caller;
   const preference = preferenceOf(serving.request.headers);
-  if (isRefusal(preference)) return counted(serving, caller, service.id, preference);
   const ask = await askOf(serving, caller, preference !== null);
   if (isRefusal(ask)) return counted(serving, caller, service.id, ask);
   // A read is answered at once, whatever `Prefer` says.

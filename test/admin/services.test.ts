@@ -12,7 +12,7 @@ test("a new service gets the defaults of its kind", async () => {
     route: "/defaults/",
     model_version: null,
     queue: { max: 200, timeout_s: 60 },
-    timeouts: { read_s: 300 },
+    timeouts: { read_s: 300, run_s: 86_400 },
     retry: { tries: 3, timeout_s: 30 },
     breaker: { max_fails: 3, fail_timeout_s: 30 },
     drain: { probe: null, max_s: 60 },

@@ -51,6 +51,14 @@ const status =
     res.writeHead(code, { "content-type": "application/json", ...headers });
     res.end(body);
   };
+/** Sends a byte now and then, and never ends. */
+const drip =
+  (type: string): Answering =>
+  (res) => {
+    res.writeHead(200, { "content-type": type });
+    const timer = setInterval(() => res.write(" "), 100);
+    res.on("close", () => clearInterval(timer));
+  };
 const HTML = { "content-type": "text/html; charset=utf-8" };
 
 describe("502 bad_gateway origin_error:", () => {
@@ -121,6 +129,28 @@ describe("504 gateway_timeout origin_error origin_timeout:", () => {
     expect(refusalOf(answer)).toBe("504 gateway_timeout origin_error origin_timeout");
     expect(performance.now() - start).toBeLessThan(4_000);
     expect(errorOf(answer).started).not.toBe("no");
+  });
+
+  test("a run longer than run_s, however steadily it sends; its slot drains", async () => {
+    const call = await calling({ timeouts: { run_s: 1 }, drain: { max_s: 2 } });
+    origin.answering = drip("application/json");
+    const answer = await call();
+    expect(refusalOf(answer)).toBe("504 gateway_timeout origin_error origin_timeout");
+    expect(errorOf(answer)).toMatchObject({
+      started: "yes",
+      message: "The GPU server did not finish within 1 s, the longest run of this service.",
+    });
+    const { data } = await door.portico.admin<{ data: { state: string }[] }>("GET", "/leases");
+    expect(data.map(({ state }) => state)).toContain("draining");
+  });
+
+  test("a stream longer than run_s is cut", async () => {
+    const call = await calling({ kind: "http", timeouts: { run_s: 2 }, drain: { max_s: 2 } });
+    origin.answering = drip("text/event-stream");
+    const start = performance.now();
+    const answer = await call();
+    expect([answer.status, answer.whole]).toEqual([200, false]);
+    expect(performance.now() - start).toBeLessThan(6_000);
   });
 
   test("an error that an intermediary sends for a silent origin leaves the slot draining", async () => {

@@ -181,6 +181,22 @@ test("a job is created once", async () => {
   await over(door, (JSON.parse(one.text) as JobShown).id);
 });
 
+test("a submission with a known key and another body is 422, whatever else is wrong with the body", async () => {
+  const headers = { "idempotency-key": randomUUID() };
+  const input = picture();
+  const calls: [target: string, good: object, bad: object[]][] = [
+    ["/v1/jobs", { service: "portrait", input }, [{ nonsense: 1 }, { service: "none", input }]],
+    ["/v1/batches", { jobs: [{ service: "portrait", input }] }, [{ jobs: [] }, { jobs: [{ service: "none", input }] }]],
+    ["/replicate/v1/models/portico/portrait/predictions", { input }, [{ input: 7 }, { input, webhook: "no URL" }]],
+    ["/fal/queue/portico/portrait", input, [[], { ...input, width: 9_000 }]],
+  ];
+  for (const [target, good, bad] of calls) {
+    const first = await door.ask(target, { json: good, headers });
+    expect(first.status, first.text).toBeLessThan(300);
+    for (const json of bad) expect((await door.ask(target, { json, headers })).text, target).toContain("another body");
+  }
+});
+
 test("an idempotency key has 1 to 255 characters and needs a body that can be compared", async () => {
   expect(refusalOf(await door.paint({}, named("x".repeat(256))))).toContain("400 invalid_request");
   expectOk(await door.paint({}, named("x".repeat(255))));

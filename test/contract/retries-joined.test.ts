@@ -45,6 +45,19 @@ test("a retry that the client counts joins the run that its caller abandoned", a
   expect(door.starts()).toBe(1);
 });
 
+test("a retry joins a run whose caller's connection still looks open", async () => {
+  const json = picture({ seed: -1, prompt: "looks open" });
+  const first = again(json, counted(0));
+  for (let i = 0; door.starts() === 0; i++) {
+    expect(i).toBeLessThan(500);
+    await delay(10);
+  }
+  const retries = await Promise.all([again(json, counted(1)), again(json, counted(1))]);
+  expect(retries.map(replayed)).toEqual(["true", "true"]);
+  expect(retries[0]?.text).toBe(expectOk(await first).text);
+  expect(door.starts()).toBe(1);
+});
+
 test("a retry after the end of an abandoned run gets its answer", async () => {
   const json = picture({ seed: -1, prompt: "after its end" });
   await letGo(json, counted(0));

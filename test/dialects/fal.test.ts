@@ -95,6 +95,7 @@ test("a canceled request is COMPLETED, and says so where its output would be", a
   await client.queue.cancel(PORTRAIT, { requestId });
   expect(await client.queue.status(PORTRAIT, { requestId })).toMatchObject({
     status: "COMPLETED",
+    error: "The request was canceled.",
     error_type: "client_cancelled",
   });
   expect(await raised(client.queue.result(PORTRAIT, { requestId }))).toMatchObject({ name: "ApiError", status: 499 });

@@ -133,3 +133,17 @@ test("an answer too large to convert is run once: the client is told not to retr
   expect(error.message).toMatch(/larger than 24 MiB.*fewer or smaller images/);
   expect(origin.seen).toHaveLength(1);
 });
+
+test("retries after a client timeout that is shorter than the run join that run", async () => {
+  const runMs = 2_000;
+  origin.answering = (res, seen) => void setTimeout(() => answerImage(res, seen), runMs);
+  const sent: string[] = [];
+  const counting: typeof fetch = (url, init) => {
+    sent.push(new Headers(init?.headers).get("x-stainless-retry-count") ?? "");
+    return fetch(url, init);
+  };
+  const client = openai(door, { timeout: 900, maxRetries: 5, fetch: counting });
+  expect((await paint(client)).data).toHaveLength(1);
+  expect(sent.length).toBeGreaterThan(1);
+  expect(origin.seen).toHaveLength(1);
+});

@@ -170,3 +170,24 @@ test("what is no file, or too large, is refused in words", async () => {
   const fields = answers.slice(0, 3).map(({ text }) => JSON.parse(text).invalid_fields[0].field);
   expect(fields).toEqual(["content", "metadata", "metadata"]);
 });
+
+const idIn = ({ text }: { text: string }) => (JSON.parse(text) as { id: string }).id;
+
+test("a file sent twice under one Idempotency-Key is one file, until it is deleted", async () => {
+  const send = (content: string, boundary: string) => {
+    const head = `--${boundary}\r\nContent-Disposition: form-data; name="content"; filename="a.txt"\r\n\r\n`;
+    return door.ask("/replicate/v1/files", {
+      method: "POST",
+      body: `${head}${content}\r\n--${boundary}--\r\n`,
+      headers: { "content-type": `multipart/form-data; boundary=${boundary}`, "idempotency-key": "a file" },
+    });
+  };
+  const first = await send("words", "one");
+  expect([first.status, first.header("idempotent-replayed")]).toEqual([201, null]);
+  const again = await send("words", "two");
+  expect([again.status, again.header("idempotent-replayed"), idIn(again)]).toEqual([201, "true", idIn(first)]);
+  expect((await send("other words", "three")).status).toBe(422);
+  await door.ask(`/replicate/v1/files/${idIn(first)}`, { method: "DELETE" });
+  const anew = await send("words", "four");
+  expect([anew.status, anew.header("idempotent-replayed"), idIn(anew) === idIn(first)]).toEqual([201, null, false]);
+});

@@ -54,6 +54,12 @@ test("whole or not at all: one bad job, too many, or too little quota", async ()
     key: many,
   });
   expect(refusalOf(crowd)).toBe("429 rate_limited rate_limit_error concurrency");
+  expect(errorOf(crowd)).toMatchObject({
+    retryable: false,
+    message: "This batch has 6 jobs; your limit is 5. Send smaller batches.",
+  });
+  expect(crowd.header("x-should-retry")).toBe("false");
+  expect(Number(crowd.header("retry-after"))).toBeGreaterThanOrEqual(86_400);
   const none = JSON.parse((await door.ask("/v1/jobs", { key: many })).text) as { data: unknown[] };
   expect(none.data).toEqual([]);
   // What was refused cost nothing.

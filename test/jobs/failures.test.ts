@@ -1,5 +1,6 @@
 /** What a job does when its cards fail: retries of what a retry can mend, and of nothing else. */
-import { afterAll, beforeAll, expect, test } from "vitest";
+import type { ServerResponse } from "node:http";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { doorway, expectOk } from "../contract/doorway.ts";
 import { answerImage, Origin } from "../contract/origin.ts";
 import { type JobShown, over, show, submitted } from "./shown.ts";
@@ -8,6 +9,8 @@ const SLOW_MS_MAX = 200_000;
 const door = doorway({ cards: [] });
 const origins: Origin[] = [];
 let sick = (_card: number, _call: number): number | null => null;
+const OWN = { type: "application/json", body: '{"detail":"as the origin has it"}' };
+let own = OWN;
 const calls: { card: number; at: number }[] = [];
 
 beforeAll(async () => {
@@ -25,7 +28,8 @@ beforeAll(async () => {
       calls.push({ card, at: Date.now() });
       const status = sick(card, calls.length);
       if (status === null) return answerImage(res, seen);
-      res.writeHead(status, { "content-type": "application/json" }).end('{"detail":"as the origin has it"}');
+      const retryAfter = status === 429 ? { "retry-after": "60" } : {};
+      res.writeHead(status, { "content-type": own.type, ...retryAfter }).end(own.body);
     };
     origins.push(origin);
     await door.portico.admin("PUT", `/services/sick/cards/sick-${card}`, { origin: origin.url });
@@ -57,6 +61,85 @@ test("what a retry cannot mend fails at once, in the origin's own words", async 
   await new Promise((resolve) => setTimeout(resolve, 1_100));
   expect((await show(door, failed.id)).error).toEqual(failed.error);
   expect(calls).toHaveLength(1);
+});
+
+test("an origin's message is the job's, however it is written", async () => {
+  sick = () => 400;
+  try {
+    for (const [type, body, message] of [
+      ["application/json", '{"error":{"message":"nested","type":"x"}}', "nested"],
+      ["text/plain", "plain words", "plain words"],
+      ["text/plain", "x".repeat(5_000), "x".repeat(1_000)],
+      ["text/html", "<html>no</html>", "The GPU server answered with status 400."],
+    ] as const) {
+      own = { type, body };
+      const { error } = await over(door, await submitted(door, job));
+      expect(error).toMatchObject({ message, retryable: false });
+    }
+  } finally {
+    own = OWN;
+  }
+});
+
+test("an origin's rate limit is waited for, its own time at least; a 501 is not asked again", async () => {
+  for (const [status, least] of [
+    [429, 60],
+    [408, 10],
+    [425, 10],
+  ] as const) {
+    calls.length = 0;
+    sick = () => status;
+    const id = await submitted(door, job);
+    const { retry_at: retryAt, tries: tried } = await paused(id, door.ownKey);
+    expect(tried[0]?.error).toMatchObject({ reason: "origin_status", retryable: true });
+    const pauseS = (Date.parse(retryAt) - (calls[0]?.at ?? 0)) / 1000;
+    expect(pauseS).toBeGreaterThan(least - 0.5);
+    expect(pauseS).toBeLessThan(least * 1.5 + 3);
+    expectOk(await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST" }));
+  }
+  calls.length = 0;
+  sick = () => 501;
+  const failed = await over(door, await submitted(door, job));
+  expect(failed).toMatchObject({ attempts: 1, error: { reason: "origin_status", retryable: false } });
+  expect(calls).toHaveLength(1);
+});
+
+test("a job whose card failed waits in line again, and shows each card with its error", async () => {
+  await door.portico.admin("PUT", "/services/two", { kind: "image", route: "/two/sdapi/v1/" });
+  const [first, second] = [await Origin.open(), await Origin.open()];
+  const called = new Promise<ServerResponse>((resolve) => {
+    first.answering = resolve;
+  });
+  second.answering = answerImage;
+  try {
+    await door.portico.admin("PUT", "/services/two/cards/two-a", { origin: first.url });
+    const id = await submitted(door, { service: "two", input: { prompt: "x" } });
+    const response = await called;
+    await vi.waitFor(async () => expect((await show(door, id)).status).toBe("running"));
+    // It is offered nothing more, and there is no other card.
+    await door.portico.admin("PATCH", "/cards/two-a", { state: "draining" });
+    response.writeHead(500).end();
+    await vi.waitFor(async () => expect((await show(door, id)).status).toBe("queued"), 5_000);
+    const waiting = await show(door, id);
+    expect(waiting).toMatchObject({
+      waiting_on: "no_healthy_card",
+      error: null,
+      tries: [{ card: "two-a", error: { reason: "origin_status" } }],
+    });
+    await door.portico.admin("PUT", "/services/two/cards/two-b", { origin: second.url });
+    const shown = await over(door, id);
+    expect(shown).toMatchObject({ status: "succeeded", attempts: 2, error: null });
+    expect(shown.tries.map(({ card, error }) => [card, error?.["reason"] ?? null])).toEqual([
+      ["two-a", "origin_status"],
+      ["two-b", null],
+    ]);
+    const events = await door.ask(`/v1/jobs/${id}/events`);
+    const states = [...events.text.matchAll(/event: state\ndata: .*?"status":"(\w+)"/g)].map(([, status]) => status);
+    expect(states).toEqual(["queued", "running", "queued", "running", "succeeded"]);
+  } finally {
+    first.close();
+    second.close();
+  }
 });
 
 test("a job canceled while it pauses before a retry costs nothing, and never runs again", async () => {

@@ -117,12 +117,31 @@ test("what is wrong with a job is said before it is taken", async () => {
     "400 invalid_field priority",
   );
   expect(await refusal({ service: "nothing", input: {} })).toBe("404 not_found service");
-  expect(await refusal({ service: "portrait", path: "options", input: {} })).toBe("404 not_found path");
-  expect(await refusal({ service: "portrait", path: "sd-models", input: {} })).toMatch(
-    /^(400 invalid_field path|405 )/,
-  );
+  for (const path of ["options", "sd-models", "txt2img/"])
+    expect(await refusal({ service: "portrait", path, input: {} })).toBe("400 invalid_field path");
   const bad = { service: "portrait", input: picture(), webhook: { url: "http://10.0.0.1/" } };
   expect(await refusal(bad)).toBe("400 invalid_field webhook.url");
+});
+
+test("numbers in a query are digits", async () => {
+  const id = await submitted(door, { service: "portrait", input: picture() });
+  for (const wait of ["", "0x5", "1e1", "1.5", "-1", "+1", "31", "%205"]) {
+    const answer = await door.ask(`/v1/jobs/${id}?wait=${wait}`);
+    expect([answer.status, errorOf(answer).param], wait).toEqual([400, "wait"]);
+  }
+  for (const wait of ["0", "05", "30"]) expectOk(await door.ask(`/v1/jobs/${id}?wait=${wait}`));
+  expect(errorOf(await door.ask("/v1/jobs?limit=1e1")).param).toBe("limit");
+});
+
+test("Cache-Control: no-cache runs a job although its answer is stored", async () => {
+  const json = { service: "portrait", input: picture() };
+  const run = async (headers: Record<string, string>): Promise<number> => {
+    const before = door.starts();
+    const answer = await door.ask("/v1/jobs", { json, headers });
+    await over(door, (JSON.parse(answer.text) as JobShown).id);
+    return door.starts() - before;
+  };
+  expect([await run({}), await run({}), await run({ "cache-control": "no-cache" })]).toEqual([1, 0, 1]);
 });
 
 test("a job can be canceled while it waits and while it runs, and only once", async () => {
@@ -248,4 +267,16 @@ test("a tenant that is deleted takes its jobs along: what runs is broken off, wh
   await door.portico.admin("DELETE", `/tenants/${tenant}`);
   await delay(2_000);
   expect(door.starts()).toBe(before);
+});
+
+test("a body beyond the call's 8 MiB is told of the way that takes it", async () => {
+  const json = { service: "portrait", input: picture({ comments: "x".repeat(9 * 1024 * 1024) }) };
+  const english = await door.ask("/v1/jobs", { json });
+  expect(refusalOf(english)).toBe("413 body_too_large invalid_request_error body_too_large");
+  expect(errorOf(english).message).toBe(
+    "The body is larger than the 8 MiB that this call takes. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
+  );
+  const batch = await door.ask("/v1/batches", { json: { jobs: [json] }, headers: { "accept-language": "zh" } });
+  expect(errorOf(batch).message).toContain("8 MiB");
+  expect(errorOf(batch).message).toContain("Prefer: respond-async");
 });

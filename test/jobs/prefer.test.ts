@@ -86,9 +86,18 @@ test("what fails fails as on the route", async () => {
   expect(answer.status).toBe(plain.status);
   expect(answer.text).toBe(plain.text);
   expect(errorOf(await door.paint({ width: 4096 }, prefer("wait=5")))).toMatchObject({ param: "width" });
-  expect(refusalOf(await door.paint({}, prefer("wait=61")))).toBe(
-    "400 invalid_request invalid_request_error invalid_field",
-  );
+});
+
+test("a preference that cannot be honored is ignored, and a longer wait than a minute is a minute", async () => {
+  const applied = async (value: string): Promise<string | null> =>
+    expectOk(await door.paint({}, prefer(value))).header("preference-applied");
+  for (const value of ["wait=61", "wait", "wait=99999999999999999999"]) expect(await applied(value)).toBe("wait=60");
+  for (const value of ["wait = 5", 'wait="5"', 'return=minimal, WAIT\t=\t"5" ; x'])
+    expect(await applied(value)).toBe("wait=5");
+  for (const value of ["wait=0", "wait=abc", "wait=1.5", "wait=-1", "wait=", "waits=5", "await=5"])
+    expect(await applied(value), value).toBeNull();
+  const answer = await door.paint({}, prefer("wait=0, respond-async"));
+  expect([answer.status, answer.header("preference-applied")]).toEqual([202, "respond-async"]);
 });
 
 test("a key without the scope makes no jobs", async () => {

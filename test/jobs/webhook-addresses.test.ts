@@ -59,6 +59,8 @@ const OTHERS = [
   "ftp://example.com/",
   "file:///etc/passwd",
   "javascript:alert(1)",
+  "https://example.com:0/",
+  "http://127.0.0.1:0/",
   "example.com/hook",
   "//example.com/hook",
   "",

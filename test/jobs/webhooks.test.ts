@@ -129,6 +129,32 @@ test("a redirect is not followed, and is tried again later", async () => {
   expect(inside.seen).toHaveLength(0);
 });
 
+test("a 304 confirms nothing, and is no redirect", async () => {
+  const there = await receiver(status(304));
+  const id = await calledBack(door, there.url);
+  const delivery = await deliveryOf(door, id, ({ attempts }) => attempts.length === 1);
+  const error = "304 is the answer to a conditional request, which this is not";
+  expect(delivery).toMatchObject({ status: "pending", attempts: [{ status: 304, error }] });
+});
+
+test("a replay repeated under its Idempotency-Key is one delivery", async () => {
+  const there = await receiver();
+  const id = await calledBack(door, there.url);
+  const first = await deliveryOf(door, id, (each) => each.status === "delivered");
+  const path = `/v1/webhooks/deliveries/${first.id}/replay`;
+  const again = async (name: string): Promise<[id: string, replayed: string | null]> => {
+    const answer = await door.ask(path, { method: "POST", headers: { "idempotency-key": name } });
+    expect(answer.status, answer.text).toBe(202);
+    return [(JSON.parse(answer.text) as { id: string }).id, answer.header("idempotent-replayed")];
+  };
+  const [made, replayed] = await again("a replay");
+  expect([made === first.id, replayed]).toEqual([false, null]);
+  await heard(there, 2);
+  expect(await again("a replay")).toEqual([made, "true"]);
+  expect((await again("another replay"))[0]).not.toBe(made);
+  await heard(there, 3);
+});
+
 test("410 disables the address for the tenant, until a replay is taken", async () => {
   const key = await door.key();
   const there = await receiver(status(410));

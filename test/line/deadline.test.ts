@@ -71,6 +71,28 @@ test("a request whose deadline is too early by the estimate is refused at once, 
   expect((await line.ask({ service, key, headers: { "x-timeout-s": "60" } })).status).toBe(200);
 });
 
+test("a job whose deadline is too early by the estimate is refused at once", async () => {
+  const service = await line.service({ abandon: "cancel" });
+  const key = await line.key();
+  line.park.setService({ service_ms: 2_500 });
+  expect((await line.ask({ service, key })).status).toBe(200);
+  const asJob = (prefer: string, seconds: string) =>
+    line.ask({ service, key, headers: { prefer, "x-timeout-s": seconds } });
+  expect(refusal(await asJob("respond-async", "1"))).toBe("503 deadline_unmeetable");
+  line.park.setService({ service_ms: 60_000, ghost: false });
+  const callers = await line.calls(SLOTS, { service, key });
+  await eventually("every slot is taken", () => line.park.counts().running === SLOTS);
+  line.park.setService({ service_ms: 2_500 });
+  // It would have to wait for a slot as well.
+  expect(refusal(await asJob("wait=20", "3"))).toBe("503 deadline_unmeetable");
+  const taken = await asJob("respond-async", "60");
+  expect(taken.status).toBe(202);
+  for (const caller of callers) caller.hangUp();
+  const isDone = async (): Promise<boolean> =>
+    (await line.became(taken.header("x-request-id") ?? "", key))?.state === "succeeded";
+  await eventually("the job is done", isDone);
+});
+
 test("the estimate counts the requests ahead in line", async () => {
   const service = await line.service();
   const key = await line.key();

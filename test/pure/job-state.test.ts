@@ -23,11 +23,11 @@ interface Model {
 }
 
 type Does = { what: "begin"; start: number } | { what: "begin again" } | { what: "cancel" | "late" } | Speaks;
-type Speaks = { what: "started" | "progress" | "succeed" | "fail" | "pause"; behind: number };
+type Speaks = { what: "started" | "requeued" | "progress" | "succeed" | "fail" | "pause"; behind: number };
 
 /** `behind`: 0 is the run that may speak, others are earlier ones. */
 const speaks = fc.record({
-  what: fc.constantFrom<Speaks["what"]>("started", "progress", "succeed", "fail", "pause"),
+  what: fc.constantFrom<Speaks["what"]>("started", "requeued", "progress", "succeed", "fail", "pause"),
   behind: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat({ max: 2 })),
 });
 const does: fc.Arbitrary<Does> = fc.oneof(
@@ -44,6 +44,7 @@ function stepOf(state: JobState, { run, start }: Model, act: Does, now: number):
   if (act.what === "late") return core.finish(state, run, core.lateStart({ createdAt: 0 }, now), now);
   const speaker = run - (act as Speaks).behind;
   if (act.what === "started") return core.started(state, speaker, "card", now);
+  if (act.what === "requeued") return core.requeued(state, speaker, "card", ERROR, now);
   if (act.what === "progress") return core.progressed(state, speaker, 0.5);
   const outcome = { succeed: SUCCEEDED, fail: FAILED, pause: again(now + 1) }[act.what];
   return core.finish(state, speaker, outcome, now);
@@ -65,6 +66,8 @@ function expected(before: Model, act: Does): Model {
   switch (act.what) {
     case "started":
       return { ...before, attempts, running: true, pausing: false };
+    case "requeued":
+      return { ...before, running: false };
     case "succeed":
       return { ...before, running: false, pausing: false, over: "succeeded" };
     case "fail":
@@ -168,4 +171,34 @@ test("canceled, a job costs what a card has begun for it, and nothing before", (
   expect(core.cancel(running, 75)?.state).toMatchObject({ bill: { charge: "all" }, gpuMs: 45 });
   const pausing = core.finish(running, 1, again(99), 40)?.state ?? running;
   expect(core.cancel(pausing, 75)?.state).toMatchObject({ bill: { charge: "nothing" }, gpuMs: 5 });
+});
+
+test("a card's failure that another card mends is an attempt with its error, and no retry", () => {
+  const steps: ((state: JobState) => core.Step)[] = [
+    (state) => core.begin(state, 1, 0),
+    (state) => core.started(state, 1, "a", 10),
+    (state) => core.requeued(state, 1, "a", ERROR, 30),
+    // Told twice.
+    (state) => core.requeued(state, 1, "a", ERROR, 31),
+    (state) => core.started(state, 1, "b", 40),
+    (state) => core.requeued(state, 1, "b", ERROR, 45),
+  ];
+  const queued = steps.reduce((state, step) => step(state)?.state ?? state, core.NEW);
+  expect(queued).toMatchObject({
+    status: "queued",
+    seq: 4,
+    attempts: [
+      { number: 1, card: "a", endedAt: 30, error: ERROR },
+      { number: 2, card: "b", endedAt: 45, error: ERROR },
+    ],
+  });
+  expect(core.triesOf(queued)).toBe(0);
+  // No other card came: the last failure is that of the run, however it ends.
+  for (const ended of [core.finish(queued, 1, again(99), 60), core.begin(queued, 2, 60)]) {
+    expect(ended?.state.attempts).toHaveLength(2);
+    expect(core.triesOf(ended?.state ?? queued)).toBe(1);
+  }
+  expect(core.cancel(queued, 60)?.state).toMatchObject({ bill: { charge: "nothing" }, gpuMs: 25 });
+  const onThird = core.started(queued, 1, "c", 50)?.state ?? queued;
+  expect(core.cancel(onThird, 60)?.state).toMatchObject({ bill: { charge: "all" }, gpuMs: 35 });
 });

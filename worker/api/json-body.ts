@@ -21,17 +21,26 @@ export interface JsonLimits {
 export async function checkedBody<S extends z.ZodType>(
   request: Request,
   schema: S,
-  { bytesMax, depthMax, emptyIsObject }: JsonLimits,
+  limits: JsonLimits,
 ): Promise<{ ok: true; body: z.output<S> } | Refusal> {
+  const json = await jsonBody(request, limits);
+  return isRefusal(json) ? json : checkFields(schema, json.value);
+}
+
+/** Reads the body without validating its fields: for a call that asks for its idempotency key before that. */
+export async function jsonBody(
+  request: Request,
+  { bytesMax, depthMax, emptyIsObject }: JsonLimits,
+): Promise<{ ok: true; value: unknown } | Refusal> {
   const body = await readBody(request, { max: bytesMax });
-  if (isRefusal(body)) return body.reason === "body_too_large" ? { ...body, facts: { max_mb: bytesMax / MIB } } : body;
+  if (isRefusal(body))
+    return body.reason === "body_too_large" ? { ...body, facts: { call_mib: bytesMax / MIB } } : body;
   try {
-    if (body.kind === "none" && emptyIsObject) return checkFields(schema, {});
+    if (body.kind === "none" && emptyIsObject) return { ok: true, value: {} };
     if (!isJson(mediaTypeOf(request.headers)))
       return refuse("unsupported_media_type", { facts: { expected: "application/json" } });
     if (body.kind !== "bytes") return malformedJson(detail("empty_body"));
-    const json = parseJson(body.bytes, depthMax);
-    return "ok" in json ? checkFields(schema, json.value) : json;
+    return parseJson(body.bytes, depthMax);
   } finally {
     letGo(body);
   }

@@ -2,13 +2,13 @@
 import { z } from "zod";
 import { JOB_STATUSES, type JobStatus, type JobView as View } from "../../durable-objects/job-protocol.ts";
 import { type Caller, mayCall } from "../auth.ts";
-import { BUFFERED_BYTES_MAX, letGo } from "../body/body.ts";
+import { BUFFERED_BYTES_MAX, letGo, MIB } from "../body/body.ts";
 import { callerWith } from "../caller/caller.ts";
 import type { Env } from "../env.ts";
-import { checkedBody, checkFields } from "../api/json-body.ts";
+import { checkFields, jsonBody } from "../api/json-body.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { Id } from "../api/schema-parts.ts";
+import { digits, Id } from "../api/schema-parts.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { whileAllowed } from "./allowed.ts";
@@ -20,7 +20,7 @@ import { handingOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
 /** `depthMax`: code that walks an input later recurses once per nesting level. */
-export const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 1_000, emptyIsObject: false };
+const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 1_000, emptyIsObject: false };
 /** Longest time that a response is held until the state changes, in seconds. */
 const WAIT_S_MAX = 30;
 const LIST_MAX = 100;
@@ -33,9 +33,11 @@ const LOOK_AGAIN_S = 1;
 export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, JobCreate, BODY);
-  if (isRefusal(checked)) return checked;
+  const json = await submissionBody(mouth);
+  if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
+    const checked = checkFields(JobCreate, json.value);
+    if (isRefusal(checked)) return checked;
     const draft = await draftOf(mouth, caller, checked.body);
     if (isRefusal(draft)) return draft;
     try {
@@ -49,7 +51,14 @@ export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
     const view = await viewOf(mouth.env, caller.tenant, id);
     return isRefusal(view) ? view : accepted(mouth, view);
   };
-  return madeOnce(mouth, caller, checked.body, make, show);
+  return madeOnce(mouth, caller, json.value, make, show);
+}
+
+/** The JSON body of a call that submits jobs. */
+export async function submissionBody({ request }: Mouth): Promise<{ ok: true; value: unknown } | Refusal> {
+  const json = await jsonBody(request, BODY);
+  const isTooLarge = isRefusal(json) && json.reason === "body_too_large";
+  return isTooLarge ? { ...json, facts: { submission_mib: BODY.bytesMax / MIB } } : json;
 }
 
 /** 202 with `Location`, and `Retry-After` from the estimated time to the result. */
@@ -64,10 +73,7 @@ export async function accepted(mouth: Mouth, view: View): Promise<Response> {
 
 const JobId = /^job_[0-9A-Za-z]{1,64}$/;
 export const WaitQuery = z.object({
-  wait: z.coerce
-    .number()
-    .min(0)
-    .max(WAIT_S_MAX)
+  wait: digits(0, WAIT_S_MAX)
     .optional()
     .meta({ description: "Hold the answer until the state changes, for at most this many seconds." }),
 });
@@ -100,7 +106,7 @@ export async function seen({ env }: Mouth, caller: Caller, id: string): Promise<
 export const ListQuery = z.object({
   status: z.enum(JOB_STATUSES).optional(),
   service: Id.optional(),
-  limit: z.coerce.number().int().min(1).max(LIST_MAX).optional(),
+  limit: digits(1, LIST_MAX).optional(),
   cursor: z.string().max(200).optional(),
 });
 

@@ -4,13 +4,13 @@ import { type BatchView as View, isOver, JOB_STATUSES, type JobSpec } from "../.
 import type { Caller } from "../auth.ts";
 import { letGo } from "../body/body.ts";
 import { callerWith } from "../caller/caller.ts";
-import { checkedBody } from "../api/json-body.ts";
+import { checkFields } from "../api/json-body.ts";
 import { admitBatch } from "../limits.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
-import { BODY } from "./api.ts";
+import { submissionBody } from "./api.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { madeOnce } from "./made.ts";
@@ -22,6 +22,8 @@ export const JOBS_MAX = 1_000;
 const AT_ONCE = 20;
 /** `Retry-After` of a new batch, in seconds. */
 const LOOK_AGAIN_S = 5;
+/** `Retry-After` of a batch that is larger than the limit: it fits only after an operator has raised the limit. */
+const TOO_LARGE_MS = 86_400_000;
 const BatchId = /^bat_[0-9A-Za-z]{1,64}$/;
 
 export const BatchCreate = z
@@ -46,12 +48,19 @@ export const BatchView = z
 export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, BatchCreate, BODY);
-  if (isRefusal(checked)) return checked;
-  const { jobs, webhook: told } = checked.body;
-  const webhook = told === undefined ? null : webhookOf(mouth.env, told);
-  if (isRefusal(webhook)) return webhook;
+  const json = await submissionBody(mouth);
+  if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
+    const checked = checkFields(BatchCreate, json.value);
+    if (isRefusal(checked)) return checked;
+    const { jobs, webhook: told } = checked.body;
+    const { jobs_waiting: max } = caller.limits;
+    if (jobs.length > max) {
+      const facts = { batch: jobs.length, max };
+      return refuse("concurrency", { facts, final: true, retryAfterMs: TOO_LARGE_MS });
+    }
+    const webhook = told === undefined ? null : webhookOf(mouth.env, told);
+    if (isRefusal(webhook)) return webhook;
     const drafts = await draftsOf(mouth, caller, jobs);
     if (isRefusal(drafts)) return drafts;
     try {
@@ -60,7 +69,7 @@ export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
       for (const { ask } of drafts) letGo(ask.body);
     }
   };
-  return madeOnce(mouth, caller, checked.body, make, (id) => accepted(mouth, caller, id));
+  return madeOnce(mouth, caller, json.value, make, (id) => accepted(mouth, caller, id));
 }
 
 /** Returns all drafts, or the refusal of the first invalid job with its index in `param`. */

@@ -36,8 +36,8 @@ export const JobCreate = z
   .meta({ id: "JobCreate" });
 export type JobCreate = z.output<typeof JobCreate>;
 
-/** Headers that control how results are stored. */
-const DELIVERY = ["x-result-ttl", "x-result-visibility"];
+/** Headers of the submission that its run obeys: whether the cache may serve it, and how results are stored. */
+const OBEYED = ["cache-control", "x-result-ttl", "x-result-visibility"];
 
 export async function draftOf(mouth: Mouth, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
   const { env } = mouth;
@@ -75,11 +75,10 @@ async function askOf(
   const at = target(`http://portico${service.route}${path}`);
   if (isRefusal(at)) return { ...at, param: "path" };
   const entry = listed(service, "POST", at.path);
-  if (isRefusal(entry)) return { ...entry, param: "path" };
-  if (entry.as !== "run") return invalid("path", "read_path");
+  if (isRefusal(entry) || entry.as !== "run") return invalid("path", "not_run_path");
   if (!isExact(input)) return invalid("input", "inexact");
   const headers = new Headers({ "content-type": "application/json", accept: "*/*" });
-  for (const name of DELIVERY) if (request.headers.has(name)) headers.set(name, request.headers.get(name) ?? "");
+  for (const name of OBEYED) if (request.headers.has(name)) headers.set(name, request.headers.get(name) ?? "");
   const inner = new Request(request.url, { method: "POST", headers, body: JSON.stringify(input) });
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   const ask = await parseAsk(

@@ -1,9 +1,9 @@
 /**
- * Connects a run with its Job object. Reports to the Job when a card took the run and how far it is, and keeps the
- * run's final report for the caller (`lastWord`). In the other direction it asks the Job whether the run is still
- * wanted; if not, the run is aborted as if its caller had disconnected.
+ * Connects a run with its Job object. Reports to the Job when a card took the run, how far it is, and when the card
+ * failed and the run is back in line; keeps the run's final report for the caller (`lastWord`). In the other direction
+ * it asks the Job whether the run is still wanted; if not, the run is aborted as if its caller had disconnected.
  */
-import type { JobSpec } from "../../durable-objects/job-protocol.ts";
+import type { JobError, JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Env } from "../env.ts";
 import type { Grant } from "../run/lease.ts";
 import { catalog } from "../services/catalog.ts";
@@ -34,7 +34,11 @@ export class Follow {
   readonly #lastWord = Promise.withResolvers<RunEnd>();
   #over = false;
   #stopped = false;
+  /** The lease of the card that runs it now. */
   #grant: Grant | null = null;
+  #begun = false;
+  /** The last report about cards; the next one is sent after it. */
+  #told: Promise<void> = Promise.resolve();
   #deadline: ReturnType<typeof setTimeout> | null = null;
   #tooLate = false;
   #unserved = false;
@@ -68,13 +72,13 @@ export class Follow {
 
   /** A card has begun the run. */
   get isBegun(): boolean {
-    return this.#grant !== null;
+    return this.#begun;
   }
 
   startBy(at: number): void {
     this.#deadline = setTimeout(
       () => {
-        if (this.#grant !== null) return;
+        if (this.isBegun) return;
         this.#tooLate = true;
         this.#gone.abort(new Error("not started in time"));
       },
@@ -85,10 +89,25 @@ export class Follow {
   /** `concurrent`: how many jobs of the service the tenant may run at once. */
   started(grant: Grant, concurrent: number): void {
     this.#grant = grant;
+    this.#begun = true;
     const job = this.#env.JOB.getByName(this.#spec.id);
-    const told = repeated(() => answered(job.started(this.#number, grant.card, concurrent)));
-    told.catch((error: unknown) => this.#missed("start_report_failed", error));
+    this.#tell("start_report_failed", () => job.started(this.#number, grant.card, concurrent));
     void this.#watchProgress(grant);
+  }
+
+  /** The card failed, and the run is back in line. */
+  requeued(error: JobError): void {
+    const card = this.#grant?.card;
+    if (card === undefined) return;
+    this.#grant = null;
+    this.#tell("requeue_report_failed", () =>
+      this.#env.JOB.getByName(this.#spec.id).requeued(this.#number, card, error),
+    );
+  }
+
+  #tell(missed: string, report: () => Promise<void>): void {
+    const tell = (): Promise<void> => repeated(() => answered(report()));
+    this.#told = this.#told.then(tell).catch((error: unknown) => this.#missed(missed, error));
   }
 
   ended(end: RunEnd): void {

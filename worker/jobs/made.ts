@@ -1,6 +1,6 @@
-/** Idempotency for the calls that create jobs and batches. */
+/** Idempotency for the calls that create jobs, batches, files and deliveries. */
 import type { Caller } from "../auth.ts";
-import { isReplay, type Once, onceOf, REPLAYED } from "../once.ts";
+import { isReplay, type Named, type Once, onceOf, REPLAYED } from "../once.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import type { Mouth } from "../mouth.ts";
 import { admitReplay } from "../limits.ts";
@@ -19,11 +19,7 @@ export async function madeOnce(
   make: (once: Once | null) => Promise<string | Refusal>,
   show: (id: string) => Promise<Response | Refusal>,
 ): Promise<Response | Refusal> {
-  const { env, request } = mouth;
-  const bytes = new TextEncoder().encode(JSON.stringify(body)) as Uint8Array<ArrayBuffer>;
-  const { pathname: path } = new URL(request.url);
-  const named = { method: request.method, path, query: "", contentType: null, body: bytes };
-  const once = await onceOf(env, caller, request, named, true);
+  const once = await onceOf(mouth.env, caller, mouth.request, namedBy(mouth, body), true);
   if (isRefusal(once)) return once;
   if (isReplay(once)) {
     if (once.replay.kind !== "job" && once.replay.kind !== "batch") throw new Error("a name of another call");
@@ -46,6 +42,46 @@ export async function madeOnce(
   } finally {
     await once?.drop();
   }
+}
+
+/**
+ * The same for what costs no quota. `make` returns the new id, which a repeated call gets for `keepMs`, unless it does
+ * not exist any more.
+ */
+export async function thingOnce(
+  mouth: Mouth,
+  caller: Caller,
+  { kind, keepMs }: { kind: "file" | "delivery"; keepMs: number },
+  body: unknown,
+  make: () => Promise<string | Refusal>,
+  show: (id: string) => Promise<Response | Refusal>,
+): Promise<Response | Refusal> {
+  const once = await onceOf(mouth.env, caller, mouth.request, namedBy(mouth, body), false);
+  if (isRefusal(once)) return once;
+  if (isReplay(once)) {
+    if (once.replay.kind !== kind) throw new Error("a name of another call");
+    const again = await show(once.replay.id);
+    if (!isRefusal(again)) {
+      mouth.trace.headers.set(REPLAYED, "true");
+      return again;
+    }
+    await once.forget();
+    return thingOnce(mouth, caller, { kind, keepMs }, body, make, show);
+  }
+  try {
+    const id = await make();
+    if (isRefusal(id)) return id;
+    await once?.settle({ kind, id }, keepMs);
+    return await show(id);
+  } finally {
+    await once?.drop();
+  }
+}
+
+function namedBy({ request }: Mouth, body: unknown): Named {
+  const bytes = new TextEncoder().encode(JSON.stringify(body)) as Uint8Array<ArrayBuffer>;
+  const { pathname: path } = new URL(request.url);
+  return { method: request.method, path, query: "", contentType: null, body: bytes };
 }
 
 /** A replay takes a rate token of its service, if the service still exists, and no quota. */

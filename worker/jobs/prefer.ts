@@ -3,6 +3,7 @@
  * answers as the route would if the job ends within N s.
  */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
+import type { Outlook } from "../../durable-objects/pool-protocol.ts";
 import type { Shown } from "../answer.ts";
 import type { Ask } from "../ask.ts";
 import { type Caller, mayUse } from "../auth.ts";
@@ -12,9 +13,11 @@ import type { Fingerprint } from "../fingerprint.ts";
 import { findStored } from "../results/recall.ts";
 import { removeNow } from "../results/removal.ts";
 import { allRecorded } from "../results/rows.ts";
-import { invalid, type Refusal, isRefusal } from "../refusal.ts";
+import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import { accepted } from "./api.ts";
+import { limitsIn } from "../caller/tenant-limits.ts";
+import type { Env } from "../env.ts";
 import type { Mouth } from "../mouth.ts";
 import { whileAllowed } from "./allowed.ts";
 import type { Once } from "../once.ts";
@@ -22,7 +25,10 @@ import { keptAs } from "./run-once.ts";
 import { handingOf, submit, viewOf } from "./submit.ts";
 import { refusalOf } from "./view.ts";
 
+/** Longest `Prefer: wait`, in seconds. */
 const WAIT_S_MAX = 60;
+/** Longest wait for the Pool's estimate. */
+const OUTLOOK_MS_MAX = 1_000;
 /** Longest wait of one call to the Job. */
 const ASK_MS = 20_000;
 
@@ -33,17 +39,56 @@ export interface Preference {
   applied: string;
 }
 
-/** Returns null if no preference asks for a job. Unknown preferences are ignored, as RFC 7240 requires. */
-export function preferenceOf(headers: Headers): Preference | Refusal | null {
-  const wanted = (headers.get("prefer") ?? "").split(",").map((one) => one.split(";")[0]?.trim().toLowerCase() ?? "");
-  const wait = wanted.find((one) => one === "wait" || one.startsWith("wait="));
-  if (wait !== undefined) {
-    const seconds = wait === "wait" ? WAIT_S_MAX : Number(wait.slice("wait=".length).replaceAll('"', ""));
-    if (Number.isInteger(seconds) && seconds >= 1 && seconds <= WAIT_S_MAX)
-      return { waitS: seconds, applied: `wait=${seconds}` };
-    return invalid("Prefer", "wait_seconds", { max: WAIT_S_MAX });
-  }
+/**
+ * Returns null if no preference asks for a job. RFC 7240 section 2: what is unknown or cannot be honored is ignored,
+ * and white space around `=` and quotes mean nothing.
+ */
+export function preferenceOf(headers: Headers): Preference | null {
+  const waitS = waitOf(headers);
+  if (waitS !== null) return { waitS, applied: `wait=${waitS}` };
+  const wanted = (headers.get("prefer") ?? "").split(",").map((one) => one.split(";")[0]?.trim().toLowerCase());
   return wanted.includes("respond-async") ? { waitS: 0, applied: "respond-async" } : null;
+}
+
+const WAIT = /(?:^|,)\s*wait\s*(?:=\s*("?)(\d+)\1\s*)?(?=$|[,;])/i;
+
+/** Seconds of `Prefer: wait=N`, 1 to WAIT_S_MAX, which `wait` alone means and more is reduced to; null: ignored. */
+export function waitOf(headers: Headers): number | null {
+  const found = WAIT.exec(headers.get("prefer") ?? "");
+  const seconds = found === null ? 0 : Math.min(WAIT_S_MAX, Number(found[2] ?? WAIT_S_MAX));
+  return seconds === 0 ? null : seconds;
+}
+
+/**
+ * Refuses a job whose caller's deadline cannot be met by the Pool's present estimate, as the Pool does with requests
+ * that are no jobs. The caller's jobs that have not entered the Pool yet are not in the estimate. Without an estimate,
+ * or if the Pool does not answer in time, the job is taken.
+ */
+export async function unmeetable(env: Env, caller: Caller, { service, deadlineAt }: Ask): Promise<Refusal | null> {
+  if (deadlineAt === null) return null;
+  const { concurrent } = limitsIn(caller.limits, service.id);
+  const outlook = await newcomersOutlook(env, caller.tenant, service.id, concurrent);
+  const firstByteMs = outlook?.firstByteMs ?? null;
+  if (firstByteMs === null) return null;
+  const startMs = outlook?.waiting?.startMs ?? 0;
+  if (Date.now() + startMs + firstByteMs <= deadlineAt) return null;
+  const facts = { estimate_s: Math.round((startMs + firstByteMs) / 100) / 10 };
+  return refuse("deadline_unmeetable", { facts, retryAfterMs: startMs === 0 ? null : startMs });
+}
+
+async function newcomersOutlook(
+  env: Env,
+  tenant: string,
+  service: string,
+  concurrent: number,
+): Promise<Outlook | null> {
+  try {
+    // No ticket has an empty id.
+    return await answered(env.POOL.getByName(service).outlook("", tenant, concurrent), OUTLOOK_MS_MAX);
+  } catch (error) {
+    console.warn(JSON.stringify({ event: "outlook_missed", service, error: String(error) }));
+    return null;
+  }
 }
 
 /** Submits the request as a job and returns its id. */

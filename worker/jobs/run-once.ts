@@ -32,6 +32,7 @@ import { Spooled } from "../body/spool.ts";
 import { type Result, resultsOf } from "../results/result.ts";
 import { quietTrace } from "../trace.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
+import { retryAfterIn } from "../api/time.ts";
 import { priceOf } from "../caller/price.ts";
 import { limitsIn } from "../caller/tenant-limits.ts";
 import { callerOf } from "./caller-of.ts";
@@ -45,6 +46,10 @@ const RETRY_MS = 10_000;
 const RETRY_JITTER = 0.5;
 /** Longest delay after an internal fault. */
 const FAULT_PAUSE_MS_MAX = 600_000;
+/** An origin's own errors that a retry can mend: its timeout, Too Early, and its rate limit (RFC 9110, 8470, 6585). */
+const PASSING = new Set([408, 425, 429]);
+/** Longest pause that an origin's own `Retry-After` may ask for. */
+const ORIGIN_PAUSE_MS_MAX = 600_000;
 /** Largest body of an origin's error that is kept with the job, in bytes; a larger one is dropped. */
 const OWN_ERROR_BYTES_MAX = 64 * 1024;
 
@@ -176,6 +181,7 @@ async function runningOf(
     replace: ask.directives.noCache,
     keepAs: await keptAs(spec.id),
     started: (grant: Grant) => follow.started(grant, limitsIn(caller.limits, spec.service).concurrent),
+    requeued: (refusal: Refusal) => follow.requeued(errorOf(refusal)),
     ended: (end: RunEnd) => follow.ended(end),
     job: { arrivedAt: spec.createdAt, avoid: failed },
   };
@@ -248,8 +254,12 @@ async function outcomeOf(env: Env, begun: Handed, came: Came, gpuMs: number): Pr
   const contentType = answer.headers.get("content-type");
   const bytes = await toldBytes(answer);
   if (answer.status >= 400) {
+    const final = !PASSING.has(answer.status);
+    const error = errorOf(refuse("origin_status", { facts: { status: answer.status }, started: "yes", final }));
+    const leastMs = Math.min(ORIGIN_PAUSE_MS_MAX, retryAfterIn(answer.headers, Date.now()) ?? 0);
+    const retryAt = final ? null : retryAtOf(begun, leastMs);
+    if (retryAt !== null) return { kind: "again", error, retryAt, gpuMs };
     const own: JobAnswer = { status: answer.status, contentType, key: null, body: textOf(bytes) };
-    const error = errorOf(refuse("origin_status", { facts: { status: answer.status }, started: "yes" }));
     return { kind: "failed", error, answer: own, gpuMs, bill: billOf(begun, came, answer.status) };
   }
   const results = (await resultsOf(env, begun.spec.tenant, resultIds(came))).map(asJobResult);
@@ -273,14 +283,19 @@ function resultIds(came: Extract<Came, { kind: "answer" }>): string[] {
  * missed deadline are final.
  */
 function refusedOutcome(begun: Handed, came: Extract<Came, { kind: "refused" }>, gpuMs: number): Outcome {
-  const { attempts, spec } = begun;
   const { refusal } = came;
   const error = errorOf(refusal);
-  const triesLeft = spec.retries === false ? 0 : RETRIES_MAX - attempts;
-  const isFinal = !isRetryable(refusal) || refusal.reason === "queue_timeout" || triesLeft <= 0;
-  if (isFinal) return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, came, null) };
+  const isFinal = !isRetryable(refusal) || refusal.reason === "queue_timeout";
+  const retryAt = isFinal ? null : retryAtOf(begun, 0);
+  if (retryAt !== null) return { kind: "again", error, retryAt, gpuMs };
+  return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, came, null) };
+}
+
+/** When the next retry is due, in `leastMs` at the earliest; null: no attempt is left. */
+function retryAtOf({ attempts, spec }: Handed, leastMs: number): number | null {
+  if (spec.retries === false || attempts >= RETRIES_MAX) return null;
   const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);
-  return { kind: "again", error, retryAt: Math.ceil(Date.now() + pauseMs), gpuMs };
+  return Math.ceil(Date.now() + Math.max(leastMs, pauseMs));
 }
 
 function errorOf({ reason, param, started, facts, retryAfterMs, final }: Refusal): JobError {

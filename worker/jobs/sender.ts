@@ -5,6 +5,7 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import type { Letter, SenderRights, Sent } from "../../durable-objects/courier-protocol.ts";
 import { config, type Env } from "../env.ts";
+import { retryAfterIn } from "../api/time.ts";
 import { write } from "./letter.ts";
 import { DETAILS } from "../details.ts";
 import { targetProblem } from "./webhook.ts";
@@ -32,12 +33,16 @@ async function post(env: Env, url: string, { body, headers }: { body: string; he
     // Never read: the body is not needed and may be endless.
     await answer.body?.cancel();
     const { status } = answer;
-    const error = status >= 300 && status < 400 ? "it redirects" : null;
-    return { status, error, retryAfterMs: retryAfterMs(answer.headers, Date.now()), again: true };
+    return { status, error: complaint(status), retryAfterMs: retryAfterIn(answer.headers, Date.now()), again: true };
   } catch {
     // The platform's error text may reveal the addresses behind a host name.
     return unsent(signal.aborted ? `no answer within ${ANSWER_MS_MAX / 1000} s` : "the connection failed or was lost");
   }
+}
+
+function complaint(status: number): string | null {
+  if (status === 304) return "304 is the answer to a conditional request, which this is not";
+  return status >= 300 && status < 400 ? "it redirects" : null;
 }
 
 /** Whether the URL is `http://127.0.0.1`. `http:` passes the address check in local mode only. */
@@ -47,11 +52,4 @@ function isOwnMachine(url: string): boolean {
 
 function unsent(error: string): Sent {
   return { status: null, error, retryAfterMs: null, again: true };
-}
-
-/** RFC 9110 10.2.3: seconds or a date. Returns null for anything else, and for a time in the past. */
-function retryAfterMs(headers: Headers, now: number): number | null {
-  const text = headers.get("retry-after") ?? "";
-  const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
-  return ms > 0 ? ms : null;
 }

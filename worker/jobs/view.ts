@@ -11,6 +11,7 @@ import { errorObject } from "../dialects/native.ts";
 import { config, type Env } from "../env.ts";
 import { type Reason, REASONS, type Refusal, refuse } from "../refusal.ts";
 import { signedUrl } from "../results/signature.ts";
+import { complaintOf } from "../run/complaint.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
 import type { Trace } from "../trace.ts";
 
@@ -36,7 +37,7 @@ export const JobView = z
       .enum(["slots_busy", "tenant_cap", "no_healthy_card", "paused"])
       .nullable()
       .meta({ description: "Null: it does not wait, or a slot is free and it is only starting." }),
-    attempts: z.int(),
+    attempts: z.int().meta({ description: "Cards that have begun it, and attempts that found none: see `tries`." }),
     tries: z.array(
       z.object({
         number: z.int(),
@@ -125,37 +126,18 @@ function tryView({ number, card, startedAt, endedAt, error }: JobAttempt, told: 
   };
 }
 
-/** Returns the job's error, with the origin's own message if it gave one; null if the job has no error. */
+/** Returns the job's error, with the origin's own message and field if it gave them; null if the job has no error. */
 export function errorOf({ error, answer, finishedAt }: Pick<JobState, "error" | "answer" | "finishedAt">, told: Told) {
   if (error === null) return null;
   const known = errorObject(refusalOf(error), told, finishedAt ?? undefined);
-  // The origin would reject the same request again.
-  const isRefused = answer !== null && answer.status >= 400 && answer.status < 500 && answer.status !== 429;
-  const shown = { ...known, retryable: known.retryable && !isRefused };
-  const own = answer?.body === null || answer === null ? null : ownMessage(answer.body);
-  return own === null ? shown : { ...shown, message: own };
+  const { message, field } = complaintOf(answer?.body ?? "");
+  return message === null ? known : { ...known, message, param: field };
 }
 
 /** Turns a stored error back into the refusal that it was. */
 export function refusalOf({ reason, param, started, facts, retryAfterMs, final = false }: JobError): Refusal {
   const known = (reason in REASONS ? reason : "internal") as Reason;
   return refuse(known, { param, started, facts, retryAfterMs, final });
-}
-
-const OWN_MESSAGE_LENGTH_MAX = 1_000;
-
-/** Extracts the message of an origin's error from the fields that are commonly used. */
-function ownMessage(body: string): string | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(body);
-  } catch {
-    return null;
-  }
-  const said = value as { detail?: unknown; message?: unknown; error?: unknown; errors?: unknown } | null;
-  for (const text of [said?.message, said?.detail, said?.error, said?.errors])
-    if (typeof text === "string" && text !== "") return text.slice(0, OWN_MESSAGE_LENGTH_MAX);
-  return said?.detail === undefined ? null : JSON.stringify(said.detail).slice(0, OWN_MESSAGE_LENGTH_MAX);
 }
 
 /** Converts ms to seconds, rounded to a tenth. */

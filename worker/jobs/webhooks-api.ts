@@ -6,16 +6,18 @@ import { callerWith } from "../caller/caller.ts";
 import { checkFields } from "../api/json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
+import { digits } from "../api/schema-parts.ts";
 import { answered } from "../../durable-objects/answer-protocol.ts";
 import type { Mouth } from "../mouth.ts";
 import { isReplay, onceOf, REPLAYED } from "../once.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
+import { thingOnce } from "./made.ts";
 import { tenantSecret } from "./webhook.ts";
 
 const LIST_MAX = 100;
 const LIST_DEFAULT = 20;
-/** How long a repeated rotation is recognized: as long as the earlier secret also signs. */
-const ROTATED_MS = 86_400_000;
+/** How long a repeated rotation or replay is recognized by its key; an earlier secret signs as long. */
+const KEY_KEPT_MS = 86_400_000;
 
 export const SecretView = z
   .object({ key: z.string().meta({ description: "`whsec_` and base64, as in Standard Webhooks." }) })
@@ -53,7 +55,7 @@ export const DeliveryView = z
 
 export const DeliveriesQuery = z.object({
   status: z.enum(DELIVERY_STATES).optional(),
-  limit: z.coerce.number().int().min(1).max(LIST_MAX).optional(),
+  limit: digits(1, LIST_MAX).optional(),
   cursor: z.string().max(200).optional().meta({ description: "`next_cursor` of the previous page." }),
 });
 
@@ -79,7 +81,7 @@ export async function rotateSecret(mouth: Mouth): Promise<Response | Refusal> {
   }
   try {
     const generations = await answered(courierOf(mouth, caller).rotate());
-    await once?.settle({ kind: "secret", generation: generations[0] ?? 1 }, ROTATED_MS);
+    await once?.settle({ kind: "secret", generation: generations[0] ?? 1 }, KEY_KEPT_MS);
     return await secret(mouth, caller, generations);
   } finally {
     await once?.drop();
@@ -120,10 +122,15 @@ export async function getDelivery(mouth: Mouth, id: string): Promise<Response | 
 export async function replayDelivery(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const delivery = await answered(courierOf(mouth, caller).replay(id));
-  if (delivery === null) return refuse("not_found");
-  const headers = { location: `/v1/webhooks/deliveries/${delivery.id}` };
-  return Response.json(deliveryView(delivery), { status: 202, headers });
+  const courier = courierOf(mouth, caller);
+  const make = async (): Promise<string | Refusal> => (await answered(courier.replay(id)))?.id ?? refuse("not_found");
+  const show = async (made: string): Promise<Response | Refusal> => {
+    const delivery = await answered(courier.delivery(made));
+    if (delivery === null) return refuse("not_found");
+    const headers = { location: `/v1/webhooks/deliveries/${delivery.id}` };
+    return Response.json(deliveryView(delivery), { status: 202, headers });
+  };
+  return thingOnce(mouth, caller, { kind: "delivery", keepMs: KEY_KEPT_MS }, null, make, show);
 }
 
 function courierOf({ env }: Mouth, { tenant }: Caller) {

@@ -35,7 +35,7 @@ function createJob(): ZodOpenApiOperationObject {
     tags,
     summary: "Submit a job",
     description:
-      "The job runs when a card is free, is retried up to three times if a retry can help, and sends a webhook when it has ended. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`; inputs larger than 8 MiB must be sent that way.",
+      "The job runs when a card is free, is retried up to three times if a retry can help, and sends a webhook when it has ended. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`; inputs larger than 8 MiB must be sent that way. `Cache-Control`, `X-Result-TTL` and `X-Result-Visibility` are obeyed as there.",
     security,
     requestParams: { header: Named },
     requestBody: { required: true, content: json(JobAsk) },
@@ -121,7 +121,8 @@ function createBatch(): ZodOpenApiOperationObject {
     operationId: "createBatch",
     tags,
     summary: "Submit up to a thousand jobs at once",
-    description: "All jobs are accepted, or none. A batch counts as one request for the rate limit.",
+    description:
+      "All jobs are accepted, or none; the body has 8 MiB at most. A batch counts as one request for the rate limit. More jobs than the tenant's `jobs_waiting` never fit: 429, not retryable.",
     security,
     requestParams: { header: Named },
     requestBody: { required: true, content: json(BatchAsk) },

@@ -28,7 +28,7 @@ const RunHeaders = z.object({
     "`no-store`: neither served from the cache nor stored; `no-cache`: runs again and replaces the stored answer; `only-if-cached`: 504 if nothing is stored.",
   ),
   Prefer: text(
-    "`respond-async`: the request becomes a job, 202; `wait=N` (1 to 60): the answer waits up to N seconds for the job (RFC 7240).",
+    "`respond-async`: the request becomes a job, 202; `wait=N` (1 to 60; more counts as 60): the answer waits up to N seconds for the job (RFC 7240).",
   ),
   "X-Result-TTL": text(
     "Seconds that the results are kept: 1 to the service's `results.keep_days`, which is the default. A stored answer expires with its results.",

@@ -8,7 +8,7 @@ import { PageQuery, PredictionCreate } from "../dialects/replicate/predictions.t
 import { Problem } from "../dialects/replicate/refusal.ts";
 import { OWNER } from "../dialects/task.ts";
 import { SecretView } from "../jobs/webhooks-api.ts";
-import { COMMON_HEADERS, SIGNED_OR_KEY, TENANT_KEY } from "./parts.ts";
+import { COMMON_HEADERS, IDEMPOTENCY_KEY, SIGNED_OR_KEY, TENANT_KEY } from "./parts.ts";
 
 const id = z.object({ id: z.string() });
 const named = z.object({ owner: z.literal(OWNER), name: z.string() });
@@ -125,6 +125,7 @@ function otherPaths(): ZodOpenApiPathsObject {
       post: call("createFile", "Upload a file to use as an input; kept for a day", {
         status: 201,
         schema: FileView,
+        requestParams: { header: z.object(IDEMPOTENCY_KEY) },
         requestBody: { required: true, content: { "multipart/form-data": { schema: FileForm } } },
       }),
     },

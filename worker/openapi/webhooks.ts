@@ -5,7 +5,7 @@ import { BatchView } from "../jobs/batches.ts";
 import { JobView } from "../jobs/view.ts";
 import { DeliveriesQuery, DeliveryView, SecretView } from "../jobs/webhooks-api.ts";
 import { Named } from "./jobs.ts";
-import { COMMON_HEADERS, errors, header, NOBODY, TENANT_KEY } from "./parts.ts";
+import { COMMON_HEADERS, errors, header, IDEMPOTENCY_KEY, NOBODY, TENANT_KEY } from "./parts.ts";
 
 const id = z.object({ id: z.string() });
 const Deliveries = z.object({ data: z.array(DeliveryView), next_cursor: z.string().nullable() });
@@ -126,10 +126,10 @@ function replayDelivery(): ZodOpenApiOperationObject {
     description:
       "Creates a new delivery of the same event (`webhook-id` is the same); a delivery that is still pending is sent now instead. A disabled URL is enabled again if the delivery succeeds.",
     security: TENANT_KEY,
-    requestParams: { path: id },
+    requestParams: { path: id, header: z.object(IDEMPOTENCY_KEY) },
     responses: {
       202: { ...taken, headers: { ...COMMON_HEADERS, Location: header("The new delivery.") } },
-      ...errors(401, 403, 404, 429, 500),
+      ...errors(400, 401, 403, 404, 409, 422, 429, 500),
     },
   };
 }

@@ -68,6 +68,7 @@ export class Tries {
           Date.now() - firstTryAt > timeout_s * 1000 || Date.now() >= (ask.deadlineAt ?? Number.POSITIVE_INFINITY);
         if (tried >= tries || late || gone.aborted || ask.body.kind === "stream") return this.#lose(asRefusal(outcome));
         if (!(await this.#line.retry(this.#tried))) return this.#lose(asRefusal(outcome));
+        this.#running.requeued?.(asRefusal(outcome));
       }
       const until: number | null = firstTryAt === null ? null : firstTryAt + timeout_s * 1000;
       const again: Offer | null = await unlessGone(unlessLate(this.#line.offer(), until), gone);

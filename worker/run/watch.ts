@@ -1,12 +1,13 @@
 /**
- * Aborts a card's call before its answer has ended: because of the origin's silence, a caller who disconnects, the
- * caller's deadline, a request body that stops arriving, or a lost lease. Also decides what the end of an aborted call
- * means.
+ * Aborts a card's call before its answer has ended: because of the origin's silence, the longest run of the service, a
+ * caller who disconnects, the caller's deadline, a request body that stops arriving, or a lost lease. Also decides what
+ * the end of an aborted call means.
  */
 import type { Lease } from "./lease.ts";
 import { failure, type Failure } from "../origin.ts";
 import type { Running } from "../run.ts";
 import { detail } from "../details.ts";
+import { RUN_S_MAX } from "../services/service.ts";
 import { Silence } from "./silence.ts";
 
 /** How long a run continues after its caller disconnects; the platform ends everything after 30 s. */
@@ -25,6 +26,8 @@ export class Watch {
   #metDeadline: () => void = () => undefined;
   #cancelled = false;
   #leaseLost = false;
+  /** The run has lasted as long as it may. */
+  #overran = false;
 
   constructor(running: Running, lease: Lease) {
     this.#running = running;
@@ -33,8 +36,17 @@ export class Watch {
       this.#leaseLost = true;
       this.controller.abort(new Error("the lease is lost"));
     };
+    this.#after(this.#runS * 1000, () => {
+      this.#overran = true;
+      this.controller.abort(new Error("the longest run"));
+    });
     this.#watchCaller();
     this.#watchUpload();
+  }
+
+  /** Longest run, seconds. Services stored by an older version have none. */
+  get #runS(): number {
+    return this.#running.ask.service.config.timeouts.run_s ?? RUN_S_MAX;
   }
 
   /** Longest silence of the origin, ms. */
@@ -47,9 +59,9 @@ export class Watch {
     return this.#cancelled;
   }
 
-  /** We aborted the call for a reason other than the origin's silence, so the end says nothing about the card. */
+  /** We aborted the call for a reason that is not the origin's slowness, so the end says nothing about the card. */
   get brokeOff(): boolean {
-    return this.controller.signal.aborted && !this.silence.lapsed;
+    return this.controller.signal.aborted && !this.silence.lapsed && !this.#overran;
   }
 
   /** Called at the first byte: the deadline no longer applies. */
@@ -64,6 +76,7 @@ export class Watch {
 
   /** Returns the real cause of a failure when we aborted the call ourselves, wherever the abort was noticed. */
   told(seen: Failure): Failure {
+    if (this.#overran) return failure("origin_timeout", seen.started, seen.clean, { run_s: this.#runS });
     if (seen.clean) return seen;
     if (this.silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: this.readMs / 1000 });
     if (!this.brokeOff) return seen;

@@ -1,7 +1,7 @@
 /** Defaults of each kind of service, and completing a service with them. Pure. */
 import { type Dialects, type Task, type TaskName, TASKS } from "../dialects/mapping.ts";
 import { given } from "../api/schema-parts.ts";
-import { type Kind, PER_RESULT, type Service, type ServicePut } from "./service.ts";
+import { type Kind, PER_RESULT, RUN_S_MAX, type Service, type ServicePut } from "./service.ts";
 
 const run = (...paths: string[]) => paths.map((path) => ({ method: "POST" as const, path, as: "run" as const }));
 const read = (...paths: string[]) => paths.map((path) => ({ method: "GET" as const, path, as: "read" as const }));
@@ -115,7 +115,7 @@ export function completeService(put: ServicePut & { kind: Kind; route: string },
     paths: put.paths ?? before?.paths ?? kind.paths,
     model_version: put.model_version !== undefined ? put.model_version : (before?.model_version ?? null),
     queue: { max: 200, timeout_s: 60, ...before?.queue, ...given(put.queue) },
-    timeouts: { read_s: 300, ...before?.timeouts, ...given(put.timeouts) },
+    timeouts: { read_s: 300, run_s: RUN_S_MAX, ...before?.timeouts, ...given(put.timeouts) },
     retry: { tries: 3, timeout_s: 30, ...before?.retry, ...given(put.retry) },
     breaker: { max_fails: 3, fail_timeout_s: 30, ...before?.breaker, ...given(put.breaker) },
     drain: { probe: null, max_s: 60, ...before?.drain, ...given(put.drain) },

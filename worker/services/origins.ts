@@ -10,6 +10,7 @@ export function originProblem(text: string, local: boolean): PlainKey | null {
     return "url";
   }
   if (url.username !== "" || url.password !== "") return "no_credentials";
+  if (url.port === "0") return "no_port_0";
   // Even an empty one is refused: a path appended to it would become part of the query or fragment.
   if (/[?#]/.test(text)) return "no_query";
   if (/%2f|%5c|%2e|\/\//i.test(url.pathname)) return "plain_segments";

@@ -10,6 +10,9 @@ import { count, Id, says } from "../api/schema-parts.ts";
 
 const seconds = (max: number) => z.number().positive().max(max);
 
+/** Longest run, seconds: what a job's Workflow step is given. */
+export const RUN_S_MAX = 86_400;
+
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
 
 /** One path below the route. A trailing `*` matches any rest; `*` as the method matches any method. */
@@ -107,6 +110,11 @@ export const Service = z.strictObject({
   }),
   timeouts: z.strictObject({
     read_s: seconds(3600).meta(says("Longest silence before or between bytes of an answer. Default 300.")),
+    run_s: z
+      .number()
+      .min(1)
+      .max(RUN_S_MAX)
+      .meta(says("Longest run, from the claim of its slot to the last byte. Default 86400.")),
   }),
   retry: z.strictObject({
     tries: count(10).meta(says("Cards that are tried for one request. Default 3.")),

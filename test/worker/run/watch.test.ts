@@ -12,7 +12,7 @@ test("a caller that keeps sending single bytes holds a slot for ten minutes and 
   vi.useFakeTimers();
   const upload = { refusal: null, turn: "origin", turned: () => {}, broken: () => {} };
   const ask = {
-    service: { config: { timeouts: { read_s: 300 }, abandon: "finish" } },
+    service: { config: { timeouts: { read_s: 300, run_s: 86_400 }, abandon: "finish" } },
     deadlineAt: null,
     body: { kind: "stream", upload },
   };

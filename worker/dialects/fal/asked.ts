@@ -14,7 +14,7 @@ import { askFor, type Chosen, OWNER, taskOf } from "../task.ts";
 import type { App } from "./place.ts";
 import { bringsImage, givenTo, nameIn } from "./words.ts";
 
-const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: true };
+export const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: true };
 const START_S_MAX = 604_800;
 const KEPT_S_MAX = 10 * 365 * 86_400;
 /** The order in which tasks are searched for one that has the called path. */

@@ -8,6 +8,7 @@ import { lookUp } from "../../cache.ts";
 import { answerKey } from "../../results/stored-answer.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
+import { checkFields, jsonBody } from "../../api/json-body.ts";
 import { whileAllowed } from "../../jobs/allowed.ts";
 import { cancelJob, seen } from "../../jobs/api.ts";
 import { tellEvents } from "../../jobs/events.ts";
@@ -18,7 +19,7 @@ import { keptAs } from "../../jobs/run-once.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { answered } from "../../../durable-objects/answer-protocol.ts";
-import { askedOf, idOf, inputOf, saidIn, serviceNamed } from "./asked.ts";
+import { askedOf, BODY, idOf, Input, saidIn, serviceNamed } from "./asked.ts";
 import { outputOf } from "./output.ts";
 import type { App } from "./place.ts";
 import { failed, failureOf } from "./refusals.ts";
@@ -55,14 +56,16 @@ export async function submitRequest(mouth: Mouth, app: App): Promise<Response | 
   if (isRefusal(caller)) return caller;
   const service = await serviceNamed(mouth, caller, app);
   if (isRefusal(service)) return service;
-  const said = saidIn(request);
-  if (isRefusal(said)) return said;
-  const webhook = webhookIn(mouth);
-  if (isRefusal(webhook)) return webhook;
-  const input = await inputOf(mouth);
-  if (isRefusal(input)) return input;
+  const json = await jsonBody(request, BODY);
+  if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
-    const ask = await askedOf(mouth, caller, service, { path: app.path, input, later: true });
+    const said = saidIn(request);
+    if (isRefusal(said)) return said;
+    const webhook = webhookIn(mouth);
+    if (isRefusal(webhook)) return webhook;
+    const input = checkFields(Input, json.value);
+    if (isRefusal(input)) return input;
+    const ask = await askedOf(mouth, caller, service, { path: app.path, input: input.body, later: true });
     if (isRefusal(ask)) return ask;
     try {
       const startDeadlineAt = said.startS === null ? null : Math.ceil(Date.now() + said.startS * 1000);
@@ -81,14 +84,18 @@ export async function submitRequest(mouth: Mouth, app: App): Promise<Response | 
     const { queue_position = 0, response_url, status_url, cancel_url } = statusOf(mouth, view, false);
     return Response.json({ status: "IN_QUEUE", request_id: id, queue_position, response_url, status_url, cancel_url });
   };
-  return madeOnce(mouth, caller, { input, webhook: webhook?.url ?? null }, make, show);
+  return madeOnce(mouth, caller, { input: json.value, webhook: webhookGiven(mouth) }, make, show);
 }
 
-function webhookIn({ request, env }: Mouth): JobWebhook | null | Refusal {
-  const url = new URL(request.url).searchParams.get("fal_webhook");
+function webhookGiven({ request }: Mouth): string | null {
+  return new URL(request.url).searchParams.get("fal_webhook");
+}
+
+function webhookIn(mouth: Mouth): JobWebhook | null | Refusal {
+  const url = webhookGiven(mouth);
   if (url === null) return null;
   if (url.length > WEBHOOK_LENGTH_MAX) return invalid("fal_webhook", "characters_at_most", { max: WEBHOOK_LENGTH_MAX });
-  const problem = targetProblem(url, config(env).local);
+  const problem = targetProblem(url, config(mouth.env).local);
   return problem === null ? { url, secret: null, dialect: "fal" } : invalid("fal_webhook", problem);
 }
 

@@ -6,12 +6,11 @@ import type { JobState } from "../../../durable-objects/job-protocol.ts";
 import { refusalOf } from "../../jobs/view.ts";
 import { message } from "../../messages.ts";
 import { type Reason, REASONS, type Refusal, refuse, retryAfterSeconds } from "../../refusal.ts";
+import { complaintOf } from "../../run/complaint.ts";
 import type { Trace } from "../../trace.ts";
 
 /** Clients do not retry a 504 that has this header. */
 const USER_TIMEOUT = { "x-fal-request-timeout-type": "user" };
-/** Longest message of an origin's error that is passed on. */
-const MESSAGE_LENGTH_MAX = 1_000;
 /** Statuses that clients retry by themselves. */
 const REPEATED = new Set([429, 502, 503, 504]);
 
@@ -80,28 +79,25 @@ const NO_APP: Record<Language, (app: string) => string> = {
   zh: (app) => `应用 “${app}” 不存在`,
 };
 
+const CANCELED: Record<Language, string> = { en: "The request was canceled.", zh: "请求已取消。" };
+
 function fault(param: string, msg: string) {
   return { loc: ["body", ...param.split(".").filter((part) => part !== "")], msg, type: "value_error" };
 }
 
-/** An origin's own 4xx: its status and its message. */
+/** An origin's own 4xx: its status and its message. `detail` is passed on as it is. */
 export function ownFailure(status: number, text: string): Failure {
-  const said = objectIn(text);
-  const detail = said["detail"] ?? said["message"] ?? said["error"] ?? text.slice(0, MESSAGE_LENGTH_MAX);
-  const first: unknown = Array.isArray(detail)
-    ? (detail[0] as { msg?: unknown } | null)?.msg
-    : (said["message"] ?? detail);
-  const told = typeof first === "string" && first !== "" ? first : `the model's server answered with status ${status}`;
+  const said = complaintOf(text).message ?? `the model's server answered with status ${status}`;
+  const detail = detailIn(text) ?? said;
   const listed = status === 422 && typeof detail === "string" ? [fault("", detail)] : detail;
-  return { status, type: "bad_request", message: told.slice(0, MESSAGE_LENGTH_MAX), detail: listed, headers: {} };
+  return { status, type: "bad_request", message: said, detail: listed, headers: {} };
 }
 
-function objectIn(text: string): Record<string, unknown> {
+function detailIn(text: string): unknown {
   try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+    return (JSON.parse(text) as { detail?: unknown } | null)?.detail;
   } catch {
-    return {};
+    return undefined;
   }
 }
 
@@ -111,7 +107,7 @@ function objectIn(text: string): Record<string, unknown> {
  */
 export function failureOf({ status, error, answer }: JobState, language: Language): Failure | null {
   if (status === "canceled") {
-    const said = message(refuse("client_gone"), language);
+    const said = CANCELED[language];
     return { status: 499, type: "client_cancelled", message: said, detail: said, headers: {} };
   }
   if (status !== "failed" || error === null) return null;

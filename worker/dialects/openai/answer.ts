@@ -6,6 +6,7 @@ import { isJson } from "../../body/fields.ts";
 import { listAt, nameGiven, type Task } from "../mapping.ts";
 import { mediaTypeOf } from "../../results/media.ts";
 import { NO_IMAGES } from "../../results/pieces.ts";
+import { complaintOf } from "../../run/complaint.ts";
 import { answerTooLarge, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import type { Shown } from "../../answer.ts";
 import type { Trace } from "../../trace.ts";
@@ -15,8 +16,6 @@ export const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
 /** Largest answer with images; it is parsed in memory, and a larger one is refused. */
 const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
-/** Longest message of an origin's error that is passed on. */
-const MESSAGE_LENGTH_MAX = 1_000;
 
 /** Returns the images of an answer in base64. */
 export async function imagesOf({ body, headers }: Shown, task: Task): Promise<string[] | Refusal> {
@@ -63,7 +62,7 @@ export async function originError(shown: Shown, task: Task, trace: Trace): Promi
     const text = isRefusal(bytes) ? "" : new TextDecoder().decode(bytes);
     const { message, field } = complaintOf(text);
     return {
-      message: (message || `the model's server answered with status ${shown.status}`).slice(0, MESSAGE_LENGTH_MAX),
+      message: message ?? `the model's server answered with status ${shown.status}`,
       type: "invalid_request_error",
       param: field === null ? null : nameGiven(task, field, null),
       code: "invalid_request",
@@ -75,26 +74,6 @@ export async function originError(shown: Shown, task: Task, trace: Trace): Promi
   } finally {
     room.free();
   }
-}
-
-/** FastAPI lists errors under `detail`, with the field last in `loc`; other servers give one message. */
-function complaintOf(text: string): { message: string; field: string | null } {
-  let body: unknown;
-  try {
-    body = JSON.parse(text);
-  } catch {
-    return { message: text, field: null };
-  }
-  if (typeof body !== "object" || body === null) return { message: text, field: null };
-  const { detail: listed, error, message } = body as Record<string, unknown>;
-  const first: unknown = Array.isArray(listed) ? listed[0] : null;
-  if (typeof first === "object" && first !== null) {
-    const { loc, msg } = first as { loc?: unknown; msg?: unknown };
-    const field: unknown = Array.isArray(loc) ? loc.at(-1) : null;
-    return { message: typeof msg === "string" ? msg : text, field: typeof field === "string" ? field : null };
-  }
-  const said = [listed, message, error].find((each) => typeof each === "string" && each !== "");
-  return { message: typeof said === "string" ? said : text, field: null };
 }
 
 /** Renders `originError` as a response with the origin's status. */

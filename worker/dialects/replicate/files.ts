@@ -4,9 +4,11 @@
  */
 import { z } from "zod";
 import { BUFFERED_BYTES_MAX, letGo, readBody } from "../../body/body.ts";
+import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { type FormPart, MULTIPART, parseFields } from "../../body/fields.ts";
 import { sha256 } from "../../fingerprint.ts";
+import { thingOnce } from "../../jobs/made.ts";
 import { guardHit } from "../../limits.ts";
 import { randomText } from "../../caller/keys.ts";
 import { media, mediaTypeOf } from "../../results/media.ts";
@@ -76,12 +78,18 @@ export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
     const given = fileGiven(fields?.kind === "form" ? fields.parts : []);
     if (isRefusal(given)) return given;
     const { bytes, ...said } = given;
-    await makeRoom(env.RESULTS, caller.tenant);
     const beside: Beside = { ...said, sha256: await sha256(bytes) };
-    const id = newId(Date.now());
-    const customMetadata = { file: encodeURIComponent(JSON.stringify(beside)) };
-    const object = await env.RESULTS.put(fileKey(caller.tenant, id), bytes, { customMetadata });
-    return Response.json(fileView(mouth, id, object, beside), { status: 201 });
+    const make = async (): Promise<string> => {
+      await makeRoom(env.RESULTS, caller.tenant);
+      const id = newId(Date.now());
+      const customMetadata = { file: encodeURIComponent(JSON.stringify(beside)) };
+      await env.RESULTS.put(fileKey(caller.tenant, id), bytes, { customMetadata });
+      return id;
+    };
+    // The form's own bytes say nothing: its boundary differs in each sending.
+    return await thingOnce(mouth, caller, { kind: "file", keepMs: FILE_AGE_MS_MAX }, beside, make, (id) =>
+      fileAt(mouth, caller, id, 201),
+    );
   } finally {
     letGo(body);
   }
@@ -130,11 +138,14 @@ export async function makeRoom(bucket: R2Bucket, tenant: string, most = FILES_MA
 
 export async function getFile(mouth: Mouth, id: string): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
-  if (isRefusal(caller)) return caller;
+  return isRefusal(caller) ? caller : fileAt(mouth, caller, id, 200);
+}
+
+async function fileAt(mouth: Mouth, caller: Caller, id: string, status: 200 | 201): Promise<Response | Refusal> {
   const object = ID.test(id) ? await mouth.env.RESULTS.head(fileKey(caller.tenant, id)) : null;
   return object === null || isOld(object)
     ? refuse("not_found")
-    : Response.json(fileView(mouth, id, object, besideOf(object)));
+    : Response.json(fileView(mouth, id, object, besideOf(object)), { status });
 }
 
 export async function deleteFile(mouth: Mouth, id: string): Promise<Response | Refusal> {

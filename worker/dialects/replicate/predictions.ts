@@ -10,10 +10,10 @@ import { type Handing, handingOf, submit, viewOf } from "../../jobs/submit.ts";
 import { tellEvents } from "../../jobs/events.ts";
 import type { Once } from "../../once.ts";
 import { madeOnce } from "../../jobs/made.ts";
-import { follow } from "../../jobs/prefer.ts";
+import { follow, waitOf } from "../../jobs/prefer.ts";
 import { errorOf } from "../../jobs/view.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
-import { checkedBody, checkFields } from "../../api/json-body.ts";
+import { checkFields, jsonBody } from "../../api/json-body.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { isSigned, signatureRefusal } from "../../results/signature.ts";
 import { answered } from "../../../durable-objects/answer-protocol.ts";
@@ -25,8 +25,6 @@ import { at, serviceMeant } from "./models.ts";
 import { outputOf, predictionOf, progressLine } from "./prediction.ts";
 
 const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false };
-/** Longest `Prefer: wait`, in seconds; a larger value is reduced to it. */
-const WAIT_S_MAX = 60;
 /** Predictions per page of the list. */
 const PAGE = 50;
 const MOMENTS = ["start", "output", "logs", "completed"] as const;
@@ -61,13 +59,15 @@ export const PageQuery = z.object({ cursor: z.string().max(200).optional() });
 export async function createPrediction(mouth: Mouth, model: string | null): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", mouth);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, PredictionCreate, BODY);
-  if (isRefusal(checked)) return checked;
+  const json = await jsonBody(mouth.request, BODY);
+  if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
+    const checked = checkFields(PredictionCreate, json.value);
+    if (isRefusal(checked)) return checked;
     const view = await handIn(mouth, handingOf(mouth, caller, once), model, checked.body);
     return isRefusal(view) ? view : view.spec.id;
   };
-  return madeOnce(mouth, caller, checked.body, make, (id) => made(mouth, caller, id));
+  return madeOnce(mouth, caller, json.value, make, (id) => made(mouth, caller, id));
 }
 
 async function handIn(
@@ -123,20 +123,12 @@ async function made(mouth: Mouth, caller: Caller, id: string): Promise<Response 
   mouth.trace.fields["job"] = id;
   const view = await viewOf(mouth.env, caller.tenant, id);
   if (isRefusal(view)) return view;
-  const waitS = waitOf(mouth.request.headers);
+  const waitS = waitOf(mouth.request.headers) ?? 0;
   if (waitS > 0) mouth.trace.headers.set("preference-applied", `wait=${waitS}`);
   const last = await follow(mouth, caller, view, waitS * 1000);
   if (isRefusal(last)) return last;
   const body = await predictionOf(mouth, last, last.state.finishedAt === null ? "starting" : null);
   return Response.json(body, { status: 201, headers: { location: body.urls.get } });
-}
-
-/** Seconds of `Prefer: wait`; 0: do not wait. A value beyond the limit is met as far as possible (RFC 7240). */
-function waitOf(headers: Headers): number {
-  const [wait, seconds] =
-    /(?:^|,)\s*wait\s*(?:=\s*"?(\d{1,6})"?)?\s*(?=$|[,;])/i.exec(headers.get("prefer") ?? "") ?? [];
-  if (wait === undefined) return 0;
-  return seconds === undefined ? WAIT_S_MAX : Math.min(WAIT_S_MAX, Math.max(1, Number(seconds)));
 }
 
 export async function getPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
