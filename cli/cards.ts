@@ -1,6 +1,6 @@
 /** `portico cards`: the GPU cards, whichever services they are listed in. */
 import type { Command } from "commander";
-import { acting, doubtful, leaf, listing, type Rows, showList, showSecret, showThing, type Yes } from "./command.ts";
+import { acting, destructive, leaf, listing, type Rows, showList, showSecret, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";
 import { path } from "./path.ts";
 import { number } from "./values.ts";
@@ -58,7 +58,7 @@ export function addCards(program: Command): void {
   addPut(cards);
   addStates(cards);
 
-  doubtful(
+  destructive(
     leaf(cards, "remove <service> <card>", "take a card out of a service", "cards remove portrait gpu-01-0"),
   ).action(
     acting(async (front, service: string, card: string, { yes }: Yes) => {
@@ -68,7 +68,7 @@ export function addCards(program: Command): void {
     }),
   );
 
-  doubtful(leaf(cards, "delete <card>", "delete a card that no service lists", "cards delete gpu-01-0")).action(
+  destructive(leaf(cards, "delete <card>", "delete a card that no service lists", "cards delete gpu-01-0")).action(
     acting(async (front, id: string, { yes }: Yes) => {
       await confirm({ what: `Card ${id} will be deleted, and its agent's token refused.`, name: id, yes });
       await front.api.delete(path`/cards/${id}`);
@@ -76,7 +76,7 @@ export function addCards(program: Command): void {
     }),
   );
 
-  doubtful(leaf(cards, "token <card>", "replace the token of a card's agent", "cards token gpu-01-0")).action(
+  destructive(leaf(cards, "token <card>", "replace the token of a card's agent", "cards token gpu-01-0")).action(
     acting(async (front, id: string, { yes }: Yes) => {
       await confirm({ what: `The present token of ${id}'s agent will be refused at once.`, name: id, yes });
       showSecret(front, await front.api.call<{ token: string }>("POST", path`/cards/${id}/token`));
@@ -117,7 +117,7 @@ function addStates(cards: Command): void {
     turn("draining"),
   );
   leaf(cards, "activate <card>", "let a card take work again", "cards activate gpu-01-0").action(turn("active"));
-  doubtful(
+  destructive(
     leaf(cards, "disable <card>", "drain a card and exclude it from the capacity", "cards disable gpu-01-0"),
   ).action(
     acting(async (front, id: string, { yes }: Yes) => {

@@ -43,7 +43,7 @@ export function withRows(command: Command): Command {
 }
 
 /** Adds `--yes` to a command that asks for confirmation. */
-export function doubtful(command: Command): Command {
+export function destructive(command: Command): Command {
   return command.option("-y, --yes", "do not ask first");
 }
 

@@ -7,7 +7,7 @@ import { clean } from "./table.ts";
 /** How long the prompt waits. */
 const ASKED_MS_MAX = 5 * 60_000;
 
-export interface Doubt {
+export interface Confirmation {
   /** What will be done, as a sentence. */
   what: string;
   /** What must be typed. */
@@ -17,7 +17,7 @@ export interface Doubt {
 }
 
 /** Returns when the action is confirmed; throws otherwise. */
-export async function confirm({ what, name, yes = false }: Doubt): Promise<void> {
+export async function confirm({ what, name, yes = false }: Confirmation): Promise<void> {
   if (yes) return;
   if (!process.stdin.isTTY)
     throw usageFailure(
@@ -28,7 +28,7 @@ export async function confirm({ what, name, yes = false }: Doubt): Promise<void>
   await ask({ what, name }, process.stdin, process.stderr);
 }
 
-export async function ask({ what, name }: Doubt, from: Readable, to: Writable): Promise<void> {
+export async function ask({ what, name }: Confirmation, from: Readable, to: Writable): Promise<void> {
   const asked = createInterface({ input: from, output: to });
   const left = new AbortController();
   // Ctrl-C or the end of the input: otherwise the prompt would never end.

@@ -53,7 +53,7 @@ export function chooseDeployment(flags: Flags, env: Variables, dev: Dev | null):
     [env["PORTICO_TOKEN"], "PORTICO_TOKEN"],
     [own, dev?.path ?? ""],
   ].find(([value]) => Boolean(value)) ?? [null, ""];
-  if (token !== null && !isPrivate(url)) {
+  if (token !== null && !mayCarryToken(url)) {
     throw usageFailure(`A token is not sent over http: to ${new URL(url).host}.`, "Use https: there.");
   }
   if (token !== null && !/^[\x21-\x7e]+$/.test(token)) {
@@ -71,7 +71,7 @@ function checkedUrl(text: string, from: string): string {
   return url.href.replace(/\/+$/, "");
 }
 
-function isPrivate(url: string): boolean {
+function mayCarryToken(url: string): boolean {
   const { protocol, hostname } = new URL(url);
   return protocol === "https:" || isLoopback(hostname.replace(/^\[(.*)\]$/, "$1"));
 }

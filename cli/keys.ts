@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import {
   acting,
-  doubtful,
+  destructive,
   type Front,
   leaf,
   listing,
@@ -93,7 +93,7 @@ export function addKeys(program: Command): void {
     ),
   );
 
-  doubtful(leaf(keys, "rotate <key>", "replace a key by a new one", "keys rotate 7Yp2mQx0 --overlap 1d"))
+  destructive(leaf(keys, "rotate <key>", "replace a key by a new one", "keys rotate 7Yp2mQx0 --overlap 1d"))
     .option(
       "--overlap <span>",
       "how long the old one keeps working: 90, 15m, 12h, 30d; default: not at all",
@@ -107,7 +107,7 @@ export function addKeys(program: Command): void {
       }),
     );
 
-  doubtful(leaf(keys, "revoke <key>", "end a key for good", "keys revoke 7Yp2mQx0")).action(
+  destructive(leaf(keys, "revoke <key>", "end a key for good", "keys revoke 7Yp2mQx0")).action(
     acting(async (front, key: string, { yes }: Yes) => {
       await confirm({ what: `Key ${key} will stop working within 10 s, for good.`, name: key, yes });
       await front.api.delete(path`/keys/${key}`);
@@ -115,7 +115,7 @@ export function addKeys(program: Command): void {
     }),
   );
 
-  doubtful(leaf(keys, "disable <key>", "refuse a key until it is enabled", "keys disable 7Yp2mQx0")).action(
+  destructive(leaf(keys, "disable <key>", "refuse a key until it is enabled", "keys disable 7Yp2mQx0")).action(
     acting(async (front, key: string, { yes }: Yes) => {
       await confirm({ what: `Key ${key} will stop working within 10 s.`, name: key, yes });
       showKey(front, await front.api.call<Key>("PATCH", path`/keys/${key}`, { state: "disabled" }));
@@ -132,7 +132,7 @@ export function addKeys(program: Command): void {
 }
 
 function addExpire(keys: Command): void {
-  doubtful(leaf(keys, "expire <key>", "set when a key stops working", "keys expire 7Yp2mQx0 2027-01-31"))
+  destructive(leaf(keys, "expire <key>", "set when a key stops working", "keys expire 7Yp2mQx0 2027-01-31"))
     .argument("<when>", "30d, 2027-01-31 (UTC), a time with its offset, or never", moment)
     .action(
       acting(async (front, key: string, at: string | null, { yes }: Yes) => {

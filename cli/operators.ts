@@ -4,7 +4,7 @@
  */
 import type { Command } from "commander";
 import type { Api } from "./api.ts";
-import { acting, doubtful, leaf, listing, type Rows, showList, showSecret, showThing, type Yes } from "./command.ts";
+import { acting, destructive, leaf, listing, type Rows, showList, showSecret, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";
 import { named } from "./named.ts";
 import { path } from "./path.ts";
@@ -73,7 +73,7 @@ export function addOperators(program: Command): void {
     }),
   );
 
-  doubtful(
+  destructive(
     leaf(operators, "rotate <operator>", "replace an operator's token", "operators rotate night-shift --overlap 1h"),
   )
     .option(
@@ -91,7 +91,7 @@ export function addOperators(program: Command): void {
       }),
     );
 
-  doubtful(
+  destructive(
     leaf(operators, "revoke <operator>", "shut an operator out for good", "operators revoke night-shift"),
   ).action(
     acting(async (front, text: string, { yes }: Yes) => {

@@ -1,6 +1,6 @@
 /** `portico results`: purges and verifies stored results and answers. */
 import type { Command } from "commander";
-import { acting, doubtful, type Front, leaf, showThing, type Yes } from "./command.ts";
+import { acting, destructive, type Front, leaf, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";
 import { Failure, usageFailure } from "./failure.ts";
 import { tenantNamed } from "./tenants.ts";
@@ -36,7 +36,9 @@ interface Which extends Yes {
 export function addResults(program: Command): void {
   const results = program.command("results").description("what is kept of tenants' requests");
 
-  doubtful(leaf(results, "purge <what>", "purge results, answers or all", "results purge answers --service portrait"))
+  destructive(
+    leaf(results, "purge <what>", "purge results, answers or all", "results purge answers --service portrait"),
+  )
     .option("--tenant <tenant>", "only what belongs to this tenant, by id or name")
     .option("--service <id>", "only what this service made")
     .option("--model-version <version>", "only what was made with it")

@@ -1,6 +1,6 @@
 /** `portico services`: the services, each one model behind one public route. */
 import type { Command } from "commander";
-import { acting, doubtful, leaf, listing, type Rows, showList, showThing, type Yes } from "./command.ts";
+import { acting, destructive, leaf, listing, type Rows, showList, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";
 import { path } from "./path.ts";
 import { inSeconds } from "./table.ts";
@@ -65,7 +65,7 @@ export function addServices(program: Command): void {
       }),
     );
 
-  doubtful(leaf(services, "pause <service>", "refuse new requests to a service", "services pause portrait")).action(
+  destructive(leaf(services, "pause <service>", "refuse new requests to a service", "services pause portrait")).action(
     acting(async (front, id: string, { yes }: Yes) => {
       await confirm({ what: `New requests to ${id} will be refused until it is resumed.`, name: id, yes });
       showThing(front, await front.api.call<Service>("POST", path`/services/${id}/pause`));
@@ -78,7 +78,9 @@ export function addServices(program: Command): void {
     ),
   );
 
-  doubtful(leaf(services, "delete <service>", "delete a service; its cards stay", "services delete portrait")).action(
+  destructive(
+    leaf(services, "delete <service>", "delete a service; its cards stay", "services delete portrait"),
+  ).action(
     acting(async (front, id: string, { yes }: Yes) => {
       await confirm({ what: `Service ${id} will be deleted; requests that wait for it are refused.`, name: id, yes });
       await front.api.delete(path`/services/${id}`);

@@ -5,7 +5,7 @@ import type { List } from "./api.ts";
 import type { Card } from "./cards.ts";
 import { acting, type Front, leaf } from "./command.ts";
 import { Failure } from "./failure.ts";
-import { type ClusterStatus, statusLine, statusPicture } from "./picture.ts";
+import { type ClusterStatus, statusLine, renderStatus } from "./status-view.ts";
 import { Screen } from "./screen.ts";
 
 /** The API's numbers are themselves up to a second old. */
@@ -21,7 +21,7 @@ export function addStatus(program: Command): void {
         if (again) return watch(front);
         const status = await front.api.open<ClusterStatus>("/cluster/status");
         const cards = front.json ? null : await cardsFor(front);
-        front.answer(status, () => statusPicture(status, cards));
+        front.answer(status, () => renderStatus(status, cards));
       }),
     );
 }
@@ -57,7 +57,7 @@ async function watch(front: Front): Promise<void> {
 async function look(front: Front, screen: Screen | null): Promise<void> {
   const status = await front.api.open<ClusterStatus>("/cluster/status");
   if (screen === null) front.answer(status, () => statusLine(status));
-  else screen.draw(statusPicture(status, await cardsFor(front)));
+  else screen.draw(renderStatus(status, await cardsFor(front)));
 }
 
 /** Whether to keep watching: a deployment that restarts or is briefly unreachable comes back. */

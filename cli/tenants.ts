@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import type { Limits } from "../worker/caller/tenant.ts";
 import type { Api } from "./api.ts";
-import { acting, doubtful, type Front, leaf, listing, type Rows, showList, showThing, type Yes } from "./command.ts";
+import { acting, destructive, type Front, leaf, listing, type Rows, showList, showThing, type Yes } from "./command.ts";
 import { confirm } from "./confirm.ts";
 import { Failure } from "./failure.ts";
 import { named } from "./named.ts";
@@ -72,7 +72,7 @@ export function addTenants(program: Command): void {
       }),
     );
 
-  doubtful(leaf(tenants, "disable <tenant>", "refuse a tenant's keys", "tenants disable studio")).action(
+  destructive(leaf(tenants, "disable <tenant>", "refuse a tenant's keys", "tenants disable studio")).action(
     acting(async (front, text: string, { yes }: Yes) => {
       const { id, name } = await tenantNamed(front.api, text);
       await confirm({ what: `Every key of tenant ${name} (${id}) will be refused.`, name, yes });
@@ -87,7 +87,7 @@ export function addTenants(program: Command): void {
     }),
   );
 
-  doubtful(
+  destructive(
     leaf(tenants, "delete <tenant>", "delete a tenant with its keys and results", "tenants delete studio"),
   ).action(
     acting(async (front, text: string, { yes }: Yes) => {

@@ -7,7 +7,7 @@
  */
 
 /** One reference to a request. */
-export interface Named {
+export interface RequestRef {
   request: string;
   tenant: string;
   address?: string;
@@ -17,11 +17,11 @@ export class Addresses {
   /** Reference count per request, keyed by tenant and address. */
   readonly #requests = new Map<string, Map<string, number>>();
 
-  countOf({ tenant, address }: Omit<Named, "request">): number {
+  countOf({ tenant, address }: Omit<RequestRef, "request">): number {
     return this.#requests.get(`${tenant} ${address}`)?.size ?? 0;
   }
 
-  add({ request, tenant, address }: Named): void {
+  add({ request, tenant, address }: RequestRef): void {
     if (address === undefined) return;
     const key = `${tenant} ${address}`;
     const named = this.#requests.get(key) ?? new Map<string, number>();
@@ -29,7 +29,7 @@ export class Addresses {
   }
 
   /** Removes one reference. */
-  remove({ request, tenant, address }: Named): void {
+  remove({ request, tenant, address }: RequestRef): void {
     const key = `${tenant} ${address}`;
     const named = this.#requests.get(key);
     const count = named?.get(request);

@@ -9,7 +9,7 @@
 import type { Addresses } from "./addresses.ts";
 import type { Cards } from "./choose-card.ts";
 import { known, startMs, type Times } from "./estimate.ts";
-import type { Following } from "./following.ts";
+import type { Coalescer } from "./coalescer.ts";
 import type { Entry, PoolConfig, PoolRefusal } from "./pool-protocol.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
@@ -19,10 +19,10 @@ const RETRY_PAUSED_MS = 15_000;
 const RETRY_MIN_MS = 1_000;
 
 /** The Pool state that admission decisions read. */
-export interface Hall {
+export interface AdmissionState {
   config: PoolConfig;
   room: WaitingRoom;
-  followers: Pick<Following, "count" | "countOf">;
+  followers: Pick<Coalescer, "count" | "countOf">;
   addresses: Addresses;
   cards: Cards;
   times: Times | null;
@@ -30,49 +30,49 @@ export interface Hall {
 }
 
 /** Returns the reason why the Pool admits nothing new, or null. */
-export function shut(hall: Hall): PoolRefusal | null {
+export function closed(hall: AdmissionState): PoolRefusal | null {
   if (hall.config.paused) return { reason: "paused", retryAfterMs: RETRY_PAUSED_MS };
   return hall.cards.health(hall.now) === "none" ? unhealthy(hall) : null;
 }
 
-export function unhealthy({ cards, now }: Hall): PoolRefusal {
+export function unhealthy({ cards, now }: AdmissionState): PoolRefusal {
   const { at, cause } = cards.nextTrial(now);
   const retryAfterMs = at === null ? RETRY_PAUSED_MS : Math.max(RETRY_MIN_MS, at - now);
   return { reason: "no_healthy_card", cause, retryAfterMs };
 }
 
 /** Refuses if too many requests from the client address are queued or running. The count includes the new request. */
-export function swarm(hall: Hall, entry: Entry): PoolRefusal | null {
+export function tooManyOfAddress(hall: AdmissionState, entry: Entry): PoolRefusal | null {
   return tooMany(hall, "address", hall.addresses.countOf(entry), entry.perAddress ?? Number.POSITIVE_INFINITY);
 }
 
 /** Refuses if too many requests of the tenant are queued or following a run. The count includes the new request. */
-export function crowd(hall: Hall, entry: Entry): PoolRefusal | null {
+export function tooManyOfTenant(hall: AdmissionState, entry: Entry): PoolRefusal | null {
   const waiting = hall.room.callsOf(entry.tenant) + hall.followers.countOf(entry.tenant);
   return tooMany(hall, "tenant", waiting, entry.waiting);
 }
 
-function tooMany(hall: Hall, of: "tenant" | "address", count: number, max: number): PoolRefusal | null {
+function tooMany(hall: AdmissionState, of: "tenant" | "address", count: number, max: number): PoolRefusal | null {
   if (count <= max) return null;
   return { reason: "concurrency", of, waiting: count - 1, max, retryAfterMs: drainMs(hall, count - 1) };
 }
 
 /** Refuses if the queue is full. The new request is already in the queue; the count excludes it. */
-export function full(hall: Hall): PoolRefusal | null {
+export function queueFull(hall: AdmissionState): PoolRefusal | null {
   const { max } = hall.config.queue;
   const length = hall.room.calls - 1 + hall.followers.count;
   return length < max ? null : { reason: "queue_full", length, max, retryAfterMs: drainMs(hall, length) };
 }
 
 /** Checks the caller's deadline against the time to the first byte alone: even an immediate start would be too late. */
-export function hopeless({ times, now }: Hall, { deadlineAt }: Entry): PoolRefusal | null {
+export function deadlineMissed({ times, now }: AdmissionState, { deadlineAt }: Entry): PoolRefusal | null {
   const learned = known(times, now);
   if (deadlineAt === null || learned === null || now + learned.firstByteMs <= deadlineAt) return null;
   return { reason: "deadline_unmeetable", estimateMs: learned.firstByteMs, retryAfterMs: RETRY_UNKNOWN_MS };
 }
 
 /** Checks the caller's deadline against the whole estimate. Admits if there is no estimate. */
-export function late({ room, cards, times, now }: Hall, entry: Entry): PoolRefusal | null {
+export function deadlineUnmeetable({ room, cards, times, now }: AdmissionState, entry: Entry): PoolRefusal | null {
   const learned = known(times, now);
   if (entry.deadlineAt === null || learned === null) return null;
   const line = startMs(learned, room.ahead(entry.attempt), cards.capacity(now)) ?? 0;
@@ -84,12 +84,12 @@ export function late({ room, cards, times, now }: Hall, entry: Entry): PoolRefus
 }
 
 /** The refusal for a request that reached the queue timeout or its deadline while queued. */
-export function waitedOut(hall: Hall, { arrivedAt }: Entry): PoolRefusal {
+export function waitedOut(hall: AdmissionState, { arrivedAt }: Entry): PoolRefusal {
   const waitedMs = Math.max(0, hall.now - arrivedAt);
   return { reason: "queue_timeout", waitedMs, retryAfterMs: drainMs(hall, hall.room.length) };
 }
 
 /** Estimated time to serve a queue of this length, ms. */
-function drainMs({ times, cards, now }: Hall, length: number): number {
+function drainMs({ times, cards, now }: AdmissionState, length: number): number {
   return startMs(times, length, cards.capacity(now)) ?? RETRY_UNKNOWN_MS;
 }

@@ -14,11 +14,11 @@
 import { DurableObject } from "cloudflare:workers";
 import { wakeBy } from "./alarm.ts";
 import { Batches } from "./batches.ts";
-import type { CourierRights } from "./courier-protocol.ts";
+import type { CourierRpc } from "./courier-protocol.ts";
 import type {
   BacklogLimits,
   BatchView,
-  JobRights,
+  JobRpc,
   JobStatus,
   Listed,
   ListQuery,
@@ -28,8 +28,8 @@ import type {
   Reserved,
 } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
-import { answered } from "./answer-protocol.ts";
-import { type Turn, Turns } from "./turns.ts";
+import { withTimeout } from "./timeout.ts";
+import { type JobRow, JobTable } from "./job-table.ts";
 
 /** A reservation that is not confirmed within this time is dropped: its submission was cut off. */
 const RESERVED_MS = 60_000;
@@ -50,20 +50,20 @@ const FORGOTTEN_AT_ONCE = 500;
 const TOLD_AT_ONCE = 50;
 
 interface BacklogEnv {
-  JOB: { getByName(name: string): JobRights };
-  COURIER: { getByName(name: string): CourierRights };
+  JOB: { getByName(name: string): JobRpc };
+  COURIER: { getByName(name: string): CourierRpc };
   RUN_JOB: { create(options: { id: string; params: { job: string; run: number } }): Promise<unknown> };
 }
 
 export class Backlog extends DurableObject<BacklogEnv> {
-  readonly #turns: Turns;
+  readonly #turns: JobTable;
   readonly #batches: Batches;
   #pumping = false;
   #pumpAgain = false;
 
   constructor(ctx: DurableObjectState, env: BacklogEnv) {
     super(ctx, env);
-    this.#turns = new Turns(ctx.storage.sql);
+    this.#turns = new JobTable(ctx.storage.sql);
     this.#batches = new Batches(ctx.storage.sql);
   }
 
@@ -155,7 +155,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     const ids = this.#turns.some(FORGOTTEN_AT_ONCE);
     for (let i = 0; i < ids.length; i += LOOKED_AT_ONCE) {
       const some = ids.slice(i, i + LOOKED_AT_ONCE);
-      await Promise.all(some.map((id) => answered(this.env.JOB.getByName(id).discard())));
+      await Promise.all(some.map((id) => withTimeout(this.env.JOB.getByName(id).discard())));
       for (const id of some) this.#turns.remove(id);
     }
     if (!this.#turns.isEmpty) return false;
@@ -172,7 +172,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     await this.#tellBatches();
     const isSwept = this.#sweep(now);
     await this.#pump();
-    const isBusy = this.#turns.isBusy || this.#batches.untold(1).length > 0;
+    const isBusy = this.#turns.isBusy || this.#batches.unreported(1).length > 0;
     const lookMs = isMissing ? LOST_IN_LINE_MS : LOOK_EVERY_MS;
     if (isBusy || !isSwept) await wakeBy(this.ctx.storage, Math.min(now + lookMs, this.#turns.nextDue(now)));
     else if (!this.#turns.isEmpty) await wakeBy(this.ctx.storage, now + SWEEP_EVERY_MS);
@@ -183,15 +183,15 @@ export class Backlog extends DurableObject<BacklogEnv> {
   /** Reports finished batches to the Courier until it acknowledges. */
   async #tellBatches(): Promise<void> {
     await Promise.all(
-      this.#batches.untold(TOLD_AT_ONCE).map(async ({ id, tenant, at, webhook }) => {
+      this.#batches.unreported(TOLD_AT_ONCE).map(async ({ id, tenant, at, webhook }) => {
         const subject = { kind: "batch" as const, id };
         try {
           if (webhook !== null) {
             const { url, dialect } = webhook;
             const notice = { tenant, subject, type: "batch.finished", at, url, dialect };
-            await answered(this.env.COURIER.getByName(tenant).enqueue(notice));
+            await withTimeout(this.env.COURIER.getByName(tenant).enqueue(notice));
           }
-          this.#batches.heard(id);
+          this.#batches.markReported(id);
         } catch (error) {
           // The next check repeats it.
           console.warn(JSON.stringify({ event: "batch_report_failed", batch: id, error: String(error) }));
@@ -219,7 +219,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   async #expireOne(id: string): Promise<boolean> {
     try {
-      const status = await answered(this.env.JOB.getByName(id).late());
+      const status = await withTimeout(this.env.JOB.getByName(id).late());
       if (status === null) this.#turns.remove(id);
       else if (isOver(status)) await this.changed(id, status, null);
       else this.#turns.keepsNoDeadline(id);
@@ -245,11 +245,11 @@ export class Backlog extends DurableObject<BacklogEnv> {
     }
   }
 
-  async #start({ id, run }: Turn): Promise<void> {
+  async #start({ id, run }: JobRow): Promise<void> {
     const next = run + 1;
     try {
       // The timeout keeps a lost reply from holding up all later jobs.
-      await answered(this.env.RUN_JOB.create({ id: `${id}-${next}`, params: { job: id, run: next } }));
+      await withTimeout(this.env.RUN_JOB.create({ id: `${id}-${next}`, params: { job: id, run: next } }));
     } catch (error) {
       // Expected if a repeated start finds its instance. A start that really failed is found lost, and repeated.
       console.warn(JSON.stringify({ event: "job_not_started", job: id, run: next, error: String(error) }));
@@ -264,10 +264,10 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return this.#turns.isMissing;
   }
 
-  async #look(row: Turn, now: number): Promise<void> {
+  async #look(row: JobRow, now: number): Promise<void> {
     const { id, missed_at: missedAt } = row;
     try {
-      const pulse = await answered(this.env.JOB.getByName(id).pulse());
+      const pulse = await withTimeout(this.env.JOB.getByName(id).pulse());
       const isHeard = pulse !== null && pulse.heardMsAgo !== null && pulse.heardMsAgo < HEARD_MS;
       if (pulse === null) this.#turns.drop(row);
       else if (isOver(pulse.status)) await this.changed(id, pulse.status, null);

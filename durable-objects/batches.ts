@@ -68,14 +68,14 @@ export class Batches {
   }
 
   /** Finished batches that have not been reported, oldest first. */
-  untold(limit: number): Ended[] {
+  unreported(limit: number): Ended[] {
     const query = `SELECT id, tenant, over_at AS at, webhook FROM batches WHERE told = 0 AND over_at IS NOT NULL
      ORDER BY over_at LIMIT ?`;
     const rows = this.#sql.exec<{ id: string; tenant: string; at: number; webhook: string }>(query, limit);
     return Array.from(rows, ({ webhook, ...row }) => ({ ...row, webhook: JSON.parse(webhook) as JobWebhook | null }));
   }
 
-  heard(id: string): void {
+  markReported(id: string): void {
     this.#sql.exec("UPDATE batches SET told = 1 WHERE id = ?", id);
   }
 

@@ -13,7 +13,7 @@
  * A card that recovers and fails again stays out longer each time, up to OUT_TIMES_MAX. A card that is simply down is
  * tried every `failTimeoutMs`, so it is back soon after it recovers.
  */
-import type { Gate } from "./card-protocol.ts";
+import type { BreakerState } from "./card-protocol.ts";
 
 /** Upper limit of the ejection time, as a multiple of `failTimeoutMs`. */
 const OUT_TIMES_MAX = 10;
@@ -53,7 +53,7 @@ export const HEALTHY: Health = {
   proven: false,
 };
 
-export function gate(health: Health, limits: BreakerLimits, now: number): Gate {
+export function gate(health: Health, limits: BreakerLimits, now: number): BreakerState {
   if (health.openUntil === 0) return { state: "closed", untilAt: 0, reason: null, ...caution(health, limits, now) };
   // If the clock stepped back to before `openedAt`, `openUntil` would be later by the size of the step: allow a trial.
   const isOut = now < health.openUntil && now >= health.openedAt;

@@ -122,8 +122,8 @@ export class CardBook {
   }
 
   /** Applies a report of how many requests the card, or one service's origin on it, is running. */
-  heard(running: number, service: string | null): Lease[] {
-    const changed = this.#slots.hear(running, service);
+  applyReport(running: number, service: string | null): Lease[] {
+    const changed = this.#slots.applyReport(running, service);
     this.counters.drained += changed.filter((lease) => lease.state === "ended").length;
     return changed;
   }

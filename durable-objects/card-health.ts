@@ -1,6 +1,6 @@
 /** The card's circuit breakers (breaker.ts), one per service, persisted in its storage. */
 import { abandoned, failed, gate, type Health, HEALTHY, succeeded, tried } from "./breaker.ts";
-import type { Attempt, ClaimNo, Ending, Gate, Listing } from "./card-protocol.ts";
+import type { Attempt, ClaimNo, Ending, BreakerState, Listing } from "./card-protocol.ts";
 
 type Breaker = Listing["breaker"];
 
@@ -22,7 +22,7 @@ export class CardHealth {
     this.#health = store.health();
   }
 
-  gate(service: string, now: number): Gate {
+  gate(service: string, now: number): BreakerState {
     const limits = this.#limits(service) ?? { maxFails: 1, failTimeoutMs: 0 };
     return gate(this.#of(service), limits, now);
   }

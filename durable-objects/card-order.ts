@@ -6,9 +6,9 @@
  * refused a claim since their last report. `shut` holds those whose breaker is open until a known time. Each operation
  * is logarithmic in the number of cards.
  */
-import type { Named } from "./addresses.ts";
+import type { RequestRef } from "./addresses.ts";
 import { SortedMap } from "./sorted-map.ts";
-import type { CardReport, Gate } from "./card-protocol.ts";
+import type { CardReport, BreakerState } from "./card-protocol.ts";
 
 type Rank = [share: number, usedSeq: number, card: string];
 type Opening = [untilAt: number, card: string];
@@ -19,7 +19,7 @@ const SET_BACK_MS = 1_000;
 const byName = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 const byRank = (a: Rank, b: Rank) => a[0] - b[0] || a[1] - b[1] || byName(a[2], b[2]);
 const byOpening = (a: Opening, b: Opening) => a[0] - b[0] || byName(a[1], b[1]);
-const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
+const CLOSED: BreakerState = { state: "closed", untilAt: 0, reason: null };
 
 /** What a Pool knows of one card. */
 export interface Seat {
@@ -28,13 +28,13 @@ export interface Seat {
   /** The version of its configuration that the Pool knows of. */
   version: number;
   report: CardReport | null;
-  gate: Gate;
+  gate: BreakerState;
   /** Its breaker is open on suspicion, and too many others are out: one request may try it early. */
   pressed: boolean;
   /** Requests of this service that its report shows running. */
   running: number;
   /** Attempts that were offered this card, or have claimed it, and that its report does not show yet. */
-  pending: Map<string, { number: number | null; by: Named }>;
+  pending: Map<string, { number: number | null; by: RequestRef }>;
   usedSeq: number;
   /** It refused a claim although it looked free, and has not reported since. */
   refused: boolean;

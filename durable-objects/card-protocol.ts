@@ -93,7 +93,7 @@ export type ReleaseReply = { released: true } | { released: false; why: "unknown
 export type RenewReply = { renewed: true; expiresAt: number } | { renewed: false; why: "unknown" | "stale" };
 
 /** The right to run one request on one card. Disposing it without a release counts as an unclean end. */
-export interface LeaseRights {
+export interface LeaseRpc {
   renew(): Promise<RenewReply>;
   release(ending: Ending): Promise<ReleaseReply>;
 }
@@ -112,7 +112,7 @@ export interface Held {
 }
 
 /** Whether a card takes work for a service: the state of its circuit breaker. */
-export interface Gate {
+export interface BreakerState {
   /** `half_open`: one request may try the card. `trial`: that request is running. */
   state: "closed" | "open" | "half_open" | "trial";
   /** When an open breaker becomes half-open. */
@@ -136,7 +136,7 @@ export interface CardReport {
   /** The highest lease number ever given: a lease numbered at or below it that is not held has ended. */
   lastNumber: number;
   held: Held[];
-  gates: Record<string, Gate>;
+  gates: Record<string, BreakerState>;
 }
 
 export interface Heartbeat {
@@ -183,7 +183,7 @@ export interface LeaseRecord extends Held {
 }
 
 /** The Card methods that a Pool calls. */
-export interface CardRights {
+export interface CardRpc {
   /** `listener`: the service whose Pool wants changes pushed at once from now on. */
   report(listener?: string): Promise<CardReport>;
 }

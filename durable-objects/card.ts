@@ -8,7 +8,7 @@ import { DurableObject } from "cloudflare:workers";
 import { wakeBy } from "./alarm.ts";
 import { CardBook, shown } from "./card-book.ts";
 import { CardStore } from "./card-store.ts";
-import { Lessee } from "./lessee.ts";
+import { LeaseStub } from "./lease-stub.ts";
 import { Prober } from "./probe.ts";
 import type {
   Attempt,
@@ -23,15 +23,15 @@ import type {
   ReleaseReply,
   RenewReply,
 } from "./card-protocol.ts";
-import type { PoolRights } from "./pool-protocol.ts";
+import type { PoolRpc } from "./pool-protocol.ts";
 import type { Lease } from "./slots.ts";
-import { Teller } from "./teller.ts";
+import { Notifier } from "./notifier.ts";
 
 /** How long a release waits to share the next claim's commit. Under load this saves every other commit. */
 const WRITE_SOON_MS = 20;
 
 interface CardEnv {
-  POOL: { getByName(name: string): PoolRights };
+  POOL: { getByName(name: string): PoolRpc };
   ACCESS_CLIENT_ID?: string;
   ACCESS_CLIENT_SECRET?: string;
 }
@@ -41,7 +41,7 @@ export class Card extends DurableObject<CardEnv> {
   readonly #book: CardBook;
   readonly #incarnation: number;
   readonly #prober: Prober;
-  readonly #tellers = new Map<string, Teller>();
+  readonly #tellers = new Map<string, Notifier>();
   /** Live stubs per lease number; a repeated claim creates another. */
   readonly #lessees = new Map<number, number>();
   #heartbeat: CardStatus["heartbeat"] = null;
@@ -75,7 +75,7 @@ export class Card extends DurableObject<CardEnv> {
   }
 
   /** Grants or refuses a lease. Repeating an attempt returns the same lease. */
-  async claim(attempt: Attempt): Promise<(Claimed & { lease: Lessee }) | ClaimNo> {
+  async claim(attempt: Attempt): Promise<(Claimed & { lease: LeaseStub }) | ClaimNo> {
     const now = Date.now();
     this.#reap(now);
     const outcome = this.#book.claim(attempt, now);
@@ -150,9 +150,9 @@ export class Card extends DurableObject<CardEnv> {
 
   // Private
 
-  #lessee({ number, attempt }: Lease): Lessee {
+  #lessee({ number, attempt }: Lease): LeaseStub {
     this.#lessees.set(number, (this.#lessees.get(number) ?? 0) + 1);
-    return new Lessee({
+    return new LeaseStub({
       renew: () => this.renew(number, attempt),
       release: (ending) => this.release(number, attempt, ending),
       vanish: () => this.#vanish(number),
@@ -175,7 +175,7 @@ export class Card extends DurableObject<CardEnv> {
   }
 
   #heard(running: number, service: string | null): void {
-    this.#keep(this.#book.heard(running, service));
+    this.#keep(this.#book.applyReport(running, service));
   }
 
   #drainingListings(): Listing[] {
@@ -229,10 +229,10 @@ export class Card extends DurableObject<CardEnv> {
     }
   }
 
-  #teller(service: string): Teller {
+  #teller(service: string): Notifier {
     const known = this.#tellers.get(service);
     if (known !== undefined) return known;
-    const teller = new Teller(() => this.env.POOL.getByName(service).report(this.#report(Date.now())));
+    const teller = new Notifier(() => this.env.POOL.getByName(service).report(this.#report(Date.now())));
     this.#tellers.set(service, teller);
     return teller;
   }

@@ -3,7 +3,7 @@
  * advisory, and corrected by every report. Pure; `now` is an argument. Offers and reports are logarithmic in the number
  * of cards; queries over all cards, for refusals and status (capacity, the cause of an outage), are linear.
  */
-import { Addresses, type Named } from "./addresses.ts";
+import { Addresses, type RequestRef } from "./addresses.ts";
 import { CardOrder, newSeat, type Seat, takesWork } from "./card-order.ts";
 import type { CardReport } from "./card-protocol.ts";
 import type { PoolCard } from "./pool-protocol.ts";
@@ -88,11 +88,17 @@ export class Cards {
   }
 
   /** Whether the card is out on suspicion and should be tried early. */
-  isPressed(card: string): boolean {
+  isTriedEarly(card: string): boolean {
     return this.#seats.get(card)?.pressed ?? false;
   }
 
-  offered(card: string, attempt: string, tenant: string, now: number, by: Named = { request: attempt, tenant }): void {
+  offered(
+    card: string,
+    attempt: string,
+    tenant: string,
+    now: number,
+    by: RequestRef = { request: attempt, tenant },
+  ): void {
     const seat = this.#seats.get(card);
     if (seat === undefined) return;
     this.#drop(seat, attempt);
@@ -228,7 +234,7 @@ export class Cards {
   }
 
   /** Adjusts a request's tenant and address counts by one held slot. */
-  #add(by: Named, sign: 1 | -1): void {
+  #add(by: RequestRef, sign: 1 | -1): void {
     const { tenant } = by;
     this.#changed.add(tenant);
     const count = this.holding(tenant) + sign;

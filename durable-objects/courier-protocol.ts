@@ -22,7 +22,7 @@ export interface Notice {
 }
 
 /** One sending of an event. The Sender reads the subject's state and signs it anew each time. */
-export interface Letter extends Notice {
+export interface SendRequest extends Notice {
   /** `webhook-id`: the same in every sending of an event. */
   event: string;
   /** Generations of the tenant's secret that sign, newest first. */
@@ -30,7 +30,7 @@ export interface Letter extends Notice {
 }
 
 /** The outcome of a sending. */
-export interface Sent {
+export interface SendResult {
   /** Null: no response. */
   status: number | null;
   /** Our description; null if there was a response, whatever its status. */
@@ -73,11 +73,11 @@ export interface DeliveryQuery {
 }
 
 /** The Courier methods that a Job calls. */
-export interface CourierRights {
+export interface CourierRpc {
   enqueue(notice: Notice): Promise<void>;
 }
 
 /** The Worker methods that the Courier calls. */
-export interface SenderRights {
-  send(letter: Letter): Promise<Sent>;
+export interface SenderRpc {
+  send(letter: SendRequest): Promise<SendResult>;
 }

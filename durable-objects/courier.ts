@@ -8,8 +8,16 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeBy } from "./alarm.ts";
-import { answered } from "./answer-protocol.ts";
-import type { CourierRights, Delivery, DeliveryQuery, Letter, Notice, SenderRights, Sent } from "./courier-protocol.ts";
+import { withTimeout } from "./timeout.ts";
+import type {
+  CourierRpc,
+  Delivery,
+  DeliveryQuery,
+  SendRequest,
+  Notice,
+  SenderRpc,
+  SendResult,
+} from "./courier-protocol.ts";
 import { Deliveries } from "./deliveries.ts";
 import { after } from "./delivery-schedule.ts";
 import { FIRST, type Generations, rotated, signing } from "./secret-generations.ts";
@@ -26,7 +34,7 @@ const SWEPT_MS_MIN = 3_600_000;
 const SWEEP_EVERY_MS = 6 * 3_600_000;
 const SWEEP_ON_MS = 1_000;
 
-export class Courier extends DurableObject implements CourierRights {
+export class Courier extends DurableObject implements CourierRpc {
   #deliveries: Deliveries;
   #generations: Generations;
   /** Ids of deliveries in flight. */
@@ -136,10 +144,10 @@ export class Courier extends DurableObject implements CourierRights {
     this.#pump();
   }
 
-  async #sent(id: string, letter: Letter): Promise<Sent> {
-    const { Sender } = this.ctx.exports as unknown as { Sender: SenderRights };
+  async #sent(id: string, letter: SendRequest): Promise<SendResult> {
+    const { Sender } = this.ctx.exports as unknown as { Sender: SenderRpc };
     try {
-      return await answered(Sender.send(letter), SENDING_MS_MAX);
+      return await withTimeout(Sender.send(letter), SENDING_MS_MAX);
     } catch (error) {
       console.error(JSON.stringify({ event: "webhook_send_failed", delivery: id, error: String(error) }));
       return { status: null, error: "sending failed or timed out", retryAfterMs: null, again: true };
@@ -147,7 +155,7 @@ export class Courier extends DurableObject implements CourierRights {
   }
 
   /** Records the outcome of a sending. */
-  #settle(id: string, sent: Sent, from: number, now: number): void {
+  #settle(id: string, sent: SendResult, from: number, now: number): void {
     const delivery = this.#deliveries.get(id);
     // It was given up, or its address disabled, in the meantime.
     if (delivery === null || delivery.state !== "pending") return;

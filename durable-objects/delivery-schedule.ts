@@ -6,7 +6,7 @@
  *   pending -> failed      nothing left to send, or the last try failed
  *   pending -> pending     anything else, redirects included
  */
-import type { DeliveryState, Sent } from "./courier-protocol.ts";
+import type { DeliveryState, SendResult } from "./courier-protocol.ts";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -23,7 +23,12 @@ export const TRIES_MAX = DELAYS_MS.length + 1;
 export type Verdict = { state: "pending"; nextAt: number } | { state: Exclude<DeliveryState, "pending">; nextAt: null };
 
 /** The next state of a delivery after its latest try, which was number `tries`. */
-export function after({ status, retryAfterMs, again }: Sent, tries: number, now: number, random: number): Verdict {
+export function after(
+  { status, retryAfterMs, again }: SendResult,
+  tries: number,
+  now: number,
+  random: number,
+): Verdict {
   if (status !== null && status >= 200 && status < 300) return { state: "delivered", nextAt: null };
   if (status === 410) return { state: "disabled", nextAt: null };
   const delayMs = DELAYS_MS[tries - 1];

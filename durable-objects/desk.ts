@@ -2,7 +2,7 @@
  * The Desk: the life cycle of a Pool's tickets. The outside world (clock, requests to cards, records) is injected.
  *
  * Phases of a ticket:
- *   waiting    in the queue (waiting-room.ts), or following another request for the same result (runs.ts)
+ *   waiting    in the queue (waiting-room.ts), or following another request for the same result (shared-runs.ts)
  *   offered    a card is reserved for it for OFFER_MS, and counted as pending (choose-card.ts)
  *   missed     it did not claim in time, and is out of the queue until its holder calls again
  *   running    its holder reported that the Card granted the claim
@@ -16,8 +16,8 @@ import { type Budget, earn, newBudget, spend } from "./budget.ts";
 import { Cards } from "./choose-card.ts";
 import type { Clock } from "./clock.ts";
 import { known, learn, startMs, type Times } from "./estimate.ts";
-import { Following } from "./following.ts";
-import { Lookout } from "./lookout.ts";
+import { Coalescer } from "./coalescer.ts";
+import { ReportPoller } from "./report-poller.ts";
 import type { CardReport, ClaimNo } from "./card-protocol.ts";
 import type {
   Entry,
@@ -29,7 +29,7 @@ import type {
   PoolRefusal,
   WaitingOn,
 } from "./pool-protocol.ts";
-import { calm, say, type TicketState } from "./ticket-state.ts";
+import { cancelTimeout, setReply, type TicketState } from "./ticket-state.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 import { reasonToWait, type Waiting } from "./waiting-on.ts";
 
@@ -41,7 +41,7 @@ const RETURN_MS = 1_000;
 const MEND_EVERY_MS = 5_000;
 
 /** What a desk asks its Pool to do. */
-export interface Errands {
+export interface DeskEffects {
   /** Requests reports from these cards. */
   ask(cards: string[]): void;
   /** Called when a caller left before its run began. */
@@ -52,12 +52,12 @@ export interface Errands {
 
 export class Desk {
   readonly #clock: Clock;
-  readonly #errands: Errands;
+  readonly #errands: DeskEffects;
   readonly #room = new WaitingRoom();
   readonly #tickets = new Map<string, TicketState>();
   /** The latest ticket of each request. */
   readonly #requests = new Map<string, TicketState>();
-  readonly #following: Following;
+  readonly #following: Coalescer;
   readonly #addresses = new Addresses();
   /** Requests whose ticket was just disposed; the function cancels the report of their departure. */
   readonly #departing = new Map<string, () => void>();
@@ -70,21 +70,21 @@ export class Desk {
   #isPumping = false;
   #toldBehindAt = 0;
   #askedAt = 0;
-  readonly #lookout: Lookout;
+  readonly #lookout: ReportPoller;
 
-  constructor(clock: Clock, errands: Errands, times: Times | null) {
+  constructor(clock: Clock, errands: DeskEffects, times: Times | null) {
     this.#clock = clock;
     this.#errands = errands;
     this.times = times;
     this.#budget = newBudget(clock.now());
     const someoneWaits = (): boolean => this.queued > 0;
-    this.#following = new Following(clock, {
+    this.#following = new Coalescer(clock, {
       enter: ({ entry }) => this.#enterRoom(entry),
       leave: ({ entry }) => this.#room.leave(entry.attempt),
       settle: (ticket, finish) => this.#settle(ticket, { kind: "told", finish }),
       pump: () => this.pump(),
     });
-    this.#lookout = new Lookout(clock, someoneWaits, () => {
+    this.#lookout = new ReportPoller(clock, someoneWaits, () => {
       errands.ask(this.#lookout.some(this.cards.names()));
       this.pump();
     });
@@ -163,7 +163,7 @@ export class Desk {
   /** The Card granted the claim, even if the offer has expired since. */
   claimed(ticket: TicketState, number: number): void {
     if ((ticket.phase !== "offered" && ticket.phase !== "missed") || ticket.card === null) return;
-    calm(ticket);
+    cancelTimeout(ticket);
     const now = this.#clock.now();
     // The offer was taken back, but the Card has granted the slot: count it again.
     const { entry } = ticket;
@@ -325,7 +325,7 @@ export class Desk {
     if (this.queued > 0) this.#lookout.wakeAt(this.cards.nextOpening(now));
   }
 
-  #hall(config: PoolConfig, now: number): admission.Hall {
+  #hall(config: PoolConfig, now: number): admission.AdmissionState {
     const [room, followers, addresses] = [this.#room, this.#following, this.#addresses];
     return { config, room, followers, addresses, cards: this.cards, times: this.times, now };
   }
@@ -348,7 +348,10 @@ export class Desk {
     const hall = this.#hall(config, now);
     // (2)
     if (this.#following.follow(ticket, this.cards, this.#tickets)) {
-      const full = entry.again || entry.job ? null : (admission.swarm(hall, entry) ?? admission.crowd(hall, entry));
+      const full =
+        entry.again || entry.job
+          ? null
+          : (admission.tooManyOfAddress(hall, entry) ?? admission.tooManyOfTenant(hall, entry));
       this.#refuseOrWatch(ticket, full);
       return;
     }
@@ -356,7 +359,7 @@ export class Desk {
     const shut =
       entry.again || entry.job
         ? null
-        : (admission.shut(hall) ?? admission.hopeless(hall, entry) ?? admission.swarm(hall, entry));
+        : (admission.closed(hall) ?? admission.deadlineMissed(hall, entry) ?? admission.tooManyOfAddress(hall, entry));
     if (shut !== null) {
       if (shut.reason === "no_healthy_card") this.#askAnew(now);
       this.#refuse(ticket, shut);
@@ -410,9 +413,9 @@ export class Desk {
     const hall = this.#hall(this.#config, this.#clock.now());
     const isInLine = this.#room.has(entry.attempt);
     const refusal =
-      admission.crowd(hall, entry) ??
+      admission.tooManyOfTenant(hall, entry) ??
       (isInLine && isMore ? this.#full(entry, hall) : null) ??
-      (isInLine ? admission.late(hall, entry) : null);
+      (isInLine ? admission.deadlineUnmeetable(hall, entry) : null);
     // A ticket displaced by `#full` may have freed a card for this one.
     if (refusal !== null && ticket.phase === "waiting") this.#refuse(ticket, refusal);
   }
@@ -423,8 +426,8 @@ export class Desk {
   }
 
   /** Returns the refusal if the queue is full and no other ticket can be displaced; otherwise displaces one. */
-  #full(entry: Entry, hall: admission.Hall): PoolRefusal | null {
-    const full = admission.full(hall);
+  #full(entry: Entry, hall: admission.AdmissionState): PoolRefusal | null {
+    const full = admission.queueFull(hall);
     if (full === null) return null;
     // The ticket is in the queue already; its tenant's share is computed without it.
     this.#room.leave(entry.attempt);
@@ -479,10 +482,10 @@ export class Desk {
     const ticket = this.#tickets.get(entry.attempt);
     this.#room.grant(entry.attempt);
     if (ticket === undefined) return;
-    const pressed = this.cards.isPressed(card);
+    const pressed = this.cards.isTriedEarly(card);
     this.cards.offered(card, entry.attempt, entry.tenant, now, entry);
     this.#recap(entry.tenant);
-    calm(ticket);
+    cancelTimeout(ticket);
     ticket.phase = "offered";
     ticket.card = card;
     this.#following.hold(ticket);
@@ -495,11 +498,11 @@ export class Desk {
       this.pump();
     });
     const slotsLeft = Math.max(0, entry.concurrent - this.cards.holding(entry.tenant));
-    say(ticket, { kind: "offer", card, pressed, others: this.#room.length > 0, slotsLeft });
+    setReply(ticket, { kind: "offer", card, pressed, others: this.#room.length > 0, slotsLeft });
   }
 
   #backInLine(ticket: TicketState): void {
-    calm(ticket);
+    cancelTimeout(ticket);
     ticket.phase = "waiting";
     ticket.card = null;
     ticket.reply = null;
@@ -535,11 +538,11 @@ export class Desk {
   /** Ends a ticket with its final reply. */
   #settle(ticket: TicketState, reply: OfferReply): void {
     this.#over(ticket);
-    say(ticket, reply);
+    setReply(ticket, reply);
   }
 
   #over(ticket: TicketState): void {
-    calm(ticket);
+    cancelTimeout(ticket);
     if (ticket.phase !== "over") this.#addresses.remove(ticket.entry);
     ticket.phase = "over";
     this.#following.leave(ticket);

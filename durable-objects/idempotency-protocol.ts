@@ -7,10 +7,10 @@ export const JOIN_MS_MAX = 60_000;
  * How a request relates to its name. `named`: the caller gave it an `Idempotency-Key`. `first` and `retry`: the name is
  * derived from the content. A `first` request never gets an earlier outcome; it can only be joined.
  */
-export type Coming = "named" | "first" | "retry";
+export type RequestKind = "named" | "first" | "retry";
 
 /** The outcome of the first request under the name. */
-export type Made =
+export type KeyOutcome =
   /** The response is stored in R2 under the first of these keys that exists. */
   | { kind: "answer"; keys: string[] }
   /** An origin's own error; these are small. */
@@ -30,14 +30,14 @@ export type NameReply<Hold> =
   | { kind: "in_flight" }
   /** The name was used with another body. */
   | { kind: "mismatch" }
-  | { kind: "made"; made: Made };
+  | { kind: "made"; made: KeyOutcome };
 
 /**
  * The first request's hold on its name. With `keepMs` 0 only requests that have joined get the outcome. Disposing it
  * without an outcome frees the name.
  */
-export interface NameRights {
-  settle(made: Made, keepMs: number): Promise<void>;
+export interface HoldRpc {
+  settle(made: KeyOutcome, keepMs: number): Promise<void>;
   drop(): Promise<void>;
   /** The caller has left, but the request continues: new requests under the name join it. */
   abandon(): Promise<void>;

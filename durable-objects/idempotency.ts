@@ -7,12 +7,18 @@
  */
 import { DurableObject, RpcTarget } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";
-import { answered } from "./answer-protocol.ts";
-import { type Coming, JOIN_MS_MAX, type Made, type NameReply, type NameRights } from "./idempotency-protocol.ts";
+import { withTimeout } from "./timeout.ts";
+import {
+  type RequestKind,
+  JOIN_MS_MAX,
+  type KeyOutcome,
+  type NameReply,
+  type HoldRpc,
+} from "./idempotency-protocol.ts";
 
 interface Settled {
   body: string;
-  made: Made;
+  made: KeyOutcome;
   until: number;
 }
 
@@ -23,7 +29,7 @@ interface Held {
   abandonment: PromiseWithResolvers<boolean>;
   abandoned: boolean;
   /** The outcome; null: none that can be shared. */
-  end: PromiseWithResolvers<Made | null>;
+  end: PromiseWithResolvers<KeyOutcome | null>;
 }
 
 export class Idempotency extends DurableObject<object> {
@@ -37,7 +43,7 @@ export class Idempotency extends DurableObject<object> {
   }
 
   /** `body`: the hash of what makes two requests the same. Waits at most JOIN_MS_MAX for a request that it joins. */
-  async begin(body: string, coming: Coming): Promise<NameReply<Hold>> {
+  async begin(body: string, coming: RequestKind): Promise<NameReply<Hold>> {
     const until = Date.now() + JOIN_MS_MAX;
     if (coming === "first") return { kind: "first", hold: this.#hold(body) };
     for (;;) {
@@ -62,7 +68,7 @@ export class Idempotency extends DurableObject<object> {
   }
 
   /** Keeps the outcome of a run whose hold was lost in a restart. Ignored if another request has taken the name. */
-  async settle(body: string, made: Made, keepMs: number): Promise<void> {
+  async settle(body: string, made: KeyOutcome, keepMs: number): Promise<void> {
     const isTaken = this.#held !== null || (this.#settled !== null && this.#settled.until > Date.now());
     if (!isTaken && keepMs > 0) this.#keep(body, made, keepMs);
   }
@@ -78,7 +84,7 @@ export class Idempotency extends DurableObject<object> {
   // Private
 
   #hold(body: string): Hold {
-    const end = Promise.withResolvers<Made | null>();
+    const end = Promise.withResolvers<KeyOutcome | null>();
     const hold = new Hold({
       settle: (made, keepMs) => this.#settle(held, made, keepMs),
       drop: () => this.#drop(held, null),
@@ -90,21 +96,21 @@ export class Idempotency extends DurableObject<object> {
     return hold;
   }
 
-  #settle(held: Held, made: Made, keepMs: number): void {
+  #settle(held: Held, made: KeyOutcome, keepMs: number): void {
     const isLatest = this.#held === held;
     this.#drop(held, made);
     if (!isLatest || keepMs === 0) return;
     this.#keep(held.body, made, keepMs);
   }
 
-  #keep(body: string, made: Made, keepMs: number): void {
+  #keep(body: string, made: KeyOutcome, keepMs: number): void {
     const until = Date.now() + keepMs;
     this.#settled = { body, made, until };
     this.ctx.storage.kv.put("settled", this.#settled);
     this.ctx.waitUntil(wakeAt(this.ctx.storage, until));
   }
 
-  #drop(held: Held, made: Made | null): void {
+  #drop(held: Held, made: KeyOutcome | null): void {
     if (this.#held === held) this.#held = null;
     held.end.resolve(made);
     held.abandonment.resolve(false);
@@ -117,18 +123,18 @@ function abandon(held: Held): void {
 }
 
 /** The outcome; null if there is none to share, or none in time. */
-async function endOf(held: Held, ms: number): Promise<Made | null> {
-  return answered(held.end.promise, ms).catch(() => null);
+async function endOf(held: Held, ms: number): Promise<KeyOutcome | null> {
+  return withTimeout(held.end.promise, ms).catch(() => null);
 }
 
 interface Rights {
-  settle(made: Made, keepMs: number): void;
+  settle(made: KeyOutcome, keepMs: number): void;
   drop(): void;
   abandon(): void;
   abandoned(): Promise<boolean>;
 }
 
-export class Hold extends RpcTarget implements NameRights {
+export class Hold extends RpcTarget implements HoldRpc {
   readonly #rights: Rights;
 
   constructor(rights: Rights) {
@@ -136,7 +142,7 @@ export class Hold extends RpcTarget implements NameRights {
     this.#rights = rights;
   }
 
-  async settle(made: Made, keepMs: number): Promise<void> {
+  async settle(made: KeyOutcome, keepMs: number): Promise<void> {
     this.#rights.settle(made, keepMs);
   }
 

@@ -224,7 +224,7 @@ export interface Pause {
 }
 
 /** The Backlog methods that a Job calls. */
-export interface BacklogRights {
+export interface BacklogRpc {
   /** `concurrent`: how many jobs of its service the tenant may run at once, as its latest run read it; null: unknown. */
   changed(id: string, status: JobStatus, pause: Pause | null, concurrent: number | null): Promise<void>;
   /** Null: the id is unknown. False: the submission is still in progress. */
@@ -234,7 +234,7 @@ export interface BacklogRights {
 }
 
 /** The Job methods that a Backlog calls. */
-export interface JobRights {
+export interface JobRpc {
   /** `heardMsAgo`: time since its Workflow last called; null if not since this object started. */
   pulse(): Promise<{ status: JobStatus; heardMsAgo: number | null } | null>;
   /** Called when the start deadline has passed. Fails the job unless it has run. Returns the status; null: no such job. */

@@ -8,7 +8,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";
-import { answered, shortly } from "./answer-protocol.ts";
+import { withTimeout, shortly } from "./timeout.ts";
 import type {
   Begun,
   JobError,
@@ -22,7 +22,7 @@ import type {
 } from "./job-protocol.ts";
 import { isOver } from "./job-protocol.ts";
 import * as core from "./job-state.ts";
-import { dropInput, type JobEnv, outlookOf, tell } from "./job-teller.ts";
+import { dropInput, type JobEnv, outlookOf, tell } from "./job-notifier.ts";
 import { NOTHING_SPENT } from "./tenant-protocol.ts";
 
 /** Events kept for clients that reconnect: the most recent ones. */
@@ -81,7 +81,7 @@ export class Job extends DurableObject<JobEnv> {
 
   /** Deletes all traces of the job, because its tenant was deleted. */
   async discard(): Promise<void> {
-    if (this.#spec !== null) await answered(dropInput(this.env, this.#spec));
+    if (this.#spec !== null) await withTimeout(dropInput(this.env, this.#spec));
     await this.#forget();
   }
 
@@ -248,7 +248,7 @@ export class Job extends DurableObject<JobEnv> {
     const state = this.#state;
     // Before anything can fail: the platform retries a handler that throws only a few times.
     await wakeAt(this.ctx.storage, Date.now() + STANDS_MS);
-    const stands = await answered(this.env.BACKLOG.getByName(spec.tenant).stands(spec.id));
+    const stands = await withTimeout(this.env.BACKLOG.getByName(spec.tenant).stands(spec.id));
     if (stands === false) return;
     if (stands === true) {
       // If the state has changed, the change has set its own alarm.
@@ -256,8 +256,8 @@ export class Job extends DurableObject<JobEnv> {
       return;
     }
     const tenant = this.env.TENANT.getByName(spec.tenant);
-    await answered(tenant.record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT));
-    await answered(dropInput(this.env, spec));
+    await withTimeout(tenant.record(spec.id, "failed", null, [], "nothing", NOTHING_SPENT));
+    await withTimeout(dropInput(this.env, spec));
     await this.#forget();
   }
 
@@ -265,7 +265,7 @@ export class Job extends DurableObject<JobEnv> {
   async #urge({ id, tenant }: JobSpec, pause: Pause): Promise<void> {
     await wakeAt(this.ctx.storage, Math.max(Date.now(), pause.at) + OVERDUE_MS);
     const backlog = this.env.BACKLOG.getByName(tenant);
-    if (Date.now() >= pause.at) await answered(backlog.changed(id, this.#state.status, pause, null));
+    if (Date.now() >= pause.at) await withTimeout(backlog.changed(id, this.#state.status, pause, null));
   }
 
   /** Reports the state, one report at a time; the alarm repeats it until it succeeds. */

@@ -91,7 +91,7 @@ export interface Observed {
 }
 
 /** A ticket: a place in the queue. Disposing it leaves the queue. */
-export interface TicketRights {
+export interface TicketRpc {
   /** Waits for an offer, for a limited time per call. */
   offer(): Promise<OfferReply>;
   /** The Card granted the claim. */
@@ -106,13 +106,13 @@ export interface TicketRights {
 }
 
 /** The Pool methods that a Card calls. */
-export interface PoolRights {
+export interface PoolRpc {
   /** Returns true while anybody waits or did a moment ago: further reports are wanted at once. */
   report(report: CardReport): Promise<boolean>;
 }
 
 /** The Pool methods that a Tenant calls. */
-export interface PresenceRights {
+export interface PresenceRpc {
   present(requests: string[]): Promise<Presence>;
 }
 

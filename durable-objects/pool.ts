@@ -4,15 +4,15 @@
  * storage and RPC.
  */
 import { DurableObject } from "cloudflare:workers";
-import { answered, shortly } from "./answer-protocol.ts";
+import { withTimeout, shortly } from "./timeout.ts";
 import { Timers } from "./clock.ts";
 import { Desk } from "./desk.ts";
 import { present, waitingFor } from "./desk-view.ts";
 import type { Times } from "./estimate.ts";
-import { ASKED_AT_ONCE } from "./lookout.ts";
-import type { CardReport, CardRights } from "./card-protocol.ts";
+import { ASKED_AT_ONCE } from "./report-poller.ts";
+import type { CardReport, CardRpc } from "./card-protocol.ts";
 import type { Entry, Finish, Observed, Outlook, PoolConfig, PoolStatus, Presence } from "./pool-protocol.ts";
-import { NOTHING_SPENT, type Spent, type TenantRights } from "./tenant-protocol.ts";
+import { NOTHING_SPENT, type Spent, type TenantRpc } from "./tenant-protocol.ts";
 import { Ticket } from "./ticket.ts";
 
 /** How long a starting Pool waits at most for its cards' reports before it offers anything. */
@@ -27,8 +27,8 @@ const CLIENT_GONE = 499;
 const LEFT: Spent = { ...NOTHING_SPENT, reason: "client_gone" };
 
 interface PoolEnv {
-  TENANT: { getByName(name: string): TenantRights };
-  CARD: { getByName(name: string): CardRights };
+  TENANT: { getByName(name: string): TenantRpc };
+  CARD: { getByName(name: string): CardRpc };
 }
 
 export class Pool extends DurableObject<PoolEnv> {
@@ -130,7 +130,7 @@ export class Pool extends DurableObject<PoolEnv> {
 
   async #askOne(card: string): Promise<void> {
     try {
-      const report = await answered(this.env.CARD.getByName(card).report(this.#config?.service));
+      const report = await withTimeout(this.env.CARD.getByName(card).report(this.#config?.service));
       // A Card that was never configured does not know its name.
       this.#desk.report({ ...report, card });
     } catch (error) {

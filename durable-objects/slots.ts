@@ -201,7 +201,7 @@ export class Slots {
    * after an unclean end on, draining slots never outnumber the reported count. Leased slots are not counted against
    * it, because their requests may not have reached the GPU yet.
    */
-  hear(running: number, service: string | null): Lease[] {
+  applyReport(running: number, service: string | null): Lease[] {
     const draining = this.held.filter((l) => l.state === "draining" && (service === null || l.service === service));
     for (const lease of draining) lease.reports++;
     const surplus = Math.max(0, draining.length - running);

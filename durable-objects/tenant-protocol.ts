@@ -144,7 +144,7 @@ export interface UsagePage {
 }
 
 /** The Tenant methods that a Pool or a Job calls. */
-export interface TenantRights {
+export interface TenantRpc {
   record(
     id: string,
     state: RunState,

@@ -10,8 +10,8 @@
 import { DurableObject } from "cloudflare:workers";
 import { LRUCache } from "lru-cache";
 import { wakeBy } from "./alarm.ts";
-import { answered } from "./answer-protocol.ts";
-import type { Presence, PresenceRights } from "./pool-protocol.ts";
+import { withTimeout } from "./timeout.ts";
+import type { Presence, PresenceRpc } from "./pool-protocol.ts";
 import {
   type Admission,
   type AdmitReply,
@@ -49,7 +49,7 @@ const LOST: Spent = { ...NOTHING_SPENT, reason: "internal" };
 const LEADERS_MAX = 10_000;
 
 interface TenantEnv {
-  POOL: { getByName(name: string): PresenceRights };
+  POOL: { getByName(name: string): PresenceRpc };
 }
 
 export class Tenant extends DurableObject<TenantEnv> {
@@ -303,7 +303,7 @@ export class Tenant extends DurableObject<TenantEnv> {
 
   async #present(service: string, ids: string[]): Promise<Presence | null> {
     try {
-      return await answered(this.env.POOL.getByName(service).present(ids));
+      return await withTimeout(this.env.POOL.getByName(service).present(ids));
     } catch (error) {
       // The next check tries again.
       console.warn(JSON.stringify({ event: "pool_unreachable", service, error: String(error) }));

@@ -19,14 +19,14 @@ export interface TicketState {
 }
 
 /** Sets the holder's next reply and wakes its calls. */
-export function say(ticket: TicketState, reply: OfferReply): void {
+export function setReply(ticket: TicketState, reply: OfferReply): void {
   ticket.reply = reply;
   for (const wake of ticket.waiters) wake();
   ticket.waiters.clear();
 }
 
 /** Cancels the pending timeout. */
-export function calm(ticket: TicketState): void {
+export function cancelTimeout(ticket: TicketState): void {
   ticket.stop?.();
   ticket.stop = null;
 }

@@ -1,7 +1,7 @@
 /** The RPC stub of a ticket; the ticket lives as long as its holder keeps a stub. */
 import { RpcTarget } from "cloudflare:workers";
 import type { ClaimNo } from "./card-protocol.ts";
-import type { Finish, Observed, OfferReply, TicketRights } from "./pool-protocol.ts";
+import type { Finish, Observed, OfferReply, TicketRpc } from "./pool-protocol.ts";
 import type { TicketState } from "./ticket-state.ts";
 import type { Waiting } from "./waiting-on.ts";
 
@@ -20,7 +20,7 @@ interface TicketDesk {
   left(ticket: TicketState): void;
 }
 
-export class Ticket extends RpcTarget implements TicketRights {
+export class Ticket extends RpcTarget implements TicketRpc {
   readonly #state: TicketState;
   readonly #desk: TicketDesk;
 

@@ -12,14 +12,14 @@ import { byPlace, type Place, placeOf } from "./place.ts";
 import { SortedMap } from "./sorted-map.ts";
 import type { Entry } from "./pool-protocol.ts";
 
-type Turn = [start: number, seq: number];
+type VirtualTime = [start: number, seq: number];
 
 /** Minimum number of lines before empty ones are swept. */
 const SWEEP_MIN = 1024;
 /** How many different sets of avoided cards `next` tries, if the first ones leave no free card. */
 const LOOK_MAX = 64;
 
-const byTurn = (a: Turn, b: Turn) => a[0] - b[0] || a[1] - b[1];
+const byTurn = (a: VirtualTime, b: VirtualTime) => a[0] - b[0] || a[1] - b[1];
 
 interface Line {
   tenant: string;
@@ -33,7 +33,7 @@ interface Line {
   waiters: SortedMap<Place, string>;
   /** The number of waiters that are not jobs. */
   calls: number;
-  turn: Turn | null;
+  turn: VirtualTime | null;
 }
 
 interface Waiter {
@@ -44,7 +44,7 @@ interface Waiter {
 export class WaitingRoom {
   readonly #waiters = new Map<string, Waiter>();
   readonly #lines = new Map<string, Line>();
-  readonly #ready = new SortedMap<Turn, Line>(undefined, byTurn);
+  readonly #ready = new SortedMap<VirtualTime, Line>(undefined, byTurn);
   #virtual = 0;
   #seq = 0;
   #calls = 0;
@@ -186,7 +186,7 @@ export class WaitingRoom {
     const isLast = line.waiters.maxKey() === waiter.place;
     const before = () => line.waiters.forRange(line.waiters.minKey() ?? waiter.place, waiter.place, false);
     const own = isLast ? line.waiters.size - 1 : before();
-    const turn: Turn = [this.#startOf(line) + own / line.weight, line.seq];
+    const turn: VirtualTime = [this.#startOf(line) + own / line.weight, line.seq];
     let ahead = own;
     for (const other of this.#lines.values()) {
       if (other !== line && !other.capped) ahead += Math.min(other.waiters.size, this.#grantsBefore(turn, other));
@@ -216,7 +216,7 @@ export class WaitingRoom {
   }
 
   /** How many grants a line gets before this turn, if it is long enough. */
-  #grantsBefore([start, seq]: Turn, line: Line): number {
+  #grantsBefore([start, seq]: VirtualTime, line: Line): number {
     const grants = (start - this.#startOf(line)) * line.weight;
     if (grants < 0) return 0;
     // Ties go to the older line.

@@ -3,20 +3,20 @@
  * admission, then the run and storing its results. Every dialect calls this core; a dialect builds the ask and renders
  * the answer.
  */
-import type { Made } from "../durable-objects/idempotency-protocol.ts";
+import type { KeyOutcome } from "../durable-objects/idempotency-protocol.ts";
 import type { Ask } from "./ask.ts";
 import { type Caller, clientAddress } from "./auth.ts";
 import { letGo } from "./body/body.ts";
 import { lookUp, type Stored } from "./cache.ts";
 import { config, unsureHost } from "./env.ts";
-import { fingerprint, type Fingerprint } from "./fingerprint.ts";
-import { followJob, type Preference, submitAsJob, unmeetable } from "./jobs/prefer.ts";
-import { absence } from "./jobs/submit.ts";
+import { fingerprintOf, type Fingerprint } from "./fingerprint.ts";
+import { answerFromJob, type Preference, submitAsJob, unmeetable } from "./jobs/prefer.ts";
+import { submissionState } from "./jobs/submit.ts";
 import type { Grant } from "./run/lease.ts";
-import type { Mouth } from "./mouth.ts";
+import type { CallContext } from "./call-context.ts";
 import { admit, admitHit, admitReplay, guardHit } from "./limits.ts";
 import { isReplay, isRetry, type Once, onceOf, type Replay, REPLAYED } from "./once.ts";
-import { tamed } from "./run/headers.ts";
+import { sandboxed } from "./run/headers.ts";
 import { provision } from "./services/provision.ts";
 import { readOrigin } from "./run/read.ts";
 import { findStored } from "./results/recall.ts";
@@ -27,7 +27,7 @@ import { count } from "./caller/tally.ts";
 import { timed, type Trace } from "./trace.ts";
 
 /** An answer as a dialect renders it. The trace's headers say whether it came from the cache or from a run. */
-export type Shown = Omit<Answer, "cache" | "unkept">;
+export type RenderedAnswer = Omit<Answer, "cache" | "unkept">;
 
 /**
  * Follows a run: `started` is called for each card that begins it, `ended` when its results have been stored, and `gone`
@@ -40,48 +40,58 @@ export interface Follower {
 }
 
 /** How the caller wants the request handled. */
-export interface Wish {
+export interface AnswerOptions {
   /** Run it as a job (`Prefer`). */
   preference?: Preference | null;
   follower?: Follower;
 }
 
 /** Returns the answer or a refusal. Releases the ask's body in either case. */
-export async function answerAsk(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish = {}): Promise<Shown | Refusal> {
-  mouth.trace.fields["service"] = ask.service.id;
+export async function answerAsk(
+  context: CallContext,
+  caller: Caller,
+  ask: Ask,
+  wish: AnswerOptions = {},
+): Promise<RenderedAnswer | Refusal> {
+  context.trace.fields["service"] = ask.service.id;
   try {
-    return await answerNamed(mouth, caller, ask, wish);
+    return await answerNamed(context, caller, ask, wish);
   } finally {
     letGo(ask.body);
   }
 }
 
 /** Counts an outcome that was reached before admission. It is only tallied in the isolate: no call to the Tenant. */
-export function counted<T extends Shown | Refusal>(
-  mouth: Mouth,
+export function counted<T extends RenderedAnswer | Refusal>(
+  context: CallContext,
   { tenant, key }: Caller,
   service: string,
   outcome: T,
 ): T {
-  count(mouth, { tenant, service, key }, outcome);
+  count(context, { tenant, service, key }, outcome);
   return outcome;
 }
 
-async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): Promise<Shown | Refusal> {
-  const { request, env, base } = mouth;
+async function answerNamed(
+  context: CallContext,
+  caller: Caller,
+  ask: Ask,
+  wish: AnswerOptions,
+): Promise<RenderedAnswer | Refusal> {
+  const { request, env, base } = context;
   const isMaking = ask.as === "run" && ask.method === "POST";
-  const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
-  const joins = !print.cacheable || (wish.preference ?? null) !== null;
+  const fingerprint = await fingerprintOf(ask, caller.tenant, unsureHost(env, base));
+  const joins = !fingerprint.cacheable || (wish.preference ?? null) !== null;
   const once = isMaking ? await onceOf(env, caller, request, named(request, ask), joins) : null;
-  if (isRefusal(once)) return counted(mouth, caller, ask.service.id, once);
-  if (isReplay(once)) return replay(mouth, caller, ask, once, wish);
-  if (ask.unfit !== undefined) {
+  if (isRefusal(once)) return counted(context, caller, ask.service.id, once);
+  if (isReplay(once)) return replay(context, caller, ask, once, wish);
+  if (ask.deferredRefusal !== undefined) {
     await once?.drop();
-    return counted(mouth, caller, ask.service.id, ask.unfit);
+    return counted(context, caller, ask.service.id, ask.deferredRefusal);
   }
-  if (once === null) return joined(mouth, await answerOnce(mouth, caller, ask, print, wish, null));
+  if (once === null) return joined(context, await answerOnce(context, caller, ask, fingerprint, wish, null));
   try {
-    const answer = await answerOnce(mouth, caller, ask, print, wish, once);
+    const answer = await answerOnce(context, caller, ask, fingerprint, wish, once);
     if (isRefusal(answer)) await once.refused();
     return answer;
   } catch (error) {
@@ -91,39 +101,41 @@ async function answerNamed(mouth: Mouth, caller: Caller, ask: Ask, wish: Wish): 
 }
 
 /** Marks the answer as replayed when a client's retry was served by an earlier run or from the cache. */
-function joined<T>({ request, trace }: Mouth, outcome: T): T {
+function joined<T>({ request, trace }: CallContext, outcome: T): T {
   const { cache } = trace.fields;
   if (isRetry(request.headers) && (cache === "hit" || cache === "collapsed")) trace.headers.set(REPLAYED, "true");
   return outcome;
 }
 
 async function answerOnce(
-  mouth: Mouth,
+  context: CallContext,
   caller: Caller,
   ask: Ask,
-  print: Fingerprint,
-  { preference = null, follower }: Wish,
+  fingerprint: Fingerprint,
+  { preference = null, follower }: AnswerOptions,
   once: Once | null,
-): Promise<Shown | Refusal> {
-  const { request, env, ctx, trace, base } = mouth;
+): Promise<RenderedAnswer | Refusal> {
+  const { request, env, ctx, trace, base } = context;
   const isAsync = preference?.waitS === 0;
   if (preference !== null && isAsync && !ask.directives.onlyIfCached)
-    return asJob(mouth, caller, ask, print, preference, once);
-  const found = await haveWeGotIt(mouth, caller, ask, print);
+    return asJob(context, caller, ask, fingerprint, preference, once);
+  const found = await findCachedAnswer(context, caller, ask, fingerprint);
   if (found !== null && found !== "expired") {
     if (preference !== null && !isAsync && !isRefusal(found))
       trace.headers.set("preference-applied", preference.applied);
-    if (!isRefusal(found)) await once?.settle(answerAt(caller, print), keepMsOf(ask));
-    return counted(mouth, caller, ask.service.id, found);
+    if (!isRefusal(found)) await once?.settle(answerAt(caller, fingerprint), keepMsOf(ask));
+    return counted(context, caller, ask.service.id, found);
   }
   // Of a refusal; an answer says more.
-  trace.headers.set("cache-status", `portico; fwd=${print.cacheable ? "miss" : "bypass"}`);
-  if (ask.directives.onlyIfCached) return counted(mouth, caller, ask.service.id, refuse("not_cached"));
-  if (preference !== null) return asJob(mouth, caller, ask, print, preference, once);
-  const limited = await timed(trace, "limit", () => admit(env, caller, trace, ask, print.cacheable ? print.key : null));
-  if (limited !== null) return counted(mouth, caller, ask.service.id, limited);
-  if (ask.as === "read") return read(mouth, caller, ask);
-  once?.runs();
+  trace.headers.set("cache-status", `portico; fwd=${fingerprint.cacheable ? "miss" : "bypass"}`);
+  if (ask.directives.onlyIfCached) return counted(context, caller, ask.service.id, refuse("not_cached"));
+  if (preference !== null) return asJob(context, caller, ask, fingerprint, preference, once);
+  const limited = await timed(trace, "limit", () =>
+    admit(env, caller, trace, ask, fingerprint.cacheable ? fingerprint.key : null),
+  );
+  if (limited !== null) return counted(context, caller, ask.service.id, limited);
+  if (ask.as === "read") return read(context, caller, ask);
+  once?.markRunning();
   const answer = await run({
     env,
     ctx,
@@ -131,7 +143,7 @@ async function answerOnce(
     trace,
     caller,
     ask,
-    print,
+    fingerprint,
     priority: "normal",
     gone: follower?.gone ?? request.signal,
     base,
@@ -144,7 +156,7 @@ async function answerOnce(
     started: follower?.started ?? null,
     ended: (end) => {
       follower?.ended?.(end);
-      if (once !== null) ctx.waitUntil(settleRun(once, caller, ask, print, end));
+      if (once !== null) ctx.waitUntil(settleRun(once, caller, ask, fingerprint, end));
     },
     job: null,
   });
@@ -153,7 +165,11 @@ async function answerOnce(
   return fromRun(trace, ask, answer);
 }
 
-async function read({ request, env, ctx, trace, base }: Mouth, caller: Caller, ask: Ask): Promise<Shown | Refusal> {
+async function read(
+  { request, env, ctx, trace, base }: CallContext,
+  caller: Caller,
+  ask: Ask,
+): Promise<RenderedAnswer | Refusal> {
   const call = { requestId: trace.id, clientAddress: clientAddress(request, env), base };
   const { access } = config(env);
   const again = (): Promise<void> => provision(env, ask.service.id);
@@ -175,30 +191,30 @@ async function read({ request, env, ctx, trace, base }: Mouth, caller: Caller, a
 
 /** Submits the request as a job. Later requests with the same idempotency name get that job. */
 async function asJob(
-  mouth: Mouth,
+  context: CallContext,
   caller: Caller,
   ask: Ask,
-  print: Fingerprint,
+  fingerprint: Fingerprint,
   preference: Preference,
   once: Once | null,
-): Promise<Shown | Refusal> {
-  const late = await unmeetable(mouth.env, caller, ask);
-  if (late !== null) return counted(mouth, caller, ask.service.id, late);
-  const id = await submitAsJob(mouth, caller, ask, preference, once);
+): Promise<RenderedAnswer | Refusal> {
+  const late = await unmeetable(context.env, caller, ask);
+  if (late !== null) return counted(context, caller, ask.service.id, late);
+  const id = await submitAsJob(context, caller, ask, preference, once);
   if (isRefusal(id)) return id;
-  return followJob(mouth, caller, ask, print, preference, id, asRoute(mouth, ask, print));
+  return answerFromJob(context, caller, ask, fingerprint, preference, id, asRoute(context, ask, fingerprint));
 }
 
 /** Renders a job's stored answer as a direct run of the route would have been rendered. */
-function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
-  return ({ status, headers, body, results }: Stored): Shown =>
+function asRoute({ trace }: CallContext, ask: Ask, fingerprint: Fingerprint) {
+  return ({ status, headers, body, results }: Stored): RenderedAnswer =>
     fromRun(trace, ask, {
       status,
       headers,
       body,
       results: ask.directives.noStore ? [] : results,
       unkept: null,
-      cache: print.cacheable ? "stored" : "bypass",
+      cache: fingerprint.cacheable ? "stored" : "bypass",
     });
 }
 
@@ -206,67 +222,73 @@ function asRoute({ trace }: Mouth, ask: Ask, print: Fingerprint) {
  * Answers with the outcome of an earlier request of the same name, for one rate token and no quota. If that outcome no
  * longer exists, the request runs as if it were the first.
  */
-async function replay(mouth: Mouth, caller: Caller, ask: Ask, earlier: Replay, wish: Wish): Promise<Shown | Refusal> {
-  const { env, trace } = mouth;
-  const found = await foundAgain(mouth, caller, earlier.replay);
+async function replay(
+  context: CallContext,
+  caller: Caller,
+  ask: Ask,
+  earlier: Replay,
+  wish: AnswerOptions,
+): Promise<RenderedAnswer | Refusal> {
+  const { env, trace } = context;
+  const found = await foundAgain(context, caller, earlier.replay);
   if (found === null) {
     await earlier.forget();
-    return answerNamed(mouth, caller, ask, wish);
+    return answerNamed(context, caller, ask, wish);
   }
-  if (isRefusal(found)) return counted(mouth, caller, ask.service.id, found);
+  if (isRefusal(found)) return counted(context, caller, ask.service.id, found);
   const limited = await timed(trace, "limit", () => admitReplay(env, caller, trace, ask.service));
-  if (limited === null) return replayed(mouth, caller, ask, found, wish.preference ?? null);
+  if (limited === null) return replayed(context, caller, ask, found, wish.preference ?? null);
   if ("body" in found && found.body instanceof ReadableStream) await found.body.cancel();
-  return counted(mouth, caller, ask.service.id, limited);
+  return counted(context, caller, ask.service.id, limited);
 }
 
-type Earlier = Exclude<Made, { kind: "answer" | "batch" | "secret" | "file" | "delivery" }> | Stored;
+type Earlier = Exclude<KeyOutcome, { kind: "answer" | "batch" | "secret" | "file" | "delivery" }> | Stored;
 
 /** Returns null when the earlier outcome no longer exists, a refusal while its submission is still under way. */
-async function foundAgain(mouth: Mouth, caller: Caller, made: Made): Promise<Earlier | Refusal | null> {
+async function foundAgain(context: CallContext, caller: Caller, made: KeyOutcome): Promise<Earlier | Refusal | null> {
   if (made.kind === "error") return made;
   if (made.kind !== "job" && made.kind !== "answer") return null;
   if (made.kind === "job") {
-    const absent = await absence(mouth, caller, made.id);
+    const absent = await submissionState(context, caller, made.id);
     return absent === "gone" ? null : (absent ?? made);
   }
   for (const key of made.keys) {
-    const stored = await lookUp(mouth, key, Date.now(), true);
+    const stored = await lookUp(context, key, Date.now(), true);
     if (stored !== null && stored !== "expired") return stored;
   }
   return null;
 }
 
 async function replayed(
-  mouth: Mouth,
+  context: CallContext,
   caller: Caller,
   ask: Ask,
   earlier: Earlier,
   preference: Preference | null,
-): Promise<Shown | Refusal> {
-  const { env, base, trace } = mouth;
+): Promise<RenderedAnswer | Refusal> {
+  const { env, base, trace } = context;
   trace.headers.set(REPLAYED, "true");
   if (preference !== null) trace.headers.set("preference-applied", preference.applied);
   if (!("kind" in earlier)) return fromStore(trace, earlier);
   if (earlier.kind === "error") {
-    const headers = tamed(new Headers(earlier.contentType === null ? {} : { "content-type": earlier.contentType }));
+    const headers = sandboxed(new Headers(earlier.contentType === null ? {} : { "content-type": earlier.contentType }));
     return { status: earlier.status, headers, body: earlier.body, results: [] };
   }
-  const print = await fingerprint(ask, caller.tenant, unsureHost(env, base));
-  return followJob(mouth, caller, ask, print, preference, earlier.id, asRoute(mouth, ask, print));
+  const fingerprint = await fingerprintOf(ask, caller.tenant, unsureHost(env, base));
+  return answerFromJob(context, caller, ask, fingerprint, preference, earlier.id, asRoute(context, ask, fingerprint));
 }
 
 /** Returns the cache hit or a refusal; null when nothing is stored, `expired` when the stored answer has expired. */
-async function haveWeGotIt(
-  { env, trace, base, ctx }: Mouth,
+async function findCachedAnswer(
+  { env, trace, base, ctx }: CallContext,
   caller: Caller,
   ask: Ask,
-  print: Fingerprint,
-): Promise<Shown | Refusal | "expired" | null> {
+  fingerprint: Fingerprint,
+): Promise<RenderedAnswer | Refusal | "expired" | null> {
   const { noCache } = ask.directives;
   const stored =
-    print.cacheable && !noCache
-      ? await timed(trace, "cache", () => findStored({ env, ask, print, caller, trace, base, ctx }))
+    fingerprint.cacheable && !noCache
+      ? await timed(trace, "cache", () => findStored({ env, ask, fingerprint, caller, trace, base, ctx }))
       : null;
   if (stored === null || stored === "expired") return stored;
   const refused =
@@ -278,7 +300,7 @@ async function haveWeGotIt(
   return fromStore(trace, stored);
 }
 
-function fromStore(trace: Trace, stored: Stored): Shown {
+function fromStore(trace: Trace, stored: Stored): RenderedAnswer {
   const now = Date.now();
   trace.headers.set("cache-status", `portico; hit; ttl=${Math.max(0, Math.floor((stored.expiresAt - now) / 1000))}`);
   trace.fields["cache"] = "hit";
@@ -289,7 +311,7 @@ function fromStore(trace: Trace, stored: Stored): Shown {
   return { status, headers, body, results };
 }
 
-function fromRun(trace: Trace, ask: Ask, answer: Answer): Shown {
+function fromRun(trace: Trace, ask: Ask, answer: Answer): RenderedAnswer {
   const forward = ask.directives.noCache && answer.cache === "stored" ? "request" : "miss";
   const suffix = answer.cache === "stored" || answer.cache === "collapsed" ? `; ${answer.cache}` : "";
   const detail = answer.unkept === null ? "" : `; detail=${answer.unkept}`;

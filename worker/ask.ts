@@ -23,7 +23,7 @@ import { detail } from "./details.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "./refusal.ts";
 import { fieldRefusal, rulesOf } from "./services/rules.ts";
 import { NoScan, type Scan, scanOf } from "./body/scan/scan.ts";
-import { type Place, spool } from "./body/spool.ts";
+import { type SpoolTarget, spool } from "./body/spool.ts";
 
 export interface Ask {
   service: ServiceRow;
@@ -50,7 +50,7 @@ export interface Ask {
   resultsAt?: string | null;
   delivery: Delivery;
   /** Why the request must not run. Reported only if no earlier request has the same idempotency name. */
-  unfit?: Refusal;
+  deferredRefusal?: Refusal;
 }
 
 const TIMEOUT_S_MAX = 3600;
@@ -79,7 +79,12 @@ export interface Asked {
   laid?: boolean;
 }
 
-export async function parseAsk(request: Request, asked: Asked, place: Place, now: number): Promise<Ask | Refusal> {
+export async function parseAsk(
+  request: Request,
+  asked: Asked,
+  place: SpoolTarget,
+  now: number,
+): Promise<Ask | Refusal> {
   const { service } = asked;
   const deadlineAt = deadline(request.headers, now);
   if (isRefusal(deadlineAt)) return deadlineAt;
@@ -115,7 +120,7 @@ export async function parseAsk(request: Request, asked: Asked, place: Place, now
     headers: request.headers,
     body,
     mediaType: body.kind === "none" ? null : mediaType,
-    ...(isRefusal(fields) ? { fields: null, unfit: fields } : { fields }),
+    ...(isRefusal(fields) ? { fields: null, deferredRefusal: fields } : { fields }),
     deadlineAt,
     directives: asDirected,
     delivery,
@@ -137,7 +142,7 @@ function refuseHead(request: Request, asked: Asked, mediaType: string | null): R
 async function receive(
   request: Request,
   { service, tenant, later }: Asked,
-  place: Place,
+  place: SpoolTarget,
   mediaType: string | null,
 ): Promise<{ body: Body; counts: Fields | null } | Refusal> {
   const contentType = request.headers.get("content-type") ?? "";

@@ -1,6 +1,6 @@
 /** Stage 3: the result cache: first the edge location's copies, then R2 under `<scope>/answers/<fingerprint>`. */
-import { answered } from "../durable-objects/answer-protocol.ts";
-import { findNear, readNear } from "./results/edge.ts";
+import { withTimeout } from "../durable-objects/timeout.ts";
+import { findEdgeCopy, readThroughEdge } from "./results/edge.ts";
 import { settled } from "./results/pending.ts";
 import type { AnswerMeta } from "./results/stored-answer.ts";
 import type { Running } from "./run.ts";
@@ -32,7 +32,7 @@ export async function lookUp(
   evenExpired = false,
 ): Promise<Stored | "expired" | null> {
   await settled(key);
-  return answered(look(running, key, now, evenExpired), LOOK_MS_MAX);
+  return withTimeout(look(running, key, now, evenExpired), LOOK_MS_MAX);
 }
 
 async function look(
@@ -41,7 +41,7 @@ async function look(
   now: number,
   evenExpired: boolean,
 ): Promise<Stored | "expired" | null> {
-  const near = await findNear<AnswerMeta>(base, key);
+  const near = await findEdgeCopy<AnswerMeta>(base, key);
   if (near !== null && Number(near.beside.expiresAt) > now) return stored(near.beside, near.body, near.bytes);
   await near?.body?.cancel();
   const object = await env.RESULTS.get(key);
@@ -59,7 +59,7 @@ async function look(
     return stored(meta, inWindows(env.RESULTS, bulk.key, { offset: 0, length: bulk.size }), bulk.size);
   }
   const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  return stored(meta, await readNear(place, object, meta), object.size);
+  return stored(meta, await readThroughEdge(place, object, meta), object.size);
 }
 
 function stored(meta: AnswerMeta, body: ReadableStream | null, bytes: number): Stored {

@@ -5,7 +5,7 @@ import type { Env } from "./env.ts";
 import { Lease, unclaim } from "./run/lease.ts";
 import { detail } from "./details.ts";
 import { type Refusal, refuse } from "./refusal.ts";
-import { answered, Silent } from "../durable-objects/answer-protocol.ts";
+import { withTimeout, CallTimeout } from "../durable-objects/timeout.ts";
 
 /** Maximum consecutive entries into a Pool without getting a place in line: the Pool may be behind or restarting. */
 const ENTRIES_MAX = 6;
@@ -84,12 +84,12 @@ export class Line {
     for (;;) {
       if (this.#left) throw new Error(LEFT);
       try {
-        const reply = await (this.#ticket === null ? this.#enter() : answered(this.#ticket.offer(), OFFER_MS_MAX));
+        const reply = await (this.#ticket === null ? this.#enter() : withTimeout(this.#ticket.offer(), OFFER_MS_MAX));
         this.#wasSilent = false;
         return reply;
       } catch (error) {
         // A process that was suspended sees its own timeout expire before it reads the reply, so it asks once more.
-        if (error instanceof Silent && this.#ticket !== null && !this.#wasSilent && !this.#left) {
+        if (error instanceof CallTimeout && this.#ticket !== null && !this.#wasSilent && !this.#left) {
           this.#wasSilent = true;
           continue;
         }
@@ -112,13 +112,13 @@ export class Line {
     const offer = entering.offer();
     // If entering fails, this promise rejects too; without a handler that would be an unhandled rejection.
     offer.catch(() => undefined);
-    const ticket = await answered(entering);
+    const ticket = await withTimeout(entering);
     if (this.#left) {
       ticket[Symbol.dispose]();
       throw new Error(LEFT);
     }
     this.#ticket = ticket;
-    return await answered(offer, OFFER_MS_MAX);
+    return await withTimeout(offer, OFFER_MS_MAX);
   }
 
   /** Claims an offered card. Returns null when the Card refused, in which case the request keeps waiting. */
@@ -128,7 +128,7 @@ export class Line {
         const { address } = this.#entry;
         const from = address === undefined ? {} : { address };
         const claim = this.#env.CARD.getByName(card).claim({ ...attempt, ...from, attempt: this.attempt, pressed });
-        const reply = await answered(claim);
+        const reply = await withTimeout(claim);
         if ("no" in reply) {
           // An earlier try whose reply was lost may still arrive at the Card.
           if (tries > 1) this.#errands.later(unclaim(this.#env, card, this.attempt));
@@ -186,7 +186,7 @@ export class Line {
     await this.#told;
     try {
       if (this.#ticket === null) throw new Error("the ticket is lost");
-      await answered(this.#ticket.finished(finish, observed));
+      await withTimeout(this.#ticket.finished(finish, observed));
     } catch {
       await this.#finishedLost(finish, observed);
     }
@@ -196,7 +196,7 @@ export class Line {
   /** Reports the end of an attempt to a Pool that has restarted: it may know the attempt by its lease. */
   async #finishedLost(finish: Finish, observed: Observed | null): Promise<void> {
     try {
-      await answered(this.#env.POOL.getByName(this.#service).finished(this.attempt, finish, observed));
+      await withTimeout(this.#env.POOL.getByName(this.#service).finished(this.attempt, finish, observed));
     } catch (error) {
       console.warn(JSON.stringify({ event: "finish_lost", error: String(error) }));
     }
@@ -213,7 +213,7 @@ export class Line {
     const ticket = this.#ticket;
     if (ticket === null) return;
     try {
-      await answered(say(ticket));
+      await withTimeout(say(ticket));
     } catch {
       // A lost Pool has forgotten this ticket. The next call enters again, or has already done so.
       if (this.#ticket === ticket) this.#drop();
@@ -232,7 +232,7 @@ export function newAttempt(): string {
 
 /** An object that is overloaded, or slow enough to time out, is not called again at once. */
 function isBeyond(error: unknown): boolean {
-  return error instanceof Silent || (error as { overloaded?: boolean }).overloaded === true;
+  return error instanceof CallTimeout || (error as { overloaded?: boolean }).overloaded === true;
 }
 
 function lostPool(): Refusal {

@@ -24,7 +24,7 @@ export type WhyNot =
 export type Fingerprint = { cacheable: true; key: string; scope: string } | { cacheable: false; why: WhyNot };
 
 /** `host`: our host as the caller named it, when none is configured. The origin sees it, so it is part of the key. */
-export async function fingerprint(ask: Ask, tenant: string, host: string | null = null): Promise<Fingerprint> {
+export async function fingerprintOf(ask: Ask, tenant: string, host: string | null = null): Promise<Fingerprint> {
   const why = reason(ask);
   if (why !== null) return { cacheable: false, why };
   const { config, id } = ask.service;

@@ -19,7 +19,7 @@ import { operateApp } from "./operate/index.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "./refusal.ts";
 import { getRequest } from "./api/requests.ts";
 import { deleteResult, getResult } from "./results/results.ts";
-import type { Mouth } from "./mouth.ts";
+import type { CallContext } from "./call-context.ts";
 import { serve } from "./serve.ts";
 import type { App } from "./trace.ts";
 import { getUsage } from "./api/usage.ts";
@@ -40,7 +40,7 @@ app.use(door);
 
 app.route("/", operateApp);
 app.route("/admin", adminApp);
-app.route("/replicate/v1", replicateApp(mouthOf));
+app.route("/replicate/v1", replicateApp(contextOf));
 
 app.on(["GET", "HEAD"], "/v1/results/:id", (c) => reply(c, getResult(askingOf(c))));
 app.delete("/v1/results/:id", (c) => reply(c, deleteResult(askingOf(c))));
@@ -52,39 +52,39 @@ app.all("/v1/fingerprint", (c) => only(c, "POST"));
 app.get("/v1/usage", (c) => reply(c, getUsage(c.req.raw, c.env, c.var.trace)));
 app.all("/v1/usage", (c) => only(c, "GET, HEAD"));
 
-app.post("/v1/jobs", (c) => reply(c, createJob(mouthOf(c))));
-app.get("/v1/jobs", (c) => reply(c, listJobs(mouthOf(c))));
+app.post("/v1/jobs", (c) => reply(c, createJob(contextOf(c))));
+app.get("/v1/jobs", (c) => reply(c, listJobs(contextOf(c))));
 app.all("/v1/jobs", (c) => only(c, "GET, HEAD, POST"));
-app.get("/v1/jobs/:id", (c) => reply(c, getJob(mouthOf(c), c.req.param("id"))));
+app.get("/v1/jobs/:id", (c) => reply(c, getJob(contextOf(c), c.req.param("id"))));
 app.all("/v1/jobs/:id", (c) => only(c, "GET, HEAD"));
-app.post("/v1/jobs/:id/cancel", (c) => reply(c, cancelJob(mouthOf(c), c.req.param("id"))));
+app.post("/v1/jobs/:id/cancel", (c) => reply(c, cancelJob(contextOf(c), c.req.param("id"))));
 app.all("/v1/jobs/:id/cancel", (c) => only(c, "POST"));
-app.get("/v1/jobs/:id/events", (c) => reply(c, jobEvents(mouthOf(c), c.req.param("id"))));
+app.get("/v1/jobs/:id/events", (c) => reply(c, jobEvents(contextOf(c), c.req.param("id"))));
 app.all("/v1/jobs/:id/events", (c) => only(c, "GET, HEAD"));
 
-app.post("/v1/batches", (c) => reply(c, createBatch(mouthOf(c))));
+app.post("/v1/batches", (c) => reply(c, createBatch(contextOf(c))));
 app.all("/v1/batches", (c) => only(c, "POST"));
-app.get("/v1/batches/:id", (c) => reply(c, getBatch(mouthOf(c), c.req.param("id"))));
+app.get("/v1/batches/:id", (c) => reply(c, getBatch(contextOf(c), c.req.param("id"))));
 app.all("/v1/batches/:id", (c) => only(c, "GET, HEAD"));
 
-app.get("/v1/models", (c) => reply(c, listModels(mouthOf(c))));
-app.get("/v1/models/:id", (c) => reply(c, getModel(mouthOf(c), c.req.param("id"))));
+app.get("/v1/models", (c) => reply(c, listModels(contextOf(c))));
+app.get("/v1/models/:id", (c) => reply(c, getModel(contextOf(c), c.req.param("id"))));
 app.on("ALL", ["/v1/models", "/v1/models/:id"], (c) => only(c, "GET, HEAD"));
 for (const [path, call] of Object.entries(OPENAI_CALLS)) {
-  app.post(path, (c) => reply(c, call(mouthOf(c))));
+  app.post(path, (c) => reply(c, call(contextOf(c))));
   app.all(path, (c) => only(c, "POST"));
 }
-for (const [method, path] of FAL_ROUTES) app.on(method, path, (c) => fal(mouthOf(c)));
-app.all("/fal/*", (c) => fal(mouthOf(c)));
-app.get("/v1/webhooks/secret", (c) => reply(c, getSecret(mouthOf(c))));
+for (const [method, path] of FAL_ROUTES) app.on(method, path, (c) => fal(contextOf(c)));
+app.all("/fal/*", (c) => fal(contextOf(c)));
+app.get("/v1/webhooks/secret", (c) => reply(c, getSecret(contextOf(c))));
 app.all("/v1/webhooks/secret", (c) => only(c, "GET, HEAD"));
-app.post("/v1/webhooks/secret/rotate", (c) => reply(c, rotateSecret(mouthOf(c))));
+app.post("/v1/webhooks/secret/rotate", (c) => reply(c, rotateSecret(contextOf(c))));
 app.all("/v1/webhooks/secret/rotate", (c) => only(c, "POST"));
-app.get("/v1/webhooks/deliveries", (c) => reply(c, listDeliveries(mouthOf(c))));
+app.get("/v1/webhooks/deliveries", (c) => reply(c, listDeliveries(contextOf(c))));
 app.all("/v1/webhooks/deliveries", (c) => only(c, "GET, HEAD"));
-app.get("/v1/webhooks/deliveries/:id", (c) => reply(c, getDelivery(mouthOf(c), c.req.param("id"))));
+app.get("/v1/webhooks/deliveries/:id", (c) => reply(c, getDelivery(contextOf(c), c.req.param("id"))));
 app.all("/v1/webhooks/deliveries/:id", (c) => only(c, "GET, HEAD"));
-app.post("/v1/webhooks/deliveries/:id/replay", (c) => reply(c, replayDelivery(mouthOf(c), c.req.param("id"))));
+app.post("/v1/webhooks/deliveries/:id/replay", (c) => reply(c, replayDelivery(contextOf(c), c.req.param("id"))));
 app.all("/v1/webhooks/deliveries/:id/replay", (c) => only(c, "POST"));
 
 /** Everything else is a service's route or 404. */
@@ -94,7 +94,7 @@ app.all("*", async (c) => {
   const service = serviceOf(await catalog(c.env), at.path);
   if (service === null)
     return renderRefusal(refuse("not_found", at.path === "/" ? { facts: { docs: "/docs" } } : {}), c.var.trace);
-  return reply(c, serve({ ...mouthOf(c), service, target: at }));
+  return reply(c, serve({ ...contextOf(c), service, target: at }));
 });
 
 app.onError((error, c) => {
@@ -118,12 +118,12 @@ function base(c: Context<App>): string {
   return config(c.env).publicUrl ?? new URL(c.req.url).origin;
 }
 
-function mouthOf(c: Context<App>): Mouth {
+function contextOf(c: Context<App>): CallContext {
   return { request: c.req.raw, env: c.env, ctx: c.executionCtx, trace: c.var.trace, base: base(c) };
 }
 
 function askingOf(c: Context<App, "/v1/results/:id">) {
-  return { ...mouthOf(c), id: c.req.param("id") };
+  return { ...contextOf(c), id: c.req.param("id") };
 }
 
 /** Runs on the schedule set by `triggers.crons` in wrangler.toml. */

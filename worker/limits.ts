@@ -12,7 +12,7 @@ import { type Refusal, refuse } from "./refusal.ts";
 import type { Limits } from "./caller/tenant.ts";
 import { hasOwnRate, limitsIn } from "./caller/tenant-limits.ts";
 import type { Trace } from "./trace.ts";
-import { answered, Silent } from "../durable-objects/answer-protocol.ts";
+import { withTimeout, CallTimeout } from "../durable-objects/timeout.ts";
 
 const MINUTE_S = 60;
 /** Window over which FLOOD counts. */
@@ -117,10 +117,10 @@ export async function admitHit(
 /** Asks again when the object was terminated during the call, as by a deploy. The request id makes this idempotent. */
 async function asked<P extends PromiseLike<unknown>>(question: () => P): Promise<Awaited<P>> {
   try {
-    return await answered(question());
+    return await withTimeout(question());
   } catch (error) {
-    if (error instanceof Silent) throw error;
-    return await answered(question());
+    if (error instanceof CallTimeout) throw error;
+    return await withTimeout(question());
   }
 }
 

@@ -199,13 +199,13 @@ const BATCH_TOO_LARGE: Text = {
 
 /** Used when the refusal names the limit of the call in place of the service's. */
 const CALL_TOO_LARGE: Text = {
-  en: "The body is larger than the limit of {call_mib} MiB of this call.",
+  en: "The body is larger than {call_mib} MiB, the limit of this call.",
   zh: "请求体超过此调用允许的 {call_mib} MiB。",
 };
 
 /** Used when the refusal names the limit of a submission: the service's own route takes larger inputs. */
 const SUBMISSION_TOO_LARGE: Text = {
-  en: "The body is larger than the limit of {submission_mib} MiB of this call. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
+  en: "The body is larger than {submission_mib} MiB, the limit of this call. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
   zh: "请求体超过此调用允许的 {submission_mib} MiB。更大的输入请发送到服务自身的路由，并带上请求头 “Prefer: respond-async”。",
 };
 

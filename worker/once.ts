@@ -6,13 +6,13 @@
  * run that its first try abandoned, or gets the outcome of that run. A cacheable request is joined by its cache key
  * instead, unless it becomes a job.
  */
-import { type Coming, JOIN_MS_MAX, type Made } from "../durable-objects/idempotency-protocol.ts";
+import { type RequestKind, JOIN_MS_MAX, type KeyOutcome } from "../durable-objects/idempotency-protocol.ts";
 import type { Caller } from "./auth.ts";
 import { BUFFERED_BYTES_MAX } from "./body/body.ts";
 import type { Env } from "./env.ts";
 import { sha256 } from "./fingerprint.ts";
 import { invalid, type Refusal, refuse } from "./refusal.ts";
-import { answered } from "../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../durable-objects/timeout.ts";
 
 const KEY = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/;
 const KEY_HEADER = "Idempotency-Key";
@@ -27,7 +27,7 @@ const RETRY_COUNT = "x-stainless-retry-count";
 export const REPLAYED = "idempotent-replayed";
 
 type Hold = {
-  settle(made: Made, keepMs: number): Promise<void>;
+  settle(made: KeyOutcome, keepMs: number): Promise<void>;
   drop(): Promise<void>;
   abandon(): Promise<void>;
   abandoned(): Promise<boolean>;
@@ -37,9 +37,9 @@ type Hold = {
 export class Once {
   readonly #name: string;
   readonly #hold: Hold;
-  readonly #coming: Coming;
+  readonly #coming: RequestKind;
   readonly #gone: AbortSignal;
-  readonly #settleByName: (made: Made, keepMs: number) => Promise<void>;
+  readonly #settleByName: (made: KeyOutcome, keepMs: number) => Promise<void>;
   #told = false;
   #runs = false;
   /** A retry of the same content has arrived. */
@@ -49,9 +49,9 @@ export class Once {
   constructor(
     name: string,
     hold: Hold,
-    coming: Coming,
+    coming: RequestKind,
     gone: AbortSignal,
-    settleByName: (made: Made, keepMs: number) => Promise<void>,
+    settleByName: (made: KeyOutcome, keepMs: number) => Promise<void>,
   ) {
     this.#settleByName = settleByName;
     this.#name = name;
@@ -75,21 +75,21 @@ export class Once {
    * Stores the outcome for later requests of the same name, for as long as the result is kept. For a request without a
    * key, only its retries get it, for RETRIED_MS.
    */
-  async settle(made: Made, keepMs: number): Promise<void> {
+  async settle(made: KeyOutcome, keepMs: number): Promise<void> {
     // A job continues whether or not its caller is still connected.
     const retriedMs = this.#isLeft || made.kind === "job" || made.kind === "batch" ? RETRIED_MS : 0;
     const ms = this.#coming === "named" ? keepMs : retriedMs;
     // A restart of the object breaks the hold, but not the name.
-    await this.#tell(() => answered(this.#hold.settle(made, ms)).catch(() => this.#settleByName(made, ms)));
+    await this.#tell(() => withTimeout(this.#hold.settle(made, ms)).catch(() => this.#settleByName(made, ms)));
   }
 
   /** Frees the name without an outcome: the next request of the name runs. */
   async drop(): Promise<void> {
-    await this.#tell(() => answered(this.#hold.drop()));
+    await this.#tell(() => withTimeout(this.#hold.drop()));
   }
 
   /** Marks that a run has started. From here on the end of the run reports the outcome, whatever the caller is told. */
-  runs(): void {
+  markRunning(): void {
     this.#runs = true;
     if (this.#coming !== "named") void this.#heedRetries();
   }
@@ -112,7 +112,7 @@ export class Once {
   async #abandon(): Promise<void> {
     if (this.#told) return;
     try {
-      await answered(this.#hold.abandon());
+      await withTimeout(this.#hold.abandon());
     } catch (error) {
       // Without this notice, a retry is refused with 409 until the run ends.
       console.warn(JSON.stringify({ event: "idempotency_report_failed", error: String(error) }));
@@ -133,7 +133,7 @@ export class Once {
 }
 
 export interface Replay {
-  replay: Made;
+  replay: KeyOutcome;
   /** Frees the name because the outcome no longer exists. */
   forget(): Promise<void>;
 }
@@ -143,7 +143,7 @@ export function isReplay(value: unknown): value is Replay {
 }
 
 /** What makes two requests of one name the same, besides their scope. `body` is null if it is too large to compare. */
-export interface Named {
+export interface NamedRequest {
   method: string;
   path: string;
   query: string;
@@ -159,7 +159,7 @@ export async function onceOf(
   env: Env,
   caller: Caller,
   { headers, signal }: Request,
-  named: Named,
+  named: NamedRequest,
   joins: boolean,
 ): Promise<Once | Replay | Refusal | null> {
   const key = headers.get("idempotency-key");
@@ -175,12 +175,12 @@ export async function onceOf(
       : await digest(["idempotency", caller.tenant, method, path, key]);
   const coming = key !== null ? "named" : isRetry(headers) ? "retry" : "first";
   const stub = env.IDEMPOTENCY.getByName(name);
-  const reply = await answered(stub.begin(body, coming), JOIN_MS_MAX + SLACK_MS);
+  const reply = await withTimeout(stub.begin(body, coming), JOIN_MS_MAX + SLACK_MS);
   if (reply.kind === "mismatch") return refuse("idempotency_mismatch", { param: KEY_HEADER });
   if (reply.kind === "in_flight") return refuse("idempotency_in_flight", { retryAfterMs: RETRY_AFTER_MS });
-  if (reply.kind === "made") return { replay: reply.made, forget: async () => answered(stub.forget(body)) };
+  if (reply.kind === "made") return { replay: reply.made, forget: async () => withTimeout(stub.forget(body)) };
   return new Once(name, reply.hold, coming, signal, async (made, keepMs) => {
-    await answered(env.IDEMPOTENCY.getByName(name).settle(body, made, keepMs));
+    await withTimeout(env.IDEMPOTENCY.getByName(name).settle(body, made, keepMs));
   });
 }
 

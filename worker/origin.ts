@@ -12,7 +12,7 @@ import { mediaTypeOf } from "./results/media.ts";
 import { detail } from "./details.ts";
 import { type Reason, type Refusal, type Started, refuse } from "./refusal.ts";
 import { originHeaders } from "./run/headers.ts";
-import type { Silence } from "./run/silence.ts";
+import type { ReadTimeout } from "./run/read-timeout.ts";
 import { unlessGone, unlessLate } from "./run/until.ts";
 
 /** Maximum size of an answer's headers, bytes; a larger head is invalid. */
@@ -30,7 +30,7 @@ const DIAL_MS = 500;
  */
 const proxied = new LRUCache<string, true>({ max: 1_000 });
 
-export interface Route {
+export interface OriginTarget {
   card: string;
   origin: string;
   transport: Transport;
@@ -78,10 +78,10 @@ export function asRefusal({ reason, facts, param, started }: Failure): Refusal {
 /** Sends the ask and waits for the head of the answer. */
 export async function callOrigin(
   ask: Ask,
-  route: Route,
+  route: OriginTarget,
   call: Call,
   controller: AbortController,
-  silence: Silence,
+  silence: ReadTimeout,
 ): Promise<Response | Failure> {
   const sentAt = Date.now();
   const { body } = ask;
@@ -89,12 +89,12 @@ export async function callOrigin(
   const sending =
     body.kind === "spooled"
       ? await unlessGone(
-          body.send(() => silence.heard()),
+          body.send(() => silence.reset()),
           signal,
         )
       : null;
   if (body.kind === "spooled" && sending === null)
-    return failure(signal.aborted && !silence.lapsed ? "client_gone" : "internal", "no", true);
+    return failure(signal.aborted && !silence.expired ? "client_gone" : "internal", "no", true);
   const content = body.kind === "bytes" ? body.bytes : body.kind === "stream" ? body.stream : (sending?.stream ?? null);
   const request = requestTo(ask, route, call, content, signal);
   if (request === null) {
@@ -108,7 +108,7 @@ export async function callOrigin(
     sending?.stop();
     // An origin cannot begin work on a body that it did not get completely.
     if (sending?.broken()) return failure("internal", "no", true);
-    if (silence.lapsed) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
+    if (silence.expired) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
     if (signal.aborted) return failure("client_gone", "unknown", false);
     return lost(route, call.requestId, Date.now() - sentAt, error);
   }
@@ -116,7 +116,7 @@ export async function callOrigin(
     await response.body?.cancel();
     return failure("internal", "no", true);
   }
-  silence.heard();
+  silence.reset();
   if (response.headers.has("cf-ray")) proxied.set(route.origin, true);
   const failed = judgeHead(response, ask, route.transport);
   if (failed === null) return response;
@@ -135,7 +135,13 @@ function isHtml(mediaType: string | null): boolean {
 }
 
 /** Returns null when the ask cannot be expressed in HTTP. Nothing was sent, so this is not the card's failure. */
-function requestTo(ask: Ask, route: Route, call: Call, body: BodyInit | null, signal: AbortSignal): Request | null {
+function requestTo(
+  ask: Ask,
+  route: OriginTarget,
+  call: Call,
+  body: BodyInit | null,
+  signal: AbortSignal,
+): Request | null {
   const { method } = ask;
   const headers = originHeaders(ask, route, call);
   try {
@@ -210,7 +216,7 @@ function no(reason: Reason, started: Started, facts: Refusal["facts"] = {}): Omi
 }
 
 /** Reads a failed answer to its end, so that its slot is known to be free. False when the end was not reached. */
-async function readToEnd(response: Response, silence: Silence): Promise<boolean> {
+async function readToEnd(response: Response, silence: ReadTimeout): Promise<boolean> {
   if (response.body === null) return true;
   const reader = response.body.getReader();
   const until = Date.now() + FAILED_READ_MS;
@@ -219,7 +225,7 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
       const read = await unlessLate(reader.read(), until);
       if (read === null) break;
       if (read.done) return true;
-      silence.heard();
+      silence.reset();
       bytes += read.value.byteLength;
     }
     await reader.cancel();
@@ -233,7 +239,7 @@ async function readToEnd(response: Response, silence: Silence): Promise<boolean>
  * Classifies a connection lost before an answer. The platform does not say whether it was ever established. If the port
  * is closed right after sending, it was closed at sending; later, the server may have died while its GPU keeps working.
  */
-async function lost(route: Route, request: string, afterMs: number, error: unknown): Promise<Failure> {
+async function lost(route: OriginTarget, request: string, afterMs: number, error: unknown): Promise<Failure> {
   const early = afterMs <= REFUSED_MS_MAX;
   const isDialable = route.transport === "direct" && !proxied.has(route.origin);
   if (early && isDialable && (await isShut(new URL(route.origin)))) return failure("origin_refused", "no", true);

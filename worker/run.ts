@@ -17,7 +17,7 @@ import type { Config, Env } from "./env.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import type { Grant } from "./run/lease.ts";
 import { pay, tellSlots, type Unpaid } from "./limits.ts";
-import { tamed } from "./run/headers.ts";
+import { sandboxed } from "./run/headers.ts";
 import { priceOf } from "./caller/price.ts";
 import { provision } from "./services/provision.ts";
 import { end, record, type Took } from "./run/record.ts";
@@ -35,7 +35,7 @@ export interface Running {
   trace: Trace;
   caller: Caller;
   ask: Ask;
-  print: Fingerprint;
+  fingerprint: Fingerprint;
   priority: Priority;
   /** Aborted when the caller hangs up. */
   gone: AbortSignal;
@@ -97,7 +97,7 @@ const UNPAID_PAUSE_MS = 250;
 
 /** Returns the answer or a refusal. */
 export async function run(running: Running): Promise<Answer | Refusal> {
-  const { env, ctx, trace, ask, print } = running;
+  const { env, ctx, trace, ask, fingerprint } = running;
   const queuedAt = Date.now();
   const entry = await entryOf(running, running.job?.arrivedAt ?? queuedAt);
   const enter = (): Line =>
@@ -135,15 +135,16 @@ export async function run(running: Running): Promise<Answer | Refusal> {
     const shared = await sharedAnswer(running, offer);
     if (shared !== null) return shared;
     // Its answer was stored but cannot be found, so this request runs by itself.
-    if (again++ > 0 || !print.cacheable) return end(running, "failed", refuse("origin_reset", { started: "unknown" }));
+    if (again++ > 0 || !fingerprint.cacheable)
+      return end(running, "failed", refuse("origin_reset", { started: "unknown" }));
     line.again();
   }
 }
 
 /** Charges a run of its own. A request that cannot pay leaves the line, and its followers run without it. */
-async function payFor({ env, caller, trace, ask, print }: Running, line: Line): Promise<Unpaid | null> {
+async function payFor({ env, caller, trace, ask, fingerprint }: Running, line: Line): Promise<Unpaid | null> {
   try {
-    const unpaid = await pay(env, caller, trace, ask, print.cacheable ? print.key : null);
+    const unpaid = await pay(env, caller, trace, ask, fingerprint.cacheable ? fingerprint.key : null);
     if (unpaid !== null) await line.finished({ kind: "failed", reason: "client_gone" }, null);
     return unpaid;
   } catch (error) {
@@ -154,7 +155,7 @@ async function payFor({ env, caller, trace, ask, print }: Running, line: Line): 
 }
 
 async function entryOf(running: Running, arrivedAt: number): Promise<Entry> {
-  const { trace, caller, ask, print, priority, clientAddress, config, job } = running;
+  const { trace, caller, ask, fingerprint, priority, clientAddress, config, job } = running;
   const { concurrent, waiting, per_address: perAddress } = limitsIn(caller.limits, ask.service.id);
   const counted =
     clientAddress === null || perAddress === null ? null : await keyedAddress(config.keySecret, clientAddress);
@@ -168,7 +169,7 @@ async function entryOf(running: Running, arrivedAt: number): Promise<Entry> {
     priority,
     arrivedAt,
     deadlineAt: ask.deadlineAt,
-    fingerprint: print.cacheable ? print.key : null,
+    fingerprint: fingerprint.cacheable ? fingerprint.key : null,
     ...(counted === null || perAddress === null ? {} : { address: counted, perAddress }),
     avoid: job?.avoid ?? [],
     again: false,
@@ -197,7 +198,7 @@ async function sharedAnswer(running: Running, offer: Told): Promise<Answer | Ref
     return end(running, "failed", refuse(reason, { started: "unknown", facts: sharedFacts(running) }));
   }
   if (finish.kind === "answer") {
-    const headers = tamed(new Headers(finish.contentType === null ? {} : { "content-type": finish.contentType }));
+    const headers = sandboxed(new Headers(finish.contentType === null ? {} : { "content-type": finish.contentType }));
     const bytes = new TextEncoder().encode(finish.body).byteLength;
     await record(running, "failed", finish.status, [], "token", { bytes });
     return { status: finish.status, headers, body: finish.body, results: [], cache: "collapsed", unkept: null };

@@ -1,6 +1,6 @@
 /** Service routes: the origin's own API, unified. Builds the ask from a request and returns the answer unchanged. */
 import { answerAsk, counted } from "./answer.ts";
-import type { Mouth } from "./mouth.ts";
+import type { CallContext } from "./call-context.ts";
 import { type Ask, parseAsk } from "./ask.ts";
 import { type Caller, mayCall } from "./auth.ts";
 import { callerWith } from "./caller/caller.ts";
@@ -11,7 +11,7 @@ import { preferenceOf } from "./jobs/prefer.ts";
 import { type Refusal, isRefusal } from "./refusal.ts";
 import { signedUrl } from "./results/signature.ts";
 
-export interface Serving extends Mouth {
+export interface Serving extends CallContext {
   service: ServiceRow;
   target: Target;
 }
@@ -49,7 +49,7 @@ async function askOf(
 }
 
 /** Appends `Link` (RFC 8288) with the URL of each finished image or sound, signed for a day. */
-export async function link({ env, base }: Mouth, headers: Headers, results: string[]): Promise<void> {
+export async function link({ env, base }: CallContext, headers: Headers, results: string[]): Promise<void> {
   const now = Date.now();
   for (const id of results) headers.append("link", `<${await signedUrl(config(env), base, id, now)}>; rel="enclosure"`);
 }

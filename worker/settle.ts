@@ -1,17 +1,17 @@
 /** Stores the outcome of a request with an idempotency name, for later requests of that name (once.ts). */
-import type { Made } from "../durable-objects/idempotency-protocol.ts";
+import type { KeyOutcome } from "../durable-objects/idempotency-protocol.ts";
 import type { Ask } from "./ask.ts";
 import type { Caller } from "./auth.ts";
 import { answerKey } from "./results/stored-answer.ts";
 import type { Fingerprint } from "./fingerprint.ts";
-import type { Named, Once } from "./once.ts";
+import type { NamedRequest, Once } from "./once.ts";
 import type { Answer, RunEnd } from "./run.ts";
 
 /** Maximum size of an origin's own error that is replayed, bytes. */
 const ERROR_BYTES_MAX = 64 * 1024;
 
 /** Uses the caller's own path: the same ask through another dialect is a different request. */
-export function named(request: Request, { method, path, query, headers, body }: Ask): Named {
+export function named(request: Request, { method, path, query, headers, body }: Ask): NamedRequest {
   const bytes = body.kind === "bytes" ? body.bytes : body.kind === "none" ? new Uint8Array() : null;
   const { pathname } = new URL(request.url);
   return { method, path: pathname, query: path + query, contentType: headers.get("content-type"), body: bytes };
@@ -20,14 +20,20 @@ export function named(request: Request, { method, path, query, headers, body }: 
 export const keepMsOf = (ask: Ask): number => ask.delivery.lifeMs;
 
 /** Where the cache stores the answer. */
-export function answerAt(caller: Caller, print: Fingerprint): Made {
-  return { kind: "answer", keys: print.cacheable ? [answerKey(caller.tenant, print.key)] : [] };
+export function answerAt(caller: Caller, fingerprint: Fingerprint): KeyOutcome {
+  return { kind: "answer", keys: fingerprint.cacheable ? [answerKey(caller.tenant, fingerprint.key)] : [] };
 }
 
 /** Called when the run of a named request ends: stores what it made for later requests of that name. */
-export async function settleRun(once: Once, caller: Caller, ask: Ask, print: Fingerprint, end: RunEnd): Promise<void> {
+export async function settleRun(
+  once: Once,
+  caller: Caller,
+  ask: Ask,
+  fingerprint: Fingerprint,
+  end: RunEnd,
+): Promise<void> {
   const isMade = end.state === "succeeded" && end.status !== null && end.status < 400 && !ask.directives.noStore;
-  const names = [once.keepAs, print.cacheable ? print.key : null].filter((key) => key !== null);
+  const names = [once.keepAs, fingerprint.cacheable ? fingerprint.key : null].filter((key) => key !== null);
   const keys = names.map((key) => answerKey(caller.tenant, key));
   if (isMade && keys.length > 0) await once.settle({ kind: "answer", keys }, keepMsOf(ask));
   // Otherwise it is an origin's own error, which `settleError` stores with its answer.

@@ -2,13 +2,13 @@
  * Stage 7: storage. Writes the finished images and sounds of a complete answer to R2, with a row in D1 for each, and
  * the answer itself when the request is cacheable. Nothing incomplete is ever stored.
  */
-import { answered } from "../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../durable-objects/timeout.ts";
 import type { Ask } from "./ask.ts";
 import { type AnswerMeta, answerKey } from "./results/stored-answer.ts";
 import type { AnswerRow, ResultRow } from "./db/queries.ts";
 import type { Env } from "./env.ts";
 import { resultIdOf, visibilityOf } from "./results/delivery.ts";
-import { forgetNear } from "./results/edge.ts";
+import { forgetEdgeCopy } from "./results/edge.ts";
 import { sha256 } from "./fingerprint.ts";
 import { randomText } from "./caller/keys.ts";
 import { pend } from "./results/pending.ts";
@@ -121,7 +121,7 @@ async function write(
   // A shared answer names no results: the first reader of each tenant makes results of its own from it.
   if (answer !== null && answer.shared !== null) puts.push(put(answer.shared, { ...meta, results: "" }));
   try {
-    await answered(Promise.all(puts), KEEPING_MS_MAX);
+    await withTimeout(Promise.all(puts), KEEPING_MS_MAX);
     keeping.later(recordSoon(env, rows, answer === null ? [] : answerRows(keeping, answer, whole, meta, now)));
     return { results: rows, answer: answer !== null };
   } catch (error) {
@@ -146,12 +146,12 @@ async function takeBack(
     await unlessLate(Promise.allSettled(puts), Date.now() + LATE_MS_MAX);
     // Another run's answer may have been stored under this key before.
     const isOurs = async (key: string): Promise<boolean> => {
-      const beside = (await answered(env.RESULTS.head(key)))?.customMetadata;
+      const beside = (await withTimeout(env.RESULTS.head(key)))?.customMetadata;
       return beside?.["maker"] === maker && beside["storedAt"] === storedAt;
     };
     const answers = answerKeys(planned);
     const ours = await Promise.all(answers.map(isOurs));
-    await answered(env.RESULTS.delete([...planned.results.map(resultKey), ...answers.filter((_, i) => ours[i])]));
+    await withTimeout(env.RESULTS.delete([...planned.results.map(resultKey), ...answers.filter((_, i) => ours[i])]));
   } catch (error) {
     console.error(JSON.stringify({ event: "store_not_deleted", ...planned, error: String(error) }));
   }
@@ -248,5 +248,5 @@ export async function putAnswer(
       ...(replace ? {} : { onlyIf: { etagDoesNotMatch: "*" } }),
     }),
   );
-  if (replace) await forgetNear(base, key);
+  if (replace) await forgetEdgeCopy(base, key);
 }

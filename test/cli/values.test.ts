@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import stringWidth from "string-width";
 import { expect, test } from "vitest";
-import { bar } from "../../cli/picture.ts";
+import { bar } from "../../cli/status-view.ts";
 import { aligned, cell } from "../../cli/table.ts";
 import { merged, momentAfter, seconds, setting } from "../../cli/values.ts";
 

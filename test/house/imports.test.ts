@@ -39,7 +39,7 @@ test("objects never import from the Worker", () => {
 });
 
 /** Helpers that the objects and the Worker share. */
-const HELPERS = /\/json-pointer\.ts$/;
+const HELPERS = /\/(timeout|json-pointer)\.ts$/;
 
 test("apart from index.ts and env.ts, the Worker imports only protocols and shared helpers of the objects", () => {
   const wrong = worker
@@ -68,7 +68,7 @@ test("the objects' pure files import no runtime", () => {
     "waiting-room",
     "choose-card",
     "card-order",
-    "runs",
+    "shared-runs",
     "estimate",
     "desk",
     "job-state",

@@ -274,7 +274,7 @@ test("a body beyond the call's 8 MiB is told of the way that takes it", async ()
   const english = await door.ask("/v1/jobs", { json });
   expect(refusalOf(english)).toBe("413 body_too_large invalid_request_error body_too_large");
   expect(errorOf(english).message).toBe(
-    "The body is larger than the 8 MiB that this call takes. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
+    "The body is larger than 8 MiB, the limit of this call. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
   );
   const batch = await door.ask("/v1/batches", { json: { jobs: [json] }, headers: { "accept-language": "zh" } });
   expect(errorOf(batch).message).toContain("8 MiB");

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { say, type TicketState } from "../../durable-objects/ticket-state.ts";
+import { setReply, type TicketState } from "../../durable-objects/ticket-state.ts";
 import { Ticket } from "../../durable-objects/ticket.ts";
 
 /** Questions of a job that waits for a day, each for 20 s. */
@@ -31,7 +31,7 @@ test("a ticket that is asked again and again keeps nothing of questions whose ti
   }
   const before = calledOff();
   const asked = ticket.offer();
-  say(state, LAST_WORD);
+  setReply(state, LAST_WORD);
   expect(await asked).toEqual(LAST_WORD);
   expect(calledOff() - before).toBe(1);
 });
@@ -39,6 +39,6 @@ test("a ticket that is asked again and again keeps nothing of questions whose ti
 test("all who ask for a ticket's offer at the same time are told", async () => {
   const { state, ticket } = made();
   const asked = [ticket.offer(), ticket.offer()];
-  say(state, LAST_WORD);
+  setReply(state, LAST_WORD);
   expect(await Promise.all(asked)).toEqual([LAST_WORD, LAST_WORD]);
 });

@@ -47,7 +47,7 @@ function say(book: CardBook, [what, who, now]: Call, numbers: Map<number, number
   } else if (what === "renew") book.renew(number, name, now);
   else if (what === "unclaim") book.unclaim(name);
   else if (what === "vanish") book.vanish(number, now);
-  else if (what === "heard") book.heard(who - 1, null);
+  else if (what === "heard") book.applyReport(who - 1, null);
   else if (what === "reap") book.reap(now);
   else book.release(number, name, ENDINGS[what] ?? CLEAN, now);
 }

@@ -1,5 +1,5 @@
 /** A model of a Pool's counts for the tests of choose-card.ts. It computes everything anew on each call. */
-import type { CardReport, Gate, Held } from "../../durable-objects/card-protocol.ts";
+import type { CardReport, BreakerState, Held } from "../../durable-objects/card-protocol.ts";
 
 export const SERVICE = "portrait";
 
@@ -64,7 +64,7 @@ export class CardsModel {
   }
 
   /** The state of the gate at the current time. */
-  gate(card: string): Gate["state"] {
+  gate(card: string): BreakerState["state"] {
     const gate = this.cards.get(card)?.report?.gates[SERVICE];
     if (gate === undefined) return "open";
     return gate.state === "open" && gate.untilAt <= this.now ? "half_open" : gate.state;

@@ -1,14 +1,14 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Cards } from "../../durable-objects/choose-card.ts";
-import type { CardReport, Gate, Held } from "../../durable-objects/card-protocol.ts";
+import type { CardReport, BreakerState, Held } from "../../durable-objects/card-protocol.ts";
 import { CardsModel, SERVICE } from "./cards-model.ts";
 import { expectSame } from "./same.ts";
 
 const NOW = 1_000_000;
 const CARDS = ["a", "b", "c", "d"];
 const TENANTS = ["t1", "t2", "t3"];
-const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
+const CLOSED: BreakerState = { state: "closed", untilAt: 0, reason: null };
 
 function holding(attempt: string, more: Partial<Held> = {}): Held {
   const base = { number: 1, request: "", tenant: "t1", service: SERVICE, fingerprint: null, claimedAt: 0 };
@@ -35,7 +35,7 @@ const card = fc.constantFrom(...CARDS);
 const tenant = fc.constantFrom(...TENANTS);
 const attempt = fc.integer({ min: 1, max: 12 }).map((i) => `attempt ${i}`);
 const number = fc.integer({ min: 1, max: 8 });
-const gate: fc.Arbitrary<Gate> = fc.record({
+const gate: fc.Arbitrary<BreakerState> = fc.record({
   state: fc.constantFrom("closed", "closed", "closed", "open", "half_open", "trial"),
   untilAt: fc.integer({ min: NOW - 1_000, max: NOW + 100_000 }),
   reason: fc.constant("origin_reset"),

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Sent } from "../../durable-objects/courier-protocol.ts";
+import type { SendResult } from "../../durable-objects/courier-protocol.ts";
 import { after, TRIES_MAX } from "../../durable-objects/delivery-schedule.ts";
 
 const NOW = 1_790_000_000_000;
@@ -14,10 +14,16 @@ const failing = fc.record({
   error: fc.constant(null),
   retryAfterMs: fc.oneof(fc.constant(null), fc.integer({ min: 1, max: 10 ** 12 })),
   again: fc.constant(true),
-}) satisfies fc.Arbitrary<Sent>;
+}) satisfies fc.Arbitrary<SendResult>;
 const failed = failing.filter(({ status }) => status !== 410);
 
-const sent = (more: Partial<Sent>): Sent => ({ status: 500, error: null, retryAfterMs: null, again: true, ...more });
+const sent = (more: Partial<SendResult>): SendResult => ({
+  status: 500,
+  error: null,
+  retryAfterMs: null,
+  again: true,
+  ...more,
+});
 
 test("on any try, a 2xx marks the delivery delivered and a 410 disables it, whatever else the response has", () => {
   const tries = fc.integer({ min: 1, max: TRIES_MAX });

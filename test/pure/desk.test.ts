@@ -2,7 +2,7 @@
 import { expect, test, vi } from "vitest";
 import { Desk } from "../../durable-objects/desk.ts";
 import { present } from "../../durable-objects/desk-view.ts";
-import type { CardReport, Gate, Held } from "../../durable-objects/card-protocol.ts";
+import type { CardReport, BreakerState, Held } from "../../durable-objects/card-protocol.ts";
 import type { Entry, PoolConfig } from "../../durable-objects/pool-protocol.ts";
 import type { TicketState } from "../../durable-objects/ticket-state.ts";
 import { FakeClock } from "./fake-clock.ts";
@@ -15,7 +15,7 @@ const ASK_AGAIN_MS = 5_000;
 const ORPHAN_MS = 5_000;
 const RETURN_MS = 1_000;
 const MEND_EVERY_MS = 5_000;
-const CLOSED: Gate = { state: "closed", untilAt: 0, reason: null };
+const CLOSED: BreakerState = { state: "closed", untilAt: 0, reason: null };
 
 class Counter {
   readonly clock = new FakeClock();

@@ -2,15 +2,26 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Cards } from "../../durable-objects/choose-card.ts";
-import type { CardReport, Gate } from "../../durable-objects/card-protocol.ts";
+import type { CardReport, BreakerState } from "../../durable-objects/card-protocol.ts";
 
 const NOW = 1_000_000_000;
 const HOUR_MS = 3_600_000;
 const SERVICE = "portrait";
 
-const open = (untilAt: number, reason = "origin_reset"): Gate => ({ state: "open", untilAt, reason, proven: true });
+const open = (untilAt: number, reason = "origin_reset"): BreakerState => ({
+  state: "open",
+  untilAt,
+  reason,
+  proven: true,
+});
 
-function told(cards: Cards, card: string, gate: Gate | null, now: number, more: Partial<CardReport> = {}): void {
+function told(
+  cards: Cards,
+  card: string,
+  gate: BreakerState | null,
+  now: number,
+  more: Partial<CardReport> = {},
+): void {
   const gates = gate === null ? {} : { [SERVICE]: gate };
   cards.report(
     { card, incarnation: 1, seq: now, version: 1, slots: 2, state: "active", lastNumber: 0, held: [], gates, ...more },
@@ -18,7 +29,7 @@ function told(cards: Cards, card: string, gate: Gate | null, now: number, more: 
   );
 }
 
-function pool(gates: Record<string, Gate | null>): Cards {
+function pool(gates: Record<string, BreakerState | null>): Cards {
   const cards = new Cards(SERVICE);
   cards.configure(
     Object.keys(gates).map((card) => ({ card, weight: 1 })),
@@ -84,26 +95,26 @@ test("a clock that jitters lets no request through early", () => {
 });
 
 /** Ejected because runs failed; no trial has failed yet. */
-const suspected = (untilAt = NOW + 30_000): Gate => ({ ...open(untilAt), proven: false });
+const suspected = (untilAt = NOW + 30_000): BreakerState => ({ ...open(untilAt), proven: false });
 
 test("at most half of a pool is ejected on suspicion: a further suspect gets one trial at once", () => {
-  const closed: Gate = { state: "closed", untilAt: 0, reason: null };
+  const closed: BreakerState = { state: "closed", untilAt: 0, reason: null };
   const cards = pool({ a: suspected(), b: suspected(), c: closed, d: closed });
-  expect(["a", "b"].map((card) => cards.isPressed(card))).toEqual([false, false]);
+  expect(["a", "b"].map((card) => cards.isTriedEarly(card))).toEqual([false, false]);
   told(cards, "c", suspected(), NOW + 1);
-  expect(cards.isPressed("c")).toBe(true);
+  expect(cards.isTriedEarly("c")).toBe(true);
   cards.offered("d", "one", "t1", NOW);
   expect(cards.best([], NOW)).toBe("c");
   cards.offered("c", "two", "t1", NOW);
   expect(cards.best([], NOW)).toBe("d");
   // Its trial fails: then it is ejected, however many are.
   told(cards, "c", open(NOW + 30_000), NOW + 2);
-  expect(cards.isPressed("c")).toBe(false);
+  expect(cards.isTriedEarly("c")).toBe(false);
   told(cards, "d", open(NOW + 30_000), NOW + 2);
   expect(cards.health(NOW)).toBe("none");
   // Another report of the same changes nothing.
   told(cards, "a", suspected(), NOW + 3);
-  expect([cards.isPressed("a"), cards.health(NOW)]).toEqual([false, "none"]);
+  expect([cards.isTriedEarly("a"), cards.health(NOW)]).toEqual([false, "none"]);
 });
 
 test("for any order of failures, at most half of the cards are ejected on suspicion alone", () => {
@@ -112,30 +123,30 @@ test("for any order of failures, at most half of the cards are ejected on suspic
     how: fc.constantFrom("sick", "bad", "well"),
   });
   const property = fc.property(fc.array(step, { maxLength: 40, size: "max" }), (steps) => {
-    const closed: Gate = { state: "closed", untilAt: 0, reason: null };
+    const closed: BreakerState = { state: "closed", untilAt: 0, reason: null };
     const cards = pool({ a: closed, b: closed, c: closed, d: closed, e: closed });
     const gates = new Map(["a", "b", "c", "d", "e"].map((card) => [card, closed]));
     for (const [seq, { card, how }] of steps.entries()) {
       const gate = how === "well" ? closed : how === "bad" ? open(NOW + 60_000) : suspected();
-      const wasOut = gates.get(card)?.state === "open" && !cards.isPressed(card);
+      const wasOut = gates.get(card)?.state === "open" && !cards.isTriedEarly(card);
       gates.set(card, gate);
       told(cards, card, gate, NOW + 1 + seq);
-      const out = [...gates].filter(([name, { state }]) => state === "open" && !cards.isPressed(name));
+      const out = [...gates].filter(([name, { state }]) => state === "open" && !cards.isTriedEarly(name));
       const suspects = out.filter(([name]) => gates.get(name)?.proven === false);
       expect(suspects.length).toBeLessThanOrEqual(2);
-      if (gate.proven === false && !wasOut && out.length > 2) expect(cards.isPressed(card)).toBe(true);
+      if (gate.proven === false && !wasOut && out.length > 2) expect(cards.isTriedEarly(card)).toBe(true);
     }
   });
   fc.assert(property, { numRuns: 500 });
 });
 
 test("when healthy cards are withdrawn or unlisted, suspects that were half of the pool are not all ejected", () => {
-  const closed: Gate = { state: "closed", untilAt: 0, reason: null };
+  const closed: BreakerState = { state: "closed", untilAt: 0, reason: null };
   const cards = pool({ a: suspected(), b: suspected(), c: closed, d: closed });
-  expect(["a", "b"].map((card) => cards.isPressed(card))).toEqual([false, false]);
+  expect(["a", "b"].map((card) => cards.isTriedEarly(card))).toEqual([false, false]);
   told(cards, "c", closed, NOW + 1, { state: "disabled" });
   told(cards, "d", closed, NOW + 1, { state: "draining" });
-  expect(["a", "b"].filter((card) => cards.isPressed(card))).toHaveLength(1);
+  expect(["a", "b"].filter((card) => cards.isTriedEarly(card))).toHaveLength(1);
   expect([cards.health(NOW), cards.best([], NOW)]).toEqual(["healthy", "b"]);
   const unlisted = pool({ a: suspected(), b: suspected(), c: closed, d: closed });
   unlisted.configure(
@@ -151,7 +162,7 @@ test("for any failures, recoveries and withdrawals, at most half of the active c
     how: fc.constantFrom("sick", "sick", "bad", "well", "withdrawn"),
   });
   const property = fc.property(fc.array(step, { maxLength: 40, size: "max" }), (steps) => {
-    const closed: Gate = { state: "closed", untilAt: 0, reason: null };
+    const closed: BreakerState = { state: "closed", untilAt: 0, reason: null };
     const names = ["a", "b", "c", "d", "e"];
     const cards = pool(Object.fromEntries(names.map((card) => [card, closed])));
     const known = new Map(names.map((card) => [card, { gate: closed, active: true }]));
@@ -161,7 +172,7 @@ test("for any failures, recoveries and withdrawals, at most half of the active c
       known.set(card, { gate, active });
       told(cards, card, gate, NOW + 1 + seq, { state: active ? "active" : "disabled" });
       const inWork = [...known].filter(([, one]) => one.active);
-      const out = inWork.filter(([name, one]) => one.gate.proven === false && !cards.isPressed(name));
+      const out = inWork.filter(([name, one]) => one.gate.proven === false && !cards.isTriedEarly(name));
       expect(out.length).toBeLessThanOrEqual(inWork.length / 2);
     }
   });

@@ -123,7 +123,7 @@ test("reports free draining slots from the second report on, and never more than
       for (let i = 1; i <= drains; i++) slots.release(i, `a${i}`, UNCLEAN, NOW);
       let left = drains;
       for (const [i, running] of runs.entries()) {
-        const freed = slots.hear(running, null).filter((lease) => lease.state === "ended").length;
+        const freed = slots.applyReport(running, null).filter((lease) => lease.state === "ended").length;
         expect(freed).toBe(i === 0 ? 0 : Math.max(0, left - running));
         left -= freed;
         expect(slots.held).toHaveLength(leases + left);
@@ -136,12 +136,12 @@ test("reports free draining slots from the second report on, and never more than
 test("reports are counted from zero when a holder comes back and ends uncleanly again", () => {
   const slots = leased(1);
   slots.vanish(1, NOW);
-  slots.hear(0, null);
+  slots.applyReport(0, null);
   slots.renew(1, "a1", NOW);
   slots.release(1, "a1", UNCLEAN, NOW);
-  slots.hear(0, null);
+  slots.applyReport(0, null);
   expect(held(slots)).toEqual(["1 a1 draining"]);
-  slots.hear(0, null);
+  slots.applyReport(0, null);
   expect(held(slots)).toEqual([]);
 });
 
@@ -151,7 +151,7 @@ test("a report of one service's origin does not affect another's slots", () => {
   slots.claim(attempt("sound", "speech"), 2, DRAIN_MS, NOW);
   slots.release(1, "picture", UNCLEAN, NOW);
   slots.release(2, "sound", UNCLEAN, NOW);
-  for (let i = 0; i < 3; i++) slots.hear(0, "speech");
+  for (let i = 0; i < 3; i++) slots.applyReport(0, "speech");
   expect(held(slots)).toEqual(["1 picture draining"]);
 });
 

@@ -79,7 +79,7 @@ const vanishings = numbers.map((number) =>
 const reports = fc.tuple(fc.integer({ min: 0, max: 4 }), fc.option(services)).map(([running, service]) =>
   call(`hear(${running}, ${service})`, (model, slots) => {
     model.hear(running, service);
-    slots.hear(running, service);
+    slots.applyReport(running, service);
   }),
 );
 

@@ -51,7 +51,7 @@ export class Ran {
   do(step: Step): unknown {
     if (step.call === "clock") return void (this.now += step.ms);
     if (step.call === "reap") return this.#keep(this.slots.reap(this.now).changed);
-    if (step.call === "hear") return this.#keep(this.slots.hear(step.running, null));
+    if (step.call === "hear") return this.#keep(this.slots.applyReport(step.running, null));
     const name = `attempt ${step.who}`;
     if (step.call === "claim") {
       const outcome = this.slots.claim(attempt(name), COUNT, DRAIN_MS, this.now);

@@ -1,5 +1,5 @@
 /**
- * A Card without the platform: the real card book, the behavior of a Teller (teller.ts) with messages, and the GPU
+ * A Card without the platform: the real card book, the behavior of a Notifier (notifier.ts) with messages, and the GPU
  * behind it, which alone knows how much runs on it.
  */
 import { CardBook } from "../../durable-objects/card-book.ts";
@@ -117,7 +117,7 @@ export class SmallCard {
 
   /** The card's agent reports the running count, twice. */
   beat(): void {
-    for (let reports = 0; reports < 2; reports++) this.keep(this.book.heard(this.working.size, null));
+    for (let reports = 0; reports < 2; reports++) this.keep(this.book.applyReport(this.working.size, null));
   }
 
   tell(how: "now" | "later" | "as wanted"): void {

@@ -1,7 +1,7 @@
 /**
  * Bugs that HAProxy's queue had in twenty years, as tests of our line and slots. The comment above a test names the
  * commit that fixed the bug there. Locks and threads there correspond to messages in any order here
- * (together.test.ts).
+ * (coalescer.test.ts).
  */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";

@@ -5,7 +5,7 @@ import type { Ask } from "../../worker/ask.ts";
 import type { Fields } from "../../worker/body/fields.ts";
 import { Room } from "../../worker/body/buffers.ts";
 import type { ServiceRow } from "../../worker/db/queries.ts";
-import { fingerprint } from "../../worker/fingerprint.ts";
+import { fingerprintOf } from "../../worker/fingerprint.ts";
 import { completeService } from "../../worker/services/kinds.ts";
 import type { ServicePut } from "../../worker/services/service.ts";
 import { Spooled } from "../../worker/body/spool.ts";
@@ -39,8 +39,8 @@ function ask({ put, id = "speech", ...more }: Asking = {}): Ask {
 }
 
 async function keyOf(asking: Asking = {}, tenant = "t1"): Promise<string> {
-  const print = await fingerprint(ask(asking), tenant);
-  return print.cacheable ? print.key : print.why;
+  const fingerprint = await fingerprintOf(ask(asking), tenant);
+  return fingerprint.cacheable ? fingerprint.key : fingerprint.why;
 }
 
 const json = (value: unknown): Fields => ({ kind: "json", value });
@@ -152,8 +152,8 @@ test("tenant, service, model, path, query and media type each make the key diffe
 test("a shared cache has one key for all tenants, in a scope of its own", async () => {
   const put = { cache: { shared: true } };
   expect(await keyOf({ put }, "t1")).toBe(await keyOf({ put }, "t2"));
-  expect(await fingerprint(ask({ put }), "t1")).toMatchObject({ cacheable: true, scope: "shared" });
-  expect(await fingerprint(ask(), "t1")).toMatchObject({ cacheable: true, scope: "t1" });
+  expect(await fingerprintOf(ask({ put }), "t1")).toMatchObject({ cacheable: true, scope: "shared" });
+  expect(await fingerprintOf(ask(), "t1")).toMatchObject({ cacheable: true, scope: "t1" });
 });
 
 test("declared defaults are filled in, nothing else is assumed, and given values take precedence", async () => {

@@ -3,7 +3,7 @@
  * listed.
  */
 import { z } from "zod";
-import type { CardStatus, Gate } from "../../durable-objects/card-protocol.ts";
+import type { CardStatus, BreakerState } from "../../durable-objects/card-protocol.ts";
 import { deleteCard, patchCard, setCardToken } from "../db/admin-queries.ts";
 import { cardById, listingsOf, pageOfCards } from "../db/list-queries.ts";
 import type { CardRow, ListingRow } from "../db/queries.ts";
@@ -12,7 +12,7 @@ import { cardStatuses } from "../operate/live.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { provisionCards } from "../services/provision.ts";
 import { CardPatch, HeartbeatBody } from "../services/service.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { announce } from "./announce.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
 import { cardSettings } from "./listings.ts";
@@ -156,7 +156,7 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
     return refuse("card_listed", { facts: { services: listings.map((listing) => listing.serviceId).join(", ") } });
   // Told that it is listed nowhere, the object grants no slot any more; its status shows those that are still held.
   await provisionCards(env, [before]);
-  const { report } = await answered(env.CARD.getByName(before.id).status());
+  const { report } = await withTimeout(env.CARD.getByName(before.id).status());
   if (report.held.length > 0 || Object.keys(report.gates).length > 0)
     return refuse("card_busy", { retryAfterMs: BUSY_RETRY_MS });
   const outcome = await deleteCard(
@@ -214,7 +214,7 @@ function liveCardView(
   return { ...cardView(row, listings), live: status === undefined ? null : liveView(status) };
 }
 
-function gateView({ state, untilAt, reason }: Gate): z.infer<typeof GateView> {
+function gateView({ state, untilAt, reason }: BreakerState): z.infer<typeof GateView> {
   return { state, until_at: state === "open" ? iso(untilAt) : null, reason };
 }
 

@@ -7,7 +7,7 @@ import { renderRefusal } from "../dialects/native.ts";
 import { isRefusal, notAllowed, refuse } from "../refusal.ts";
 import type { App } from "../trace.ts";
 import { cardRoutes } from "./cards.ts";
-import { keptRoutes } from "./kept.ts";
+import { purgeRoutes } from "./purge.ts";
 import { keyRoutes } from "./keys.ts";
 import { ledgerRoutes } from "./ledger.ts";
 import { listingRoutes } from "./listings.ts";
@@ -25,7 +25,7 @@ export const adminRoutes: Route[] = [
   ...tenantRoutes,
   ...keyRoutes,
   ...operatorRoutes,
-  ...keptRoutes,
+  ...purgeRoutes,
   ...ledgerRoutes,
   ...usageRoutes,
 ];

@@ -81,8 +81,8 @@ async function byToken(env: Env, token: string, request: Request): Promise<Opera
   if (sameText(given, admins)) return ADMIN;
   const read = await readKey(keySecret, "pto", token);
   if (!read.ok) return read.why === "shape" ? refuse("unknown") : guess(request, env);
-  const row = await believed(`id ${read.id}`, () => operatorById(env, read.id));
-  return row === null ? refuse("unknown") : (refuseToken(row, given) ?? inOffice(row));
+  const row = await cachedOperator(`id ${read.id}`, () => operatorById(env, read.id));
+  return row === null ? refuse("unknown") : (refuseToken(row, given) ?? activeOperator(row));
 }
 
 /** Null if the hash is of the operator's token, or of the previous one during its overlap. */
@@ -102,18 +102,18 @@ async function throughAccess(
   if (config(env).adminToken === null) return refuse("unknown");
   const email = await identityIn(app, assertion);
   if (isRefusal(email)) return email;
-  const row = await believed(`email ${email}`, () => operatorByEmail(env, email));
+  const row = await cachedOperator(`email ${email}`, () => operatorByEmail(env, email));
   if (row === null) return refuse("role", { facts: detail("no_operator") });
-  return refuseForeignPage(request) ?? inOffice(row);
+  return refuseForeignPage(request) ?? activeOperator(row);
 }
 
-function inOffice({ id, name, role, state, expiresAt }: OperatorRow): Operator | Refusal {
+function activeOperator({ id, name, role, state, expiresAt }: OperatorRow): Operator | Refusal {
   if (state !== "active") return refuse("revoked");
   return expiresAt !== null && expiresAt <= Date.now() ? refuse("expired") : { id, name, role };
 }
 
 /** Reads an operator's row through the cache. */
-async function believed(by: string, look: () => Promise<OperatorRow | null>): Promise<OperatorRow | null> {
+async function cachedOperator(by: string, look: () => Promise<OperatorRow | null>): Promise<OperatorRow | null> {
   const known = operators.get(by);
   if (known !== undefined) return known.row;
   const row = await look();

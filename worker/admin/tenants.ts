@@ -9,7 +9,7 @@ import { randomText } from "../caller/keys.ts";
 import { isRefusal, refuse, type Refusal } from "../refusal.ts";
 import { allRecorded } from "../results/rows.ts";
 import { removeMatching } from "../results/removal.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { TenantCreate, TenantPatch } from "../caller/tenant.ts";
 import { completeLimits } from "../caller/tenant-limits.ts";
 import { attempt, type Changed, changeOf } from "./change.ts";
@@ -155,8 +155,8 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
 /** Removes a tenant's jobs and webhooks. Returns true when none are left. */
 async function removeJobs(env: Env, tenantId: string): Promise<boolean> {
   for (let round = 0; round < ROUNDS_MAX; round++) {
-    if (!(await answered(env.BACKLOG.getByName(tenantId).forget()))) continue;
-    await answered(env.COURIER.getByName(tenantId).forget());
+    if (!(await withTimeout(env.BACKLOG.getByName(tenantId).forget()))) continue;
+    await withTimeout(env.COURIER.getByName(tenantId).forget());
     return true;
   }
   return false;
@@ -165,7 +165,7 @@ async function removeJobs(env: Env, tenantId: string): Promise<boolean> {
 /** Removes the usage that the Tenant object keeps. Returns false if that failed. */
 async function removeUsage(env: Env, tenantId: string): Promise<boolean> {
   try {
-    await answered(env.TENANT.getByName(tenantId).forget());
+    await withTimeout(env.TENANT.getByName(tenantId).forget());
     return true;
   } catch (error) {
     console.warn(JSON.stringify({ event: "usage_not_deleted", tenant: tenantId, error: String(error) }));

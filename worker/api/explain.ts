@@ -7,7 +7,7 @@ import { Room } from "../body/buffers.ts";
 import { callerWith } from "../caller/caller.ts";
 import { catalog, listed, target } from "../services/catalog.ts";
 import { type Env, unsureHost } from "../env.ts";
-import { fingerprint } from "../fingerprint.ts";
+import { fingerprintOf } from "../fingerprint.ts";
 import { checkedBody } from "./json-body.ts";
 import { wrong } from "../details.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
@@ -62,10 +62,10 @@ export async function explainFingerprint(request: Request, env: Env, trace: Trac
     // Unused: nothing is run.
     delivery: { lifeMs: 0, visibility: "private" },
   };
-  const print = await fingerprint(ask, caller.tenant, unsureHost(env, new URL(request.url).origin));
+  const fingerprint = await fingerprintOf(ask, caller.tenant, unsureHost(env, new URL(request.url).origin));
   return Response.json(
-    print.cacheable
-      ? { cacheable: true, key: print.key, why_not: null }
-      : { cacheable: false, key: null, why_not: print.why },
+    fingerprint.cacheable
+      ? { cacheable: true, key: fingerprint.key, why_not: null }
+      : { cacheable: false, key: null, why_not: fingerprint.why },
   );
 }

@@ -7,7 +7,7 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { signedUrl } from "../results/signature.ts";
 import { type Result, resultsOf } from "../results/result.ts";
 import type { Trace } from "../trace.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
 
@@ -21,11 +21,11 @@ export async function getRequest(
 ): Promise<Response | Refusal> {
   const caller = await callerWith("infer", { request, env, trace });
   if (isRefusal(caller)) return caller;
-  const found = ID.test(id) ? await answered(env.TENANT.getByName(caller.tenant).request(id)) : null;
+  const found = ID.test(id) ? await withTimeout(env.TENANT.getByName(caller.tenant).request(id)) : null;
   if (found === null) return refuse("not_found");
   const denied = mayCall(caller, found.service);
   if (denied !== null) return denied;
-  const job = found.id.startsWith("job_") ? await answered(env.JOB.getByName(found.id).view(caller.tenant)) : null;
+  const job = found.id.startsWith("job_") ? await withTimeout(env.JOB.getByName(found.id).view(caller.tenant)) : null;
   const became = job === null ? found : asJob(job);
   const results = await resultsOf(env, caller.tenant, became.results);
   return Response.json({

@@ -9,7 +9,7 @@ import { wrong } from "../details.ts";
 import { invalid, isRefusal, type Refusal } from "../refusal.ts";
 import { tallied } from "../caller/tally.ts";
 import type { Trace } from "../trace.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 
 const DAYS_MAX = 366;
 const GROUPS = ["day", "service", "key"] as const;
@@ -93,7 +93,7 @@ export async function usageOf(
   const after = position.at === null ? null : { day, service, key };
   const { limit, group = [...GROUPS] } = query;
   await tallied(env);
-  const page = await answered(env.TENANT.getByName(tenant).usage({ ...span, by: group, after, limit: limit + 1 }));
+  const page = await withTimeout(env.TENANT.getByName(tenant).usage({ ...span, by: group, after, limit: limit + 1 }));
   const rows = page.rows.slice(0, limit);
   const last = page.rows.length > limit ? rows.at(-1) : undefined;
   const cursor = last === undefined ? null : cursorOf([last.day, last.service, last.key]);

@@ -3,7 +3,7 @@ import { detail, type Detail } from "../details.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { malformedForm, PARTS_MAX, tooManyParts } from "./form.ts";
 import { formRefusal } from "./scan/multipart.ts";
-import { saysNameTwice } from "./twice.ts";
+import { hasDuplicateNames } from "./duplicate-names.ts";
 
 /** `isAmbiguous`: an object in the JSON has a duplicate name. */
 export type Fields = { kind: "json"; value: unknown; isAmbiguous?: boolean } | { kind: "form"; parts: FormPart[] };
@@ -50,7 +50,7 @@ export function jsonOf(bytes: Uint8Array): Extract<Fields, { kind: "json" }> | R
   try {
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
     const value = JSON.parse(text) as unknown;
-    return { kind: "json", value, isAmbiguous: saysNameTwice(text, value) };
+    return { kind: "json", value, isAmbiguous: hasDuplicateNames(text, value) };
   } catch (error) {
     return malformedJson(
       error instanceof SyntaxError ? detail("text", { text: error.message.slice(0, 200) }) : detail("not_utf8"),

@@ -2,9 +2,9 @@
  * Spools a large body: writes it to R2 while the scan checks every byte. Only a complete body that passes every rule
  * goes on to the line. Each try at an origin reads it from R2 again.
  */
-import { answered, shortly } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout, shortly } from "../../durable-objects/timeout.ts";
 import { type Incoming, noRoom, tooSlow } from "./body.ts";
-import { Deposit, DEPOSIT_BYTES } from "../results/deposit.ts";
+import { PartWriter, PART_WRITER_BYTES } from "../results/part-writer.ts";
 import { randomText } from "../caller/keys.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import type { Scan } from "./scan/scan.ts";
@@ -18,18 +18,22 @@ const ID_LENGTH = 24;
 export const INPUTS = "inputs/";
 
 /** Where bodies are spooled. */
-export interface Place {
+export interface SpoolTarget {
   bucket: R2Bucket;
   /** Keeps work alive that may outlive the caller, such as deleting the spooled body. */
   later: (work: Promise<unknown>) => void;
 }
 
 /** Reads the body to its end even if it is refused: a client that is still sending does not read a refusal. */
-export async function spool(incoming: Incoming, scan: Scan, { bucket, later }: Place): Promise<Spooled | Refusal> {
+export async function spool(
+  incoming: Incoming,
+  scan: Scan,
+  { bucket, later }: SpoolTarget,
+): Promise<Spooled | Refusal> {
   const { promise: gone, resolve: over } = Promise.withResolvers<void>();
   // Registered before the first byte, so that the object is deleted even if the caller hangs up.
   later(gone);
-  const deposit = new Deposit(bucket, INPUTS + randomText(ID_LENGTH));
+  const deposit = new PartWriter(bucket, INPUTS + randomText(ID_LENGTH));
   try {
     const refusal = (await read(incoming, scan, deposit)) ?? (await scan.end());
     if (refusal === null) return new Spooled(bucket, deposit.key, await deposit.complete(), over);
@@ -45,15 +49,15 @@ export async function spool(incoming: Incoming, scan: Scan, { bucket, later }: P
   }
 }
 
-async function read(incoming: Incoming, scan: Scan, deposit: Deposit): Promise<Refusal | null> {
+async function read(incoming: Incoming, scan: Scan, deposit: PartWriter): Promise<Refusal | null> {
   const until = Date.now() + COMING_MS_MAX;
   const take = async (chunk: Uint8Array): Promise<void> => {
     await scan.push(chunk as Uint8Array<ArrayBuffer>);
     await (scan.failed ? deposit.abort() : deposit.write(chunk));
   };
   for (let chunk = incoming.kept.shift(); chunk !== undefined; chunk = incoming.kept.shift()) await take(chunk);
-  incoming.room.shrink(DEPOSIT_BYTES);
-  if (!(await incoming.room.growSoon(DEPOSIT_BYTES))) return noRoom();
+  incoming.room.shrink(PART_WRITER_BYTES);
+  if (!(await incoming.room.growSoon(PART_WRITER_BYTES))) return noRoom();
   for (;;) {
     const chunk = await incoming.read();
     if (isRefusal(chunk)) return chunk;
@@ -102,7 +106,7 @@ export class Spooled {
 
   /** Reads the object again and calls `heard` whenever the origin took some. Null when it cannot be read in time. */
   async send(heard: () => void): Promise<Sending | null> {
-    const object = await answered(this.#bucket.get(this.#key)).catch((error: unknown) => this.#lost(error));
+    const object = await withTimeout(this.#bucket.get(this.#key)).catch((error: unknown) => this.#lost(error));
     if (object === null) return null;
     const { readable, writable } = new FixedLengthStream(this.bytes);
     const ended = new AbortController();
@@ -127,7 +131,7 @@ export class Spooled {
     try {
       await shortly(Promise.all(this.#sendings.values()), SENDING_MS_MAX);
       for (const sending of this.#sendings.keys()) sending.abort();
-      await answered(this.#bucket.delete(this.#key));
+      await withTimeout(this.#bucket.delete(this.#key));
     } catch (error) {
       // The hourly sweep deletes it within a day.
       console.warn(JSON.stringify({ event: "spool_not_deleted", key: this.#key, error: String(error) }));

@@ -6,7 +6,7 @@ import { dayOf, type UsageOf, type UsageRow } from "../../durable-objects/tenant
 import type { Env } from "../env.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
 import { repeated } from "../results/repeated.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { unlessLate } from "../run/until.ts";
 
 /** How long a batch collects counts before delivery. */
@@ -120,7 +120,7 @@ async function handOn(env: Env, batch: Batch): Promise<void> {
 
 async function tell(env: Env, tenant: string, batch: string, rows: UsageRow[]): Promise<void> {
   try {
-    await repeated(() => answered(env.TENANT.getByName(tenant).tally(batch, rows)));
+    await repeated(() => withTimeout(env.TENANT.getByName(tenant).tally(batch, rows)));
   } catch (error) {
     console.warn(JSON.stringify({ event: "counts_lost", tenant, error: String(error) }));
   }

@@ -2,13 +2,13 @@
  * The fal dialect below `/fal`: routes calls, direct or through `/fal/proxy`. It only parses and renders; runs are
  * those of every other route, and queue requests are jobs.
  */
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import { authenticate } from "../auth.ts";
 import { target } from "../services/catalog.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "../refusal.ts";
 import { fileCall, initiate, noMultipart } from "./fal/files.ts";
-import { getJwks } from "./fal/letter.ts";
-import { type Call, callAt, METHODS, ownPath, TARGET_HEADER } from "./fal/place.ts";
+import { getJwks } from "./fal/webhook-message.ts";
+import { type Call, parseCall, METHODS, pathOfTarget, TARGET_HEADER } from "./fal/paths.ts";
 import { cancelRequest, getOutput, getStatus, streamStatus, submitRequest } from "./fal/queue.ts";
 import { falRefusal } from "./fal/refusals.ts";
 import { run } from "./fal/run.ts";
@@ -33,35 +33,35 @@ export const FAL_ROUTES: [method: string, path: string][] = [
   ["GET", "/fal/.well-known/jwks.json"],
 ];
 
-export async function fal(mouth: Mouth): Promise<Response> {
-  const { trace } = mouth;
+export async function fal(context: CallContext): Promise<Response> {
+  const { trace } = context;
   trace.headers.set("x-fal-request-id", trace.id);
-  const outcome = await called(mouth);
+  const outcome = await called(context);
   return isRefusal(outcome) ? falRefusal(outcome, trace) : outcome;
 }
 
-async function called(mouth: Mouth): Promise<Response | Refusal> {
-  const call = callOf(mouth.request);
+async function called(context: CallContext): Promise<Response | Refusal> {
+  const call = callOf(context.request);
   if (isRefusal(call)) return call;
-  return call.kind === "proxy" ? proxy(mouth) : answer(mouth, call);
+  return call.kind === "proxy" ? proxy(context) : answer(context, call);
 }
 
 function callOf({ method, url }: Pick<Request, "method" | "url">): Call | Refusal {
   const at = target(url);
   if (isRefusal(at)) return at;
-  const call = callAt(at.path);
+  const call = parseCall(at.path);
   if (call === null) return refuse("not_found");
   const methods = METHODS[call.kind];
   return methods.includes(method) ? call : notAllowed(method, methods.join(", "));
 }
 
 /** Handles the call that the client's target header names, within this Worker; nothing is fetched. */
-async function proxy(mouth: Mouth): Promise<Response | Refusal> {
-  const { method, headers: sent, body, signal, url } = mouth.request;
+async function proxy(context: CallContext): Promise<Response | Refusal> {
+  const { method, headers: sent, body, signal, url } = context.request;
   // Checked first: a caller without a key does not learn which targets exist.
-  const caller = await authenticate(mouth.request, mouth.env);
+  const caller = await authenticate(context.request, context.env);
   if (isRefusal(caller)) return caller;
-  const path = ownPath(sent.get(TARGET_HEADER));
+  const path = pathOfTarget(sent.get(TARGET_HEADER));
   if (isRefusal(path)) return path;
   const headers = new Headers(sent);
   headers.delete(TARGET_HEADER);
@@ -70,30 +70,30 @@ async function proxy(mouth: Mouth): Promise<Response | Refusal> {
   const call = callOf({ method, url: bound });
   if (isRefusal(call)) return call;
   if (call.kind === "proxy") return refuse("not_found");
-  return answer({ ...mouth, request: new Request(bound, { method, headers, body, signal }) }, call);
+  return answer({ ...context, request: new Request(bound, { method, headers, body, signal }) }, call);
 }
 
-function answer(mouth: Mouth, call: Exclude<Call, { kind: "proxy" }>): Promise<Response | Refusal> | Refusal {
+function answer(context: CallContext, call: Exclude<Call, { kind: "proxy" }>): Promise<Response | Refusal> | Refusal {
   switch (call.kind) {
     case "run":
-      return run(mouth, call.app);
+      return run(context, call.app);
     case "submit":
-      return submitRequest(mouth, call.app);
+      return submitRequest(context, call.app);
     case "status":
-      return getStatus(mouth, call.app, call.id);
+      return getStatus(context, call.app, call.id);
     case "stream":
-      return streamStatus(mouth, call.app, call.id);
+      return streamStatus(context, call.app, call.id);
     case "result":
-      return getOutput(mouth, call.app, call.id);
+      return getOutput(context, call.app, call.id);
     case "cancel":
-      return cancelRequest(mouth, call.app, call.id);
+      return cancelRequest(context, call.app, call.id);
     case "initiate":
-      return initiate(mouth);
+      return initiate(context);
     case "multipart":
       return noMultipart();
     case "file":
-      return fileCall(mouth, call.id);
+      return fileCall(context, call.id);
     case "jwks":
-      return getJwks(mouth);
+      return getJwks(context);
   }
 }

@@ -1,10 +1,10 @@
 /** The OpenAI dialect: routes calls. It only parses and renders; runs are those of every other route. */
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import type { Refusal } from "../refusal.ts";
 import { editPicture, generatePicture, varyPicture } from "./openai/pictures.ts";
 import { speak } from "./openai/speech.ts";
 
-type Call = (mouth: Mouth) => Promise<Response | Refusal>;
+type Call = (context: CallContext) => Promise<Response | Refusal>;
 
 /** Handlers by path; all are POST. */
 export const OPENAI_CALLS: Record<string, Call> = {

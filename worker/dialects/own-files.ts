@@ -6,7 +6,7 @@
 import type { Caller } from "../auth.ts";
 import { noRoom } from "../body/body.ts";
 import { Room } from "../body/buffers.ts";
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import { invalid, type Refusal, isRefusal } from "../refusal.ts";
 import { resultKey } from "../results/result.ts";
 import { uploadKey } from "./fal/files.ts";
@@ -29,13 +29,13 @@ const KEYS: Record<string, (tenant: string, id: string) => string> = {
 
 /** Returns the input with its files filled in. The caller frees `room` when the input is no longer needed. */
 export async function withFiles(
-  mouth: Mouth,
+  context: CallContext,
   { tenant }: Caller,
   { body }: Pick<Task, "body">,
   input: Given,
 ): Promise<{ input: Given; room: Room } | Refusal> {
-  const room = new Room(mouth.request.signal, tenant);
-  const opened = { mouth, tenant, pattern: patternOf(mouth.base), asFile: body === "multipart", room };
+  const room = new Room(context.request.signal, tenant);
+  const opened = { context, tenant, pattern: patternOf(context.base), asFile: body === "multipart", room };
   const filled = await fill({ ...opened, bytes: 0, count: 0 }, input, "");
   if (!isRefusal(filled)) return { input: filled as Given, room };
   room.free();
@@ -43,7 +43,7 @@ export async function withFiles(
 }
 
 interface Opened {
-  mouth: Mouth;
+  context: CallContext;
   tenant: string;
   pattern: RegExp;
   asFile: boolean;
@@ -79,8 +79,8 @@ function keyAt({ pattern, tenant }: Opened, text: unknown): string | null {
 }
 
 async function read(opened: Opened, key: string, param: string): Promise<FileGiven | Refusal> {
-  const { mouth, tenant, room } = opened;
-  const { RESULTS } = mouth.env;
+  const { context, tenant, room } = opened;
+  const { RESULTS } = context.env;
   const head = await RESULTS.head(key);
   const missing = invalid(param, "unknown_file");
   if (head === null || !isOwn(tenant, head)) return missing;

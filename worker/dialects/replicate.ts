@@ -5,7 +5,7 @@
 import { type Context, Hono } from "hono";
 import { getSecret } from "../jobs/webhooks-api.ts";
 import { type Refusal, isRefusal, notAllowed, refuse } from "../refusal.ts";
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import type { App } from "../trace.ts";
 import { createFile, deleteFile, getFile } from "./replicate/files.ts";
 import { getAccount, getModel, getVersion, listModels, listVersions } from "./replicate/models.ts";
@@ -19,35 +19,38 @@ import {
 import { renderProblem } from "./replicate/refusal.ts";
 
 type Params = Record<"owner" | "name" | "id", string>;
-type Call = (mouth: Mouth, params: Params) => Promise<Response | Refusal>;
+type Call = (context: CallContext, params: Params) => Promise<Response | Refusal>;
 
-const create: Call = (mouth, { owner, name }) => createPrediction(mouth, `${owner}/${name}`);
+const create: Call = (context, { owner, name }) => createPrediction(context, `${owner}/${name}`);
 
 /** Handlers by path and method. */
 const CALLS: Record<string, Partial<Record<"GET" | "POST" | "DELETE", Call>>> = {
-  "/predictions": { GET: listPredictions, POST: (mouth) => createPrediction(mouth, null) },
-  "/predictions/:id": { GET: (mouth, { id }) => getPrediction(mouth, id) },
-  "/predictions/:id/cancel": { POST: (mouth, { id }) => cancelPrediction(mouth, id) },
-  "/predictions/:id/stream": { GET: (mouth, { id }) => streamPrediction(mouth, id) },
+  "/predictions": { GET: listPredictions, POST: (context) => createPrediction(context, null) },
+  "/predictions/:id": { GET: (context, { id }) => getPrediction(context, id) },
+  "/predictions/:id/cancel": { POST: (context, { id }) => cancelPrediction(context, id) },
+  "/predictions/:id/stream": { GET: (context, { id }) => streamPrediction(context, id) },
   "/models": { GET: listModels },
-  "/models/:owner/:name": { GET: (mouth, { owner, name }) => getModel(mouth, owner, name) },
+  "/models/:owner/:name": { GET: (context, { owner, name }) => getModel(context, owner, name) },
   "/models/:owner/:name/predictions": { POST: create },
-  "/models/:owner/:name/versions": { GET: (mouth, { owner, name }) => listVersions(mouth, owner, name) },
-  "/models/:owner/:name/versions/:id": { GET: (mouth, { owner, name, id }) => getVersion(mouth, owner, name, id) },
+  "/models/:owner/:name/versions": { GET: (context, { owner, name }) => listVersions(context, owner, name) },
+  "/models/:owner/:name/versions/:id": { GET: (context, { owner, name, id }) => getVersion(context, owner, name, id) },
   "/deployments/:owner/:name/predictions": { POST: create },
   "/files": { POST: createFile },
-  "/files/:id": { GET: (mouth, { id }) => getFile(mouth, id), DELETE: (mouth, { id }) => deleteFile(mouth, id) },
+  "/files/:id": {
+    GET: (context, { id }) => getFile(context, id),
+    DELETE: (context, { id }) => deleteFile(context, id),
+  },
   "/account": { GET: getAccount },
   "/webhooks/default/secret": { GET: getSecret },
 };
 
-/** `mouthOf` builds the context of a call. */
-export function replicateApp(mouthOf: (c: Context<App>) => Mouth): Hono<App> {
+/** `contextOf` builds the context of a call. */
+export function replicateApp(contextOf: (c: Context<App>) => CallContext): Hono<App> {
   const app = new Hono<App>();
   for (const [path, calls] of Object.entries(CALLS)) {
     for (const [method, call] of Object.entries(calls))
       app.on(method, path, async (c) => {
-        const outcome = await call(mouthOf(c), { owner: "", name: "", id: "", ...c.req.param() });
+        const outcome = await call(contextOf(c), { owner: "", name: "", id: "", ...c.req.param() });
         return isRefusal(outcome) ? renderProblem(outcome, c.var.trace) : outcome;
       });
     const allow = Object.keys(calls).flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));

@@ -6,7 +6,7 @@ import type { ServiceRow } from "../db/queries.ts";
 import { DIALECTS_BY_KIND, ownTask } from "../services/kinds.ts";
 import { type Given, isFile, isGiven, mapped, nameGiven, type Task, type TaskName } from "./mapping.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../refusal.ts";
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 
 /** The owner under which clients name services as models: `portico/<service>`. */
 export const OWNER = "portico";
@@ -33,7 +33,7 @@ export function taskOf({ route, config }: ServiceRow, name: TaskName): Task | nu
 }
 
 /** The services that a key may use, oldest first. */
-export async function servicesFor({ env }: Pick<Mouth, "env">, caller: Caller): Promise<ServiceRow[]> {
+export async function servicesFor({ env }: Pick<CallContext, "env">, caller: Caller): Promise<ServiceRow[]> {
   const services = await catalog(env);
   return services
     .filter(({ id }) => mayCall(caller, id) === null)
@@ -42,26 +42,26 @@ export async function servicesFor({ env }: Pick<Mouth, "env">, caller: Caller): 
 
 /** Returns the service that `model` names; with no model, the oldest service that does the task. */
 export async function chosen(
-  mouth: Pick<Mouth, "env">,
+  context: Pick<CallContext, "env">,
   caller: Caller,
   name: TaskName,
   model: string | null,
 ): Promise<Chosen | Refusal> {
   if (model === null) {
-    for (const service of await servicesFor(mouth, caller)) {
+    for (const service of await servicesFor(context, caller)) {
       const task = taskOf(service, name);
       if (task !== null) return { service, task };
     }
     return invalid("model", "no_model");
   }
-  const service = await modelNamed(mouth, caller, model);
+  const service = await modelNamed(context, caller, model);
   if (isRefusal(service)) return service;
   const task = taskOf(service, name);
   return task === null ? invalid("model", "not_supported", { service: service.id }) : { service, task };
 }
 
 export async function modelNamed(
-  { env }: Pick<Mouth, "env">,
+  { env }: Pick<CallContext, "env">,
   caller: Caller,
   model: string,
 ): Promise<ServiceRow | Refusal> {
@@ -87,7 +87,7 @@ const isPicture = (as: string | undefined): boolean => as === "base64" || as ===
  * name. `later`: the Ask outlives this request, as a job.
  */
 export async function askFor(
-  { request, env, ctx }: Mouth,
+  { request, env, ctx }: CallContext,
   caller: Caller,
   { service, task }: Chosen,
   given: Given,

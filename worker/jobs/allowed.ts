@@ -1,6 +1,6 @@
 /** Long-held responses stop being served when the caller's key is revoked in the meantime. */
 import { authenticate, hasCredential } from "../auth.ts";
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
 import { unlessLate } from "../run/until.ts";
 
@@ -14,7 +14,7 @@ const LOOK_EVERY_MS = 4_000;
  * Resolves to the result of `work`, or to a refusal within LOOK_EVERY_MS of the caller's key becoming invalid. Requests
  * without a credential (signed URLs) are not checked.
  */
-export async function whileAllowed<T>({ request, env }: Mouth, work: Promise<T>): Promise<T | Refusal> {
+export async function whileAllowed<T>({ request, env }: CallContext, work: Promise<T>): Promise<T | Refusal> {
   if (!hasCredential(request)) return work;
   const done = work.then((value) => ({ value }));
   // If the key is revoked first, nobody awaits `done`: this avoids an unhandled rejection.

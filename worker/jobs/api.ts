@@ -9,14 +9,14 @@ import { checkFields, jsonBody } from "../api/json-body.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { digits, Id } from "../api/schema-parts.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
-import type { Mouth } from "../mouth.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
+import type { CallContext } from "../call-context.ts";
 import { whileAllowed } from "./allowed.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
-import { madeOnce } from "./made.ts";
+import { createOnce } from "./create-once.ts";
 import { withPresent } from "./present.ts";
-import { handingOf, submit, viewOf } from "./submit.ts";
+import { submissionOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
 /** `depthMax`: code that walks an input later recurses once per nesting level. */
@@ -30,40 +30,40 @@ const STRETCHES_MAX = 5;
 /** Minimum `Retry-After` of a waiting job, in seconds. */
 const LOOK_AGAIN_S = 1;
 
-export async function createJob(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function createJob(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const json = await submissionBody(mouth);
+  const json = await submissionBody(context);
   if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
     const checked = checkFields(JobCreate, json.value);
     if (isRefusal(checked)) return checked;
-    const draft = await draftOf(mouth, caller, checked.body);
+    const draft = await draftOf(context, caller, checked.body);
     if (isRefusal(draft)) return draft;
     try {
-      const view = await submit(handingOf(mouth, caller, once), draft);
+      const view = await submit(submissionOf(context, caller, once), draft);
       return isRefusal(view) ? view : view.spec.id;
     } finally {
       letGo(draft.ask.body);
     }
   };
   const show = async (id: string): Promise<Response | Refusal> => {
-    const view = await viewOf(mouth.env, caller.tenant, id);
-    return isRefusal(view) ? view : accepted(mouth, view);
+    const view = await viewOf(context.env, caller.tenant, id);
+    return isRefusal(view) ? view : accepted(context, view);
   };
-  return madeOnce(mouth, caller, json.value, make, show);
+  return createOnce(context, caller, json.value, make, show);
 }
 
 /** The JSON body of a call that submits jobs. */
-export async function submissionBody({ request }: Mouth): Promise<{ ok: true; value: unknown } | Refusal> {
+export async function submissionBody({ request }: CallContext): Promise<{ ok: true; value: unknown } | Refusal> {
   const json = await jsonBody(request, BODY);
   const isTooLarge = isRefusal(json) && json.reason === "body_too_large";
   return isTooLarge ? { ...json, facts: { submission_mib: BODY.bytesMax / MIB } } : json;
 }
 
 /** 202 with `Location`, and `Retry-After` from the estimated time to the result. */
-export async function accepted(mouth: Mouth, view: View): Promise<Response> {
-  const body = await jobView(mouth, view);
+export async function accepted(context: CallContext, view: View): Promise<Response> {
+  const body = await jobView(context, view);
   const headers = {
     location: `/v1/jobs/${view.spec.id}`,
     "retry-after": String(Math.max(LOOK_AGAIN_S, Math.ceil(body.eta_s ?? LOOK_AGAIN_S))),
@@ -78,25 +78,25 @@ export const WaitQuery = z.object({
     .meta({ description: "Hold the answer until the state changes, for at most this many seconds." }),
 });
 
-export async function getJob(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function getJob(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const query = checkFields(WaitQuery, Object.fromEntries(new URL(mouth.request.url).searchParams));
+  const query = checkFields(WaitQuery, Object.fromEntries(new URL(context.request.url).searchParams));
   if (isRefusal(query)) return query;
-  const view = await seen(mouth, caller, id);
+  const view = await findOwnJob(context, caller, id);
   if (isRefusal(view)) return view;
   const waitMs = (query.body.wait ?? 0) * 1000;
   const { status } = view.state;
-  if (waitMs === 0 || view.state.finishedAt !== null) return Response.json(await jobView(mouth, view));
-  const changed = answered(mouth.env.JOB.getByName(id).changed(status, waitMs), waitMs + 10_000);
-  const held = await whileAllowed(mouth, changed);
+  if (waitMs === 0 || view.state.finishedAt !== null) return Response.json(await jobView(context, view));
+  const changed = withTimeout(context.env.JOB.getByName(id).changed(status, waitMs), waitMs + 10_000);
+  const held = await whileAllowed(context, changed);
   if (isRefusal(held)) return held;
-  const later = await viewOf(mouth.env, caller.tenant, id);
-  return isRefusal(later) ? later : Response.json(await jobView(mouth, later));
+  const later = await viewOf(context.env, caller.tenant, id);
+  return isRefusal(later) ? later : Response.json(await jobView(context, later));
 }
 
 /** Returns the job if it belongs to the caller's tenant and the key may use its service. */
-export async function seen({ env }: Mouth, caller: Caller, id: string): Promise<View | Refusal> {
+export async function findOwnJob({ env }: CallContext, caller: Caller, id: string): Promise<View | Refusal> {
   if (!JobId.test(id)) return refuse("not_found");
   const view = await viewOf(env, caller.tenant, id);
   if (isRefusal(view)) return view;
@@ -110,21 +110,21 @@ export const ListQuery = z.object({
   cursor: z.string().max(200).optional(),
 });
 
-export async function listJobs(mouth: Mouth): Promise<Response | Refusal> {
-  const { request } = mouth;
-  const caller = await callerWith("jobs", mouth);
+export async function listJobs(context: CallContext): Promise<Response | Refusal> {
+  const { request } = context;
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
   const query = checkFields(ListQuery, Object.fromEntries(new URL(request.url).searchParams));
   if (isRefusal(query)) return query;
-  const page = await pageOf(mouth, caller, query.body);
+  const page = await pageOf(context, caller, query.body);
   if (isRefusal(page)) return page;
-  const data = await Promise.all(page.views.map((view) => jobView(mouth, view)));
+  const data = await Promise.all(page.views.map((view) => jobView(context, view)));
   return Response.json({ data, next_cursor: page.next });
 }
 
 /** Returns the jobs that the key may see, newest first, and the cursor of the next page. */
 export async function pageOf(
-  { env }: Mouth,
+  { env }: CallContext,
   caller: Caller,
   { status, service, limit = LIST_DEFAULT, cursor }: z.output<typeof ListQuery>,
 ): Promise<{ views: View[]; next: string | null } | Refusal> {
@@ -134,7 +134,7 @@ export async function pageOf(
   const views: View[] = [];
   for (let stretch = 0; stretch < STRETCHES_MAX; stretch++) {
     const wanted = limit - views.length;
-    const rows = await answered(
+    const rows = await withTimeout(
       env.BACKLOG.getByName(caller.tenant).list({
         status: status ?? null,
         service: service ?? null,
@@ -161,7 +161,7 @@ export async function pageOf(
  * Reads the jobs from their own Job objects, so that one that has just changed is not listed under its former state.
  */
 async function current(env: Env, caller: Caller, ids: string[], status: JobStatus | null): Promise<View[]> {
-  const jobOf = (id: string): Promise<View | null> => answered(env.JOB.getByName(id).view(caller.tenant));
+  const jobOf = (id: string): Promise<View | null> => withTimeout(env.JOB.getByName(id).view(caller.tenant));
   const views = await Promise.all(ids.map(jobOf));
   return views.filter(
     (view): view is View =>
@@ -169,19 +169,19 @@ async function current(env: Env, caller: Caller, ids: string[], status: JobStatu
   );
 }
 
-export async function cancelJob(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function cancelJob(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const view = await canceled(mouth, caller, id);
-  return isRefusal(view) ? view : Response.json(await jobView(mouth, view));
+  const view = await canceled(context, caller, id);
+  return isRefusal(view) ? view : Response.json(await jobView(context, view));
 }
 
 /** Cancels the job and returns it. 409 `job_finished` if it had already ended. */
-export async function canceled(mouth: Mouth, caller: Caller, id: string): Promise<View | Refusal> {
-  const { env } = mouth;
-  const view = await seen(mouth, caller, id);
+export async function canceled(context: CallContext, caller: Caller, id: string): Promise<View | Refusal> {
+  const { env } = context;
+  const view = await findOwnJob(context, caller, id);
   if (isRefusal(view)) return view;
-  const before = await answered(env.JOB.getByName(id).cancel(caller.tenant));
+  const before = await withTimeout(env.JOB.getByName(id).cancel(caller.tenant));
   if (before === null) return refuse("not_found");
   if (before !== "queued" && before !== "running") return refuse("job_finished");
   return viewOf(env, caller.tenant, id);

@@ -8,13 +8,13 @@ import { checkFields } from "../api/json-body.ts";
 import { admitBatch } from "../limits.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
-import type { Mouth } from "../mouth.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
+import type { CallContext } from "../call-context.ts";
 import { submissionBody } from "./api.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
-import { madeOnce } from "./made.ts";
-import { type Draft, handIn, type Handing, handingOf, newBatchId, newJobId, specOf } from "./submit.ts";
+import { createOnce } from "./create-once.ts";
+import { type Draft, commitJobs, type Submission, submissionOf, newBatchId, newJobId, specOf } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
 export const JOBS_MAX = 1_000;
@@ -45,10 +45,10 @@ export const BatchView = z
   })
   .meta({ id: "Batch" });
 
-export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function createBatch(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const json = await submissionBody(mouth);
+  const json = await submissionBody(context);
   if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
     const checked = checkFields(BatchCreate, json.value);
@@ -59,24 +59,24 @@ export async function createBatch(mouth: Mouth): Promise<Response | Refusal> {
       const facts = { batch: jobs.length, max };
       return refuse("concurrency", { facts, final: true, retryAfterMs: TOO_LARGE_MS });
     }
-    const webhook = told === undefined ? null : webhookOf(mouth.env, told);
+    const webhook = told === undefined ? null : webhookOf(context.env, told);
     if (isRefusal(webhook)) return webhook;
-    const drafts = await draftsOf(mouth, caller, jobs);
+    const drafts = await draftsOf(context, caller, jobs);
     if (isRefusal(drafts)) return drafts;
     try {
-      return await submitAll(handingOf(mouth, caller, once), drafts, webhook);
+      return await submitAll(submissionOf(context, caller, once), drafts, webhook);
     } finally {
       for (const { ask } of drafts) letGo(ask.body);
     }
   };
-  return madeOnce(mouth, caller, json.value, make, (id) => accepted(mouth, caller, id));
+  return createOnce(context, caller, json.value, make, (id) => accepted(context, caller, id));
 }
 
 /** Returns all drafts, or the refusal of the first invalid job with its index in `param`. */
-async function draftsOf(mouth: Mouth, caller: Caller, jobs: JobCreate[]): Promise<Draft[] | Refusal> {
+async function draftsOf(context: CallContext, caller: Caller, jobs: JobCreate[]): Promise<Draft[] | Refusal> {
   const drafts: Draft[] = [];
   for (let i = 0; i < jobs.length; i += AT_ONCE) {
-    const some = await Promise.all(jobs.slice(i, i + AT_ONCE).map((job) => draftOf(mouth, caller, job)));
+    const some = await Promise.all(jobs.slice(i, i + AT_ONCE).map((job) => draftOf(context, caller, job)));
     drafts.push(...some.filter((draft): draft is Draft => !isRefusal(draft)));
     const wrong = some.findIndex(isRefusal);
     const refusal = some[wrong];
@@ -87,7 +87,7 @@ async function draftsOf(mouth: Mouth, caller: Caller, jobs: JobCreate[]): Promis
   return drafts;
 }
 
-async function submitAll(handing: Handing, drafts: Draft[], webhook: View["webhook"]): Promise<string | Refusal> {
+async function submitAll(handing: Submission, drafts: Draft[], webhook: View["webhook"]): Promise<string | Refusal> {
   const { env, trace, caller } = handing;
   const id = newBatchId();
   const named = drafts.map((draft) => ({ id: newJobId(), draft }));
@@ -98,7 +98,7 @@ async function submitAll(handing: Handing, drafts: Draft[], webhook: View["webho
     named.map(({ id: job, draft }) => ({ id: job, ask: draft.ask })),
   );
   if (limited !== null) return limited;
-  const specs = await handIn(
+  const specs = await commitJobs(
     handing,
     { id, tenant: caller.tenant, webhook },
     named.map(({ id: job }) => job),
@@ -107,7 +107,7 @@ async function submitAll(handing: Handing, drafts: Draft[], webhook: View["webho
   return isRefusal(specs) ? specs : id;
 }
 
-async function specsOf(handing: Handing, named: { id: string; draft: Draft }[], batch: string): Promise<JobSpec[]> {
+async function specsOf(handing: Submission, named: { id: string; draft: Draft }[], batch: string): Promise<JobSpec[]> {
   const specs: JobSpec[] = [];
   for (let i = 0; i < named.length; i += AT_ONCE) {
     const some = named.slice(i, i + AT_ONCE);
@@ -116,22 +116,22 @@ async function specsOf(handing: Handing, named: { id: string; draft: Draft }[], 
   return specs;
 }
 
-async function accepted(mouth: Mouth, caller: Caller, id: string): Promise<Response | Refusal> {
-  const batch = await viewOf(mouth, caller, id);
+async function accepted(context: CallContext, caller: Caller, id: string): Promise<Response | Refusal> {
+  const batch = await viewOf(context, caller, id);
   if (isRefusal(batch)) return batch;
   const headers = { location: `/v1/batches/${id}`, "retry-after": String(LOOK_AGAIN_S) };
   return Response.json(batchView(batch), { status: 202, headers });
 }
 
-export async function getBatch(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function getBatch(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const batch = BatchId.test(id) ? await viewOf(mouth, caller, id) : refuse("not_found");
+  const batch = BatchId.test(id) ? await viewOf(context, caller, id) : refuse("not_found");
   return isRefusal(batch) ? batch : Response.json(batchView(batch));
 }
 
-async function viewOf({ env }: Mouth, caller: Caller, id: string): Promise<View | Refusal> {
-  return (await answered(env.BACKLOG.getByName(caller.tenant).batch(id))) ?? refuse("not_found");
+async function viewOf({ env }: CallContext, caller: Caller, id: string): Promise<View | Refusal> {
+  return (await withTimeout(env.BACKLOG.getByName(caller.tenant).batch(id))) ?? refuse("not_found");
 }
 
 function batchView({ id, createdAt, finishedAt, counts, jobs }: View): z.infer<typeof BatchView> {

@@ -8,7 +8,7 @@ import { isExact } from "../fingerprint.ts";
 import { wrong } from "../details.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import type { Draft } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
@@ -39,8 +39,8 @@ export type JobCreate = z.output<typeof JobCreate>;
 /** Headers of the submission that its run obeys: whether the cache may serve it, and how results are stored. */
 const OBEYED = ["cache-control", "x-result-ttl", "x-result-visibility"];
 
-export async function draftOf(mouth: Mouth, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
-  const { env } = mouth;
+export async function draftOf(context: CallContext, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
+  const { env } = context;
   const service = (await catalog(env)).find(({ id }) => id === body.service);
   if (service === undefined) return refuse("not_found", { param: "service" });
   const denied = mayCall(caller, service.id);
@@ -49,7 +49,7 @@ export async function draftOf(mouth: Mouth, caller: Caller, body: JobCreate): Pr
   if (path === null) return invalid("path", "path_required");
   const webhook = body.webhook === undefined ? null : webhookOf(env, body.webhook);
   if (isRefusal(webhook)) return webhook;
-  const ask = await askOf(mouth, caller, service, path, body.input);
+  const ask = await askOf(context, caller, service, path, body.input);
   if (isRefusal(ask)) return ask;
   const { start_deadline_s: deadline, priority = "normal" } = body;
   const startDeadlineAt = deadline === undefined ? null : Math.ceil(Date.now() + deadline * 1000);
@@ -66,7 +66,7 @@ function firstRun({ config }: ServiceRow): string | null {
 }
 
 async function askOf(
-  { env, ctx, request }: Mouth,
+  { env, ctx, request }: CallContext,
   caller: Caller,
   service: ServiceRow,
   path: string,

@@ -2,10 +2,10 @@
 import { isOver, type JobEvent } from "../../durable-objects/job-protocol.ts";
 import { callerWith } from "../caller/caller.ts";
 import { type Refusal, isRefusal } from "../refusal.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { whileAllowed } from "./allowed.ts";
-import { seen } from "./api.ts";
-import type { Mouth } from "../mouth.ts";
+import { findOwnJob } from "./api.ts";
+import type { CallContext } from "../call-context.ts";
 import { viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
@@ -19,14 +19,14 @@ const STALL_MS = 30_000;
 const RECONNECT_MS = 2_000;
 const CUT = new Error("the stream ends before the job");
 
-export async function jobEvents(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function jobEvents(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const view = await seen(mouth, caller, id);
+  const view = await findOwnJob(context, caller, id);
   if (isRefusal(view)) return view;
   // No more events will come: 204 tells the client not to reconnect (WHATWG HTML 9.2.3).
-  if (isOver(view.state.status) && lastOf(mouth) === view.state.seq) return new Response(null, { status: 204 });
-  return tellEvents(mouth, caller.tenant, id, (event) => textOf(mouth, caller.tenant, id, event));
+  if (isOver(view.state.status) && lastOf(context) === view.state.seq) return new Response(null, { status: 204 });
+  return tellEvents(context, caller.tenant, id, (event) => textOf(context, caller.tenant, id, event));
 }
 
 /**
@@ -34,15 +34,15 @@ export async function jobEvents(mouth: Mouth, id: string): Promise<Response | Re
  * nothing.
  */
 export function tellEvents(
-  mouth: Mouth,
+  context: CallContext,
   tenant: string,
   id: string,
   tell: (event: JobEvent) => Promise<string>,
 ): Response {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  const work = send(mouth, tenant, id, lastOf(mouth), tell, writable);
+  const work = send(context, tenant, id, lastOf(context), tell, writable);
   // When the client disconnects, the next write fails and ends this.
-  mouth.ctx.waitUntil(work);
+  context.ctx.waitUntil(work);
   const headers = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache, no-store, no-transform",
@@ -52,13 +52,13 @@ export function tellEvents(
 }
 
 /** `Last-Event-ID`, or 0 if it is missing or not an id of ours. */
-function lastOf({ request }: Mouth): number {
+function lastOf({ request }: CallContext): number {
   const last = Number(request.headers.get("last-event-id") ?? 0);
   return Number.isSafeInteger(last) && last > 0 ? last : 0;
 }
 
 async function send(
-  mouth: Mouth,
+  context: CallContext,
   tenant: string,
   id: string,
   from: number,
@@ -67,18 +67,18 @@ async function send(
 ): Promise<void> {
   const writer = writable.getWriter();
   const encoder = new TextEncoder();
-  const write = (text: string): Promise<void> => answered(writer.write(encoder.encode(text)), STALL_MS);
+  const write = (text: string): Promise<void> => withTimeout(writer.write(encoder.encode(text)), STALL_MS);
   const until = Date.now() + LIFE_MS_MAX;
   let after = from;
   let isDone = false;
   try {
     await write(`retry: ${RECONNECT_MS}\n\n`);
-    while (Date.now() < until && !mouth.request.signal.aborted) {
-      const asked = answered(mouth.env.JOB.getByName(id).events(after, ASK_MS), 2 * ASK_MS);
-      const events = await whileAllowed(mouth, asked);
+    while (Date.now() < until && !context.request.signal.aborted) {
+      const asked = withTimeout(context.env.JOB.getByName(id).events(after, ASK_MS), 2 * ASK_MS);
+      const events = await whileAllowed(context, asked);
       if (isRefusal(events)) break;
       if (events.length === 0) {
-        const view = await viewOf(mouth.env, tenant, id);
+        const view = await viewOf(context.env, tenant, id);
         // All events were sent before this connection was opened, or the job no longer exists.
         isDone = isRefusal(view) || isOver(view.state.status);
         if (isDone) break;
@@ -92,23 +92,23 @@ async function send(
       }
     }
   } catch (error) {
-    if (!mouth.request.signal.aborted)
+    if (!context.request.signal.aborted)
       console.warn(JSON.stringify({ event: "events_cut", job: id, error: String(error) }));
   } finally {
     // A stream that ends before the job does must not look complete.
-    await (isDone ? answered(writer.close(), STALL_MS) : writer.abort(CUT)).catch(() => writer.abort(CUT));
+    await (isDone ? withTimeout(writer.close(), STALL_MS) : writer.abort(CUT)).catch(() => writer.abort(CUT));
   }
 }
 
-async function textOf(mouth: Mouth, tenant: string, id: string, event: JobEvent): Promise<string> {
-  return `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(await dataOf(mouth, tenant, id, event))}\n\n`;
+async function textOf(context: CallContext, tenant: string, id: string, event: JobEvent): Promise<string> {
+  return `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(await dataOf(context, tenant, id, event))}\n\n`;
 }
 
-async function dataOf(mouth: Mouth, tenant: string, id: string, event: JobEvent): Promise<unknown> {
+async function dataOf(context: CallContext, tenant: string, id: string, event: JobEvent): Promise<unknown> {
   const { status, progress, position } = event;
   if (event.type === "position") return { id, status, queue_position: position };
   if (event.type === "progress") return { id, status, progress };
   if (event.type === "state") return { id, status };
-  const view = await viewOf(mouth.env, tenant, id);
-  return isRefusal(view) ? { id, status } : jobView(mouth, view);
+  const view = await viewOf(context.env, tenant, id);
+  return isRefusal(view) ? { id, status } : jobView(context, view);
 }

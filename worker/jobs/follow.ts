@@ -10,7 +10,7 @@ import { catalog } from "../services/catalog.ts";
 import { repeated } from "../results/repeated.ts";
 import type { RunEnd } from "../run.ts";
 import type { Trace } from "../trace.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { interrupt, progressOf } from "./progress.ts";
 
 /**
@@ -106,7 +106,7 @@ export class Follow {
   }
 
   #tell(missed: string, report: () => Promise<void>): void {
-    const tell = (): Promise<void> => repeated(() => answered(report()));
+    const tell = (): Promise<void> => repeated(() => withTimeout(report()));
     this.#told = this.#told.then(tell).catch((error: unknown) => this.#missed(missed, error));
   }
 
@@ -115,7 +115,7 @@ export class Follow {
   }
 
   async lastWord(): Promise<RunEnd> {
-    return answered(this.#lastWord.promise, LAST_WORD_MS);
+    return withTimeout(this.#lastWord.promise, LAST_WORD_MS);
   }
 
   end(): void {
@@ -127,7 +127,7 @@ export class Follow {
   async #watch(): Promise<void> {
     while (!this.#over) {
       try {
-        const stopped = await answered(
+        const stopped = await withTimeout(
           this.#env.JOB.getByName(this.#spec.id).stopped(this.#number, ASK_MS),
           2 * ASK_MS,
         );
@@ -164,7 +164,7 @@ export class Follow {
         const progress = await progressOf(this.#env, grant, this.#spec);
         if (progress === "unknown") return;
         if (progress === null) continue;
-        isFollowed = await answered(this.#env.JOB.getByName(this.#spec.id).progressed(this.#number, progress));
+        isFollowed = await withTimeout(this.#env.JOB.getByName(this.#spec.id).progressed(this.#number, progress));
       } catch (error) {
         this.#missed("progress_failed", error);
         return;

@@ -4,7 +4,7 @@
  */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
 import type { Outlook } from "../../durable-objects/pool-protocol.ts";
-import type { Shown } from "../answer.ts";
+import type { RenderedAnswer } from "../answer.ts";
 import type { Ask } from "../ask.ts";
 import { type Caller, mayUse } from "../auth.ts";
 import { lookUp, type Stored } from "../cache.ts";
@@ -14,15 +14,15 @@ import { findStored } from "../results/recall.ts";
 import { removeNow } from "../results/removal.ts";
 import { allRecorded } from "../results/rows.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { accepted } from "./api.ts";
 import { limitsIn } from "../caller/tenant-limits.ts";
 import type { Env } from "../env.ts";
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import { whileAllowed } from "./allowed.ts";
 import type { Once } from "../once.ts";
 import { keptAs } from "./run-once.ts";
-import { handingOf, submit, viewOf } from "./submit.ts";
+import { submissionOf, submit, viewOf } from "./submit.ts";
 import { refusalOf } from "./view.ts";
 
 /** Longest `Prefer: wait`, in seconds. */
@@ -84,7 +84,7 @@ async function newcomersOutlook(
 ): Promise<Outlook | null> {
   try {
     // No ticket has an empty id.
-    return await answered(env.POOL.getByName(service).outlook("", tenant, concurrent), OUTLOOK_MS_MAX);
+    return await withTimeout(env.POOL.getByName(service).outlook("", tenant, concurrent), OUTLOOK_MS_MAX);
   } catch (error) {
     console.warn(JSON.stringify({ event: "outlook_missed", service, error: String(error) }));
     return null;
@@ -93,7 +93,7 @@ async function newcomersOutlook(
 
 /** Submits the request as a job and returns its id. */
 export async function submitAsJob(
-  mouth: Mouth,
+  context: CallContext,
   caller: Caller,
   ask: Ask,
   preference: Preference,
@@ -101,47 +101,52 @@ export async function submitAsJob(
 ): Promise<string | Refusal> {
   const denied = mayUse(caller, "jobs");
   if (denied !== null) return denied;
-  mouth.trace.headers.set("preference-applied", preference.applied);
+  context.trace.headers.set("preference-applied", preference.applied);
   // The caller's own deadline is also the deadline for the job to start.
   const startDeadlineAt = ask.deadlineAt === null ? null : Math.ceil(ask.deadlineAt);
   const draft = { ask, priority: "normal" as const, startDeadlineAt, webhook: null };
-  const view = await submit(handingOf(mouth, caller, once), draft);
+  const view = await submit(submissionOf(context, caller, once), draft);
   return isRefusal(view) ? view : view.spec.id;
 }
 
 /** Returns the job's answer as the route would give it, or 202. `serveStored` renders a stored answer for the route. */
-export async function followJob(
-  mouth: Mouth,
+export async function answerFromJob(
+  context: CallContext,
   caller: Caller,
   ask: Ask,
-  print: Fingerprint,
+  fingerprint: Fingerprint,
   preference: Preference | null,
   id: string,
-  serveStored: (stored: Stored) => Shown,
-): Promise<Shown | Refusal> {
-  mouth.trace.fields["job"] = id;
-  const view = await viewOf(mouth.env, caller.tenant, id);
+  serveStored: (stored: Stored) => RenderedAnswer,
+): Promise<RenderedAnswer | Refusal> {
+  context.trace.fields["job"] = id;
+  const view = await viewOf(context.env, caller.tenant, id);
   if (isRefusal(view)) return view;
   const waitS = preference?.waitS ?? 0;
-  const last = await follow(mouth, caller, view, waitS * 1000);
+  const last = await waitForJob(context, caller, view, waitS * 1000);
   if (isRefusal(last)) return last;
   const isOver = last.state.finishedAt !== null && waitS > 0;
-  const answer = isOver ? await answerOf(mouth, caller, ask, print, last, serveStored) : null;
+  const answer = isOver ? await answerOf(context, caller, ask, fingerprint, last, serveStored) : null;
   if (answer !== null) return answer;
-  const { status, headers, body } = await accepted(mouth, last);
+  const { status, headers, body } = await accepted(context, last);
   return { status, headers, body, results: [] };
 }
 
 /** Returns the job when it has ended, or as it is after `ms`. */
-export async function follow(mouth: Mouth, caller: Caller, first: JobView, ms: number): Promise<JobView | Refusal> {
-  const { env, request } = mouth;
+export async function waitForJob(
+  context: CallContext,
+  caller: Caller,
+  first: JobView,
+  ms: number,
+): Promise<JobView | Refusal> {
+  const { env, request } = context;
   const until = Date.now() + ms;
   let view: JobView | Refusal = first;
   while (!isRefusal(view) && view.state.finishedAt === null && Date.now() < until && !request.signal.aborted) {
     const { spec, state }: JobView = view;
     const askMs = Math.min(ASK_MS, until - Date.now());
-    const changed: Promise<void> = answered(env.JOB.getByName(spec.id).changed(state.status, askMs), 2 * ASK_MS);
-    const held: Refusal | void = await whileAllowed(mouth, changed);
+    const changed: Promise<void> = withTimeout(env.JOB.getByName(spec.id).changed(state.status, askMs), 2 * ASK_MS);
+    const held: Refusal | void = await whileAllowed(context, changed);
     view = isRefusal(held) ? held : await viewOf(env, caller.tenant, spec.id);
   }
   return view;
@@ -149,14 +154,14 @@ export async function follow(mouth: Mouth, caller: Caller, first: JobView, ms: n
 
 /** Returns null if no answer is available (any more); the job then says what became of it. */
 async function answerOf(
-  mouth: Mouth,
+  context: CallContext,
   caller: Caller,
   ask: Ask,
-  print: Fingerprint,
+  fingerprint: Fingerprint,
   { spec, state }: JobView,
-  serveStored: (stored: Stored) => Shown,
-): Promise<Shown | Refusal | null> {
-  const { env, base, ctx, trace } = mouth;
+  serveStored: (stored: Stored) => RenderedAnswer,
+): Promise<RenderedAnswer | Refusal | null> {
+  const { env, base, ctx, trace } = context;
   const { startedAt, finishedAt, error, answer } = state;
   if (startedAt !== null && finishedAt !== null)
     Object.assign(trace.stages, { queue: Math.max(0, startedAt - spec.createdAt), origin: finishedAt - startedAt });
@@ -172,14 +177,14 @@ async function answerOf(
   const own = await lookUp({ env, base, ctx }, key, Date.now());
   if (own !== null && own !== "expired") {
     const shown = serveStored(own);
-    return ask.directives.noStore ? onceRead(shown, ctx, () => removed(mouth, caller, own.results, key)) : shown;
+    return ask.directives.noStore ? onceRead(shown, ctx, () => removed(context, caller, own.results, key)) : shown;
   }
-  const stored = await findStored({ env, ask, print, caller, trace, base, ctx });
+  const stored = await findStored({ env, ask, fingerprint, caller, trace, base, ctx });
   return stored === null || stored === "expired" ? null : serveStored(stored);
 }
 
 /** `then` runs when the answer has been read to its end. */
-function onceRead(shown: Shown, ctx: Mouth["ctx"], then: () => Promise<void>): Shown {
+function onceRead(shown: RenderedAnswer, ctx: CallContext["ctx"], then: () => Promise<void>): RenderedAnswer {
   const end = (): void => ctx.waitUntil(then());
   if (!(shown.body instanceof ReadableStream)) {
     end();
@@ -189,10 +194,10 @@ function onceRead(shown: Shown, ctx: Mouth["ctx"], then: () => Promise<void>): S
 }
 
 /** Removes what a `no-store` job had to keep for its caller. What this leaves behind expires within an hour. */
-async function removed(mouth: Mouth, { tenant }: Caller, results: string[], answer: string): Promise<void> {
+async function removed(context: CallContext, { tenant }: Caller, results: string[], answer: string): Promise<void> {
   try {
     await allRecorded();
-    await removeNow(mouth, tenant, results, [answer]);
+    await removeNow(context, tenant, results, [answer]);
   } catch (error) {
     console.warn(JSON.stringify({ event: "unstored_left", results, error: String(error) }));
   }

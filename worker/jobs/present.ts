@@ -1,9 +1,9 @@
 /** Leaves results that no longer exist out of jobs: a deleted result is gone at once, wherever it was named. */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
-import { knownResults } from "../db/kept-queries.ts";
+import { knownResults } from "../db/purge-queries.ts";
 import type { Env } from "../env.ts";
 import { existing } from "../results/result.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 
 /**
  * One D1 query finds nearly all results; those without a row are looked up in R2, because a row is written later than
@@ -12,7 +12,7 @@ import { answered } from "../../durable-objects/answer-protocol.ts";
 export async function withPresent(env: Env, views: JobView[]): Promise<JobView[]> {
   const named = views.flatMap(({ state }) => state.results.map(({ id }) => id));
   if (named.length === 0) return views;
-  const known = new Set(await answered(knownResults(env, named)));
+  const known = new Set(await withTimeout(knownResults(env, named)));
   const present = new Set([
     ...known,
     ...(await existing(

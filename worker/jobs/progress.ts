@@ -9,7 +9,7 @@ import { Room } from "../body/buffers.ts";
 import { config, type Env } from "../env.ts";
 import type { Grant } from "../run/lease.ts";
 import { catalog } from "../services/catalog.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 
 const ANSWER_MS = 3_000;
 const ANSWER_BYTES_MAX = 1024 * 1024;
@@ -33,7 +33,7 @@ export async function progressOf(env: Env, grant: Grant, spec: JobSpec): Promise
 export async function interrupt(env: Env, grant: Grant, spec: JobSpec, goesOn: () => boolean): Promise<void> {
   try {
     if (!(await isPainting(env, spec))) return;
-    const { held } = await answered(env.CARD.getByName(grant.card).report());
+    const { held } = await withTimeout(env.CARD.getByName(grant.card).report());
     const isAlone = held.length === 1 && held[0]?.number === grant.number && held[0].request === spec.id;
     if (!isAlone || !goesOn()) return;
     const answer = await call(env, grant, "POST", "/sdapi/v1/interrupt", "{}");

@@ -20,7 +20,7 @@ import { lookUp, type Stored } from "../cache.ts";
 import { answerKey } from "../results/stored-answer.ts";
 import { catalog, listed } from "../services/catalog.ts";
 import { config, type Env, unsureHost } from "../env.ts";
-import { type Fingerprint, fingerprint, isExact, sha256 } from "../fingerprint.ts";
+import { type Fingerprint, fingerprintOf, isExact, sha256 } from "../fingerprint.ts";
 import type { Grant } from "../run/lease.ts";
 import { findStored } from "../results/recall.ts";
 import { answerTooLarge, type Refusal, isRefusal, isRetryable, refuse } from "../refusal.ts";
@@ -31,7 +31,7 @@ import { repeated } from "../results/repeated.ts";
 import { Spooled } from "../body/spool.ts";
 import { type Result, resultsOf } from "../results/result.ts";
 import { quietTrace } from "../trace.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { retryAfterIn } from "../api/time.ts";
 import { priceOf } from "../caller/price.ts";
 import { limitsIn } from "../caller/tenant-limits.ts";
@@ -53,18 +53,18 @@ const ORIGIN_PAUSE_MS_MAX = 600_000;
 /** Largest body of an origin's error that is kept with the job, in bytes; a larger one is dropped. */
 const OWN_ERROR_BYTES_MAX = 64 * 1024;
 
-type Handed = Extract<Begun, { over: false }>;
+type Begin = Extract<Begun, { over: false }>;
 type Context = Pick<ExecutionContext, "waitUntil">;
 
 /** The result of an attempt. `end` is null when the answer was already stored; `hits`: then it has a run's price. */
-type Came =
+type AttemptResult =
   | { kind: "answer"; answer: Answer | Stored; end: RunEnd }
   | { kind: "answer"; answer: Stored; end: null; hits: boolean }
   | { kind: "refused"; refusal: Refusal };
 
 /** `start`: the Backlog's number of this Workflow instance. */
 export async function runOnce(env: Env, ctx: Context, job: string, start: number): Promise<void> {
-  const begun = await answered(env.JOB.getByName(job).begin(start));
+  const begun = await withTimeout(env.JOB.getByName(job).begin(start));
   if (begun.over) return;
   const { run, spec } = begun;
   const trace = quietTrace(spec.id, Date.now());
@@ -74,7 +74,7 @@ export async function runOnce(env: Env, ctx: Context, job: string, start: number
     const outcome = await triedOutcome(env, ctx, begun, follow);
     // Canceled, or superseded by a later run: the outcome is discarded.
     if (follow.stopped) return;
-    await repeated(() => answered(env.JOB.getByName(job).finish(run, outcome)));
+    await repeated(() => withTimeout(env.JOB.getByName(job).finish(run, outcome)));
     log(spec, run, outcome, Date.now() - from);
   } finally {
     follow.end();
@@ -85,9 +85,9 @@ export async function runOnce(env: Env, ctx: Context, job: string, start: number
  * Never throws. An internal fault before any card began, such as D1 being down, does not fail the job: it is retried
  * with exponential backoff until the Job's limit of runs is reached. After a card began, it counts as a failed attempt.
  */
-async function triedOutcome(env: Env, ctx: Context, begun: Handed, follow: Follow): Promise<Outcome> {
+async function triedOutcome(env: Env, ctx: Context, begun: Begin, follow: Follow): Promise<Outcome> {
   try {
-    const came = await tryIt(env, ctx, begun, follow);
+    const came = await runAttempt(env, ctx, begun, follow);
     return await outcomeOf(env, begun, came, follow.trace.gpuMs);
   } catch (error) {
     console.error(
@@ -101,28 +101,28 @@ async function triedOutcome(env: Env, ctx: Context, begun: Handed, follow: Follo
   }
 }
 
-async function tryIt(env: Env, ctx: Context, begun: Handed, follow: Follow): Promise<Came> {
+async function runAttempt(env: Env, ctx: Context, begun: Begin, follow: Follow): Promise<AttemptResult> {
   const { spec } = begun;
-  const caller = await answered(callerOf(env, spec));
+  const caller = await withTimeout(callerOf(env, spec));
   if (isRefusal(caller)) return { kind: "refused", refusal: caller };
   const ask = await askOf(env, ctx, spec);
   if (isRefusal(ask)) return { kind: "refused", refusal: ask };
   try {
     const late = spec.startDeadlineAt !== null && begun.startedAt === null;
     if (late && Date.now() >= (spec.startDeadlineAt ?? 0)) return { kind: "refused", refusal: lateStart(spec) };
-    const print = await fingerprint(ask, caller.tenant, unsureHost(env, spec.base));
-    const running = await runningOf(env, ctx, begun, caller, ask, print, follow);
-    const found = await alreadyThere(running);
+    const fingerprint = await fingerprintOf(ask, caller.tenant, unsureHost(env, spec.base));
+    const running = await runningOf(env, ctx, begun, caller, ask, fingerprint, follow);
+    const found = await findStoredAnswer(running);
     if (found !== null) return { kind: "answer", answer: found, end: null, hits: priceOf(ask.service.config).hits };
     if (ask.directives.onlyIfCached) return { kind: "refused", refusal: refuse("not_cached") };
     if (late) follow.startBy(spec.startDeadlineAt ?? 0);
-    return await runIt(running, follow, spec);
+    return await runOnCard(running, follow, spec);
   } finally {
     letGo(ask.body);
   }
 }
 
-async function runIt(running: Running, follow: Follow, spec: JobSpec): Promise<Came> {
+async function runOnCard(running: Running, follow: Follow, spec: JobSpec): Promise<AttemptResult> {
   const answer = await runAsk(running);
   if (follow.tooLate) return { kind: "refused", refusal: lateStart(spec) };
   if (follow.unserved) return { kind: "refused", refusal: refuse("not_found") };
@@ -149,21 +149,21 @@ const UNKEPT: Record<Unkept, () => Refusal> = {
 };
 
 /** Looks for an answer stored by an earlier attempt of this job or by an identical request. */
-async function alreadyThere(running: Running): Promise<Stored | null> {
-  const { caller, keepAs, print, ask } = running;
+async function findStoredAnswer(running: Running): Promise<Stored | null> {
+  const { caller, keepAs, fingerprint, ask } = running;
   const own = await lookUp(running, answerKey(caller.tenant, keepAs ?? ""), Date.now());
   if (own !== null && own !== "expired") return own;
-  const stored = print.cacheable && !ask.directives.noCache ? await findStored(running) : null;
+  const stored = fingerprint.cacheable && !ask.directives.noCache ? await findStored(running) : null;
   return stored === "expired" ? null : stored;
 }
 
 async function runningOf(
   env: Env,
   ctx: Context,
-  { spec, failed }: Handed,
+  { spec, failed }: Begin,
   caller: Caller,
   ask: Ask,
-  print: Fingerprint,
+  fingerprint: Fingerprint,
   follow: Follow,
 ): Promise<Running> {
   return {
@@ -172,8 +172,8 @@ async function runningOf(
     config: config(env),
     trace: follow.trace,
     caller,
-    ask: { ...named(ask, spec.id), directives: { ...ask.directives, noStore: false } },
-    print,
+    ask: { ...withTaskId(ask, spec.id), directives: { ...ask.directives, noStore: false } },
+    fingerprint,
     priority: spec.priority,
     gone: follow.signal,
     base: spec.base,
@@ -188,7 +188,7 @@ async function runningOf(
 }
 
 /** Adds the job id as task id, by which a WebUI reports the progress of the task. */
-function named(ask: Ask, id: string): Ask {
+function withTaskId(ask: Ask, id: string): Ask {
   const { body, fields } = ask;
   if (ask.service.config.kind !== "image" || body.kind !== "bytes" || fields?.kind !== "json") return ask;
   const text = withTask(fields.value, id);
@@ -239,16 +239,16 @@ async function askOf(env: Env, ctx: Context, spec: JobSpec): Promise<Ask | Refus
 async function inputOf(env: Env, { id, input }: JobSpec): Promise<Uint8Array<ArrayBuffer> | null> {
   if (input.kind === "none") return null;
   if (input.kind === "inline") return input.bytes;
-  const object = await answered(env.RESULTS.get(input.key));
+  const object = await withTimeout(env.RESULTS.get(input.key));
   if (object === null) throw new Error(`the input of ${id} is lost`);
-  return new Uint8Array(await answered(object.arrayBuffer()));
+  return new Uint8Array(await withTimeout(object.arrayBuffer()));
 }
 
 function lateStart({ createdAt }: JobSpec): Refusal {
   return refuse("queue_timeout", { facts: { waited_s: Math.round((Date.now() - createdAt) / 1000) } });
 }
 
-async function outcomeOf(env: Env, begun: Handed, came: Came, gpuMs: number): Promise<Outcome> {
+async function outcomeOf(env: Env, begun: Begin, came: AttemptResult, gpuMs: number): Promise<Outcome> {
   if (came.kind === "refused") return refusedOutcome(begun, came, gpuMs);
   const { answer } = came;
   const contentType = answer.headers.get("content-type");
@@ -274,7 +274,7 @@ async function outcomeOf(env: Env, begun: Handed, came: Came, gpuMs: number): Pr
   };
 }
 
-function resultIds(came: Extract<Came, { kind: "answer" }>): string[] {
+function resultIds(came: Extract<AttemptResult, { kind: "answer" }>): string[] {
   return came.end?.results.length ? came.end.results : came.answer.results;
 }
 
@@ -282,7 +282,7 @@ function resultIds(came: Extract<Came, { kind: "answer" }>): string[] {
  * Decides whether to retry: only a retryable failure is retried, while attempts are left. Errors of the caller and a
  * missed deadline are final.
  */
-function refusedOutcome(begun: Handed, came: Extract<Came, { kind: "refused" }>, gpuMs: number): Outcome {
+function refusedOutcome(begun: Begin, came: Extract<AttemptResult, { kind: "refused" }>, gpuMs: number): Outcome {
   const { refusal } = came;
   const error = errorOf(refusal);
   const isFinal = !isRetryable(refusal) || refusal.reason === "queue_timeout";
@@ -292,7 +292,7 @@ function refusedOutcome(begun: Handed, came: Extract<Came, { kind: "refused" }>,
 }
 
 /** When the next retry is due, in `leastMs` at the earliest; null: no attempt is left. */
-function retryAtOf({ attempts, spec }: Handed, leastMs: number): number | null {
+function retryAtOf({ attempts, spec }: Begin, leastMs: number): number | null {
   if (spec.retries === false || attempts >= RETRIES_MAX) return null;
   const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);
   return Math.ceil(Date.now() + Math.max(leastMs, pauseMs));
@@ -325,7 +325,7 @@ function textOf(bytes: Uint8Array | null): string | null {
 }
 
 /** What the job is charged. An answer that was stored before any card began the job costs its rate token only. */
-function billOf({ startedAt }: Handed, came: Came, status: number | null): Bill {
+function billOf({ startedAt }: Begin, came: AttemptResult, status: number | null): Bill {
   if (came.kind === "refused") return { status, charge: "nothing", took: { reason: came.refusal.reason } };
   if (came.end !== null) return { status, charge: came.end.charge, took: came.end.took };
   // A card had begun, but a crash lost the run's final report: charge what the job was admitted for.

@@ -3,27 +3,27 @@
  * bounded, redirects are not followed, and only the status and `Retry-After` of its answer are read.
  */
 import { WorkerEntrypoint } from "cloudflare:workers";
-import type { Letter, SenderRights, Sent } from "../../durable-objects/courier-protocol.ts";
+import type { SendRequest, SenderRpc, SendResult } from "../../durable-objects/courier-protocol.ts";
 import { config, type Env } from "../env.ts";
 import { retryAfterIn } from "../api/time.ts";
-import { write } from "./letter.ts";
+import { buildMessage } from "./webhook-message.ts";
 import { DETAILS } from "../details.ts";
 import { targetProblem } from "./webhook.ts";
 
 /** From connecting to the response headers. */
 const ANSWER_MS_MAX = 20_000;
 
-export class Sender extends WorkerEntrypoint<Env> implements SenderRights {
-  async send(letter: Letter): Promise<Sent> {
+export class Sender extends WorkerEntrypoint<Env> implements SenderRpc {
+  async send(letter: SendRequest): Promise<SendResult> {
     const problem = targetProblem(letter.url, config(this.env).local);
     if (problem !== null) return unsent(`the URL ${DETAILS[problem].en}`);
-    const written = await write(this.env, letter, new Date());
+    const written = await buildMessage(this.env, letter, new Date());
     if (written === null) return { ...unsent("the job or batch no longer exists"), again: false };
     return post(this.env, letter.url, written);
   }
 }
 
-async function post(env: Env, url: string, { body, headers }: { body: string; headers: Headers }): Promise<Sent> {
+async function post(env: Env, url: string, { body, headers }: { body: string; headers: Headers }): Promise<SendResult> {
   const signal = AbortSignal.timeout(ANSWER_MS_MAX);
   const init = { method: "POST", body, headers, redirect: "manual" as const, signal };
   try {
@@ -50,6 +50,6 @@ function isOwnMachine(url: string): boolean {
   return new URL(url).protocol === "http:";
 }
 
-function unsent(error: string): Sent {
+function unsent(error: string): SendResult {
   return { status: null, error, retryAfterMs: null, again: true };
 }

@@ -19,15 +19,15 @@ import type { Body } from "../body/body.ts";
 import type { Env } from "../env.ts";
 import { randomText } from "../caller/keys.ts";
 import { admit } from "../limits.ts";
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import type { Once } from "../once.ts";
-import { sendable } from "../run/headers.ts";
+import { forwardable } from "../run/headers.ts";
 import { countsOf } from "../caller/price.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { limitsIn } from "../caller/tenant-limits.ts";
 import { withPresent } from "./present.ts";
 import type { Trace } from "../trace.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 
 const ID_LENGTH = 24;
 /** Inputs up to this size are stored with the job, larger ones in R2. */
@@ -45,7 +45,7 @@ const LAYING_MS_MAX = 60_000;
 /** `Retry-After` while the submission under the same idempotency key is still in progress. */
 const IN_FLIGHT_MS = 1_000;
 
-export interface Handing {
+export interface Submission {
   env: Env;
   trace: Trace;
   caller: Caller;
@@ -55,7 +55,11 @@ export interface Handing {
   once: Once | null;
 }
 
-export function handingOf({ request, env, trace, base }: Mouth, caller: Caller, once: Once | null): Handing {
+export function submissionOf(
+  { request, env, trace, base }: CallContext,
+  caller: Caller,
+  once: Once | null,
+): Submission {
   return { env, trace, caller, base, clientAddress: clientAddress(request, env), once };
 }
 
@@ -75,18 +79,18 @@ export const newJobId = (): string => `job_${randomText(ID_LENGTH)}`;
 export const newBatchId = (): string => `bat_${randomText(ID_LENGTH)}`;
 
 /** Submits one job and returns its view. On a refusal, what was charged for it is given back. */
-export async function submit(handing: Handing, draft: Draft): Promise<JobView | Refusal> {
+export async function submit(handing: Submission, draft: Draft): Promise<JobView | Refusal> {
   const { env, caller } = handing;
   const id = newJobId();
   const limited = await admit(env, caller, handing.trace, draft.ask, null, id);
   if (limited !== null) return limited;
-  const made = await handIn(handing, null, [id], async () => [await specOf(handing, draft, id, null)]);
+  const made = await commitJobs(handing, null, [id], async () => [await specOf(handing, draft, id, null)]);
   return isRefusal(made) ? made : viewOf(env, caller.tenant, id);
 }
 
 /** Submits jobs that were admitted: either all of them are confirmed, or none is and what they cost is given back. */
-export async function handIn(
-  handing: Handing,
+export async function commitJobs(
+  handing: Submission,
   batch: NewBatch | null,
   ids: string[],
   specsOf: () => Promise<JobSpec[]>,
@@ -109,12 +113,12 @@ export async function handIn(
     // retries, and makes no others.
     const made = batch === null ? { kind: "job" as const, id: ids[0] ?? "" } : { kind: "batch" as const, id: batch.id };
     await handing.once?.settle(made, Math.max(...specs.map(({ keepMs }) => keepMs)));
-    if (!(await answered(backlog.stand(ids)))) throw new Error("the submission took too long");
+    if (!(await withTimeout(backlog.stand(ids)))) throw new Error("the submission took too long");
     return specs;
   } catch (error) {
     // It may be unknown whether the jobs were confirmed. Confirmed jobs run, and settle what they cost themselves.
-    await answered(backlog.release(ids)).catch(() => undefined);
-    const stands = await Promise.all(ids.map((id) => answered(backlog.stands(id)).catch(() => true)));
+    await withTimeout(backlog.release(ids)).catch(() => undefined);
+    const stands = await Promise.all(ids.map((id) => withTimeout(backlog.stands(id)).catch(() => true)));
     const gone = ids.filter((_, i) => stands[i] !== true);
     // Deletes inputs only of jobs that the Backlog does not know. Any other Job asks the Backlog itself, and deletes
     // its own input if it was never confirmed.
@@ -130,19 +134,19 @@ export async function handIn(
 /** Deletes the inputs, where there are any. The hourly sweep removes what this leaves behind. */
 async function dropInputs(env: Env, ids: string[]): Promise<void> {
   try {
-    await answered(env.RESULTS.delete(ids.map(inputKey)));
+    await withTimeout(env.RESULTS.delete(ids.map(inputKey)));
   } catch (error) {
     console.warn(JSON.stringify({ event: "inputs_not_deleted", jobs: ids, error: String(error) }));
   }
 }
 
 /** Reserves places in the Backlog for all jobs, or for none. */
-async function reserve({ env, caller }: Handing, specs: JobSpec[], batch: NewBatch | null): Promise<Refusal | null> {
+async function reserve({ env, caller }: Submission, specs: JobSpec[], batch: NewBatch | null): Promise<Refusal | null> {
   const limits: BacklogLimits = {
     waiting: caller.limits.jobs_waiting,
     concurrent: Object.fromEntries(specs.map(({ service }) => [service, limitsIn(caller.limits, service).concurrent])),
   };
-  const reply = await answered(env.BACKLOG.getByName(caller.tenant).reserve(specs.map(newJob), batch, limits));
+  const reply = await withTimeout(env.BACKLOG.getByName(caller.tenant).reserve(specs.map(newJob), batch, limits));
   if (reply.ok) return null;
   return refuse("concurrency", {
     facts: { jobs: reply.waiting, max: reply.max },
@@ -161,22 +165,26 @@ async function makeAll(env: Env, specs: JobSpec[]): Promise<void> {
 }
 
 async function make(env: Env, spec: JobSpec): Promise<void> {
-  await answered(env.JOB.getByName(spec.id).create(spec));
+  await withTimeout(env.JOB.getByName(spec.id).create(spec));
 }
 
 /**
  * State of the job or batch that an idempotency key names. Null: it is confirmed. A refusal: its submission is in
  * progress or was cut off (decided within a minute). `gone`: it does not exist (any more).
  */
-export async function absence({ env }: Mouth, { tenant }: Caller, id: string): Promise<Refusal | "gone" | null> {
-  const stands = await answered(env.BACKLOG.getByName(tenant).stands(id));
+export async function submissionState(
+  { env }: CallContext,
+  { tenant }: Caller,
+  id: string,
+): Promise<Refusal | "gone" | null> {
+  const stands = await withTimeout(env.BACKLOG.getByName(tenant).stands(id));
   if (stands === null) return "gone";
   return stands ? null : refuse("idempotency_in_flight", { retryAfterMs: IN_FLIGHT_MS });
 }
 
 /** Returns the job's current state, with those of its results that exist. */
 export async function viewOf(env: Env, tenant: string, id: string): Promise<JobView | Refusal> {
-  const view = await answered(env.JOB.getByName(id).view(tenant));
+  const view = await withTimeout(env.JOB.getByName(id).view(tenant));
   const [present] = view === null ? [] : await withPresent(env, [view]);
   return present ?? refuse("not_found");
 }
@@ -184,11 +192,11 @@ export async function viewOf(env: Env, tenant: string, id: string): Promise<JobV
 /** Gives back the tokens and quota of jobs that were not accepted. */
 async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<void> {
   const stub = env.TENANT.getByName(tenant);
-  await Promise.all(ids.map((id) => answered(stub.record(id, "failed", null, [], "nothing"))));
+  await Promise.all(ids.map((id) => withTimeout(stub.record(id, "failed", null, [], "nothing"))));
 }
 
 /** Builds the job's spec and stores its input. */
-export async function specOf(handing: Handing, draft: Draft, id: string, batch: string | null): Promise<JobSpec> {
+export async function specOf(handing: Submission, draft: Draft, id: string, batch: string | null): Promise<JobSpec> {
   const { env, caller, base } = handing;
   const { ask, priority, startDeadlineAt, webhook, retries } = draft;
   return {
@@ -224,7 +232,7 @@ function shownAgain(asked: unknown): string | null {
 /** Keeps the headers that a run needs: those that its origin may get, and those for Portico. */
 function headersOf(headers: Headers): Record<string, string> {
   const ours = OUR_HEADERS.flatMap((name) => (headers.has(name) ? [[name, headers.get(name) ?? ""]] : []));
-  return Object.fromEntries([...sendable(headers), ...ours]) as Record<string, string>;
+  return Object.fromEntries([...forwardable(headers), ...ours]) as Record<string, string>;
 }
 
 /** Prefix of inputs in R2: `jobs/<id>/input`. */
@@ -236,12 +244,12 @@ async function layAside(env: Env, body: Body, id: string): Promise<JobInput> {
   if (body.kind === "bytes" && body.bytes.byteLength <= INLINE_BYTES_MAX) return { kind: "inline", bytes: body.bytes };
   const key = inputKey(id);
   if (body.kind === "bytes") {
-    await answered(env.RESULTS.put(key, body.bytes), LAYING_MS_MAX);
+    await withTimeout(env.RESULTS.put(key, body.bytes), LAYING_MS_MAX);
     return { kind: "r2", key, bytes: body.bytes.byteLength };
   }
   if (body.kind === "stream") throw new Error("a job's input was not kept");
   const sending = await body.send(() => undefined);
   if (sending === null) throw new Error("a job's input was lost");
-  await answered(env.RESULTS.put(key, sending.stream), LAYING_MS_MAX).finally(sending.stop);
+  await withTimeout(env.RESULTS.put(key, sending.stream), LAYING_MS_MAX).finally(sending.stop);
   return { kind: "r2", key, bytes: body.bytes };
 }

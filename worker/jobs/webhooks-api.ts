@@ -7,11 +7,11 @@ import { checkFields } from "../api/json-body.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { cursorOf, positionOf } from "../api/page.ts";
 import { digits } from "../api/schema-parts.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
-import type { Mouth } from "../mouth.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
+import type { CallContext } from "../call-context.ts";
 import { isReplay, onceOf, REPLAYED } from "../once.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
-import { thingOnce } from "./made.ts";
+import { thingOnce } from "./create-once.ts";
 import { tenantSecret } from "./webhook.ts";
 
 const LIST_MAX = 100;
@@ -59,16 +59,16 @@ export const DeliveriesQuery = z.object({
   cursor: z.string().max(200).optional().meta({ description: "`next_cursor` of the previous page." }),
 });
 
-export async function getSecret(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function getSecret(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  return secret(mouth, caller, await answered(courierOf(mouth, caller).generations()));
+  return secret(context, caller, await withTimeout(courierOf(context, caller).generations()));
 }
 
 /** A repeat with the same `Idempotency-Key` gets the secret that the first call made. */
-export async function rotateSecret(mouth: Mouth): Promise<Response | Refusal> {
-  const { request, env, trace } = mouth;
-  const caller = await callerWith("jobs", mouth);
+export async function rotateSecret(context: CallContext): Promise<Response | Refusal> {
+  const { request, env, trace } = context;
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
   const { pathname: path } = new URL(request.url);
   const named = { method: request.method, path, query: "", contentType: null, body: new Uint8Array() };
@@ -77,32 +77,32 @@ export async function rotateSecret(mouth: Mouth): Promise<Response | Refusal> {
   if (isReplay(once)) {
     if (once.replay.kind !== "secret") throw new Error("a name of another call");
     trace.headers.set(REPLAYED, "true");
-    return secret(mouth, caller, [once.replay.generation]);
+    return secret(context, caller, [once.replay.generation]);
   }
   try {
-    const generations = await answered(courierOf(mouth, caller).rotate());
+    const generations = await withTimeout(courierOf(context, caller).rotate());
     await once?.settle({ kind: "secret", generation: generations[0] ?? 1 }, KEY_KEPT_MS);
-    return await secret(mouth, caller, generations);
+    return await secret(context, caller, generations);
   } finally {
     await once?.drop();
   }
 }
 
-async function secret({ env }: Mouth, { tenant }: Caller, [latest = 1]: number[]): Promise<Response> {
+async function secret({ env }: CallContext, { tenant }: Caller, [latest = 1]: number[]): Promise<Response> {
   const body: z.infer<typeof SecretView> = { key: await tenantSecret(env, tenant, latest) };
   return Response.json(body);
 }
 
-export async function listDeliveries(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function listDeliveries(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const query = checkFields(DeliveriesQuery, Object.fromEntries(new URL(mouth.request.url).searchParams));
+  const query = checkFields(DeliveriesQuery, Object.fromEntries(new URL(context.request.url).searchParams));
   if (isRefusal(query)) return query;
   const { status: state = null, limit = LIST_DEFAULT, cursor } = query.body;
   const from = positionOf(cursor, z.tuple([z.int()]));
   if (isRefusal(from)) return from;
   const before = from.at?.[0] ?? null;
-  const rows = await answered(courierOf(mouth, caller).list({ state, before, limit: limit + 1 }));
+  const rows = await withTimeout(courierOf(context, caller).list({ state, before, limit: limit + 1 }));
   const shown = rows.slice(0, limit);
   const last = rows.length > limit ? shown.at(-1) : undefined;
   return Response.json({
@@ -111,29 +111,30 @@ export async function listDeliveries(mouth: Mouth): Promise<Response | Refusal> 
   });
 }
 
-export async function getDelivery(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function getDelivery(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const delivery = await answered(courierOf(mouth, caller).delivery(id));
+  const delivery = await withTimeout(courierOf(context, caller).delivery(id));
   return delivery === null ? refuse("not_found") : Response.json(deliveryView(delivery));
 }
 
 /** 202: sends the same event again as a new delivery. A delivery that is still pending is sent now instead. */
-export async function replayDelivery(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function replayDelivery(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const courier = courierOf(mouth, caller);
-  const make = async (): Promise<string | Refusal> => (await answered(courier.replay(id)))?.id ?? refuse("not_found");
+  const courier = courierOf(context, caller);
+  const make = async (): Promise<string | Refusal> =>
+    (await withTimeout(courier.replay(id)))?.id ?? refuse("not_found");
   const show = async (made: string): Promise<Response | Refusal> => {
-    const delivery = await answered(courier.delivery(made));
+    const delivery = await withTimeout(courier.delivery(made));
     if (delivery === null) return refuse("not_found");
     const headers = { location: `/v1/webhooks/deliveries/${delivery.id}` };
     return Response.json(deliveryView(delivery), { status: 202, headers });
   };
-  return thingOnce(mouth, caller, { kind: "delivery", keepMs: KEY_KEPT_MS }, null, make, show);
+  return thingOnce(context, caller, { kind: "delivery", keepMs: KEY_KEPT_MS }, null, make, show);
 }
 
-function courierOf({ env }: Mouth, { tenant }: Caller) {
+function courierOf({ env }: CallContext, { tenant }: Caller) {
   return env.COURIER.getByName(tenant);
 }
 

@@ -1,10 +1,10 @@
 /** The fal dialect in the OpenAPI document. */
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject, ZodOpenApiResponsesObject } from "zod-openapi";
-import { Input } from "../dialects/fal/asked.ts";
+import { Input } from "../dialects/fal/request.ts";
 import { UploadBody, UploadView } from "../dialects/fal/files.ts";
 import { StatusView } from "../dialects/fal/queue.ts";
-import { COMMON_HEADERS, header, NOBODY, RUN_HEADERS, TENANT_KEY } from "./parts.ts";
+import { COMMON_HEADERS, header, NO_AUTH, RUN_HEADERS, TENANT_KEY } from "./parts.ts";
 
 const tags = ["fal dialect"];
 const QUEUE = "/fal/queue/{owner}/{app}";
@@ -210,7 +210,7 @@ function keysCall(): ZodOpenApiOperationObject {
     tags,
     summary: "The keys that sign fal's webhooks",
     description: "Ed25519 (RFC 8037): the keys of the previous, current and next quarter.",
-    security: NOBODY,
+    security: NO_AUTH,
     responses: { 200: answer("The keys.", json(z.object({ keys: z.array(Key) })), COMMON_HEADERS) },
   };
 }

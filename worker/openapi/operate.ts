@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { ClusterStatus } from "../operate/cluster.ts";
 import { Readiness } from "../operate/ready.ts";
-import { COMMON_HEADERS, errors, NOBODY } from "./parts.ts";
+import { COMMON_HEADERS, errors, NO_AUTH } from "./parts.ts";
 
 function asked(
   operationId: string,
@@ -16,7 +16,7 @@ function asked(
     operationId,
     tags: ["Operation"],
     summary,
-    security: NOBODY,
+    security: NO_AUTH,
     responses: { 200: { description, headers: COMMON_HEADERS, content: { [type]: { schema } } } },
   };
 }

@@ -7,7 +7,7 @@ export const TENANT_KEY = [{ tenantKey: [] }, { apiKey: [] }];
 export const OPERATOR = [{ operatorToken: [] }, { accessAssertion: [] }];
 export const CARD_TOKEN = [{ cardToken: [] }];
 export const SIGNED_OR_KEY = [...TENANT_KEY, { signedUrl: [] }];
-export const NOBODY: [] = [];
+export const NO_AUTH: [] = [];
 
 /** Client disconnected: no one receives this status, so it is not documented. */
 const UNSEEN_STATUS = 499;

@@ -5,7 +5,7 @@ import { BatchView } from "../jobs/batches.ts";
 import { JobView } from "../jobs/view.ts";
 import { DeliveriesQuery, DeliveryView, SecretView } from "../jobs/webhooks-api.ts";
 import { Named } from "./jobs.ts";
-import { COMMON_HEADERS, errors, header, IDEMPOTENCY_KEY, NOBODY, TENANT_KEY } from "./parts.ts";
+import { COMMON_HEADERS, errors, header, IDEMPOTENCY_KEY, NO_AUTH, TENANT_KEY } from "./parts.ts";
 
 const id = z.object({ id: z.string() });
 const Deliveries = z.object({ data: z.array(DeliveryView), next_cursor: z.string().nullable() });
@@ -56,7 +56,7 @@ function told(operationId: string, summary: string, schema: z.ZodType): ZodOpenA
     summary,
     description:
       "Standard Webhooks. Without a 2xx answer within 20 s, the event is sent again after about 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, or after `Retry-After` (at most an hour). 410 disables the URL. Redirects are not followed.",
-    security: NOBODY,
+    security: NO_AUTH,
     requestParams: { header: SignedHeaders },
     requestBody: { required: true, content: { "application/json": { schema } } },
     responses: {

@@ -79,5 +79,5 @@ dl { margin: 0; } dt { font-weight: 600; margin-top: .6rem; } dd { margin: 0; co
   nav .brand { font-size: 1.15rem; }
   main { padding: 1.4rem 3rem 6rem; margin: 0; }
 }
-@media print { nav { display: none; } article { break-inside: avoid; } }
+@media fingerprint { nav { display: none; } article { break-inside: avoid; } }
 `;

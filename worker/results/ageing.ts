@@ -1,5 +1,5 @@
 /** The hourly sweep: removes expired objects and leftovers. Each sweep is short; the next one continues from there. */
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { FILE_AGE_MS_MAX, FILES } from "../dialects/replicate/files.ts";
 import type { Env } from "../env.ts";
 import { mover } from "./infrequent.ts";
@@ -56,7 +56,7 @@ export async function sweepJobs({ RESULTS: bucket, JOB }: Env, now: number, page
   const isLeft = async ({ key }: Walked): Promise<boolean> => {
     const id = key.slice(JOBS.length, key.indexOf("/", JOBS.length));
     // A Job that does not respond is asked by a later sweep.
-    return (await answered(JOB.getByName(id).owner()).catch(() => "unknown")) === null;
+    return (await withTimeout(JOB.getByName(id).owner()).catch(() => "unknown")) === null;
   };
   await walk(bucket, JOBS, "ageing/jobs", pageJobs, async (page) => {
     const old = page.filter(({ uploaded }) => uploaded.getTime() < now - INPUT_AGE_MS_MAX);

@@ -6,9 +6,9 @@
 import type { Ask } from "../ask.ts";
 import { concat } from "../body/bytes.ts";
 import { Room } from "../body/buffers.ts";
-import { DEPOSIT_BYTES, PART_BYTES } from "./deposit.ts";
+import { PART_WRITER_BYTES, PART_BYTES } from "./part-writer.ts";
 import { isJson } from "../body/fields.ts";
-import type { Laying } from "./lay.ts";
+import type { ResultUpload } from "./upload.ts";
 import { MediaScan, mediaTypeOf } from "./media.ts";
 import { type Head, isMedia, judge } from "./pieces.ts";
 import type { Detail } from "../details.ts";
@@ -27,7 +27,7 @@ export type Copied = { kind: "bytes"; bytes: Uint8Array<ArrayBuffer> } | Laid;
 /** All bytes are in the deposit, which is not completed yet. */
 export interface Laid {
   kind: "laid";
-  laying: Laying;
+  laying: ResultUpload;
   bytes: number;
   /** Hex. */
   sha256: string;
@@ -38,7 +38,7 @@ export interface Copying {
   head: Head;
   requestId: string;
   /** Starts the upload of a large one; null: nothing is to be stored. */
-  lay: ((type: string) => Laying) | null;
+  lay: ((type: string) => ResultUpload) | null;
   /** Keeps work alive that outlives the stream. */
   later: (work: Promise<unknown>) => void;
 }
@@ -51,7 +51,8 @@ export class Copy {
   readonly #room = new Room();
   #held: Uint8Array[] = [];
   #total = 0;
-  #laid: { laying: Laying; digest: DigestStream; writer: WritableStreamDefaultWriter<ArrayBufferView> } | null = null;
+  #laid: { laying: ResultUpload; digest: DigestStream; writer: WritableStreamDefaultWriter<ArrayBufferView> } | null =
+    null;
   #over: boolean;
   #unkept: Unkept | null = null;
 
@@ -139,7 +140,7 @@ export class Copy {
   }
 
   async #begin(): Promise<boolean> {
-    if (!(await this.#room.growSoon(DEPOSIT_BYTES))) this.#giveUp("no_room");
+    if (!(await this.#room.growSoon(PART_WRITER_BYTES))) this.#giveUp("no_room");
     const { lay, head } = this.#copying;
     if (this.#over || lay === null) {
       // It may have been given up while waiting.

@@ -1,6 +1,6 @@
 /** Copies at this edge location. They live so briefly that a deletion made elsewhere takes effect within a minute. */
 
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { Room } from "../body/buffers.ts";
 import { unlessLate } from "../run/until.ts";
 
@@ -16,14 +16,14 @@ const BESIDE = "x-portico-beside";
 const COPIED = "x-portico-copied";
 
 /** Where copies are made, and the bucket they are made from. */
-export interface Place {
+export interface EdgeTarget {
   base: string;
   bucket: R2Bucket;
   /** Keeps work alive that the reader need not wait for. */
   later: (work: Promise<unknown>) => void;
 }
 
-export interface Near<Beside> {
+export interface EdgeCopy<Beside> {
   beside: Beside;
   body: ReadableStream | null;
   bytes: number;
@@ -34,7 +34,7 @@ export interface Near<Beside> {
 const urlOf = (base: string, key: string) => `${base}/.edge/${key}`;
 
 /** Returns the edge copy of the R2 object with this key, and its metadata. The caller must read or cancel the body. */
-export async function findNear<Beside>(base: string, key: string): Promise<Near<Beside> | null> {
+export async function findEdgeCopy<Beside>(base: string, key: string): Promise<EdgeCopy<Beside> | null> {
   const near = await unlessLate(caches.default.match(urlOf(base, key)), Date.now() + MATCH_MS_MAX);
   if (near === null) console.warn(JSON.stringify({ event: "edge_slow", key }));
   if (near === null || near === undefined) return null;
@@ -47,23 +47,24 @@ export async function findNear<Beside>(base: string, key: string): Promise<Near<
  * Returns an R2 object's body and puts a copy of it at the edge. An object that is too large, or for which there is no
  * memory now, is passed through without a copy.
  */
-export async function readNear(
-  { base, bucket, later }: Place,
+export async function readThroughEdge(
+  { base, bucket, later }: EdgeTarget,
   object: R2ObjectBody,
   beside: { expiresAt: number | string },
 ): Promise<ReadableStream> {
   const room = new Room();
   // Once for the reader, once for the copy.
   if (object.size > COPY_BYTES_MAX || !room.grow(2 * object.size)) return object.body;
-  const reading = answered(object.arrayBuffer());
+  const reading = withTimeout(object.arrayBuffer());
   // Kept alive from here on: otherwise a reader who disconnects would prevent the buffers from being freed.
   later(
     reading
       .then(async (bytes) => {
-        await answered(keepNear(base, object.key, bytes, beside, Date.now()));
+        await withTimeout(keepEdgeCopy(base, object.key, bytes, beside, Date.now()));
         // If the object was deleted or replaced meanwhile, its edge copy was removed before this one was put, so this
         // one must go too.
-        if ((await answered(bucket.head(object.key)))?.version !== object.version) await forgetNear(base, object.key);
+        if ((await withTimeout(bucket.head(object.key)))?.version !== object.version)
+          await forgetEdgeCopy(base, object.key);
       })
       .catch((error: unknown) => console.warn(JSON.stringify({ event: "edge_copy_failed", error: String(error) })))
       .finally(() => room.free()),
@@ -72,7 +73,7 @@ export async function readNear(
 }
 
 /** Puts a copy that expires no later than its original. */
-async function keepNear(
+async function keepEdgeCopy(
   base: string,
   key: string,
   bytes: Uint8Array | ArrayBuffer,
@@ -95,6 +96,6 @@ async function keepNear(
   }
 }
 
-export async function forgetNear(base: string, key: string): Promise<void> {
-  await answered(caches.default.delete(urlOf(base, key)));
+export async function forgetEdgeCopy(base: string, key: string): Promise<void> {
+  await withTimeout(caches.default.delete(urlOf(base, key)));
 }

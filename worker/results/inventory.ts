@@ -4,7 +4,7 @@
  * both before and after), so concurrent changes are not mistaken for losses. Objects younger than an hour do not count
  * as orphans.
  */
-import { forgetKept, type Kept, keysBetween } from "../db/kept-queries.ts";
+import { forgetKept, type Kept, keysBetween } from "../db/purge-queries.ts";
 import { recordResults, type ResultRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { answerRowOf, resultRowOf } from "./remake.ts";
@@ -39,7 +39,7 @@ const AREAS: Area[] = [
 ];
 
 /** Where a walk continues: the area, and the last key done. */
-export type Place = [area: number, after: string];
+export type InventoryPosition = [area: number, after: string];
 
 export interface Inventory {
   compared: number;
@@ -55,10 +55,10 @@ export interface Inventory {
 /** Compares from a position on, as far as one call goes. `next` is null when everything has been compared. */
 export async function takeInventory(
   env: Env,
-  from: Place,
+  from: InventoryPosition,
   mend: boolean,
   pageKeys = PAGE_KEYS,
-): Promise<{ found: Inventory; next: Place | null }> {
+): Promise<{ found: Inventory; next: InventoryPosition | null }> {
   const found: Inventory = { compared: 0, orphans: 0, missing: 0, restored: 0, removed_objects: 0, removed_rows: 0 };
   let [area, after] = from;
   for (let page = 0; page < PAGES_MAX; page++) {

@@ -3,7 +3,7 @@
  * arrives at once waits here. This is an optimization: in other isolates, a reader retries, or follows the run in its
  * Pool.
  */
-import { shortly } from "../../durable-objects/answer-protocol.ts";
+import { shortly } from "../../durable-objects/timeout.ts";
 
 /** How long after its start a write is waited for. */
 const WAIT_MS_MAX = 5_000;

@@ -1,12 +1,12 @@
 /** Finds the stored answer of an ask, and copies a shared one to the tenant. */
-import { answered, Silent } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout, CallTimeout } from "../../durable-objects/timeout.ts";
 import { lookUp, type Stored } from "../cache.ts";
 import { answerKey } from "./stored-answer.ts";
 import { pieces, type Whole } from "./pieces.ts";
 import type { Running } from "../run.ts";
 import { keep, plan } from "../store.ts";
 
-type Asking = Pick<Running, "env" | "ask" | "print" | "caller" | "trace" | "base" | "ctx">;
+type Asking = Pick<Running, "env" | "ask" | "fingerprint" | "caller" | "trace" | "base" | "ctx">;
 
 /**
  * Returns the stored answer of this ask: the tenant's own, or, for a shared cache, the shared one. On first use, the
@@ -16,21 +16,21 @@ export async function findStored(asking: Asking): Promise<Stored | "expired" | n
   try {
     return await find(asking);
   } catch (error) {
-    if (!(error instanceof Silent)) throw error;
+    if (!(error instanceof CallTimeout)) throw error;
     console.warn(JSON.stringify({ event: "store_unreachable", request: asking.trace.id, error: String(error) }));
     return null;
   }
 }
 
 async function find(asking: Asking): Promise<Stored | "expired" | null> {
-  const { env, ask, print, caller, trace, base, ctx } = asking;
-  if (!print.cacheable) return null;
+  const { env, ask, fingerprint, caller, trace, base, ctx } = asking;
+  if (!fingerprint.cacheable) return null;
   const now = Date.now();
-  const own = await lookUp(asking, answerKey(caller.tenant, print.key), now);
-  if ((own !== null && own !== "expired") || print.scope !== "shared") return own;
-  const shared = await lookUp(asking, answerKey("shared", print.key), now);
+  const own = await lookUp(asking, answerKey(caller.tenant, fingerprint.key), now);
+  if ((own !== null && own !== "expired") || fingerprint.scope !== "shared") return own;
+  const shared = await lookUp(asking, answerKey("shared", fingerprint.key), now);
   if (shared === null || shared === "expired" || shared.body === null) return shared ?? own;
-  const bytes = new Uint8Array(await answered(new Response(shared.body).arrayBuffer()));
+  const bytes = new Uint8Array(await withTimeout(new Response(shared.body).arrayBuffer()));
   const whole: Whole = { status: shared.status, headers: shared.headers, bytes, endKnown: true };
   const pieced = pieces(ask, whole);
   const found = "problem" in pieced ? [] : pieced;
@@ -42,7 +42,7 @@ async function find(asking: Asking): Promise<Stored | "expired" | null> {
     requestId: trace.id,
     base,
     later,
-    answer: { fingerprint: print.key, shared: false, replace: own === "expired", ttlMs, keepMs: ttlMs },
+    answer: { fingerprint: fingerprint.key, shared: false, replace: own === "expired", ttlMs, keepMs: ttlMs },
   };
   const kept = await keep(env, keeping, plan(keeping, whole, found), whole, found);
   return { ...shared, body: bytes.buffer, results: kept.results.map((row) => row.id) };

@@ -2,11 +2,11 @@
  * Removes results and stored answers: objects first, then their rows, so that an interrupted removal can be resumed.
  * Idempotent. Edge copies expire by themselves within a minute.
  */
-import { answered } from "../../durable-objects/answer-protocol.ts";
-import { answersHolding, answersMatching, type Filter, forgetKept, resultsMatching } from "../db/kept-queries.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
+import { answersHolding, answersMatching, type Filter, forgetKept, resultsMatching } from "../db/purge-queries.ts";
 import { forgetResults } from "../db/queries.ts";
 import type { Env } from "../env.ts";
-import { forgetNear } from "./edge.ts";
+import { forgetEdgeCopy } from "./edge.ts";
 import { resultKey } from "./result.ts";
 
 /** Maximum results, and answers, per round: what R2 deletes in one call. */
@@ -54,7 +54,7 @@ export async function removeNow(
   answers: string[],
 ): Promise<void> {
   const keys = [...ids.map(resultKey), ...answers];
-  await answered(env.RESULTS.delete(keys));
+  await withTimeout(env.RESULTS.delete(keys));
   await forgetResults(env, tenant, ids, answers);
-  await Promise.all(keys.map((key) => forgetNear(base, key)));
+  await Promise.all(keys.map((key) => forgetEdgeCopy(base, key)));
 }

@@ -1,5 +1,5 @@
 /** A finished image or sound in R2, and its metadata. */
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { resultDigest, type ResultRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { settled } from "./pending.ts";
@@ -74,7 +74,7 @@ export async function existing(env: Env, ids: string[]): Promise<string[]> {
   const found = await Promise.all(
     ids.map(async (id) => {
       await settled(resultKey(id));
-      return (await answered(env.RESULTS.head(resultKey(id)))) === null ? [] : [id];
+      return (await withTimeout(env.RESULTS.head(resultKey(id)))) === null ? [] : [id];
     }),
   );
   return found.flat();
@@ -85,7 +85,7 @@ export async function resultsOf(env: Env, tenant: string, ids: string[]): Promis
   const found = await Promise.all(
     ids.slice(0, RESULTS_MAX).map(async (id) => {
       await settled(resultKey(id));
-      const object = await answered(env.RESULTS.head(resultKey(id)));
+      const object = await withTimeout(env.RESULTS.head(resultKey(id)));
       return object === null ? null : resultOf(env, id, object);
     }),
   );

@@ -2,12 +2,12 @@
  * `/v1/results/<id>`: serves and deletes finished images and sounds, with a key of their tenant or a signature,
  * following HTTP semantics.
  */
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { type Caller, hasCredential, mayCall } from "../auth.ts";
 import { answerKey } from "./stored-answer.ts";
 import { callerWith } from "../caller/caller.ts";
 import { isResultId, visibilityOf } from "./delivery.ts";
-import { findNear, readNear } from "./edge.ts";
+import { findEdgeCopy, readThroughEdge } from "./edge.ts";
 import { config, type Env } from "../env.ts";
 import { settled } from "./pending.ts";
 import { type Refusal, isRefusal, refuse } from "../refusal.ts";
@@ -16,7 +16,7 @@ import { isSigned, signatureRefusal } from "./signature.ts";
 import { recorded } from "./rows.ts";
 import { isLaid, type Result, resultKey, resultOf } from "./result.ts";
 import { timed } from "../trace.ts";
-import type { Mouth } from "../mouth.ts";
+import type { CallContext } from "../call-context.ts";
 import { transformed, type Variant, variantEtag, variantOf } from "./variant.ts";
 import { inWindows, WINDOW_BYTES } from "./windows.ts";
 import { type ByteRange, changeForbidden, isNotModified, preconditionFailed, requestedRange } from "./conditions.ts";
@@ -31,7 +31,7 @@ const NOTHING_MS = 600;
 /** By this age of a result, ms, everything stored along with it has been written. */
 const SETTLED_MS = 10_000;
 
-export interface Asking extends Mouth {
+export interface Asking extends CallContext {
   id: string;
 }
 
@@ -77,7 +77,7 @@ function deniedTo(reader: Reader, { tenant, service }: Result): Refusal | null {
 async function find(asking: Asking, reader: Reader): Promise<Found | null> {
   await settled(resultKey(asking.id));
   const look = async (): Promise<Found | null> => {
-    const found = await answered(findNow(asking));
+    const found = await withTimeout(findNow(asking));
     if (found !== null && mayRead(reader, found.result, Date.now())) return found;
     await found?.body?.cancel();
     return null;
@@ -107,7 +107,7 @@ async function sought<T>(look: () => Promise<T | null>): Promise<T | null> {
 }
 
 async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found | null> {
-  const near = await findNear<Result>(base, resultKey(id));
+  const near = await findEdgeCopy<Result>(base, resultKey(id));
   if (near !== null) return { result: near.beside, body: near.body, copiedAt: near.copiedAt };
   if (request.method === "HEAD" || request.headers.has("range") || isLaid(id)) {
     const head = await env.RESULTS.head(resultKey(id));
@@ -122,7 +122,7 @@ async function findNow({ request, env, ctx, base, id }: Asking): Promise<Found |
     return null;
   }
   const place = { base, bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
-  const body = await readNear(place, object, result);
+  const body = await readThroughEdge(place, object, result);
   return { result, body, copiedAt: null };
 }
 
@@ -146,7 +146,7 @@ async function answerWith(
   if (preconditionFailed(request.headers, etag, result.createdAt)) return preconditionAnswer(etag);
   if (isNotModified(request.headers, etag, result.createdAt)) return new Response(null, { status: 304, headers });
   if (variant !== null) {
-    const open = async () => body ?? (await answered(env.RESULTS.get(resultKey(id))))?.body ?? null;
+    const open = async () => body ?? (await withTimeout(env.RESULTS.get(resultKey(id))))?.body ?? null;
     return transformed(env, request.method, variant, headers, open);
   }
   const range = requestedRange(request, etag, result.bytes);
@@ -162,7 +162,7 @@ async function answerWith(
   if (range === null && body !== null && !request.headers.has("range")) return new Response(body, { status, headers });
   const span = range ?? { offset: 0, length: result.bytes };
   if (span.length > WINDOW_BYTES) return new Response(inWindows(env.RESULTS, resultKey(id), span), { status, headers });
-  const part = await answered(env.RESULTS.get(resultKey(id), range === null ? {} : { range }));
+  const part = await withTimeout(env.RESULTS.get(resultKey(id), range === null ? {} : { range }));
   return part === null ? refuse("not_found") : new Response(part.body, { status, headers });
 }
 
@@ -229,13 +229,13 @@ export async function deleteResult(asking: Asking): Promise<Response | Refusal> 
   const caller = await callerWith("infer", asking);
   if (isRefusal(caller)) return caller;
   await settled(resultKey(id));
-  const result = isResultId(id) ? await sought(() => answered(ownResult(env, caller.tenant, id))) : null;
+  const result = isResultId(id) ? await sought(() => withTimeout(ownResult(env, caller.tenant, id))) : null;
   if (result === null) return refuse("not_found");
   const denied = deniedTo(caller, result);
   if (denied !== null) return denied;
   const etag = `"${result.sha256}"`;
   if (changeForbidden(request.headers, etag, result.createdAt)) return preconditionAnswer(etag);
-  const answers = await answered(answersOf(env, result, Date.now()));
+  const answers = await withTimeout(answersOf(env, result, Date.now()));
   await recorded();
   await removeNow({ env, base }, result.tenant, [id], answers);
   return new Response(null, { status: 204 });

@@ -3,7 +3,7 @@
  * for lists and ageing, since a reader finds what it needs in the R2 metadata. So rows lost when an isolate ends cost
  * nobody an answer.
  */
-import { shortly } from "../../durable-objects/answer-protocol.ts";
+import { shortly } from "../../durable-objects/timeout.ts";
 import { type AnswerRow, recordResults, type ResultRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { repeated } from "./repeated.ts";

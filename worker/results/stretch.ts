@@ -6,7 +6,7 @@ export interface Page<Item extends { key: string }> {
   more: boolean;
 }
 
-export interface Stretch<Left, Right> {
+export interface SharedStretch<Left, Right> {
   /** Items found on one side only. */
   left: Left[];
   right: Right[];
@@ -19,7 +19,7 @@ export interface Stretch<Left, Right> {
 export function stretch<Left extends { key: string }, Right extends { key: string }>(
   left: Page<Left>,
   right: Page<Right>,
-): Stretch<Left, Right> {
+): SharedStretch<Left, Right> {
   const ends = [left, right].flatMap(({ items, more }) => (more ? [items.at(-1)?.key ?? ""] : []));
   const next = ends.length === 0 ? null : ends.reduce((a, b) => (a < b ? a : b));
   const reached = ({ key }: { key: string }): boolean => next === null || key <= next;

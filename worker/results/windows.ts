@@ -3,8 +3,8 @@
  * window is in memory, no R2 connection waits for the reader, and a window that fails to open is retried. For immutable
  * objects only.
  */
-import { answered } from "../../durable-objects/answer-protocol.ts";
-import { PART_BYTES } from "./deposit.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
+import { PART_BYTES } from "./part-writer.ts";
 import { repeated } from "./repeated.ts";
 
 /** Anything no larger is read at once. */
@@ -26,7 +26,7 @@ async function pour(bucket: R2Bucket, key: string, span: Span, to: WritableStrea
   const end = span.offset + span.length;
   for (let offset = span.offset; offset < end; offset += WINDOW_BYTES) {
     const range = { offset, length: Math.min(WINDOW_BYTES, end - offset) };
-    const window = await repeated(() => answered(bucket.get(key, { range })));
+    const window = await repeated(() => withTimeout(bucket.get(key, { range })));
     if (window === null) throw new Error(`${key} is gone`);
     await window.body.pipeTo(to, { preventClose: true });
   }

@@ -6,7 +6,7 @@ import type { Finish, Observed } from "../../durable-objects/pool-protocol.ts";
 import { Copy } from "../results/copy.ts";
 import type { Line } from "../dispatch.ts";
 import { finishOf } from "./finish.ts";
-import { keepLaid, layResult, type Laying } from "../results/lay.ts";
+import { completeUpload, beginUpload, type ResultUpload } from "../results/upload.ts";
 import type { Lease } from "./lease.ts";
 import { type Call, callOrigin, failure, type Failure, isFailure } from "../origin.ts";
 import { pump } from "./pump.ts";
@@ -96,13 +96,13 @@ class CardRun {
   }
 
   #call(): Call {
-    const { trace, print, clientAddress, base } = this.#running;
+    const { trace, fingerprint, clientAddress, base } = this.#running;
     return {
       requestId: trace.id,
       number: this.#lease.grant.number,
       clientAddress,
       base,
-      cacheable: print.cacheable,
+      cacheable: fingerprint.cacheable,
       readMs: this.#watch.readMs,
     };
   }
@@ -137,7 +137,7 @@ class CardRun {
    * to be stored survives a crash.
    */
   async #whole({ whole, room }: TakenWhole, firstByteMs: number): Promise<Answer | Failure> {
-    const { trace, print, ctx } = this.#running;
+    const { trace, fingerprint, ctx } = this.#running;
     const found = pieces(this.#running.ask, whole);
     if ("problem" in found) {
       room.free();
@@ -158,7 +158,7 @@ class CardRun {
       const state = ok ? "succeeded" : "failed";
       const unkept = this.#storeFailed(found, kept);
       await record(this.#running, state, whole.status, results, ok ? "all" : "token", took, unkept);
-      const cache = !print.cacheable ? "bypass" : kept.answer ? "stored" : "miss";
+      const cache = !fingerprint.cacheable ? "bypass" : kept.answer ? "stored" : "miss";
       return { status: whole.status, headers: whole.headers, body: whole.bytes, results, cache, unkept: null };
     } finally {
       room.free();
@@ -199,11 +199,11 @@ class CardRun {
 
   /** Where the answer itself is stored; null: nowhere. */
   #answering(head: Head, found: Piece[] | null): Answering | null {
-    const { ask, print, replace, keepAs } = this.#running;
+    const { ask, fingerprint, replace, keepAs } = this.#running;
     const ttlMs = ask.service.config.cache.ttl_s * 1000;
     const keepMs = keepAs === null ? ttlMs : ask.delivery.lifeMs;
-    if (print.cacheable && this.#isCached(head, found))
-      return { fingerprint: print.key, shared: print.scope === "shared", replace, ttlMs, keepMs };
+    if (fingerprint.cacheable && this.#isCached(head, found))
+      return { fingerprint: fingerprint.key, shared: fingerprint.scope === "shared", replace, ttlMs, keepMs };
     // A dialect refuses an answer without images, and a refusal is not replayed.
     const isRefused = ask.resultsAt !== undefined && found !== null && isBare(ask, head, found);
     if (keepAs === null || isRefused) return null;
@@ -212,14 +212,14 @@ class CardRun {
 
   /** Whether identical requests may get the answer. */
   #isCached(head: Head, found: Piece[] | null): boolean {
-    const { ask, print } = this.#running;
+    const { ask, fingerprint } = this.#running;
     const isForbidden = head.noStore === true && ask.service.config.kind === "http";
-    return print.cacheable && !isForbidden && !(found !== null && isBare(ask, head, found));
+    return fingerprint.cacheable && !isForbidden && !(found !== null && isBare(ask, head, found));
   }
 
   /** Streams the answer. The slot is released when the origin's answer ends; the result is stored after that. */
   #stream(taken: TakenStream, firstByteMs: number): Answer {
-    const { ctx, print } = this.#running;
+    const { ctx, fingerprint } = this.#running;
     const { status, headers, source, first, room, length, unkept } = taken;
     this.#watch.metDeadline();
     const copy = this.#copyOf(taken);
@@ -245,23 +245,23 @@ class CardRun {
       await flow.drained;
     };
     ctx.waitUntil(after());
-    const cache = print.cacheable ? "miss" : "bypass";
+    const cache = fingerprint.cacheable ? "miss" : "bypass";
     return { status, headers, body: flow.readable, results: [], cache, unkept: this.#mayKeep(taken) ? unkept : null };
   }
 
   #copyOf(head: Head): Copy {
     const { env, ask, trace } = this.#running;
     const keeping = this.#keeping(head, null);
-    const lay = (type: string): Laying => layResult(env, keeping, head, type);
+    const lay = (type: string): ResultUpload => beginUpload(env, keeping, head, type);
     const { later } = keeping;
     return new Copy({ ask, head, requestId: trace.id, lay: this.#mayKeep(head) ? lay : null, later });
   }
 
   /** Whether any part of this answer will be stored if it completes. */
   #mayKeep(head: Head): boolean {
-    const { ask, print, keepAs } = this.#running;
+    const { ask, fingerprint, keepAs } = this.#running;
     const isMaking = isMedia(head) || ask.service.config.kind === "image";
-    return (isMaking || print.cacheable || keepAs !== null) && head.status < 300 && !ask.directives.noStore;
+    return (isMaking || fingerprint.cacheable || keepAs !== null) && head.status < 300 && !ask.directives.noStore;
   }
 
   /**
@@ -274,7 +274,7 @@ class CardRun {
       if (copied === null)
         return { kept: NOTHING_KEPT, lost: this.#mayKeep(taken) ? (taken.unkept ?? copy.unkept) : null };
       if (copied.kind === "laid") {
-        const kept = await keepLaid(this.#running.env, this.#keeping(taken, null), taken, copied);
+        const kept = await completeUpload(this.#running.env, this.#keeping(taken, null), taken, copied);
         return { kept: this.#forOthers(kept, taken, null), lost: kept.results.length === 0 ? "store_failed" : null };
       }
       const whole = { ...taken, bytes: copied.bytes };

@@ -4,7 +4,7 @@
  */
 import { addAccess } from "../../durable-objects/card-protocol.ts";
 import type { Ask } from "../ask.ts";
-import type { Call, Route } from "../origin.ts";
+import type { Call, OriginTarget } from "../origin.ts";
 
 /**
  * Never sent to an origin: credentials, hop-by-hop headers (RFC 9110 7.6.1), headers that proxies vouch for, overrides
@@ -19,7 +19,7 @@ function isSent(name: string): boolean {
 }
 
 /** A caller's headers without those that must not reach an origin. */
-export function sendable(headers: Headers): [name: string, value: string][] {
+export function forwardable(headers: Headers): [name: string, value: string][] {
   const hop = ofOneHop(headers);
   return [...headers].filter(([name]) => isSent(name) && !hop.has(name));
 }
@@ -31,9 +31,9 @@ function ofOneHop(headers: Headers): Set<string> {
 }
 
 /** The headers sent to an origin. */
-export function originHeaders(ask: Ask, route: Route, call: Call): Headers {
+export function originHeaders(ask: Ask, route: OriginTarget, call: Call): Headers {
   const headers = new Headers();
-  if (!call.cacheable) for (const [name, value] of sendable(ask.headers)) headers.append(name, value);
+  if (!call.cacheable) for (const [name, value] of forwardable(ask.headers)) headers.append(name, value);
   const contentType = ask.headers.get("content-type");
   if (contentType !== null && ask.body.kind !== "none") headers.set("content-type", contentType);
   if (!headers.has("accept")) headers.set("accept", "*/*");
@@ -63,7 +63,7 @@ const OURS = /^(idempotent-replayed|preference-applied|x-should-retry|x-fal-.*|s
 const DIGEST = /^(repr-digest|content-digest|digest|content-md5)$/;
 
 /** The origin's headers that the caller gets. */
-export function handedOn(response: Response, ask: Ask): Headers {
+export function responseHeaders(response: Response, ask: Ask): Headers {
   const headers = new Headers();
   const hop = ofOneHop(response.headers);
   const isKept = (name: string): boolean =>
@@ -77,7 +77,7 @@ export function handedOn(response: Response, ask: Ask): Headers {
   // CosyVoice's own routes send raw samples without a content type.
   if (!headers.has("content-type") && ask.service.config.kind === "tts" && response.ok)
     headers.set("content-type", "audio/pcm");
-  return tamed(headers);
+  return sandboxed(headers);
 }
 
 /** Whether a header that only some answers may carry is true of this one. */
@@ -98,7 +98,7 @@ export function forbidsStoring({ headers }: Response): boolean {
 }
 
 /** Prevents an origin's page from acting as a page of this host. */
-export function tamed(headers: Headers): Headers {
+export function sandboxed(headers: Headers): Headers {
   headers.set("x-content-type-options", "nosniff");
   headers.set("content-security-policy", "sandbox");
   return headers;

@@ -2,7 +2,7 @@
 import { type Ending, LEASE_RENEW_MS, type Transport } from "../../durable-objects/card-protocol.ts";
 import type { Env } from "../env.ts";
 import { repeated } from "../results/repeated.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 
 /** Tries of a release to a Card that does not respond, and the first pause between them; the pause doubles. */
 const RELEASE_TRIES_MAX = 5;
@@ -56,9 +56,9 @@ export class Lease {
   /** A restart of the Card breaks the RPC handle but not the lease, so the call falls back to the lease number. */
   async #askRenewal(card: string, number: number, attempt: string): Promise<{ renewed: boolean }> {
     try {
-      return await answered(this.#handle.renew(), RENEWAL_MS_MAX);
+      return await withTimeout(this.#handle.renew(), RENEWAL_MS_MAX);
     } catch {
-      return await answered(this.#env.CARD.getByName(card).renew(number, attempt), RENEWAL_MS_MAX);
+      return await withTimeout(this.#env.CARD.getByName(card).renew(number, attempt), RENEWAL_MS_MAX);
     }
   }
 
@@ -69,10 +69,10 @@ export class Lease {
     clearInterval(this.#timer);
     const { card, number, attempt } = this.grant;
     try {
-      await answered(this.#handle.release(ending));
+      await withTimeout(this.#handle.release(ending));
     } catch {
       // As with renewals: the lease outlives its handle.
-      const byNumber = () => answered(this.#env.CARD.getByName(card).release(number, attempt, ending));
+      const byNumber = () => withTimeout(this.#env.CARD.getByName(card).release(number, attempt, ending));
       await untilHeard(byNumber, { event: "release_lost", card, number });
     }
     this.#handle[Symbol.dispose]();
@@ -81,7 +81,11 @@ export class Lease {
 
 /** Releases whatever a claim may hold after all its replies were lost. */
 export async function unclaim(env: Env, card: string, attempt: string): Promise<void> {
-  await untilHeard(() => answered(env.CARD.getByName(card).unclaim(attempt)), { event: "unclaim_lost", card, attempt });
+  await untilHeard(() => withTimeout(env.CARD.getByName(card).unclaim(attempt)), {
+    event: "unclaim_lost",
+    card,
+    attempt,
+  });
 }
 
 /** Repeats a call to a Card; logs when the Card never responds. */

@@ -11,9 +11,9 @@ import type { Grant } from "./lease.ts";
 import type { Task } from "../dialects/mapping.ts";
 import { at } from "../../durable-objects/json-pointer.ts";
 import { callOrigin, isFailure } from "../origin.ts";
-import type { Mouth } from "../mouth.ts";
-import { Silence } from "./silence.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import type { CallContext } from "../call-context.ts";
+import { ReadTimeout } from "./read-timeout.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 
 const LOOK_MS = 400;
 /** Timeout of a preview request, ms, and the maximum size of its answer, bytes. */
@@ -26,7 +26,7 @@ type Progress = NonNullable<Task["progress"]>;
 type Show = (image: string, index: number) => Promise<void>;
 
 export class Preview {
-  readonly #mouth: Mouth;
+  readonly #context: CallContext;
   readonly #ask: Ask;
   readonly #progress: Progress;
   readonly #most: number;
@@ -36,8 +36,8 @@ export class Preview {
   #last = "";
 
   /** Shows up to `most` previews, evenly spread over the run; fewer if the run is quick. */
-  constructor(mouth: Mouth, ask: Ask, progress: Progress, most: number, show: Show) {
-    this.#mouth = mouth;
+  constructor(context: CallContext, ask: Ask, progress: Progress, most: number, show: Show) {
+    this.#context = context;
     this.#ask = ask;
     this.#progress = progress;
     this.#most = most;
@@ -89,12 +89,12 @@ export class Preview {
   }
 
   async #isAlone({ card, number }: Grant): Promise<boolean> {
-    const { held } = await answered(this.#mouth.env.CARD.getByName(card).report());
+    const { held } = await withTimeout(this.#context.env.CARD.getByName(card).report());
     return held.length === 1 && held[0]?.number === number && held[0].state === "leased";
   }
 
   async #seen(grant: Grant): Promise<unknown> {
-    const { env, trace, base } = this.#mouth;
+    const { env, trace, base } = this.#context;
     const question: Ask = {
       ...this.#ask,
       as: "read",
@@ -104,7 +104,7 @@ export class Preview {
       body: { kind: "none" },
     };
     const controller = new AbortController();
-    const silence = new Silence(READ_MS, controller);
+    const silence = new ReadTimeout(READ_MS, controller);
     const late = setTimeout(() => controller.abort(new Error("too slow")), READ_MS);
     const route = { ...grant, access: config(env).access };
     const call = { requestId: trace.id, number: null, clientAddress: null, base, cacheable: false, readMs: READ_MS };

@@ -6,7 +6,7 @@
  */
 import type { Room } from "../body/buffers.ts";
 import type { Copy } from "../results/copy.ts";
-import type { Silence } from "./silence.ts";
+import type { ReadTimeout } from "./read-timeout.ts";
 import type { Detail } from "../details.ts";
 import type { Source } from "./source.ts";
 
@@ -40,7 +40,7 @@ export interface Flow {
   room: Room;
   /** The body's length, if the origin declared it. */
   length: number | null;
-  silence: Silence;
+  silence: ReadTimeout;
   /** Collects the bytes to store. Null: nothing is stored or inspected. */
   copy: Copy | null;
 }
@@ -74,7 +74,7 @@ async function read({ source, first, room, length, silence, copy }: Flow, queue:
     // While a slow caller holds back the reading, the origin is not the one that is silent.
     silence.stop();
     await Promise.all([queue.put(chunk), copy?.keep(chunk)]);
-    silence.heard();
+    silence.reset();
   };
   try {
     for (let chunk = first.shift(); chunk !== undefined; chunk = first.shift()) {

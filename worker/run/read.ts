@@ -5,15 +5,15 @@ import type { Ask } from "../ask.ts";
 import type { Caller } from "../auth.ts";
 import { Room } from "../body/buffers.ts";
 import { asRefusal, type Call, callOrigin, type Failure, isFailure } from "../origin.ts";
-import { handedOn } from "./headers.ts";
+import { responseHeaders } from "./headers.ts";
 import { pump } from "./pump.ts";
 import { end, record } from "./record.ts";
 import { isRefusal, type Refusal, refuse } from "../refusal.ts";
-import { Silence } from "./silence.ts";
+import { ReadTimeout } from "./read-timeout.ts";
 import { Source } from "./source.ts";
 import { saidLength } from "./take.ts";
 import type { Trace } from "../trace.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 
 /** Longest silence of an origin on such a call, ms. */
 const READ_MS = 15_000;
@@ -44,16 +44,18 @@ async function askOrigin(reading: Reading): Promise<Response | Refusal> {
   let last: Failure | null = null;
   const tried: string[] = [];
   for (let i = 0; i < tries; i++) {
-    const { card, behind } = await answered(env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version));
+    const { card, behind } = await withTimeout(
+      env.POOL.getByName(ask.service.id).healthyCard(tried, ask.service.version),
+    );
     if (behind) {
       await provision();
       continue;
     }
-    const listing = card === null ? null : await answered(env.CARD.getByName(card).listing(ask.service.id));
+    const listing = card === null ? null : await withTimeout(env.CARD.getByName(card).listing(ask.service.id));
     if (card === null || listing === null) break;
     tried.push(card);
     const controller = new AbortController();
-    const silence = new Silence(READ_MS, controller);
+    const silence = new ReadTimeout(READ_MS, controller);
     const upload = ask.body.kind === "stream" ? ask.body.upload : null;
     if (upload !== null) upload.broken = () => controller.abort(new Error("the caller's body broke off"));
     const route = { card, origin: listing.origin, transport: listing.transport, access: reading.access };
@@ -80,13 +82,13 @@ async function handOn(
   response: Response,
   card: string,
   controller: AbortController,
-  silence: Silence,
+  silence: ReadTimeout,
 ): Promise<Response> {
   const { ask, ctx, trace, gone } = reading;
   trace.headers.set("x-portico-card", card);
   trace.headers.set("cache-status", "portico; fwd=bypass");
   Object.assign(trace.fields, { card, cache: "bypass" });
-  const headers = handedOn(response, ask);
+  const headers = responseHeaders(response, ask);
   const { status } = response;
   const state = status < 400 ? "succeeded" : "failed";
   if (response.body === null || ask.method === "HEAD") {

@@ -4,7 +4,7 @@ import { countsOf } from "../caller/price.ts";
 import { REASONS, type Refusal } from "../refusal.ts";
 import { repeated } from "../results/repeated.ts";
 import type { Running, Unkept } from "../run.ts";
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { unlessLate } from "./until.ts";
 
 /** Longest that a caller waits for the record of a GPU run to be written, ms. */
@@ -36,7 +36,7 @@ export async function record(
   const admitted = { clientId, service: ask.service.id, key: caller.key, costMilli, at };
   const spent: Spent = { ...NOTHING_SPENT, ...took, gpuMs, admitted };
   const tenant = env.TENANT.getByName(caller.tenant);
-  const told = repeated(() => answered(tenant.record(trace.id, state, status, results, charge, spent))).catch(
+  const told = repeated(() => withTimeout(tenant.record(trace.id, state, status, results, charge, spent))).catch(
     (error: unknown) =>
       console.warn(JSON.stringify({ event: "record_lost", request: trace.id, ...spent, error: String(error) })),
   );

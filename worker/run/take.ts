@@ -4,9 +4,9 @@ import { concat } from "../body/bytes.ts";
 import { Room } from "../body/buffers.ts";
 import { mediaTypeOf } from "../results/media.ts";
 import { failure, type Failure } from "../origin.ts";
-import { forbidsStoring, handedOn } from "./headers.ts";
+import { forbidsStoring, responseHeaders } from "./headers.ts";
 import { isMedia, type Whole } from "../results/pieces.ts";
-import type { Silence } from "./silence.ts";
+import type { ReadTimeout } from "./read-timeout.ts";
 import { Source } from "./source.ts";
 
 /**
@@ -44,10 +44,10 @@ export interface TakenStream {
 export async function take(
   response: Response,
   ask: Ask,
-  silence: Silence,
+  silence: ReadTimeout,
 ): Promise<TakenWhole | TakenStream | Failure> {
   const { status, body } = response;
-  const headers = handedOn(response, ask);
+  const headers = responseHeaders(response, ask);
   const length = saidLength(response);
   const endKnown = length !== null || /\bchunked\b/i.test(response.headers.get("transfer-encoding") ?? "");
   const noStore = forbidsStoring(response);
@@ -79,7 +79,7 @@ export async function take(
           whole: { status, headers, bytes: concat(stream.first, bytes), endKnown, noStore },
           room,
         };
-      silence.heard();
+      silence.reset();
       bytes += piece.byteLength;
       stream.first.push(piece);
       // Room for the bytes, their text and the decoded images.
@@ -102,7 +102,7 @@ export function saidLength({ headers }: Response): number | null {
 }
 
 /** A stream counts as begun with its first bytes: if it breaks before them, the caller has received nothing. */
-async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream | TakenWhole | Failure> {
+async function begin(stream: TakenStream, silence: ReadTimeout): Promise<TakenStream | TakenWhole | Failure> {
   try {
     const piece = await stream.source.read();
     if (piece === null) {
@@ -110,7 +110,7 @@ async function begin(stream: TakenStream, silence: Silence): Promise<TakenStream
       const whole = { status, headers, bytes: new Uint8Array(0), endKnown, noStore };
       return { kind: "whole", whole, room: new Room() };
     }
-    silence.heard();
+    silence.reset();
     stream.first.push(piece);
     return stream;
   } catch {

@@ -85,12 +85,12 @@ export class Tries {
   }
 
   #attempt() {
-    const { trace, caller, ask, print } = this.#running;
+    const { trace, caller, ask, fingerprint } = this.#running;
     return {
       request: trace.id,
       tenant: caller.tenant,
       service: ask.service.id,
-      fingerprint: print.cacheable ? print.key : null,
+      fingerprint: fingerprint.cacheable ? fingerprint.key : null,
     };
   }
 

@@ -1,5 +1,5 @@
 /** The configured services, cached per isolate for a few seconds, and the mapping from paths to services. */
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { allServices, type ServiceRow } from "../db/queries.ts";
 import type { Env } from "../env.ts";
 import { notAllowed, type Refusal, refuse } from "../refusal.ts";
@@ -18,7 +18,7 @@ export function forgetCatalog(): void {
 export async function catalog(env: Env): Promise<ServiceRow[]> {
   const now = Date.now();
   if (remembered !== undefined && now - remembered.at < CATALOG_MS && now >= remembered.at) return remembered.services;
-  const services = (await answered(allServices(env))).toSorted((a, b) => b.route.length - a.route.length);
+  const services = (await withTimeout(allServices(env))).toSorted((a, b) => b.route.length - a.route.length);
   remembered = { services, at: now };
   return services;
 }

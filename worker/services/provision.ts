@@ -2,7 +2,7 @@
  * Sends configuration to the objects. D1 is the source of truth; Pools and Cards hold versioned copies. Called after
  * every change, and again when a request finds an object that is behind.
  */
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import type { CardConfig } from "../../durable-objects/card-protocol.ts";
 import type { PoolConfig } from "../../durable-objects/pool-protocol.ts";
 import {
@@ -29,7 +29,7 @@ export async function provision(env: Env, serviceId: string): Promise<void> {
     env,
     cards.map((c) => c.card),
   );
-  await answered(env.POOL.getByName(serviceId).configure(poolConfig(service, cards)));
+  await withTimeout(env.POOL.getByName(serviceId).configure(poolConfig(service, cards)));
 }
 
 /**
@@ -54,7 +54,7 @@ export async function provisionCards(env: Env, cards: CardRow[]): Promise<void> 
 
 async function tellCard(env: Env, config: CardConfig): Promise<void> {
   try {
-    await answered(env.CARD.getByName(config.card).configure(config));
+    await withTimeout(env.CARD.getByName(config.card).configure(config));
   } catch (error) {
     console.warn(JSON.stringify({ event: "card_update_failed", card: config.card, error: String(error) }));
   }
@@ -64,9 +64,9 @@ async function tellCard(env: Env, config: CardConfig): Promise<void> {
 async function retirePool(env: Env, serviceId: string): Promise<void> {
   const pool = env.POOL.getByName(serviceId);
   // The service's version was deleted with its row; the Pool knows the highest version that existed.
-  const { version } = await answered(pool.status());
+  const { version } = await withTimeout(pool.status());
   const none = { service: serviceId, paused: false, queue: { max: 0, timeoutMs: 1000 }, cards: [] };
-  await answered(pool.configure({ version: Math.max(Date.now(), version + 1), ...none }));
+  await withTimeout(pool.configure({ version: Math.max(Date.now(), version + 1), ...none }));
 }
 
 function poolConfig(service: ServiceRow, cards: { card: CardRow; listing: ListingRow }[]): PoolConfig {

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Ask } from "../../../worker/ask.ts";
 import { Spooled } from "../../../worker/body/spool.ts";
 import { callOrigin } from "../../../worker/origin.ts";
-import { Silence } from "../../../worker/run/silence.ts";
+import { ReadTimeout } from "../../../worker/run/read-timeout.ts";
 
 const READ_MS = 300_000;
 
@@ -25,7 +25,7 @@ function calling(readMs: number) {
   const call = { requestId: "r", number: 1, clientAddress: null, base: "http://us", cacheable: false, readMs };
   const route = { card: "c1", origin: "http://127.0.0.1:9", transport: "direct" as const, access: null };
   const controller = new AbortController();
-  const reply = callOrigin(ask as unknown as Ask, route, call, controller, new Silence(readMs, controller));
+  const reply = callOrigin(ask as unknown as Ask, route, call, controller, new ReadTimeout(readMs, controller));
   return { reply, controller };
 }
 

@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { afterEach, expect, test, vi } from "vitest";
-import { handIn, type Handing } from "../../../worker/jobs/submit.ts";
+import { commitJobs, type Submission } from "../../../worker/jobs/submit.ts";
 
 const IDS = ["job_laid", "job_stumbles"];
 
@@ -15,8 +15,8 @@ async function layOne(): Promise<never> {
 
 /** Submits a batch whose second input cannot be stored. */
 async function stumbling(of: object): Promise<unknown> {
-  const handing = { env: { ...env, ...of }, caller: { tenant: "ten_a" }, once: null } as unknown as Handing;
-  return handIn(handing, null, IDS, layOne).catch(String);
+  const handing = { env: { ...env, ...of }, caller: { tenant: "ten_a" }, once: null } as unknown as Submission;
+  return commitJobs(handing, null, IDS, layOne).catch(String);
 }
 
 function tenantWith(record: () => Promise<void>): object {

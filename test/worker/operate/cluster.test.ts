@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { CardReport, CardStatus, Gate, Held } from "../../../durable-objects/card-protocol.ts";
+import type { CardReport, CardStatus, BreakerState, Held } from "../../../durable-objects/card-protocol.ts";
 import type { PoolStatus } from "../../../durable-objects/pool-protocol.ts";
 import type { CardRow } from "../../../worker/db/queries.ts";
 import { clusterStatus, type Park } from "../../../worker/operate/cluster.ts";
@@ -25,7 +25,7 @@ function held(service: string, number: number): Held {
   };
 }
 
-const gate = (state: Gate["state"]): Gate => ({ state, untilAt: 0, reason: null });
+const gate = (state: BreakerState["state"]): BreakerState => ({ state, untilAt: 0, reason: null });
 
 /** A park with all these cards listed in all these services. */
 function everywhere(services: string[], cards: CardRow[]): Park {

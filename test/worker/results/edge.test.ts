@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
-import { findNear, forgetNear, readNear } from "../../../worker/results/edge.ts";
+import { findEdgeCopy, forgetEdgeCopy, readThroughEdge } from "../../../worker/results/edge.ts";
 
 const BASE = "https://portico.example";
 const inAnHour = () => ({ expiresAt: Date.now() + 3_600_000 });
@@ -16,13 +16,13 @@ async function opened(key: string, text: string): Promise<R2ObjectBody> {
 async function read(object: R2ObjectBody): Promise<string> {
   const works: Promise<unknown>[] = [];
   const place = { base: BASE, bucket: env.RESULTS, later: (work: Promise<unknown>) => works.push(work) };
-  const text = await new Response(await readNear(place, object, inAnHour())).text();
+  const text = await new Response(await readThroughEdge(place, object, inAnHour())).text();
   await Promise.all(works);
   return text;
 }
 
 async function near(key: string): Promise<string | null> {
-  const copy = await findNear(BASE, key);
+  const copy = await findEdgeCopy(BASE, key);
   return copy === null ? null : new Response(copy.body).text();
 }
 
@@ -34,7 +34,7 @@ test("a reader leaves an edge copy for later readers", async () => {
 test("a copy in progress during a deletion does not outlive it", async () => {
   const object = await opened("results/deleted", "a picture");
   await env.RESULTS.delete("results/deleted");
-  await forgetNear(BASE, "results/deleted");
+  await forgetEdgeCopy(BASE, "results/deleted");
   expect(await read(object)).toBe("a picture");
   expect(await near("results/deleted")).toBeNull();
 });
@@ -42,7 +42,7 @@ test("a copy in progress during a deletion does not outlive it", async () => {
 test("a copy in progress during a replacement does not outlive it", async () => {
   const object = await opened("answers/replaced", "the same");
   await env.RESULTS.put("answers/replaced", "the same");
-  await forgetNear(BASE, "answers/replaced");
+  await forgetEdgeCopy(BASE, "answers/replaced");
   await read(object);
   expect(await near("answers/replaced")).toBeNull();
 });

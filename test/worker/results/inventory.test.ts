@@ -1,7 +1,7 @@
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { recordResults, type ResultRow } from "../../../worker/db/queries.ts";
-import { type Inventory, type Place, takeInventory } from "../../../worker/results/inventory.ts";
+import { type Inventory, type InventoryPosition, takeInventory } from "../../../worker/results/inventory.ts";
 
 const HOUR_MS = 3_600_000;
 const NOTHING = { compared: 0, orphans: 0, missing: 0, restored: 0, removed_objects: 0, removed_rows: 0 };
@@ -44,7 +44,7 @@ const objects = async () => (await env.RESULTS.list()).objects.map(({ key }) => 
 /** Takes the whole inventory, in pages of `pageKeys` keys. */
 async function walked(mend = false, pageKeys = 2): Promise<Inventory> {
   const whole: Inventory = { ...NOTHING };
-  for (let from: Place | null = [0, ""]; from !== null;) {
+  for (let from: InventoryPosition | null = [0, ""]; from !== null;) {
     const { found, next }: Awaited<ReturnType<typeof takeInventory>> = await takeInventory(env, from, mend, pageKeys);
     for (const [name, n] of Object.entries(found)) whole[name as keyof Inventory] += n;
     from = next;

@@ -1,10 +1,10 @@
 /** R2 or an edge location that does not answer: waits for it are bounded. */
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Silent } from "../../../durable-objects/answer-protocol.ts";
+import { CallTimeout } from "../../../durable-objects/timeout.ts";
 import { lookUp } from "../../../worker/cache.ts";
-import { Deposit, PART_BYTES } from "../../../worker/results/deposit.ts";
-import { findNear } from "../../../worker/results/edge.ts";
+import { PartWriter, PART_BYTES } from "../../../worker/results/part-writer.ts";
+import { findEdgeCopy } from "../../../worker/results/edge.ts";
 import { findStored } from "../../../worker/results/recall.ts";
 import { getResult } from "../../../worker/results/results.ts";
 import { resultsOf } from "../../../worker/results/result.ts";
@@ -30,7 +30,7 @@ async function within<T>(ms: number, wait: Promise<T>): Promise<T | "a failure" 
   let end: T | "a failure" | "silence" = "silence";
   void wait.then(
     (value) => (end = value),
-    (error: unknown) => (end = error instanceof Silent ? "a failure" : "silence"),
+    (error: unknown) => (end = error instanceof CallTimeout ? "a failure" : "silence"),
   );
   for (let passed = 0; passed < ms; passed += 100) await vi.advanceTimersByTimeAsync(100);
   return end;
@@ -43,14 +43,14 @@ test("a cache look-up in R2 fails after 5 s", async () => {
 
 test("a request waits for a stored answer for at most 5 s", async () => {
   vi.spyOn(caches.default, "match").mockResolvedValue(undefined);
-  const print = { cacheable: true, key: "f", scope: "tenant" };
-  const asking = { env: silent, base: BASE, ctx, print, caller: { tenant: "ten_a" }, trace: { id: "r" } };
+  const fingerprint = { cacheable: true, key: "f", scope: "tenant" };
+  const asking = { env: silent, base: BASE, ctx, fingerprint, caller: { tenant: "ten_a" }, trace: { id: "r" } };
   expect(await within(5_000, findStored(asking as never))).toBeNull();
 });
 
 test("an edge location that does not answer within a second counts as having no copy", async () => {
   vi.spyOn(caches.default, "match").mockImplementation(never);
-  expect(await within(1_000, findNear(BASE, "results/x"))).toBeNull();
+  expect(await within(1_000, findEdgeCopy(BASE, "results/x"))).toBeNull();
 });
 
 test("reading a result fails after 10 s", async () => {
@@ -62,7 +62,7 @@ test("reading a result fails after 10 s", async () => {
 });
 
 test("uploading a part fails after 10 s, and the upload fails with it", async () => {
-  const deposit = new Deposit(bucket, "results/x");
+  const deposit = new PartWriter(bucket, "results/x");
   await deposit.write(new Uint8Array(PART_BYTES));
   expect(await within(10_000, deposit.complete())).toBe("a failure");
   await deposit.abort();

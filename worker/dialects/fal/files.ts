@@ -15,7 +15,7 @@ import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { signatureRefusal, signedQuery } from "../../results/signature.ts";
 import { INPUTS } from "../../body/spool.ts";
 import { unlessLate } from "../../run/until.ts";
-import type { Mouth } from "../../mouth.ts";
+import type { CallContext } from "../../call-context.ts";
 
 /** Largest file. */
 const FILE_BYTES_MAX = 12 * MIB;
@@ -44,11 +44,11 @@ const PLAIN_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,100}$/;
 export const uploadKey = (id: string): string => `${INPUTS}fal-${id}`;
 
 /** Returns a signed upload URL, and the signed URL under which the file will be readable. */
-export async function initiate(mouth: Mouth): Promise<Response | Refusal> {
-  const { env, base } = mouth;
-  const caller = await callerWithFiles(mouth);
+export async function initiate(context: CallContext): Promise<Response | Refusal> {
+  const { env, base } = context;
+  const caller = await callerWithFiles(context);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, UploadBody, BODY);
+  const checked = await checkedBody(context.request, UploadBody, BODY);
   if (isRefusal(checked)) return checked;
   const flood = await guardHit(env, caller, null);
   if (flood !== null) return flood;
@@ -63,9 +63,9 @@ export async function initiate(mouth: Mouth): Promise<Response | Refusal> {
 }
 
 /** A key with either of the scopes that can call models may upload files. */
-async function callerWithFiles(mouth: Mouth): Promise<Caller | Refusal> {
-  const caller = await callerWith("infer", mouth);
-  return isRefusal(caller) && caller.reason === "scope" ? callerWith("jobs", mouth) : caller;
+async function callerWithFiles(context: CallContext): Promise<Caller | Refusal> {
+  const caller = await callerWith("infer", context);
+  return isRefusal(caller) && caller.reason === "scope" ? callerWith("jobs", context) : caller;
 }
 
 /** Refuses multipart uploads, which clients use only for files over the limit, before any data is sent. */
@@ -73,12 +73,12 @@ export function noMultipart(): Refusal {
   return refuse("body_too_large", { facts: { max_mb: FILE_BYTES_MAX / MIB } });
 }
 
-export async function fileCall(mouth: Mouth, id: string): Promise<Response | Refusal> {
+export async function fileCall(context: CallContext, id: string): Promise<Response | Refusal> {
   if (!ID.test(id)) return refuse("not_found");
-  return mouth.request.method === "PUT" ? put(mouth, id) : get(mouth, id);
+  return context.request.method === "PUT" ? put(context, id) : get(context, id);
 }
 
-async function put({ request, env }: Mouth, id: string): Promise<Response | Refusal> {
+async function put({ request, env }: CallContext, id: string): Promise<Response | Refusal> {
   const query = new URL(request.url).searchParams;
   const tenant = query.get("tenant") ?? "";
   const denied = await signatureRefusal(config(env), `${id}\n${tenant}`, query, Date.now(), WRITE);
@@ -106,7 +106,7 @@ async function tooLarge(request: Request, length: number): Promise<Refusal> {
   return noMultipart();
 }
 
-async function get({ request, env }: Mouth, id: string): Promise<Response | Refusal> {
+async function get({ request, env }: CallContext, id: string): Promise<Response | Refusal> {
   const denied = await signatureRefusal(config(env), id, new URL(request.url).searchParams, Date.now(), READ);
   if (denied !== null) return denied;
   const object = await env.RESULTS.get(uploadKey(id));

@@ -5,8 +5,8 @@
 import { readWhole } from "../../body/bounded.ts";
 import { noRoom } from "../../body/body.ts";
 import { Room } from "../../body/buffers.ts";
-import { answerAsk, type Follower, type Shown } from "../../answer.ts";
-import type { Mouth } from "../../mouth.ts";
+import { answerAsk, type Follower, type RenderedAnswer } from "../../answer.ts";
+import type { CallContext } from "../../call-context.ts";
 import type { Ask } from "../../ask.ts";
 import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
@@ -18,9 +18,9 @@ import { answerTooLarge, type Refusal, isRefusal, refuse } from "../../refusal.t
 import type { RunEnd } from "../../run.ts";
 import { unlessLate } from "../../run/until.ts";
 import { link } from "../../serve.ts";
-import { askedOf, inputOf, isListed, saidIn, serviceNamed } from "./asked.ts";
+import { askedOf, inputOf, isListed, optionsIn, serviceNamed } from "./request.ts";
 import { outputOfPieces } from "./output.ts";
-import type { App } from "./place.ts";
+import type { App } from "./paths.ts";
 import { failed, ownFailure, tooLate } from "./refusals.ts";
 
 /** Largest answer that is parsed in memory; a larger one is refused. */
@@ -29,59 +29,59 @@ const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
 const STORED_MS_MAX = 10_000;
 const STREAM = /(^|\/)stream$/;
 
-export async function run(mouth: Mouth, app: App): Promise<Response | Refusal> {
-  const caller = await callerWith("infer", mouth);
+export async function run(context: CallContext, app: App): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", context);
   if (isRefusal(caller)) return caller;
-  const service = await serviceNamed(mouth, caller, app);
+  const service = await serviceNamed(context, caller, app);
   if (isRefusal(service)) return service;
-  const said = saidIn(mouth.request);
+  const said = optionsIn(context.request);
   if (isRefusal(said)) return said;
-  const input = await inputOf(mouth);
+  const input = await inputOf(context);
   if (isRefusal(input)) return input;
   const streamed = STREAM.test(app.path) && !isListed(service, app.path);
   const path = streamed ? app.path.replace(STREAM, "") : app.path;
-  const ask = await askedOf(mouth, caller, service, { path, input, streamed });
+  const ask = await askedOf(context, caller, service, { path, input, streamed });
   if (isRefusal(ask)) return ask;
   const { promise: end, resolve: ended } = Promise.withResolvers<RunEnd>();
-  const shown = await startedWithin(mouth, caller, ask, said.startS, ended);
+  const shown = await startedWithin(context, caller, ask, said.startS, ended);
   if (isRefusal(shown)) return shown;
-  return answer(mouth, ask, shown, streamed, end);
+  return answer(context, ask, shown, streamed, end);
 }
 
 /** Runs the ask. If it has not started within `startS` seconds, it leaves the line and is refused. */
 async function startedWithin(
-  mouth: Mouth,
+  context: CallContext,
   caller: Caller,
   ask: Ask,
   startS: number | null,
   ended: (end: RunEnd) => void,
-): Promise<Shown | Refusal> {
-  if (startS === null) return answerAsk(mouth, caller, ask, { follower: { gone: mouth.request.signal, ended } });
+): Promise<RenderedAnswer | Refusal> {
+  if (startS === null) return answerAsk(context, caller, ask, { follower: { gone: context.request.signal, ended } });
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(), startS * 1000);
   const started = (): void => clearTimeout(timer);
-  const follower: Follower = { gone: AbortSignal.any([mouth.request.signal, late.signal]), started, ended };
-  const shown = await answerAsk(mouth, caller, ask, { follower }).finally(started);
+  const follower: Follower = { gone: AbortSignal.any([context.request.signal, late.signal]), started, ended };
+  const shown = await answerAsk(context, caller, ask, { follower }).finally(started);
   return isRefusal(shown) && late.signal.aborted ? tooLate(startS) : shown;
 }
 
 /** `end`: how the run ended; never resolved if there was none. */
 async function answer(
-  mouth: Mouth,
+  context: CallContext,
   ask: Ask,
-  shown: Shown,
+  shown: RenderedAnswer,
   streamed: boolean,
   end: Promise<RunEnd>,
 ): Promise<Response | Refusal> {
   const type = mediaTypeOf(shown.headers);
   const isMade = isJson(type) || (!streamed && /^(image|audio)\//.test(type ?? ""));
-  if (shown.status < 400 && !isMade) return asItIs(mouth, shown);
-  const room = new Room(mouth.request.signal);
+  if (shown.status < 400 && !isMade) return asItIs(context, shown);
+  const room = new Room(context.request.signal);
   try {
     const bytes = await readWhole(new Response(shown.body).body, { max: ANSWER_BYTES_MAX, times: 3, room });
     if (bytes === "no_room") return { ...noRoom(), started: "yes" };
     if (bytes === "too_large") return answerTooLarge(ANSWER_BYTES_MAX);
-    if (shown.status >= 400) return failed(ownFailure(shown.status, new TextDecoder().decode(bytes)), mouth.trace);
+    if (shown.status >= 400) return failed(ownFailure(shown.status, new TextDecoder().decode(bytes)), context.trace);
     const { status, headers } = shown;
     const found = pieces(ask, { status, headers, bytes, endKnown: true });
     if ("problem" in found) return refuse("origin_invalid", { started: "yes", facts: found.problem });
@@ -90,7 +90,7 @@ async function answer(
     // The results of a stream are stored after its end.
     const isLater = shown.body instanceof ReadableStream && found.length > shown.results.length;
     const stored = isLater ? await unlessLate(end, Date.now() + STORED_MS_MAX) : null;
-    const output = await outputOfPieces(mouth, found, stored?.results ?? shown.results, withoutImages(bytes, type));
+    const output = await outputOfPieces(context, found, stored?.results ?? shown.results, withoutImages(bytes, type));
     return streamed ? asEvent(output) : Response.json(output);
   } catch {
     return refuse("origin_reset", { started: "yes" });
@@ -99,9 +99,9 @@ async function answer(
   }
 }
 
-async function asItIs(mouth: Mouth, { body, headers: own, results }: Shown): Promise<Response> {
+async function asItIs(context: CallContext, { body, headers: own, results }: RenderedAnswer): Promise<Response> {
   const headers = new Headers();
-  await link(mouth, headers, results);
+  await link(context, headers, results);
   headers.set("content-type", own.get("content-type") ?? "application/octet-stream");
   return new Response(body, { headers });
 }

@@ -8,7 +8,7 @@ import { mediaTypeOf } from "../../results/media.ts";
 import { NO_IMAGES } from "../../results/pieces.ts";
 import { complaintOf } from "../../run/complaint.ts";
 import { answerTooLarge, type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import type { Shown } from "../../answer.ts";
+import type { RenderedAnswer } from "../../answer.ts";
 import type { Trace } from "../../trace.ts";
 
 /** The dialect reports token counts; cards do not count tokens. */
@@ -18,7 +18,7 @@ export const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 const ANSWER_BYTES_MAX = 24 * 1024 * 1024;
 
 /** Returns the images of an answer in base64. */
-export async function imagesOf({ body, headers }: Shown, task: Task): Promise<string[] | Refusal> {
+export async function imagesOf({ body, headers }: RenderedAnswer, task: Task): Promise<string[] | Refusal> {
   const room = new Room();
   try {
     const bytes = await bytesOf(body, room);
@@ -55,7 +55,7 @@ interface OriginError {
 }
 
 /** Converts an origin's own 4xx to the dialect's error format: its message and the field that it names. */
-export async function originError(shown: Shown, task: Task, trace: Trace): Promise<OriginError> {
+export async function originError(shown: RenderedAnswer, task: Task, trace: Trace): Promise<OriginError> {
   const room = new Room();
   try {
     const bytes = await bytesOf(shown.body, room);
@@ -77,7 +77,7 @@ export async function originError(shown: Shown, task: Task, trace: Trace): Promi
 }
 
 /** Renders `originError` as a response with the origin's status. */
-export async function originAnswer(shown: Shown, task: Task, trace: Trace): Promise<Response> {
+export async function originAnswer(shown: RenderedAnswer, task: Task, trace: Trace): Promise<Response> {
   const error = await originError(shown, task, trace);
   const retryAfter = shown.headers.get("retry-after");
   return Response.json(

@@ -10,8 +10,8 @@ import { checkedBody, checkFields } from "../../api/json-body.ts";
 import type { Task } from "../mapping.ts";
 import { fromBase64, media } from "../../results/media.ts";
 import { invalid, type Refusal, isRefusal } from "../../refusal.ts";
-import { answerAsk, type Shown } from "../../answer.ts";
-import type { Mouth } from "../../mouth.ts";
+import { answerAsk, type RenderedAnswer } from "../../answer.ts";
+import type { CallContext } from "../../call-context.ts";
 import { link } from "../../serve.ts";
 import { signedUrl } from "../../results/signature.ts";
 import { askFor, chosen } from "../task.ts";
@@ -25,7 +25,7 @@ const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: false 
 const KIND_LENGTH = 64;
 
 /** A parsed request for images. */
-export interface Painting {
+export interface ImageRequest {
   task: Task;
   ask: Ask;
   body: PictureBody;
@@ -33,69 +33,76 @@ export interface Painting {
   format: string;
 }
 
-export async function generatePicture(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("infer", mouth);
+export async function generatePicture(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", context);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, GenerationBody, BODY);
-  return isRefusal(checked) ? checked : paint(mouth, caller, "generate", checked.body);
+  const checked = await checkedBody(context.request, GenerationBody, BODY);
+  return isRefusal(checked) ? checked : createImages(context, caller, "generate", checked.body);
 }
 
-export async function editPicture(mouth: Mouth): Promise<Response | Refusal> {
-  return fromForm(mouth, EditBody);
+export async function editPicture(context: CallContext): Promise<Response | Refusal> {
+  return fromForm(context, EditBody);
 }
 
-export async function varyPicture(mouth: Mouth): Promise<Response | Refusal> {
-  return fromForm(mouth, VariationBody);
+export async function varyPicture(context: CallContext): Promise<Response | Refusal> {
+  return fromForm(context, VariationBody);
 }
 
-async function fromForm(mouth: Mouth, schema: typeof EditBody | typeof VariationBody): Promise<Response | Refusal> {
-  const caller = await callerWith("infer", mouth);
+async function fromForm(
+  context: CallContext,
+  schema: typeof EditBody | typeof VariationBody,
+): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", context);
   if (isRefusal(caller)) return caller;
-  const form = await pictureForm(mouth.request, caller);
+  const form = await pictureForm(context.request, caller);
   if (isRefusal(form)) return form;
   const checked = checkFields(schema, form);
-  return isRefusal(checked) ? checked : paint(mouth, caller, "edit", checked.body);
+  return isRefusal(checked) ? checked : createImages(context, caller, "edit", checked.body);
 }
 
-async function paint(
-  mouth: Mouth,
+async function createImages(
+  context: CallContext,
   caller: Caller,
   name: "generate" | "edit",
   body: PictureBody,
 ): Promise<Response | Refusal> {
-  const choice = await chosen(mouth, caller, name, body.model ?? null);
+  const choice = await chosen(context, caller, name, body.model ?? null);
   if (isRefusal(choice)) return choice;
   const { task } = choice;
   const format = body.output_format ?? task.formats[0] ?? "png";
   if (!task.formats.some((each) => each === format))
     return invalid("output_format", "formats", { formats: task.formats.join(", ") });
-  const ask = await askFor(mouth, caller, choice, givenTo(task, body));
+  const ask = await askFor(context, caller, choice, givenTo(task, body));
   if (isRefusal(ask)) return ask;
   const painting = { task, ask, body, format };
-  if (body.stream) return streamPictures(mouth, caller, painting, name);
-  const shown = await answerAsk(mouth, caller, ask);
+  if (body.stream) return streamPictures(context, caller, painting, name);
+  const shown = await answerAsk(context, caller, ask);
   if (isRefusal(shown)) return shown;
-  return shown.status >= 400 ? originAnswer(shown, task, mouth.trace) : answer(mouth, painting, shown);
+  return shown.status >= 400 ? originAnswer(shown, task, context.trace) : answer(context, painting, shown);
 }
 
-async function answer(mouth: Mouth, { task, body, format }: Painting, shown: Shown): Promise<Response | Refusal> {
+async function answer(
+  context: CallContext,
+  { task, body, format }: ImageRequest,
+  shown: RenderedAnswer,
+): Promise<Response | Refusal> {
   const images = await imagesOf(shown, task);
   if (isRefusal(images)) return images;
   const { response_format: wanted, size } = body;
   const data = await Promise.all(
     images.map(async (image, i) => ({
-      ...(wanted === "b64_json" ? {} : { url: await urlOf(mouth, shown.results[i], image) }),
+      ...(wanted === "b64_json" ? {} : { url: await urlOf(context, shown.results[i], image) }),
       ...(wanted === "url" ? {} : { b64_json: image }),
     })),
   );
   const headers = new Headers();
-  await link(mouth, headers, shown.results);
+  await link(context, headers, shown.results);
   const told = size === undefined || size === null || size === "auto" ? {} : { size };
   return Response.json({ created: nowSeconds(), data, output_format: format, ...told }, { headers });
 }
 
 /** An image that was not stored (`no-store`) has no URL: a `data:` URL holds it instead. */
-async function urlOf({ env, base }: Mouth, id: string | undefined, image: string): Promise<string> {
+async function urlOf({ env, base }: CallContext, id: string | undefined, image: string): Promise<string> {
   if (id !== undefined) return signedUrl(config(env), base, id, Date.now());
   const start = fromBase64(image.slice(0, KIND_LENGTH));
   return `data:${(start && media(start)?.type) ?? "application/octet-stream"};base64,${image}`;

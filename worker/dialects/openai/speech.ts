@@ -8,11 +8,11 @@ import { Events, toldIn } from "../../api/events.ts";
 import { checkedBody } from "../../api/json-body.ts";
 import type { Task } from "../mapping.ts";
 import { mediaTypeOf } from "../../results/media.ts";
-import { tellPlace } from "../../run/place.ts";
+import { tellPosition } from "../../run/position.ts";
 import { detail, type Detail } from "../../details.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
-import { answerAsk, type Shown } from "../../answer.ts";
-import type { Mouth } from "../../mouth.ts";
+import { answerAsk, type RenderedAnswer } from "../../answer.ts";
+import type { CallContext } from "../../call-context.ts";
 import { link } from "../../serve.ts";
 import { asPcm, asWav, soundOf } from "../../results/wav.ts";
 import { askFor, chosen } from "../task.ts";
@@ -43,37 +43,37 @@ const PLAIN_TYPES = new Set([
   "application/octet-stream",
 ]);
 
-export async function speak(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("infer", mouth);
+export async function speak(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("infer", context);
   if (isRefusal(caller)) return caller;
-  const checked = await checkedBody(mouth.request, SpeechBody, BODY);
-  return isRefusal(checked) ? checked : say(mouth, caller, checked.body);
+  const checked = await checkedBody(context.request, SpeechBody, BODY);
+  return isRefusal(checked) ? checked : say(context, caller, checked.body);
 }
 
-async function say(mouth: Mouth, caller: Caller, body: SpeechBody): Promise<Response | Refusal> {
-  const choice = await chosen(mouth, caller, "speech", body.model ?? null);
+async function say(context: CallContext, caller: Caller, body: SpeechBody): Promise<Response | Refusal> {
+  const choice = await chosen(context, caller, "speech", body.model ?? null);
   if (isRefusal(choice)) return choice;
   const { task } = choice;
   const format = body.response_format ?? (task.formats.includes("mp3") ? "mp3" : "wav");
   const from = formatFrom(task, format);
   if (from === null) return invalid("response_format", "formats", { formats: givenFormats(task).join(", ") });
-  const ask = await askFor(mouth, caller, choice, givenTo(task, { ...body, response_format: from }));
+  const ask = await askFor(context, caller, choice, givenTo(task, { ...body, response_format: from }));
   if (isRefusal(ask)) return ask;
   const made = { task, format, ask };
-  if (body.stream_format === "sse") return sayInEvents(mouth, caller, made);
-  const shown = await answerAsk(mouth, caller, ask);
-  return isRefusal(shown) ? shown : sound(mouth, made, shown);
+  if (body.stream_format === "sse") return sayInEvents(context, caller, made);
+  const shown = await answerAsk(context, caller, ask);
+  return isRefusal(shown) ? shown : sound(context, made, shown);
 }
 
-async function sayInEvents(mouth: Mouth, caller: Caller, made: Made): Promise<Response | Refusal> {
-  const { request, env, trace } = mouth;
+async function sayInEvents(context: CallContext, caller: Caller, made: Made): Promise<Response | Refusal> {
+  const { request, env, trace } = context;
   const events = new Events(request.signal, trace);
   let over = false;
   const started = (): void => void (over = true);
-  const work = answerAsk(mouth, caller, made.ask, { follower: { gone: events.gone, started } })
-    .then((shown) => (isRefusal(shown) ? shown : sound(mouth, made, shown)))
+  const work = answerAsk(context, caller, made.ask, { follower: { gone: events.gone, started } })
+    .then((shown) => (isRefusal(shown) ? shown : sound(context, made, shown)))
     .finally(started);
-  const meanwhile = (): void => void tellPlace(env, made.ask, trace.id, events, () => over);
+  const meanwhile = (): void => void tellPosition(env, made.ask, trace.id, events, () => over);
   return toldIn(events, work, { instead: notOk, meanwhile, tell: (response) => deltas(events, response) });
 }
 
@@ -93,10 +93,10 @@ function givenFormats({ formats }: Task): string[] {
   return [...new Set([...both, ...formats])];
 }
 
-async function sound(mouth: Mouth, { task, format }: Made, shown: Shown): Promise<Response | Refusal> {
-  if (shown.status >= 400) return originAnswer(shown, task, mouth.trace);
+async function sound(context: CallContext, { task, format }: Made, shown: RenderedAnswer): Promise<Response | Refusal> {
+  if (shown.status >= 400) return originAnswer(shown, task, context.trace);
   const headers = new Headers();
-  await link(mouth, headers, shown.results);
+  await link(context, headers, shown.results);
   const type = mediaTypeOf(shown.headers);
   const source = new Response(shown.body).body;
   const isText = isJson(type) || type?.startsWith("text/") === true;

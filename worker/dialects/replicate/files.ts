@@ -8,13 +8,13 @@ import type { Caller } from "../../auth.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { type FormPart, MULTIPART, parseFields } from "../../body/fields.ts";
 import { sha256 } from "../../fingerprint.ts";
-import { thingOnce } from "../../jobs/made.ts";
+import { thingOnce } from "../../jobs/create-once.ts";
 import { guardHit } from "../../limits.ts";
 import { randomText } from "../../caller/keys.ts";
 import { media, mediaTypeOf } from "../../results/media.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { iso, Time } from "../../api/time.ts";
-import type { Mouth } from "../../mouth.ts";
+import type { CallContext } from "../../call-context.ts";
 import { at } from "./models.ts";
 
 /** R2 prefix, as in `files/<tenant>/<id>`. Older files are swept (worker/results/ageing.ts). */
@@ -61,9 +61,9 @@ export const FileForm = z
   .meta({ id: "ReplicateFileForm" });
 
 /** Takes a form of at most 8 MiB. */
-export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
-  const { request, env } = mouth;
-  const caller = await callerWith("jobs", mouth);
+export async function createFile(context: CallContext): Promise<Response | Refusal> {
+  const { request, env } = context;
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
   const mediaType = mediaTypeOf(request.headers);
   if (mediaType !== MULTIPART) return refuse("unsupported_media_type", { facts: { expected: MULTIPART } });
@@ -87,8 +87,8 @@ export async function createFile(mouth: Mouth): Promise<Response | Refusal> {
       return id;
     };
     // The form's own bytes say nothing: its boundary differs in each sending.
-    return await thingOnce(mouth, caller, { kind: "file", keepMs: FILE_AGE_MS_MAX }, beside, make, (id) =>
-      fileAt(mouth, caller, id, 201),
+    return await thingOnce(context, caller, { kind: "file", keepMs: FILE_AGE_MS_MAX }, beside, make, (id) =>
+      fileAt(context, caller, id, 201),
     );
   } finally {
     letGo(body);
@@ -136,24 +136,29 @@ export async function makeRoom(bucket: R2Bucket, tenant: string, most = FILES_MA
   if (tooMany > 0) await bucket.delete(objects.slice(0, tooMany).map(({ key }) => key));
 }
 
-export async function getFile(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
-  return isRefusal(caller) ? caller : fileAt(mouth, caller, id, 200);
+export async function getFile(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
+  return isRefusal(caller) ? caller : fileAt(context, caller, id, 200);
 }
 
-async function fileAt(mouth: Mouth, caller: Caller, id: string, status: 200 | 201): Promise<Response | Refusal> {
-  const object = ID.test(id) ? await mouth.env.RESULTS.head(fileKey(caller.tenant, id)) : null;
+async function fileAt(
+  context: CallContext,
+  caller: Caller,
+  id: string,
+  status: 200 | 201,
+): Promise<Response | Refusal> {
+  const object = ID.test(id) ? await context.env.RESULTS.head(fileKey(caller.tenant, id)) : null;
   return object === null || isOld(object)
     ? refuse("not_found")
-    : Response.json(fileView(mouth, id, object, besideOf(object)), { status });
+    : Response.json(fileView(context, id, object, besideOf(object)), { status });
 }
 
-export async function deleteFile(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function deleteFile(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
   const key = fileKey(caller.tenant, id);
-  if (!ID.test(id) || (await mouth.env.RESULTS.head(key)) === null) return refuse("not_found");
-  await mouth.env.RESULTS.delete(key);
+  if (!ID.test(id) || (await context.env.RESULTS.head(key)) === null) return refuse("not_found");
+  await context.env.RESULTS.delete(key);
   return new Response(null, { status: 204 });
 }
 
@@ -168,7 +173,12 @@ function besideOf({ customMetadata }: R2Object): Beside {
   return Beside.parse(JSON.parse(decodeURIComponent(customMetadata?.["file"] ?? "")));
 }
 
-function fileView({ base }: Mouth, id: string, { size, uploaded }: R2Object, beside: Beside): z.infer<typeof FileView> {
+function fileView(
+  { base }: CallContext,
+  id: string,
+  { size, uploaded }: R2Object,
+  beside: Beside,
+): z.infer<typeof FileView> {
   const { name, type, sha256: digest, metadata } = beside;
   return {
     id,

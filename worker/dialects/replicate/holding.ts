@@ -33,7 +33,7 @@ export async function heldBack<T>(
 ): Promise<T | Refusal> {
   const until = Date.now() + ms;
   let outcome = await attempt();
-  if (!passes(outcome)) return outcome;
+  if (!isTemporary(outcome)) return outcome;
   if (held >= HELD_MAX || (heldBy.get(tenant) ?? 0) >= HELD_OF_TENANT_MAX)
     return refuse("queue_full", {
       facts: detail("held_requests"),
@@ -41,7 +41,7 @@ export async function heldBack<T>(
     });
   count(tenant, 1);
   try {
-    while (passes(outcome) && Date.now() < until && !gone.aborted) {
+    while (isTemporary(outcome) && Date.now() < until && !gone.aborted) {
       await unlessGone(scheduler.wait(pauseOf(outcome, until - Date.now())), gone);
       // The client has disconnected: no further attempt.
       if (!gone.aborted) outcome = await attempt();
@@ -53,7 +53,7 @@ export async function heldBack<T>(
 }
 
 /** Whether the refusal may pass with time. */
-function passes(outcome: unknown): outcome is Refusal {
+function isTemporary(outcome: unknown): outcome is Refusal {
   return isRefusal(outcome) && (outcome.reason === "requests" || outcome.reason === "concurrency");
 }
 

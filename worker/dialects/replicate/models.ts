@@ -8,7 +8,7 @@ import type { Env } from "../../env.ts";
 import { sha256 } from "../../fingerprint.ts";
 import { type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { iso, Time } from "../../api/time.ts";
-import type { Mouth } from "../../mouth.ts";
+import type { CallContext } from "../../call-context.ts";
 import { modelNamed, OWNER, servicesFor } from "../task.ts";
 
 export const Version = z
@@ -58,7 +58,7 @@ function versionId(service: string, version: string | null): Promise<string> {
 
 /** Returns the service named by `owner/name`, `owner/name:version`, a version id or a service id; otherwise 404. */
 export async function serviceMeant(
-  { env }: Pick<Mouth, "env">,
+  { env }: Pick<CallContext, "env">,
   caller: Caller,
   text: string,
 ): Promise<ServiceRow | Refusal> {
@@ -74,7 +74,7 @@ export async function serviceMeant(
   return unknown;
 }
 
-async function modelView({ base }: Mouth, service: ServiceRow): Promise<z.infer<typeof ReplicateModel>> {
+async function modelView({ base }: CallContext, service: ServiceRow): Promise<z.infer<typeof ReplicateModel>> {
   return {
     url: at(base, `models/${modelName(service.id)}`),
     owner: OWNER,
@@ -98,43 +98,43 @@ async function versionView({ id, config, createdAt }: ServiceRow): Promise<z.inf
 
 const page = (results: unknown[]): Response => Response.json({ results, next: null, previous: null });
 
-export async function listModels(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function listModels(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const services = await servicesFor(mouth, caller);
-  return page(await Promise.all(services.map((service) => modelView(mouth, service))));
+  const services = await servicesFor(context, caller);
+  return page(await Promise.all(services.map((service) => modelView(context, service))));
 }
 
-export async function getModel(mouth: Mouth, owner: string, name: string): Promise<Response | Refusal> {
-  const service = await asked(mouth, owner, name);
-  return isRefusal(service) ? service : Response.json(await modelView(mouth, service));
+export async function getModel(context: CallContext, owner: string, name: string): Promise<Response | Refusal> {
+  const service = await asked(context, owner, name);
+  return isRefusal(service) ? service : Response.json(await modelView(context, service));
 }
 
-export async function listVersions(mouth: Mouth, owner: string, name: string): Promise<Response | Refusal> {
-  const service = await asked(mouth, owner, name);
+export async function listVersions(context: CallContext, owner: string, name: string): Promise<Response | Refusal> {
+  const service = await asked(context, owner, name);
   return isRefusal(service) ? service : page([await versionView(service)]);
 }
 
 export async function getVersion(
-  mouth: Mouth,
+  context: CallContext,
   owner: string,
   name: string,
   version: string,
 ): Promise<Response | Refusal> {
-  const service = await asked(mouth, owner, name);
+  const service = await asked(context, owner, name);
   if (isRefusal(service)) return service;
   const view = await versionView(service);
   return view.id === version ? Response.json(view) : refuse("not_found");
 }
 
-async function asked(mouth: Mouth, owner: string, name: string): Promise<ServiceRow | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+async function asked(context: CallContext, owner: string, name: string): Promise<ServiceRow | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  return owner === OWNER ? modelNamed(mouth, caller, name) : refuse("not_found");
+  return owner === OWNER ? modelNamed(context, caller, name) : refuse("not_found");
 }
 
-export async function getAccount(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function getAccount(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
   const { tenant } = caller;
   return Response.json({ type: "organization", username: tenant, name: tenant } satisfies z.infer<typeof Account>);

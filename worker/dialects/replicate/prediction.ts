@@ -5,7 +5,7 @@ import { config } from "../../env.ts";
 import { errorOf, type Showing } from "../../jobs/view.ts";
 import { SIGNED_S, signedQuery, signedUrl } from "../../results/signature.ts";
 import { iso, Time } from "../../api/time.ts";
-import { answered } from "../../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../../durable-objects/timeout.ts";
 import { at, modelName, versionOf } from "./models.ts";
 
 const STATUSES = ["starting", "processing", "succeeded", "failed", "canceled"] as const;
@@ -92,7 +92,7 @@ export async function outputOf({ env, base }: Showing, view: View): Promise<unkn
 }
 
 async function logsOf({ env }: Showing, id: string): Promise<string[]> {
-  return (await answered(env.JOB.getByName(id).steps())).map(progressLine);
+  return (await withTimeout(env.JOB.getByName(id).steps())).map(progressLine);
 }
 
 const BAR_LENGTH = 10;

@@ -5,19 +5,19 @@ import { type Caller, hasCredential } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX, letGo } from "../../body/body.ts";
 import { callerWith } from "../../caller/caller.ts";
 import { config } from "../../env.ts";
-import { canceled, pageOf, seen } from "../../jobs/api.ts";
-import { type Handing, handingOf, submit, viewOf } from "../../jobs/submit.ts";
+import { canceled, pageOf, findOwnJob } from "../../jobs/api.ts";
+import { type Submission, submissionOf, submit, viewOf } from "../../jobs/submit.ts";
 import { tellEvents } from "../../jobs/events.ts";
 import type { Once } from "../../once.ts";
-import { madeOnce } from "../../jobs/made.ts";
-import { follow, waitOf } from "../../jobs/prefer.ts";
+import { createOnce } from "../../jobs/create-once.ts";
+import { waitForJob, waitOf } from "../../jobs/prefer.ts";
 import { errorOf } from "../../jobs/view.ts";
 import { targetProblem } from "../../jobs/webhook.ts";
 import { checkFields, jsonBody } from "../../api/json-body.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { isSigned, signatureRefusal } from "../../results/signature.ts";
-import { answered } from "../../../durable-objects/answer-protocol.ts";
-import type { Mouth } from "../../mouth.ts";
+import { withTimeout } from "../../../durable-objects/timeout.ts";
+import type { CallContext } from "../../call-context.ts";
 import { withFiles } from "../own-files.ts";
 import { askFor, chosenBy } from "../task.ts";
 import { heldBack } from "./holding.ts";
@@ -56,45 +56,45 @@ export const PageQuery = z.object({ cursor: z.string().max(200).optional() });
  * `model`: from the path; null: the body names it. Returns 201 with a prediction that has ended or is `starting`:
  * clients take every other status as the end.
  */
-export async function createPrediction(mouth: Mouth, model: string | null): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function createPrediction(context: CallContext, model: string | null): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const json = await jsonBody(mouth.request, BODY);
+  const json = await jsonBody(context.request, BODY);
   if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
     const checked = checkFields(PredictionCreate, json.value);
     if (isRefusal(checked)) return checked;
-    const view = await handIn(mouth, handingOf(mouth, caller, once), model, checked.body);
+    const view = await handIn(context, submissionOf(context, caller, once), model, checked.body);
     return isRefusal(view) ? view : view.spec.id;
   };
-  return madeOnce(mouth, caller, json.value, make, (id) => made(mouth, caller, id));
+  return createOnce(context, caller, json.value, make, (id) => made(context, caller, id));
 }
 
 async function handIn(
-  mouth: Mouth,
-  handing: Handing,
+  context: CallContext,
+  handing: Submission,
   model: string | null,
   body: PredictionCreate,
 ): Promise<JobView | Refusal> {
   const { caller } = handing;
   const meant = model ?? body.version ?? body.model ?? null;
   if (meant === null) return invalid("version", "version_required");
-  const service = await serviceMeant(mouth, caller, meant);
+  const service = await serviceMeant(context, caller, meant);
   if (isRefusal(service)) return service;
   const choice = chosenBy(service, body.input);
   if (isRefusal(choice)) return choice;
   const leaked = keyIn(body.input);
   if (leaked !== undefined) return invalid(`input.${leaked}`, "contains_key");
-  const webhook = webhookOf(mouth, body);
+  const webhook = webhookOf(context, body);
   if (isRefusal(webhook)) return webhook;
-  const filled = await withFiles(mouth, caller, choice.task, body.input);
+  const filled = await withFiles(context, caller, choice.task, body.input);
   const ask = isRefusal(filled)
     ? filled
-    : await askFor(mouth, caller, choice, filled.input, true).finally(() => filled.room.free());
+    : await askFor(context, caller, choice, filled.input, true).finally(() => filled.room.free());
   if (isRefusal(ask)) return ask.reason === "invalid_field" ? { ...ask, param: `input.${ask.param}` } : ask;
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook, asked: body.input };
   try {
-    return await heldBack(caller.tenant, mouth.request.signal, () => submit(handing, draft));
+    return await heldBack(caller.tenant, context.request.signal, () => submit(handing, draft));
   } finally {
     letGo(ask.body);
   }
@@ -108,7 +108,7 @@ function keyIn(input: PredictionCreate["input"]): string | undefined {
   return Object.keys(input).find((name) => typeof input[name] === "string" && input[name].startsWith("ptk_live_"));
 }
 
-function webhookOf({ env }: Mouth, { webhook: url, webhook_events_filter }: PredictionCreate) {
+function webhookOf({ env }: CallContext, { webhook: url, webhook_events_filter }: PredictionCreate) {
   if (url === undefined || url === null || url === "") return null;
   const problem = targetProblem(url, config(env).local);
   if (problem !== null) return invalid("webhook", problem);
@@ -119,84 +119,84 @@ function webhookOf({ env }: Mouth, { webhook: url, webhook_events_filter }: Pred
   return { url, secret: null, dialect: "replicate" as const, moments } satisfies JobWebhook;
 }
 
-async function made(mouth: Mouth, caller: Caller, id: string): Promise<Response | Refusal> {
-  mouth.trace.fields["job"] = id;
-  const view = await viewOf(mouth.env, caller.tenant, id);
+async function made(context: CallContext, caller: Caller, id: string): Promise<Response | Refusal> {
+  context.trace.fields["job"] = id;
+  const view = await viewOf(context.env, caller.tenant, id);
   if (isRefusal(view)) return view;
-  const waitS = waitOf(mouth.request.headers) ?? 0;
-  if (waitS > 0) mouth.trace.headers.set("preference-applied", `wait=${waitS}`);
-  const last = await follow(mouth, caller, view, waitS * 1000);
+  const waitS = waitOf(context.request.headers) ?? 0;
+  if (waitS > 0) context.trace.headers.set("preference-applied", `wait=${waitS}`);
+  const last = await waitForJob(context, caller, view, waitS * 1000);
   if (isRefusal(last)) return last;
-  const body = await predictionOf(mouth, last, last.state.finishedAt === null ? "starting" : null);
+  const body = await predictionOf(context, last, last.state.finishedAt === null ? "starting" : null);
   return Response.json(body, { status: 201, headers: { location: body.urls.get } });
 }
 
-export async function getPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function getPrediction(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const view = await seen(mouth, caller, id);
-  return isRefusal(view) ? view : Response.json(await predictionOf(mouth, view));
+  const view = await findOwnJob(context, caller, id);
+  return isRefusal(view) ? view : Response.json(await predictionOf(context, view));
 }
 
-export async function listPredictions(mouth: Mouth): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function listPredictions(context: CallContext): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const query = checkFields(PageQuery, Object.fromEntries(new URL(mouth.request.url).searchParams));
+  const query = checkFields(PageQuery, Object.fromEntries(new URL(context.request.url).searchParams));
   if (isRefusal(query)) return query;
-  const page = await pageOf(mouth, caller, { ...query.body, limit: PAGE });
+  const page = await pageOf(context, caller, { ...query.body, limit: PAGE });
   if (isRefusal(page)) return page;
-  const results = await Promise.all(page.views.map((view) => predictionOf(mouth, view)));
-  const next = page.next === null ? null : at(mouth.base, `predictions?cursor=${encodeURIComponent(page.next)}`);
+  const results = await Promise.all(page.views.map((view) => predictionOf(context, view)));
+  const next = page.next === null ? null : at(context.base, `predictions?cursor=${encodeURIComponent(page.next)}`);
   return Response.json({ results, next, previous: null });
 }
 
 /** A prediction that has ended is returned unchanged: the client cancels every prediction that its caller gives up. */
-export async function cancelPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const caller = await callerWith("jobs", mouth);
+export async function cancelPrediction(context: CallContext, id: string): Promise<Response | Refusal> {
+  const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const stopped = await canceled(mouth, caller, id);
+  const stopped = await canceled(context, caller, id);
   const isOver = isRefusal(stopped) && stopped.reason === "job_finished";
-  const view = isOver ? await seen(mouth, caller, id) : stopped;
-  return isRefusal(view) ? view : Response.json(await predictionOf(mouth, view));
+  const view = isOver ? await findOwnJob(context, caller, id) : stopped;
+  return isRefusal(view) ? view : Response.json(await predictionOf(context, view));
 }
 
 /** Accepts the signature of `urls.stream` without a key, because the client sends none there, or a key. */
-export async function streamPrediction(mouth: Mouth, id: string): Promise<Response | Refusal> {
-  const tenant = await readerOf(mouth, id);
+export async function streamPrediction(context: CallContext, id: string): Promise<Response | Refusal> {
+  const tenant = await readerOf(context, id);
   if (isRefusal(tenant)) return tenant;
-  return tellEvents(mouth, tenant, id, (event) => told(mouth, tenant, id, event));
+  return tellEvents(context, tenant, id, (event) => told(context, tenant, id, event));
 }
 
-async function readerOf(mouth: Mouth, id: string): Promise<string | Refusal> {
-  const { request, env } = mouth;
+async function readerOf(context: CallContext, id: string): Promise<string | Refusal> {
+  const { request, env } = context;
   if (hasCredential(request)) {
-    const caller = await callerWith("jobs", mouth);
+    const caller = await callerWith("jobs", context);
     if (isRefusal(caller)) return caller;
-    const view = await seen(mouth, caller, id);
+    const view = await findOwnJob(context, caller, id);
     return isRefusal(view) ? view : caller.tenant;
   }
   const query = new URL(request.url).searchParams;
   if (!isSigned(query)) return refuse("missing");
   const refused = await signatureRefusal(config(env), id, query, Date.now(), "stream-url");
-  return refused ?? (await answered(env.JOB.getByName(id).owner())) ?? refuse("not_found");
+  return refused ?? (await withTimeout(env.JOB.getByName(id).owner())) ?? refuse("not_found");
 }
 
 /**
  * Formats an event: `logs` while the job runs; at its end `output` or `error`, then `done`, which ends the client's
  * stream.
  */
-async function told(mouth: Mouth, tenant: string, id: string, event: JobEvent): Promise<string> {
+async function told(context: CallContext, tenant: string, id: string, event: JobEvent): Promise<string> {
   if (event.type === "progress") return sse("logs", progressLine(event.progress ?? 0), event.id);
   if (event.type !== "done") return "";
-  const view = await viewOf(mouth.env, tenant, id);
+  const view = await viewOf(context.env, tenant, id);
   if (isRefusal(view)) return sse("done", JSON.stringify({ reason: "error" }), event.id);
   const { status } = view.state;
   if (status === "canceled") return sse("done", JSON.stringify({ reason: "canceled" }), event.id);
   if (status === "failed") {
-    const detail = String(errorOf(view.state, mouth.trace)?.["message"]);
+    const detail = String(errorOf(view.state, context.trace)?.["message"]);
     return sse("error", JSON.stringify({ detail })) + sse("done", JSON.stringify({ reason: "error" }), event.id);
   }
-  const outputs = [await outputOf(mouth, view)].flat().filter((each) => each !== null);
+  const outputs = [await outputOf(context, view)].flat().filter((each) => each !== null);
   const texts = outputs.map((each) => (typeof each === "string" ? each : JSON.stringify(each)));
   return texts.map((text) => sse("output", text)).join("") + sse("done", "{}", event.id);
 }

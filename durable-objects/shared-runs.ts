@@ -49,7 +49,7 @@ interface Seat<T> {
   place: Place;
 }
 
-export class Runs<T extends Asker> {
+export class SharedRuns<T extends Asker> {
   readonly #line: Line<T>;
   readonly #byFingerprint = new Map<string, Run<T>>();
   readonly #byAttempt = new Map<string, Run<T>>();

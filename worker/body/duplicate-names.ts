@@ -1,7 +1,7 @@
 /** Detects JSON objects with duplicate names: RFC 7493 2.3 forbids them, and parsers disagree on the value. Pure. */
 
 /** `value`: what `JSON.parse` returned for the text. It has fewer members than the text if a name is duplicated. */
-export function saysNameTwice(json: string, value: unknown): boolean {
+export function hasDuplicateNames(json: string, value: unknown): boolean {
   return membersIn(json) !== membersOf(value);
 }
 

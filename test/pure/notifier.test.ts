@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Teller } from "../../durable-objects/teller.ts";
+import { Notifier } from "../../durable-objects/notifier.ts";
 
 const LATER_MS = 2_000;
 const TRIES_MAX = 4;
@@ -20,7 +20,7 @@ class Listener {
   wanted = true;
   failing = 0;
   takesMs = 0;
-  readonly teller = new Teller(() => this.#hear());
+  readonly teller = new Notifier(() => this.#hear());
 
   change(how: "now" | "later" | "as wanted" = "as wanted"): Promise<void> {
     this.state++;

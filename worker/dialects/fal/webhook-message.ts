@@ -5,9 +5,9 @@
  * The keys are derived from the deployment's key secret, one per term of 90 days: none is stored, and all isolates have
  * the same. The keys of the previous and the next term are published too, for receivers that cache the list.
  */
-import type { Letter } from "../../../durable-objects/courier-protocol.ts";
+import type { SendRequest } from "../../../durable-objects/courier-protocol.ts";
 import type { JobView } from "../../../durable-objects/job-protocol.ts";
-import type { Mouth } from "../../mouth.ts";
+import type { CallContext } from "../../call-context.ts";
 import { config, type Env } from "../../env.ts";
 import { sha256 } from "../../fingerprint.ts";
 import type { Showing } from "../../jobs/view.ts";
@@ -19,7 +19,7 @@ const TERM_MS = 90 * 86_400_000;
 /** The PKCS #8 prefix of a 32-byte private key (RFC 8410). */
 const PKCS8_HEAD = Uint8Array.fromHex("302e020100300506032b657004220420");
 
-export async function falLetter(showing: Showing, view: JobView): Promise<unknown> {
+export async function falMessage(showing: Showing, view: JobView): Promise<unknown> {
   const { id } = view.spec;
   const ids = { request_id: id, gateway_request_id: id };
   const failure = failureOf(view.state, "en");
@@ -30,7 +30,7 @@ export async function falLetter(showing: Showing, view: JobView): Promise<unknow
 
 export async function falSignature(
   env: Env,
-  { tenant, subject }: Letter,
+  { tenant, subject }: SendRequest,
   body: string,
   now: Date,
 ): Promise<[string, string][]> {
@@ -46,7 +46,7 @@ export async function falSignature(
   ];
 }
 
-export async function getJwks({ env }: Pick<Mouth, "env">): Promise<Response> {
+export async function getJwks({ env }: Pick<CallContext, "env">): Promise<Response> {
   const term = termOf(Date.now());
   const keys = await Promise.all([term, term - 1, term + 1].map((each) => publicKey(env, each)));
   return Response.json({ keys });

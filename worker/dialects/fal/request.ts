@@ -1,6 +1,6 @@
 /** Finds the service and task that a model call means by its id and input, and builds the origin's request. */
 import { z } from "zod";
-import type { Mouth } from "../../mouth.ts";
+import type { CallContext } from "../../call-context.ts";
 import type { Ask } from "../../ask.ts";
 import { type Caller, mayCall } from "../../auth.ts";
 import { BUFFERED_BYTES_MAX } from "../../body/body.ts";
@@ -11,7 +11,7 @@ import type { Given, Task, TaskName } from "../mapping.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../../refusal.ts";
 import { withFiles } from "../own-files.ts";
 import { askFor, type Chosen, OWNER, taskOf } from "../task.ts";
-import type { App } from "./place.ts";
+import type { App } from "./paths.ts";
 import { bringsImage, givenTo, nameIn } from "./words.ts";
 
 export const BODY = { bytesMax: BUFFERED_BYTES_MAX, depthMax: 64, emptyIsObject: true };
@@ -39,14 +39,14 @@ interface AskedFor {
   later?: boolean;
 }
 
-export async function inputOf({ request }: Mouth): Promise<Given | Refusal> {
+export async function inputOf({ request }: CallContext): Promise<Given | Refusal> {
   const checked = await checkedBody(request, Input, BODY);
   return isRefusal(checked) ? checked : checked.body;
 }
 
 /** Returns the service that an app id names, if the key may call it. */
 export async function serviceNamed(
-  { env }: Mouth,
+  { env }: CallContext,
   caller: Caller,
   { owner, name }: App,
 ): Promise<ServiceRow | Refusal> {
@@ -57,17 +57,17 @@ export async function serviceNamed(
 
 /** Builds the origin's request. An invalid field is reported under the caller's name for it. */
 export async function askedOf(
-  mouth: Mouth,
+  context: CallContext,
   caller: Caller,
   service: ServiceRow,
   { path, input, streamed = false, later = false }: AskedFor,
 ): Promise<Ask | Refusal> {
   const task = taskAt(service, path, input, streamed);
   if (isRefusal(task)) return task;
-  const filled = await withFiles(mouth, caller, task, givenTo(task, input));
+  const filled = await withFiles(context, caller, task, givenTo(task, input));
   if (isRefusal(filled)) return filled;
   const choice: Chosen = { service, task };
-  const ask = await askFor(mouth, caller, choice, filled.input, later).finally(() => filled.room.free());
+  const ask = await askFor(context, caller, choice, filled.input, later).finally(() => filled.room.free());
   return isRefusal(ask) && ask.param !== null ? { ...ask, param: nameIn(input, ask.param) } : ask;
 }
 
@@ -104,14 +104,14 @@ function plain({ config }: ServiceRow, path: string): Task {
 const lifecycle = z.looseObject({ expiration_duration_seconds: z.int().min(1).max(KEPT_S_MAX).optional() });
 
 /** Settings that clients send in headers. */
-export interface Said {
+export interface RequestOptions {
   priority: "high" | "normal" | "low";
   /** The request fails if it has not started within this many seconds. */
   startS: number | null;
   retries: boolean;
 }
 
-export function saidIn({ headers }: Request): Said | Refusal {
+export function optionsIn({ headers }: Request): RequestOptions | Refusal {
   const priority = headers.get("x-fal-queue-priority") ?? "normal";
   if (priority !== "high" && priority !== "normal" && priority !== "low")
     return invalid("x-fal-queue-priority", "one_of", { values: "high, normal, low" });

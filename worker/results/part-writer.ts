@@ -1,17 +1,17 @@
 /** An R2 object written by multipart upload: it becomes visible as a whole or not at all. */
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { repeated } from "./repeated.ts";
 
 const MIB = 1024 * 1024;
 /** R2 requires parts of equal size, at least 5 MiB; only the last may be smaller. */
 export const PART_BYTES = 5 * MIB;
 /** Memory of one deposit: the part being filled, the part being uploaded, and the incoming chunk. */
-export const DEPOSIT_BYTES = 12 * MIB;
+export const PART_WRITER_BYTES = 12 * MIB;
 
 /** Longest time R2 may take to assemble the parts, ms. */
 const COMPLETION_MS_MAX = 20_000;
 
-export class Deposit {
+export class PartWriter {
   readonly key: string;
   readonly #bucket: R2Bucket;
   readonly #options: R2MultipartOptions;
@@ -53,7 +53,7 @@ export class Deposit {
     if (this.#part !== null && this.#filled > 0) await this.#send(this.#part.subarray(0, this.#filled));
     await this.#arrived();
     const completion = repeated(async () => this.#upload?.complete(this.#parts));
-    await answered(completion, COMPLETION_MS_MAX).catch((error: unknown) => this.#look(error));
+    await withTimeout(completion, COMPLETION_MS_MAX).catch((error: unknown) => this.#look(error));
     return this.#bytes;
   }
 
@@ -63,7 +63,7 @@ export class Deposit {
     this.#part = null;
     try {
       await this.#sent;
-      if (this.#upload !== null) await answered(this.#upload.abort());
+      if (this.#upload !== null) await withTimeout(this.#upload.abort());
     } catch (error) {
       // R2 aborts an incomplete upload after a week.
       console.warn(JSON.stringify({ event: "deposit_not_aborted", key: this.key, error: String(error) }));
@@ -76,7 +76,7 @@ export class Deposit {
     if (this.#aborted) return;
     this.#part = null;
     this.#filled = 0;
-    this.#sent = answered(this.#put(part)).catch((error: unknown) => {
+    this.#sent = withTimeout(this.#put(part)).catch((error: unknown) => {
       this.#failed = error;
     });
   }
@@ -94,6 +94,6 @@ export class Deposit {
 
   /** Checks whether a completion succeeded although its reply was lost. */
   async #look(error: unknown): Promise<void> {
-    if ((await answered(this.#bucket.head(this.key)))?.size !== this.#bytes) throw error;
+    if ((await withTimeout(this.#bucket.head(this.key)))?.size !== this.#bytes) throw error;
   }
 }

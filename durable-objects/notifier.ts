@@ -3,14 +3,14 @@
  * the listener always ends up with the latest state. Changes that are not urgent are sent within LATER_MS. A call that
  * fails or times out is retried a few times; a listener that missed something asks by itself.
  */
-import { answered } from "./answer-protocol.ts";
+import { withTimeout } from "./timeout.ts";
 
 const TRIES_MAX = 4;
 const PAUSE_MS = 50;
 /** How long a change that is not urgent may wait to be combined with later ones. */
 const LATER_MS = 2_000;
 
-export class Teller {
+export class Notifier {
   /** Returns whether the listener wants the next change at once. */
   readonly #send: () => Promise<boolean>;
   #isEager = true;
@@ -49,7 +49,7 @@ export class Teller {
       this.#news = "none";
       this.#listened = false;
       try {
-        const isWanted = await answered(this.#send());
+        const isWanted = await withTimeout(this.#send());
         this.#isEager = isWanted || this.#listened;
         failures = 0;
       } catch (error) {

@@ -1,6 +1,6 @@
 /** Stored results and answers: purging by tenant, service or model version, and verification of R2 against D1. */
 import { z } from "zod";
-import { countMatching, noteChange } from "../db/kept-queries.ts";
+import { countMatching, noteChange } from "../db/purge-queries.ts";
 import { type Inventory, takeInventory } from "../results/inventory.ts";
 import { wrong } from "../details.ts";
 import { isRefusal, type Refusal } from "../refusal.ts";
@@ -64,7 +64,7 @@ const Verified = z
   })
   .meta({ id: "Verified" });
 
-export const keptRoutes: Route[] = [
+export const purgeRoutes: Route[] = [
   route({
     method: "POST",
     path: "/v1/purge",

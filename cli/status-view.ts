@@ -26,7 +26,7 @@ export interface ClusterStatus {
 }
 
 /** `cards` is null where the caller may not see them. */
-export function statusPicture(status: ClusterStatus, cards: Card[] | null): string {
+export function renderStatus(status: ClusterStatus, cards: Card[] | null): string {
   const services = status.services.map(({ id, capacity, in_use, queued, cards: all, healthy_cards }) => [
     clean(id),
     styleText(in_use < capacity ? "green" : "yellow", bar(in_use, capacity)),

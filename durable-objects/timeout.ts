@@ -4,12 +4,12 @@
 const ANSWER_MS_MAX = 10_000;
 
 /** The callee did not reply in time. Whether it performed the call is unknown. */
-export class Silent extends Error {}
+export class CallTimeout extends Error {}
 
 /** Returns the result of the call; throws Silent if it takes longer than `ms`. */
-export async function answered<P extends PromiseLike<unknown>>(call: P, ms = ANSWER_MS_MAX): Promise<Awaited<P>> {
+export async function withTimeout<P extends PromiseLike<unknown>>(call: P, ms = ANSWER_MS_MAX): Promise<Awaited<P>> {
   const { promise: silent, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Silent(`no answer within ${ms} ms`)), ms);
+  const timer = setTimeout(() => reject(new CallTimeout(`no answer within ${ms} ms`)), ms);
   try {
     return await Promise.race([call, silent]);
   } finally {

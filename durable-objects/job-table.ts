@@ -13,7 +13,7 @@ const STARTED_MAX = 500;
 const SWEPT_AT_ONCE = 1_000;
 
 /** One job's row. */
-export type Turn = {
+export type JobRow = {
   id: string;
   service: string;
   run: number;
@@ -26,7 +26,7 @@ export type Turn = {
 
 const COLUMNS = "id, service, run, state, status, started_at, missed_at";
 
-export class Turns {
+export class JobTable {
   readonly #sql: SqlStorage;
 
   constructor(sql: SqlStorage) {
@@ -48,15 +48,15 @@ export class Turns {
     `);
   }
 
-  row(id: string): Turn | null {
+  row(id: string): JobRow | null {
     const query = `SELECT ${COLUMNS} FROM jobs WHERE id = ?`;
-    return this.#sql.exec<Turn>(query, id).toArray()[0] ?? null;
+    return this.#sql.exec<JobRow>(query, id).toArray()[0] ?? null;
   }
 
   /** The first job of a batch. */
-  firstOf(batch: string): Turn | null {
+  firstOf(batch: string): JobRow | null {
     const query = `SELECT ${COLUMNS} FROM jobs WHERE batch = ? ORDER BY place LIMIT 1`;
-    return this.#sql.exec<Turn>(query, batch).toArray()[0] ?? null;
+    return this.#sql.exec<JobRow>(query, batch).toArray()[0] ?? null;
   }
 
   /** The number of jobs that do not run yet. */
@@ -126,7 +126,7 @@ export class Turns {
   }
 
   /** The number of sleeping jobs ahead of it; 0 if it is not asleep. */
-  aheadOf({ id, service, state }: Turn): number {
+  aheadOf({ id, service, state }: JobRow): number {
     if (state !== "asleep") return 0;
     const ahead = this.#sql.exec<{ n: number }>(
       `SELECT count(*) AS n FROM jobs AS other, (SELECT rank, created_at, place FROM jobs WHERE id = ?) AS own
@@ -154,14 +154,14 @@ export class Turns {
   }
 
   /** Takes the jobs that may start and have not missed their start deadline, in order, and marks them as started so that no other pass starts them too. */
-  start(now: number): Turn[] {
-    const due: Turn[] = [];
+  start(now: number): JobRow[] {
+    const due: JobRow[] = [];
     const services = this.#sql.exec<{ id: string }>("SELECT id FROM services").toArray();
     for (const { id: service } of services) {
       const started = this.#count("service = ? AND state = 'started'", service);
       const room = Math.min(STARTED_MAX, this.concurrentOf(service) + AHEAD) - started;
       if (room <= 0) continue;
-      const rows = this.#sql.exec<Turn>(
+      const rows = this.#sql.exec<JobRow>(
         `SELECT ${COLUMNS} FROM jobs
          WHERE service = ? AND state = 'asleep' AND (not_before IS NULL OR not_before <= ?)
          AND (deadline_at IS NULL OR deadline_at > ?) ORDER BY rank, created_at, place LIMIT ?`,
@@ -179,9 +179,9 @@ export class Turns {
   }
 
   /** Jobs started before this time. */
-  startedBefore(at: number): Turn[] {
+  startedBefore(at: number): JobRow[] {
     const query = `SELECT ${COLUMNS} FROM jobs WHERE state = 'started' AND started_at < ?`;
-    return this.#sql.exec<Turn>(query, at).toArray();
+    return this.#sql.exec<JobRow>(query, at).toArray();
   }
 
   /** Sets since when the job has been silent; null: it reports again. */
@@ -190,13 +190,13 @@ export class Turns {
   }
 
   /** The start was lost: the job sleeps again, ready to be restarted. */
-  lose({ id, run }: Turn): void {
+  lose({ id, run }: JobRow): void {
     const query = "UPDATE jobs SET state = 'asleep', missed_at = NULL WHERE id = ? AND state = 'started' AND run = ?";
     this.#sql.exec(query, id, run);
   }
 
   /** Deletes a job whose Job object no longer exists. */
-  drop({ id, run }: Turn): void {
+  drop({ id, run }: JobRow): void {
     this.#sql.exec("DELETE FROM jobs WHERE id = ? AND run = ?", id, run);
   }
 

@@ -1,18 +1,18 @@
 /** A Job's calls to other objects: it reports its state and asks for its position. */
-import { answered } from "./answer-protocol.ts";
-import type { CourierRights } from "./courier-protocol.ts";
-import type { BacklogRights, JobSpec, JobState } from "./job-protocol.ts";
+import { withTimeout } from "./timeout.ts";
+import type { CourierRpc } from "./courier-protocol.ts";
+import type { BacklogRpc, JobSpec, JobState } from "./job-protocol.ts";
 import { pauseOf } from "./job-state.ts";
 import type { Outlook } from "./pool-protocol.ts";
-import { NOTHING_SPENT, type TenantRights } from "./tenant-protocol.ts";
+import { NOTHING_SPENT, type TenantRpc } from "./tenant-protocol.ts";
 
 /** Timeout, ms, for each of the two calls that determine a job's position. */
 const PLACE_MS_MAX = 1_000;
 
 export interface JobEnv {
-  BACKLOG: { getByName(name: string): BacklogRights };
-  COURIER: { getByName(name: string): CourierRights };
-  TENANT: { getByName(name: string): TenantRights };
+  BACKLOG: { getByName(name: string): BacklogRpc };
+  COURIER: { getByName(name: string): CourierRpc };
+  TENANT: { getByName(name: string): TenantRpc };
   RESULTS: { delete(key: string): Promise<void> };
   POOL: { getByName(name: string): { outlook(request: string, tenant: string, concurrent: number): Promise<Outlook> } };
 }
@@ -25,7 +25,7 @@ export async function tell(env: JobEnv, spec: JobSpec, state: JobState, concurre
     settle(env, spec, state),
     notify(env, spec, state),
   ];
-  await answered(Promise.all(heard));
+  await withTimeout(Promise.all(heard));
 }
 
 /** Reports the final cost to the Tenant and deletes the input. */
@@ -59,8 +59,8 @@ async function notify({ COURIER }: JobEnv, { id, tenant, webhook }: JobSpec, sta
 /** The Pool's estimate for the job. A job asleep in the Backlog is placed behind its tenant's queued ones. */
 export async function outlookOf({ BACKLOG, POOL }: JobEnv, { id, tenant, service }: JobSpec): Promise<Outlook> {
   try {
-    const { ahead, concurrent } = await answered(BACKLOG.getByName(tenant).place(id), PLACE_MS_MAX);
-    const outlook = await answered(POOL.getByName(service).outlook(id, tenant, concurrent), PLACE_MS_MAX);
+    const { ahead, concurrent } = await withTimeout(BACKLOG.getByName(tenant).place(id), PLACE_MS_MAX);
+    const outlook = await withTimeout(POOL.getByName(service).outlook(id, tenant, concurrent), PLACE_MS_MAX);
     if (outlook.waiting === null || ahead === 0) return outlook;
     const { on, position, startMs } = outlook.waiting;
     const start = startMs === null || outlook.slotMs === null ? null : startMs + ahead * outlook.slotMs;

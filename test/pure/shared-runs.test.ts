@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Entry, Priority } from "../../durable-objects/pool-protocol.ts";
-import { type Run, Runs } from "../../durable-objects/runs.ts";
+import { type Run, SharedRuns } from "../../durable-objects/shared-runs.ts";
 import { entryOf } from "./room-model.ts";
 import { expectSame } from "./same.ts";
 
@@ -20,7 +20,7 @@ function asker(attempt: string, tenant = "t1", more: Partial<Entry> = {}): Asker
 /** Runs, and the requests that are in line because of them. */
 class Queue {
   readonly line = new Set<Asker>();
-  readonly runs = new Runs<Asker>({
+  readonly runs = new SharedRuns<Asker>({
     enter: (who) => void this.line.add(who),
     leave: (who) => void this.line.delete(who),
   });

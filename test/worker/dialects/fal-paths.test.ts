@@ -1,7 +1,7 @@
 /** How paths and inputs of fal's clients are read, without any network. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { callAt, ownPath } from "../../../worker/dialects/fal/place.ts";
+import { parseCall, pathOfTarget } from "../../../worker/dialects/fal/paths.ts";
 import { givenTo, nameIn } from "../../../worker/dialects/fal/words.ts";
 import { DIALECTS_BY_KIND } from "../../../worker/services/kinds.ts";
 import { type Task } from "../../../worker/dialects/mapping.ts";
@@ -17,8 +17,8 @@ test("an app's id and path are read as clients write them, with or without a nam
       fc.pre(owner !== "workflows" && owner !== "comfy");
       const whole = `${space}${owner}/${app}${below === "" ? "" : `/${below}`}`;
       const meant = { owner, name: app, path: below };
-      expect(callAt(`/fal/run/${whole}`)).toEqual({ kind: "run", app: meant });
-      expect(callAt(`/fal/queue/${whole}`)).toEqual({ kind: "submit", app: meant });
+      expect(parseCall(`/fal/run/${whole}`)).toEqual({ kind: "run", app: meant });
+      expect(parseCall(`/fal/queue/${whole}`)).toEqual({ kind: "submit", app: meant });
     }),
   );
 });
@@ -32,16 +32,16 @@ test("a request is addressed below its app, whatever path it was submitted at", 
     ["/status/stream", "stream"],
     ["/cancel", "cancel"],
   ])
-    expect(callAt(`/fal/queue/a/b/requests/job_1${tail}`)).toEqual({ kind, app, id: "job_1" });
+    expect(parseCall(`/fal/queue/a/b/requests/job_1${tail}`)).toEqual({ kind, app, id: "job_1" });
   for (const tail of ["/other", "/status/x", "/constructor"])
-    expect(callAt(`/fal/queue/a/b/requests/job_1${tail}`)).toBeNull();
+    expect(parseCall(`/fal/queue/a/b/requests/job_1${tail}`)).toBeNull();
 });
 
 test("paths outside the dialect are not calls of it", () => {
   fc.assert(
     fc.property(fc.webPath(), (text) => {
       fc.pre(!text.startsWith("/fal/"));
-      expect(callAt(text)).toBeNull();
+      expect(parseCall(text)).toBeNull();
     }),
   );
 });
@@ -55,7 +55,7 @@ test("a target URL is refused, or becomes a path below /fal/run/", () => {
         fc.webPath().map((text) => `https://fal.run${text}`),
       ),
       (text) => {
-        const own = ownPath(text);
+        const own = pathOfTarget(text);
         if (isRefusal(own)) expect(own).toMatchObject({ reason: "invalid_field", param: "x-fal-target-url" });
         else expect([new URL(text).protocol, own.startsWith("/fal/run/")]).toEqual(["https:", true]);
       },

@@ -1,23 +1,23 @@
 /** The read timeout of an origin call. */
 
 /** Aborts the call after too long a silence; every byte restarts the timer. */
-export class Silence {
+export class ReadTimeout {
   readonly #ms: number;
   readonly #controller: AbortController;
   #timer: ReturnType<typeof setTimeout> | null = null;
-  lapsed = false;
+  expired = false;
 
   constructor(ms: number, controller: AbortController) {
     this.#ms = ms;
     this.#controller = controller;
-    this.heard();
+    this.reset();
   }
 
   /** Restarts the timer, with `ms` if that is shorter than the usual limit. */
-  heard(ms: number = this.#ms): void {
+  reset(ms: number = this.#ms): void {
     this.stop();
     const lapse = (): void => {
-      this.lapsed = true;
+      this.expired = true;
       this.#controller.abort(new Error("silence"));
     };
     this.#timer = setTimeout(lapse, Math.min(ms, this.#ms));

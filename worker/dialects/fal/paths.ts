@@ -42,17 +42,17 @@ const FIXED: Record<string, Exclude<Call, { app: App } | { id: string }>["kind"]
 };
 
 /** Returns null if the path is not a call. */
-export function callAt(path: string): Call | null {
+export function parseCall(path: string): Call | null {
   const fixed = Object.hasOwn(FIXED, path) ? FIXED[path] : undefined;
   if (fixed !== undefined) return { kind: fixed };
-  const [, dialect, mouth, ...named] = path.split("/");
+  const [, dialect, context, ...named] = path.split("/");
   if (dialect !== "fal") return null;
-  if (mouth === "files") return named.length === 1 ? { kind: "file", id: named[0] ?? "" } : null;
+  if (context === "files") return named.length === 1 ? { kind: "file", id: named[0] ?? "" } : null;
   const [owner, name, ...below] = NAMESPACES.has(named[0] ?? "") ? named.slice(1) : named;
   if (owner === undefined || name === undefined || name === "") return null;
   const app = { owner, name, path: below.join("/") };
-  if (mouth === "run") return { kind: "run", app };
-  if (mouth !== "queue") return null;
+  if (context === "run") return { kind: "run", app };
+  if (context !== "queue") return null;
   return below[0] === "requests" && below.length > 1 ? requestCall(app, below.slice(1)) : { kind: "submit", app };
 }
 
@@ -71,7 +71,7 @@ function requestCall(app: App, [id = "", ...tail]: string[]): Call | null {
 }
 
 export const TARGET_HEADER = "x-fal-target-url";
-const MOUTHS: Record<string, string> = {
+const PREFIXES: Record<string, string> = {
   "fal.run": "/fal/run",
   "queue.fal.run": "/fal/queue",
   "rest.fal.ai": "/fal/rest",
@@ -80,10 +80,10 @@ const MOUTHS: Record<string, string> = {
 const TARGET = /^https:\/\/(fal\.run|queue\.fal\.run|rest\.fal\.ai)(\/[^#]*)$/;
 
 /** Maps the target URL of a proxied call to our own path and query. The URL itself is never fetched. */
-export function ownPath(targetUrl: string | null): string | Refusal {
+export function pathOfTarget(targetUrl: string | null): string | Refusal {
   if (targetUrl === null) return invalid(TARGET_HEADER, "required");
   const [, host = "", rest = ""] = TARGET.exec(targetUrl) ?? [];
-  const mouth = MOUTHS[host];
-  if (mouth === undefined) return invalid(TARGET_HEADER, "fal_target", { hosts: Object.keys(MOUTHS).join(", ") });
-  return mouth + rest;
+  const context = PREFIXES[host];
+  if (context === undefined) return invalid(TARGET_HEADER, "fal_target", { hosts: Object.keys(PREFIXES).join(", ") });
+  return context + rest;
 }

@@ -1,8 +1,8 @@
-/** Request coalescing: lets many tickets share one run (runs.ts), and handles runs that end or are lost. */
+/** Request coalescing: lets many tickets share one run (shared-runs.ts), and handles runs that end or are lost. */
 import type { Cards } from "./choose-card.ts";
 import type { Clock } from "./clock.ts";
 import type { Finish } from "./pool-protocol.ts";
-import { type Run, Runs } from "./runs.ts";
+import { type Run, SharedRuns } from "./shared-runs.ts";
 import type { TicketState } from "./ticket-state.ts";
 
 /** How long after its slot is free a run whose ticket was lost in a restart may still report its outcome. */
@@ -15,8 +15,8 @@ const FOLLOWERS_MAX = 10_000;
 /** The failure reason of a run that was aborted because its caller left. */
 const CALLER_WENT = "client_gone";
 
-/** What Following does to tickets. */
-export interface Ways {
+/** What the Coalescer does to tickets. */
+export interface TicketEffects {
   /** Put the ticket into the queue, and take it out. */
   enter(ticket: TicketState): void;
   leave(ticket: TicketState): void;
@@ -25,16 +25,16 @@ export interface Ways {
   pump(): void;
 }
 
-export class Following {
+export class Coalescer {
   readonly #clock: Clock;
-  readonly #ways: Ways;
-  readonly #runs: Runs<TicketState>;
+  readonly #ways: TicketEffects;
+  readonly #runs: SharedRuns<TicketState>;
   readonly #over = new Set<string>();
 
-  constructor(clock: Clock, ways: Ways) {
+  constructor(clock: Clock, ways: TicketEffects) {
     this.#clock = clock;
     this.#ways = ways;
-    this.#runs = new Runs(ways);
+    this.#runs = new SharedRuns(ways);
   }
 
   /** The number of followers. */

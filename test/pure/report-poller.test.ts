@@ -1,18 +1,18 @@
 import { expect, test } from "vitest";
-import { ASKED_AT_ONCE, Lookout } from "../../durable-objects/lookout.ts";
+import { ASKED_AT_ONCE, ReportPoller } from "../../durable-objects/report-poller.ts";
 import { FakeClock } from "./fake-clock.ts";
 
 const ASK_AGAIN_MS = 5_000;
 const ATTENTIVE_MS = 10_000;
 const HOUR_MS = 3_600_000;
 
-/** A line with a Lookout. Each look is recorded with its time and schedules the next one, as in the desk. */
+/** A line with a ReportPoller. Each look is recorded with its time and schedules the next one, as in the desk. */
 class Line {
   readonly clock = new FakeClock();
   waiting = false;
   readonly looks: number[] = [];
   openingAt: number | null = null;
-  readonly lookout: Lookout = new Lookout(
+  readonly lookout: ReportPoller = new ReportPoller(
     this.clock,
     () => this.waiting,
     () => {

@@ -3,12 +3,12 @@
  * when its end is known. R2 metadata is fixed when an upload begins, so the digest is only in the row, which is written
  * first.
  */
-import { answered } from "../../durable-objects/answer-protocol.ts";
+import { withTimeout } from "../../durable-objects/timeout.ts";
 import { answerKey } from "./stored-answer.ts";
 import type { Laid } from "./copy.ts";
 import { forgetResults, recordResults, type ResultRow } from "../db/queries.ts";
 import { resultIdOf } from "./delivery.ts";
-import { Deposit } from "./deposit.ts";
+import { PartWriter } from "./part-writer.ts";
 import type { Env } from "../env.ts";
 import { randomText } from "../caller/keys.ts";
 import { pend } from "./pending.ts";
@@ -28,22 +28,22 @@ import {
 import { resultKey, resultMeta } from "./result.ts";
 
 /** A result being uploaded; its row still lacks the digest and the size. */
-export interface Laying {
+export interface ResultUpload {
   row: ResultRow;
-  deposit: Deposit;
+  deposit: PartWriter;
 }
 
-export function layResult(env: Env, keeping: Keeping, { status }: Head, type: string): Laying {
+export function beginUpload(env: Env, keeping: Keeping, { status }: Head, type: string): ResultUpload {
   const { ask, tenant, answer } = keeping;
   const own = answer !== null && status === 200 ? answerKey(tenant, answer.fingerprint) : null;
   const id = resultIdOf(ask.delivery.visibility, randomText(LAID_ID_LENGTH));
   const row = resultRow(keeping, id, { type, bytes: 0, sha256: "" }, own, Date.now());
   const beside = { httpMetadata: { contentType: type }, customMetadata: resultMeta(row) };
-  return { row, deposit: new Deposit(env.RESULTS, resultKey(row.id), beside) };
+  return { row, deposit: new PartWriter(env.RESULTS, resultKey(row.id), beside) };
 }
 
 /** Completes the upload, which makes the result visible, and stores the answer that points to it. */
-export function keepLaid(
+export function completeUpload(
   env: Env,
   keeping: Keeping,
   head: Head,
@@ -54,9 +54,9 @@ export function keepLaid(
   return work;
 }
 
-async function write(env: Env, keeping: Keeping, head: Head, { row, deposit }: Laying): Promise<Kept> {
+async function write(env: Env, keeping: Keeping, head: Head, { row, deposit }: ResultUpload): Promise<Kept> {
   try {
-    await answered(repeated(() => recordResults(env, [row], [])));
+    await withTimeout(repeated(() => recordResults(env, [row], [])));
     await deposit.complete();
   } catch (error) {
     failed(keeping, error);
@@ -78,7 +78,7 @@ async function putPointer(env: Env, keeping: Keeping, head: Head, row: ResultRow
   const meta = { ...answerMeta(keeping, head, [row.id], now), bulk: resultKey(row.id) };
   const empty = { ...head, bytes: new Uint8Array(0) };
   try {
-    await answered(putAnswer(env, keeping.base, own, empty, meta, keeping.answer?.replace === true));
+    await withTimeout(putAnswer(env, keeping.base, own, empty, meta, keeping.answer?.replace === true));
     keeping.later(recordSoon(env, [], answerRows(keeping, { own, shared: null }, empty, meta, now)));
     return true;
   } catch (error) {

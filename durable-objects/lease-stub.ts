@@ -1,11 +1,11 @@
 /** The RPC stub of a lease, in its holder's hands. Disposing it unreleased tells the Card that the holder vanished. */
 import { RpcTarget } from "cloudflare:workers";
-import type { Ending, LeaseRights, ReleaseReply, RenewReply } from "./card-protocol.ts";
+import type { Ending, LeaseRpc, ReleaseReply, RenewReply } from "./card-protocol.ts";
 
-export class Lessee extends RpcTarget implements LeaseRights {
-  readonly #rights: LeaseRights & { vanish(): void };
+export class LeaseStub extends RpcTarget implements LeaseRpc {
+  readonly #rights: LeaseRpc & { vanish(): void };
 
-  constructor(rights: LeaseRights & { vanish(): void }) {
+  constructor(rights: LeaseRpc & { vanish(): void }) {
     super();
     this.#rights = rights;
   }

@@ -3,7 +3,7 @@ import type { Env } from "./env.ts";
 import type { Trace } from "./trace.ts";
 
 /** The caller's request with its bindings and trace, and `base`, our public address. */
-export interface Mouth {
+export interface CallContext {
   request: Request;
   env: Env;
   ctx: { waitUntil(promise: Promise<unknown>): void };

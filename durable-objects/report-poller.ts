@@ -11,7 +11,7 @@ export const ASKED_AT_ONCE = 50;
 /** For this long after somebody waited, cards report changes at once; after that they may delay them. */
 const ATTENTIVE_MS = 10_000;
 
-export class Lookout {
+export class ReportPoller {
   readonly #clock: Clock;
   readonly #someoneWaits: () => boolean;
   readonly #look: () => void;
