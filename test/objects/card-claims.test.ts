@@ -18,7 +18,7 @@ import {
   UNCLEAN,
 } from "./objects.ts";
 
-test("A card never runs more than its slots. Only the Card says yes; every count elsewhere is advice.", async () => {
+test("A card never runs more requests than it has slots. Only the Card grants slots; every other count is advisory.", async () => {
   const { stub } = await makeCard("s");
   const replies = await Promise.all(Array.from({ length: 300 }, () => stub.claim(attemptAt("s"))));
   const granted = replies.filter((reply) => !("no" in reply));
@@ -59,7 +59,7 @@ test("a lease is renewed and released by number and attempt, with no stub at han
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
 });
 
-test("Every method of an object can be called twice with the same attempt id and means it once.", async () => {
+test("Every object method is idempotent per attempt id: calling it twice with the same id has the effect of one call.", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
   const [first, second] = await Promise.all([claim(stub, attempt), claim(stub, attempt)]);

@@ -20,7 +20,7 @@ import {
 
 const DRAIN_MS = 60_000;
 
-test("Every lease ends: released, disposed, or reaped. Within one lease life of any accident every slot is free, leased, or draining because its GPU may still work; draining ends as said above.", async () => {
+test("Every lease ends: it is released, disposed or reaped. Within one lease life after any failure, every slot is free, leased, or draining because its GPU may still be working.", async () => {
   const { stub } = await makeCard("s", { slots: 3 });
   const [released, disposed] = [await claim(stub, attemptAt("s")), await claim(stub, attemptAt("s"))];
   await claim(stub, attemptAt("s"));

@@ -60,7 +60,7 @@ async function expectStates(stub: Stub, ...states: Delivery["state"][]): Promise
   await eventually(async () => expect((await all(stub)).map(({ state }) => state)).toEqual(states));
 }
 
-test("Every method of an object can be called twice: an event that is told many times is one delivery", async () => {
+test("Every object method is idempotent: an event that is reported many times is one delivery", async () => {
   const sendings = receivers(ok);
   const { stub, notice } = await someCourier();
   await Promise.all(Array.from({ length: 20 }, () => stub.enqueue(notice)));

@@ -26,7 +26,7 @@ test("offers that are not yet claimed count against a tenant's cap", async () =>
   expect(await queued(pool)).toBe(22);
 });
 
-test("How long a tenant waits depends on how many tenants ask, not on how much each of them asks.", async () => {
+test("A tenant's waiting time depends on how many tenants ask, not on how many requests each of them sends.", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const order: string[] = [];
   const first = await start(pool, { tenant: "z" });

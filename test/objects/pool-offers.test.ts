@@ -29,7 +29,7 @@ test("enter, offer, claim, claimed, release, finished: a request's whole way", a
   expect(await pool.stub.status()).toMatchObject({ queued: 0, admitted: 1, serviceMs: 20, refused: {} });
 });
 
-test("Every method of an object can be called twice with the same attempt id and means it once.", async () => {
+test("Every object method is idempotent per attempt id: calling it twice with the same id has the effect of one call.", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const caller = await enter(pool);
   const twin = new Caller(pool, caller.entry);

@@ -28,7 +28,7 @@ const RETURN_MS = 1_000;
 /** Tries of a Card's report. */
 const TELLS_MAX = 4;
 
-test("The waiting room is bounded in length and time; every ticket leaves it exactly once; a ticket that re-enters after the Pool's restart keeps its place (same attempt id, same arrival).", async () => {
+test("The waiting room is bounded in length and in time. Every ticket leaves it exactly once. A ticket that re-enters after a restart of the Pool keeps its place.", async () => {
   const pool = await makePool([{ slots: 1 }], { queue: { max: 3, timeoutMs: 60_000 } });
   const running = await start(pool);
   const waiting = await enterMany(pool, 3);

@@ -36,7 +36,7 @@ test("sixty at once on a burst of ten: exactly ten pass", async () => {
   expect(await stub.admit(request(), RATE)).toMatchObject({ ok: false });
 });
 
-test("Every method of an object can be called twice with the same attempt id and means it once.", async () => {
+test("Every object method is idempotent per attempt id: calling it twice with the same id has the effect of one call.", async () => {
   const stub = tenant();
   const same = request();
   passTime(0);
@@ -55,7 +55,7 @@ test("an admission repeated after the bucket is empty passes as it did", async (
   expect(await stub.admit(first, RATE)).toMatchObject({ ok: true });
 });
 
-test("A refused, failed or cancelled-before-start request costs the tenant nothing.", async () => {
+test("A request that is refused, fails, or is canceled before it starts costs the tenant nothing.", async () => {
   const stub = tenant();
   passTime(0);
   const [refused, ran] = [request(), request()];
