@@ -1,4 +1,4 @@
-/** Section 6: `/fal` speaks fal's protocol, to the official client as it is. */
+/** `/fal` works with the official fal client. */
 import type { QueueStatus } from "@fal-ai/client";
 import { expect, test } from "vitest";
 import { doorway, expectOk, targetOf } from "../contract/doorway.ts";
@@ -9,7 +9,7 @@ import { sizeOf } from "./client.ts";
 const door = doorway({ speed: 1 });
 const PORTRAIT = "portico/portrait";
 
-test.each(WAYS)("run, by %s: the output with the picture's signed URL", async (way) => {
+test.each(WAYS)("run, by %s, returns the output with the picture's signed URL", async (way) => {
   const { data, requestId } = await fal(door, way).run(PORTRAIT, {
     input: { prompt: "a lighthouse", seed: 7, ...SMALL },
   });
@@ -22,7 +22,7 @@ test.each(WAYS)("run, by %s: the output with the picture's signed URL", async (w
   expect(png.body.byteLength).toBe(images[0]?.file_size);
 });
 
-test.each(WAYS)("subscribe, by %s: every state is told, and the output is the job's", async (way) => {
+test.each(WAYS)("subscribe, by %s, reports the states and returns the job's output", async (way) => {
   const updates: QueueStatus[] = [];
   const { data, requestId } = await fal(door, way).subscribe(PORTRAIT, {
     input: { prompt: "a harbour", image_size: "square", num_inference_steps: 60 },
@@ -42,7 +42,7 @@ test.each(WAYS)("subscribe, by %s: every state is told, and the output is the jo
   expect(images[0]).toMatchObject({ width: 512, height: 512, file_size: job.results[0]?.bytes });
 });
 
-test("a request in the queue: handed in, looked at, its output had", async () => {
+test("a queued request can be submitted, watched and read", async () => {
   const { queue } = fal(door);
   const submitted = await queue.submit(PORTRAIT, { input: { prompt: "a pier", ...SMALL }, priority: "low" });
   const { request_id: requestId } = submitted;
@@ -61,7 +61,7 @@ test("a request in the queue: handed in, looked at, its output had", async () =>
   expect(await show(door, requestId)).toMatchObject({ status: "succeeded", priority: "low" });
 });
 
-test("status says 202 until it is over, and the output is not to be had before", async () => {
+test("status answers 202 until the request has ended, and the output is not available before", async () => {
   const { request_id: id } = await fal(door).queue.submit(PORTRAIT, { input: { prompt: "x", ...SLOW } });
   const at = `/fal/queue/${PORTRAIT}/requests/${id}`;
   const early = await door.ask(at);
@@ -72,7 +72,7 @@ test("status says 202 until it is over, and the output is not to be had before",
   expect([after.status, after.header("x-fal-request-id")]).toEqual([200, id]);
 });
 
-test("a stream of states ends with COMPLETED", async () => {
+test("the stream of states ends with COMPLETED", async () => {
   for (const way of WAYS) {
     const { queue } = fal(door, way);
     const { request_id: requestId } = await queue.submit(PORTRAIT, { input: { prompt: "x", ...SMALL } });
@@ -84,12 +84,12 @@ test("a stream of states ends with COMPLETED", async () => {
   }
 });
 
-test("subscribe in streaming mode", async () => {
+test("subscribe works in streaming mode", async () => {
   const { data } = await fal(door).subscribe(PORTRAIT, { input: { prompt: "x", ...SMALL }, mode: "streaming" });
   expect((data as Output).images).toHaveLength(1);
 });
 
-test("a canceled request is COMPLETED, and says so where its output would be", async () => {
+test("a canceled request is COMPLETED, with the cancellation as its error", async () => {
   const client = fal(door);
   const { request_id: requestId } = await client.queue.submit(PORTRAIT, { input: { prompt: "x", ...SLOW } });
   await client.queue.cancel(PORTRAIT, { requestId });
@@ -121,7 +121,7 @@ test("subscribe with a timeout cancels the job", async () => {
   expect((await over(door, id)).status).toBe("canceled");
 });
 
-test("stream: a picture's output as one event, a sound's bytes as they come", async () => {
+test("stream sends a picture's output as one event and a sound's bytes as they arrive", async () => {
   const client = fal(door);
   const pictures = await client.stream(PORTRAIT, { input: { prompt: "x", seed: 3, ...SMALL } });
   const events: Output[] = [];
@@ -134,7 +134,7 @@ test("stream: a picture's output as one event, a sound's bytes as they come", as
   expect(Buffer.concat(pieces).toString("latin1", 0, 4)).toBe("RIFF");
 });
 
-test("a sound is a file by URL", async () => {
+test("a sound is returned as a file with a URL", async () => {
   const { data } = await fal(door).run("portico/cosyvoice2", { input: { text: "the boats are going out" } });
   const { audio } = data as Output;
   expect(audio.content_type).toBe("audio/wav");
@@ -144,7 +144,7 @@ test("a sound is a file by URL", async () => {
   expect((queued.data as Output).audio.content_type).toBe("audio/wav");
 });
 
-test("the path behind an app is the origin's own below the service's route", async () => {
+test("a path after the app's name is a path of the origin below the service's route", async () => {
   const { data } = await fal(door).run(`${PORTRAIT}/txt2img`, {
     input: { prompt: "x", seed: 5, width: 48, height: 32, steps: 1 },
   });
@@ -153,7 +153,7 @@ test("the path behind an app is the origin's own below the service's route", asy
   expect((many as Output).images).toHaveLength(2);
 });
 
-test("what is not to be kept stands in its URL itself", async () => {
+test("the output of a no-store request is a data URL", async () => {
   const answer = await door.ask(`/fal/run/${PORTRAIT}`, {
     json: { prompt: "x", ...SMALL },
     headers: { "cache-control": "no-store" },
@@ -162,7 +162,7 @@ test("what is not to be kept stands in its URL itself", async () => {
   expect(images[0]?.url).toMatch(/^data:image\/png;base64,/);
 });
 
-test("the same picture is a hit, whichever way it was made", async () => {
+test("an identical picture is a cache hit, whichever way it was made", async () => {
   const json = { prompt: "a lighthouse", seed: 12_345, ...SMALL };
   expectOk(await door.ask(`/fal/run/${PORTRAIT}`, { json }));
   const again = expectOk(await door.ask(`/fal/run/workflows/${PORTRAIT}`, { json }));
@@ -173,7 +173,7 @@ test("the same picture is a hit, whichever way it was made", async () => {
   expect(expectOk(native).header("cache-status")).toContain("hit");
 });
 
-test("by its Idempotency-Key a request is handed in once", async () => {
+test("two requests with the same Idempotency-Key are submitted once", async () => {
   const headers = { "idempotency-key": "fal-once" };
   const json = { prompt: "x", ...SMALL };
   const hand = () => door.ask(`/fal/queue/${PORTRAIT}`, { json, headers });

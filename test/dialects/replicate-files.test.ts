@@ -1,4 +1,4 @@
-/** Files of the Replicate dialect: laid down by the official client, given to origins without going over a network. */
+/** Files of the Replicate dialect: uploaded by the official client and given to origins without a network fetch. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { doorway } from "../contract/doorway.ts";
 import { answerImage, listOrigin, Origin, PNG, type Seen, valuesOf } from "../contract/origin.ts";
@@ -39,14 +39,14 @@ function onlyOf([first, ...more]: Seen[]): Seen {
   return first;
 }
 
-/** The one run that an origin has begun. */
+/** The only run that an origin has begun. */
 const ran = (): Seen => {
   const runs = origin.seen.splice(0).filter(({ target }) => !target.includes("progress"));
   return onlyOf(runs);
 };
 const json = ({ body }: Seen) => JSON.parse(body.toString()) as Record<string, unknown>;
 
-test("a file is what was laid down, for a day, its tenant's alone, and gone when it is deleted", async () => {
+test("a file is returned as uploaded, is kept for a day, belongs to its tenant and can be deleted", async () => {
   const { files } = replicate(door);
   const before = Date.now();
   const blob = new File([PIXELS], "Küste.png", { type: "image/png" });
@@ -78,7 +78,7 @@ test("a Buffer in the input reaches the origin as base64, through the task that 
   expect(json(seen)).toMatchObject({ prompt: "the same at night", init_images: [PNG], denoising_strength: 0.5 });
 });
 
-test("a file may stand in the origin's own fields, and twice in one input", async () => {
+test("a file can be used in the origin's own fields, and twice in one input", async () => {
   const client = replicate(door);
   const { urls } = await client.files.create(PIXELS);
   const { status, input } = await client.predictions.create({
@@ -91,7 +91,7 @@ test("a file may stand in the origin's own fields, and twice in one input", asyn
   expect(json(ran())).toMatchObject({ init_images: [`data:image/png;base64,${PNG}`], mask: PNG });
 });
 
-test("the tenant's own results are read like files, by their signed URLs, and another tenant's are not", async () => {
+test("signed URLs of results can be used as files by the tenant that made them, and by no other tenant", async () => {
   const client = replicate(door);
   const made = await client.predictions.create({ model: "portico/paint", input: { prompt: "x" }, wait: true });
   const [url = ""] = made.output as string[];
@@ -109,13 +109,13 @@ test("the tenant's own results are read like files, by their signed URLs, and an
   expect(origin.seen).toEqual([]);
 });
 
-test("data URLs are taken as they are", async () => {
+test("data URLs are passed on to the origin", async () => {
   await replicate(door).run("portico/paint", { input: { prompt: "x", image: `data:image/png;base64,${PNG}` } });
   expect(json(ran())).toMatchObject({ init_images: [PNG] });
 });
 
-test("a client that sends its own key as input is refused: no origin gets it", async () => {
-  // This release does so with every input when it is told to encode files by itself.
+test("a client that sends its own key as input is refused, and no origin receives the key", async () => {
+  // This version of the client adds its key to every input if it encodes files itself.
   const client = replicate(door, { fileEncodingStrategy: "data-uri" });
   const { problem } = await refused(client.run("portico/paint", { input: { prompt: "x", image: PIXELS } }));
   expect(problem).toMatchObject({ status: 400, invalid_fields: [{ field: "input.auth" }] });
@@ -135,7 +135,7 @@ test("an origin that takes a form gets the file itself", async () => {
   expect(await (form.get("prompt_wav") as File).text()).toBe("RIFF of a voice");
 });
 
-test("other URLs are never fetched: the service's rules refuse them, and so are files that are not there", async () => {
+test("other URLs and missing files are refused, and no URL is fetched", async () => {
   const client = replicate(door);
   const paint = (image: string) => client.run("portico/paint", { input: { prompt: "x", image } });
   const { problem } = await refused(paint("http://127.0.0.1:9/secret.png"));
@@ -154,7 +154,7 @@ test("other URLs are never fetched: the service's rules refuse them, and so are 
   expect(origin.seen).toEqual([]);
 });
 
-test("what is no file, or too large, is refused in words", async () => {
+test("an upload that is not a file or is too large is refused with the field at fault", async () => {
   const target = "/replicate/v1/files";
   const sent = (body: string) => door.ask(target, { body: `${body}--b--\r\n`, headers: FORM });
   const file = part('name="content"; filename="x"', "x");
@@ -163,7 +163,7 @@ test("what is no file, or too large, is refused in words", async () => {
     await sent(file + part('name="metadata"', "[1]")),
     await sent(file + part('name="metadata"', JSON.stringify({ long: "x".repeat(1000) }))),
     await door.ask(target, { json: {} }),
-    // Said and not sent: who is still sending hears no refusal.
+    // Only the length is announced: a client that is still sending would not see the refusal.
     await door.ask(target, { body: file, headers: { ...FORM, "content-length": String(9 * 1024 * 1024) } }),
   ];
   expect(answers.map(({ status }) => status)).toEqual([400, 400, 400, 415, 413]);
@@ -173,7 +173,7 @@ test("what is no file, or too large, is refused in words", async () => {
 
 const idIn = ({ text }: { text: string }) => (JSON.parse(text) as { id: string }).id;
 
-test("a file sent twice under one Idempotency-Key is one file, until it is deleted", async () => {
+test("a file sent twice with one Idempotency-Key is one file until it is deleted", async () => {
   const send = (content: string, boundary: string) => {
     const head = `--${boundary}\r\nContent-Disposition: form-data; name="content"; filename="a.txt"\r\n\r\n`;
     return door.ask("/replicate/v1/files", {

@@ -1,4 +1,4 @@
-/** Section 6: `/replicate/v1` speaks Replicate's HTTP API, to the official client as it is: predictions and models. */
+/** `/replicate/v1` works with the official Replicate client: predictions and models. */
 import { setTimeout as delay } from "node:timers/promises";
 import { type Prediction, parseProgressFromLogs } from "replicate";
 import { beforeAll, expect, test } from "vitest";
@@ -6,15 +6,15 @@ import { doorway, expectOk, targetOf } from "../contract/doorway.ts";
 import { begun, over, show, submitted } from "../jobs/shown.ts";
 import { refused, replicate, SLOW, SMALL } from "./replicate-client.ts";
 
-/** `idle` has no card: what is handed in there waits. */
+/** `idle` has no card: its jobs wait. */
 const door = doorway({ speed: 1 });
 beforeAll(() => door.portico.admin("PUT", "/services/idle", { kind: "image", route: "/idle/" }));
 
 const urlsOf = (output: unknown): string[] => (output as unknown[]).map(String);
-/** Without what is signed anew in every answer. */
+/** A prediction without the fields that are signed again in each answer. */
 const plain = ({ output: _output, urls: _urls, ...rest }: Prediction) => rest;
 
-test("run gives the pictures as a list of URLs that need no key", async () => {
+test("run returns the pictures as a list of URLs that need no key", async () => {
   const seen: Prediction[] = [];
   const output = await replicate(door).run("portico/portrait", { input: { ...SMALL, n: 2 } }, (one) => seen.push(one));
   const urls = urlsOf(output);
@@ -28,13 +28,13 @@ test("run gives the pictures as a list of URLs that need no key", async () => {
   expect(new Set(seen.map(({ id }) => id)).size).toBe(1);
 });
 
-test("run of a sound gives one URL", async () => {
+test("run of a sound returns one URL", async () => {
   const output = await replicate(door).run("portico/cosyvoice2", { input: { text: "The tide is in." } });
   const sound = expectOk(await door.ask(targetOf(urlsOf([output]).join()), { key: null }));
   expect(sound.body.toString("latin1", 0, 4)).toBe("RIFF");
 });
 
-test("a prediction that is made without Prefer is starting, and get says what becomes of it", async () => {
+test("a prediction created without Prefer is starting, and wait and get return its result", async () => {
   const client = replicate(door);
   const input = { ...SMALL, seed: 11 };
   const made = await client.predictions.create({ model: "portico/portrait", input });
@@ -67,7 +67,7 @@ test("a prediction that is made without Prefer is starting, and get says what be
   expect(listed && plain(listed)).toEqual(plain(await client.predictions.get(made.id)));
 });
 
-test("Prefer: wait answers with the end; one that runs out says starting, whatever it is by then", async () => {
+test("Prefer: wait answers with the end of the prediction, or with status starting when the wait is over", async () => {
   const client = replicate(door);
   const fast = await client.predictions.create({ model: "portico/portrait", input: SMALL, wait: true });
   expect(fast.status).toBe("succeeded");
@@ -85,7 +85,7 @@ test("Prefer: wait answers with the end; one that runs out says starting, whatev
   await client.predictions.cancel(slow.id);
 });
 
-test("progress stands in the logs as the client reads it", async () => {
+test("the logs contain progress that the client can parse", async () => {
   const client = replicate(door);
   const made = await client.predictions.create({ model: "portico/portrait", input: { ...SLOW, seed: 5, steps: 100 } });
   let seen: ReturnType<typeof parseProgressFromLogs> = null;
@@ -99,7 +99,7 @@ test("progress stands in the logs as the client reads it", async () => {
   for (const line of lines) expect(line).toMatch(/^ {0,2}\d{1,3}%\|[█ ]{10}\| \d{1,3}\/100$/);
 });
 
-test("cancel ends it; one that is over stays as it is", async () => {
+test("cancel ends a prediction and leaves a finished one unchanged", async () => {
   const client = replicate(door);
   const made = await client.predictions.create({ model: "portico/portrait", input: { ...SLOW, steps: 150 } });
   expect(await client.predictions.cancel(made.id)).toMatchObject({ id: made.id, status: "canceled", output: null });
@@ -119,13 +119,13 @@ test("cancel ends it; one that is over stays as it is", async () => {
   expect(await show(door, id)).toMatchObject({ status: "canceled" });
 });
 
-test("what failed says why, in the origin's own words, and run throws it", async () => {
+test("run throws the origin's error message", async () => {
   const client = replicate(door);
   const failing = client.run("portico/portrait", { input: { ...SMALL, sampler_name: "none such" } });
   await expect(failing).rejects.toThrow("Prediction failed: Sampler not found");
 });
 
-test("stream brings progress, the output and the end, with a URL that needs no key", async () => {
+test("stream sends progress, the output and the end, with a URL that needs no key", async () => {
   const events: { event: string; data: string }[] = [];
   for await (const { event, data } of replicate(door).stream("portico/portrait", { input: { ...SLOW, seed: 6 } }))
     events.push({ event, data });
@@ -136,7 +136,7 @@ test("stream brings progress, the output and the end, with a URL that needs no k
   expectOk(await door.ask(targetOf(events.at(-2)?.data ?? ""), { key: null }));
 });
 
-test("a stream of what failed ends with an error, and its signature reads nothing else", async () => {
+test("the stream of a failed prediction ends with an error, and its signature is valid for nothing else", async () => {
   const client = replicate(door);
   const input = { ...SMALL, sampler_name: "none such" };
   const failing = (async () => {
@@ -156,7 +156,7 @@ test("a stream of what failed ends with an error, and its signature reads nothin
   expect((await door.ask(target, { key: await door.key() })).status).toBe(404);
 });
 
-test("one job is visible here and as a job, under one id", async () => {
+test("a job is visible as a prediction and as a job, under one id", async () => {
   const client = replicate(door);
   const own = await submitted(door, { service: "portrait", input: SMALL });
   await over(door, own);
@@ -165,7 +165,7 @@ test("one job is visible here and as a job, under one id", async () => {
   expect(await over(door, id)).toMatchObject({ id, service: "portrait", status: "succeeded" });
 });
 
-test("predictions can be asked for by version, by model in the body, and by deployment", async () => {
+test("predictions can be created by version, by model in the body and by deployment", async () => {
   const client = replicate(door);
   const { latest_version: version } = await client.models.get("portico", "portrait");
   const made = [
@@ -198,7 +198,7 @@ test("models are the services that the key may use, each with one version", asyn
   expect(await client.accounts.current()).toMatchObject({ type: "organization", username: expect.stringMatching(/./) });
 });
 
-test("the list has pages, the latest first", async () => {
+test("the list of predictions has pages and is newest first", async () => {
   const auth = await door.key();
   const client = replicate(door, { auth });
   const ids: string[] = [];
@@ -211,7 +211,7 @@ test("the list has pages, the latest first", async () => {
   expect((await refused(client.request("/predictions?cursor=none", {}))).error.response.status).toBe(400);
 });
 
-test("Idempotency-Key makes one prediction of two requests", async () => {
+test("two requests with the same Idempotency-Key create one prediction", async () => {
   const target = "/replicate/v1/models/portico/portrait/predictions";
   const sent = { json: { input: SMALL }, headers: { "idempotency-key": "one and the same" } };
   const first = await door.ask(target, sent);
@@ -220,7 +220,7 @@ test("Idempotency-Key makes one prediction of two requests", async () => {
   expect(JSON.parse(second.text).id).toBe(JSON.parse(first.text).id);
 });
 
-test("another tenant's prediction is not there", async () => {
+test("another tenant's prediction is not found", async () => {
   const { id } = await replicate(door).predictions.create({ model: "portico/portrait", input: SMALL });
   const other = replicate(door, { auth: await door.key() });
   const calls = [other.predictions.get(id), other.predictions.cancel(id)];
@@ -228,7 +228,7 @@ test("another tenant's prediction is not there", async () => {
   expect((await other.predictions.list()).results).toEqual([]);
 });
 
-test("hanging up does not cancel what was handed in", async () => {
+test("closing the connection does not cancel the prediction", async () => {
   const gone = new AbortController();
   const key = await door.key();
   const client = replicate(door, { auth: key });

@@ -1,4 +1,4 @@
-/** Batches: many jobs under one id, taken whole or not at all. */
+/** Batches: many jobs under one id, accepted as a whole or not at all. */
 import { expect, test } from "vitest";
 import { doorway, errorOf, expectOk, picture, refusalOf } from "../contract/doorway.ts";
 import type { JobShown } from "./shown.ts";
@@ -19,7 +19,7 @@ async function batch(id: string, key: string): Promise<Batch> {
   return JSON.parse(expectOk(await door.ask(`/v1/batches/${id}`, { key })).text) as Batch;
 }
 
-test("a batch is taken at once, its jobs are jobs like others, and it is over with the last of them", async () => {
+test("a batch is accepted at once, its jobs are ordinary jobs, and it ends with the last of them", async () => {
   const key = await door.key({ limits: { requests_per_minute: 60, burst: 3 } });
   const jobs = Array.from({ length: 40 }, (_, i) => job(i));
   const answer = await door.ask("/v1/batches", { json: { jobs }, key });
@@ -37,7 +37,7 @@ test("a batch is taken at once, its jobs are jobs like others, and it is over wi
   expect(refusalOf(await door.ask(`/v1/batches/${made.id}`))).toBe("404 not_found not_found not_found");
 });
 
-test("whole or not at all: one bad job, too many, or too little quota", async () => {
+test("a batch with an invalid job, too many jobs or too little quota is refused as a whole", async () => {
   const key = await door.key({ limits: { jobs_waiting: 5, results_per_month: 4 } });
   const refused = async (jobs: unknown[]): Promise<string> => {
     const answer = await door.ask("/v1/batches", { json: { jobs }, key });
@@ -62,11 +62,11 @@ test("whole or not at all: one bad job, too many, or too little quota", async ()
   expect(Number(crowd.header("retry-after"))).toBeGreaterThanOrEqual(86_400);
   const none = JSON.parse((await door.ask("/v1/jobs", { key: many })).text) as { data: unknown[] };
   expect(none.data).toEqual([]);
-  // What was refused cost nothing.
+  // Refused batches cost nothing.
   expect((await door.ask("/v1/batches", { json: { jobs: [job(1), job(2), job(3), job(4)] }, key })).status).toBe(202);
 });
 
-test("a batch is made once under one name", async () => {
+test("a batch repeated with the same Idempotency-Key is created once", async () => {
   const headers = { "idempotency-key": "a batch" };
   const json = { jobs: [job(1), job(2)] };
   const first = await door.ask("/v1/batches", { json, headers });

@@ -1,4 +1,4 @@
-/** The Worker that is deployed, but one operation on the results of jobs fails: the one that `/break/<name>` named. */
+/** The deployed Worker, except that one R2 operation on results of jobs fails: the one named by `/break/<name>`. */
 import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from "cloudflare:workers";
 import type { Env, RunParams } from "../../worker/env.ts";
 import worker from "../../worker/index.ts";
@@ -23,7 +23,7 @@ function breaking(bucket: R2Bucket): R2Bucket {
   });
 }
 
-/** As worker/jobs/run-job.ts, with the bucket that breaks. */
+/** Like worker/jobs/run-job.ts, but with the breaking bucket. */
 export class RunJob extends WorkflowEntrypoint<Env, RunParams> {
   override async run(event: Readonly<WorkflowEvent<RunParams>>, step: WorkflowStep): Promise<void> {
     const { job, run } = event.payload;

@@ -1,4 +1,4 @@
-/** A running job that nobody wants any more: its card is told to stop only where that hits nobody else's work. */
+/** Canceling a running job: its card is told to stop only if that interrupts no other run. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { doorway, picture } from "../contract/doorway.ts";
 import { listOrigin, Origin } from "../contract/origin.ts";
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => origin.close());
 
-/** A service of its own on one card of two slots; a job of it that runs. */
+/** Creates a service on one card of two slots, and starts a job in it. */
 async function running(kind: "image" | "http"): Promise<{ service: string; path: string; job: string }> {
   const service = `stop-${++services}`;
   const path = `/${service}/sdapi/v1/txt2img`;
@@ -31,14 +31,14 @@ async function running(kind: "image" | "http"): Promise<{ service: string; path:
 const calls = (end: string): number => origin.seen.filter(({ target }) => target.endsWith(end)).length;
 const runs = (count: number) => vi.waitFor(() => expect(calls("img")).toBe(count), SOON_MS_MAX);
 
-test("alone on its card it is interrupted", async () => {
+test("canceling a job that runs alone on its card interrupts the origin", async () => {
   const { job } = await running("image");
   await runs(1);
   await door.ask(`/v1/jobs/${job}/cancel`, { method: "POST" });
   await vi.waitFor(() => expect(calls("/interrupt")).toBe(1), SOON_MS_MAX);
 });
 
-test("beside somebody else's run nobody is interrupted", async () => {
+test("canceling a job beside another run on the same card interrupts nothing", async () => {
   const { path, job } = await running("image");
   const beside = door.ask(path, { json: picture(), headers: { "x-timeout-s": "5" } });
   await runs(2);
@@ -48,7 +48,7 @@ test("beside somebody else's run nobody is interrupted", async () => {
   expect(calls("/interrupt")).toBe(0);
 });
 
-test("an origin that is no WebUI hears of neither progress nor interrupts, whatever its paths are called", async () => {
+test("an origin that is not a WebUI gets no progress or interrupt calls, whatever its paths are called", async () => {
   const { job } = await running("http");
   await runs(1);
   await door.ask(`/v1/jobs/${job}/cancel`, { method: "POST" });
@@ -56,7 +56,7 @@ test("an origin that is no WebUI hears of neither progress nor interrupts, whate
   expect(origin.seen.length).toBe(calls("img"));
 });
 
-test("a job whose service is deleted while it waits fails, and costs nothing", { timeout: 60_000 }, async () => {
+test("a waiting job whose service is deleted fails and costs nothing", { timeout: 60_000 }, async () => {
   const { service } = await running("image");
   await door.portico.admin("POST", `/services/${service}/pause`);
   const waiting = await submitted(door, { service, path: "txt2img", input: picture() });

@@ -1,4 +1,4 @@
-/** Jobs outlive the runtime that runs them: killed in every phase of a job's life, each ends exactly once. */
+/** Jobs survive kills of the runtime: each of them ends exactly once, whatever its state at the kill. */
 import { expect, test } from "vitest";
 import { doorway, picture } from "../contract/doorway.ts";
 import { type JobShown, over, show, submitted } from "./shown.ts";
@@ -6,7 +6,7 @@ import { type JobShown, over, show, submitted } from "./shown.ts";
 const SLOTS = 12;
 const JOBS = 30;
 const RUN_MS = 1_500;
-/** A lease life, the drain, the look after lost jobs, and what a loaded machine takes. */
+/** A lease life, the drain, the check for lost jobs, and time for a loaded machine. */
 const TEST_MS_MAX = 240_000;
 const OVER_MS_MAX = 180_000;
 
@@ -17,7 +17,7 @@ const door = doorway({
 });
 
 test(
-  "kill -9 with jobs asleep, in line, on cards and being stored: each ends once, and no card ran more than its slots",
+  "jobs that sleep, wait, run or are being stored at a kill -9 each end once, and no card exceeds its slots",
   async () => {
     const key = await door.key({ limits: { concurrent: SLOTS } });
     const ids: string[] = [];
@@ -35,10 +35,10 @@ test(
     for (const job of jobs) expect(job.results).toHaveLength(1);
     const counts = door.park.counts();
     expect(counts.over).toBe(0);
-    // What ran when it was killed may have to run again; nothing else does.
+    // Only jobs that ran at the kill may run again.
     expect(counts.starts).toBeGreaterThanOrEqual(JOBS);
     expect(counts.starts).toBeLessThanOrEqual(JOBS + moments.length * SLOTS);
-    // What has ended stays as it was.
+    // An ended job does not change.
     for (const job of jobs) expect(await show(door, job.id, "", key)).toMatchObject({ finished_at: job.finished_at });
   },
   TEST_MS_MAX,

@@ -1,4 +1,4 @@
-/** Many jobs of three tenants on twelve slots, counted at the cards: each runs once, and in turn. */
+/** Many jobs of three tenants on twelve slots, counted at the cards: each runs once, and tenants share equally. */
 import { expect, test } from "vitest";
 import { doorway, picture } from "../contract/doorway.ts";
 import { over } from "./shown.ts";
@@ -12,7 +12,7 @@ const TEST_MS_MAX = 180_000;
 const door = doorway({ park: { service: { service_ms: RUN_MS } } });
 
 test(
-  "150 jobs of three tenants: each runs once, no card above its slots, and in equal shares",
+  "150 jobs of three tenants each run once, in equal shares, and no card exceeds its slots",
   async () => {
     const keys: string[] = [];
     for (let i = 0; i < TENANTS; i++) keys.push(await door.key({ limits: { concurrent: SLOTS } }));
@@ -34,20 +34,20 @@ test(
     expect(runs).toHaveLength(TENANTS * JOBS_EACH);
     expect(new Set(runs.map(({ seed }) => seed)).size).toBe(TENANTS * JOBS_EACH);
     expect(door.park.counts().over).toBe(0);
-    // From when all have come until the first has nothing left, each tenant gets its third.
+    // Once all batches have arrived and until one is empty, each tenant gets a third.
     const half = runs.slice(SLOTS * 2, (TENANTS * JOBS_EACH) / 2);
     const shares = batches.map(
       (_, tenant) => half.filter(({ seed }) => Math.floor((seed ?? 0) / 1_000) === tenant).length,
     );
     for (const share of shares) expect(Math.abs(share - half.length / TENANTS)).toBeLessThanOrEqual(6);
-    // How busy they are while there is work is measured by `npm run bench:jobs`, on a machine of its own.
+    // `npm run bench:jobs` measures utilization, on a machine of its own.
     expect(door.park.counts().highest).toBe(SLOTS);
   },
   TEST_MS_MAX,
 );
 
 test(
-  "under steady load what is left is told within a factor of two",
+  "under steady load the estimated remaining time is right within a factor of two",
   async () => {
     const key = await door.key({ limits: { concurrent: SLOTS } });
     const jobs = Array.from({ length: 60 }, () => ({ service: "portrait", input: picture() }));

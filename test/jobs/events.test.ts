@@ -1,4 +1,4 @@
-/** A job's events, as a client of server-sent events gets them. */
+/** A job's events, as a client of server-sent events receives them. */
 import { expect, test } from "vitest";
 import { sleep } from "../line/caller.ts";
 import { doorway, expectOk, picture } from "../contract/doorway.ts";
@@ -20,7 +20,7 @@ function eventsOf(text: string): Event[] {
     .map(({ id, event = "", data = "" }) => ({ id: Number(id), event, data: JSON.parse(data) as Event["data"] }));
 }
 
-test("every event has an id, and the last one brings the job", async () => {
+test("every event has an id, and the last one contains the job", async () => {
   const key = await door.key({ limits: { concurrent: 1 } });
   const slow = { service: "portrait", input: picture({ steps: 40, width: 512, height: 512 }) };
   const first = await submitted(door, slow, key);
@@ -45,13 +45,13 @@ test("every event has an id, and the last one brings the job", async () => {
   expect(events.at(-1)).toMatchObject({ event: "done", data: { id, status: "succeeded" } });
   expect(events.at(-1)?.data["results"]).toHaveLength(1);
 
-  // Who comes back gets every later event, and nothing twice.
+  // A client that reconnects gets each later event once.
   const middle = ids[1] ?? 0;
   const again = expectOk(
     await door.ask(`/v1/jobs/${id}/events`, { key, headers: { "last-event-id": String(middle) } }),
   );
   expect(eventsOf(again.text).map((event) => event.id)).toEqual(ids.filter((each) => each > middle));
-  // One that we never gave is as good as none; who has heard everything need not come back.
+  // An unknown id restarts the stream; after the last event there is nothing left to send.
   const after = (last: number) =>
     door.ask(`/v1/jobs/${id}/events`, { key, headers: { "last-event-id": String(last) } });
   expect(eventsOf((await after(99_999)).text).map((event) => event.id)).toEqual(ids);
@@ -59,7 +59,7 @@ test("every event has an id, and the last one brings the job", async () => {
   await over(door, first, key);
 });
 
-/** Asks again as long as the answer is only about a new state of the job. */
+/** Repeats a long poll until the answer is an error; returns its status. */
 async function lastHeld(path: string, key: string): Promise<number> {
   for (let left = 10; left > 0; left--) {
     const { status } = await door.ask(path, { key });

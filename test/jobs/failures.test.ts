@@ -1,4 +1,4 @@
-/** What a job does when its cards fail: retries of what a retry can mend, and of nothing else. */
+/** Jobs whose cards fail: only failures that a retry may cure are retried. */
 import type { ServerResponse } from "node:http";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { doorway, expectOk } from "../contract/doorway.ts";
@@ -51,19 +51,19 @@ async function paused(id: string, key: string): Promise<JobShown & { retry_at: s
   }
 }
 
-test("what a retry cannot mend fails at once, in the origin's own words", async () => {
+test("an error that a retry cannot cure fails the job at once with the origin's message", async () => {
   calls.length = 0;
   sick = () => 422;
   const failed = await over(door, await submitted(door, job));
   const error = { message: "as the origin has it", retryable: false, request_id: failed.id };
   expect(failed).toMatchObject({ status: "failed", attempts: 1, error });
-  // Its error is its own, whoever looks and whenever.
+  // The error does not depend on who reads it or when.
   await new Promise((resolve) => setTimeout(resolve, 1_100));
   expect((await show(door, failed.id)).error).toEqual(failed.error);
   expect(calls).toHaveLength(1);
 });
 
-test("an origin's message is the job's, however it is written", async () => {
+test("the job's message is the origin's message, in every format", async () => {
   sick = () => 400;
   try {
     for (const [type, body, message] of [
@@ -81,7 +81,7 @@ test("an origin's message is the job's, however it is written", async () => {
   }
 });
 
-test("an origin's rate limit is waited for, its own time at least; a 501 is not asked again", async () => {
+test("a job waits out an origin's rate limit, and a 501 is not retried", async () => {
   for (const [status, least] of [
     [429, 60],
     [408, 10],
@@ -116,7 +116,7 @@ test("a job whose card failed waits in line again, and shows each card with its 
     const id = await submitted(door, { service: "two", input: { prompt: "x" } });
     const response = await called;
     await vi.waitFor(async () => expect((await show(door, id)).status).toBe("running"));
-    // It is offered nothing more, and there is no other card.
+    // The card gets no more offers, and there is no other card.
     await door.portico.admin("PATCH", "/cards/two-a", { state: "draining" });
     response.writeHead(500).end();
     await vi.waitFor(async () => expect((await show(door, id)).status).toBe("queued"), 5_000);
@@ -142,7 +142,7 @@ test("a job whose card failed waits in line again, and shows each card with its 
   }
 });
 
-test("a job canceled while it pauses before a retry costs nothing, and never runs again", async () => {
+test("a job canceled during the pause before a retry costs nothing and never runs again", async () => {
   calls.length = 0;
   sick = () => 500;
   const key = await door.key({ limits: { results_per_month: 1, requests_per_minute: 60, burst: 2 } });
@@ -157,7 +157,7 @@ test("a job canceled while it pauses before a retry costs nothing, and never run
 });
 
 test(
-  "cards that fail for a while: the job is tried again after 10 s and more, on another card, and succeeds",
+  "after a temporary failure the job is retried after at least 10 s on another card and succeeds",
   async () => {
     calls.length = 0;
     sick = (_card, call) => (call === 1 ? 500 : null);
@@ -166,7 +166,7 @@ test(
     const pauseMs = Date.parse(retryAt) - (calls[0]?.at ?? 0);
     expect(pauseMs).toBeGreaterThan(9_900);
     expect(pauseMs).toBeLessThan(16_000);
-    // A start that is lost is found, and made again, after a minute.
+    // A lost start is detected and repeated after a minute.
     const shown = await over(door, id, door.ownKey, SLOW_MS_MAX / 2);
     expect(shown).toMatchObject({ status: "succeeded", attempts: 2, error: null });
     expect(calls[1]?.at).toBeGreaterThanOrEqual(Date.parse(retryAt) - 100);
@@ -176,7 +176,7 @@ test(
 );
 
 test(
-  "cards that fail for good: three retries, later each time, each on another card, then it has failed and costs nothing",
+  "after a lasting failure the job is retried three times on other cards, later each time, and costs nothing",
   async () => {
     calls.length = 0;
     sick = () => 503;

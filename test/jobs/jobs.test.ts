@@ -1,4 +1,4 @@
-/** Jobs over sockets: handed in, looked at, listed, canceled, followed. */
+/** Jobs over HTTP: submission, status, lists, cancellation, events. */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { doorway, errorOf, expectOk, picture, refusalOf, targetOf } from "../contract/doorway.ts";
@@ -7,7 +7,7 @@ import { begun, type JobShown, over, show, submitted } from "./shown.ts";
 
 const door = doorway({ speed: 1 });
 
-test("a job is taken at once, and done when a card is free", async () => {
+test("a job is accepted at once and runs when a card is free", async () => {
   const answer = await door.ask("/v1/jobs", { json: { service: "portrait", input: picture() } });
   expect(answer.status, answer.text).toBe(202);
   const { id, status, waiting_on: waitingOn } = JSON.parse(answer.text) as JobShown;
@@ -31,14 +31,14 @@ test("a job is taken at once, and done when a card is free", async () => {
   expect(output["info"]).toBeTypeOf("string");
 });
 
-test("a sound is a job too", async () => {
+test("a job can produce a sound", async () => {
   const id = await submitted(door, { service: "cosyvoice2", input: { text: "Good evening." } });
   const job = await over(door, id);
   expect(job).toMatchObject({ status: "succeeded", output: null });
   expect(job.results[0]?.content_type).toMatch(/^audio\//);
 });
 
-test("the answer is held until the state changes", async () => {
+test("with ?wait the answer is held until the job's state changes", async () => {
   const id = await submitted(door, { service: "portrait", input: picture({ steps: 60, width: 512, height: 512 }) });
   const from = Date.now();
   let job = await show(door, id, "?wait=20");
@@ -58,14 +58,14 @@ async function refusal(json: unknown): Promise<string> {
 const nested = (levels: number): unknown => JSON.parse(`${"[".repeat(levels)}${"]".repeat(levels)}`);
 const portrait = (more: object) => ({ service: "portrait", input: picture(more) });
 
-test("an input that would not reach the GPU as it was given is refused", async () => {
+test("an input that would reach the GPU altered is refused", async () => {
   expect(await refusal(portrait({ seed: 2 ** 60 }))).toBe("400 invalid_field input");
   expect(await refusal(portrait({ deep: nested(2_000) }))).toBe("400 malformed_json body");
   const job = await over(door, await submitted(door, portrait({ seed: 4_294_967_295 })));
   expect(job.status).toBe("succeeded");
 });
 
-test("what is nested beyond the stack is run as it stands, where the route takes it", async () => {
+test("an input nested too deeply to parse is passed on unchanged on the service's own route", async () => {
   const origin = await Origin.open();
   try {
     await listOrigin(door, origin, "deep", { kind: "image", route: "/deep/sdapi/v1/" });
@@ -79,7 +79,7 @@ test("what is nested beyond the stack is run as it stands, where the route takes
   }
 });
 
-test("a job says what it is charged, and its last try says what the job says", async () => {
+test("a job shows its cost, and the error of its last try is the job's error", async () => {
   const made = await over(door, await submitted(door, { service: "portrait", input: picture() }));
   expect(made).toMatchObject({ status: "succeeded", cost: 1 });
   const failed = await over(door, await submitted(door, { service: "portrait", input: { prompt: 7 } }));
@@ -87,7 +87,7 @@ test("a job says what it is charged, and its last try says what the job says", a
   expect(failed.tries.at(-1)?.error).toEqual(failed.error);
 });
 
-test("the results of a job live and are read as its request says", async () => {
+test("the results of a job have the visibility and lifetime that its request asks for", async () => {
   const headers = { "x-result-visibility": "private", "x-result-ttl": "60" };
   const json = { service: "portrait", input: picture({ seed: 71 }) };
   const answer = await door.ask("/v1/jobs", { json, headers });
@@ -97,7 +97,7 @@ test("the results of a job live and are read as its request says", async () => {
   expect([wrong.status, errorOf(wrong).param]).toEqual([400, "X-Result-TTL"]);
 });
 
-test("a retry that its client counts has the job of its first try", async () => {
+test("a retry counted by its client returns the job of the first try", async () => {
   const json = { service: "portrait", input: picture({ seed: -1, prompt: "counted" }) };
   const ask = async (count: number): Promise<string> => {
     const answer = await door.ask("/v1/jobs", { json, headers: { "x-stainless-retry-count": String(count) } });
@@ -109,7 +109,7 @@ test("a retry that its client counts has the job of its first try", async () => 
   expect(other).not.toBe(first);
 });
 
-test("what is wrong with a job is said before it is taken", async () => {
+test("an invalid job is refused at submission", async () => {
   expect(await refusal({ service: "portrait" })).toBe("400 invalid_field input");
   expect(await refusal({ service: "portrait", input: picture({ width: 4096 }) })).toBe("400 invalid_field input.width");
   expect(await refusal({ service: "portrait", input: picture(), tenant: "ten_x" })).toBe("400 invalid_field tenant");
@@ -123,7 +123,7 @@ test("what is wrong with a job is said before it is taken", async () => {
   expect(await refusal(bad)).toBe("400 invalid_field webhook.url");
 });
 
-test("numbers in a query are digits", async () => {
+test("numbers in a query consist of digits only", async () => {
   const id = await submitted(door, { service: "portrait", input: picture() });
   for (const wait of ["", "0x5", "1e1", "1.5", "-1", "+1", "31", "%205"]) {
     const answer = await door.ask(`/v1/jobs/${id}?wait=${wait}`);
@@ -144,7 +144,7 @@ test("Cache-Control: no-cache runs a job although its answer is stored", async (
   expect([await run({}), await run({}), await run({ "cache-control": "no-cache" })]).toEqual([1, 0, 1]);
 });
 
-test("a job can be canceled while it waits and while it runs, and only once", async () => {
+test("a job can be canceled once, while it waits or while it runs", async () => {
   const key = await door.key({ limits: { concurrent: 1 } });
   const slow = picture({ steps: 100, width: 768, height: 768 });
   const running = await submitted(door, { service: "portrait", input: slow }, key);
@@ -161,7 +161,7 @@ test("a job can be canceled while it waits and while it runs, and only once", as
   for (const id of [waiting, running]) expect(await show(door, id, "", key)).toMatchObject({ status: "canceled" });
 });
 
-test("another tenant's job is not found, whatever is asked of it", async () => {
+test("another tenant's job is not found by any call", async () => {
   const id = await submitted(door, { service: "portrait", input: picture() });
   const stranger = await door.key();
   for (const [method, path] of [
@@ -175,7 +175,7 @@ test("another tenant's job is not found, whatever is asked of it", async () => {
   expect(refusalOf(await door.ask("/v1/jobs/job_nothing"))).toBe("404 not_found not_found not_found");
 });
 
-test("the list shows the latest first, by state and service, and goes on where it stopped", async () => {
+test("the list of jobs is newest first, can be filtered by status and service, and has pages", async () => {
   const key = await door.key();
   const ids: string[] = [];
   for (let i = 0; i < 5; i++) ids.push(await submitted(door, { service: "portrait", input: picture() }, key));
@@ -196,7 +196,7 @@ test("the list shows the latest first, by state and service, and goes on where i
   expect(refusalOf(await door.ask("/v1/jobs?status=done", { key }))).toContain("invalid_field");
 });
 
-test("jobs wait outside the line of callers, and at most jobs_waiting of them", async () => {
+test("jobs do not count toward the waiting limit of calls, and at most jobs_waiting of them wait", async () => {
   const key = await door.key({ limits: { concurrent: 1, jobs_waiting: 3, waiting: 0 } });
   const slow = { service: "portrait", input: picture({ steps: 60, width: 512, height: 512 }) };
   const first = await submitted(door, slow, key);
@@ -212,7 +212,7 @@ test("jobs wait outside the line of callers, and at most jobs_waiting of them", 
   ]);
 });
 
-test("an origin's own error fails the job at once, in its own words", async () => {
+test("an origin's error fails the job at once", async () => {
   const id = await submitted(door, { service: "portrait", input: { prompt: 7, width: 32, height: 32, seed: 1 } });
   const job = await over(door, id);
   expect(job.status).toBe("failed");
@@ -220,7 +220,7 @@ test("an origin's own error fails the job at once, in its own words", async () =
   expect(job.error).toMatchObject({ reason: "origin_status", started: "yes" });
 });
 
-test("jobs go by priority, then by arrival", async () => {
+test("jobs start by priority, then by arrival", async () => {
   const key = await door.key({ limits: { concurrent: 1 } });
   const slow = picture({ steps: 30, width: 512, height: 512 });
   const job = (priority: string, seed: number) => ({ service: "portrait", priority, input: { ...slow, seed } });
@@ -238,7 +238,7 @@ test("jobs go by priority, then by arrival", async () => {
   expect(n).toBeLessThan(l ?? 0);
 });
 
-test("what became of a request that was made a job is told in the job's words", async () => {
+test("a request that became a job is reported with the job's state and results", async () => {
   const key = await door.key({ limits: { concurrent: 1 } });
   const became = async (id: string) =>
     JSON.parse(expectOk(await door.ask(`/v1/requests/${id}`, { key })).text) as { state: string; results: unknown[] };
@@ -256,7 +256,7 @@ test("what became of a request that was made a job is told in the job's words", 
   }
 });
 
-test("a tenant that is deleted takes its jobs along: what runs is broken off, what waits never runs", async () => {
+test("deleting a tenant starts none of its waiting jobs", async () => {
   const tenant = await door.tenant({ concurrent: 1 });
   const key = await door.key({ tenant });
   const slow = { service: "portrait", input: picture({ steps: 100, width: 768, height: 768 }) };
@@ -269,7 +269,7 @@ test("a tenant that is deleted takes its jobs along: what runs is broken off, wh
   expect(door.starts()).toBe(before);
 });
 
-test("a body beyond the call's 8 MiB is told of the way that takes it", async () => {
+test("a body over the call's 8 MiB is refused with a hint at the route that accepts it", async () => {
   const json = { service: "portrait", input: picture({ comments: "x".repeat(9 * 1024 * 1024) }) };
   const english = await door.ask("/v1/jobs", { json });
   expect(refusalOf(english)).toBe("413 body_too_large invalid_request_error body_too_large");

@@ -1,4 +1,4 @@
-/** kill -9 at each step of a job's way: whatever was lost, it ends once, with one result, and what it costs is counted once. */
+/** kill -9 at each stage of a job: it still ends once, with one result. */
 import { setTimeout as delay } from "node:timers/promises";
 import { beforeAll, expect, test } from "vitest";
 import { doorway, picture } from "../contract/doorway.ts";
@@ -6,7 +6,7 @@ import { type JobShown, over, show, submitted } from "./shown.ts";
 
 const RUN_MS = 1_000;
 const SLOTS = 12;
-/** A lease life, the drain, the look after lost jobs, and what a loaded machine takes. */
+/** A lease life, the drain, the check for lost jobs, and time for a loaded machine. */
 const OVER_MS_MAX = 180_000;
 const HOOK_MS_MAX = 280_000;
 
@@ -26,7 +26,7 @@ async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
 const handIn = (key: string) => submitted(door, { service: "portrait", input: picture() }, key);
 const pause = (what: "pause" | "resume") => door.portico.admin("POST", `/services/portrait/${what}`);
 
-/** From handing it in until the moment of the kill; the job's id. */
+/** Submits a job and waits until the moment of the kill; returns the job's id. */
 const MOMENTS: Record<string, (key: string) => Promise<string>> = {
   "as soon as it was taken": handIn,
   "in line, before its claim": async (key) => {
@@ -70,18 +70,17 @@ beforeAll(async () => {
   for (const [moment, id] of ids) jobs.set(moment, await over(door, id, key, OVER_MS_MAX));
 }, HOOK_MS_MAX);
 
-test.each(Object.keys(MOMENTS))("killed %s: it succeeds, with one result", async (moment) => {
+test.each(Object.keys(MOMENTS))("killed %s, a job succeeds with one result", async (moment) => {
   const job = jobs.get(moment);
   expect(job).toMatchObject({ status: "succeeded", error: null });
   expect(job?.results).toHaveLength(1);
   expect(await show(door, job?.id ?? "", "", key)).toMatchObject({ finished_at: job?.finished_at });
 });
 
-test("no card ran more than its slots, and only what was on a card may have run again", () => {
+test("no card exceeds its slots, and at most twice as many runs start as there are jobs", () => {
   const { over: beyond, starts } = door.park.counts();
   expect(beyond).toBe(0);
   const kills = Object.keys(MOMENTS).length;
   expect(starts).toBeGreaterThanOrEqual(kills);
-  // Those that were told, or never began, ran once.
   expect(starts).toBeLessThanOrEqual(2 * kills);
 });

@@ -1,22 +1,22 @@
-/** A job that was given a name is made once, wherever its submission is cut off. */
+/** A job with an idempotency key is created once, wherever its submission is cut off. */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { doorway, picture } from "../contract/doorway.ts";
 import type { JobShown } from "./shown.ts";
 
-/** From its sending to the kill: before anything is written, in the middle, and about its answer. */
+/** Times from submission to kill: before the first write, between writes, and around the answer. */
 const CUTS_MS = [5, 15, 25, 35, 45, 55, 65, 75, 85, 100, 120, 150];
-/** A submission that was cut off in its middle is known for one after a minute. */
+/** An interrupted submission is detected after a minute. */
 const KNOWN_MS_MAX = 100_000;
 const TEST_MS_MAX = 240_000;
 
 const door = doorway({ child: true });
 
 test(
-  "kill -9 while it is handed in, and the same again: one job of each name",
+  "a submission cut off by kill -9 and repeated under its idempotency key creates one job",
   async () => {
     const key = await door.key();
-    // None of them runs meanwhile: what is counted is what was taken.
+    // No job runs meanwhile, so the list contains all accepted jobs.
     await door.portico.admin("POST", "/services/portrait/pause");
     const handIn = (name: number) => {
       const json = { service: "portrait", input: picture({ seed: name }) };
@@ -40,7 +40,7 @@ test(
         }
       }),
     );
-    // Who has heard of a job hears of the same.
+    // A client that received a job's id gets the same id again.
     for (const [name, id] of first.entries()) if (id !== null) expect(again[name]).toBe(id);
     const list = JSON.parse((await door.ask("/v1/jobs?limit=100", { key })).text) as { data: JobShown[] };
     expect(list.data.map(({ id }) => id).toSorted()).toEqual(again.toSorted());

@@ -1,4 +1,4 @@
-/** `Prefer` on a service's own route. */
+/** The `Prefer` header on a service's own route. */
 import { expect, test } from "vitest";
 import { doorway, errorOf, expectOk, linksOf, picture, refusalOf } from "../contract/doorway.ts";
 import { type JobShown, over } from "./shown.ts";
@@ -15,7 +15,7 @@ test("respond-async turns a run into a job", async () => {
   expect(await over(door, id)).toMatchObject({ status: "succeeded", service: "portrait" });
 });
 
-test("wait=N answers as the route would", async () => {
+test("wait=N answers as the plain route would", async () => {
   for (const seed of [7, -1]) {
     const json = picture({ prompt: "a quay", seed });
     const answer = expectOk(await door.paint(json, prefer("wait=30")));
@@ -29,13 +29,13 @@ test("wait=N answers as the route would", async () => {
   expect(sound.body.subarray(0, 4).toString("latin1")).toBe("RIFF");
 });
 
-test("a body that does not fit into memory is a job like any other", async () => {
+test("a body too large to hold in memory becomes a job like any other", async () => {
   const large = picture({ comments: "x".repeat(9 * 1024 * 1024), seed: 3 });
   const answer = expectOk(await door.paint(large, prefer("wait=30")));
   expect((JSON.parse(answer.text) as { images: string[] }).images).toHaveLength(1);
 });
 
-test("a stored answer confirms the preference, and a job is found under its request's id", async () => {
+test("a stored answer applies the preference, and a job is found under its request's id", async () => {
   const json = picture({ prompt: "twice", seed: 12 });
   const made = expectOk(await door.paint(json, prefer("wait=30")));
   const hit = expectOk(await door.paint(json, prefer("wait=30")));
@@ -47,7 +47,7 @@ test("a stored answer confirms the preference, and a job is found under its requ
   expect([found.status, (JSON.parse(found.text) as { state: string }).state]).toEqual([200, "succeeded"]);
 });
 
-test("a job is found under our id of its request and under the caller's own alike", async () => {
+test("a job is found under its own id, its request's id and the caller's request id", async () => {
   const headers = { prefer: "respond-async", "x-request-id": "my-own-name" };
   const handedIn = await door.paint(picture({ prompt: "named", seed: 13 }), { headers });
   const { id } = JSON.parse(handedIn.text) as JobShown;
@@ -57,7 +57,7 @@ test("a job is found under our id of its request and under the caller's own alik
   }
 });
 
-test("a deadline of the caller's own is the job's to begin by, and what is not to be stored has no Link", async () => {
+test("a job must start by the caller's deadline, and an unstored answer has no Link", async () => {
   await door.portico.admin("POST", "/services/portrait/pause");
   try {
     const headers = { prefer: "wait=20", "x-timeout-s": "1" };
@@ -71,7 +71,7 @@ test("a deadline of the caller's own is the job's to begin by, and what is not t
   expect(answer.header("link")).toBeNull();
 });
 
-test("a job that is not over in time is 202", async () => {
+test("a job that does not end within the wait is answered with 202", async () => {
   const slow = { steps: 150, width: 1024, height: 1024 };
   const answer = await door.paint(slow, prefer("wait=1"));
   expect(answer.status).toBe(202);
@@ -80,7 +80,7 @@ test("a job that is not over in time is 202", async () => {
   await door.ask(`/v1/jobs/${id}/cancel`, { method: "POST" });
 });
 
-test("what fails fails as on the route", async () => {
+test("a failed job is answered like a failure on the plain route", async () => {
   const answer = await door.paint({ prompt: 7 }, prefer("wait=30"));
   const plain = await door.paint({ prompt: 7 });
   expect(answer.status).toBe(plain.status);
@@ -88,7 +88,7 @@ test("what fails fails as on the route", async () => {
   expect(errorOf(await door.paint({ width: 4096 }, prefer("wait=5")))).toMatchObject({ param: "width" });
 });
 
-test("a preference that cannot be honored is ignored, and a longer wait than a minute is a minute", async () => {
+test("an invalid preference is ignored, and a wait of more than a minute is shortened to a minute", async () => {
   const applied = async (value: string): Promise<string | null> =>
     expectOk(await door.paint({}, prefer(value))).header("preference-applied");
   for (const value of ["wait=61", "wait", "wait=99999999999999999999"]) expect(await applied(value)).toBe("wait=60");
@@ -100,7 +100,7 @@ test("a preference that cannot be honored is ignored, and a longer wait than a m
   expect([answer.status, answer.header("preference-applied")]).toEqual([202, "respond-async"]);
 });
 
-test("a key without the scope makes no jobs", async () => {
+test("a key without the jobs scope cannot create jobs", async () => {
   const key = await door.key({ scopes: ["infer"] });
   expect(refusalOf(await door.paint({}, { key, ...prefer("respond-async") }))).toBe(
     "403 forbidden permission_error scope",
@@ -108,7 +108,7 @@ test("a key without the scope makes no jobs", async () => {
   expectOk(await door.paint({}, { key, ...prefer("return=minimal") }));
 });
 
-test("as a job, too, a request is neither served from the cache nor stored when it says so", async () => {
+test("a no-store request is neither served from the cache nor stored when it runs as a job", async () => {
   const json = picture();
   expectOk(await door.paint(json));
   const before = door.starts();
@@ -121,7 +121,7 @@ test("as a job, too, a request is neither served from the cache nor stored when 
   expect(door.starts() - before).toBe(3);
 });
 
-test("only-if-cached starts no run by any way to a job: what is not stored is not_cached, what is stored is served", async () => {
+test("only-if-cached never starts a job's run: a stored answer is served, others get not_cached", async () => {
   const onlyIfCached = { "cache-control": "only-if-cached" };
   const json = picture();
   const before = door.starts();

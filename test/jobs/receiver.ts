@@ -1,4 +1,4 @@
-/** A receiver of webhooks that the test itself is, and what the API says of what was sent there. */
+/** A webhook receiver inside the test, and what the API reports about its deliveries. */
 import { setTimeout as delay } from "node:timers/promises";
 import { Webhook } from "standardwebhooks";
 import { expect, onTestFinished } from "vitest";
@@ -26,7 +26,7 @@ export interface Told {
   data: JobShown;
 }
 
-/** Receives at `url + path`; answers 200 unless told otherwise. */
+/** Starts a receiver; it answers 200 by default. */
 export async function receiver(answering: Answering = (res) => void res.end()): Promise<Origin> {
   const origin = await Origin.open();
   onTestFinished(() => origin.close());
@@ -39,12 +39,12 @@ export const status =
   (res) =>
     void res.writeHead(code, headers).end();
 
-/** A picture whose end is told there; the job's id. */
+/** Submits a picture job with a webhook to `url`; returns the job's id. */
 export function calledBack(door: Doorway, url: string, key = door.ownKey, secret?: string): Promise<string> {
   return submitted(door, { service: "portrait", input: picture(), webhook: { url, ...(secret && { secret }) } }, key);
 }
 
-/** Waits until so many sendings have come. */
+/** Waits until this many webhooks have arrived. */
 export async function heard(origin: Origin, count: number, msMax = 15_000): Promise<Seen[]> {
   for (const until = Date.now() + msMax; origin.seen.length < count; await delay(POLL_MS))
     if (Date.now() > until) throw new Error(`${origin.seen.length} of ${count} sendings after ${msMax} ms`);
@@ -53,7 +53,7 @@ export async function heard(origin: Origin, count: number, msMax = 15_000): Prom
 
 export const headerOf = (seen: Seen, name: string): string => valuesOf(seen, name).join();
 
-/** What was said, verified as every receiver does. */
+/** The webhook's content, verified as every receiver would. */
 export function verified(seen: Seen, secret: string): Told {
   const headers = Object.fromEntries(seen.headers.map(([name, value]) => [name.toLowerCase(), value]));
   return new Webhook(secret).verify(seen.body.toString(), headers) as Told;
@@ -68,7 +68,7 @@ export async function deliveries(door: Doorway, query = "", key = door.ownKey): 
   return (JSON.parse(answer.text) as { data: DeliveryShown[] }).data;
 }
 
-/** The latest delivery about a job, when it holds. */
+/** Waits until the latest delivery of a job satisfies `holds`. */
 export async function deliveryOf(
   door: Doorway,
   job: string,

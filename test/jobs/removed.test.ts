@@ -1,4 +1,4 @@
-/** Results of jobs that are removed: no view of the job offers them any more, in any dialect. */
+/** Deleted results of jobs disappear from every view of the job, in every dialect. */
 import { expect, test } from "vitest";
 import { doorway, expectOk, picture } from "../contract/doorway.ts";
 import { over, submitted } from "./shown.ts";
@@ -15,7 +15,7 @@ const read = async <T>(target: string) => JSON.parse(expectOk(await door.ask(tar
 const remove = (id: string) => door.ask(`/v1/results/${id}`, { method: "DELETE" });
 const jobOf = (input: object) => ({ service: "portrait", input: picture(input) });
 
-test("a deleted result is offered by no view of its job, and the others still are", async () => {
+test("a deleted result disappears from every view of its job, and the others remain", async () => {
   const id = await submitted(door, jobOf({ batch_size: 2 }));
   const [first, second] = (await over(door, id)).results;
   expect((await remove(first?.id ?? "")).status).toBe(204);
@@ -30,7 +30,7 @@ test("a deleted result is offered by no view of its job, and the others still ar
   expect(images.map(({ url }) => url)).toEqual([expect.stringContaining(left[0] ?? "-")]);
 });
 
-test("when all of them are deleted, the prediction says so, and the job has none", async () => {
+test("when all results are deleted, the prediction reports their removal and the job has none", async () => {
   const id = await submitted(door, jobOf({}));
   for (const result of (await over(door, id)).results) expect((await remove(result.id)).status).toBe(204);
   expect((await read<Shown>(`/v1/jobs/${id}`)).results).toEqual([]);
@@ -38,7 +38,7 @@ test("when all of them are deleted, the prediction says so, and the job has none
   expect(await read(`/fal/queue/portico/portrait/requests/${id}`)).not.toHaveProperty("images");
 });
 
-test("a result whose row is missing is still offered", async () => {
+test("a result whose row is missing is still listed", async () => {
   const id = await submitted(door, jobOf({}));
   const made = await over(door, id);
   const row = (await door.portico.mf().getD1Database("DB")).prepare("DELETE FROM results WHERE id = ?");
@@ -57,7 +57,7 @@ test("a no-store job keeps its results for an hour at most", async () => {
   expect(Number(meta?.["expiresAt"]) - from).toBeLessThan(HOUR_MS + MADE_IN_S * 1_000);
 });
 
-test("once a waiting caller has the answer of a no-store job, nothing of it is left", async () => {
+test("once a waiting caller has the answer of a no-store job, nothing of it remains stored", async () => {
   const bucket = await door.portico.mf().getR2Bucket("RESULTS");
   const stored = async () =>
     (await bucket.list()).objects.map(({ key }) => key).filter((key) => !key.startsWith("ageing"));

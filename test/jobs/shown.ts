@@ -23,7 +23,7 @@ export interface JobShown {
 
 const OVER_MS_MAX = 60_000;
 
-/** A job that is taken; its id. */
+/** Submits a job; returns its id. */
 export async function submitted(door: Doorway, json: unknown, key = door.ownKey): Promise<string> {
   const answer = await door.ask("/v1/jobs", { json, key });
   expect(answer.status, answer.text).toBe(202);
@@ -36,14 +36,14 @@ export async function show(door: Doorway, id: string, query = "", key = door.own
   return JSON.parse(answer.text) as JobShown;
 }
 
-/** Waits until a card runs it. */
+/** Waits until a card runs the job. */
 export async function begun(door: Doorway, id: string, key = door.ownKey): Promise<void> {
   const job = await show(door, id, "", key);
   const later = job.status === "queued" ? await show(door, id, "?wait=20", key) : job;
   expect(later.status).toBe("running");
 }
 
-/** The job when it has ended. */
+/** Waits until the job has ended, and returns it. */
 export async function over(door: Doorway, id: string, key = door.ownKey, msMax = OVER_MS_MAX): Promise<JobShown> {
   for (const from = Date.now(); ;) {
     const job = await show(door, id, "?wait=10", key);

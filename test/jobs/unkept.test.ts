@@ -1,4 +1,4 @@
-/** Jobs whose answer cannot be kept: what never can be kept fails at once, and what may pass is tried again. */
+/** Jobs whose answer cannot be kept: permanent failures end at once, temporary ones are retried. */
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { doorway, errorOf } from "../contract/doorway.ts";
@@ -12,7 +12,7 @@ const SLOW_MS_MAX = 60_000;
 /** Longer than the first pause before a retry. */
 const RETRIED_MS_MAX = 30_000;
 const MESSAGE = /larger than 16 MiB.*fewer or smaller images/;
-/** Callers and their bodies, each of which takes three times its size: less than a tenant may hold, and all but full. */
+/** Callers and their body size. Each takes three times its size; together they nearly fill the tenant's buffers. */
 const HOLDERS = 3;
 const HELD_BYTES = 7.9 * 1e6;
 
@@ -31,7 +31,7 @@ beforeEach(() => {
 });
 afterAll(() => origin.close());
 
-/** JSON of so many bytes and some more. */
+/** Answers with JSON of slightly more than this many bytes. */
 const jsonOf =
   (bytes: number, status = 200): Answering =>
   (res) => {
@@ -48,7 +48,7 @@ async function queuedAt(service: string): Promise<number> {
 const starts = (path: string) => origin.seen.filter(({ target }) => target === path).length;
 const job = { service: "large", input: { prompt: "x" } };
 
-test("JSON over 16 MiB: the job fails after one start, for good, and says what to do", async () => {
+test("a job whose JSON answer exceeds 16 MiB fails after one start, is not retried and says what to do", async () => {
   origin.answering = jsonOf(27 * MIB);
   const failed = await over(door, await submitted(door, job));
   expect(failed).toMatchObject({ status: "failed", attempts: 1, results: [], output: null });
@@ -57,7 +57,7 @@ test("JSON over 16 MiB: the job fails after one start, for good, and says what t
   expect(starts("/large/txt2img")).toBe(1);
 });
 
-test("the same by Prefer, by Replicate and by fal's queue is a failure at once", async () => {
+test("an answer over 16 MiB also fails at once by Prefer, by Replicate and by fal's queue", async () => {
   origin.answering = jsonOf(20 * MIB);
   const headers = { prefer: "wait=20" };
   const waited = await door.ask("/large/txt2img", { json: { prompt: "x" }, headers });
@@ -73,14 +73,14 @@ test("the same by Prefer, by Replicate and by fal's queue is a failure at once",
   expect(starts("/large/txt2img")).toBe(3);
 });
 
-test("an origin's own error over 16 MiB fails the job like a small one", async () => {
+test("an origin's error over 16 MiB fails the job like a small one", async () => {
   origin.answering = jsonOf(20 * MIB, 422);
   const failed = await over(door, await submitted(door, job));
   expect(failed).toMatchObject({ status: "failed", attempts: 1, error: { reason: "origin_status", retryable: false } });
   expect(starts("/large/txt2img")).toBe(1);
 });
 
-test("a job that is answered by an identical request's run has that run's output", async () => {
+test("a job that follows an identical job's run gets the output of that run", async () => {
   await door.portico.admin("PUT", "/services/plain", { cache: { enabled: true } });
   const { promise: released, resolve: release } = Promise.withResolvers<void>();
   origin.answering = (res) =>
@@ -100,7 +100,7 @@ test("a job that is answered by an identical request's run has that run's output
 });
 
 test(
-  "an answer for which the buffers have no room is tried again, and kept when they have",
+  "an answer for which the buffers have no room is retried, and kept once there is room",
   async () => {
     const { promise: released, resolve: release } = Promise.withResolvers<void>();
     const large = jsonOf(14 * MIB);
@@ -109,7 +109,7 @@ test(
     const headers = { "content-type": "application/octet-stream" };
     const body = Buffer.alloc(HELD_BYTES);
     const holders: Promise<unknown>[] = [];
-    // One after the other, so that none is refused for what another still receives.
+    // One after the other, so that none is refused because another is still being received.
     for (let waiting = 0; waiting < HOLDERS; waiting++) {
       holders.push(door.ask("/busy/run", { body, headers }));
       await eventually("it runs or is in line", async () => {

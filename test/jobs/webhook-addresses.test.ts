@@ -1,4 +1,4 @@
-/** Where webhooks may go: said at submission, and looked at again at each sending. */
+/** Checks of webhook addresses and secrets at submission, and of the network that sends webhooks. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
@@ -67,7 +67,7 @@ const OTHERS = [
   `https://example.com/${"x".repeat(2_048)}`,
 ];
 
-test("private, odd and unsafe addresses are refused at submission, by the field's name", async () => {
+test("private, malformed and unsafe addresses are refused at submission, with the field's name", async () => {
   for (const url of [...PRIVATE, ...LOCAL_TRICKS, ...OTHERS]) {
     const answer = await door.ask("/v1/jobs", { json: { service: "portrait", input: picture(), webhook: { url } } });
     const { reason, param } = errorOf(answer);
@@ -78,13 +78,13 @@ test("private, odd and unsafe addresses are refused at submission, by the field'
   }
 });
 
-test("why an address is refused is said in Chinese too", async () => {
+test("the reason for refusing an address is also available in Chinese", async () => {
   const json = { service: "portrait", input: picture(), webhook: { url: "https://10.0.0.1/" } };
   const answer = await door.ask("/v1/jobs", { json, headers: { "accept-language": "zh" } });
   expect(errorOf(answer).message).toBe("参数 webhook.url 无效：必须指向公网主机");
 });
 
-test("a secret that is none is refused, and not repeated", async () => {
+test("an invalid secret is refused and not repeated in the answer", async () => {
   for (const secret of ["hunter2hunter2", "whsec_", "whsec_c2hvcnQ=", `whsec_${"A".repeat(200)}`, 7, ""]) {
     const webhook = { url: "https://example.com/", secret };
     const answer = await door.ask("/v1/jobs", { json: { service: "portrait", input: picture(), webhook } });
@@ -94,7 +94,7 @@ test("a secret that is none is refused, and not repeated", async () => {
   }
 });
 
-test("what goes to public addresses goes by a way that reaches no private one, whatever its name resolves to", async () => {
+test("the network for public addresses reaches no private address, even if a name resolves to one", async () => {
   let asked = 0;
   const inside = createServer((_, res) => {
     asked++;
@@ -117,7 +117,7 @@ async function takenWith(bytes: number): Promise<number> {
   return answer.status;
 }
 
-test("a secret has 24 to 64 bytes, and no byte less or more", async () => {
+test("a secret has 24 to 64 bytes", async () => {
   for (const bytes of [24, 25, 26, 62, 63, 64]) expect(await takenWith(bytes), `${bytes} bytes`).toBe(202);
   for (const bytes of [22, 23, 65, 66, 67]) expect(await takenWith(bytes), `${bytes} bytes`).toBe(400);
 });

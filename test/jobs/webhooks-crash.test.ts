@@ -1,14 +1,14 @@
-/** Webhooks and the end of the runtime: what was to be told is told after it, under the same id. */
+/** Webhooks and kills of the runtime: a pending webhook is sent after the restart, under the same id. */
 import { expect, test } from "vitest";
 import { doorway } from "../contract/doorway.ts";
 import { calledBack, deliveries, deliveryOf, headerOf, heard, receiver, secretOf, verified } from "./receiver.ts";
 import { over } from "./shown.ts";
 
 const door = doorway({ child: true });
-/** A restart, and the alarm that finds what it has cut off. */
+/** A restart, plus the alarm that finds the interrupted delivery. */
 const AFTER_MS_MAX = 30_000;
 
-test("kill -9 while a receiver makes up its mind: told again after the start, under the same id, as one delivery", async () => {
+test("a delivery interrupted by kill -9 is sent again after the restart, under the same id", async () => {
   const there = await receiver(() => undefined);
   const id = await calledBack(door, there.url);
   await heard(there, 1);
@@ -25,7 +25,7 @@ test("kill -9 while a receiver makes up its mind: told again after the start, un
   expect((await deliveries(door)).filter(({ job }) => job === id)).toHaveLength(1);
 }, 90_000);
 
-test("kill -9 right at the end of a job: its webhook comes once all the same", async () => {
+test("after kill -9 at the end of a job its webhook is still delivered, under one id", async () => {
   const there = await receiver();
   const id = await calledBack(door, there.url);
   await over(door, id);

@@ -1,4 +1,4 @@
-/** Webhooks over sockets: what a receiver gets, and what becomes of it when the receiver misbehaves. */
+/** Webhooks over HTTP: what a receiver gets, and what happens if the receiver misbehaves. */
 import { createServer } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
@@ -12,7 +12,7 @@ const door = doorway({ speed: 1 });
 const OWN_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const ROTATE = { method: "POST" };
 
-test("a job's end is told, signed as Standard Webhooks has it, with the job as it is shown", async () => {
+test("the end of a job is sent, signed according to Standard Webhooks, with the job as the API shows it", async () => {
   const there = await receiver();
   const id = await calledBack(door, `${there.url}/hook//x%2Fy?token=a`);
   const [seen] = await heard(there, 1);
@@ -35,7 +35,7 @@ test("a job's end is told, signed as Standard Webhooks has it, with the job as i
   expect(there.seen).toHaveLength(1);
 });
 
-test("what failed and what was canceled is told too", async () => {
+test("failed and canceled jobs send a webhook too", async () => {
   const there = await receiver();
   const webhook = { url: there.url };
   const failed = await submitted(door, { service: "portrait", input: { prompt: 7, width: 32, height: 32 }, webhook });
@@ -51,7 +51,7 @@ test("what failed and what was canceled is told too", async () => {
   });
 });
 
-test("a secret that comes with the job signs it, and is never shown", async () => {
+test("a secret submitted with a job signs its webhook and is never shown", async () => {
   const there = await receiver();
   const id = await calledBack(door, there.url, door.ownKey, OWN_SECRET);
   const [seen] = await heard(there, 1);
@@ -63,7 +63,7 @@ test("a secret that comes with the job signs it, and is never shown", async () =
   for (const page of pages) expect(page).not.toContain(OWN_SECRET.slice(6));
 });
 
-test("a rotated secret: the new one and the earlier one sign, each verifies alone", async () => {
+test("after a rotation both the new and the previous secret sign, and each verifies alone", async () => {
   const key = await door.key();
   const [before, other] = [await secretOf(door, key), await secretOf(door)];
   expect(before).toMatch(/^whsec_[A-Za-z0-9+/]{43}=$/);
@@ -94,12 +94,12 @@ test("a rotation repeated with its Idempotency-Key gives the same secret and doe
   expect(await secretOf(door, key)).toBe(first);
   const [second, replayed] = await rotate("two");
   expect([second === first, replayed]).toEqual([false, null]);
-  // Even after another rotation: the answer of the first call, not the latest secret.
+  // Even after another rotation the repeated call returns the answer of the first one, not the latest secret.
   expect(await rotate("one")).toEqual([first, "true"]);
   expect(await secretOf(door, key)).toBe(second);
 });
 
-test("a failed sending is made again after about 5 s, under the same id, with URLs and a time of its own", async () => {
+test("a failed delivery is retried after about 5 s, under the same id, with new URLs and a new timestamp", async () => {
   const there = await receiver();
   const answers = [status(500), status(204)];
   there.answering = (res, seen) => answers.shift()?.(res, seen);
@@ -120,7 +120,7 @@ test("a failed sending is made again after about 5 s, under the same id, with UR
   expect(b - a).toBeLessThan(7_500);
 });
 
-test("a redirect is not followed, and is tried again later", async () => {
+test("a redirect is not followed and is retried later", async () => {
   const inside = await receiver();
   const there = await receiver(status(302, { location: `${inside.url}/secret` }));
   const id = await calledBack(door, there.url);
@@ -129,7 +129,7 @@ test("a redirect is not followed, and is tried again later", async () => {
   expect(inside.seen).toHaveLength(0);
 });
 
-test("a 304 confirms nothing, and is no redirect", async () => {
+test("a 304 does not confirm a delivery, and is not treated as a redirect", async () => {
   const there = await receiver(status(304));
   const id = await calledBack(door, there.url);
   const delivery = await deliveryOf(door, id, ({ attempts }) => attempts.length === 1);
@@ -137,7 +137,7 @@ test("a 304 confirms nothing, and is no redirect", async () => {
   expect(delivery).toMatchObject({ status: "pending", attempts: [{ status: 304, error }] });
 });
 
-test("a replay repeated under its Idempotency-Key is one delivery", async () => {
+test("a replay repeated with its Idempotency-Key is one delivery", async () => {
   const there = await receiver();
   const id = await calledBack(door, there.url);
   const first = await deliveryOf(door, id, (each) => each.status === "delivered");
@@ -155,7 +155,7 @@ test("a replay repeated under its Idempotency-Key is one delivery", async () => 
   await heard(there, 3);
 });
 
-test("410 disables the address for the tenant, until a replay is taken", async () => {
+test("a 410 disables the address for the tenant until a replay is delivered", async () => {
   const key = await door.key();
   const there = await receiver(status(410));
   const first = await calledBack(door, there.url, key);
@@ -163,7 +163,7 @@ test("410 disables the address for the tenant, until a replay is taken", async (
   const second = await calledBack(door, there.url, key);
   const never = await deliveryOf(door, second, (each) => each.status === "disabled", 15_000, key);
   expect(never.attempts).toEqual([]);
-  // What one tenant's receiver says is nothing to another's.
+  // The answer of one tenant's receiver does not affect another tenant.
   await calledBack(door, there.url);
   await heard(there, 2);
   there.answering = status(200);
@@ -173,7 +173,7 @@ test("410 disables the address for the tenant, until a replay is taken", async (
   await deliveryOf(door, third, (each) => each.status === "delivered", 15_000, key);
 });
 
-test("a receiver that says when to come back is left alone for so long, within bounds", async () => {
+test("the next attempt waits for the receiver's Retry-After, within bounds", async () => {
   const key = await door.key();
   const patient = await receiver(status(503, { "retry-after": "60" }));
   const greedy = await receiver(status(429, { "retry-after": "99999999" }));
@@ -186,7 +186,7 @@ test("a receiver that says when to come back is left alone for so long, within b
   expect(waits.map(Math.round)).toEqual([60, 3600]);
 });
 
-test("a receiver that hangs delays no job and no other receiver, and is given up after 20 s", async () => {
+test("a hanging receiver delays no job and no other receiver, and its attempt ends after 20 s", async () => {
   const key = await door.key();
   const hanging = await receiver(() => undefined);
   const there = await receiver();
@@ -202,7 +202,7 @@ test("a receiver that hangs delays no job and no other receiver, and is given up
   expect(attempts[0]?.ms).toBeLessThan(22_000);
 }, 60_000);
 
-test("a receiver that closes, and one whose answer never ends", async () => {
+test("a closed connection is a failed attempt, and an endless 200 answer is a delivery", async () => {
   const closing = await receiver((res) => void res.socket?.destroy());
   const endless = await receiver((res) => {
     const timer = setInterval(() => res.write("x".repeat(65_536)), 1);
@@ -214,7 +214,7 @@ test("a receiver that closes, and one whose answer never ends", async () => {
   await deliveryOf(door, taken, (each) => each.status === "delivered");
 });
 
-test("a receiver that is not there, and then is", async () => {
+test("a delivery to an unreachable receiver succeeds once the receiver is there", async () => {
   const port = await freePort();
   const id = await calledBack(door, `http://127.0.0.1:${port}/`);
   const { status: before, attempts } = await deliveryOf(door, id, (each) => each.attempts.length === 1);
@@ -225,7 +225,7 @@ test("a receiver that is not there, and then is", async () => {
   expect((await deliveryOf(door, id, (each) => each.status === "delivered")).attempts).toHaveLength(2);
 });
 
-test("a replay is a new delivery of the same event; one that is still pending is sent now", async () => {
+test("a replay of a finished delivery is a new delivery of its event; a pending delivery is sent at once", async () => {
   const there = await receiver();
   const id = await calledBack(door, there.url);
   const first = await deliveryOf(door, id, (each) => each.status === "delivered");
@@ -246,7 +246,7 @@ test("a replay is a new delivery of the same event; one that is still pending is
   await deliveryOf(door, late, (each) => each.status === "delivered", 3_000);
 });
 
-test("deliveries are listed the latest first, by status, and go on where they stopped", async () => {
+test("deliveries are listed newest first, can be filtered by status and have pages", async () => {
   const key = await door.key();
   const there = await receiver();
   const ids: string[] = [];
@@ -272,7 +272,7 @@ test("deliveries are listed the latest first, by status, and go on where they st
     );
 });
 
-test("another tenant's deliveries are not found, and a key without the scope sees none", async () => {
+test("another tenant's deliveries are not found, and a key without the scope cannot see any", async () => {
   const there = await receiver();
   const id = await calledBack(door, there.url);
   const { id: delivery } = await deliveryOf(door, id, (each) => each.status === "delivered");
@@ -296,7 +296,7 @@ test("another tenant's deliveries are not found, and a key without the scope see
     );
 });
 
-test("the end of a batch is told once, signed with its own secret", async () => {
+test("the end of a batch is sent once, signed with the batch's secret", async () => {
   const origin = await receiver();
   const secret = `whsec_${Buffer.alloc(64, 7).toString("base64")}`;
   const ours = [1, 2, 3].map((seed) => ({ service: "portrait", input: picture({ seed }) }));

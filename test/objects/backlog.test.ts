@@ -1,4 +1,4 @@
-/** The Backlog against a model, with restarts at any moment; jobs, Workflows and the Courier are the test's own. */
+/** Checks the Backlog against a model, with restarts at any moment. Jobs, Workflows and the Courier are fakes. */
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import * as fc from "fast-check";
@@ -8,16 +8,16 @@ import type { JobStatus, NewJob } from "../../durable-objects/job-protocol.ts";
 import { eventually, evict, fresh, passTime } from "./objects.ts";
 
 const WAITING_MAX = 30;
-/** Longer than an answer is waited for. */
+/** Longer than the Backlog waits for an answer. */
 const ANSWERED_MS_MAX = 15_000;
 const CONCURRENT = 2;
-/** With those who stand in the Pool's line. */
+/** The cap, plus the jobs that may wait in the Pool's line. */
 const STARTED_MAX = CONCURRENT + 8;
 const DAY_MS = 86_400_000;
 const PAUSE_MS = 40_000;
 /** Longer than a submission may take. */
 const RESERVED_MS = 60_000;
-/** More than the Backlog waits for a sign of life, in looks that are due every 10 s. */
+/** After this many alarms, 10 s apart, the Backlog treats a silent job as lost. */
 const LOOKS_TO_LOSE = 6;
 
 interface Known {
@@ -30,11 +30,11 @@ interface Known {
   notBefore: number;
 }
 
-/** The world around one Backlog. */
+/** One Backlog with fake neighbors, and the model of its jobs. */
 class World {
   readonly tenant = fresh("tenant");
   readonly jobs: Known[] = [];
-  /** Starts in their order. */
+  /** Workflow instances in the order of their creation. */
   readonly starts: string[] = [];
   readonly told: Notice[] = [];
   readonly silent = new Set<string>();
@@ -44,7 +44,7 @@ class World {
     return env.BACKLOG.getByName(this.tenant);
   }
 
-  /** Puts the test's own neighbours around the object as it is now. */
+  /** Gives the current instance of the object its fake neighbors. */
   async settle(): Promise<void> {
     const create = ({ id, params }: { id: string; params: { job: string; run: number } }): Promise<void> => {
       this.starts.push(id);
@@ -83,7 +83,7 @@ class World {
     return those[pick % Math.max(1, those.length)];
   }
 
-  /** Some time later; submissions that took too long are forgotten. */
+  /** Advances the clock and runs the alarm. The model drops reservations that took too long. */
   async later(ms: number): Promise<void> {
     passTime(ms);
     await runDurableObjectAlarm(this.stub);
@@ -92,7 +92,7 @@ class World {
     jobs.splice(0, jobs.length, ...kept);
   }
 
-  /** Whether the Backlog takes it for started, under the number that the model knows. */
+  /** Whether the Backlog lists the job as started, with the run number of the model. */
   isAtWork({ id, run }: Known): Promise<boolean> {
     return runInDurableObject(this.stub, (_, { storage }) => {
       const query = "SELECT 1 FROM jobs WHERE id = ? AND state = 'started' AND run = ?";
@@ -100,7 +100,7 @@ class World {
     });
   }
 
-  /** What the Backlog has to have done by now, all at once. */
+  /** Starts in the model all jobs that the Backlog must have started by now, and compares the starts. */
   async pumped(): Promise<void> {
     const now = Date.now();
     for (;;) {
@@ -171,7 +171,7 @@ const together = (world: World, job: Known): Known[] =>
 async function end(world: World, job: Known, status: JobStatus): Promise<void> {
   Object.assign(job, { status, state: "over" });
   await world.stub.changed(job.id, status, null);
-  // Said twice is said once.
+  // A repeated report has no further effect.
   await world.stub.changed(job.id, status, null);
 }
 
@@ -220,7 +220,7 @@ async function perform(world: World, does: Act): Promise<void> {
       await world.later(10_000);
     }
     world.silent.delete(lost.id);
-    // Its turn comes as before; meanwhile others may have come due.
+    // The job keeps its place in the queue; other jobs may have come due meanwhile.
     lost.state = "asleep";
     return;
   }
@@ -257,7 +257,7 @@ async function perform(world: World, does: Act): Promise<void> {
   }
 }
 
-test("whatever happens, restarts included: no job is lost, started twice under a number, or over the tenant's room", async () => {
+test("no job is lost, started twice under one number or admitted beyond the limit, even across restarts", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(act, { minLength: 10, maxLength: 30 }), async (acts) => {
       passTime(0);
@@ -267,7 +267,7 @@ test("whatever happens, restarts included: no job is lost, started twice under a
         await perform(world, does);
         await world.check();
       }
-      // Each batch that is over is told once, by its webhook.
+      // The webhook of each finished batch is enqueued once.
       const over = [...new Set(world.jobs.flatMap(({ batch }) => batch ?? []))].filter((batch) =>
         world.jobs.every((job) => job.batch !== batch || job.state === "over"),
       );
@@ -279,7 +279,7 @@ test("whatever happens, restarts included: no job is lost, started twice under a
   );
 }, 90_000);
 
-test("the end of a batch is told until the Courier has heard it", async () => {
+test("the end of a batch is reported until the Courier accepts it", async () => {
   const world = new World();
   await world.settle();
   world.courierFails = true;
@@ -302,7 +302,7 @@ test("the end of a batch is told until the Courier has heard it", async () => {
   expect(world.told).toHaveLength(1);
 });
 
-test("a tenant that is deleted takes its jobs along, however many they are", async () => {
+test("deleting a tenant removes all of its jobs, in several steps if there are many", async () => {
   const world = new World();
   await world.settle();
   const ids = Array.from({ length: 600 }, () => fresh("job"));
@@ -321,7 +321,7 @@ test("a tenant that is deleted takes its jobs along, however many they are", asy
 });
 
 test(
-  "a start that is never answered keeps no later one asleep",
+  "a start that gets no answer does not keep later jobs from starting",
   async () => {
     const world = new World();
     const starts: string[] = [];
@@ -343,7 +343,7 @@ test(
   2 * ANSWERED_MS_MAX,
 );
 
-test("a job that is not heard of is started again: soon while it stands in line, after twenty seconds while it runs", async () => {
+test("a silent job is started again after 4 s more of silence in line, or 20 s while it runs", async () => {
   const world = new World();
   await world.settle();
   for (const status of ["queued", "running"] as const) {
@@ -370,7 +370,7 @@ test("a job that is not heard of is started again: soon while it stands in line,
   await eventually(() => Promise.resolve(expect(again()).toBe(2)));
 });
 
-test("a pause that ends within a millisecond is looked at when it has ended, not before", async () => {
+test("a retry pause that ends within a millisecond wakes the Backlog after its end, not before", async () => {
   const world = new World();
   await world.settle();
   await perform(world, { what: "reserve", jobs: 1, batch: false });
@@ -383,7 +383,7 @@ test("a pause that ends within a millisecond is looked at when it has ended, not
   const at = Date.now() + 2_000.65;
   await world.stub.changed(job.id, "queued", { start: job.run, at });
   expect(await alarm()).toBe(Math.ceil(at));
-  // As if it came too early all the same: in the millisecond that the pause ends in.
+  // Simulates an alarm that still fires early, within the millisecond in which the pause ends.
   passTime(2_000);
   await runDurableObjectAlarm(world.stub);
   expect(await alarm()).toBe(Math.ceil(at));
@@ -392,7 +392,7 @@ test("a pause that ends within a millisecond is looked at when it has ended, not
   await eventually(() => Promise.resolve(expect(world.starts).toEqual([`${job.id}-1`, `${job.id}-2`])));
 });
 
-test("an alarm that did not come is set anew by whatever comes next", async () => {
+test("the next call sets an overdue alarm again", async () => {
   const world = new World();
   const set: number[] = [];
   const late = {
@@ -404,7 +404,7 @@ test("an alarm that did not come is set anew by whatever comes next", async () =
   expect(set).toEqual([expect.closeTo(Date.now() + 10_000, -3)]);
 });
 
-/** Jobs that stand, as they were handed in. */
+/** Reserves and confirms jobs, as a submission does; returns their ids. */
 async function handedIn(world: World, count: number, more: Partial<NewJob> = {}): Promise<string[]> {
   const jobs = Array.from({ length: count }, () => ({ ...world.newJob(fresh("job")), ...more }));
   const ids = jobs.map(({ id }) => id);
@@ -413,7 +413,7 @@ async function handedIn(world: World, count: number, more: Partial<NewJob> = {})
   return ids;
 }
 
-/** Puts Jobs in place whose start deadline is told to them; `late` says what has become of one. */
+/** Installs fake Jobs; `late` is what a Job answers when its start deadline has passed. */
 async function toldLate(world: World, late: (id: string) => Promise<JobStatus | null>): Promise<void> {
   await runInDurableObject(world.stub, (backlog) => {
     const { env: neighbours } = backlog as unknown as { env: object };
@@ -424,7 +424,7 @@ async function toldLate(world: World, late: (id: string) => Promise<JobStatus | 
   });
 }
 
-test("a raised cap starts sleeping jobs when a run reports it, a lowered one starts fewer", async () => {
+test("a raised cap starts sleeping jobs when a run reports it, and a lowered cap starts fewer", async () => {
   const world = new World();
   await world.settle();
   const [first = "", second = ""] = await handedIn(world, 50);
@@ -438,7 +438,7 @@ test("a raised cap starts sleeping jobs when a run reports it, a lowered one sta
   expect(world.starts).toHaveLength(38);
 });
 
-test("all jobs that missed their start deadline fail at one check, and none of them is started", async () => {
+test("all jobs that missed their start deadline fail in one check, and none of them starts", async () => {
   const world = new World();
   await world.settle();
   passTime(0);
@@ -447,7 +447,7 @@ test("all jobs that missed their start deadline fail at one check, and none of t
   const late: string[] = [];
   await toldLate(world, (id) => (late.push(id), Promise.resolve("failed")));
   passTime(5_000);
-  // A start that ends makes room, but the sleeping jobs' time is over.
+  // A job that ends makes room, but the deadline of the sleeping jobs has passed.
   await world.stub.changed(ids[0] ?? "", "succeeded", null);
   await runDurableObjectAlarm(world.stub);
   expect(late.toSorted()).toEqual(ids.slice(STARTED_MAX).toSorted());
@@ -456,7 +456,7 @@ test("all jobs that missed their start deadline fail at one check, and none of t
   expect(world.starts).toHaveLength(STARTED_MAX);
 });
 
-test("a Job that does not answer ends the check on deadlines; one that has run keeps its turn; an unknown one goes", async () => {
+test("a late silent Job is asked again, one that has run stays, and an unknown one is removed", async () => {
   const world = new World();
   await world.settle();
   passTime(0);

@@ -28,7 +28,7 @@ test("A card never runs more requests than it has slots. Only the Card grants sl
   expect((await stub.status()).counters).toMatchObject({ claims: 2, refused: 298 });
 });
 
-test("a draining slot is not given away", async () => {
+test("the Card does not grant a draining slot", async () => {
   const { stub } = await makeCard("s", { slots: 1 });
   const granted = await claim(stub, attemptAt("s"));
   await granted.lease.release(UNCLEAN);
@@ -36,7 +36,7 @@ test("a draining slot is not given away", async () => {
   expect(await stub.claim(attemptAt("s"))).toEqual({ no: "full" });
 });
 
-test("a lease is renewed and released by its holder's stub", async () => {
+test("a holder renews and releases its lease through its stub", async () => {
   const { stub } = await makeCard("s");
   passTime(0);
   const granted = await claim(stub, attemptAt("s"));
@@ -48,7 +48,7 @@ test("a lease is renewed and released by its holder's stub", async () => {
   expect(await granted.lease.renew()).toEqual({ renewed: false, why: "unknown" });
 });
 
-test("a lease is renewed and released by number and attempt, with no stub at hand", async () => {
+test("a lease can be renewed and released by number and attempt id, without its stub", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
   passTime(0);
@@ -98,7 +98,7 @@ test("a claim repeated because its reply was lost keeps its slot when the lost r
   await expectSlots(stub, { leased: 0, draining: 1 });
 });
 
-test("a claim repeated after the lost reply's stub was disposed gets the same lease back", async () => {
+test("a claim repeated after the lost reply's stub was disposed gets the same lease", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
   const lost = await claim(stub, attempt);
@@ -111,7 +111,7 @@ test("a claim repeated after the lost reply's stub was disposed gets the same le
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
 });
 
-test("three hundred claims whose replies are lost leave no slot behind", async () => {
+test("three hundred claims whose first replies are lost occupy no slot afterwards", async () => {
   const lanes = 10;
   const { stub } = await makeCard("s", { slots: lanes });
   const lane = async () => {
@@ -159,7 +159,7 @@ test("Lease numbers only grow. A stale release or renewal is refused, and a refu
 });
 
 test.each([-1, 0, 0.5, 2 ** 53, Number.MAX_VALUE, Number.NaN])(
-  "the forged lease number %d changes nothing",
+  "a forged lease number (%d) is refused and changes nothing",
   async (forged) => {
     const { stub } = await makeCard("s");
     const attempt = attemptAt("s");
@@ -172,7 +172,7 @@ test.each([-1, 0, 0.5, 2 ** 53, Number.MAX_VALUE, Number.NaN])(
   },
 );
 
-test("another attempt's number is refused and leaves its holder's lease alone", async () => {
+test("a lease number used by another attempt is refused, and its holder keeps the lease", async () => {
   const { stub } = await makeCard("s");
   const [mine, foreign] = [attemptAt("s"), attemptAt("s")];
   const [own, other] = [await claim(stub, mine), await claim(stub, foreign)];
@@ -182,7 +182,7 @@ test("another attempt's number is refused and leaves its holder's lease alone", 
   expect(await slotsOf(stub)).toEqual({ leased: 2, draining: 0 });
 });
 
-test("a service that the card is not listed in gets no slot", async () => {
+test("the Card refuses a claim for a service that it is not listed in", async () => {
   const { stub } = await makeCard("s");
   expect(await stub.claim(attemptAt("another"))).toEqual({ no: "unlisted" });
   expect(await stub.listing("another")).toBeNull();
@@ -191,7 +191,7 @@ test("a service that the card is not listed in gets no slot", async () => {
   expect(await nobody.claim(attemptAt("s"))).toEqual({ no: "unlisted" });
 });
 
-test("a withdrawn card takes nothing new, and its running request ends as usual", async () => {
+test("a draining or disabled card refuses new claims, and its running request ends normally", async () => {
   const card = await makeCard("s");
   const { lease } = await claim(card.stub, attemptAt("s"));
   for (const state of ["draining", "disabled"] as const) {
@@ -212,7 +212,7 @@ test("an older or equal configuration is ignored", async () => {
   expect(await card.stub.report()).toMatchObject({ version: 2, slots: 3 });
 });
 
-test("slots lowered while leased take effect as leases end; raised, at once", async () => {
+test("fewer slots take effect as leases end; more slots take effect at once", async () => {
   const card = await makeCard("s");
   const [first, second] = [await claim(card.stub, attemptAt("s")), await claim(card.stub, attemptAt("s"))];
   await reconfigure(card, { slots: 1 });

@@ -38,7 +38,7 @@ test("Every lease ends: it is released, disposed or reaped. Within one lease lif
   expect(await runDurableObjectAlarm(stub)).toBe(false);
 });
 
-test("a stub disposed without a release leaves its slot draining, and a renewal by number brings it back", async () => {
+test("disposing a stub without a release drains its slot, and a renewal by number restores the lease", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
   const { number, lease } = await claim(stub, attempt);
@@ -50,7 +50,7 @@ test("a stub disposed without a release leaves its slot draining, and a renewal 
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
 });
 
-test("a stub disposed after its release changes nothing", async () => {
+test("disposing a stub after its release changes nothing", async () => {
   const { stub } = await makeCard("s");
   const { lease } = await claim(stub, attemptAt("s"));
   await lease.release(CLEAN);
@@ -59,7 +59,7 @@ test("a stub disposed after its release changes nothing", async () => {
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
 });
 
-test("a holder who released uncleanly cannot renew, and its seen end frees the slot after all", async () => {
+test("a holder cannot renew after an unclean release, but a later clean release frees the slot", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
   const { number, lease } = await claim(stub, attempt);
@@ -70,7 +70,7 @@ test("a holder who released uncleanly cannot renew, and its seen end frees the s
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 0 });
 });
 
-test("a lease survives its Card's eviction: numbers grow on, the stub is broken, the number works", async () => {
+test("after a crash of its Card a lease's stub fails, its number works, and numbers keep growing", async () => {
   const card = await makeCard("s");
   const attempt = attemptAt("s");
   const { number, lease } = await claim(card.stub, attempt);
@@ -87,7 +87,7 @@ test("a lease survives its Card's eviction: numbers grow on, the stub is broken,
   expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
 });
 
-test("numbers grow on and ended attempts stay ended over an eviction with every slot free", async () => {
+test("after an eviction with every slot free, numbers keep growing and ended attempts stay ended", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
   const number = await run(stub, attempt, CLEAN);
@@ -96,7 +96,7 @@ test("numbers grow on and ended attempts stay ended over an eviction with every 
   expect((await claim(stub, attemptAt("s"))).number).toBeGreaterThan(number);
 });
 
-test("an evicted Card still reaps: its alarm was stored", async () => {
+test("a Card still reaps expired leases after a crash, because its alarm is stored", async () => {
   const card = await makeCard("s");
   await claim(card.stub, attemptAt("s"));
   await crash(card);
@@ -105,7 +105,7 @@ test("an evicted Card still reaps: its alarm was stored", async () => {
   expect(await slotsOf(card.stub)).toEqual({ leased: 0, draining: 1 });
 });
 
-test("an end that a crash forgets is reaped like any other, and its release is still good", async () => {
+test("a release lost in a crash can be repeated; otherwise the lease is reaped", async () => {
   const card = await makeCard("s");
   const [forgotten, repeated] = [attemptAt("s"), attemptAt("s")];
   const leases = [await claim(card.stub, forgotten), await claim(card.stub, repeated)];
@@ -118,7 +118,7 @@ test("an end that a crash forgets is reaped like any other, and its release is s
   expect(await slotsOf(card.stub)).toEqual({ leased: 0, draining: 1 });
 });
 
-test("a reaped lease comes back with its holder's renewal while it drains, and is late after that", async () => {
+test("a renewal restores a reaped lease while it drains, and is refused after that", async () => {
   const { stub } = await makeCard("s");
   const attempt = attemptAt("s");
   const { number } = await claim(stub, attempt);
@@ -128,7 +128,7 @@ test("a reaped lease comes back with its holder's renewal while it drains, and i
   expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
   passTime(LEASE_MS + 1);
   await runDurableObjectAlarm(stub);
-  // Counted from the last renewal.
+  // The drain time counts from the last renewal.
   passTime(DRAIN_MS - LEASE_MS);
   await runDurableObjectAlarm(stub);
   expect(await stub.renew(number, attempt.attempt)).toEqual({ renewed: false, why: "unknown" });
@@ -136,7 +136,7 @@ test("a reaped lease comes back with its holder's renewal while it drains, and i
   expect((await stub.status()).counters).toMatchObject({ late: 1 });
 });
 
-test("a lease found long past its expiry gets one renewal interval more, once", async () => {
+test("a lease found long after its expiry gets one more renewal interval, only once", async () => {
   const drain = { probe: null, maxMs: 300_000 };
   const { stub } = await makeCard("s", { listings: [listing("s", { drain })] });
   await claim(stub, attemptAt("s"));
@@ -148,7 +148,7 @@ test("a lease found long past its expiry gets one renewal interval more, once", 
   expect(await slotsOf(stub)).toEqual({ leased: 0, draining: 1 });
 });
 
-/** Two slots, both left by holders who went uncleanly. */
+/** A card with two slots, both draining after unclean releases. */
 async function twoDraining(): Promise<CardUnderTest> {
   const probe = { path: "/running", busy: "/running" };
   const card = await makeCard("s", { listings: [listing("s", { drain: { probe, maxMs: DRAIN_MS } }), listing("t")] });
@@ -158,7 +158,7 @@ async function twoDraining(): Promise<CardUnderTest> {
 
 const beat = (running: number | null) => ({ gpuMemoryRatio: 0.5, gpuUtilization: 1, running });
 
-test("from the second heartbeat on, draining slots never outnumber what the card runs", async () => {
+test("from the second heartbeat on, no more slots drain than the card reports as running", async () => {
   runsAtOrigin(2);
   const { stub } = await twoDraining();
   await stub.heartbeat(beat(0));
@@ -174,21 +174,21 @@ test("from the second heartbeat on, draining slots never outnumber what the card
   expect(await stub.status()).toMatchObject({ heartbeat: { running: 0 }, counters: { drained: 2 } });
 });
 
-test("heartbeats never free a leased slot", async () => {
+test("a heartbeat never frees a leased slot", async () => {
   const { stub } = await makeCard("s");
   await claim(stub, attemptAt("s"));
   for (let i = 0; i < 5; i++) await stub.heartbeat(beat(0));
   expect(await slotsOf(stub)).toEqual({ leased: 1, draining: 0 });
 });
 
-/** From now on every origin says that it runs so many requests. */
+/** Makes every origin report this number of running requests. */
 function runsAtOrigin(running: number) {
   const asked = vi.spyOn(globalThis, "fetch").mockImplementation(async () => Response.json({ running }));
   onTestFinished(() => asked.mockRestore());
   return asked;
 }
 
-test("an origin's probe ends draining, and goes on after the Card's eviction", async () => {
+test("a probe of the origin ends the drain, and probing continues after a crash of the Card", async () => {
   const asked = runsAtOrigin(2);
   const card = await twoDraining();
   const { stub } = card;
@@ -200,12 +200,12 @@ test("an origin's probe ends draining, and goes on after the Card's eviction", a
   await expectSlots(card.stub, { leased: 0, draining: 0 });
 });
 
-test("a Card's alarm that did not come is set anew by whatever comes next", async () => {
+test("the next call sets a Card's overdue or missing alarm again", async () => {
   const card = await makeCard("s", { slots: 3 });
   await claim(card.stub, attemptAt("s"));
   const alarm = () => runInDurableObject(card.stub, (_, { storage }) => storage.getAlarm());
   const first = await alarm();
-  // Its time is over, and it stands where it stood.
+  // The alarm is overdue now, but it is still set to the same time.
   passTime(60_000);
   await claim(card.stub, attemptAt("s"));
   expect(await alarm()).toBeGreaterThan(first ?? Infinity);

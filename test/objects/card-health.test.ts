@@ -25,7 +25,7 @@ async function failTimes(stub: CardStub, service: string, times: number): Promis
   for (let i = 0; i < times; i++) await run(stub, attemptAt(service), FAILED);
 }
 
-test("failures within the time window shut the card for that service alone", async () => {
+test("failures within the time window eject the card for that service only", async () => {
   const { stub } = await makeCard("s", { listings: [listing("s"), listing("t")] });
   await failTimes(stub, "s", 2);
   expect(await gateOf(stub, "s")).toMatchObject({ state: "closed" });
@@ -35,7 +35,7 @@ test("failures within the time window shut the card for that service alone", asy
   await claim(stub, attemptAt("t"));
 });
 
-test("runs that say nothing of health, or of success, never shut a card", async () => {
+test("runs that report success or no health at all never eject a card", async () => {
   const { stub } = await makeCard("s");
   for (let i = 0; i < 10; i++) {
     const { lease } = await claim(stub, attemptAt("s"));
@@ -44,7 +44,7 @@ test("runs that say nothing of health, or of success, never shut a card", async 
   expect(await gateOf(stub, "s")).toMatchObject({ state: "closed" });
 });
 
-test("health survives eviction: failures still count, an open gate stays open", async () => {
+test("health survives eviction: earlier failures still count, and an open breaker stays open", async () => {
   const { stub } = await makeCard("s");
   await failTimes(stub, "s", 2);
   await evict(stub);
@@ -55,7 +55,7 @@ test("health survives eviction: failures still count, an open gate stays open", 
   expect(await gateOf(stub, "s")).toEqual(open);
 });
 
-/** A card whose time out is over. */
+/** A card whose breaker has become half-open. */
 async function halfOpen(): Promise<CardUnderTest> {
   const card = await makeCard("s");
   await failTimes(card.stub, "s", 3);
@@ -64,7 +64,7 @@ async function halfOpen(): Promise<CardUnderTest> {
   return card;
 }
 
-test("a half-open card is tried by one request at a time; its success closes the gate", async () => {
+test("a half-open breaker admits one request at a time, and the success of that trial closes it", async () => {
   const { stub } = await halfOpen();
   const replies = await Promise.all(Array.from({ length: 10 }, () => stub.claim(attemptAt("s"))));
   const [trial, ...others] = replies.filter((reply) => !("no" in reply));
@@ -77,14 +77,14 @@ test("a half-open card is tried by one request at a time; its success closes the
   await claim(stub, attemptAt("s"));
 });
 
-test("a trial that is claimed twice is one trial", async () => {
+test("a trial claimed twice counts as one trial", async () => {
   const { stub } = await halfOpen();
   const attempt = attemptAt("s");
   const first = await claim(stub, attempt);
   expect((await claim(stub, attempt)).number).toBe(first.number);
 });
 
-test("a failed trial shuts the card for as long again", async () => {
+test("a failed trial opens the breaker for the full time again", async () => {
   const { stub } = await halfOpen();
   await failTimes(stub, "s", 1);
   const gate = await gateOf(stub, "s");
@@ -92,7 +92,7 @@ test("a failed trial shuts the card for as long again", async () => {
   expect(gate?.untilAt).toBe(Date.now() + OUT_MS);
 });
 
-test("a trial whose holder vanishes, or that says nothing of health, lets the next one try", async () => {
+test("a trial that reports no health, or whose holder vanishes, lets the next request try", async () => {
   const { stub } = await halfOpen();
   const vanished = await claim(stub, attemptAt("s"));
   vanished.lease[Symbol.dispose]();
@@ -104,7 +104,7 @@ test("a trial whose holder vanishes, or that says nothing of health, lets the ne
   expect(await gateOf(stub, "s")).toMatchObject({ state: "closed" });
 });
 
-test("a trial survives eviction, and ends with its release by number", async () => {
+test("a trial survives a crash of the Card and ends when it is released by number", async () => {
   const card = await halfOpen();
   const attempt = attemptAt("s");
   const { number } = await claim(card.stub, attempt);
@@ -115,7 +115,7 @@ test("a trial survives eviction, and ends with its release by number", async () 
   expect(await gateOf(stub, "s")).toMatchObject({ state: "closed" });
 });
 
-test("a service taken off the card during its trial can be tried again when it is back", async () => {
+test("a service removed from the card during its trial can be tried again once it is listed again", async () => {
   const card = await makeCard("s");
   await failTimes(card.stub, "s", 3);
   passTime(OUT_MS + 1);
@@ -136,7 +136,7 @@ async function poolOf(card: string) {
   return { service, heard };
 }
 
-test("every pool that lists a card hears of its claims, ends and failures", async () => {
+test("every Pool that lists a card receives reports of its claims, ends and failures", async () => {
   const card = await makeCard("nobody");
   const pools = [await poolOf(card.id), await poolOf(card.id)];
   const [one, two] = pools;
@@ -160,7 +160,7 @@ test("every pool that lists a card hears of its claims, ends and failures", asyn
   }
 });
 
-test("a pool that a card has left hears that it is listed no more", async () => {
+test("a Pool learns that a card no longer lists its service", async () => {
   const card = await makeCard("nobody");
   const { service, heard } = await poolOf(card.id);
   await reconfigure(card, { listings: [listing(service)] });
@@ -169,7 +169,7 @@ test("a pool that a card has left hears that it is listed no more", async () => 
   await eventually(async () => expect(await heard()).toMatchObject({ version: 3, gates: {} }));
 });
 
-test("a report after an eviction is newer than any before", async () => {
+test("a report after an eviction is newer than all earlier reports", async () => {
   const { stub } = await makeCard("s");
   for (let i = 0; i < 20; i++) await stub.report();
   const before = await stub.report();

@@ -16,7 +16,7 @@ interface Sending {
   body: unknown;
 }
 
-/** The receivers of the world; `answers` is asked at each sending. */
+/** Fakes all receivers; `answers` is called for each attempt to send. */
 function receivers(answers: (url: string) => Response | Promise<Response>): Sending[] {
   const sendings: Sending[] = [];
   vi.spyOn(globalThis, "fetch").mockImplementation((input, init) => {
@@ -29,7 +29,7 @@ function receivers(answers: (url: string) => Response | Promise<Response>): Send
 
 const ok = (): Response => new Response(null, { status: 200 });
 
-/** A job of this tenant that has ended; its id. */
+/** Creates a job of this tenant that has ended, and returns its id. */
 async function ended(tenant: string): Promise<string> {
   const spec = jobSpec(tenant);
   const job = env.JOB.getByName(spec.id);
@@ -71,7 +71,7 @@ test("Every object method is idempotent: an event that is reported many times is
   expect(sendings[0]?.id).toBe(`evt_${notice.subject.id}_canceled`);
 });
 
-test("the address is checked again at each sending: a private one is never asked", async () => {
+test("the Courier checks the address at each attempt and never sends to a private one", async () => {
   const sendings = receivers(ok);
   const { stub, notice } = await someCourier();
   for (const [i, url] of ["https://10.0.0.1/", "https://[::ffff:7f00:1]/", "http://localhost/"].entries())
@@ -87,7 +87,7 @@ test("the address is checked again at each sending: a private one is never asked
   expect(sendings).toEqual([]);
 });
 
-test("what is due later is sent by the alarm, also after a restart", async () => {
+test("the alarm sends deliveries that are due later, also after a restart", async () => {
   let status = 500;
   const sendings = receivers(() => new Response(null, { status }));
   const { stub, notice } = await someCourier();
@@ -105,7 +105,7 @@ test("what is due later is sent by the alarm, also after a restart", async () =>
   expect(ids).toEqual([ids[0], ids[0]]);
 });
 
-test("a sending that a crash cuts off is made again, and does not count", async () => {
+test("an attempt that a crash interrupts is repeated and does not count", async () => {
   const never = new Promise<Response>(() => undefined);
   const sendings = receivers(() => (sendings.length === 1 ? never : ok()));
   const { stub, notice } = await someCourier();
@@ -118,7 +118,7 @@ test("a sending that a crash cuts off is made again, and does not count", async 
   expect((await all(again))[0]?.tries).toMatchObject([{ number: 1, status: 200 }]);
 });
 
-test("at most eight are sent at the same time, and all of them in the end", async () => {
+test("the Courier sends at most eight deliveries at a time, and sends all of them in the end", async () => {
   let [open, most] = [0, 0];
   const sendings = receivers(async () => {
     most = Math.max(most, ++open);
@@ -135,7 +135,7 @@ test("at most eight are sent at the same time, and all of them in the end", asyn
   expect(sendings).toHaveLength(40);
 });
 
-test("410 ends what else is to go to that address, and nothing to another", async () => {
+test("a 410 disables all pending deliveries to that address, and to no other address", async () => {
   let status = 500;
   receivers((url) => new Response(null, { status: url === URL_THERE ? status : 500 }));
   const { stub, notice } = await someCourier();
@@ -150,7 +150,7 @@ test("410 ends what else is to go to that address, and nothing to another", asyn
   await expectStates(stub, "disabled", "pending", "disabled");
 });
 
-test("a job that is not kept any more is given up at once", async () => {
+test("a delivery fails at once if its job no longer exists", async () => {
   const sendings = receivers(ok);
   const { stub, notice } = await someCourier();
   await stub.enqueue({ ...notice, subject: { kind: "job", id: "job_gone" } });
@@ -158,7 +158,7 @@ test("a job that is not kept any more is given up at once", async () => {
   expect(sendings).toEqual([]);
 });
 
-test("another tenant's job is not told, whoever asks", async () => {
+test("a notice about another tenant's job is never sent", async () => {
   const sendings = receivers(ok);
   const { stub, notice } = await someCourier();
   await stub.enqueue({ ...notice, subject: { kind: "job", id: await ended(fresh("tenant")) } });
@@ -166,7 +166,7 @@ test("another tenant's job is not told, whoever asks", async () => {
   expect(sendings).toEqual([]);
 });
 
-test("a batch is told by its counts", async () => {
+test("the webhook of a batch contains the batch's counts", async () => {
   const sendings = receivers(ok);
   const { stub, tenant, notice } = await someCourier();
   const [batch, job] = [fresh("bat"), fresh("job")];
@@ -190,7 +190,7 @@ test("a batch is told by its counts", async () => {
   });
 });
 
-test("deliveries are kept for 30 days, and swept some at a time", async () => {
+test("deliveries are kept for 30 days and removed in steps", async () => {
   receivers(ok);
   const { stub, notice } = await someCourier();
   passTime(0);
@@ -217,7 +217,7 @@ test("deliveries are kept for 30 days, and swept some at a time", async () => {
   expect(await runDurableObjectAlarm(stub)).toBe(false);
 });
 
-/** Rows at these places, as others have left them. */
+/** Inserts deliveries with these values of `place`. */
 async function laid(stub: Stub, places: number[], state: Delivery["state"], endedAt: number | null): Promise<void> {
   const nextAt = endedAt === null ? Date.now() + DAY_MS : null;
   await runInDurableObject(stub, (_, { storage }) => {
@@ -236,7 +236,7 @@ async function laid(stub: Stub, places: number[], state: Delivery["state"], ende
   });
 }
 
-/** What is there after a sweep, the latest first, and when the next one comes, ms. */
+/** Runs a sweep; returns the remaining rows, newest first, and the time until the next alarm, in ms. */
 async function swept(stub: Stub) {
   const nextMs = await runInDurableObject(stub, async (courier, { storage }) => {
     await storage.deleteAlarm();
@@ -246,7 +246,7 @@ async function swept(stub: Stub) {
   return { nextMs, rows: (await all(stub)).map(({ place, state }) => [place, state]) };
 }
 
-test("what its receiver has not taken when 50,000 newer ones have come is given up, and says why", async () => {
+test("a pending delivery fails, with the reason, once 50,000 newer deliveries are queued", async () => {
   const { stub } = await someCourier();
   passTime(0);
   await laid(stub, [1, 2, 50_001], "pending", null);
@@ -257,7 +257,7 @@ test("what its receiver has not taken when 50,000 newer ones have come is given 
   ]);
   const tries = [{ number: 1, status: null, error: "given up: 50,000 newer deliveries were queued after it" }];
   expect(await stub.delivery("dlv_1")).toMatchObject({ tries, nextAt: null, endedAt: Date.now() });
-  // No row outlives the 100,000 that are kept.
+  // No delivery outlives the newest 100,000.
   await laid(stub, [100_002], "pending", null);
   passTime(HOUR_MS);
   expect((await swept(stub)).rows).toEqual([
@@ -266,7 +266,7 @@ test("what its receiver has not taken when 50,000 newer ones have come is given 
   ]);
 });
 
-test("a sweep does a thousand of a kind; one that leaves some is gone on with at once, any other hours later", async () => {
+test("a sweep handles 1,000 rows of a kind; the next follows in 1 s if any are left, else in 6 h", async () => {
   const { stub } = await someCourier();
   passTime(0);
   const some = Array.from({ length: 1_500 }, (_, i) => i + 1);
@@ -299,7 +299,7 @@ test("an alarm within an hour of a sweep does not sweep again", async () => {
   expect((await swept(stub)).rows).toEqual([[1, "pending"]]);
 });
 
-test("the secret's generations outlive a restart", async () => {
+test("generations of the signing secret survive a restart", async () => {
   const { stub } = await someCourier();
   passTime(0);
   expect(await stub.generations()).toEqual([1]);

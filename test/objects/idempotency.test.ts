@@ -1,4 +1,4 @@
-/** A named request whose Idempotency object restarts while it runs. */
+/** Requests with an idempotency key whose Idempotency object restarts while they run. */
 import { runInDurableObject } from "cloudflare:test";
 import { env as bindings } from "cloudflare:workers";
 import { expect, test } from "vitest";
@@ -13,7 +13,7 @@ const env = bindings as unknown as Env;
 const KEEP_MS = 60_000;
 const NAMED = { method: "POST", path: "/s/run", query: "", contentType: null, body: new Uint8Array() };
 
-/** One idempotency key of a tenant of its own. */
+/** One idempotency key of a separate tenant. */
 class Name {
   readonly #tenant = fresh("tenant");
   #object = "";
@@ -25,7 +25,7 @@ class Name {
     return onceOf({ ...env, IDEMPOTENCY }, { tenant: this.#tenant } as Caller, request, NAMED, true);
   }
 
-  /** A request that is the first of its name. */
+  /** Begins a request that must be the first with its key. */
   async first(): Promise<Once> {
     const once = await this.begin();
     if (!(once instanceof Once)) throw new Error(`not the first: ${JSON.stringify(once)}`);
@@ -45,7 +45,7 @@ class Name {
 
 const answer = (key: string) => ({ kind: "answer" as const, keys: [key] });
 
-test("the outcome of a run is kept under its name although the object restarted during the run", async () => {
+test("the outcome of a run is kept although the Idempotency object restarted during the run", async () => {
   const name = new Name();
   const once = await name.first();
   await name.restart();
@@ -54,7 +54,7 @@ test("the outcome of a run is kept under its name although the object restarted 
 });
 
 test.each(["during", "after"] as const)(
-  "a request that took the name after a restart keeps it, although the run before it ends %s its own",
+  "a request that takes the key after a restart keeps it if the earlier run ends %s it",
   async (when) => {
     const name = new Name();
     const before = await name.first();
@@ -68,7 +68,7 @@ test.each(["during", "after"] as const)(
   },
 );
 
-test("a run that comes to nothing after a restart leaves the name free", async () => {
+test("a run that is dropped after a restart leaves the key free", async () => {
   const name = new Name();
   const once = await name.first();
   await name.restart();
@@ -77,7 +77,7 @@ test("a run that comes to nothing after a restart leaves the name free", async (
 });
 
 test.each(["text", new TextEncoder().encode("text")])(
-  "an origin's own error is kept, whatever holds its body",
+  "an origin's error is kept whether its body is a string or bytes",
   async (body) => {
     const name = new Name();
     const once = await name.first();

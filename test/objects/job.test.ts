@@ -1,4 +1,4 @@
-/** The Job's shell: what it tells of its end, and when nobody listens or everything restarts in between. */
+/** The Job object: how it reports its end, and how it behaves when other objects do not answer or restart. */
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished, test, vi } from "vitest";
@@ -6,12 +6,12 @@ import type { Bill, JobSpec, Outcome } from "../../durable-objects/job-protocol.
 import { eventually, evict, failureOf, fresh, jobSpec, passTime } from "./objects.ts";
 
 const DAY_MS = 86_400_000;
-/** A job that does not stand after so long is asked after. */
+/** After this time a Job asks the Backlog whether it was accepted. */
 const STANDS_MS = 120_000;
 const RETRY_MS = 20_000;
-/** Longest that an object's answer is waited for. */
+/** Longest wait for another object's answer. */
 const ANSWER_MS_MAX = 10_000;
-/** A job is shown within so long, whoever is silent. */
+/** A job is shown within this time even if another object does not answer. */
 const SHOWN_MS_MAX = 3_000;
 const REFUSED = {
   reason: "origin_status",
@@ -47,7 +47,7 @@ async function made(more: Partial<JobSpec> = {}) {
   return { id, tenant, key, stub: env.JOB.getByName(id) };
 }
 
-/** Whether the month's only result may be asked for again. */
+/** Whether the tenant's quota of one result per month is free. */
 async function mayAgain(tenant: string): Promise<boolean> {
   const admission = { ...ADMISSION, id: fresh("req") };
   return (await env.TENANT.getByName(tenant).admit(admission, QUOTA)).ok;
@@ -65,7 +65,7 @@ async function begun(stub: Stub, start: number): Promise<number> {
 
 const noWord = () => new Promise<never>(() => undefined);
 
-/** The object as it talks to others in place of its own. */
+/** Replaces some of the object's bindings. */
 async function amid(stub: Stub, others: object): Promise<void> {
   await runInDurableObject(stub, (job) => void Object.assign(job, { env: { ...env, ...others } }));
 }
@@ -73,7 +73,7 @@ async function amid(stub: Stub, others: object): Promise<void> {
 const alarmOf = (stub: Stub): Promise<number | null> =>
   runInDurableObject(stub, (_, { storage }) => storage.getAlarm());
 
-test("a Workflow that runs the same start twice: the later run counts, the earlier one is told to stop", async () => {
+test("if a Workflow runs a start twice, the later run counts and the earlier one is told to stop", async () => {
   const { stub, tenant } = await made();
   const first = await begun(stub, 1);
   const second = await begun(stub, 1);
@@ -87,7 +87,7 @@ test("a Workflow that runs the same start twice: the later run counts, the earli
   expect((await stub.view(tenant))?.state).toMatchObject({ status: "succeeded", gpuMs: 7 });
 });
 
-test.each(["canceled", "late"] as const)("%s while it sleeps: quota back, once, and its input is gone", async (how) => {
+test.each(["canceled", "late"] as const)("a job %s before it starts frees its quota and input, once", async (how) => {
   const { stub, tenant, key } = await made();
   expect(await mayAgain(tenant)).toBe(false);
   await (how === "late" ? stub.late() : stub.cancel(tenant));
@@ -100,7 +100,7 @@ test.each(["canceled", "late"] as const)("%s while it sleeps: quota back, once, 
   expect(await mayAgain(tenant)).toBe(false);
 });
 
-test("an end that its Tenant did not hear is told again after a restart, and counts once", async () => {
+test("an end that the Tenant did not receive is reported again after a restart and counts once", async () => {
   const { id, stub, tenant, key } = await made();
   const run = await begun(stub, 1);
   await runInDurableObject(stub, (job) => {
@@ -127,7 +127,7 @@ test("an end that its Tenant did not hear is told again after a restart, and cou
   expect(rows).toMatchObject([{ requests: 1, results: 1, gpuMs: 7 }]);
 });
 
-test("a retry that does not begin is told to its Backlog once more, and once more, until it does", async () => {
+test("a retry that does not begin is reported to the Backlog again and again until it begins", async () => {
   const { id, stub } = await made();
   const run = await begun(stub, 1);
   const told: unknown[][] = [];
@@ -148,7 +148,7 @@ test("a retry that does not begin is told to its Backlog once more, and once mor
   expect(told.slice(3)).toEqual([[id, "queued", null, null]]);
 });
 
-test("a submission that was cut off before it stood: its job goes, costs nothing, and leaves no input", async () => {
+test("a job whose submission was cut off is removed, costs nothing and leaves no input", async () => {
   const { stub, tenant, key } = await made();
   passTime(STANDS_MS);
   await runDurableObjectAlarm(stub);
@@ -157,11 +157,11 @@ test("a submission that was cut off before it stood: its job goes, costs nothing
   expect(await mayAgain(tenant)).toBe(true);
 });
 
-test("a Job that cannot ask whether it stands asks again later, until it knows", async () => {
+test("a Job that cannot ask the Backlog whether it was accepted asks again later until it gets an answer", async () => {
   const { stub, tenant } = await made();
   passTime(STANDS_MS);
   await amid(stub, { BACKLOG: { getByName: () => ({ stands: () => Promise.reject(new Error("overloaded")) }) } });
-  // As the platform calls it: no alarm is set any more.
+  // The platform clears the alarm before it calls the handler.
   const failed = await runInDurableObject(stub, async (job, { storage }) => {
     await storage.deleteAlarm();
     return failureOf(async () => job.alarm());
@@ -173,7 +173,7 @@ test("a Job that cannot ask whether it stands asks again later, until it knows",
   expect((await stub.view(tenant))?.state.status).toBe("queued");
 });
 
-test("what is told while a Job asks whether it stands keeps its own alarm", async () => {
+test("a report made while a Job asks whether it was accepted keeps its own alarm", async () => {
   const { stub, tenant } = await made();
   passTime(STANDS_MS);
   const { promise: stands, resolve } = Promise.withResolvers<boolean>();
@@ -188,7 +188,7 @@ test("what is told while a Job asks whether it stands keeps its own alarm", asyn
   expect(await alarmOf(stub)).toBeGreaterThan(Date.now() + STANDS_MS);
 });
 
-test.each(["POOL", "BACKLOG"] as const)("a job is shown also while its %s does not answer", async (silent) => {
+test.each(["POOL", "BACKLOG"] as const)("a job is shown although its %s does not answer", async (silent) => {
   const { stub, tenant } = await made();
   await amid(stub, { [silent]: { getByName: () => ({ outlook: noWord, place: noWord }) } });
   const from = performance.now();
@@ -196,7 +196,7 @@ test.each(["POOL", "BACKLOG"] as const)("a job is shown also while its %s does n
   expect(performance.now() - from).toBeLessThan(SHOWN_MS_MAX);
 });
 
-test("a job that sleeps behind others of its tenant waits for the tenant's cap, also while a slot is free", async () => {
+test("a job behind its tenant's other jobs waits for the tenant's cap, even while a slot is free", async () => {
   const { stub, tenant } = await made();
   const outlook = { waiting: { on: null, position: 1, startMs: 0 }, serviceMs: 500, slotMs: 250 };
   const sleeps = async (ahead: number) => {
@@ -211,7 +211,7 @@ test("a job that sleeps behind others of its tenant waits for the tenant's cap, 
   expect(await sleeps(2)).toEqual({ on: "tenant_cap", position: 3, startMs: 500 });
 });
 
-test("who follows a job whose Pool once did not answer hears of its place all the same", async () => {
+test("a follower of a job receives its position although the Pool once did not answer", async () => {
   const { stub } = await made();
   const waiting = { on: "slots_busy", position: 3, startMs: null };
   let asked = 0;
@@ -221,7 +221,7 @@ test("who follows a job whose Pool once did not answer hears of its place all th
   expect(await stub.events(1, 5_000)).toMatchObject([{ type: "position", position: 3 }]);
 });
 
-test("a thousand who follow a job in line cost one look at its place a second, and all hear of each change", async () => {
+test("a thousand followers of a job cost one look-up of its place per second, and all see each change", async () => {
   const { stub, tenant } = await made();
   let looks = 0;
   const place = { on: "slots_busy", position: 3, startMs: null };
@@ -240,7 +240,7 @@ test("a thousand who follow a job in line cost one look at its place a second, a
   expect(looks).toBeLessThanOrEqual(2 + Math.ceil((performance.now() - from) / 1_000));
 });
 
-test("its tenant's deletion does not wait for an input that cannot be taken away", async () => {
+test("the deletion of a tenant does not wait for an input that cannot be deleted", async () => {
   const { stub, tenant } = await made();
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   onTestFinished(() => void vi.useRealTimers());
@@ -254,7 +254,7 @@ test("its tenant's deletion does not wait for an input that cannot be taken away
   expect(await stub.view(tenant)).not.toBeNull();
 });
 
-test("a job that waits for more than a day is charged and given back all the same", async () => {
+test("a job that waits for more than a day stays charged until it is canceled, and is then refunded", async () => {
   const { id, stub, tenant } = await made();
   await runDurableObjectAlarm(env.TENANT.getByName(tenant));
   passTime(2 * DAY_MS);
@@ -266,7 +266,7 @@ test("a job that waits for more than a day is charged and given back all the sam
   expect(id).toMatch(/^job_/);
 });
 
-test("what its tenant's deletion takes away leaves nothing, and whoever runs it is told to stop", async () => {
+test("deleting a job with its tenant leaves nothing behind and stops its run", async () => {
   const { stub, tenant, key } = await made();
   const run = await begun(stub, 1);
   await stub.discard();
@@ -277,7 +277,7 @@ test("what its tenant's deletion takes away leaves nothing, and whoever runs it 
   await runInDurableObject(stub, async (_, { storage }) => expect(await storage.getAlarm()).toBeNull());
 });
 
-test("an end whose report fails after the alarm set before it has fired is reported again", async () => {
+test("an end whose report fails after its alarm has fired is reported again", async () => {
   const { id, stub, tenant } = await made();
   const run = await begun(stub, 1);
   const { promise: heard, reject } = Promise.withResolvers<never>();
@@ -285,7 +285,7 @@ test("an end whose report fails after the alarm set before it has fired is repor
   await amid(stub, { TENANT: { getByName: () => ({ record: () => (asked++, heard) }) } });
   await stub.finish(run, SUCCEEDED);
   await eventually(async () => expect([asked, await alarmOf(stub)]).toEqual([1, expect.any(Number)]));
-  // The alarm fires while the report is under way, and waits for the same report.
+  // The alarm fires while the report is in progress, and waits for that report.
   await runInDurableObject(stub, (_, { storage }) => storage.deleteAlarm());
   reject(new Error("Network connection lost."));
   await eventually(async () => expect(await alarmOf(stub)).toBeGreaterThan(Date.now()));
@@ -307,7 +307,7 @@ test("a job that does not exist has no table, neither before its creation nor af
   }
 });
 
-test("with its start a job reports to the Backlog how many jobs its tenant may run now", async () => {
+test("a starting job reports to the Backlog how many jobs its tenant may run now", async () => {
   const { id, stub } = await made();
   const run = await begun(stub, 1);
   const told: unknown[][] = [];
@@ -317,7 +317,7 @@ test("with its start a job reports to the Backlog how many jobs its tenant may r
   await eventually(async () => expect(told).toEqual([[id, "running", null, 50]]));
 });
 
-test("a job that missed its start deadline fails; one that has run does not", async () => {
+test("a job that missed its start deadline fails, unless it has already run", async () => {
   const [late, ran] = [await made(), await made()];
   expect(await late.stub.late()).toBe("failed");
   const run = await begun(ran.stub, 1);

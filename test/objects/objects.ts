@@ -1,7 +1,4 @@
-/**
- * What the tests of the objects share: cards of a name of their own, configured in one line, a clock that can be moved,
- * and waiting for what is told in the background.
- */
+/** Helpers for the tests of the objects: cards with unique names, a movable clock, and waits for background reports. */
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished, vi } from "vitest";
@@ -9,10 +6,10 @@ import type { JobSpec } from "../../durable-objects/job-protocol.ts";
 import type { Attempt, CardConfig, Ending, Listing } from "../../durable-objects/card-protocol.ts";
 import type { Env } from "../../worker/env.ts";
 
-/** Generous: the machine may be busy, and what is told in the background takes its time. */
+/** Generous, because the machine may be busy and background reports take time. */
 const EVENTUALLY_MS_MAX = 4_000;
 const POLL_MS = 5;
-/** Objects write what can wait after at most this time. */
+/** Objects flush deferred writes within this time. */
 const WRITTEN_MS = 150;
 
 export const CLEAN: Ending = { clean: true, health: "ok", reason: null };
@@ -24,7 +21,7 @@ export const fresh = (kind: string) => `${kind}-${++made}`;
 
 export const sleep = (ms: number) => scheduler.wait(ms);
 
-/** Waits until `holds` no longer throws. */
+/** Retries `holds` until it does not throw. */
 export async function eventually(holds: () => Promise<void>): Promise<void> {
   const until = performance.now() + EVENTUALLY_MS_MAX;
   for (;;) {
@@ -38,7 +35,7 @@ export async function eventually(holds: () => Promise<void>): Promise<void> {
   }
 }
 
-/** Moves the clock that the objects read, for the rest of the test. Their alarms and timers stay on real time. */
+/** Advances the clock that the objects read, for the rest of the test. Alarms and timers still use real time. */
 export function passTime(ms: number): void {
   const now = Date.now();
   if (!vi.isFakeTimers()) {
@@ -68,7 +65,7 @@ export function listing(service: string, more: Partial<Listing> = {}): Listing {
   };
 }
 
-/** A card that is listed in `service`, with two slots unless told otherwise. */
+/** Creates a card that is listed in `service`, with two slots by default. */
 export async function makeCard(service: string, more: Partial<CardConfig> = {}): Promise<CardUnderTest> {
   const id = fresh("card");
   const stub = env.CARD.getByName(id);
@@ -77,7 +74,7 @@ export async function makeCard(service: string, more: Partial<CardConfig> = {}):
   return { id, stub, config };
 }
 
-/** The same card with something changed, one version later. */
+/** Changes a card's configuration, with the next version number. */
 export async function reconfigure(card: CardUnderTest, more: Partial<CardConfig>): Promise<void> {
   card.config = { ...card.config, version: card.config.version + 1, ...more };
   await card.stub.configure(card.config);
@@ -88,7 +85,7 @@ export function attemptAt(service: string, more: Partial<Attempt> = {}): Attempt
   return { attempt, request: `req-of-${attempt}`, tenant: "acme", service, fingerprint: null, ...more };
 }
 
-/** A claim that must be granted. */
+/** Claims a slot, which must be granted. */
 export async function claim(stub: CardStub, attempt: Attempt) {
   const reply = await stub.claim(attempt);
   if ("no" in reply) throw new Error(`the card said no: ${reply.no}`);
@@ -96,7 +93,7 @@ export async function claim(stub: CardStub, attempt: Attempt) {
   return reply;
 }
 
-/** The message that a call fails with. */
+/** The error message of a call that must fail. */
 export async function failureOf(call: () => Promise<unknown>): Promise<string> {
   try {
     await call();
@@ -106,7 +103,7 @@ export async function failureOf(call: () => Promise<unknown>): Promise<string> {
   throw new Error("it did not fail");
 }
 
-/** A claim that is released at once. */
+/** Claims a slot and releases it at once. */
 export async function run(stub: CardStub, attempt: Attempt, ending: Ending): Promise<number> {
   const { number, lease } = await claim(stub, attempt);
   await lease.release(ending);
@@ -114,19 +111,19 @@ export async function run(stub: CardStub, attempt: Attempt, ending: Ending): Pro
   return number;
 }
 
-/** Ends an idle object as the platform does. Its stubs must be disposed: it waits for them. */
+/** Evicts an idle object as the platform does. All stubs must be disposed first, because eviction waits for them. */
 export async function evict(stub: DurableObjectStub): Promise<void> {
   await sleep(WRITTEN_MS);
   await evictDurableObject(stub);
 }
 
-/** Ends the Card as an accident does, with its stubs still out and what is not yet written lost. */
+/** Crashes the Card: its stubs stay open, and unwritten changes are lost. */
 export async function crash(card: CardUnderTest): Promise<void> {
   await expect(runInDurableObject(card.stub, (_, state) => state.abort("crash"))).rejects.toThrow("crash");
   card.stub = env.CARD.getByName(card.id);
 }
 
-/** How many of a card's slots are leased, and how many drain. */
+/** The number of leased and of draining slots of a card. */
 export async function slotsOf(stub: CardStub) {
   const { leases } = await stub.status();
   const draining = leases.filter((lease) => lease.state === "draining").length;
@@ -137,12 +134,12 @@ export async function expectSlots(stub: CardStub, slots: { leased: number; drain
   await eventually(async () => expect(await slotsOf(stub)).toEqual(slots));
 }
 
-/** Whether a card takes work for a service. */
+/** The state of a card's breaker for a service. */
 export async function gateOf(stub: CardStub, service: string) {
   return (await stub.report()).gates[service];
 }
 
-/** A job as it is handed in, of a tenant. */
+/** A newly submitted job of a tenant. */
 export function jobSpec(tenant: string, more: Partial<JobSpec> = {}): JobSpec {
   return {
     id: fresh("job_x").replaceAll("-", ""),

@@ -1,4 +1,4 @@
-/** A tenant's limit per client address, as a Pool keeps it. */
+/** The Pool's limit on requests of a tenant per client address. */
 import { expect, test } from "vitest";
 import { crash, eventually, UNCLEAN } from "./objects.ts";
 import { crashPool, enter, expectHeld, makePool, type PoolUnderTest, queued, start } from "./pools.ts";
@@ -7,7 +7,7 @@ const HERE = { address: "here", perAddress: 2 };
 const THERE = { ...HERE, address: "there" };
 const FULL = { reason: "concurrency", of: "address", waiting: 2, max: 2 };
 
-/** Whether one more from there is let in; it leaves at once. */
+/** Whether the Pool admits one more request from an address; the request leaves at once. */
 async function lets(pool: PoolUnderTest, more = HERE): Promise<boolean> {
   const caller = await enter(pool, more);
   const reply = await Promise.race([caller.reply(), scheduler.wait(100)]);
@@ -17,11 +17,11 @@ async function lets(pool: PoolUnderTest, more = HERE): Promise<boolean> {
   return reply?.kind !== "refused";
 }
 
-/** What is told without waiting for it has its effect a moment later. */
+/** Retries, because leaves and ends take effect asynchronously. */
 const untilLets = (pool: PoolUnderTest, expected: boolean) =>
   eventually(async () => expect(await lets(pool)).toBe(expected));
 
-test("who runs and who waits both count, also against a newcomer for whom a slot is free; others don't", async () => {
+test("running requests count only for their own tenant and address, even while a slot is free", async () => {
   const pool = await makePool([{ slots: 4 }]);
   const runs = [await start(pool, HERE), await start(pool, HERE)];
   expect((await (await enter(pool, HERE)).refusal()).retryAfterMs).toBeGreaterThan(0);
@@ -34,13 +34,13 @@ test("who runs and who waits both count, also against a newcomer for whom a slot
   await other.end();
 });
 
-test("who leaves the line is no longer counted, nor who was refused, nor who was displaced", async () => {
+test("requests that left, were refused or were displaced no longer count", async () => {
   const pool = await makePool([{ slots: 1 }], { queue: { max: 3, timeoutMs: 60_000 } });
   const running = await start(pool);
   const others = [await enter(pool)];
   const waiting = [await enter(pool, HERE), await enter(pool, HERE)];
   for (let i = 0; i < 5; i++) expect(await lets(pool)).toBe(false);
-  // The room is full: one of another tenant takes the newest one's place.
+  // The waiting room is full: a request of another tenant displaces the newest ticket.
   others.push(await enter(pool, { tenant: "other" }));
   expect(await waiting[1]?.refusal()).toMatchObject({ reason: "queue_full" });
   for (const caller of [...others, ...waiting]) caller.vanish();
@@ -53,7 +53,7 @@ test("who leaves the line is no longer counted, nor who was refused, nor who was
   await running.end();
 });
 
-test("those who follow somebody's run of the same count as well", async () => {
+test("followers of an identical run count as well", async () => {
   const pool = await makePool();
   const run = await start(pool, { ...HERE, fingerprint: "same" });
   const follower = await enter(pool, { ...HERE, fingerprint: "same" });
@@ -63,11 +63,11 @@ test("those who follow somebody's run of the same count as well", async () => {
   await untilLets(pool, true);
 });
 
-test("a request counts once through its tries, and its slot that drains counts until it is free", async () => {
+test("a request counts once across its attempts, and its draining slot counts until it is free", async () => {
   const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
   const first = await enter(pool, HERE);
   const run = await first.start();
-  // The try at this card failed: its slot drains while the request runs elsewhere.
+  // The attempt on this card failed: its slot drains while the request runs elsewhere.
   expect(await first.ticket.retry(`${first.entry.attempt} again`, [run.card])).toBe(true);
   expect(await lets(pool)).toBe(true);
   expect(await first.offer()).not.toBe(run.card);
@@ -79,12 +79,12 @@ test("a request counts once through its tries, and its slot that drains counts u
   await untilLets(pool, true);
 });
 
-test("through restarts of the Pool and of its Cards what runs counts on, and who waited is let in again", async () => {
+test("after restarts of Pool and Cards, running requests still count and waiting ones are admitted again", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const run = await start(pool, HERE);
   const waiting = await enter(pool, HERE);
   await crashPool(pool);
-  // Who was in line before comes back with its place.
+  // The waiting request enters again and keeps its place.
   const again = await enter(pool, { ...waiting.entry, again: true });
   expect(await lets(pool)).toBe(false);
   for (const card of pool.cards) await crash(card);

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { eventually, FAILED, fresh, reconfigure, UNCLEAN } from "./objects.ts";
 import { type Caller, enter, enterMany, expectHeld, makePool, type PoolUnderTest, queued, start } from "./pools.ts";
 
-/** A run and three who ask for the same. */
+/** A run with three followers. */
 async function runWithFollowers(pool: PoolUnderTest, more: { concurrent?: number } = {}) {
   const fingerprint = fresh("print");
   const leader = await enter(pool, { fingerprint, ...more });
@@ -13,7 +13,7 @@ async function runWithFollowers(pool: PoolUnderTest, more: { concurrent?: number
   return { fingerprint, leader, running, first, second, third, followers: [first, second, third] };
 }
 
-test("those who ask for the same wait for one run and are told that it is stored", async () => {
+test("identical requests wait for one run and are told that its answer is stored", async () => {
   const pool = await makePool();
   const { running, followers } = await runWithFollowers(pool);
   await running.end();
@@ -23,7 +23,7 @@ test("those who ask for the same wait for one run and are told that it is stored
   expect(await pool.stub.status()).toMatchObject({ queued: 0, admitted: 1 });
 });
 
-test("an origin's own answer is handed on word for word", async () => {
+test("followers receive the origin's error answer unchanged", async () => {
   const pool = await makePool();
   const { running, followers } = await runWithFollowers(pool);
   const answer = { kind: "answer", status: 422, contentType: "application/json", body: '{"detail":"no"}' } as const;
@@ -31,7 +31,7 @@ test("an origin's own answer is handed on word for word", async () => {
   for (const follower of followers) expect(await follower.reply()).toEqual({ kind: "told", finish: answer });
 });
 
-test("a hundred who ask for the same at once, before anything runs, are one run", async () => {
+test("a hundred identical requests that arrive before any of them runs share one run", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const busy = await start(pool);
   const callers = await enterMany(pool, 100, { fingerprint: fresh("print") });
@@ -46,7 +46,7 @@ test("a hundred who ask for the same at once, before anything runs, are one run"
   expect((await pool.stub.status()).admitted).toBe(2);
 });
 
-test("a follower takes no slot of its tenant's, and a place of those it may have in line", async () => {
+test("a follower uses no slot of its tenant's, but counts toward the tenant's waiting limit", async () => {
   const pool = await makePool();
   const { fingerprint, running } = await runWithFollowers(pool, { concurrent: 1 });
   const fourth = await enter(pool, { fingerprint, waiting: 3 });
@@ -55,7 +55,7 @@ test("a follower takes no slot of its tenant's, and a place of those it may have
   await start(pool, { concurrent: 1 });
 });
 
-test("a leader who goes while it waits is followed by the next, who takes its place", async () => {
+test("when a waiting leader leaves, the next follower becomes leader and takes its place", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const busy = await start(pool);
   const fingerprint = fresh("print");
@@ -70,7 +70,7 @@ test("a leader who goes while it waits is followed by the next, who takes its pl
   expect(await third.reply()).toEqual({ kind: "told", finish: { kind: "stored" } });
 });
 
-test("a leader who goes while it runs is followed by the next, who runs it again", async () => {
+test("when a running leader leaves, the next follower becomes leader and runs the request again", async () => {
   const pool = await makePool();
   const { running, first, second, third } = await runWithFollowers(pool);
   running.vanish();
@@ -79,7 +79,7 @@ test("a leader who goes while it runs is followed by the next, who runs it again
   for (const follower of [second, third]) expect(await follower.reply()).toMatchObject({ kind: "told" });
 });
 
-test("a run that failed is started again once; failed twice, all are told", async () => {
+test("a failed run is started again once; if it fails again, all followers are told", async () => {
   const pool = await makePool();
   const { running, first, second, third } = await runWithFollowers(pool);
   await running.end(FAILED, { kind: "failed", reason: "origin_reset" });
@@ -92,7 +92,7 @@ test("a run that failed is started again once; failed twice, all are told", asyn
   expect(await pool.stub.status()).toMatchObject({ queued: 0, admitted: 2 });
 });
 
-test("a run whose answer others cannot have lets everybody run alone", async () => {
+test("a run whose answer cannot be shared lets each follower run alone", async () => {
   const pool = await makePool([{ slots: 2 }, { slots: 2 }]);
   const { running, followers } = await runWithFollowers(pool);
   await running.end(undefined, { kind: "alone" });
@@ -101,7 +101,7 @@ test("a run whose answer others cannot have lets everybody run alone", async () 
   await expectHeld(pool, 3);
 });
 
-test("a follower who goes is forgotten, and the others are told as before", async () => {
+test("a follower that leaves is removed, and the others are told as usual", async () => {
   const pool = await makePool();
   const { running, first, second, third } = await runWithFollowers(pool);
   second.vanish();
@@ -110,7 +110,7 @@ test("a follower who goes is forgotten, and the others are told as before", asyn
   for (const follower of [first, third]) expect(await follower.reply()).toMatchObject({ kind: "told" });
 });
 
-test("a run that tries again elsewhere keeps its followers", async () => {
+test("a run that retries on another card keeps its followers", async () => {
   const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
   const { leader, running, followers } = await runWithFollowers(pool);
   const card = pool.cards.find(({ id }) => id === running.card);
@@ -122,7 +122,7 @@ test("a run that tries again elsewhere keeps its followers", async () => {
   for (const follower of followers) expect(await follower.reply()).toMatchObject({ kind: "told" });
 });
 
-test("a run that is over leads nobody: the next who asks for the same runs anew, at once", async () => {
+test("a finished run leads nobody: the next identical request runs at once", async () => {
   const pool = await makePool();
   const fingerprint = fresh("print");
   for (let i = 0; i < 20; i++) {
@@ -133,7 +133,7 @@ test("a run that is over leads nobody: the next who asks for the same runs anew,
   expect((await pool.stub.status()).admitted).toBe(20);
 });
 
-test("five hundred who ask for the same are all refused when no card is healthy any more", async () => {
+test("five hundred identical requests are all refused when no card is healthy any more", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const busy = await start(pool);
   const callers = await enterMany(pool, 500, { fingerprint: fresh("print") });

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { eventually, FAILED, listing, reconfigure, run, attemptAt } from "./objects.ts";
 import { enter, enterMany, expectHeld, makePool, queued, reconfigurePool, start, startMany } from "./pools.ts";
 
-test("a tenant at its cap is passed over, and goes on when one of its runs ends", async () => {
+test("a tenant at its cap is passed over until one of its runs ends", async () => {
   const pool = await makePool([{ slots: 3 }]);
   const running = await startMany(pool, 2, { tenant: "capped", concurrent: 2 });
   const waiting = await enter(pool, { tenant: "capped", concurrent: 2 });
@@ -14,7 +14,7 @@ test("a tenant at its cap is passed over, and goes on when one of its runs ends"
   expect(await waiting.offer()).toBe(pool.cards[0]?.id);
 });
 
-test("offers that are not yet claimed count against a tenant's cap", async () => {
+test("unclaimed offers count toward a tenant's cap", async () => {
   const pool = await makePool(Array.from({ length: 6 }, () => ({})));
   const callers = await enterMany(pool, 30, { concurrent: 4 });
   expect(await queued(pool)).toBe(26);
@@ -43,7 +43,7 @@ test("A tenant's waiting time depends on how many tenants ask, not on how many r
   expect(order.slice(0, 4).toSorted()).toEqual(["greedy", "greedy", "modest", "modest"]);
 });
 
-test("within a tenant the line goes by priority, then by arrival", async () => {
+test("within a tenant, tickets are served by priority, then by arrival", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const first = await start(pool);
   const order: string[] = [];
@@ -68,7 +68,7 @@ test("within a tenant the line goes by priority, then by arrival", async () => {
   expect(order).toEqual(["high", "normal, early", "normal, late", "low"]);
 });
 
-test("a full room refuses; a tenant below its share displaces the newest of the longest line", async () => {
+test("a full waiting room refuses; a tenant below its share displaces the longest line's newest ticket", async () => {
   const pool = await makePool([{ slots: 1 }], { queue: { max: 3, timeoutMs: 60_000 } });
   await start(pool, { tenant: "z" });
   const greedy = await enterMany(pool, 3, { tenant: "greedy" });
@@ -82,7 +82,7 @@ test("a full room refuses; a tenant below its share displaces the newest of the 
   await eventually(async () => expect(await queued(pool)).toBe(2));
 });
 
-test("a tenant at its cap stays capped when it displaces another's ticket", async () => {
+test("a tenant stays at its cap after it displaces another tenant's ticket", async () => {
   const pool = await makePool([{ slots: 1 }, { slots: 1 }], { queue: { max: 2, timeoutMs: 60_000 } });
   const own = await start(pool, { tenant: "modest", concurrent: 1 });
   for (let i = 0; i < 5; i++) await (await start(pool, { tenant: "z" })).end();
@@ -93,13 +93,13 @@ test("a tenant at its cap stays capped when it displaces another's ticket", asyn
   await other.end();
   await (await greedy[0]?.start())?.end();
   await expectHeld(pool, 1);
-  // A slot is free, and the modest tenant has its own already.
+  // A slot is free, but the modest tenant is at its cap.
   expect(await queued(pool)).toBe(1);
   await own.end();
   expect(await modest.replyAtOnce()).toMatchObject({ kind: "offer" });
 });
 
-test("a tenant with more in line than it may have is refused by its own number alone", async () => {
+test("a tenant at its limit of waiting requests is refused, and other tenants are not", async () => {
   const pool = await makePool([{ slots: 1 }]);
   await start(pool);
   await enterMany(pool, 2, { waiting: 2 });
@@ -109,7 +109,7 @@ test("a tenant with more in line than it may have is refused by its own number a
   expect(await queued(pool)).toBe(3);
 });
 
-test("a request that waited the line's longest time is refused, and one whose deadline lapsed sooner", async () => {
+test("a request is refused at the queue's timeout, or at its own deadline if that is earlier", async () => {
   const pool = await makePool([{ slots: 1 }], { queue: { max: 10, timeoutMs: 300 } });
   await start(pool);
   const from = performance.now();
@@ -122,7 +122,7 @@ test("a request that waited the line's longest time is refused, and one whose de
   expect(await queued(pool)).toBe(0);
 });
 
-test("a paused pool refuses newcomers and keeps its line; resumed, it goes on", async () => {
+test("a paused Pool refuses new requests and keeps its line, which moves on when the Pool resumes", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const running = await start(pool);
   const waiting = await enter(pool);
@@ -135,7 +135,7 @@ test("a paused pool refuses newcomers and keeps its line; resumed, it goes on", 
   expect(await waiting.replyAtOnce()).toMatchObject({ kind: "offer" });
 });
 
-test("when no card is healthy any more, those in line are refused at once, and so are newcomers", async () => {
+test("when no card is healthy any more, waiting and new requests are refused at once", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const [card] = pool.cards;
   if (card === undefined) throw new Error("one card");
@@ -149,14 +149,14 @@ test("when no card is healthy any more, those in line are refused at once, and s
   expect(await queued(pool)).toBe(0);
 });
 
-test("a card that is out is tried again by one request when its time is over", async () => {
+test("an ejected card is tried by one request when its time is over", async () => {
   const breaker = { maxFails: 1, failTimeoutMs: 400 };
   const pool = await makePool([{ slots: 2 }]);
   const [card] = pool.cards;
   if (card === undefined) throw new Error("one card");
   await reconfigure(card, { listings: [listing(pool.service, { breaker })] });
   await run(card.stub, attemptAt(pool.service), FAILED);
-  // The only card is never out on suspicion alone: the next request tries it, and proves it.
+  // The only card is not ejected before a pressed request has also failed on it.
   await run(card.stub, { ...attemptAt(pool.service), pressed: true }, FAILED);
   await eventually(async () => {
     const early = await enter(pool);
@@ -173,7 +173,7 @@ test("a card that is out is tried again by one request when its time is over", a
   await startMany(pool, 2);
 });
 
-test("a pool whose configuration is older than the asker's says so", async () => {
+test("a Pool whose configuration is older than the caller's replies that it is behind", async () => {
   const pool = await makePool();
   const early = await enter(pool, { version: 2 });
   expect(await early.reply()).toEqual({ kind: "behind", version: 1 });

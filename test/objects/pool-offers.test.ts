@@ -14,10 +14,10 @@ import {
   startMany,
 } from "./pools.ts";
 
-/** As in pool.ts: how long an offer stands. */
+/** As in pool.ts: how long an offer is valid. */
 const OFFER_MS = 5_000;
 
-test("enter, offer, claim, claimed, release, finished: a request's whole way", async () => {
+test("a request enters, is offered a slot, claims it, runs, releases it and finishes", async () => {
   const pool = await makePool();
   const caller = await enter(pool);
   const running = await caller.start();
@@ -36,7 +36,7 @@ test("Every object method is idempotent per attempt id: calling it twice with th
   await twin.enter();
   expect(await twin.offer()).toBe(await caller.offer());
   expect(await queued(pool)).toBe(0);
-  // The first reply was lost: its stub goes, the place in line stays.
+  // The first reply was lost: its stub is disposed, but the ticket keeps its place.
   caller.vanish();
   const running = await twin.start();
   await twin.ticket.claimed(running.number);
@@ -55,7 +55,7 @@ test("An offered slot that is not claimed goes to the next ticket. No wake-up is
   const running = await next.start();
   expect(performance.now() - from).toBeGreaterThan(OFFER_MS - 500);
   expect(performance.now() - from).toBeLessThan(OFFER_MS + 1_000);
-  // Who missed its offer has its place again when it asks, and it arrived first.
+  // The ticket that missed its offer regains its place when it asks again, and it arrived first.
   const later = await enter(pool);
   const asking = silent.offer();
   await eventually(async () => expect(await queued(pool)).toBe(2));
@@ -66,7 +66,7 @@ test("An offered slot that is not claimed goes to the next ticket. No wake-up is
   expect(await later.offer()).toBe(card);
 });
 
-test("a claim that takes longer than the offer stands is a run all the same, and takes no second slot", async () => {
+test("a claim that takes longer than its offer still counts as a run, and takes no second slot", async () => {
   const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
   const slow = await enter(pool);
   const card = await slow.offer();
@@ -81,7 +81,7 @@ test("a claim that takes longer than the offer stands is a run all the same, and
   expect(await third.offer()).toBe(card);
 });
 
-test("a card's no mends the counts: the request waits on and is offered what is free", async () => {
+test("a declined claim corrects the Pool's counts, and the request is offered a free slot elsewhere", async () => {
   const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
   const [first, second] = pool.cards;
   if (first === undefined || second === undefined) throw new Error("two cards");
@@ -93,7 +93,7 @@ test("a card's no mends the counts: the request waits on and is offered what is 
   expect(await caller.offer()).toBe(other);
 });
 
-test("a no that was a mistake costs one question to the card", async () => {
+test("after a mistaken decline the Pool asks the Card and offers the slot again", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const caller = await enter(pool);
   const card = await caller.offer();
@@ -118,7 +118,7 @@ test("two pools that share a card share its slots", async () => {
   expect(await waiting.offer()).toBe(card.id);
 });
 
-test("a slot that came free while nobody waited is offered at once", async () => {
+test("a slot that became free while nobody waited is offered at once", async () => {
   const pool = await makePool([{ slots: 1 }]);
   for (let i = 0; i < 20; i++) {
     const running = await start(pool);
@@ -129,7 +129,7 @@ test("a slot that came free while nobody waited is offered at once", async () =>
   }
 });
 
-test("twelve runs that end at once start twelve of a hundred who wait", async () => {
+test("twelve runs that end together let twelve of a hundred waiting requests start", async () => {
   const pool = await makePool(Array.from({ length: 6 }, () => ({})));
   const running = await startMany(pool, 12);
   const waiting = await enterMany(pool, 100);
@@ -144,7 +144,7 @@ test("twelve runs that end at once start twelve of a hundred who wait", async ()
   expect((await pool.stub.status()).admitted).toBe(24);
 });
 
-test("two hundred requests over twelve slots: no slot twice, nobody forgotten", async () => {
+test("two hundred requests over twelve slots: no slot is used twice, and every request runs", async () => {
   const pool = await makePool(Array.from({ length: 6 }, () => ({})));
   const callers = await enterMany(pool, 200);
   let running = 0;
@@ -163,7 +163,7 @@ test("two hundred requests over twelve slots: no slot twice, nobody forgotten", 
   await expectHeld(pool, 0);
 });
 
-test("a caller who goes while waiting leaves the line at once, and its record says so", async () => {
+test("a caller that disconnects while waiting leaves the line at once and is recorded as canceled", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const tenant = fresh("tenant");
   const running = await start(pool);
@@ -197,7 +197,7 @@ test("a caller who goes while waiting leaves the line at once, and its record sa
   expect(await next.offer()).toBe(running.card);
 });
 
-test("a caller who goes with an offer in hand leaves its slot to the next at once", async () => {
+test("when a caller disconnects with an unclaimed offer, the next one gets the slot at once", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const gone = await enter(pool);
   await gone.offer();
@@ -207,7 +207,7 @@ test("a caller who goes with an offer in hand leaves its slot to the next at onc
   expect(await asking).toMatchObject({ kind: "offer" });
 });
 
-test("a caller who gives up with an offer in hand leaves its slot to the next at once", async () => {
+test("when a caller gives up with an unclaimed offer, the next one gets the slot at once", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const failed = await enter(pool);
   await failed.offer();
@@ -217,7 +217,7 @@ test("a caller who gives up with an offer in hand leaves its slot to the next at
   expect(await asking).toMatchObject({ kind: "offer" });
 });
 
-test("a request tries again at another card with the place of its arrival", async () => {
+test("a request that retries on another card keeps its arrival time", async () => {
   const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
   const first = await enter(pool);
   const failing = await first.start();
@@ -239,7 +239,7 @@ test("a request tries again at another card with the place of its arrival", asyn
   later.vanish();
 });
 
-test("a card taken out of the pool no longer counts against a tenant's cap", async () => {
+test("a run on a card removed from the pool no longer counts toward its tenant's cap", async () => {
   const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
   const running = await start(pool, { concurrent: 1 });
   await expectHeld(pool, 1);

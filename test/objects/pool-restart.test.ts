@@ -21,11 +21,11 @@ import {
 } from "./objects.ts";
 import { Caller, crashPool, enter, enterMany, expectHeld, makePool, queued, start, startMany } from "./pools.ts";
 
-/** Longest that a card's answer is waited for. */
+/** Longest wait for a Card's answer. */
 const ANSWER_MS_MAX = 10_000;
-/** A departure is reported so much later. */
+/** The Pool reports a departure after this time. */
 const RETURN_MS = 1_000;
-/** Tries of a Card's report. */
+/** Attempts of a Card to send its report. */
 const TELLS_MAX = 4;
 
 test("The waiting room is bounded in length and in time. Every ticket leaves it exactly once. A ticket that re-enters after a restart of the Pool keeps its place.", async () => {
@@ -34,12 +34,12 @@ test("The waiting room is bounded in length and in time. Every ticket leaves it 
   const waiting = await enterMany(pool, 3);
   await crashPool(pool);
   for (const { ticket } of waiting) expect(await failureOf(() => ticket.offer())).not.toBe("");
-  // They come back in the wrong order, one of them twice, after somebody who arrived later.
+  // They return in the wrong order, one of them twice, after a request that arrived later.
   const later = await enter(pool);
   const back = await Promise.all(
     [...waiting.toReversed(), ...waiting.slice(0, 1)].map(({ entry }) => enter(pool, { ...entry, again: true })),
   );
-  // One more than the room holds: these three were let in before.
+  // One more than the waiting room holds: these three were admitted before the restart.
   expect(await queued(pool)).toBe(4);
   expect(await (await enter(pool)).refusal()).toMatchObject({ reason: "queue_full" });
   const order: string[] = [];
@@ -55,7 +55,7 @@ test("The waiting room is bounded in length and in time. Every ticket leaves it 
   expect((await pool.stub.status()).admitted).toBe(4);
 });
 
-test("an evicted Pool keeps its configuration and what it has learned", async () => {
+test("an evicted Pool keeps its configuration and its learned service time", async () => {
   const pool = await makePool();
   await (await start(pool)).end();
   await evict(pool.stub);
@@ -63,7 +63,7 @@ test("an evicted Pool keeps its configuration and what it has learned", async ()
   await start(pool);
 });
 
-/** From now on one card's report takes its time. */
+/** Delays the reports of one card. */
 function slowReports(slow: string, ms: number): void {
   const report = Object.getOwnPropertyDescriptor(Card.prototype, "report")?.value as (
     this: Card,
@@ -76,7 +76,7 @@ function slowReports(slow: string, ms: number): void {
   onTestFinished(() => slowed.mockRestore());
 }
 
-test("a restarted Pool hears every card before it offers anything beyond a tenant's cap", async () => {
+test("a restarted Pool hears every Card before it offers a slot to a tenant that may be at its cap", async () => {
   const pool = await makePool([{}, {}, {}, {}]);
   await startMany(pool, 4, { concurrent: 4 });
   await expectHeld(pool, 4);
@@ -90,7 +90,7 @@ test("a restarted Pool hears every card before it offers anything beyond a tenan
   expect(await queued(pool)).toBe(capped.length);
 });
 
-test("a restarted Pool does not wait long for a card that says nothing", async () => {
+test("a restarted Pool waits less than 2 s for a Card that does not answer", async () => {
   const pool = await makePool([{ slots: 1 }, { slots: 1 }]);
   const [mute, other] = pool.cards;
   if (mute === undefined || other === undefined) throw new Error("two cards");
@@ -101,11 +101,11 @@ test("a restarted Pool does not wait long for a card that says nothing", async (
   expect(performance.now() - from).toBeLessThan(2_000);
 });
 
-test("cards that never answer keep none that are asked after them from being heard", async () => {
+test("Cards that never answer do not keep the Pool from hearing the Cards after them", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   onTestFinished(() => void vi.useRealTimers());
   const service = fresh("service");
-  // More than are asked at once.
+  // More Cards than the Pool asks at once.
   const names = Array.from({ length: 60 }, (_, i) => `${service}-card-${i}`);
   const never = new Promise<never>(() => undefined);
   const CARD = {
@@ -123,7 +123,7 @@ test("cards that never answer keep none that are asked after them from being hea
   await eventually(async () => expect(await heard()).toBe(59));
 });
 
-test("a run that began before the Pool's restart is told about to those who ask for the same after it", async () => {
+test("requests that arrive after a restart follow an identical run that began before it", async () => {
   const pool = await makePool();
   const fingerprint = fresh("print");
   const leader = await enter(pool, { fingerprint });
@@ -138,7 +138,7 @@ test("a run that began before the Pool's restart is told about to those who ask 
   await expectHeld(pool, 0);
 });
 
-test("a run that began before the Pool's restart and is never heard of again is run once more", async () => {
+test("a run that began before the Pool's restart and whose holder vanishes is run once more", async () => {
   const pool = await makePool();
   const fingerprint = fresh("print");
   const leader = await enter(pool, { fingerprint });
@@ -146,14 +146,14 @@ test("a run that began before the Pool's restart and is never heard of again is 
   await crashPool(pool);
   const [first, second] = await enterMany(pool, 2, { fingerprint });
   if (first === undefined || second === undefined) throw new Error("two callers");
-  // Its holder goes: the slot drains for long, but nobody can say any more how it ended.
+  // The holder vanishes: the slot drains, and nobody can report how the run ended.
   running.vanish();
   const again = await first.start();
   await again.end();
   expect(await second.reply()).toEqual({ kind: "told", finish: { kind: "stored" } });
 });
 
-test("a claim that was offered before the Pool's restart is a run that the Pool hears of", async () => {
+test("a claim made after a restart on an offer from before it is a run that the Pool hears of", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const caller = await enter(pool);
   const card = await caller.offer();
@@ -163,7 +163,7 @@ test("a claim that was offered before the Pool's restart is a run that the Pool 
   expect(offered).toBe(card);
   const { attempt, tenant } = caller.entry;
   const { lease } = await claim(env.CARD.getByName(card), attemptAt(pool.service, { attempt, tenant }));
-  // Both were offered the one slot: the Card says yes to one, and the other waits on.
+  // Both were offered the same slot: the Card grants one claim, and the other request keeps waiting.
   expect(await env.CARD.getByName(offered).claim(attemptAt(pool.service, { attempt: next.entry.attempt }))).toEqual({
     no: "full",
   });
@@ -173,7 +173,7 @@ test("a claim that was offered before the Pool's restart is a run that the Pool 
   expect(await next.replyAtOnce()).toMatchObject({ kind: "offer", card });
 });
 
-test("a Pool and its Cards that restart together lose no slot and give none twice", async () => {
+test("a Pool and its Cards that restart together neither lose a slot nor grant one twice", async () => {
   const pool = await makePool([{}, {}]);
   const running = await startMany(pool, 3);
   await expectHeld(pool, 3);
@@ -187,7 +187,7 @@ test("a Pool and its Cards that restart together lose no slot and give none twic
   await expectHeld(pool, 0);
 });
 
-test("a request whose ticket was cut off and that enters again is not recorded as canceled, and is charged", async () => {
+test("a request that loses its ticket and enters again is not recorded as canceled, and is charged", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const tenant = env.TENANT.getByName(fresh("tenant"));
   const request = fresh("req");
@@ -213,7 +213,7 @@ test("a request whose ticket was cut off and that enters again is not recorded a
   expect(await tenant.admit({ ...admission, id: fresh("req") }, limits)).toMatchObject({ ok: false, over: "results" });
 });
 
-test("a card that was never configured keeps its Pool asking for its configuration, and then works", async () => {
+test("an unconfigured card makes its Pool ask for its configuration, and then works", async () => {
   const service = fresh("service");
   const id = `${service}-card`;
   const config = { version: 1, service, paused: false, queue: { max: 10, timeoutMs: 60_000 } };
@@ -233,7 +233,7 @@ test("a card that was never configured keeps its Pool asking for its configurati
   expect(await (await enter(pool)).offer()).toBe(id);
 });
 
-test("a card that works again is found by the next requests although its report was lost", async () => {
+test("a card that recovers is found by later requests although its report was lost", async () => {
   const pool = await makePool([{ state: "disabled" }]);
   const [card] = pool.cards;
   if (card === undefined) throw new Error("one card");
@@ -246,7 +246,7 @@ test("a card that works again is found by the next requests although its report 
   await eventually(async () => expect(await (await enter(pool)).reply()).toMatchObject({ kind: "offer" }));
 });
 
-test("a run that failed after the Pool's restart is tried again at once, by whoever asks for the same", async () => {
+test("a run that fails after the Pool's restart is taken over at once by an identical request", async () => {
   const pool = await makePool();
   const [card] = pool.cards;
   if (card === undefined) throw new Error("one card");

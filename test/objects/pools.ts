@@ -1,4 +1,4 @@
-/** What the tests of the Pool share: a pool over cards of its own, and callers who do what the Worker does. */
+/** Helpers for the tests of the Pool: a Pool over separate cards, and callers that do what the Worker does. */
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished } from "vitest";
@@ -7,7 +7,7 @@ import type { Entry, Finish, OfferReply, PoolConfig } from "../../durable-object
 import type { Env } from "../../worker/env.ts";
 import { type CardUnderTest, claim, CLEAN, eventually, fresh, makeCard } from "./objects.ts";
 
-/** An answer that comes without a wait of the object's own. */
+/** Upper bound for a reply that does not wait for a timeout in the object. */
 const AT_ONCE_MS = 1_000;
 
 export type PoolStub = ReturnType<Env["POOL"]["getByName"]>;
@@ -20,7 +20,7 @@ export interface PoolUnderTest {
   config: PoolConfig;
 }
 
-/** A pool that has heard its cards; one card with two slots unless told otherwise. */
+/** Creates a Pool that has heard its Cards; by default one card with two slots. */
 export async function makePool(
   cards: Partial<CardConfig>[] = [{}],
   more: Partial<PoolConfig> = {},
@@ -45,13 +45,13 @@ export async function makePool(
   return pool;
 }
 
-/** The same pool with something changed, one version later. */
+/** Changes the Pool's configuration, with the next version number. */
 export async function reconfigurePool(pool: PoolUnderTest, more: Partial<PoolConfig>): Promise<void> {
   pool.config = { ...pool.config, version: pool.config.version + 1, ...more };
   await pool.stub.configure(pool.config);
 }
 
-/** Ends the Pool as an accident does, with its tickets still out. */
+/** Crashes the Pool while its tickets are open. */
 export async function crashPool(pool: PoolUnderTest): Promise<void> {
   await expect(runInDurableObject(pool.stub, (_, state) => state.abort("crash"))).rejects.toThrow("crash");
   pool.stub = env.POOL.getByName(pool.service);
@@ -59,7 +59,7 @@ export async function crashPool(pool: PoolUnderTest): Promise<void> {
 
 let arrivals = 0;
 
-/** A request of tenant `acme`; those made later arrived later. */
+/** A request of tenant `acme`; later ones have later arrival times. */
 function entry(more: Partial<Entry> = {}): Entry {
   const attempt = fresh("att");
   return {
@@ -81,7 +81,7 @@ function entry(more: Partial<Entry> = {}): Entry {
   };
 }
 
-/** One request's way, step by step. */
+/** One request, step by step. */
 export class Caller {
   readonly pool: PoolUnderTest;
   readonly entry: Entry;
@@ -104,7 +104,7 @@ export class Caller {
     return this;
   }
 
-  /** The next last word: an offer, a no, or what somebody else's run came to. */
+  /** The next final reply: an offer, a refusal or the outcome of a leader's run. */
   async reply(): Promise<OfferReply> {
     for (;;) {
       const reply = await this.ticket.offer();
@@ -112,14 +112,14 @@ export class Caller {
     }
   }
 
-  /** The card that is offered. */
+  /** The offered card. */
   async offer(): Promise<string> {
     const reply = await this.reply();
     if (reply.kind !== "offer") throw new Error(`no offer: ${JSON.stringify(reply)}`);
     return reply.card;
   }
 
-  /** The reply, which must not take a wait of the Pool's own. */
+  /** The reply, which must arrive without waiting for a timeout in the Pool. */
   async replyAtOnce(): Promise<OfferReply> {
     const from = performance.now();
     const reply = await this.reply();
@@ -133,7 +133,7 @@ export class Caller {
     return reply.refusal;
   }
 
-  /** Takes the offered card's slot. */
+  /** Claims a slot of the offered card. */
   async start(card?: string): Promise<Running> {
     const offered = card ?? (await this.offer());
     const stub = env.CARD.getByName(offered);
@@ -150,7 +150,7 @@ export class Caller {
     return { card: offered, number, attempt, end, vanish: () => (lease[Symbol.dispose](), this.vanish()) };
   }
 
-  /** Goes without a word. */
+  /** Disposes the ticket without telling the Pool. */
   vanish(): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -163,7 +163,7 @@ export interface Running {
   number: number;
   attempt: string;
   end(ending?: Ending, finish?: Finish): Promise<void>;
-  /** The holder goes without a word. */
+  /** Disposes the lease and the ticket without a release. */
   vanish(): void;
 }
 
@@ -175,7 +175,7 @@ export async function enterMany(pool: PoolUnderTest, count: number, more: Partia
   return await Promise.all(Array.from({ length: count }, () => enter(pool, more)));
 }
 
-/** Starts a request that is offered a slot at once. */
+/** Starts a request that gets an offer. */
 export async function start(pool: PoolUnderTest, more: Partial<Entry> = {}): Promise<Running> {
   return await (await enter(pool, more)).start();
 }
@@ -188,13 +188,13 @@ export async function queued(pool: PoolUnderTest): Promise<number> {
   return (await pool.stub.status()).queued;
 }
 
-/** Attempts that hold a slot, as the Pool knows it. */
+/** Attempts that hold a slot, according to the Pool. */
 export async function held(pool: PoolUnderTest): Promise<string[]> {
   const { reports } = await pool.stub.status();
   return reports.flatMap((report) => report.held.map(({ attempt }) => attempt));
 }
 
-/** Waits until the Pool knows of so many held slots. */
+/** Waits until the Pool knows of this number of held slots. */
 export async function expectHeld(pool: PoolUnderTest, count: number): Promise<void> {
   await eventually(async () => expect(await held(pool)).toHaveLength(count));
 }

@@ -1,4 +1,4 @@
-/** A job's try when what it needs does not answer, and when what it finds is large. */
+/** A job's run when something it needs does not answer, or when the stored answer is large. */
 import { createExecutionContext } from "cloudflare:test";
 import { env as bindings } from "cloudflare:workers";
 import { afterEach, beforeAll, expect, test, vi } from "vitest";
@@ -15,12 +15,12 @@ const env = bindings as unknown as Env;
 const TENANT = "ten_runonce";
 const MIB = 1024 * 1024;
 const RETRY_MS = 10_000;
-/** Longer than an answer is waited for. */
+/** Longer than a run waits for an answer. */
 const ANSWERED_MS_MAX = 15_000;
 
 afterEach(() => void vi.restoreAllMocks());
 
-/** Services: in `priced`, a stored answer costs what a run costs. */
+/** In the service `priced`, a stored answer costs as much as a run. */
 const SERVICES = { s: {}, priced: { price: { flat: 1, hits: true } } };
 let card = "";
 
@@ -50,7 +50,7 @@ const down = (): never => {
   throw new Error("D1 is down");
 };
 
-test("while D1 is down a job pauses, longer each time, and no try of it is lost", async () => {
+test("while D1 is down a job pauses, longer each time, and the failed runs do not count as tries", async () => {
   const id = await made();
   const DB = { prepare: down, batch: down } as unknown as D1Database;
   for (const start of [1, 2, 3]) {
@@ -67,7 +67,7 @@ test("while D1 is down a job pauses, longer each time, and no try of it is lost"
 });
 
 test(
-  "a D1 that never answers is one that is down",
+  "a D1 that never answers is treated as down",
   async () => {
     const id = await made();
     const silence = new Promise<never>(() => {});
@@ -79,7 +79,7 @@ test(
   ANSWERED_MS_MAX,
 );
 
-test("a film that is there already is left where it lies", async () => {
+test("a stored video is not read", async () => {
   const id = await made();
   const bulk = `results/${"a".repeat(25)}`;
   await env.RESULTS.put(bulk, new Uint8Array(12 * MIB), { customMetadata: { tenant: TENANT } });
@@ -103,18 +103,18 @@ test("a film that is there already is left where it lies", async () => {
   });
   await runOnce({ ...env, RESULTS }, createExecutionContext(), id, 1);
   expect((await stateOf(id))?.status).toBe("succeeded");
-  // A window that was asked for before anybody could say that it is not wanted.
+  // One read may have begun before the run could decline it.
   expect(read).toBeLessThanOrEqual(1);
 });
 
-/** The origin of all cards. */
+/** Fakes the origin of all cards. */
 function origin(status: number, type: string): void {
   vi.spyOn(globalThis, "fetch").mockImplementation(() =>
     Promise.resolve(new Response("{}", { status, headers: { "content-type": type } })),
   );
 }
 
-test("the start of a run is reported until the Job hears it, with the tenant's cap of today", async () => {
+test("a run reports its start until the Job receives it, with the tenant's current cap", async () => {
   origin(200, "application/json");
   const id = await made();
   const job = env.JOB.getByName(id);
@@ -131,7 +131,7 @@ test("the start of a run is reported until the Job hears it, with the tenant's c
   await vi.waitFor(() => expect(started.mock.calls).toEqual(Array.from({ length: 2 }, () => [1, card, 3])));
 });
 
-test("a later try of a job avoids the cards of its earlier tries and of its own", async () => {
+test("a later run of a job avoids the cards of its earlier runs and its own failed card", async () => {
   origin(500, "application/json");
   const id = await made();
   const job = env.JOB.getByName(id);
@@ -156,7 +156,7 @@ test.each([
   expect(await stateOf(id)).toMatchObject({ status: "succeeded", bill: { charge } });
 });
 
-test("a streamed answer whose copy cannot be stored ends, is recorded, and its end is reported to the Pool", async () => {
+test("a streamed answer whose copy cannot be stored still ends, is recorded and is reported to the Pool", async () => {
   origin(200, "video/mp4");
   const id = await made();
   vi.spyOn(console, "error").mockReturnValue();

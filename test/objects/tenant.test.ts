@@ -8,7 +8,7 @@ const NO_QUOTA = { results: null, costMilli: null };
 const RATE = { requestsPerMinute: 60, burst: 10, ownRate: false, quota: NO_QUOTA };
 const FAST = { ...RATE, requestsPerMinute: 1e6, burst: 1e6 };
 const DAY_MS = 86_400_000;
-/** What is under way is looked after this often. */
+/** Interval of the alarm that checks running requests. */
 const LOOK_EVERY_MS = 60_000;
 const USAGE_MS = 401 * DAY_MS;
 
@@ -24,7 +24,7 @@ const request = (id = fresh("req"), clientId: string | null = null) => ({
   costMilli: 1_000,
 });
 
-test("sixty at once on a burst of ten: exactly ten pass", async () => {
+test("of sixty concurrent requests with a burst of ten, exactly ten pass", async () => {
   const stub = tenant();
   passTime(0);
   const replies = await Promise.all(Array.from({ length: 60 }, () => stub.admit(request(), RATE)));
@@ -47,7 +47,7 @@ test("Every object method is idempotent per attempt id: calling it twice with th
   expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 8 });
 });
 
-test("an admission repeated after the bucket is empty passes as it did", async () => {
+test("a repeated admission passes again although the bucket is empty by then", async () => {
   const stub = tenant();
   const first = request();
   await stub.admit(first, RATE);
@@ -66,7 +66,7 @@ test("A request that is refused, fails, or is canceled before it starts costs th
   expect(await stub.admit(request(), RATE)).toMatchObject({ ok: true, remaining: 8 });
 });
 
-test("a record is found by its id and by the caller's own, where the latest wins", async () => {
+test("a record is found by its id and by the client's id, under which the latest request wins", async () => {
   const stub = tenant();
   const own = fresh("client");
   const [first, second] = [request(fresh("req"), own), request(fresh("req"), own)];
@@ -85,7 +85,7 @@ test("a record is found by its id and by the caller's own, where the latest wins
   expect(await stub.request("nobody")).toBeNull();
 });
 
-test("of requests with one name within one millisecond the later one wins, also after they were written", async () => {
+test("of requests with one client id in the same millisecond the last one wins, also after an eviction", async () => {
   const stub = tenant();
   const own = fresh("client");
   passTime(0);
@@ -96,7 +96,7 @@ test("of requests with one name within one millisecond the later one wins, also 
   expect(await stub.request(own)).toMatchObject({ id: all[2]?.id });
 });
 
-test("a request called by another's id is that other's: our id comes before a caller's name", async () => {
+test("a request whose client id equals another request's id does not hide that request", async () => {
   const stub = tenant();
   const first = request();
   await stub.admit(first, RATE);
@@ -104,7 +104,7 @@ test("a request called by another's id is that other's: our id comes before a ca
   expect(await stub.request(first.id)).toMatchObject({ id: first.id, clientId: null });
 });
 
-test.each(["succeeded", "failed", "canceled"] as const)("a request that %s stays so", async (state) => {
+test.each(["succeeded", "failed", "canceled"] as const)("a finished request stays %s", async (state) => {
   const stub = tenant();
   const one = request();
   await stub.admit(one, RATE);
@@ -118,7 +118,7 @@ test.each(["succeeded", "failed", "canceled"] as const)("a request that %s stays
   expect(await stub.request(one.id)).toMatchObject({ state, status: 200, results: ["kept"] });
 });
 
-test("a request that was never admitted is not recorded", async () => {
+test("the end of a request that was never admitted is not recorded", async () => {
   const stub = tenant();
   await stub.record("unknown", "succeeded", 200, [], "all");
   expect(await stub.request("unknown")).toBeNull();
@@ -141,7 +141,7 @@ const countRows = (stub: ReturnType<typeof tenant>) =>
     (_, state) => state.storage.sql.exec<{ count: number }>("SELECT count(*) AS count FROM requests").one().count,
   );
 
-test("records older than a day are not found, and are swept", async () => {
+test("records older than a day are not found and are swept", async () => {
   const stub = tenant();
   const [old, young] = [request(), request()];
   await stub.admit(old, RATE);
@@ -156,7 +156,7 @@ test("records older than a day are not found, and are swept", async () => {
   passTime(DAY_MS / 2);
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await countRows(stub)).toBe(0);
-  // What they added to the usage is kept for longer.
+  // The usage that they added is kept longer.
   passTime(USAGE_MS);
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(await runDurableObjectAlarm(stub)).toBe(false);
@@ -164,7 +164,7 @@ test("records older than a day are not found, and are swept", async () => {
   await eventually(async () => expect(await runDurableObjectAlarm(stub)).toBe(true));
 });
 
-test("many old records are swept some at a time", async () => {
+test("old records are swept in steps", async () => {
   const stub = tenant();
   await stub.admit(request(), RATE);
   await eventually(async () => expect(await countRows(stub)).toBe(1));
@@ -180,7 +180,7 @@ test("many old records are swept some at a time", async () => {
   expect(await countRows(stub)).toBe(1);
 });
 
-test("a month's quota is never exceeded, and what came to nothing is given back", async () => {
+test("admissions never exceed the monthly quota, and results that were not made are given back", async () => {
   const stub = tenant();
   passTime(0);
   const limits = { ...FAST, quota: { ...NO_QUOTA, results: 5 } };
@@ -198,7 +198,7 @@ test("a month's quota is never exceeded, and what came to nothing is given back"
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false, quota: 5 });
 });
 
-test("a service with a rate of its own takes no token of the others, and gets back what is its own", async () => {
+test("a service with its own rate takes no tokens from other services and gets back only its own", async () => {
   const stub = tenant();
   passTime(0);
   const own = { ...RATE, burst: 3, ownRate: true };
@@ -215,7 +215,7 @@ test("a service with a rate of its own takes no token of the others, and gets ba
   expect(await ask("other")).toMatchObject({ ok: true, remaining: 8 });
 });
 
-test("a month's cost is never exceeded; what came to nothing, or ran for somebody else, is given back once", async () => {
+test("admissions never exceed the monthly cost, and uncharged requests give their cost back once", async () => {
   const stub = tenant();
   passTime(0);
   const limits = { ...FAST, quota: { ...NO_QUOTA, costMilli: 5_500 } };
@@ -233,7 +233,7 @@ test("a month's cost is never exceeded; what came to nothing, or ran for somebod
   expect(await stub.admit({ ...request(), costMilli: 1 }, limits)).toMatchObject({ ok: false });
 });
 
-test("whoever asks for none of a quota that is used up is not refused for it, and a refusal says what is left", async () => {
+test("an exhausted quota admits a request that needs none of it, and a refusal reports the rate left", async () => {
   const stub = tenant();
   passTime(0);
   const none = { ...RATE, quota: { results: 0, costMilli: 0 } };
@@ -241,9 +241,9 @@ test("whoever asks for none of a quota that is used up is not refused for it, an
   expect(await stub.admit({ ...request(), results: 0, costMilli: 0 }, none)).toMatchObject({ ok: true, remaining: 9 });
 });
 
-test("a quota's Retry-After is the month's end, and then it succeeds", async () => {
+test("a quota refusal's Retry-After points to the end of the month, and a request then passes", async () => {
   const stub = tenant();
-  // The clock stands from here on: else it may tick between the two looks at it.
+  // Freezes the clock, so that both reads of it agree.
   passTime(0);
   passTime(Date.UTC(2026, 11, 31, 23, 59, 58) - Date.now());
   const limits = { ...FAST, quota: { ...NO_QUOTA, results: 1 } };
@@ -252,12 +252,12 @@ test("a quota's Retry-After is the month's end, and then it succeeds", async () 
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false, retryAfterMs: 2_000 });
   passTime(2_000);
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: true });
-  // What the month before gives back is not this month's.
+  // A refund for the previous month does not add to this month's quota.
   await stub.record(first.id, "failed", 503, [], "nothing");
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
 });
 
-test("who asks for what is under way takes no quota, and pays once, before it runs by itself", async () => {
+test("a follower takes no quota and pays once, before it runs by itself", async () => {
   const stub = tenant();
   passTime(0);
   const limits = { ...FAST, quota: { results: 2, costMilli: 2_500 } };
@@ -266,14 +266,14 @@ test("who asks for what is under way takes no quota, and pays once, before it ru
   expect(await stub.admit(leader ?? same(), limits)).toMatchObject({ ok: true, follows: false });
   for (const one of followers) expect(await stub.admit(one, limits)).toMatchObject({ ok: true, follows: true });
   expect(await stub.admit({ ...same(), fingerprint: "other" }, limits)).toMatchObject({ ok: true, follows: false });
-  // The leader comes to nothing: one follower takes its place, and no other finds room.
+  // The leader fails: one follower takes its place, and there is no quota for another.
   expect(await stub.pay(followers[0] ?? same(), limits)).toMatchObject({ ok: false, over: "results" });
   await stub.record(leader?.id ?? "", "failed", 503, [], "nothing");
   for (let twice = 0; twice < 2; twice++)
     expect(await stub.pay(followers[0] ?? same(), limits)).toMatchObject({ ok: true });
   expect(await stub.pay(followers[1] ?? same(), limits)).toMatchObject({ ok: false });
   expect(await stub.admit(same(), limits)).toMatchObject({ ok: true, follows: true });
-  // What followers give back is nothing, as nothing was taken; what was paid is given back like all else.
+  // Unpaid followers have nothing to give back; a paid one is refunded like any other request.
   for (const one of followers.slice(1)) await stub.record(one.id, "succeeded", 200, [], "token");
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
   await stub.record(followers[0]?.id ?? "", "failed", 503, [], "nothing");
@@ -282,20 +282,20 @@ test("who asks for what is under way takes no quota, and pays once, before it ru
   expect(await stub.admit(request(), limits)).toMatchObject({ ok: false });
 });
 
-test("an admission repeated after the identical request has ended owes what it owed before", async () => {
+test("an admission repeated after the leader has ended still follows until it pays", async () => {
   const stub = tenant();
   const [leader, follower] = [request(), request()].map((one) => ({ ...one, fingerprint: "same" }));
   if (leader === undefined || follower === undefined) throw new Error("two requests");
   await stub.admit(leader, FAST);
   expect(await stub.admit(follower, FAST)).toMatchObject({ ok: true, follows: true });
   await stub.record(leader.id, "failed", 502, [], "nothing");
-  // The reply to its first admission was lost.
+  // The reply to the first admission was lost.
   expect(await stub.admit(follower, FAST)).toMatchObject({ ok: true, follows: true });
   await stub.pay(follower, FAST);
   expect(await stub.admit(follower, FAST)).toMatchObject({ ok: true, follows: false });
 });
 
-test("where hits have a price, who asks for what is under way pays that, and no result", async () => {
+test("where hits have a price, a follower pays that price and no result", async () => {
   const stub = tenant();
   passTime(0);
   const limits = { ...FAST, quota: { results: 1, costMilli: 2_000 } };
@@ -308,7 +308,7 @@ test("where hits have a price, who asks for what is under way pays that, and no 
   expect(await stub.admit({ ...request(), ...same }, limits)).toMatchObject({ ok: false, over: "cost" });
 });
 
-test("a hit that has a price takes it once, no token, and is over", async () => {
+test("a priced hit takes its price once, takes no token and is recorded as succeeded", async () => {
   const stub = tenant();
   passTime(0);
   const limits = { ...RATE, quota: { results: 0, costMilli: 2_000 } };
@@ -325,7 +325,7 @@ test("a hit that has a price takes it once, no token, and is over", async () => 
   expect(await stub.admitHit(request(), limits, [])).toMatchObject({ ok: false, over: "cost", quota: 2 });
 });
 
-test("a request that has not ended is where its Pool has it, with what it waits for", async () => {
+test("the state of an unfinished request, and what it waits for, come from its Pool", async () => {
   const pool = await makePool([{ slots: 1 }]);
   const stub = tenant();
   const [first, second] = [new Caller(pool), new Caller(pool)];
@@ -339,7 +339,7 @@ test("a request that has not ended is where its Pool has it, with what it waits 
   expect(await stub.request(second.entry.request)).toMatchObject(waiting);
 });
 
-test("a request that its Pool has not known for 30 s is lost: it has failed, and costs nothing", async () => {
+test("a request that its Pool has not known for 30 s fails, and a later success does not change that", async () => {
   const pool = await makePool();
   const stub = tenant();
   passTime(0);
@@ -355,7 +355,7 @@ test("a request that its Pool has not known for 30 s is lost: it has failed, and
   expect(await stub.request(lost.id)).toMatchObject({ state: "failed" });
 });
 
-test("lost requests are found by the Tenant's own alarm, and their quota is given back", async () => {
+test("the Tenant's alarm finds lost requests and gives their quota back", async () => {
   const pool = await makePool();
   const stub = tenant();
   const limits = { ...FAST, quota: { ...NO_QUOTA, results: 2 } };
@@ -371,7 +371,7 @@ test("lost requests are found by the Tenant's own alarm, and their quota is give
   expect(await stub.admit({ ...request(), results: 2 }, limits)).toMatchObject({ ok: true });
 });
 
-test("a record that is found lost in the look that sweeps it does not come back", async () => {
+test("a record that the alarm finds lost while it sweeps it does not come back", async () => {
   const pool = await makePool();
   const stub = tenant();
   passTime(0);
@@ -385,19 +385,19 @@ test("a record that is found lost in the look that sweeps it does not come back"
   expect(await countRows(stub)).toBe(0);
 });
 
-test("a Tenant's alarm that did not come is set anew by whatever comes next", async () => {
+test("the next call sets a Tenant's overdue alarm again", async () => {
   const stub = tenant();
   const alarm = () => runInDurableObject(stub, (_, { storage }) => storage.getAlarm());
   passTime(0);
   await stub.admit(request(), RATE);
   await eventually(async () => expect(await alarm()).toBe(Date.now() + LOOK_EVERY_MS));
-  // Its time is over, and it stands where it stood.
+  // The alarm is overdue now, but it is still set to the same time.
   passTime(2 * LOOK_EVERY_MS);
   await stub.admit(request(), RATE);
   await eventually(async () => expect(await alarm()).toBe(Date.now() + LOOK_EVERY_MS));
 });
 
-test("a deleted tenant's object that has removed all after a day can still be asked", async () => {
+test("the object of a deleted tenant still answers after it has removed everything a day later", async () => {
   const stub = tenant();
   passTime(0);
   await stub.admit(request(), RATE);

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { setReply, type TicketState } from "../../durable-objects/ticket-state.ts";
 import { Ticket } from "../../durable-objects/ticket.ts";
 
-/** Questions of a job that waits for a day, each for 20 s. */
+/** The number of 20 s waits in a day. */
 const QUESTIONS = 4_320;
 const LAST_WORD = { kind: "behind", version: 0 } as const;
 
@@ -22,7 +22,7 @@ function made() {
   return { state, ticket, timeIsUp: () => times.pop()?.(), calledOff: () => calledOff };
 }
 
-test("a ticket that is asked again and again keeps nothing of questions whose time was up", async () => {
+test("a ticket keeps no waiters of questions that timed out", async () => {
   const { state, ticket, timeIsUp, calledOff } = made();
   for (let i = 0; i < QUESTIONS; i++) {
     const asked = ticket.offer();
@@ -36,7 +36,7 @@ test("a ticket that is asked again and again keeps nothing of questions whose ti
   expect(calledOff() - before).toBe(1);
 });
 
-test("all who ask for a ticket's offer at the same time are told", async () => {
+test("all concurrent callers of a ticket's offer get the reply", async () => {
   const { state, ticket } = made();
   const asked = [ticket.offer(), ticket.offer()];
   setReply(state, LAST_WORD);

@@ -1,4 +1,4 @@
-/** The Tenant's usage under everything that may happen to it: repeats, crashes, evictions, deletion, age. */
+/** The Tenant's usage under repeats, crashes, evictions, deletion and aging. */
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import fc from "fast-check";
@@ -12,7 +12,7 @@ const LIMITS = { requestsPerMinute: 1e6, burst: 1e6, ownRate: false, quota: { re
 const DAY_MS = 86_400_000;
 const ALL: UsageQuery = { from: "0000", to: "9999", by: ["day", "service", "key"], after: null, limit: 1_000 };
 
-/** A tenant that may be ended as an accident does, at any time. */
+/** A tenant whose object can be crashed at any time. */
 class Mortal {
   readonly #id = fresh("tenant");
   stub = env.TENANT.getByName(this.#id);
@@ -47,7 +47,7 @@ const batchOf = (more: Partial<UsageRow>): UsageRow[] => [
 
 const today = () => new Date().toISOString().slice(0, 10);
 
-test("an end counts once, under its service and key, on the day of its admission, however often it is told", async () => {
+test("an end counts once, under its service and key, on the day of its admission, even if reported twice", async () => {
   const tenant = new Mortal();
   passTime(0);
   const day = today();
@@ -77,7 +77,7 @@ test("an end counts once, under its service and key, on the day of its admission
   expect(totals).toMatchObject(sum(s, t));
 });
 
-test("an end that was heard survives a crash the moment after, and is not counted again", async () => {
+test("an acknowledged end survives a crash right after it and is not counted again", async () => {
   const tenant = new Mortal();
   const id = fresh("req");
   await tenant.admit(id);
@@ -88,7 +88,7 @@ test("an end that was heard survives a crash the moment after, and is not counte
   expect(await tenant.totals()).toMatchObject({ requests: 1, gpuMs: 70 });
 });
 
-test("what ran counts although a crash took its admission, unless that is older than a day", async () => {
+test("a finished run counts although a crash lost its admission, unless it is older than a day", async () => {
   const tenant = new Mortal();
   const id = fresh("req");
   await tenant.admit(id);
@@ -101,7 +101,7 @@ test("what ran counts although a crash took its admission, unless that is older 
   expect(await tenant.stub.request(id)).toMatchObject({ state: "succeeded", service: "s" });
 });
 
-test("a batch of counts counts once, also when it is told again after a crash", async () => {
+test("a batch of counts is added once, even if it is repeated after a crash", async () => {
   const tenant = new Mortal();
   const rows = batchOf({ requests: 3, hits: 2, bytes: 9, refusals: { requests: 1 } });
   await tenant.stub.tally("batch", rows);
@@ -112,7 +112,7 @@ test("a batch of counts counts once, also when it is told again after a crash", 
   expect(await tenant.totals()).toMatchObject({ requests: 6, hits: 4, bytes: 18, refusals: { requests: 2 } });
 });
 
-test("a lost request counts as one that we failed", async () => {
+test("a lost request counts as an internal failure", async () => {
   const pool = await makePool();
   const tenant = new Mortal();
   passTime(0);
@@ -143,7 +143,7 @@ const took = (n: number): Partial<Spent> => ({
 });
 const charge = (n: number): Charge => (n % 2 === 0 ? "all" : "nothing");
 
-test("whatever is repeated, crashes or is told late: it sums to the truth", async () => {
+test("repeats, crashes and late reports never distort the sums", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
       const tenant = new Mortal();
@@ -163,11 +163,11 @@ test("whatever is repeated, crashes or is told late: it sums to the truth", asyn
         else if (one.do === "admit") await tenant.admit(`${one.which}`);
         else if (one.do === "end") await end(one.which);
         else if (one.do === "tally") await tally(one.which);
-        // Its reply may be lost with a crash.
+        // The reply may be lost in a crash.
         else if (one.do === "end unheard") end(one.which).catch(() => undefined);
         else if (one.do === "tally unheard") tally(one.which).catch(() => undefined);
       }
-      // Whoever heard nothing says it again.
+      // Callers that received no reply repeat the call.
       for (const n of ended) await end(n);
       for (const n of batches) await tally(n);
       const truth = [
@@ -188,7 +188,7 @@ test("whatever is repeated, crashes or is told late: it sums to the truth", asyn
   );
 });
 
-test("pages follow each other without a gap, and each carries the totals of all", async () => {
+test("pages are contiguous, and each contains the totals of all rows", async () => {
   const tenant = new Mortal();
   const days = ["2026-01-01", "2026-01-02", "2026-01-03"];
   const rows = days.flatMap((day) =>
@@ -226,7 +226,7 @@ const countRows = (tenant: Mortal, table: string) =>
     (_, state) => state.storage.sql.exec<{ count: number }>(`SELECT count(*) AS count FROM ${table}`).one().count,
   );
 
-test("usage is kept for 400 days and removed some at a time, by the tenant's own alarm", async () => {
+test("usage is kept for 400 days and removed in steps by the Tenant's alarm", async () => {
   const tenant = new Mortal();
   passTime(0);
   await tenant.stub.tally("batch", batchOf({ day: today(), requests: 1, refusals: { quota: 1 } }));
@@ -249,7 +249,7 @@ test("usage is kept for 400 days and removed some at a time, by the tenant's own
   expect(await runDurableObjectAlarm(tenant.stub)).toBe(false);
 });
 
-test("a tenant that is forgotten is gone, and what still runs of it does not come back; a day later nothing is stored", async () => {
+test("late reports do not restore a deleted tenant's usage, and a day later nothing is stored", async () => {
   const tenant = new Mortal();
   passTime(0);
   const id = fresh("req");

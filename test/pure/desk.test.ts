@@ -1,4 +1,4 @@
-/** The Pool's desk by itself: what it answers to calls in an order that is seldom. */
+/** The Pool's desk in isolation: its replies to rare sequences of calls. */
 import { expect, test, vi } from "vitest";
 import { Desk } from "../../durable-objects/desk.ts";
 import { present } from "../../durable-objects/desk-view.ts";
@@ -34,7 +34,7 @@ class Counter {
     this.configure(cards, more);
   }
 
-  /** `version`: that of the cards' own configurations. */
+  /** `version` is the version of the cards' own configurations. */
   configure(cards: string[], more: Partial<PoolConfig> = {}, version = 1): void {
     const queue = { max: 100, timeoutMs: 60_000 };
     const listed = cards.map((card) => ({ card, weight: 1, version }));
@@ -66,7 +66,7 @@ class Counter {
   }
 }
 
-test("the attempt of before a retry, which its card still shows, is followed by nobody", () => {
+test("nobody follows the earlier attempt of a retried request, although its card still shows it", () => {
   const counter = new Counter(["x", "y"]);
   counter.tell("x", []);
   const leader = counter.enter("first", { fingerprint: "same" });
@@ -79,7 +79,7 @@ test("the attempt of before a retry, which its card still shows, is followed by 
   expect(next.reply).toEqual({ kind: "offer", card: "y", pressed: false, others: false, slotsLeft: 4 });
 });
 
-test("a clock that is set back makes nobody wait longer than the line's time", () => {
+test("a clock that is set back does not make a ticket wait longer than the queue's timeout", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", []);
   const ticket = counter.enter("one");
@@ -90,7 +90,7 @@ test("a clock that is set back makes nobody wait longer than the line's time", (
   expect(ticket.reply).toMatchObject({ kind: "refused", refusal: { reason: "queue_timeout" } });
 });
 
-test("those who follow a run that only its card knows of see to it that the card is asked", () => {
+test("a follower of a run known only from a card's report keeps the desk asking that card", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", ["of before"], { fingerprint: "same", lastNumber: 1 });
   const follower = counter.enter("one", { fingerprint: "same" });
@@ -98,13 +98,13 @@ test("those who follow a run that only its card knows of see to it that the card
   const before = counter.asked.length;
   counter.clock.pass(3 * ASK_AGAIN_MS);
   expect(counter.asked.length).toBeGreaterThanOrEqual(before + 3);
-  // The run has ended and its card's word of it was lost; the answer to the question brings it.
+  // The run has ended and the card's report was lost; the answer to the desk's question reveals it.
   counter.tell("x", [], { lastNumber: 1 });
   counter.clock.pass(ORPHAN_MS);
   expect(follower.reply).toMatchObject({ kind: "offer", card: "x" });
 });
 
-test("a leader that has tried a card, and then waits in vain for another, has had its run", () => {
+test("a leader that ran on one card and then waits in vain for another has used up its run", () => {
   const counter = new Counter(["x"], { queue: { max: 100, timeoutMs: 10_000 } });
   counter.tell("x", []);
   const one = counter.enter("one", { fingerprint: "same", deadlineAt: counter.clock.now() + 10_000 });
@@ -123,7 +123,7 @@ test("a leader that has tried a card, and then waits in vain for another, has ha
   expect(three.reply).toEqual({ kind: "told", finish: { kind: "failed", reason: "origin_reset" } });
 });
 
-test("a retry may wait its full time: a run on a card is not time in line", () => {
+test("a retry may wait for the full queue timeout: time on a card does not count as waiting", () => {
   const counter = new Counter(["x", "y"], { queue: { max: 100, timeoutMs: 10_000 } });
   counter.tell("x", []);
   counter.tell("y", ["busy"], { lastNumber: 1 });
@@ -137,7 +137,7 @@ test("a retry may wait its full time: a run on a card is not time in line", () =
   expect(ticket.reply).toMatchObject({ kind: "refused", refusal: { reason: "queue_timeout" } });
 });
 
-test("a follower waits as long as its run has a card, but not beyond its own deadline", () => {
+test("a follower waits as long as its leader has a card, but not beyond its own deadline", () => {
   const counter = new Counter(["x"], { queue: { max: 100, timeoutMs: 10_000 } });
   counter.tell("x", []);
   const leader = counter.enter("leader", { fingerprint: "same" });
@@ -155,7 +155,7 @@ test("a follower waits as long as its run has a card, but not beyond its own dea
   expect(follower.reply).toMatchObject({ kind: "refused", refusal: { reason: "queue_timeout" } });
 });
 
-test("a follower's position is that of the ticket that waits in line for it", () => {
+test("a follower's position is its leader's position", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", ["busy"], { lastNumber: 1 });
   for (const name of ["one", "two"]) counter.enter(name);
@@ -164,7 +164,7 @@ test("a follower's position is that of the ticket that waits in line for it", ()
   expect([leader, follower].map((ticket) => counter.desk.waitingOn(ticket).position)).toEqual([3, 3]);
 });
 
-test("while a slot is free nobody waits for the same of a tenant at its cap: who may run first leads, and the other follows", () => {
+test("while a slot is free, a request that may run leads an identical one of a tenant at its cap", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", [], { slots: 2 });
   counter.desk.claimed(counter.enter("running", { concurrent: 1 }), 1);
@@ -177,7 +177,7 @@ test("while a slot is free nobody waits for the same of a tenant at its cap: who
   expect(capped.reply).toEqual({ kind: "told", finish: { kind: "stored" } });
 });
 
-test("a call goes before its tenant's own job that asked for the same before it, and whoever comes later goes after both", () => {
+test("a call goes before an identical earlier job of its tenant, and before later requests", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", ["busy"], { lastNumber: 1 });
   const job = counter.enter("job", { fingerprint: "same", job: true, priority: "low" });
@@ -188,7 +188,7 @@ test("a call goes before its tenant's own job that asked for the same before it,
   expect([job, call, later].map(({ phase }) => phase)).toEqual(["waiting", "offered", "waiting"]);
 });
 
-test("a card says no, or an offer is missed: all who asked for the same stand in line again, each by its own right", () => {
+test("after a declined or missed offer, all identical requests wait again, each in its own turn", () => {
   const counter = new Counter(["x", "y"]);
   counter.tell("x", []);
   counter.tell("y", ["busy"], { lastNumber: 1 });
@@ -197,7 +197,7 @@ test("a card says no, or an offer is missed: all who asked for the same stand in
   const third = counter.enter("third", { tenant: "b", fingerprint: "same" });
   counter.desk.declined(one, "x", "full");
   expect([one, two, third].map(({ phase }) => phase)).toEqual(["waiting", "waiting", "waiting"]);
-  // Meanwhile another service's slot counts against nobody, but one's own tenant comes to its cap.
+  // Two other runs bring tenant a to its cap, so the free slot goes to tenant b.
   counter.tell("y", ["busy", "busy too"], { lastNumber: 2 });
   counter.tell("x", []);
   expect([one, two, third].map(({ phase }) => phase)).toEqual(["waiting", "offered", "waiting"]);
@@ -209,14 +209,14 @@ test("a card says no, or an offer is missed: all who asked for the same stand in
   for (const { reply } of [one, two]) expect(reply).toEqual({ kind: "told", finish: { kind: "stored" } });
 });
 
-test("a leader that failed and waits at its cap is overtaken, once: who leads after it is the last to try", () => {
+test("a failed leader that waits at its cap is overtaken once, and the leader after it is the last to try", () => {
   const counter = new Counter(["x", "y", "z"]);
   for (const card of ["y", "z"]) counter.tell(card, ["busy"], { lastNumber: 1 });
   counter.tell("x", []);
   const one = counter.enter("one", { tenant: "c", concurrent: 1, fingerprint: "same" });
   const two = counter.enter("two", { tenant: "b", concurrent: 1, fingerprint: "same" });
   counter.desk.claimed(one, 1);
-  // Its slot drains.
+  // The leader's slot drains.
   const drains = { number: 1, attempt: "one", request: "one", tenant: "c", service: SERVICE, fingerprint: "same" };
   counter.tell("x", [], { held: [{ ...drains, state: "draining", claimedAt: 0 }], lastNumber: 1 });
   counter.desk.retry(one, "one again", ["x"]);
@@ -233,7 +233,7 @@ test("a leader that failed and waits at its cap is overtaken, once: who leads af
     expect(reply).toEqual({ kind: "told", finish: { kind: "failed", reason: "origin_reset" } });
 });
 
-test("whose claim comes after its offer was taken back runs by itself, and nobody waits for both", () => {
+test("a request that claims after its offer was withdrawn runs by itself, and nobody waits for both runs", () => {
   const counter = new Counter(["x", "y"]);
   counter.tell("x", []);
   const one = counter.enter("one", { fingerprint: "same" });
@@ -249,7 +249,7 @@ test("whose claim comes after its offer was taken back runs by itself, and nobod
   expect(three.reply).toEqual({ kind: "told", finish: { kind: "stored" } });
 });
 
-test("who asks for the same as a waiting job is refused like everybody else when no card takes work", () => {
+test("a request identical to a waiting job is refused like any other when no card takes work", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", [], { state: "disabled" });
   const job = counter.enter("job", { fingerprint: "same", job: true });
@@ -257,7 +257,7 @@ test("who asks for the same as a waiting job is refused like everybody else when
   expect([job.phase, call.reply]).toMatchObject(["waiting", { refusal: { reason: "no_healthy_card" } }]);
 });
 
-test("an offer that is not claimed in time goes to the next, once, and its ticket is out of line until it speaks", () => {
+test("an unclaimed offer goes to the next ticket once, and its own ticket leaves the line until it asks again", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", []);
   const one = counter.enter("one");
@@ -273,7 +273,7 @@ test("an offer that is not claimed in time goes to the next, once, and its ticke
   expect([one.phase, two.phase]).toEqual(["offered", "missed"]);
 });
 
-test("every word said twice means it once", () => {
+test("every repeated call has the effect of one call", () => {
   const counter = new Counter(["x", "y"]);
   for (const card of ["x", "y"]) counter.tell(card, []);
   const ticket = counter.enter("one");
@@ -291,7 +291,7 @@ test("every word said twice means it once", () => {
   expect([[...counter.desk.tickets], counter.departed]).toEqual([[], []]);
 });
 
-test("a newcomer who is told that there is no room leaves no offer behind", () => {
+test("a request refused by a full waiting room leaves no offer behind", () => {
   const counter = new Counter(["x"], { queue: { max: 2, timeoutMs: 60_000 } });
   counter.tell("x", ["busy"], { lastNumber: 1 });
   const waiting = [counter.enter("one"), counter.enter("two")];
@@ -304,7 +304,7 @@ test("a newcomer who is told that there is no room leaves no offer behind", () =
   expect([waiting[0]?.phase, counter.desk.cards.holding("a")]).toEqual(["offered", 1]);
 });
 
-test("a desk that served two thousand requests remembers nothing of them", () => {
+test("a desk keeps no state of two thousand finished requests", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", []);
   for (let i = 0; i < 2_000; i++) {
@@ -317,14 +317,14 @@ test("a desk that served two thousand requests remembers nothing of them", () =>
   for (let i = 0; i < 50; i++) expect(counter.desk.cards.holding(`tenant ${i}`)).toBe(0);
 });
 
-test("a request for which a slot is free waits for nothing: it is only starting", () => {
+test("a request for which a slot is free waits for nothing", () => {
   const counter = new Counter(["x"]);
   const { desk } = counter;
   const waits = (tenant: string) => desk.outlook("a job that has not come yet", tenant, 1).waiting;
   counter.tell("x", []);
   expect(waits("a")).toEqual({ on: null, position: 1, startMs: 0 });
   const first = counter.enter("first", { concurrent: 1 });
-  // The offered slot counts against its own tenant, too, but the request does not wait for it.
+  // The offered slot counts toward the tenant's cap, but the request does not wait for it.
   expect([first.phase, desk.waitingOn(first).on]).toEqual(["offered", null]);
   expect([desk.outlook("first", "a", 1).waiting?.on, waits("a")?.on, waits("b")?.on]).toEqual([
     null,
@@ -342,7 +342,7 @@ test("a request for which a slot is free waits for nothing: it is only starting"
   expect([second.phase, desk.waitingOn(second).on]).toEqual(["offered", null]);
 });
 
-test("a free slot on a card that has failed a request is not free for it while another card takes work", () => {
+test("a free slot on a card that failed a request is not free for it while another card takes work", () => {
   const counter = new Counter(["x", "y"]);
   counter.tell("x", []);
   counter.tell("y", ["busy"], { lastNumber: 1 });
@@ -353,7 +353,7 @@ test("a free slot on a card that has failed a request is not free for it while a
   expect([one.phase, counter.desk.waitingOn(one).on]).toEqual(["waiting", "slots_busy"]);
 });
 
-test("all waiting leaders are refused when the last card stops working, however many they are", () => {
+test("all ten thousand waiting leaders are refused when the last card stops working", () => {
   const counter = new Counter(["x"], { queue: { max: 20_000, timeoutMs: 60_000 } });
   const leaders = 10_000;
   counter.tell("x", [], { slots: leaders });
@@ -368,7 +368,7 @@ test("all waiting leaders are refused when the last card stops working, however 
   expect(counter.desk.refused).toEqual({ no_healthy_card: leaders });
 });
 
-test("any number of tickets that have tried the only free card do not keep it from one that has not", () => {
+test("a thousand tickets that have tried the only free card do not block a ticket that has not", () => {
   const counter = new Counter(["x", "y"], { queue: { max: 2_000, timeoutMs: 60_000 } });
   for (const card of ["x", "y"]) counter.tell(card, ["busy"], { lastNumber: 1 });
   for (let i = 0; i < 1_000; i++) counter.enter(`tried ${i}`, { avoid: ["x"], again: true });
@@ -377,7 +377,7 @@ test("any number of tickets that have tried the only free card do not keep it fr
   expect([fresh.phase, fresh.card]).toEqual(["offered", "x"]);
 });
 
-test("followers of a run that became one request's own do not wait for its retry", () => {
+test("a request that follows an unshared run does not wait for that run's retry", () => {
   const counter = new Counter(["x", "y"]);
   counter.tell("x", []);
   counter.tell("y", ["busy"], { lastNumber: 1 });
@@ -396,7 +396,7 @@ test("followers of a run that became one request's own do not wait for its retry
   expect([alone.phase, follower.phase, follower.card]).toEqual(["waiting", "offered", "x"]);
 });
 
-test("a run known only from a card's report has ended for its followers when the card is removed", () => {
+test("when a card is removed, a run known only from its report ends for its followers", () => {
   const counter = new Counter(["x", "y"]);
   counter.tell("x", ["of before"], { fingerprint: "same", lastNumber: 1 });
   counter.tell("y", []);
@@ -407,7 +407,7 @@ test("a run known only from a card's report has ended for its followers when the
   expect(job.reply).toMatchObject({ kind: "offer", card: "y" });
 });
 
-test("a follower of a failed leader that waits for its last try is refused when the queue's time is over", () => {
+test("a follower of a failed leader that waits for its last attempt is refused at the queue's timeout", () => {
   const counter = new Counter(["x", "y"]);
   counter.tell("x", []);
   counter.tell("y", ["busy"], { lastNumber: 1 });
@@ -455,7 +455,7 @@ test.each([
   expect(kinds("mended")).not.toContain("behind");
 });
 
-test("requests refused because no card works have the cards asked, at most every 5 s", () => {
+test("requests refused because no card works make the desk ask the cards, at most every 5 s", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", [], { state: "disabled" });
   const asked = () => {
@@ -468,7 +468,7 @@ test("requests refused because no card works have the cards asked, at most every
   expect(asked()).toEqual([]);
   counter.clock.pass(MEND_EVERY_MS);
   expect(asked()).toEqual([["x"]]);
-  // A breaker opens by itself: its card is tried when its time has come.
+  // An open breaker closes by itself: its card is tried when its time has come.
   counter.clock.pass(MEND_EVERY_MS);
   const untilAt = counter.clock.now() + HOUR_MS;
   counter.tell("x", [], { gates: { [SERVICE]: { state: "open", untilAt, reason: "origin_reset", proven: true } } });
@@ -489,7 +489,7 @@ test("requests are present by their tickets, or by a card's report if their tick
   });
 });
 
-test("the presence of requests that have a ticket is known without a look at the cards", () => {
+test("the presence of requests with a ticket is determined without reading the cards", () => {
   const counter = new Counter(["x"]);
   counter.tell("x", ["busy"], { lastNumber: 1 });
   counter.enter("waiting");

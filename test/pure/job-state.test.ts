@@ -1,4 +1,4 @@
-/** A job's states against a model that knows only who may speak and whether it is over. */
+/** A job's states against a model that knows only which run may report and whether the job has ended. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Bill, JobState, Outcome } from "../../durable-objects/job-protocol.ts";
@@ -25,7 +25,7 @@ interface Model {
 type Does = { what: "begin"; start: number } | { what: "begin again" } | { what: "cancel" | "late" } | Speaks;
 type Speaks = { what: "started" | "requeued" | "progress" | "succeed" | "fail" | "pause"; behind: number };
 
-/** `behind`: 0 is the run that may speak, others are earlier ones. */
+/** `behind` is 0 for the run that may report, and greater for earlier runs. */
 const speaks = fc.record({
   what: fc.constantFrom<Speaks["what"]>("started", "requeued", "progress", "succeed", "fail", "pause"),
   behind: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat({ max: 2 })),
@@ -79,13 +79,13 @@ function expected(before: Model, act: Does): Model {
   }
 }
 
-test("that it is handed in is a job's first event", () => {
+test("a job's first event is its queued state", () => {
   const { state, events } = core.created();
   expect(state).toEqual({ ...core.NEW, seq: 1 });
   expect(events).toEqual([{ id: 1, type: "state", status: "queued", progress: null, position: null }]);
 });
 
-test("whatever is told in whatever order: a job ends once, with a bill, and only its latest run is heard", () => {
+test("for any order of reports a job ends once, with a bill, and only its latest run is heard", () => {
   fc.assert(
     fc.property(fc.array(does, { maxLength: 40 }), (acts) => {
       let state = core.NEW;
@@ -119,7 +119,7 @@ test("whatever is told in whatever order: a job ends once, with a bill, and only
   );
 });
 
-/** How many runs begin of a job whose Workflow is lost each time, before or after a card has started it. */
+/** Runs a job whose Workflow is lost each time, and counts its runs; `onCard` tells which of them a card starts. */
 function begunOf(onCard: (run: number) => boolean): { begun: number; state: JobState } {
   let state = core.NEW;
   let begun = 0;
@@ -131,18 +131,18 @@ function begunOf(onCard: (run: number) => boolean): { begun: number; state: JobS
   }
 }
 
-test("a job whose Workflow is lost on a card every time is given up after a bounded number of runs", () => {
+test("a job whose Workflow is lost on a card every time fails after a bounded number of runs", () => {
   const { begun, state } = begunOf(() => true);
   expect(begun).toBe(core.RUNS_MAX);
   expect(state).toMatchObject({ status: "failed", error: { reason: "internal" }, bill: { charge: "nothing" } });
 });
 
-test("runs that only stood in line do not count as attempts, but there is a bound on them too", () => {
+test("runs that only waited in line do not count as attempts, but their number is bounded too", () => {
   expect(begunOf((run) => run > 100).begun).toBe(100 + core.RUNS_MAX);
   expect(begunOf(() => false).begun).toBe(core.BEGINS_MAX);
 });
 
-test("a job that pauses after each failure is given up after a bounded number of attempts, with a card or without", () => {
+test("a job that pauses after each failure fails after a bounded number of attempts, with or without a card", () => {
   let state = core.NEW;
   let begun = 0;
   for (; ; begun++) {
@@ -163,7 +163,7 @@ test("after a failover within one run the attempt names the card that runs it no
   expect(core.started(first, 0, "b", 30)).toBeNull();
 });
 
-test("canceled, a job costs what a card has begun for it, and nothing before", () => {
+test("a canceled job is charged while a card runs it, and costs nothing otherwise", () => {
   expect(core.cancel(core.NEW, 5)?.state.bill).toMatchObject({ charge: "nothing" });
   const begun = core.begin(core.NEW, 1, 10)?.state ?? core.NEW;
   expect(core.cancel(begun, 20)?.state).toMatchObject({ bill: { charge: "nothing" }, gpuMs: 0 });
@@ -173,12 +173,12 @@ test("canceled, a job costs what a card has begun for it, and nothing before", (
   expect(core.cancel(pausing, 75)?.state).toMatchObject({ bill: { charge: "nothing" }, gpuMs: 5 });
 });
 
-test("a card's failure that another card mends is an attempt with its error, and no retry", () => {
+test("a failure that another card makes up for is an attempt with its error, and not a retry", () => {
   const steps: ((state: JobState) => core.Step)[] = [
     (state) => core.begin(state, 1, 0),
     (state) => core.started(state, 1, "a", 10),
     (state) => core.requeued(state, 1, "a", ERROR, 30),
-    // Told twice.
+    // A repeated report.
     (state) => core.requeued(state, 1, "a", ERROR, 31),
     (state) => core.started(state, 1, "b", 40),
     (state) => core.requeued(state, 1, "b", ERROR, 45),
@@ -193,7 +193,7 @@ test("a card's failure that another card mends is an attempt with its error, and
     ],
   });
   expect(core.triesOf(queued)).toBe(0);
-  // No other card came: the last failure is that of the run, however it ends.
+  // No other card was found: the last failure becomes the failure of the run, however the run ends.
   for (const ended of [core.finish(queued, 1, again(99), 60), core.begin(queued, 2, 60)]) {
     expect(ended?.state.attempts).toHaveLength(2);
     expect(core.triesOf(ended?.state ?? queued)).toBe(1);
