@@ -186,9 +186,15 @@ const JOBS_WAITING: Text = {
 };
 
 /** Used when another run would end in the same way. */
-const UNUSABLE: Text = {
-  en: "The GPU server's answer cannot be used: {detail}.",
-  zh: "无法使用 GPU 服务器的应答：{detail}。",
+const FINAL: Partial<Record<Reason, Text>> = {
+  origin_invalid: {
+    en: "The GPU server's answer cannot be used: {detail}.",
+    zh: "无法使用 GPU 服务器的应答：{detail}。",
+  },
+  origin_status: {
+    en: "The GPU server answered with status {status}.",
+    zh: "GPU 服务器返回了状态 {status}。",
+  },
 };
 
 /** Used when the refusal counts the jobs of a batch: one that is larger than the limit never fits. */
@@ -255,7 +261,7 @@ export function message(refusal: Refusal, language: keyof Text): string {
 }
 
 function textOf({ reason, facts, final }: Refusal): Text {
-  if (final && reason === "origin_invalid") return UNUSABLE;
+  if (final && FINAL[reason] !== undefined) return FINAL[reason];
   if ("model" in facts) return NO_MODEL;
   if ("jobs" in facts) return JOBS_WAITING;
   if ("batch" in facts) return BATCH_TOO_LARGE;
