@@ -1,10 +1,10 @@
 /**
  * Decides whether a Pool admits a request, and estimates the Retry-After of a refusal. Pure.
  *
- * Order of the checks: `shut` (no card takes work), `hopeless` (the deadline cannot be met even by an immediate start),
- * `swarm` (too many requests from its client address). The request then joins the queue, and unless it is offered a
- * card at once, these follow: `crowd` (too many requests of its tenant), `full` (the queue is full), `late` (the wait
- * is too long for its deadline).
+ * Order of the checks: `closed` (no card takes work), `deadlineMissed` (even an immediate start would be too late),
+ * `tooManyOfAddress` (too many requests from its client address). The request then joins the queue, and unless it is
+ * offered a card at once, these follow: `tooManyOfTenant` (too many requests of its tenant), `queueFull` (the queue is
+ * full), `deadlineUnmeetable` (the wait is too long for its deadline).
  */
 import type { Addresses } from "./addresses.ts";
 import type { Cards } from "./choose-card.ts";

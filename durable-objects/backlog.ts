@@ -111,7 +111,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /**
    * A Job reports its status. A job in a retry pause sleeps until the retry is due. `concurrent`: how many jobs of its
-   * service the tenant may run at once, if a run has read it.
+   * service the tenant may run at once, as of the latest run; null: unknown.
    */
   async changed(id: string, status: JobStatus, pause: Pause | null, concurrent: number | null = null): Promise<void> {
     const row = this.#turns.row(id);
@@ -207,12 +207,12 @@ export class Backlog extends DurableObject<BacklogEnv> {
     return !more;
   }
 
-  /** Fails all sleeping jobs whose start deadline has passed. Stops at a Job that does not answer; the next check goes on. */
+  /** Fails sleeping jobs whose start deadline has passed. Stops if a Job does not answer; the next check continues. */
   async #expire(now: number): Promise<void> {
     for (;;) {
       const ids = this.#turns.late(now, LOOKED_AT_ONCE);
       const answers = await Promise.all(ids.map((id) => this.#expireOne(id)));
-      // A job that answered is no longer late, so each full round has other ones.
+      // A job that answered is no longer in `late`, so the next round gets other jobs.
       if (ids.length < LOOKED_AT_ONCE || answers.includes(false)) return;
     }
   }

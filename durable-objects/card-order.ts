@@ -25,7 +25,7 @@ const CLOSED: BreakerState = { state: "closed", untilAt: 0, reason: null };
 export interface Seat {
   card: string;
   weight: number;
-  /** The version of its configuration that the Pool knows of. */
+  /** The latest version of the card's configuration that the Pool knows of. */
   version: number;
   report: CardReport | null;
   gate: BreakerState;
@@ -149,8 +149,9 @@ export class CardOrder {
   }
 
   /**
-   * If a suspect would bring the cards that are out to more than half, it is tried at once instead. A card that is out
-   * stays out until its breaker lets a trial through, however often it is reported.
+   * Decides whether a card with an open breaker is out. A suspect that would bring the cards that are out to more than
+   * half is tried at once instead. A card that is already out stays out until its breaker allows a trial, however many
+   * reports arrive.
    */
   #judge(seat: Seat, wasOut: boolean): void {
     const { report, gate } = seat;

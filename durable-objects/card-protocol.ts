@@ -18,7 +18,7 @@ export interface AccessToken {
   secret: string;
 }
 
-/** Adds the Access service token, which is sent only over a tunnel. */
+/** Adds the Access service token, but only for the transport `tunnel`. */
 export function addAccess(headers: Headers, transport: Transport, access: AccessToken | null): void {
   if (transport !== "tunnel" || access === null) return;
   headers.set("cf-access-client-id", access.id);

@@ -18,7 +18,7 @@ export class Cards {
   readonly #holding = new Map<string, number>();
   /** Attempts that reports show running, by fingerprint. */
   readonly #prints = new Map<string, Set<string>>();
-  /** Cards whose latest configuration did not reach them, by their report: it is older, or lacks this service. */
+  /** Cards that missed their latest configuration: their report shows an older version, or lacks this service. */
   readonly #behind = new Set<string>();
   #changed = new Set<string>();
   #seq = 0;
@@ -202,7 +202,7 @@ export class Cards {
     return this.#seats.get(card)?.report ?? null;
   }
 
-  /** Whether a card has reported that its latest configuration did not reach it. */
+  /** Whether any card's report shows that the card missed its latest configuration. */
   get hasBehind(): boolean {
     return this.#behind.size > 0;
   }
@@ -221,7 +221,7 @@ export class Cards {
       .map((seat) => seat.card);
   }
 
-  /** Notes whether the card's latest configuration has reached it. */
+  /** Notes whether the card has its latest configuration, judging by its report. */
   #compare({ card, version, report }: Seat): void {
     const isBehind = report !== null && (report.version < version || report.gates[this.#service] === undefined);
     if (isBehind) this.#behind.add(card);

@@ -59,7 +59,7 @@ export class Coalescer {
   /** Whether the ticket follows a run that has a card. */
   isOnCard(ticket: TicketState): boolean {
     const run = this.#runs.heldFor(ticket);
-    // A run known only from its card's report has no leader here.
+    // A run that is known only from a card's report has no leader here.
     return run !== null && (run.leader === null || run.leader.phase === "offered" || run.leader.phase === "running");
   }
 

@@ -30,7 +30,7 @@ const SENDING_MS_MAX = 60_000;
 const LOOK_EVERY_MS = 10_000;
 /** Minimum interval between sweeps: a sweep reads the whole table, and the alarm may be due every few seconds. */
 const SWEPT_MS_MIN = 3_600_000;
-/** How often old deliveries are removed while nothing is sent, and the pause before the next sweep if one left some. */
+/** Interval between sweeps while nothing is sent, and the pause before the next sweep if one did not finish. */
 const SWEEP_EVERY_MS = 6 * 3_600_000;
 const SWEEP_ON_MS = 1_000;
 
@@ -39,7 +39,7 @@ export class Courier extends DurableObject implements CourierRpc {
   #generations: Generations;
   /** Ids of deliveries in flight. */
   readonly #sending = new Set<string>();
-  /** When the last finished sweep was. */
+  /** When the last complete sweep was made. */
   #sweptAt = 0;
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {

@@ -2,7 +2,7 @@
 import type { Desk } from "./desk.ts";
 import type { PoolStatus, Presence } from "./pool-protocol.ts";
 
-/** Waiting tickets, counted by what they wait for. Followers of a run may wait for nothing else. */
+/** Counts waiting tickets by what they wait for. Tickets for which a slot is free are left out. */
 export function waitingFor(desk: Desk): PoolStatus["waitingFor"] {
   const counts: PoolStatus["waitingFor"] = {};
   for (const ticket of desk.tickets) {

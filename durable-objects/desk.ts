@@ -35,9 +35,9 @@ import { reasonToWait, type Waiting } from "./waiting-on.ts";
 
 /** An offer that is not claimed within this time goes to the next ticket. */
 const OFFER_MS = 5_000;
-/** A Worker whose connection to the Pool broke enters again within this time, if its caller is still there. */
+/** A Worker whose connection to the Pool broke re-enters within this time, if its caller is still connected. */
 const RETURN_MS = 1_000;
-/** How often the Pool tries to repair what a lost message left wrong, while that keeps new requests out. */
+/** Minimum interval between attempts to repair the effects of a lost message that keeps new requests out. */
 const MEND_EVERY_MS = 5_000;
 
 /** What a desk asks its Pool to do. */
@@ -59,7 +59,7 @@ export class Desk {
   readonly #requests = new Map<string, TicketState>();
   readonly #following: Coalescer;
   readonly #addresses = new Addresses();
-  /** Requests whose ticket was just disposed; the function cancels the report of their departure. */
+  /** Requests whose ticket was just disposed, with a function that cancels the report of the departure. */
   readonly #departing = new Map<string, () => void>();
   readonly refused: Record<string, number> = {};
   admitted = 0;
@@ -297,7 +297,7 @@ export class Desk {
 
   /** Offers free slots in queue order until no slot is free or none suits a waiting ticket. */
   pump(): void {
-    // Refusing a ticket may lose a run, which calls this again; the loop below sees what it changed.
+    // Refusing a ticket may lose a run, which calls this again; the running loop sees what that changed.
     if (this.#isPumping) return;
     this.#isPumping = true;
     try {
@@ -375,7 +375,7 @@ export class Desk {
     if (!entry.again && !entry.job) this.#refuseUnlessRoom(ticket, isMore);
   }
 
-  /** Reports the departure unless the request enters again at once: it would run, and cost nothing. */
+  /** Reports the departure unless the request re-enters soon: otherwise it would run although recorded as canceled. */
   #departs(entry: Entry): void {
     this.#departing.get(entry.request)?.();
     const stop = this.#clock.after(RETURN_MS, () => {
@@ -385,7 +385,7 @@ export class Desk {
     this.#departing.set(entry.request, stop);
   }
 
-  /** Whether a card missed its configuration. The next request then provisions it, as if this Pool were behind. */
+  /** Whether to reply `behind` because a card missed its configuration, so that the Worker provisions the card. */
   #isTelling(now: number): boolean {
     if (!this.cards.hasBehind || Math.abs(now - this.#toldBehindAt) < MEND_EVERY_MS) return false;
     this.#toldBehindAt = now;
@@ -393,8 +393,8 @@ export class Desk {
   }
 
   /**
-   * Asks the cards again: nobody waits here, so nothing else would correct an outdated report. Not needed while a breaker
-   * is open until a known time: then a request is let in.
+   * Asks cards for their reports: nobody waits here, so nothing else would correct an outdated one. Not needed if it is
+   * known when the next breaker becomes half-open: requests are let in from then on.
    */
   #askAnew(now: number): void {
     if (this.cards.nextOpening(now) !== null) return;
@@ -456,7 +456,7 @@ export class Desk {
     });
   }
 
-  /** A follower whose run has a card waits on: what is over is the time in line, not that of the run. */
+  /** A follower whose run has a card keeps waiting, because the timeout limits only the time in line. */
   #timedOut(ticket: TicketState, config: PoolConfig): void {
     const now = this.#clock.now();
     if (this.#following.isOnCard(ticket) && now < (ticket.entry.deadlineAt ?? Infinity)) {

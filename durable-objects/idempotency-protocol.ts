@@ -21,7 +21,7 @@ export type KeyOutcome =
   | { kind: "secret"; generation: number }
   /** An uploaded file. */
   | { kind: "file"; id: string }
-  /** The delivery that a webhook's replay made. */
+  /** The delivery that the replay of a webhook created. */
   | { kind: "delivery"; id: string };
 
 export type NameReply<Hold> =
@@ -41,6 +41,6 @@ export interface HoldRpc {
   drop(): Promise<void>;
   /** The caller has left, but the request continues: new requests under the name join it. */
   abandon(): Promise<void>;
-  /** Resolves when the name is freed, or as soon as the request is abandoned. Returns whether it is abandoned. */
+  /** Resolves to true as soon as the request is abandoned, or to false when it ends before that. */
   abandoned(): Promise<boolean>;
 }

@@ -3,7 +3,7 @@
  * first request holds the name while it runs. Later requests with the same body get its outcome, for as long as its
  * result is kept. A holder that is disposed without an outcome, or dies with the runtime, frees the name. A recognized
  * retry, or a request that arrives after the holder's caller has left, waits for the outcome instead of being refused.
- * A recognized retry also tells the holder that its caller has left: the connection itself may not show it.
+ * A recognized retry also tells the holder that its caller has left, which the connection itself may not show.
  */
 import { DurableObject, RpcTarget } from "cloudflare:workers";
 import { wakeAt } from "./alarm.ts";

@@ -64,7 +64,7 @@ export async function outlookOf({ BACKLOG, POOL }: JobEnv, { id, tenant, service
     if (outlook.waiting === null || ahead === 0) return outlook;
     const { on, position, startMs } = outlook.waiting;
     const start = startMs === null || outlook.slotMs === null ? null : startMs + ahead * outlook.slotMs;
-    // It sleeps behind others although a slot is free: its tenant has as many jobs started as it may.
+    // It sleeps although a slot is free: its tenant has started as many jobs as it may.
     return { ...outlook, waiting: { on: on ?? "tenant_cap", position: (position ?? 1) + ahead, startMs: start } };
   } catch (error) {
     console.warn(JSON.stringify({ event: "estimate_unavailable", job: id, error: String(error) }));

@@ -86,7 +86,7 @@ export interface JobAttempt {
   startedAt: number | null;
   endedAt: number | null;
   error: JobError | null;
-  /** Its run went back into line for another card: the attempt counts as no retry. */
+  /** The card failed and the run went back into line for another card. Does not count as a retry. */
   failover?: true;
 }
 
@@ -149,7 +149,7 @@ export interface JobView {
   waiting: { on: WaitingOn | null; position: number | null; startMs: number | null } | null;
   /** Mean time of a run, ms; null if unknown. */
   serviceMs: number | null;
-  /** Set by the Worker: results of this job were removed, and are missing from `state.results`. */
+  /** Set by the Worker when results of this job were removed; these are missing from `state.results`. */
   removed?: true;
 }
 
@@ -225,7 +225,7 @@ export interface Pause {
 
 /** The Backlog methods that a Job calls. */
 export interface BacklogRpc {
-  /** `concurrent`: how many jobs of its service the tenant may run at once, as its latest run read it; null: unknown. */
+  /** `concurrent`: how many jobs of its service the tenant may run at once, as of the latest run; null: unknown. */
   changed(id: string, status: JobStatus, pause: Pause | null, concurrent: number | null): Promise<void>;
   /** Null: the id is unknown. False: the submission is still in progress. */
   stands(id: string): Promise<boolean | null>;
@@ -237,7 +237,7 @@ export interface BacklogRpc {
 export interface JobRpc {
   /** `heardMsAgo`: time since its Workflow last called; null if not since this object started. */
   pulse(): Promise<{ status: JobStatus; heardMsAgo: number | null } | null>;
-  /** Called when the start deadline has passed. Fails the job unless it has run. Returns the status; null: no such job. */
+  /** Called after the start deadline. Fails the job unless it has run. Returns its status; null: no such job. */
   late(): Promise<JobStatus | null>;
   /** Deletes all traces of the job. */
   discard(): Promise<void>;

@@ -20,9 +20,9 @@ import {
   type Pause,
 } from "./job-protocol.ts";
 
-/** Maximum number of attempts: a job may crash its Workflow each time. A begin that only stands in line is none. */
+/** Maximum number of attempts: a job may crash its Workflow each time. A begin that only waited in line is none. */
 export const RUNS_MAX = 12;
-/** Maximum number of begins, also of those that only stood in line: a job may crash its Workflow before it has a card. */
+/** Maximum number of begins, with or without a card: a job may crash its Workflow before it has one. */
 export const BEGINS_MAX = 1_000;
 
 export const NEW: JobState = {
@@ -98,7 +98,7 @@ export function started(state: JobState, run: number, card: string, now: number)
   if (isOver(state.status) || run !== state.run) return null;
   const last = state.attempts.at(-1);
   if (state.status === "running" && last !== undefined) {
-    // Failover, and the report of the first card's failure was lost.
+    // On another card: failover, and the report of the first card's failure was lost.
     if (last.card === card) return null;
     return { state: { ...state, attempts: [...state.attempts.slice(0, -1), { ...last, card }] }, events: [] };
   }
@@ -186,7 +186,7 @@ export function cancel(state: JobState, now: number): Step {
   return ended({ ...state, status: "canceled", attempts, bill, gpuMs, finishedAt: now, retryAt: null });
 }
 
-/** Time on cards of a run that has not ended, ms: its present card and those that failed before it. */
+/** Time that cards have spent on the current run, ms: its present card and those that failed before it. */
 function runMs({ attempts }: JobState, now: number): number {
   const past = attempts.findLastIndex(({ endedAt, failover }) => endedAt !== null && failover !== true);
   const spent = attempts.slice(past + 1).map(({ startedAt, endedAt }) => (endedAt ?? now) - (startedAt ?? now));
@@ -198,7 +198,7 @@ export function newsOf({ status, retryAt }: JobState): string {
   return retryAt === null ? status : `${status} until ${retryAt}`;
 }
 
-/** The number of attempts that count: our own faults before any card took the job do not, nor do failovers. */
+/** The number of attempts that count. Our own faults before a card took the job do not count, nor do failovers. */
 export function triesOf({ attempts }: JobState): number {
   const counting = attempts.filter(({ card, error }) => card !== null || error?.reason !== "internal");
   return counting.filter(({ failover }) => failover !== true).length;
@@ -209,7 +209,7 @@ export function pauseOf({ start, retryAt }: JobState): Pause | null {
   return retryAt === null ? null : { start, at: retryAt };
 }
 
-/** After a failover the run got no further card: its last attempt is the failure of the run. */
+/** If no card took the run after a failover, its last attempt counts as the failure of the run. */
 function counted(attempts: JobAttempt[]): JobAttempt[] {
   const last = attempts.at(-1);
   if (last?.failover !== true) return attempts;

@@ -153,7 +153,10 @@ export class JobTable {
     return [...rows];
   }
 
-  /** Takes the jobs that may start and have not missed their start deadline, in order, and marks them as started so that no other pass starts them too. */
+  /**
+   * Takes, in order, the jobs that may start and have not missed their start deadline. Marks them as started, so that
+   * no other pass starts them too.
+   */
   start(now: number): JobRow[] {
     const due: JobRow[] = [];
     const services = this.#sql.exec<{ id: string }>("SELECT id FROM services").toArray();
@@ -214,7 +217,7 @@ export class JobTable {
     return this.#ids(query, now, limit);
   }
 
-  /** The job has run, so it has no start deadline any more. */
+  /** Removes the start deadline of a job that has run. */
   keepsNoDeadline(id: string): void {
     this.#sql.exec("UPDATE jobs SET deadline_at = NULL WHERE id = ?", id);
   }

@@ -1,4 +1,4 @@
-/** The RPC stub of a lease, in its holder's hands. Disposing it unreleased tells the Card that the holder vanished. */
+/** The RPC stub of a lease, given to its holder. Disposing it unreleased tells the Card that the holder vanished. */
 import { RpcTarget } from "cloudflare:workers";
 import type { Ending, LeaseRpc, ReleaseReply, RenewReply } from "./card-protocol.ts";
 

@@ -9,7 +9,7 @@ export type WaitingOn = "slots_busy" | "tenant_cap" | "no_healthy_card" | "pause
 export interface PoolCard {
   card: string;
   weight: number;
-  /** The version of the Card's configuration; absent in a copy that was stored before there was this field. */
+  /** The version of the Card's configuration; absent in copies stored by an older version. */
   version?: number;
 }
 
@@ -124,7 +124,10 @@ export interface Presence {
 
 /** A Pool's estimate for one request. */
 export interface Outlook {
-  /** Null: it runs or has run. `on` is null while it is only starting. `startMs`: estimated time until it starts, ms; null if unknown. */
+  /**
+   * Null: it runs or has run. `on` is null while it is only starting. `startMs`: estimated time until it starts, ms;
+   * null if unknown.
+   */
   waiting: { on: WaitingOn | null; position: number | null; startMs: number | null } | null;
   /** Mean time of a run, and the mean interval at which one of the usable slots becomes free, ms. */
   serviceMs: number | null;

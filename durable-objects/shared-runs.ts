@@ -87,7 +87,7 @@ export class SharedRuns<T extends Asker> {
     return parties.flatMap((party) => [...(party?.values() ?? [])]).filter((other) => other !== asker);
   }
 
-  /** The first of the asker's party, which is in the queue for all of it; null: it does not wait, or its run is held. */
+  /** The first of the asker's party, which is in the queue for all of it; null: not waiting, or its run is held. */
   inLineFor(asker: T): T | null {
     const seat = this.#seats.get(asker);
     const party = seat === undefined || seat.run.isHeld ? undefined : seat.run.parties.get(seat.party);

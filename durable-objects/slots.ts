@@ -14,7 +14,7 @@
  *   release             leased -> ended | draining, draining -> ended
  *   vanish, reap        leased -> draining
  *   renew, claim again  draining -> leased, if the holder turns out to be alive: its slot was never given away
- *   hear, reap          draining -> ended
+ *   applyReport, reap   draining -> ended
  *   unclaim             leased -> ended, draining -> ended if the holder vanished
  */
 import {
@@ -45,7 +45,7 @@ export interface Lease extends Omit<LeaseRecord, "card" | "state"> {
   drainMaxMs: number;
   /** The holder disappeared without a release; a renewal may revive the lease. */
   vanished: boolean;
-  /** Reports heard since the unclean end. */
+  /** Number of reports since the unclean end. */
   reports: number;
   /** The clock jumped: it got its one extra renewal interval, or is draining for its full time once more. */
   graced: boolean;

@@ -6,7 +6,7 @@ const ANSWER_MS_MAX = 10_000;
 /** The callee did not reply in time. Whether it performed the call is unknown. */
 export class CallTimeout extends Error {}
 
-/** Returns the result of the call; throws Silent if it takes longer than `ms`. */
+/** Returns the result of the call; throws CallTimeout if it takes longer than `ms`. */
 export async function withTimeout<P extends PromiseLike<unknown>>(call: P, ms = ANSWER_MS_MAX): Promise<Awaited<P>> {
   const { promise: silent, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new CallTimeout(`no answer within ${ms} ms`)), ms);

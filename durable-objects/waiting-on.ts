@@ -3,7 +3,7 @@ import type { Cards } from "./choose-card.ts";
 import type { Entry, PoolConfig, WaitingOn } from "./pool-protocol.ts";
 
 export interface Waiting {
-  /** Null: a slot is free for it, and it is only starting; or it follows the run of an identical request. */
+  /** Null: a slot is free. It is about to start, or it follows the run of an identical request. */
   on: WaitingOn | null;
   /** 1 is next. */
   position: number;

@@ -16,7 +16,7 @@ type VirtualTime = [start: number, seq: number];
 
 /** Minimum number of lines before empty ones are swept. */
 const SWEEP_MIN = 1024;
-/** How many different sets of avoided cards `next` tries, if the first ones leave no free card. */
+/** How many different sets of avoided cards `next` tries at most. */
 const LOOK_MAX = 64;
 
 const byTurn = (a: VirtualTime, b: VirtualTime) => a[0] - b[0] || a[1] - b[1];
@@ -119,9 +119,9 @@ export class WaitingRoom {
     this.#place(line);
   }
 
-  /** The first waiter, in fair order, for whose avoided cards `match` finds something; and what it found. */
+  /** Finds the first waiter, in fair order, for which `match` finds a card that it does not avoid; null: none. */
   next<T>(match: (avoid: string[]) => T | null): { entry: Entry; found: T } | null {
-    // `match` is called once for all waiters that avoid the same cards.
+    // `match` is called only once for all waiters that avoid the same cards.
     const inVain = new Set<string>();
     for (const line of this.#ready.values()) {
       for (const attempt of line.waiters.values()) {

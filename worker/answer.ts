@@ -30,8 +30,8 @@ import { timed, type Trace } from "./trace.ts";
 export type RenderedAnswer = Omit<Answer, "cache" | "unkept">;
 
 /**
- * Follows a run: `started` is called for each card that begins it, `ended` when its results have been stored, and `gone`
- * aborts when nobody wants it any more.
+ * Callbacks about a run: `started` is called for each card that begins it, `ended` when its results have been stored.
+ * `gone` is aborted when nobody wants the run any more.
  */
 export interface Follower {
   gone: AbortSignal;
@@ -126,7 +126,7 @@ async function answerOnce(
     if (!isRefusal(found)) await once?.settle(answerAt(caller, fingerprint), keepMsOf(ask));
     return counted(context, caller, ask.service.id, found);
   }
-  // Of a refusal; an answer says more.
+  // For refusals; an answer overwrites it with more detail.
   trace.headers.set("cache-status", `portico; fwd=${fingerprint.cacheable ? "miss" : "bypass"}`);
   if (ask.directives.onlyIfCached) return counted(context, caller, ask.service.id, refuse("not_cached"));
   if (preference !== null) return asJob(context, caller, ask, fingerprint, preference, once);
@@ -305,7 +305,7 @@ function fromStore(trace: Trace, stored: Stored): RenderedAnswer {
   trace.headers.set("cache-status", `portico; hit; ttl=${Math.max(0, Math.floor((stored.expiresAt - now) / 1000))}`);
   trace.fields["cache"] = "hit";
   const { status, headers, body, results } = stored;
-  // Also on a dialect's own rendering.
+  // Set on the trace, so that a dialect's own rendering has it too.
   trace.headers.set("age", String(Math.max(0, Math.floor((now - stored.storedAt) / 1000))));
   headers.set("content-length", String(stored.bytes));
   return { status, headers, body, results };

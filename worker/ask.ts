@@ -71,8 +71,8 @@ export interface Asked {
   /** The body must outlive the request, so a large one is spooled even if no rule needs to inspect it. */
   later?: boolean;
   /**
-   * The request carries an idempotency name and may have run already, so invalid fields are recorded in `Ask.unfit`
-   * instead of being refused here.
+   * The request carries an idempotency name and may have run already, so invalid fields are recorded in
+   * `Ask.deferredRefusal` instead of being refused here.
    */
   named?: boolean;
   /** The body comes from R2 and was checked when it was stored there. */
@@ -127,7 +127,7 @@ export async function parseAsk(
   };
 }
 
-/** Refuses what is unfit before the body is read: the size of the head, the type of the body, the fields of the query. */
+/** Checks what can be refused before the body is read: the head's size, the body's type, the fields of the query. */
 function refuseHead(request: Request, asked: Asked, mediaType: string | null): Refusal | null {
   const { service, as, query } = asked;
   const unsendable = headRefusal(request, asked);
@@ -138,7 +138,7 @@ function refuseHead(request: Request, asked: Asked, mediaType: string | null): R
   return query === "" ? null : fieldRefusal(queryFields(query), service.config);
 }
 
-/** Reads the body. `counts`: the fields of a spooled one that the quota and the price need. */
+/** Reads the body. `counts`: the fields of a spooled body that the quota and the price need. */
 async function receive(
   request: Request,
   { service, tenant, later }: Asked,

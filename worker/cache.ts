@@ -22,8 +22,8 @@ export interface Stored {
 
 /**
  * Returns the stored answer when it is fresh, `expired` when it has expired, null when there is none. With
- * `evenExpired`, an expired answer is returned too: its maker can get it for as long as it is kept. Throws Silent when
- * the store does not respond in time.
+ * `evenExpired`, an expired answer is returned too: its maker can get it for as long as it is kept. Throws CallTimeout
+ * when the store does not respond in time.
  */
 export async function lookUp(
   running: Pick<Running, "env" | "base" | "ctx">,

@@ -2,7 +2,7 @@
 import type { Env } from "./env.ts";
 import type { Trace } from "./trace.ts";
 
-/** The caller's request with its bindings and trace, and `base`, our public address. */
+/** `base`: our public address. */
 export interface CallContext {
   request: Request;
   env: Env;

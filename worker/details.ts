@@ -8,7 +8,7 @@ export interface Text {
   zh: string;
 }
 
-/** `{name}` is replaced by a fact of the detail. After `param: ` they are predicates; elsewhere clauses. */
+/** `{name}` is replaced by a fact. A text that follows a field's name is a predicate; any other is a clause. */
 export const DETAILS = {
   /** Text of a parser or an origin, shown as it is in both languages. */
   text: { en: "{text}", zh: "{text}" },
@@ -297,29 +297,29 @@ export type DetailKey = keyof typeof DETAILS;
 type Names<T extends string> = T extends `${string}{${infer N}}${infer Rest}` ? N | Names<Rest> : never;
 type FactNames<K extends DetailKey> = Names<(typeof DETAILS)[K]["en" | "zh"]>;
 
-/** The facts that a detail's texts name, as a parameter that is left out when there are none. */
+/** The facts that a detail's texts name, as a rest parameter: empty when they name none. */
 export type FactsOf<K extends DetailKey> = [FactNames<K>] extends [never]
   ? []
   : [facts: Record<FactNames<K>, string | number>];
 
-/** The details without facts; a schema names one of them in place of an error message. */
+/** The keys of details without facts. Schemas use them as error messages. */
 export type PlainKey = { [K in DetailKey]: [FactNames<K>] extends [never] ? K : never }[DetailKey];
 
-/** A detail as a refusal's facts: its key, and what its text names. */
+/** A detail in the form of a refusal's facts: its key, and the facts that its text names. */
 export type Detail = Record<string, string | number> & { detail: DetailKey };
 
 export function detail<K extends DetailKey>(key: K, ...[facts]: FactsOf<K>): Detail {
   return { ...facts, detail: key };
 }
 
-/** The error message of a schema: the key of a detail, which `checkFields` turns into text. */
+/** A schema's error message is the key of a detail; `checkFields` converts it. This checks that the key exists. */
 export const wrong = (key: PlainKey): string => key;
 
 export function isDetailKey(text: unknown): text is DetailKey {
   return typeof text === "string" && Object.hasOwn(DETAILS, text);
 }
 
-/** Returns the text of the detail in a refusal's facts. Jobs that an older version stored carry a text, not a key. */
+/** Returns the text of the detail in a refusal's facts. Jobs stored by an older version have a text, not a key. */
 export function detailText(facts: Record<string, string | number>, language: keyof Text): string {
   const { detail: key = "" } = facts;
   return isDetailKey(key) ? filled(DETAILS[key][language], facts) : String(key);

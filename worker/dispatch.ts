@@ -168,7 +168,7 @@ export class Line {
       allowed = await ticket.retry(attempt, avoid);
       isHeard = true;
     });
-    // A restarted Pool may know the old attempt by its lease. This request must not follow it when it enters again.
+    // A restarted Pool may know the old attempt by its lease; when this request re-enters, it must not follow it.
     if (!isHeard) await this.#finishedLost({ kind: "failed", reason: "client_gone" }, null);
     if (allowed) this.#entry = { ...this.#entry, attempt, avoid, again: true };
     return allowed;
@@ -193,7 +193,7 @@ export class Line {
     this.#drop();
   }
 
-  /** Reports the end of an attempt to a Pool that has restarted: it may know the attempt by its lease. */
+  /** Reports the end of an attempt to a Pool that has lost the ticket but may know the attempt by its lease. */
   async #finishedLost(finish: Finish, observed: Observed | null): Promise<void> {
     try {
       await withTimeout(this.#env.POOL.getByName(this.#service).finished(this.attempt, finish, observed));

@@ -66,8 +66,8 @@ function isEncoded(headers: Headers): boolean {
 }
 
 /**
- * Which seed is missing. Only explicit seeds make an image depend on its request alone: for a negative or absent one
- * the origin draws a random one. `defaults` do not count as seeds, because the origin does not get them.
+ * Returns which seed is missing, or null. An image depends on its request alone only if all its seeds are given: for a
+ * negative or absent seed the origin draws a random one. `defaults` do not count, because the origin does not get them.
  */
 function unseeded(ask: Ask): "no_seed" | "no_subseed" | null {
   const { value } = ask.fields?.kind === "json" ? ask.fields : { value: null };
@@ -82,7 +82,7 @@ function isSeed(value: unknown): boolean {
   return Number.isInteger(value) && (value as number) >= 0;
 }
 
-/** Servers also read numbers from texts. What is no number to us may be one to them. */
+/** Servers may also read strings as numbers. Anything that is not clearly a number counts as above 0. */
 function isZero(strength: unknown): boolean {
   return (typeof strength === "number" || typeof strength === "string") && Number(strength) <= 0;
 }
@@ -91,8 +91,8 @@ function isZero(strength: unknown): boolean {
 const PARAMETER = /;\s*([^\s;="]+)=("(?:[^"\\]|\\.)*"|[^;"]*)\s*(?=;|$)/g;
 
 /**
- * The content type as the origin gets it, with its parameters' values unchanged: their case may matter. A form's
- * boundary has no meaning, and UTF-8 is what JSON and forms are in anyway.
+ * The content type as part of the key. Parameter values are unchanged, because their case may matter. Left out are a
+ * form's boundary, which has no meaning, and `charset=utf-8` of JSON and forms, which is their default.
  */
 function typeOf({ headers, mediaType }: Ask): string | null {
   const header = headers.get("content-type");

@@ -66,7 +66,7 @@ export class Once {
     return this.#coming === "named" || this.#isLeft ? this.#name : null;
   }
 
-  /** The caller has left: its connection shows it, or its retry does. */
+  /** Whether the caller has left: its connection was closed, or its retry has arrived. */
   get #isLeft(): boolean {
     return this.#gone.aborted || this.#retried;
   }
@@ -79,7 +79,7 @@ export class Once {
     // A job continues whether or not its caller is still connected.
     const retriedMs = this.#isLeft || made.kind === "job" || made.kind === "batch" ? RETRIED_MS : 0;
     const ms = this.#coming === "named" ? keepMs : retriedMs;
-    // A restart of the object breaks the hold, but not the name.
+    // A restart of the object breaks the hold, but the outcome can still be stored by name.
     await this.#tell(() => withTimeout(this.#hold.settle(made, ms)).catch(() => this.#settleByName(made, ms)));
   }
 
@@ -98,7 +98,7 @@ export class Once {
     try {
       this.#retried = await this.#hold.abandoned();
     } catch (error) {
-      // The object has restarted: a retry is the first of its name again, and runs.
+      // The object has restarted, so a retry counts as the first request of its name and runs.
       console.warn(JSON.stringify({ event: "retries_unheard", error: String(error) }));
     }
   }

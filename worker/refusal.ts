@@ -65,7 +65,7 @@ export interface Refusal {
   /** Earliest sensible retry; rendered as Retry-After in whole seconds, jittered. */
   retryAfterMs: number | null;
   started: Started;
-  /** The same request would fail again, even if its reason usually passes. */
+  /** The same request would fail again, although its reason is usually retryable. */
   final: boolean;
   /** Extra headers that belong to the status (`Allow`, `Content-Range`). */
   headers: Record<string, string>;
@@ -82,7 +82,7 @@ export function isRetryable({ reason, final }: Refusal): boolean {
   return REASONS[reason].retryable && !final;
 }
 
-/** The origin's answer is complete but larger than what can be done with it here. Another run would not change that. */
+/** The origin's answer is complete, but too large to be processed here. Another run would not change that. */
 export function answerTooLarge(bytesMax: number): Refusal {
   const facts = detail("answer_too_large", { max_mib: bytesMax / 1024 ** 2 });
   return refuse("origin_invalid", { started: "yes", final: true, facts });

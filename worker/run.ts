@@ -48,7 +48,7 @@ export interface Running {
   keepAs: string | null;
   /** Called for each card that begins the run. */
   started: ((grant: Grant) => void) | null;
-  /** Called when that card failed and the request is back in line for another. */
+  /** Called when that card has failed and the request is back in line for another card. */
   requeued?: (refusal: Refusal) => void;
   /** Called with the outcome of the run. If it is called more than once, the last call counts. */
   ended: ((end: RunEnd) => void) | null;
@@ -70,11 +70,11 @@ export interface RunEnd {
   results: string[];
   charge: Charge;
   took: Took;
-  /** Why an answer that was to be stored was not. */
+  /** Why an answer that should have been stored was not; null otherwise. */
   unkept: Unkept | null;
 }
 
-/** `too_large`: it never can be; the others may pass. */
+/** `too_large` is permanent; another run may succeed after the others. */
 export type Unkept = "too_large" | "no_room" | "store_failed";
 
 export interface Answer {

@@ -53,7 +53,7 @@ export interface Answering {
 
 export interface Kept {
   results: ResultRow[];
-  /** The answer itself is stored where identical requests find it. */
+  /** Whether the answer itself is stored where identical requests find it. */
   answer: boolean;
 }
 

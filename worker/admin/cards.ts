@@ -154,7 +154,7 @@ async function remove(call: Named<unknown>): Promise<Changed<Answer>> {
   if (before === null) return refuse("not_found");
   if (listings.length > 0)
     return refuse("card_listed", { facts: { services: listings.map((listing) => listing.serviceId).join(", ") } });
-  // Told that it is listed nowhere, the object grants no slot any more; its status shows those that are still held.
+  // Once the object has a configuration without listings it grants no slots; its status shows those still held.
   await provisionCards(env, [before]);
   const { report } = await withTimeout(env.CARD.getByName(before.id).status());
   if (report.held.length > 0 || Object.keys(report.gates).length > 0)

@@ -105,11 +105,11 @@ async function refuseUnfit(env: Env, id: string, body: Body, stored: Stored): Pr
   return null;
 }
 
-/** A card with the default settings, and its agent's token. */
+/** Makes a card with the default settings, and a token for its agent. */
 async function newCard(env: Env, id: string): Promise<{ card: CardRow; token: { token: string } }> {
   const [{ token, hash }, statuses] = await Promise.all([makeCardToken(env), cardStatuses(env, [id])]);
   const now = Date.now();
-  // The object of a deleted card with this id ignores versions up to its last one.
+  // A deleted card with the same id may have left an object, which ignores versions up to its last one.
   const version = Math.max(now, (statuses.get(id)?.report.version ?? 0) + 1);
   const settings = { server: null, gpu: null, slots: 2, state: "active" as const };
   return { card: { id, ...settings, tokenHash: hash, version, createdAt: now }, token: { token } };

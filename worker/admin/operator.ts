@@ -69,7 +69,7 @@ async function identified(env: Env, request: Request): Promise<Operator | Refusa
   return typeof token === "string" ? byToken(env, token, request) : token;
 }
 
-/** The message then speaks of tokens, not of API keys. */
+/** Makes the refusal's message speak of tokens instead of API keys. */
 function aboutTokens(refusal: Refusal): Refusal {
   return { ...refusal, facts: { ...refusal.facts, credential: "token" } };
 }

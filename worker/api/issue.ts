@@ -1,4 +1,4 @@
-/** Turns what a schema found wrong with a value into a detail of ours, so that no text comes from the library. Pure. */
+/** Converts a schema's issue to one of our details, so that no text comes from the library. Pure. */
 import type { z } from "zod";
 import { type Detail, detail, isDetailKey, type PlainKey } from "../details.ts";
 
@@ -34,7 +34,7 @@ export function detailOf(issue: Issue): Detail {
       return detail("unknown_field");
     case "invalid_format":
       return detail(issue.format === "datetime" ? "time" : issue.format === "url" ? "url" : "not_valid");
-    // The name of a member of a record.
+    // A record has a member whose name is invalid.
     case "invalid_key":
       return issue.issues[0] === undefined ? detail("not_valid") : detailOf(issue.issues[0]);
     default:

@@ -27,7 +27,7 @@ export async function checkedBody<S extends z.ZodType>(
   return isRefusal(json) ? json : checkFields(schema, json.value);
 }
 
-/** Reads the body without validating its fields: for a call that asks for its idempotency key before that. */
+/** Reads the body without validating its fields, for a call that checks its idempotency key before that. */
 export async function jsonBody(
   request: Request,
   { bytesMax, depthMax, emptyIsObject }: JsonLimits,
@@ -55,7 +55,7 @@ export function checkFields<S extends z.ZodType>(schema: S, value: unknown): { o
   const issue = atFault(first, value);
   const unknownField = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
   const param = [...issue.path, ...unknownField].map(String).join(".");
-  // A schema's own check may be about a field that is missing, and says so itself.
+  // A custom check that concerns a missing field names its own detail.
   const isMissing = issue.code !== "custom" && !isGiven(value, issue.path);
   const facts = isMissing ? detail("required") : detailOf(issue);
   return refuse("invalid_field", { param: param === "" ? "body" : param, facts });

@@ -7,7 +7,7 @@ export const Id = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, wrong("id"));
 
 export const count = (max: number) => z.int().min(1).max(max);
 
-/** A whole number in a query, in digits only. */
+/** A whole number in a query, written in digits only. */
 export const digits = (min: number, max: number) =>
   z.preprocess(
     (text) => (typeof text === "string" && /^\d{1,9}$/.test(text) ? Number(text) : text),

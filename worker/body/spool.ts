@@ -104,7 +104,7 @@ export class Spooled {
     if (this.#holders === 0) void this.#remove();
   }
 
-  /** Reads the object again and calls `heard` whenever the origin took some. Null when it cannot be read in time. */
+  /** Reads the object again; calls `heard` whenever the origin accepts bytes. Null when it cannot be read in time. */
   async send(heard: () => void): Promise<Sending | null> {
     const object = await withTimeout(this.#bucket.get(this.#key)).catch((error: unknown) => this.#lost(error));
     if (object === null) return null;
@@ -144,7 +144,7 @@ export class Spooled {
 /** Reading failed, as opposed to writing. */
 class Unread extends Error {}
 
-/** Ends with the last of `bytes`: an error that R2 reports after it leaves nothing of the body out. */
+/** Stops after `bytes` bytes: an error that R2 reports after them does not matter, since the body is complete. */
 async function pour(
   from: ReadableStream<Uint8Array>,
   bytes: number,

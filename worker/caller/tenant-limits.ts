@@ -21,7 +21,7 @@ export function completeLimits(put: LimitsPut = {}, before: Partial<Limits> = {}
   return { ...known, ...given(rest), services: Object.fromEntries(services) };
 }
 
-/** Stored limits, with the defaults of those that were never set, and without settings that no longer exist. */
+/** The stored limits, completed with defaults and without settings that no longer exist. */
 export function knownLimits(stored: Partial<Limits>): Limits {
   const services = Object.entries(stored.services ?? {}).map(([id, own]) => {
     // Older versions accepted `jobs_waiting` for a service and ignored it.

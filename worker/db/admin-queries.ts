@@ -133,7 +133,7 @@ export function setCardToken(env: Env, before: CardRow, tokenHash: string, chang
   ]);
 }
 
-/** The card must be listed in no service: listing it would have changed its version. */
+/** Deletes a card that no service lists. If one has listed it meanwhile, the card's version differs: `stale`. */
 export function deleteCard(env: Env, before: CardRow, change: Change): Promise<Outcome> {
   return commit(env, change, sameCard(before.id, before), (base) => [
     base.delete(cards).where(eq(cards.id, before.id)),

@@ -56,7 +56,7 @@ export function resultsMatching(env: Env, filter: Filter, limit: number): Promis
   return rows.where(where(results, filter)).limit(limit);
 }
 
-/** Which of these results have a row. */
+/** Returns those of these results that have a row. */
 export async function knownResults(env: Env, ids: string[]): Promise<string[]> {
   const rows = db(env).select({ id: results.id }).from(results);
   return (await rows.where(sql`${results.id} IN ${among(ids)}`)).map(({ id }) => id);

@@ -1,7 +1,7 @@
 /**
- * Replaces our own URLs in an input, of uploaded files and of results, by their content, in every dialect. The content
- * is read from R2, never fetched, and only if it belongs to the tenant. It becomes a file where the origin takes a form,
- * else a `data:` URL. Other URLs are kept; the service's `forbid` decides about them.
+ * Replaces our own URLs in a dialect's input (of uploaded files and of results) by their content. The content is read
+ * from R2, never fetched, and only if it belongs to the tenant. It becomes a file if the origin takes a form, otherwise
+ * a `data:` URL. Other URLs are left unchanged; the service's `forbid` decides about them.
  */
 import type { Caller } from "../auth.ts";
 import { noRoom } from "../body/body.ts";
@@ -14,13 +14,13 @@ import type { FileGiven, Given, Task } from "./mapping.ts";
 import { FILE_AGE_MS_MAX, fileKey, isFileKey, typeOf } from "./replicate/files.ts";
 
 const MIB = 1024 * 1024;
-/** Total of all files of one input, and their number. */
+/** Maximum total size and number of the files in one input. */
 const BYTES_MAX = 12 * MIB;
 const COUNT_MAX = 16;
-/** Each file is in memory as bytes, as base64 and in the origin's body. */
+/** Memory needed per byte of a file, which is held as bytes, as base64 and in the origin's body. */
 const COPIES = 5;
 
-/** R2 keys by the place that a URL names. */
+/** How to build the R2 key of a file, by the path of its URL below `base`. */
 const KEYS: Record<string, (tenant: string, id: string) => string> = {
   "fal/files": (_tenant, id) => uploadKey(id),
   "replicate/v1/files": fileKey,
@@ -56,7 +56,7 @@ function patternOf(base: string): RegExp {
   return new RegExp(`^${RegExp.escape(base)}/(${Object.keys(KEYS).join("|")})/([0-9A-Za-z_]{8,68})(?:\\?|$)`);
 }
 
-/** `param`: the input's field that the value stands in. */
+/** Replaces URLs in a value, recursively. `param`: the top-level field that contains the value. */
 async function fill(opened: Opened, value: unknown, param: string): Promise<unknown> {
   const key = keyAt(opened, value);
   if (key !== null) {
@@ -95,7 +95,7 @@ async function read(opened: Opened, key: string, param: string): Promise<FileGiv
   return { bytes: new Uint8Array(await object.arrayBuffer()), type: type ?? "application/octet-stream" };
 }
 
-/** Whether it belongs to the tenant and has not expired. Uploads expire a day after they were made. */
+/** Whether the object belongs to the tenant and has not expired. Uploads expire after a day. */
 function isOwn(tenant: string, { key, customMetadata, uploaded }: R2Object): boolean {
   const { tenant: owner, expiresAt = uploaded.getTime() + FILE_AGE_MS_MAX } = customMetadata ?? {};
   return (isFileKey(key) || owner === tenant) && Number(expiresAt) > Date.now();

@@ -45,8 +45,8 @@ export async function createOnce(
 }
 
 /**
- * The same for what costs no quota. `make` returns the new id, which a repeated call gets for `keepMs`, unless it does
- * not exist any more.
+ * The same for files and deliveries, which cost no quota. `make` returns the new id. A repeated call within `keepMs`
+ * gets the same id, unless it no longer exists.
  */
 export async function thingOnce(
   context: CallContext,

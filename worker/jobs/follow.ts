@@ -37,7 +37,7 @@ export class Follow {
   /** The lease of the card that runs it now. */
   #grant: Grant | null = null;
   #begun = false;
-  /** The last report about cards; the next one is sent after it. */
+  /** Resolves when the last report about cards has been sent; the next one waits for it. */
   #told: Promise<void> = Promise.resolve();
   #deadline: ReturnType<typeof setTimeout> | null = null;
   #tooLate = false;

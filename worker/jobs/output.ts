@@ -19,7 +19,7 @@ export function withoutImages(bytes: Uint8Array | null, contentType: string | nu
   }
 }
 
-/** Takes the images out of an object's own fields. */
+/** Removes the images from the object's top-level fields. */
 function cleared(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   const { images, image, ...rest } = value as Record<string, unknown>;

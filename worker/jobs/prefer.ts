@@ -40,8 +40,8 @@ export interface Preference {
 }
 
 /**
- * Returns null if no preference asks for a job. RFC 7240 section 2: what is unknown or cannot be honored is ignored,
- * and white space around `=` and quotes mean nothing.
+ * Returns null if no preference asks for a job. By RFC 7240 section 2, preferences that are unknown or cannot be
+ * honored are ignored, and white space around `=` and quotes have no meaning.
  */
 export function preferenceOf(headers: Headers): Preference | null {
   const waitS = waitOf(headers);
@@ -52,7 +52,7 @@ export function preferenceOf(headers: Headers): Preference | null {
 
 const WAIT = /(?:^|,)\s*wait\s*(?:=\s*("?)(\d+)\1\s*)?(?=$|[,;])/i;
 
-/** Seconds of `Prefer: wait=N`, 1 to WAIT_S_MAX, which `wait` alone means and more is reduced to; null: ignored. */
+/** Seconds of `Prefer: wait=N`, capped at WAIT_S_MAX; `wait` alone means WAIT_S_MAX. Null: absent, 0 or invalid. */
 export function waitOf(headers: Headers): number | null {
   const found = WAIT.exec(headers.get("prefer") ?? "");
   const seconds = found === null ? 0 : Math.min(WAIT_S_MAX, Number(found[2] ?? WAIT_S_MAX));
@@ -60,9 +60,9 @@ export function waitOf(headers: Headers): number | null {
 }
 
 /**
- * Refuses a job whose caller's deadline cannot be met by the Pool's present estimate, as the Pool does with requests
- * that are no jobs. The caller's jobs that have not entered the Pool yet are not in the estimate. Without an estimate,
- * or if the Pool does not answer in time, the job is taken.
+ * Refuses a job whose caller's deadline cannot be met according to the Pool's current estimate, as the Pool does for
+ * other requests. The estimate does not include jobs of the tenant that have not entered the Pool yet. Without an
+ * estimate, or if the Pool does not answer in time, the job is accepted.
  */
 export async function unmeetable(env: Env, caller: Caller, { service, deadlineAt }: Ask): Promise<Refusal | null> {
   if (deadlineAt === null) return null;
@@ -83,7 +83,7 @@ async function newcomersOutlook(
   concurrent: number,
 ): Promise<Outlook | null> {
   try {
-    // No ticket has an empty id.
+    // No ticket has an empty id, so this is the estimate for a new request.
     return await withTimeout(env.POOL.getByName(service).outlook("", tenant, concurrent), OUTLOOK_MS_MAX);
   } catch (error) {
     console.warn(JSON.stringify({ event: "outlook_missed", service, error: String(error) }));
@@ -183,7 +183,7 @@ async function answerOf(
   return stored === null || stored === "expired" ? null : serveStored(stored);
 }
 
-/** `then` runs when the answer has been read to its end. */
+/** Calls `then` when the answer has been read to its end. */
 function onceRead(shown: RenderedAnswer, ctx: CallContext["ctx"], then: () => Promise<void>): RenderedAnswer {
   const end = (): void => ctx.waitUntil(then());
   if (!(shown.body instanceof ReadableStream)) {

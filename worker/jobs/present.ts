@@ -1,4 +1,4 @@
-/** Leaves results that no longer exist out of jobs: a deleted result is gone at once, wherever it was named. */
+/** Removes results that no longer exist from the views of jobs, so that a deleted result disappears there at once. */
 import type { JobView } from "../../durable-objects/job-protocol.ts";
 import { knownResults } from "../db/purge-queries.ts";
 import type { Env } from "../env.ts";

@@ -46,9 +46,9 @@ const RETRY_MS = 10_000;
 const RETRY_JITTER = 0.5;
 /** Longest delay after an internal fault. */
 const FAULT_PAUSE_MS_MAX = 600_000;
-/** An origin's own errors that a retry can mend: its timeout, Too Early, and its rate limit (RFC 9110, 8470, 6585). */
+/** An origin's own errors that are retried: Request Timeout, Too Early, Too Many Requests (RFC 9110, 8470, 6585). */
 const PASSING = new Set([408, 425, 429]);
-/** Longest pause that an origin's own `Retry-After` may ask for. */
+/** Longest pause that an origin's own `Retry-After` can cause. */
 const ORIGIN_PAUSE_MS_MAX = 600_000;
 /** Largest body of an origin's error that is kept with the job, in bytes; a larger one is dropped. */
 const OWN_ERROR_BYTES_MAX = 64 * 1024;
@@ -56,7 +56,7 @@ const OWN_ERROR_BYTES_MAX = 64 * 1024;
 type Begin = Extract<Begun, { over: false }>;
 type Context = Pick<ExecutionContext, "waitUntil">;
 
-/** The result of an attempt. `end` is null when the answer was already stored; `hits`: then it has a run's price. */
+/** The result of an attempt. `end` is null when the answer was already stored; `hits`: such an answer has a price. */
 type AttemptResult =
   | { kind: "answer"; answer: Answer | Stored; end: RunEnd }
   | { kind: "answer"; answer: Stored; end: null; hits: boolean }
@@ -127,21 +127,21 @@ async function runOnCard(running: Running, follow: Follow, spec: JobSpec): Promi
   if (follow.tooLate) return { kind: "refused", refusal: lateStart(spec) };
   if (follow.unserved) return { kind: "refused", refusal: refuse("not_found") };
   if (isRefusal(answer)) return { kind: "refused", refusal: answer };
-  // The body of a stream is read to its end here, and with it the run ends: its final report names what was kept.
+  // A stream is read to its end here, because the run ends with it: the run's final report says what was kept.
   const stream = answer.body instanceof ReadableStream && answer.cache !== "collapsed" ? answer.body : null;
   await stream?.pipeTo(new WritableStream());
   const end = await follow.lastWord();
   if (end.state === "failed" && (end.status ?? 0) < 400)
     return { kind: "refused", refusal: refuse("origin_reset", { started: "yes" }) };
   if (end.unkept !== null) return { kind: "refused", refusal: UNKEPT[end.unkept]() };
-  // A dialect has no form for an answer without images.
+  // A dialect cannot render an answer without images.
   const isDue = spec.resultsAt !== undefined && imagesDueAt(running.ask) !== null;
   if (isDue && answer.status < 300 && end.took.results === 0)
     return { kind: "refused", refusal: refuse("origin_invalid", { started: "yes", facts: NO_IMAGES }) };
   return { kind: "answer", answer: stream === null ? answer : { ...answer, body: null }, end };
 }
 
-/** A job whose answer was not kept has nothing to show for its run. */
+/** Why a job fails whose answer was not kept. */
 const UNKEPT: Record<Unkept, () => Refusal> = {
   too_large: () => answerTooLarge(ANSWER_BUFFERED_BYTES_MAX),
   no_room: () => ({ ...noRoom(), started: "yes" }),
@@ -291,7 +291,7 @@ function refusedOutcome(begun: Begin, came: Extract<AttemptResult, { kind: "refu
   return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, came, null) };
 }
 
-/** When the next retry is due, in `leastMs` at the earliest; null: no attempt is left. */
+/** When the next retry is due, at least `leastMs` from now; null: no attempt is left. */
 function retryAtOf({ attempts, spec }: Begin, leastMs: number): number | null {
   if (spec.retries === false || attempts >= RETRIES_MAX) return null;
   const pauseMs = RETRY_MS * 2 ** attempts * (1 + Math.random() * RETRY_JITTER);

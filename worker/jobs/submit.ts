@@ -182,7 +182,7 @@ export async function submissionState(
   return stands ? null : refuse("idempotency_in_flight", { retryAfterMs: IN_FLIGHT_MS });
 }
 
-/** Returns the job's current state, with those of its results that exist. */
+/** Returns the job's current view, without results that no longer exist. */
 export async function viewOf(env: Env, tenant: string, id: string): Promise<JobView | Refusal> {
   const view = await withTimeout(env.JOB.getByName(id).view(tenant));
   const [present] = view === null ? [] : await withPresent(env, [view]);

@@ -16,7 +16,7 @@ import { tenantSecret } from "./webhook.ts";
 
 const LIST_MAX = 100;
 const LIST_DEFAULT = 20;
-/** How long a repeated rotation or replay is recognized by its key; an earlier secret signs as long. */
+/** How long a repeated rotation or replay is recognized by its key. A previous secret keeps signing for as long. */
 const KEY_KEPT_MS = 86_400_000;
 
 export const SecretView = z

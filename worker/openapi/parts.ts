@@ -79,7 +79,7 @@ export const JOB_HEADERS: Headers = {
   "Idempotent-Replayed": header("`true`: it was created by an earlier request with the same key."),
 };
 
-/** The parameter of calls that can be named. They answer 409 and 422 as well. */
+/** The parameter of calls that accept an idempotency key. Such calls can also answer 409 and 422. */
 export const IDEMPOTENCY_KEY = {
   "Idempotency-Key": z
     .string()

@@ -26,7 +26,7 @@ const WHO: Record<string, string> = {
 interface Call {
   id: string;
   method: string;
-  /** Of a webhook, which goes to an address of its receiver: null. */
+  /** Null for a webhook: its address is the receiver's. */
   path: string | null;
   operation: Operation;
 }
@@ -214,7 +214,7 @@ function example(doc: Doc, method: string, path: string, { security = [], reques
   return [...lines, ...sending(doc, requestBody)].join(" \\\n  ");
 }
 
-/** The options of curl that send a body of the type that the operation takes. */
+/** curl's options for sending the operation's type of body. */
 function sending(doc: Doc, body: Operation["requestBody"]): string[] {
   const [type, media] = Object.entries(body?.content ?? {})[0] ?? [];
   if (type === undefined) return [];

@@ -36,7 +36,7 @@ export function preconditionFailed(headers: Headers, etag: string, modifiedAt: n
   return since !== null && Math.floor(modifiedAt / 1000) > since;
 }
 
-/** For a method that changes something: as above, and If-None-Match (step 3). */
+/** For methods that change something: the preconditions above, and If-None-Match (step 3). */
 export function changeForbidden(headers: Headers, etag: string, modifiedAt: number): boolean {
   const none = headers.get("if-none-match");
   return preconditionFailed(headers, etag, modifiedAt) || (none !== null && names(none, etag, true));

@@ -24,7 +24,7 @@ const STORE_MS_MAX = 5_000;
 
 export type Copied = { kind: "bytes"; bytes: Uint8Array<ArrayBuffer> } | Laid;
 
-/** All bytes are in the deposit, which is not completed yet. */
+/** All bytes have been written to the upload, which is not completed yet. */
 export interface Laid {
   kind: "laid";
   laying: ResultUpload;
@@ -37,7 +37,7 @@ export interface Copying {
   ask: Ask;
   head: Head;
   requestId: string;
-  /** Starts the upload of a large one; null: nothing is to be stored. */
+  /** Starts the upload of a large result; null: nothing is to be stored. */
   lay: ((type: string) => ResultUpload) | null;
   /** Keeps work alive that outlives the stream. */
   later: (work: Promise<unknown>) => void;
@@ -75,7 +75,7 @@ export class Copy {
     return "problem" in judged ? judged.problem : null;
   }
 
-  /** Why storing was given up; null: it was not. */
+  /** Why storing was given up; null if it was not. */
   get unkept(): Unkept | null {
     return this.#unkept;
   }

@@ -16,7 +16,7 @@ export interface Delivery {
 }
 
 const DAY_S = 86_400;
-/** Longest lifetime of the results of a job that is `no-store`: it has to keep them until they are fetched. */
+/** Longest lifetime of the results of a `no-store` job, which has to keep them until they are fetched. */
 const NO_STORE_S_MAX = 3_600;
 const ID = /^(?:pub_|prv_)?[0-9A-Za-z]{8,64}$/;
 const MARKS: Record<Visibility, string> = { private: "prv_", signed: "", public: "pub_" };

@@ -3,13 +3,13 @@
 import { crc32 } from "node:zlib";
 
 /**
- * What a walk needs next: to read some bytes, to skip some, or to find the marker after entropy-coded data. `crc`: the
- * CRC-32 of what precedes the skipped bytes, to be continued over them.
+ * What a walk asks for: to read some bytes, to skip some, or to find the marker after entropy-coded data. `crc`: the
+ * CRC-32 of the bytes before the skipped ones, to be continued over them.
  */
 type Want = { take: number } | { skip: number; crc?: number } | "marker";
 /**
- * `at`: the offset after the requested bytes. `bytes`: the bytes read; for "marker", the marker's second byte. `crc`:
- * the CRC-32 up to here, if it was asked for.
+ * What the walk gets. `at`: the offset after the requested bytes. `bytes`: the bytes read; for "marker", the marker's
+ * second byte. `crc`: the CRC-32 up to `at`, if the walk asked for it.
  */
 export type Walk = Generator<Want, void, { bytes: Uint8Array; at: number; crc: number }>;
 

@@ -100,7 +100,7 @@ function formOf(head: Uint8Array): Form | null {
   return open === null ? null : { type: `audio/${open}`, walker: null, end: () => "open" };
 }
 
-/** A sequence of chunks with correct checksums, from IHDR to IEND. */
+/** A sequence of chunks from IHDR to IEND, with correct checksums. */
 function png(): Form {
   let hasData = false;
   let endsAt: number | null = null;

@@ -5,7 +5,7 @@ import { repeated } from "./repeated.ts";
 const MIB = 1024 * 1024;
 /** R2 requires parts of equal size, at least 5 MiB; only the last may be smaller. */
 export const PART_BYTES = 5 * MIB;
-/** Memory of one deposit: the part being filled, the part being uploaded, and the incoming chunk. */
+/** Memory of one PartWriter: the part being filled, the part being uploaded, and the incoming chunk. */
 export const PART_WRITER_BYTES = 12 * MIB;
 
 /** Longest time R2 may take to assemble the parts, ms. */

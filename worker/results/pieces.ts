@@ -48,8 +48,8 @@ function hasNoContent({ method }: Ask, { status }: Head): boolean {
 }
 
 /**
- * Why an answer cannot be what its service makes, judging by its head, and by its first bytes if it is a stream; null
- * when it can be.
+ * Returns why an answer cannot be what its service makes, judging by its head and, for a stream, by its first bytes;
+ * null when it can be.
  */
 export function misfit(ask: Ask, head: Head, first?: Uint8Array): Detail | null {
   const { status, headers } = head;
@@ -59,14 +59,14 @@ export function misfit(ask: Ask, head: Head, first?: Uint8Array): Detail | null 
   if (status < 200 || status >= 300) return null;
   const type = mediaTypeOf(headers);
   if (makesImages(ask) && !isJson(type) && !type?.startsWith("image/")) return detail("not_json_or_image");
-  // Fewer bytes show nothing yet.
+  // Fewer bytes are not enough to recognize a format.
   if (first === undefined || first.byteLength < HEAD_BYTES) return null;
   return isNoSound(ask, head, media(first)?.type ?? null) ? NO_SOUND : null;
 }
 
 /**
- * Whether a success lacks the images or sounds that its path makes: an empty list of images, as a WebUI gives it when
- * asked not to send them, or a text in place of a sound. The caller gets it, but it is no answer for anybody else.
+ * Whether a success lacks the images or sounds that its path makes: it has an empty list of images, as a WebUI sends it
+ * when asked not to return them, or text instead of a sound. Such an answer is sent to its caller but never shared.
  */
 export function isBare(ask: Ask, { status, headers }: Head, found: Piece[]): boolean {
   if (found.length > 0 || status < 200 || status >= 300) return false;
@@ -75,7 +75,7 @@ export function isBare(ask: Ask, { status, headers }: Head, found: Piece[]): boo
   return imagesDueAt(ask) !== null;
 }
 
-/** JSON pointer to the images that a success must have; null: it need not have any. */
+/** JSON pointer to the images that a success must contain; null: it need not contain any. */
 export function imagesDueAt(ask: Ask): string | null {
   return makesImages(ask) ? imagesAt(ask.service, ask.path) : null;
 }
@@ -101,8 +101,8 @@ export function judge(ask: Ask, head: Head, found: Media | null): { type: string
 }
 
 /**
- * Whether the bytes are not the sound that their Content-Type says. `found`: the type that they were recognized as; null:
- * none. Only a WAV is always recognized.
+ * Whether the bytes contradict their `audio/` Content-Type. `found`: the type they were recognized as, or null. Only
+ * WAV is always recognized, so bytes of any other type may be unrecognized.
  */
 function isNoSound(ask: Ask, { headers }: Head, found: string | null): boolean {
   const type = mediaTypeOf(headers);

@@ -44,8 +44,8 @@ export async function removeMatching(env: Env, filter: Filter, what: What, round
 }
 
 /**
- * Removes a tenant's results and these of its answers at once, with their copies at this edge location. Their rows must
- * have been written before, or they would never go away.
+ * Removes a tenant's results and these of its answers at once, with their copies at this edge location. Call it only
+ * after their rows were written: a row that is written later would never be removed.
  */
 export async function removeNow(
   { env, base }: { env: Env; base: string },

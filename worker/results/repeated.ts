@@ -1,4 +1,4 @@
-/** Retries calls, so that a single failure of a store or an object affects nobody. */
+/** Retries calls, so that callers do not notice a single failure of a store or an object. */
 
 const TRIES = 3;
 /** Pause before the first retry, ms; it doubles with each retry. */

@@ -69,7 +69,7 @@ export function resultWith(id: string, object: R2Object, digest: string): Result
   };
 }
 
-/** Which of these results exist. */
+/** Returns those of these results that exist. */
 export async function existing(env: Env, ids: string[]): Promise<string[]> {
   const found = await Promise.all(
     ids.map(async (id) => {

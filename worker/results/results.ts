@@ -68,7 +68,7 @@ interface Found {
 /** The caller whose key it is, the holder of a valid signature, or an anonymous reader. */
 type Reader = Caller | "signed" | "anybody";
 
-/** A key that is limited to some services opens only their results. What is its tenant's is not hidden from it. */
+/** A key limited to some services reads only their results. Other results of its tenant get 403, not 404. */
 function deniedTo(reader: Reader, { tenant, service }: Result): Refusal | null {
   return typeof reader === "string" || reader.tenant !== tenant ? null : mayCall(reader, service);
 }
@@ -208,7 +208,7 @@ function describe(headers: Headers, meta: Result, range: ByteRange | null): void
 /** Characters that could disguise or split a file name: control characters and bidirectional overrides. */
 const UNFIT = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
-/** Dots and nothing else to be seen: no name, or that of a folder. */
+/** A name of only dots and invisible characters: not usable as a file name. */
 const BLANK = /^[\s.\p{Cf}]*$/u;
 
 /** RFC 6266: a plain name for old clients and RFC 8187 encoding for the rest; never a path. */

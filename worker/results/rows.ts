@@ -1,7 +1,7 @@
 /**
  * Writes D1 rows of R2 objects in batches, so that under load one D1 call serves many requests. The rows are only used
- * for lists and ageing, since a reader finds what it needs in the R2 metadata. So rows lost when an isolate ends cost
- * nobody an answer.
+ * for lists and ageing, since a reader finds what it needs in the R2 metadata. So no answer is lost with rows that an
+ * isolate loses when it ends.
  */
 import { shortly } from "../../durable-objects/timeout.ts";
 import { type AnswerRow, recordResults, type ResultRow } from "../db/queries.ts";

@@ -1,4 +1,4 @@
-/** Where a stored answer is kept in R2, and what is kept with it. */
+/** The R2 key and the metadata of a stored answer. */
 
 /** `scope`: the tenant, or `shared`. */
 export const answerKey = (scope: string, fingerprint: string) => `${scope}/answers/${fingerprint}`;
@@ -18,6 +18,6 @@ export interface AnswerMeta {
   model?: string;
   /** The origin's headers that callers get, as JSON pairs. */
   headers: string;
-  /** R2 key of the result that has the answer's bytes, when they are too large to store twice; else absent. */
+  /** R2 key of the result that holds the answer's bytes, if they are too large to store twice; otherwise absent. */
   bulk?: string;
 }

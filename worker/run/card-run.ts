@@ -185,12 +185,12 @@ class CardRun {
     return this.#forOthers(await keep(env, keeping, plan(keeping, whole, found), whole, found), whole, found);
   }
 
-  /** An answer that is stored for its own caller alone is none for identical requests. */
+  /** To identical requests, an answer that is stored for its own caller alone counts as not stored. */
   #forOthers(kept: Kept, head: Head, found: Piece[] | null): Kept {
     return { ...kept, answer: kept.answer && this.#isCached(head, found) };
   }
 
-  /** `found`: the pieces in the answer; null: it is one. */
+  /** `found`: the images or sounds in the answer; null: the answer itself is one. */
   #keeping(head: Head, found: Piece[] | null): Keeping {
     const { ctx, ask, caller, trace, base } = this.#running;
     const later = (work: Promise<unknown>): void => ctx.waitUntil(work);
@@ -265,8 +265,8 @@ class CardRun {
   }
 
   /**
-   * Never throws: the caller has the answer, and the end of the run must be reported. `lost`: why what was to be stored
-   * of the stream was not.
+   * Never throws: the caller has the answer, and the end of the run must be reported. `lost`: why something that should
+   * have been stored was not.
    */
   async #keepCopy(taken: TakenStream, copy: Copy): Promise<{ kept: Kept; lost: Unkept | null }> {
     try {

@@ -1,17 +1,17 @@
-/** What an origin's own error says, for the dialects and jobs that render it in their own words. Pure. */
+/** Extracts the message from an origin's own error, for dialects and jobs, which render it in their formats. Pure. */
 
 const LENGTH_MAX = 1_000;
 
 export interface Complaint {
-  /** At most LENGTH_MAX characters; null if it says nothing readable. */
+  /** At most LENGTH_MAX characters; null if the error has no readable text. */
   message: string | null;
-  /** The field that it names. */
+  /** The field that the error names, if any. */
   field: string | null;
 }
 
 /**
- * FastAPI lists errors under `detail`, with the field last in `loc`; others give one text, or an object with one as
- * OpenAI's API does. What is neither JSON nor a page is the message itself.
+ * FastAPI lists errors under `detail`, with the field last in `loc`. Other servers send one text, or, like OpenAI's
+ * API, an object that contains it. A body that is neither JSON nor an HTML page is the message itself.
  */
 export function complaintOf(text: string): Complaint {
   const body = jsonIn(text);

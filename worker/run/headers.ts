@@ -53,10 +53,10 @@ export function originHeaders(ask: Ask, route: OriginTarget, call: Call): Header
 const NOT_HANDED_ON =
   /^(connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|set-cookie|server|via|x-powered-by|alt-svc|nel|report-to|reporting-endpoints|strict-transport-security|access-control-.*|cf-.*|x-forwarded-.*|content-length|content-encoding|cache-control|pragma|expires|age|etag|last-modified|accept-ranges|link|location|refresh|date|x-request-id|x-client-request-id|x-portico-.*|server-timing|cache-status|ratelimit.*|x-ratelimit-.*|retry-after|content-security-policy.*|x-frame-options|clear-site-data|www-authenticate|authentication-info|vary)$/;
 
-/** Instructions to caches between us and the caller, some of which outrank our `no-store` there (RFC 9213 2.2). */
+/** Directives for caches between us and the caller; some take precedence over our `no-store` (RFC 9213 2.2). */
 const CACHE_CONTROL = /^((.*-)?cdn-cache-control|surrogate-control|surrogate-key|cache-tag|x-accel-.*)$/;
 
-/** What only we may say about an answer, or what would let an origin's page act for this host. */
+/** Headers that only we may set, and headers that would let an origin's page act for this host. */
 const OURS = /^(idempotent-replayed|preference-applied|x-should-retry|x-fal-.*|service-worker-allowed|set-cookie2)$/;
 
 /** Digests of the encoded bytes (RFC 9530, RFC 3230, RFC 1864). */
@@ -80,7 +80,7 @@ export function responseHeaders(response: Response, ask: Ask): Headers {
   return sandboxed(headers);
 }
 
-/** Whether a header that only some answers may carry is true of this one. */
+/** Whether a header that only some answers may carry applies to this one. */
 function isInPlace(name: string, { status, headers }: Response, { method }: Ask): boolean {
   if (name === "allow") return status === 405 || method === "OPTIONS";
   if (name === "content-range") return status === 206 || status === 416;
@@ -88,7 +88,7 @@ function isInPlace(name: string, { status, headers }: Response, { method }: Ask)
   return !(DIGEST.test(name) && headers.has("content-encoding"));
 }
 
-/** Whether the origin forbids caches to store its answer (RFC 9111 3), or says that no request matches it (4.1). */
+/** Whether the origin forbids caches to store its answer (RFC 9111 3) or to reuse it (`Vary: *`, RFC 9111 4.1). */
 export function forbidsStoring({ headers }: Response): boolean {
   const directives = (headers.get("cache-control") ?? "")
     .split(",")

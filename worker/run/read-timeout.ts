@@ -1,6 +1,6 @@
 /** The read timeout of an origin call. */
 
-/** Aborts the call after too long a silence; every byte restarts the timer. */
+/** Aborts the call when no byte arrives for too long; every byte restarts the timer. */
 export class ReadTimeout {
   readonly #ms: number;
   readonly #controller: AbortController;

@@ -1,5 +1,5 @@
 /**
- * Aborts a card's call before its answer has ended: because of the origin's silence, the longest run of the service, a
+ * Aborts a card's call before its answer has ended: because of the read timeout, the service's limit on a run, a
  * caller who disconnects, the caller's deadline, a request body that stops arriving, or a lost lease. Also decides what
  * the end of an aborted call means.
  */
@@ -26,7 +26,7 @@ export class Watch {
   #metDeadline: () => void = () => undefined;
   #cancelled = false;
   #leaseLost = false;
-  /** The run has lasted as long as it may. */
+  /** The run has reached the limit on its duration. */
   #overran = false;
 
   constructor(running: Running, lease: Lease) {
@@ -44,12 +44,12 @@ export class Watch {
     this.#watchUpload();
   }
 
-  /** Longest run, seconds. Services stored by an older version have none. */
+  /** Longest duration of a run, seconds. Services stored by an older version have no such setting. */
   get #runS(): number {
     return this.#running.ask.service.config.timeouts.run_s ?? RUN_S_MAX;
   }
 
-  /** Longest silence of the origin, ms. */
+  /** The read timeout: longest silence of the origin, ms. */
   get readMs(): number {
     return this.#running.ask.service.config.timeouts.read_s * 1000;
   }
@@ -59,7 +59,7 @@ export class Watch {
     return this.#cancelled;
   }
 
-  /** We aborted the call for a reason that is not the origin's slowness, so the end says nothing about the card. */
+  /** Whether we aborted the call for a reason other than a slow origin, so that its end says nothing about the card. */
   get brokeOff(): boolean {
     return this.controller.signal.aborted && !this.silence.expired && !this.#overran;
   }

@@ -91,7 +91,7 @@ export function ownTask({ dialects }: Service, name: TaskName): Task | null | un
   return (dialects as Dialects | undefined)?.[name];
 }
 
-/** JSON pointer to the images that a path of an image service answers with, by its tasks; null: it has no such task. */
+/** JSON pointer to the images in the answers of an image service's path, from its tasks; null: no task uses it. */
 export function imagesAt({ route, config }: { route: string; config: Service }, path: string): string | null {
   if (config.kind !== "image") return null;
   const tasks = TASKS.map((name) => {

@@ -10,7 +10,7 @@ import { count, Id, says } from "../api/schema-parts.ts";
 
 const seconds = (max: number) => z.number().positive().max(max);
 
-/** Longest run, seconds: what a job's Workflow step is given. */
+/** Longest duration of a run, seconds: the timeout of a job's Workflow step. */
 export const RUN_S_MAX = 86_400;
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;

@@ -85,7 +85,7 @@ function fault(param: string, msg: string) {
   return { loc: ["body", ...param.split(".").filter((part) => part !== "")], msg, type: "value_error" };
 }
 
-/** An origin's own 4xx: its status and its message. `detail` is passed on as it is. */
+/** Renders an origin's own 4xx, with its status and message. Its `detail` is passed on unchanged. */
 export function ownFailure(status: number, text: string): Failure {
   const said = complaintOf(text).message ?? `the model's server answered with status ${status}`;
   const detail = detailIn(text) ?? said;

@@ -65,7 +65,7 @@ async function startedWithin(
   return isRefusal(shown) && late.signal.aborted ? tooLate(startS) : shown;
 }
 
-/** `end`: how the run ended; never resolved if there was none. */
+/** Renders the answer. `end`: how the run ended; never resolves if nothing was run. */
 async function answer(
   context: CallContext,
   ask: Ask,

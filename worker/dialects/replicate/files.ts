@@ -86,7 +86,7 @@ export async function createFile(context: CallContext): Promise<Response | Refus
       await env.RESULTS.put(fileKey(caller.tenant, id), bytes, { customMetadata });
       return id;
     };
-    // The form's own bytes say nothing: its boundary differs in each sending.
+    // Requests are compared by `beside`, not by the form's bytes: each sending of a form has another boundary.
     return await thingOnce(context, caller, { kind: "file", keepMs: FILE_AGE_MS_MAX }, beside, make, (id) =>
       fileAt(context, caller, id, 201),
     );
