@@ -30,9 +30,9 @@ export interface AdmissionState {
 }
 
 /** Returns the reason why the Pool admits nothing new, or null. */
-export function closed(hall: AdmissionState): PoolRefusal | null {
-  if (hall.config.paused) return { reason: "paused", retryAfterMs: RETRY_PAUSED_MS };
-  return hall.cards.health(hall.now) === "none" ? unhealthy(hall) : null;
+export function closed(state: AdmissionState): PoolRefusal | null {
+  if (state.config.paused) return { reason: "paused", retryAfterMs: RETRY_PAUSED_MS };
+  return state.cards.health(state.now) === "none" ? unhealthy(state) : null;
 }
 
 export function unhealthy({ cards, now }: AdmissionState): PoolRefusal {
@@ -42,26 +42,26 @@ export function unhealthy({ cards, now }: AdmissionState): PoolRefusal {
 }
 
 /** Refuses if too many requests from the client address are queued or running. The count includes the new request. */
-export function tooManyOfAddress(hall: AdmissionState, entry: Entry): PoolRefusal | null {
-  return tooMany(hall, "address", hall.addresses.countOf(entry), entry.perAddress ?? Number.POSITIVE_INFINITY);
+export function tooManyOfAddress(state: AdmissionState, entry: Entry): PoolRefusal | null {
+  return tooMany(state, "address", state.addresses.countOf(entry), entry.perAddress ?? Number.POSITIVE_INFINITY);
 }
 
 /** Refuses if too many requests of the tenant are queued or following a run. The count includes the new request. */
-export function tooManyOfTenant(hall: AdmissionState, entry: Entry): PoolRefusal | null {
-  const waiting = hall.room.callsOf(entry.tenant) + hall.followers.countOf(entry.tenant);
-  return tooMany(hall, "tenant", waiting, entry.waiting);
+export function tooManyOfTenant(state: AdmissionState, entry: Entry): PoolRefusal | null {
+  const waiting = state.room.callsOf(entry.tenant) + state.followers.countOf(entry.tenant);
+  return tooMany(state, "tenant", waiting, entry.waiting);
 }
 
-function tooMany(hall: AdmissionState, of: "tenant" | "address", count: number, max: number): PoolRefusal | null {
+function tooMany(state: AdmissionState, of: "tenant" | "address", count: number, max: number): PoolRefusal | null {
   if (count <= max) return null;
-  return { reason: "concurrency", of, waiting: count - 1, max, retryAfterMs: drainMs(hall, count - 1) };
+  return { reason: "concurrency", of, waiting: count - 1, max, retryAfterMs: drainMs(state, count - 1) };
 }
 
 /** Refuses if the queue is full. The new request is already in the queue; the count excludes it. */
-export function queueFull(hall: AdmissionState): PoolRefusal | null {
-  const { max } = hall.config.queue;
-  const length = hall.room.calls - 1 + hall.followers.count;
-  return length < max ? null : { reason: "queue_full", length, max, retryAfterMs: drainMs(hall, length) };
+export function queueFull(state: AdmissionState): PoolRefusal | null {
+  const { max } = state.config.queue;
+  const length = state.room.calls - 1 + state.followers.count;
+  return length < max ? null : { reason: "queue_full", length, max, retryAfterMs: drainMs(state, length) };
 }
 
 /** Checks the caller's deadline against the time to the first byte alone: even an immediate start would be too late. */
@@ -84,9 +84,9 @@ export function deadlineUnmeetable({ room, cards, times, now }: AdmissionState, 
 }
 
 /** The refusal for a request that reached the queue timeout or its deadline while queued. */
-export function waitedOut(hall: AdmissionState, { arrivedAt }: Entry): PoolRefusal {
-  const waitedMs = Math.max(0, hall.now - arrivedAt);
-  return { reason: "queue_timeout", waitedMs, retryAfterMs: drainMs(hall, hall.room.length) };
+export function waitedOut(state: AdmissionState, { arrivedAt }: Entry): PoolRefusal {
+  const waitedMs = Math.max(0, state.now - arrivedAt);
+  return { reason: "queue_timeout", waitedMs, retryAfterMs: drainMs(state, state.room.length) };
 }
 
 /** Estimated time to serve a queue of this length, ms. */

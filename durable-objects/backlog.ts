@@ -56,26 +56,26 @@ interface BacklogEnv {
 }
 
 export class Backlog extends DurableObject<BacklogEnv> {
-  readonly #turns: JobTable;
+  readonly #jobs: JobTable;
   readonly #batches: Batches;
   #pumping = false;
   #pumpAgain = false;
 
   constructor(ctx: DurableObjectState, env: BacklogEnv) {
     super(ctx, env);
-    this.#turns = new JobTable(ctx.storage.sql);
+    this.#jobs = new JobTable(ctx.storage.sql);
     this.#batches = new Batches(ctx.storage.sql);
   }
 
   /** Reserves places for all of these jobs or none. `stand` confirms the reservation. */
   async reserve(jobs: NewJob[], batch: NewBatch | null, limits: BacklogLimits): Promise<Reserved> {
     const now = Date.now();
-    const fresh = jobs.filter(({ id }) => this.#turns.row(id) === null);
-    const { waiting } = this.#turns;
+    const fresh = jobs.filter(({ id }) => this.#jobs.row(id) === null);
+    const { waiting } = this.#jobs;
     if (waiting + fresh.length > limits.waiting) return { ok: false, waiting, max: limits.waiting };
     for (const [service, concurrent] of Object.entries(limits.concurrent))
-      this.#turns.setConcurrent(service, concurrent);
-    for (const job of fresh) this.#turns.reserve(job, batch?.id ?? null, now);
+      this.#jobs.setConcurrent(service, concurrent);
+    for (const job of fresh) this.#jobs.reserve(job, batch?.id ?? null, now);
     if (batch !== null) this.#batches.add(batch, now);
     // The alarm for the first check on these jobs. Set here, so that `stand` need not write another.
     await wakeBy(this.ctx.storage, now + LOOK_EVERY_MS);
@@ -87,12 +87,12 @@ export class Backlog extends DurableObject<BacklogEnv> {
    * releases all of them, if the submission took too long and some reservations have expired.
    */
   async stand(ids: string[]): Promise<boolean> {
-    const isKnown = ids.every((id) => this.#turns.row(id) !== null);
+    const isKnown = ids.every((id) => this.#jobs.row(id) !== null);
     if (!isKnown) {
       await this.release(ids);
       return false;
     }
-    for (const id of ids) this.#turns.stand(id);
+    for (const id of ids) this.#jobs.stand(id);
     await wakeBy(this.ctx.storage, Date.now() + LOOK_EVERY_MS);
     this.ctx.waitUntil(this.#pump());
     return true;
@@ -100,13 +100,13 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** Whether a job, or the jobs of a batch (confirmed together), are confirmed; null if the id is unknown. */
   async stands(id: string): Promise<boolean | null> {
-    const row = this.#turns.row(id) ?? this.#turns.firstOf(id);
+    const row = this.#jobs.row(id) ?? this.#jobs.firstOf(id);
     return row === null ? null : row.state !== "reserved";
   }
 
   /** Drops the reservations of jobs that were not created. */
   async release(ids: string[]): Promise<void> {
-    for (const id of ids) this.#turns.release(id);
+    for (const id of ids) this.#jobs.release(id);
   }
 
   /**
@@ -114,36 +114,36 @@ export class Backlog extends DurableObject<BacklogEnv> {
    * service the tenant may run at once, as of the latest run; null: unknown.
    */
   async changed(id: string, status: JobStatus, pause: Pause | null, concurrent: number | null = null): Promise<void> {
-    const row = this.#turns.row(id);
+    const row = this.#jobs.row(id);
     if (row === null || row.state === "over") return;
     const now = Date.now();
-    if (concurrent !== null && concurrent !== this.#turns.concurrentOf(row.service)) {
-      this.#turns.setConcurrent(row.service, concurrent);
+    if (concurrent !== null && concurrent !== this.#jobs.concurrentOf(row.service)) {
+      this.#jobs.setConcurrent(row.service, concurrent);
       this.ctx.waitUntil(this.#pump());
     }
     if (isOver(status)) {
-      this.#turns.end(id, status, now);
+      this.#jobs.end(id, status, now);
       this.#batches.close(id, now);
       await wakeBy(this.ctx.storage, now + LOOK_EVERY_MS);
       this.ctx.waitUntil(Promise.all([this.#pump(), this.#tellBatches()]));
       return;
     }
-    this.#turns.note(id, status);
+    this.#jobs.note(id, status);
     if (pause === null) return;
-    this.#turns.pause(id, pause);
+    this.#jobs.pause(id, pause);
     await wakeBy(this.ctx.storage, pause.at);
     this.ctx.waitUntil(this.#pump());
   }
 
   async place(id: string): Promise<{ ahead: number; concurrent: number }> {
-    const row = this.#turns.row(id);
-    const concurrent = this.#turns.concurrentOf(row?.service ?? "");
-    return { ahead: row === null ? 0 : this.#turns.aheadOf(row), concurrent };
+    const row = this.#jobs.row(id);
+    const concurrent = this.#jobs.concurrentOf(row?.service ?? "");
+    return { ahead: row === null ? 0 : this.#jobs.aheadOf(row), concurrent };
   }
 
   /** Newest first. */
   async list(query: ListQuery): Promise<Listed[]> {
-    return this.#turns.list(query);
+    return this.#jobs.list(query);
   }
 
   async batch(id: string): Promise<BatchView | null> {
@@ -152,15 +152,15 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** Removes jobs of a deleted tenant, a bounded number per call. Returns true when none is left. */
   async forget(): Promise<boolean> {
-    const ids = this.#turns.some(FORGOTTEN_AT_ONCE);
+    const ids = this.#jobs.some(FORGOTTEN_AT_ONCE);
     for (let i = 0; i < ids.length; i += LOOKED_AT_ONCE) {
       const some = ids.slice(i, i + LOOKED_AT_ONCE);
       await Promise.all(some.map((id) => withTimeout(this.env.JOB.getByName(id).discard())));
-      for (const id of some) this.#turns.remove(id);
+      for (const id of some) this.#jobs.remove(id);
     }
-    if (!this.#turns.isEmpty) return false;
+    if (!this.#jobs.isEmpty) return false;
     this.#batches.sweep();
-    this.#turns.forgetServices();
+    this.#jobs.forgetServices();
     await this.ctx.storage.deleteAlarm();
     return true;
   }
@@ -172,10 +172,10 @@ export class Backlog extends DurableObject<BacklogEnv> {
     await this.#tellBatches();
     const isSwept = this.#sweep(now);
     await this.#pump();
-    const isBusy = this.#turns.isBusy || this.#batches.unreported(1).length > 0;
+    const isBusy = this.#jobs.isBusy || this.#batches.unreported(1).length > 0;
     const lookMs = isMissing ? LOST_IN_LINE_MS : LOOK_EVERY_MS;
-    if (isBusy || !isSwept) await wakeBy(this.ctx.storage, Math.min(now + lookMs, this.#turns.nextDue(now)));
-    else if (!this.#turns.isEmpty) await wakeBy(this.ctx.storage, now + SWEEP_EVERY_MS);
+    if (isBusy || !isSwept) await wakeBy(this.ctx.storage, Math.min(now + lookMs, this.#jobs.nextDue(now)));
+    else if (!this.#jobs.isEmpty) await wakeBy(this.ctx.storage, now + SWEEP_EVERY_MS);
   }
 
   // Private
@@ -202,7 +202,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** Removes unconfirmed reservations and expired jobs. Returns false if there are more. */
   #sweep(now: number): boolean {
-    const { gone, more } = this.#turns.sweep(now - RESERVED_MS, now);
+    const { gone, more } = this.#jobs.sweep(now - RESERVED_MS, now);
     if (gone > 0) this.#batches.sweep();
     return !more;
   }
@@ -210,7 +210,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
   /** Fails sleeping jobs whose start deadline has passed. Stops if a Job does not answer; the next check continues. */
   async #expire(now: number): Promise<void> {
     for (;;) {
-      const ids = this.#turns.late(now, LOOKED_AT_ONCE);
+      const ids = this.#jobs.late(now, LOOKED_AT_ONCE);
       const answers = await Promise.all(ids.map((id) => this.#expireOne(id)));
       // A job that answered is no longer in `late`, so the next round gets other jobs.
       if (ids.length < LOOKED_AT_ONCE || answers.includes(false)) return;
@@ -220,9 +220,9 @@ export class Backlog extends DurableObject<BacklogEnv> {
   async #expireOne(id: string): Promise<boolean> {
     try {
       const status = await withTimeout(this.env.JOB.getByName(id).late());
-      if (status === null) this.#turns.remove(id);
+      if (status === null) this.#jobs.remove(id);
       else if (isOver(status)) await this.changed(id, status, null);
-      else this.#turns.keepsNoDeadline(id);
+      else this.#jobs.keepsNoDeadline(id);
       return true;
     } catch (error) {
       console.warn(JSON.stringify({ event: "job_unreachable", job: id, error: String(error) }));
@@ -238,7 +238,7 @@ export class Backlog extends DurableObject<BacklogEnv> {
     try {
       while (this.#pumpAgain) {
         this.#pumpAgain = false;
-        await Promise.all(this.#turns.start(Date.now()).map((row) => this.#start(row)));
+        await Promise.all(this.#jobs.start(Date.now()).map((row) => this.#start(row)));
       }
     } finally {
       this.#pumping = false;
@@ -258,10 +258,10 @@ export class Backlog extends DurableObject<BacklogEnv> {
 
   /** Puts started jobs whose Workflow is gone back to sleep. Returns whether others are silent but not yet given up. */
   async #lookAfter(now: number): Promise<boolean> {
-    const rows = this.#turns.startedBefore(now - HEARD_MS);
+    const rows = this.#jobs.startedBefore(now - HEARD_MS);
     for (let i = 0; i < rows.length; i += LOOKED_AT_ONCE)
       await Promise.all(rows.slice(i, i + LOOKED_AT_ONCE).map((row) => this.#look(row, now)));
-    return this.#turns.isMissing;
+    return this.#jobs.isMissing;
   }
 
   async #look(row: JobRow, now: number): Promise<void> {
@@ -269,11 +269,11 @@ export class Backlog extends DurableObject<BacklogEnv> {
     try {
       const pulse = await withTimeout(this.env.JOB.getByName(id).pulse());
       const isHeard = pulse !== null && pulse.heardMsAgo !== null && pulse.heardMsAgo < HEARD_MS;
-      if (pulse === null) this.#turns.drop(row);
+      if (pulse === null) this.#jobs.drop(row);
       else if (isOver(pulse.status)) await this.changed(id, pulse.status, null);
-      else if (isHeard) this.#turns.miss(id, null);
-      else if (missedAt === null || missedAt > now) this.#turns.miss(id, now);
-      else if (now - missedAt >= (pulse.status === "queued" ? LOST_IN_LINE_MS : LOST_MS)) this.#turns.lose(row);
+      else if (isHeard) this.#jobs.miss(id, null);
+      else if (missedAt === null || missedAt > now) this.#jobs.miss(id, now);
+      else if (now - missedAt >= (pulse.status === "queued" ? LOST_IN_LINE_MS : LOST_MS)) this.#jobs.lose(row);
     } catch (error) {
       // The next check tries again.
       console.warn(JSON.stringify({ event: "job_unreachable", job: id, error: String(error) }));

@@ -41,9 +41,9 @@ export class Card extends DurableObject<CardEnv> {
   readonly #book: CardBook;
   readonly #incarnation: number;
   readonly #prober: Prober;
-  readonly #tellers = new Map<string, Notifier>();
+  readonly #notifiers = new Map<string, Notifier>();
   /** Live stubs per lease number; a repeated claim creates another. */
-  readonly #lessees = new Map<number, number>();
+  readonly #stubs = new Map<number, number>();
   #heartbeat: CardStatus["heartbeat"] = null;
   #seq = 0;
   /** Leases changed since the last write. */
@@ -85,7 +85,7 @@ export class Card extends DurableObject<CardEnv> {
     // A grant must be stored before it is returned.
     if (changed.length > 0) this.#write();
     const { origin, transport } = listing;
-    return { number: lease.number, expiresAt: lease.expiresAt, origin, transport, lease: this.#lessee(lease) };
+    return { number: lease.number, expiresAt: lease.expiresAt, origin, transport, lease: this.#stub(lease) };
   }
 
   async renew(number: number, attempt: string): Promise<RenewReply> {
@@ -120,7 +120,7 @@ export class Card extends DurableObject<CardEnv> {
   async report(listener?: string): Promise<CardReport> {
     const now = Date.now();
     this.#reap(now);
-    if (listener !== undefined && this.#book.listing(listener) !== undefined) this.#teller(listener).listen();
+    if (listener !== undefined && this.#book.listing(listener) !== undefined) this.#notifier(listener).listen();
     return this.#report(now);
   }
 
@@ -150,8 +150,8 @@ export class Card extends DurableObject<CardEnv> {
 
   // Private
 
-  #lessee({ number, attempt }: Lease): LeaseStub {
-    this.#lessees.set(number, (this.#lessees.get(number) ?? 0) + 1);
+  #stub({ number, attempt }: Lease): LeaseStub {
+    this.#stubs.set(number, (this.#stubs.get(number) ?? 0) + 1);
     return new LeaseStub({
       renew: () => this.renew(number, attempt),
       release: (ending) => this.release(number, attempt, ending),
@@ -161,12 +161,12 @@ export class Card extends DurableObject<CardEnv> {
 
   /** Called when a stub is disposed. Disposing the last one without a release means that the holder vanished. */
   #vanish(number: number): void {
-    const left = (this.#lessees.get(number) ?? 1) - 1;
+    const left = (this.#stubs.get(number) ?? 1) - 1;
     if (left > 0) {
-      this.#lessees.set(number, left);
+      this.#stubs.set(number, left);
       return;
     }
-    this.#lessees.delete(number);
+    this.#stubs.delete(number);
     this.#keep(this.#book.vanish(number, Date.now()));
   }
 
@@ -213,7 +213,7 @@ export class Card extends DurableObject<CardEnv> {
   /** Reports to every Pool that lists this card, and to those that listed it until now. */
   #tell(alsoServices: string[]): void {
     const services = [...(this.#book.config?.listings ?? []).map((listing) => listing.service), ...alsoServices];
-    for (const service of services) this.ctx.waitUntil(this.#teller(service).tell("now"));
+    for (const service of services) this.ctx.waitUntil(this.#notifier(service).tell("now"));
   }
 
   /**
@@ -225,15 +225,15 @@ export class Card extends DurableObject<CardEnv> {
     const ended = new Set(changed.filter((lease) => lease.state !== "leased").map((lease) => lease.service));
     for (const { service } of this.#book.config?.listings ?? []) {
       const how = ended.has(service) ? "now" : claimed.has(service) ? "later" : "as wanted";
-      this.ctx.waitUntil(this.#teller(service).tell(how));
+      this.ctx.waitUntil(this.#notifier(service).tell(how));
     }
   }
 
-  #teller(service: string): Notifier {
-    const known = this.#tellers.get(service);
+  #notifier(service: string): Notifier {
+    const known = this.#notifiers.get(service);
     if (known !== undefined) return known;
-    const teller = new Notifier(() => this.env.POOL.getByName(service).report(this.#report(Date.now())));
-    this.#tellers.set(service, teller);
-    return teller;
+    const notifier = new Notifier(() => this.env.POOL.getByName(service).report(this.#report(Date.now())));
+    this.#notifiers.set(service, notifier);
+    return notifier;
   }
 }

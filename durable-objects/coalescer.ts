@@ -27,14 +27,14 @@ export interface TicketEffects {
 
 export class Coalescer {
   readonly #clock: Clock;
-  readonly #ways: TicketEffects;
+  readonly #effects: TicketEffects;
   readonly #runs: SharedRuns<TicketState>;
   readonly #over = new Set<string>();
 
-  constructor(clock: Clock, ways: TicketEffects) {
+  constructor(clock: Clock, effects: TicketEffects) {
     this.#clock = clock;
-    this.#ways = ways;
-    this.#runs = new SharedRuns(ways);
+    this.#effects = effects;
+    this.#runs = new SharedRuns(effects);
   }
 
   /** The number of followers. */
@@ -91,7 +91,7 @@ export class Coalescer {
   wait(ticket: TicketState): boolean {
     const { fingerprint } = ticket.entry;
     if (fingerprint !== null) return this.#runs.join(fingerprint, ticket);
-    this.#ways.enter(ticket);
+    this.#effects.enter(ticket);
     return true;
   }
 
@@ -112,13 +112,13 @@ export class Coalescer {
   /** The ticket stops waiting for now. */
   part(ticket: TicketState): void {
     this.#runs.part(ticket);
-    this.#ways.leave(ticket);
+    this.#effects.leave(ticket);
   }
 
   /** The ticket stops waiting for good. */
   leave(ticket: TicketState): void {
     this.#runs.leave(ticket);
-    this.#ways.leave(ticket);
+    this.#effects.leave(ticket);
   }
 
   rename(before: string, attempt: string): void {
@@ -150,9 +150,9 @@ export class Coalescer {
     }
     for (const ticket of this.#runs.end(run)) {
       if (finish.kind === "alone") this.#alone(ticket);
-      else this.#ways.settle(ticket, finish);
+      else this.#effects.settle(ticket, finish);
     }
-    this.#ways.pump();
+    this.#effects.pump();
   }
 
   /** A slot became free. If its run has followers but no ticket, its outcome may still arrive; else the run is lost. */
@@ -166,12 +166,12 @@ export class Coalescer {
   }
 
   #lose(run: Run<TicketState>, ran: boolean, reason = "origin_reset"): void {
-    for (const ticket of this.#runs.lose(run, ran)) this.#ways.settle(ticket, { kind: "failed", reason });
-    this.#ways.pump();
+    for (const ticket of this.#runs.lose(run, ran)) this.#effects.settle(ticket, { kind: "failed", reason });
+    this.#effects.pump();
   }
 
   #alone(ticket: TicketState): void {
     ticket.entry = { ...ticket.entry, fingerprint: null };
-    this.#ways.enter(ticket);
+    this.#effects.enter(ticket);
   }
 }

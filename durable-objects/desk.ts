@@ -52,12 +52,12 @@ export interface DeskEffects {
 
 export class Desk {
   readonly #clock: Clock;
-  readonly #errands: DeskEffects;
+  readonly #effects: DeskEffects;
   readonly #room = new WaitingRoom();
   readonly #tickets = new Map<string, TicketState>();
   /** The latest ticket of each request. */
   readonly #requests = new Map<string, TicketState>();
-  readonly #following: Coalescer;
+  readonly #coalescer: Coalescer;
   readonly #addresses = new Addresses();
   /** Requests whose ticket was just disposed, with a function that cancels the report of the departure. */
   readonly #departing = new Map<string, () => void>();
@@ -70,22 +70,22 @@ export class Desk {
   #isPumping = false;
   #toldBehindAt = 0;
   #askedAt = 0;
-  readonly #lookout: ReportPoller;
+  readonly #poller: ReportPoller;
 
-  constructor(clock: Clock, errands: DeskEffects, times: Times | null) {
+  constructor(clock: Clock, effects: DeskEffects, times: Times | null) {
     this.#clock = clock;
-    this.#errands = errands;
+    this.#effects = effects;
     this.times = times;
     this.#budget = newBudget(clock.now());
     const someoneWaits = (): boolean => this.queued > 0;
-    this.#following = new Coalescer(clock, {
+    this.#coalescer = new Coalescer(clock, {
       enter: ({ entry }) => this.#enterRoom(entry),
       leave: ({ entry }) => this.#room.leave(entry.attempt),
       settle: (ticket, finish) => this.#settle(ticket, { kind: "told", finish }),
       pump: () => this.pump(),
     });
-    this.#lookout = new ReportPoller(clock, someoneWaits, () => {
-      errands.ask(this.#lookout.some(this.cards.names()));
+    this.#poller = new ReportPoller(clock, someoneWaits, () => {
+      effects.ask(this.#poller.some(this.cards.names()));
       this.pump();
     });
   }
@@ -98,7 +98,7 @@ export class Desk {
     this.cards.configure(config.cards, this.#clock.now());
     // A removed card's reports are ignored from now on, so its runs are treated as ended.
     const removed = before.filter(({ card }) => this.cards.reportOf(card) === null);
-    for (const { attempt } of removed.flatMap(({ held }) => held)) this.#following.slotFreed(attempt);
+    for (const { attempt } of removed.flatMap(({ held }) => held)) this.#coalescer.slotFreed(attempt);
     // A card that left the pool no longer counts against a tenant's cap.
     for (const tenant of new Set(this.#room.entries().map((entry) => entry.tenant))) this.#recap(tenant);
     this.pump();
@@ -132,17 +132,17 @@ export class Desk {
     const before = this.cards.reportOf(report.card)?.held ?? [];
     if (!this.cards.report(report, this.#clock.now())) return;
     const runs = new Set(report.held.filter((held) => held.state === "leased").map((held) => held.attempt));
-    for (const { attempt } of before) if (!runs.has(attempt)) this.#following.slotFreed(attempt);
+    for (const { attempt } of before) if (!runs.has(attempt)) this.#coalescer.slotFreed(attempt);
     this.pump();
   }
 
   /** Whether anybody is waiting or was a moment ago. */
   get attentive(): boolean {
-    return this.#lookout.attentive;
+    return this.#poller.attentive;
   }
 
   get queued(): number {
-    return this.#room.length + this.#following.count;
+    return this.#room.length + this.#coalescer.count;
   }
 
   get oldestAt(): number | null {
@@ -169,10 +169,10 @@ export class Desk {
     const { entry } = ticket;
     if (ticket.phase === "missed") {
       this.cards.offered(ticket.card, entry.attempt, entry.tenant, now, entry);
-      this.#following.hold(ticket);
+      this.#coalescer.hold(ticket);
     }
     ticket.phase = "running";
-    this.#following.began(ticket);
+    this.#coalescer.began(ticket);
     this.admitted++;
     if (ticket.entry.avoid.length === 0) this.#budget = earn(this.#budget, now);
     if (!this.cards.claimed(ticket.card, ticket.entry.attempt, number, now)) return;
@@ -185,7 +185,7 @@ export class Desk {
     if ((ticket.phase !== "offered" && ticket.phase !== "missed") || ticket.card !== card) return;
     if (ticket.phase === "offered") this.#withdraw(ticket);
     this.cards.refused(card);
-    if (no !== "unlisted") this.#errands.ask([card]);
+    if (no !== "unlisted") this.#effects.ask([card]);
     this.#backInLine(ticket);
     this.pump();
     // The offer was based on outdated counts. The ticket has to wait after all, so the limits for new requests apply.
@@ -205,15 +205,15 @@ export class Desk {
     }
     if (ticket.phase === "offered") this.#withdraw(ticket);
     // A ticket without a fingerprint runs alone, so its followers do not wait for its next try.
-    if (ticket.entry.fingerprint === null) this.#following.left(ticket, true);
-    this.#following.part(ticket);
+    if (ticket.entry.fingerprint === null) this.#coalescer.left(ticket, true);
+    this.#coalescer.part(ticket);
     this.#tickets.delete(ticket.entry.attempt);
     const before = ticket.entry.attempt;
     ticket.entry = { ...ticket.entry, attempt, avoid, again: true };
     this.#tickets.set(attempt, ticket);
-    this.#following.rename(before, attempt);
+    this.#coalescer.rename(before, attempt);
     // The card's last report may still show the old attempt; nobody may follow it.
-    this.#following.over(before);
+    this.#coalescer.over(before);
     ticket.waitsSince = this.#clock.now();
     this.#backInLine(ticket);
     this.pump();
@@ -226,15 +226,15 @@ export class Desk {
     const wasOffered = ticket.phase === "offered";
     if (wasOffered) this.#withdraw(ticket);
     this.#over(ticket);
-    this.#following.ended(ticket.entry.attempt, finish);
+    this.#coalescer.ended(ticket.entry.attempt, finish);
     if (wasOffered) this.pump();
   }
 
   /** Applies the outcome of a run whose ticket was lost in a restart. */
   orphanFinished(attempt: string, finish: Finish, observed: Observed | null): void {
     this.#learn(observed);
-    this.#following.over(attempt);
-    this.#following.ended(attempt, finish);
+    this.#coalescer.over(attempt);
+    this.#coalescer.ended(attempt, finish);
   }
 
   /** The holder disposed its ticket or left explicitly. */
@@ -244,7 +244,7 @@ export class Desk {
     if (!wasRunning && !ticket.entry.job) this.#departs(ticket.entry);
     if (ticket.phase === "offered") this.#withdraw(ticket);
     this.#over(ticket);
-    this.#following.left(ticket, wasRunning);
+    this.#coalescer.left(ticket, wasRunning);
     this.pump();
   }
 
@@ -253,7 +253,7 @@ export class Desk {
   }
 
   waitingOn(ticket: TicketState): Waiting {
-    const { attempt } = (this.#following.inLineFor(ticket) ?? ticket).entry;
+    const { attempt } = (this.#coalescer.inLineFor(ticket) ?? ticket).entry;
     const position = this.#room.has(attempt) ? this.#room.ahead(attempt) + 1 : 1;
     return { on: this.reasonOf(ticket), position };
   }
@@ -313,7 +313,7 @@ export class Desk {
     const now = this.#clock.now();
     if (this.#config === null) return;
     if (this.#room.length > 0 && this.cards.health(now) === "none")
-      this.#refuseAll(admission.unhealthy(this.#hall(this.#config, now)));
+      this.#refuseAll(admission.unhealthy(this.#admissionState(this.#config, now)));
     if (this.#config.paused) return;
     for (;;) {
       // Update the caps of all tenants whose counts have changed, before the queue is searched.
@@ -322,11 +322,11 @@ export class Desk {
       if (match === null) break;
       this.#offer(match.entry, match.found, now);
     }
-    if (this.queued > 0) this.#lookout.wakeAt(this.cards.nextOpening(now));
+    if (this.queued > 0) this.#poller.wakeAt(this.cards.nextOpening(now));
   }
 
-  #hall(config: PoolConfig, now: number): admission.AdmissionState {
-    const [room, followers, addresses] = [this.#room, this.#following, this.#addresses];
+  #admissionState(config: PoolConfig, now: number): admission.AdmissionState {
+    const [room, followers, addresses] = [this.#room, this.#coalescer, this.#addresses];
     return { config, room, followers, addresses, cards: this.cards, times: this.times, now };
   }
 
@@ -345,13 +345,13 @@ export class Desk {
       this.#settle(ticket, { kind: "behind", version: config?.version ?? 0 });
       return;
     }
-    const hall = this.#hall(config, now);
+    const state = this.#admissionState(config, now);
     // (2)
-    if (this.#following.follow(ticket, this.cards, this.#tickets)) {
+    if (this.#coalescer.follow(ticket, this.cards, this.#tickets)) {
       const full =
         entry.again || entry.job
           ? null
-          : (admission.tooManyOfAddress(hall, entry) ?? admission.tooManyOfTenant(hall, entry));
+          : (admission.tooManyOfAddress(state, entry) ?? admission.tooManyOfTenant(state, entry));
       this.#refuseOrWatch(ticket, full);
       return;
     }
@@ -359,14 +359,16 @@ export class Desk {
     const shut =
       entry.again || entry.job
         ? null
-        : (admission.closed(hall) ?? admission.deadlineMissed(hall, entry) ?? admission.tooManyOfAddress(hall, entry));
+        : (admission.closed(state) ??
+          admission.deadlineMissed(state, entry) ??
+          admission.tooManyOfAddress(state, entry));
     if (shut !== null) {
       if (shut.reason === "no_healthy_card") this.#askAnew(now);
       this.#refuse(ticket, shut);
       return;
     }
     // (4)
-    const isMore = this.#following.wait(ticket);
+    const isMore = this.#coalescer.wait(ticket);
     // (5)
     this.pump();
     if (ticket.phase !== "waiting") return;
@@ -380,7 +382,7 @@ export class Desk {
     this.#departing.get(entry.request)?.();
     const stop = this.#clock.after(RETURN_MS, () => {
       this.#departing.delete(entry.request);
-      this.#errands.departed(entry);
+      this.#effects.departed(entry);
     });
     this.#departing.set(entry.request, stop);
   }
@@ -400,7 +402,7 @@ export class Desk {
     if (this.cards.nextOpening(now) !== null) return;
     if (Math.abs(now - this.#askedAt) < MEND_EVERY_MS) return;
     this.#askedAt = now;
-    this.#errands.ask(this.#lookout.some(this.cards.names()));
+    this.#effects.ask(this.#poller.some(this.cards.names()));
   }
 
   /**
@@ -410,12 +412,12 @@ export class Desk {
   #refuseUnlessRoom(ticket: TicketState, isMore: boolean): void {
     if (this.#config === null) return;
     const { entry } = ticket;
-    const hall = this.#hall(this.#config, this.#clock.now());
+    const state = this.#admissionState(this.#config, this.#clock.now());
     const isInLine = this.#room.has(entry.attempt);
     const refusal =
-      admission.tooManyOfTenant(hall, entry) ??
-      (isInLine && isMore ? this.#full(entry, hall) : null) ??
-      (isInLine ? admission.deadlineUnmeetable(hall, entry) : null);
+      admission.tooManyOfTenant(state, entry) ??
+      (isInLine && isMore ? this.#full(entry, state) : null) ??
+      (isInLine ? admission.deadlineUnmeetable(state, entry) : null);
     // A ticket displaced by `#full` may have freed a card for this one.
     if (refusal !== null && ticket.phase === "waiting") this.#refuse(ticket, refusal);
   }
@@ -426,12 +428,12 @@ export class Desk {
   }
 
   /** Returns the refusal if the queue is full and no other ticket can be displaced; otherwise displaces one. */
-  #full(entry: Entry, hall: admission.AdmissionState): PoolRefusal | null {
-    const full = admission.queueFull(hall);
+  #full(entry: Entry, state: admission.AdmissionState): PoolRefusal | null {
+    const full = admission.queueFull(state);
     if (full === null) return null;
     // The ticket is in the queue already; its tenant's share is computed without it.
     this.#room.leave(entry.attempt);
-    const displaced = this.#room.displaced(entry.tenant, hall.config.queue.max);
+    const displaced = this.#room.displaced(entry.tenant, state.config.queue.max);
     this.#enterRoom(entry);
     const victim = displaced === null ? undefined : this.#tickets.get(displaced);
     if (victim === undefined) return full;
@@ -444,7 +446,7 @@ export class Desk {
     if (ticket.phase !== "waiting" || this.#config === null) return;
     if (!ticket.entry.job) this.#setTimeout(ticket, this.#config);
     // While nobody waited, the cards may have delayed their reports.
-    if (this.#lookout.watch()) this.#errands.ask(this.cards.names());
+    if (this.#poller.watch()) this.#effects.ask(this.cards.names());
   }
 
   #setTimeout(ticket: TicketState, { queue: { timeoutMs } }: PoolConfig): void {
@@ -459,10 +461,10 @@ export class Desk {
   /** A follower whose run has a card keeps waiting, because the timeout limits only the time in line. */
   #timedOut(ticket: TicketState, config: PoolConfig): void {
     const now = this.#clock.now();
-    if (this.#following.isOnCard(ticket) && now < (ticket.entry.deadlineAt ?? Infinity)) {
+    if (this.#coalescer.isOnCard(ticket) && now < (ticket.entry.deadlineAt ?? Infinity)) {
       ticket.waitsSince = now;
       this.#setTimeout(ticket, config);
-    } else this.#refuse(ticket, admission.waitedOut(this.#hall(config, now), ticket.entry));
+    } else this.#refuse(ticket, admission.waitedOut(this.#admissionState(config, now), ticket.entry));
   }
 
   /**
@@ -473,7 +475,7 @@ export class Desk {
     for (const { attempt } of this.#room.entries()) {
       const first = this.#tickets.get(attempt);
       if (first === undefined) continue;
-      for (const ticket of [...this.#following.behind(first), first])
+      for (const ticket of [...this.#coalescer.behind(first), first])
         if (!ticket.entry.job) this.#refuse(ticket, refusal);
     }
   }
@@ -488,13 +490,13 @@ export class Desk {
     cancelTimeout(ticket);
     ticket.phase = "offered";
     ticket.card = card;
-    this.#following.hold(ticket);
+    this.#coalescer.hold(ticket);
     ticket.stop = this.#clock.after(OFFER_MS, () => {
       if (ticket.phase !== "offered") return;
       this.#withdraw(ticket);
       ticket.phase = "missed";
       ticket.reply = null;
-      this.#following.missed(ticket);
+      this.#coalescer.missed(ticket);
       this.pump();
     });
     const slotsLeft = Math.max(0, entry.concurrent - this.cards.holding(entry.tenant));
@@ -506,7 +508,7 @@ export class Desk {
     ticket.phase = "waiting";
     ticket.card = null;
     ticket.reply = null;
-    this.#following.wait(ticket);
+    this.#coalescer.wait(ticket);
     this.#watch(ticket);
   }
 
@@ -532,7 +534,7 @@ export class Desk {
     this.refused[refusal.reason] = (this.refused[refusal.reason] ?? 0) + 1;
     this.#settle(ticket, { kind: "refused", refusal });
     // A ticket that has tried a card had a run and lost it.
-    this.#following.left(ticket, ticket.entry.avoid.length > 0);
+    this.#coalescer.left(ticket, ticket.entry.avoid.length > 0);
   }
 
   /** Ends a ticket with its final reply. */
@@ -545,8 +547,8 @@ export class Desk {
     cancelTimeout(ticket);
     if (ticket.phase !== "over") this.#addresses.remove(ticket.entry);
     ticket.phase = "over";
-    this.#following.leave(ticket);
-    this.#following.over(ticket.entry.attempt);
+    this.#coalescer.leave(ticket);
+    this.#coalescer.over(ticket.entry.attempt);
     if (this.#tickets.get(ticket.entry.attempt) === ticket) this.#tickets.delete(ticket.entry.attempt);
     if (this.#requests.get(ticket.entry.request) === ticket) this.#requests.delete(ticket.entry.request);
   }
@@ -554,6 +556,6 @@ export class Desk {
   #learn(observed: Observed | null): void {
     if (observed === null) return;
     this.times = learn(this.times, observed, this.#clock.now());
-    this.#errands.learned(this.times);
+    this.#effects.learned(this.times);
   }
 }

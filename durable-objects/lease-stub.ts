@@ -3,22 +3,22 @@ import { RpcTarget } from "cloudflare:workers";
 import type { Ending, LeaseRpc, ReleaseReply, RenewReply } from "./card-protocol.ts";
 
 export class LeaseStub extends RpcTarget implements LeaseRpc {
-  readonly #rights: LeaseRpc & { vanish(): void };
+  readonly #rpc: LeaseRpc & { vanish(): void };
 
   constructor(rights: LeaseRpc & { vanish(): void }) {
     super();
-    this.#rights = rights;
+    this.#rpc = rights;
   }
 
   renew(): Promise<RenewReply> {
-    return this.#rights.renew();
+    return this.#rpc.renew();
   }
 
   release(ending: Ending): Promise<ReleaseReply> {
-    return this.#rights.release(ending);
+    return this.#rpc.release(ending);
   }
 
   [Symbol.dispose](): void {
-    this.#rights.vanish();
+    this.#rpc.vanish();
   }
 }

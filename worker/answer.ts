@@ -51,11 +51,11 @@ export async function answerAsk(
   context: CallContext,
   caller: Caller,
   ask: Ask,
-  wish: AnswerOptions = {},
+  options: AnswerOptions = {},
 ): Promise<RenderedAnswer | Refusal> {
   context.trace.fields["service"] = ask.service.id;
   try {
-    return await answerNamed(context, caller, ask, wish);
+    return await answerNamed(context, caller, ask, options);
   } finally {
     letGo(ask.body);
   }
@@ -76,22 +76,22 @@ async function answerNamed(
   context: CallContext,
   caller: Caller,
   ask: Ask,
-  wish: AnswerOptions,
+  options: AnswerOptions,
 ): Promise<RenderedAnswer | Refusal> {
   const { request, env, base } = context;
   const isMaking = ask.as === "run" && ask.method === "POST";
   const fingerprint = await fingerprintOf(ask, caller.tenant, unsureHost(env, base));
-  const joins = !fingerprint.cacheable || (wish.preference ?? null) !== null;
+  const joins = !fingerprint.cacheable || (options.preference ?? null) !== null;
   const once = isMaking ? await onceOf(env, caller, request, named(request, ask), joins) : null;
   if (isRefusal(once)) return counted(context, caller, ask.service.id, once);
-  if (isReplay(once)) return replay(context, caller, ask, once, wish);
+  if (isReplay(once)) return replay(context, caller, ask, once, options);
   if (ask.deferredRefusal !== undefined) {
     await once?.drop();
     return counted(context, caller, ask.service.id, ask.deferredRefusal);
   }
-  if (once === null) return joined(context, await answerOnce(context, caller, ask, fingerprint, wish, null));
+  if (once === null) return joined(context, await answerOnce(context, caller, ask, fingerprint, options, null));
   try {
-    const answer = await answerOnce(context, caller, ask, fingerprint, wish, once);
+    const answer = await answerOnce(context, caller, ask, fingerprint, options, once);
     if (isRefusal(answer)) await once.refused();
     return answer;
   } catch (error) {
@@ -227,17 +227,17 @@ async function replay(
   caller: Caller,
   ask: Ask,
   earlier: Replay,
-  wish: AnswerOptions,
+  options: AnswerOptions,
 ): Promise<RenderedAnswer | Refusal> {
   const { env, trace } = context;
   const found = await foundAgain(context, caller, earlier.replay);
   if (found === null) {
     await earlier.forget();
-    return answerNamed(context, caller, ask, wish);
+    return answerNamed(context, caller, ask, options);
   }
   if (isRefusal(found)) return counted(context, caller, ask.service.id, found);
   const limited = await timed(trace, "limit", () => admitReplay(env, caller, trace, ask.service));
-  if (limited === null) return replayed(context, caller, ask, found, wish.preference ?? null);
+  if (limited === null) return replayed(context, caller, ask, found, options.preference ?? null);
   if ("body" in found && found.body instanceof ReadableStream) await found.body.cancel();
   return counted(context, caller, ask.service.id, limited);
 }

@@ -31,7 +31,7 @@ export type Told = Extract<Offer, { kind: "told" }>;
 type TicketStub = Awaited<ReturnType<ReturnType<Env["POOL"]["getByName"]>["enter"]>>;
 
 /** Work that a Line delegates to its creator. */
-export interface Errands {
+export interface LineEffects {
   /** Brings the Pool and its Cards up to the current configuration. */
   provision: () => Promise<void>;
   /** Keeps background work alive (`waitUntil`). */
@@ -42,7 +42,7 @@ export interface Errands {
 export class Line {
   readonly #env: Env;
   readonly #service: string;
-  readonly #errands: Errands;
+  readonly #effects: LineEffects;
   #entry: Entry;
   #ticket: TicketStub | null = null;
   #entries = 0;
@@ -53,11 +53,11 @@ export class Line {
   /** The last notification that was sent without waiting for it. */
   #told: Promise<void> = Promise.resolve();
 
-  constructor(env: Env, service: string, entry: Entry, errands: Errands) {
+  constructor(env: Env, service: string, entry: Entry, effects: LineEffects) {
     this.#env = env;
     this.#service = service;
     this.#entry = entry;
-    this.#errands = errands;
+    this.#effects = effects;
   }
 
   get attempt(): string {
@@ -75,7 +75,7 @@ export class Line {
       if (reply.kind === "offer" || reply.kind === "told") return reply;
       if (reply.kind === "refused") return { kind: "refused", refusal: poolRefusal(reply.refusal) };
       this.#drop();
-      await this.#errands.provision();
+      await this.#effects.provision();
     }
   }
 
@@ -131,8 +131,8 @@ export class Line {
         const reply = await withTimeout(claim);
         if ("no" in reply) {
           // An earlier try whose reply was lost may still arrive at the Card.
-          if (tries > 1) this.#errands.later(unclaim(this.#env, card, this.attempt));
-          if (reply.no === "unlisted") await this.#errands.provision();
+          if (tries > 1) this.#effects.later(unclaim(this.#env, card, this.attempt));
+          if (reply.no === "unlisted") await this.#effects.provision();
           // An attempt id is used once: after it has ended, the request asks again under a new id.
           if (reply.no === "ended") await this.retry(this.#entry.avoid);
           else await this.#tell((ticket) => ticket.declined(card, reply.no));
@@ -146,7 +146,7 @@ export class Line {
       } catch (error) {
         // The claim may hold although its reply was lost: repeating it with the same attempt id returns the same lease.
         if (tries === CLAIM_TRIES_MAX || isBeyond(error)) {
-          this.#errands.later(unclaim(this.#env, card, this.attempt));
+          this.#effects.later(unclaim(this.#env, card, this.attempt));
           await this.#tell((ticket) => ticket.declined(card, "full"));
           await this.retry(this.#entry.avoid);
           return null;

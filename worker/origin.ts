@@ -81,7 +81,7 @@ export async function callOrigin(
   route: OriginTarget,
   call: Call,
   controller: AbortController,
-  silence: ReadTimeout,
+  readTimeout: ReadTimeout,
 ): Promise<Response | Failure> {
   const sentAt = Date.now();
   const { body } = ask;
@@ -89,12 +89,12 @@ export async function callOrigin(
   const sending =
     body.kind === "spooled"
       ? await unlessGone(
-          body.send(() => silence.reset()),
+          body.send(() => readTimeout.reset()),
           signal,
         )
       : null;
   if (body.kind === "spooled" && sending === null)
-    return failure(signal.aborted && !silence.expired ? "client_gone" : "internal", "no", true);
+    return failure(signal.aborted && !readTimeout.expired ? "client_gone" : "internal", "no", true);
   const content = body.kind === "bytes" ? body.bytes : body.kind === "stream" ? body.stream : (sending?.stream ?? null);
   const request = requestTo(ask, route, call, content, signal);
   if (request === null) {
@@ -108,7 +108,7 @@ export async function callOrigin(
     sending?.stop();
     // An origin cannot begin work on a body that it did not get completely.
     if (sending?.broken()) return failure("internal", "no", true);
-    if (silence.expired) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
+    if (readTimeout.expired) return failure("origin_timeout", "unknown", false, { read_s: call.readMs / 1000 });
     if (signal.aborted) return failure("client_gone", "unknown", false);
     return lost(route, call.requestId, Date.now() - sentAt, error);
   }
@@ -116,11 +116,11 @@ export async function callOrigin(
     await response.body?.cancel();
     return failure("internal", "no", true);
   }
-  silence.reset();
+  readTimeout.reset();
   if (response.headers.has("cf-ray")) proxied.set(route.origin, true);
   const failed = judgeHead(response, ask, route.transport);
   if (failed === null) return response;
-  const ended = await readToEnd(response, silence);
+  const ended = await readToEnd(response, readTimeout);
   return { ...failed, clean: ended && !(failed.started === "unknown" && isRelayed(response, route.transport)) };
 }
 
@@ -216,7 +216,7 @@ function no(reason: Reason, started: Started, facts: Refusal["facts"] = {}): Omi
 }
 
 /** Reads a failed answer to its end, so that its slot is known to be free. False when the end was not reached. */
-async function readToEnd(response: Response, silence: ReadTimeout): Promise<boolean> {
+async function readToEnd(response: Response, readTimeout: ReadTimeout): Promise<boolean> {
   if (response.body === null) return true;
   const reader = response.body.getReader();
   const until = Date.now() + FAILED_READ_MS;
@@ -225,7 +225,7 @@ async function readToEnd(response: Response, silence: ReadTimeout): Promise<bool
       const read = await unlessLate(reader.read(), until);
       if (read === null) break;
       if (read.done) return true;
-      silence.reset();
+      readTimeout.reset();
       bytes += read.value.byteLength;
     }
     await reader.cancel();

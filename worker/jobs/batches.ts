@@ -87,8 +87,8 @@ async function draftsOf(context: CallContext, caller: Caller, jobs: JobCreate[])
   return drafts;
 }
 
-async function submitAll(handing: Submission, drafts: Draft[], webhook: View["webhook"]): Promise<string | Refusal> {
-  const { env, trace, caller } = handing;
+async function submitAll(submission: Submission, drafts: Draft[], webhook: View["webhook"]): Promise<string | Refusal> {
+  const { env, trace, caller } = submission;
   const id = newBatchId();
   const named = drafts.map((draft) => ({ id: newJobId(), draft }));
   const limited = await admitBatch(
@@ -99,19 +99,23 @@ async function submitAll(handing: Submission, drafts: Draft[], webhook: View["we
   );
   if (limited !== null) return limited;
   const specs = await commitJobs(
-    handing,
+    submission,
     { id, tenant: caller.tenant, webhook },
     named.map(({ id: job }) => job),
-    () => specsOf(handing, named, id),
+    () => specsOf(submission, named, id),
   );
   return isRefusal(specs) ? specs : id;
 }
 
-async function specsOf(handing: Submission, named: { id: string; draft: Draft }[], batch: string): Promise<JobSpec[]> {
+async function specsOf(
+  submission: Submission,
+  named: { id: string; draft: Draft }[],
+  batch: string,
+): Promise<JobSpec[]> {
   const specs: JobSpec[] = [];
   for (let i = 0; i < named.length; i += AT_ONCE) {
     const some = named.slice(i, i + AT_ONCE);
-    specs.push(...(await Promise.all(some.map((one) => specOf(handing, one.draft, one.id, batch)))));
+    specs.push(...(await Promise.all(some.map((one) => specOf(submission, one.draft, one.id, batch)))));
   }
   return specs;
 }

@@ -87,8 +87,8 @@ export async function runOnce(env: Env, ctx: Context, job: string, start: number
  */
 async function triedOutcome(env: Env, ctx: Context, begun: Begin, follow: Follow): Promise<Outcome> {
   try {
-    const came = await runAttempt(env, ctx, begun, follow);
-    return await outcomeOf(env, begun, came, follow.trace.gpuMs);
+    const result = await runAttempt(env, ctx, begun, follow);
+    return await outcomeOf(env, begun, result, follow.trace.gpuMs);
   } catch (error) {
     console.error(
       JSON.stringify({ event: "job_run_failed", job: begun.spec.id, run: begun.run, error: String(error) }),
@@ -248,9 +248,9 @@ function lateStart({ createdAt }: JobSpec): Refusal {
   return refuse("queue_timeout", { facts: { waited_s: Math.round((Date.now() - createdAt) / 1000) } });
 }
 
-async function outcomeOf(env: Env, begun: Begin, came: AttemptResult, gpuMs: number): Promise<Outcome> {
-  if (came.kind === "refused") return refusedOutcome(begun, came, gpuMs);
-  const { answer } = came;
+async function outcomeOf(env: Env, begun: Begin, result: AttemptResult, gpuMs: number): Promise<Outcome> {
+  if (result.kind === "refused") return refusedOutcome(begun, result, gpuMs);
+  const { answer } = result;
   const contentType = answer.headers.get("content-type");
   const bytes = await toldBytes(answer);
   if (answer.status >= 400) {
@@ -260,9 +260,9 @@ async function outcomeOf(env: Env, begun: Begin, came: AttemptResult, gpuMs: num
     const retryAt = final ? null : retryAtOf(begun, leastMs);
     if (retryAt !== null) return { kind: "again", error, retryAt, gpuMs };
     const own: JobAnswer = { status: answer.status, contentType, key: null, body: textOf(bytes) };
-    return { kind: "failed", error, answer: own, gpuMs, bill: billOf(begun, came, answer.status) };
+    return { kind: "failed", error, answer: own, gpuMs, bill: billOf(begun, result, answer.status) };
   }
-  const results = (await resultsOf(env, begun.spec.tenant, resultIds(came))).map(asJobResult);
+  const results = (await resultsOf(env, begun.spec.tenant, resultIds(result))).map(asJobResult);
   const output = withoutImages(bytes, contentType);
   return {
     kind: "succeeded",
@@ -270,25 +270,25 @@ async function outcomeOf(env: Env, begun: Begin, came: AttemptResult, gpuMs: num
     output,
     answer: { status: answer.status, contentType, key: null, body: null },
     gpuMs,
-    bill: billOf(begun, came, answer.status),
+    bill: billOf(begun, result, answer.status),
   };
 }
 
-function resultIds(came: Extract<AttemptResult, { kind: "answer" }>): string[] {
-  return came.end?.results.length ? came.end.results : came.answer.results;
+function resultIds(result: Extract<AttemptResult, { kind: "answer" }>): string[] {
+  return result.end?.results.length ? result.end.results : result.answer.results;
 }
 
 /**
  * Decides whether to retry: only a retryable failure is retried, while attempts are left. Errors of the caller and a
  * missed deadline are final.
  */
-function refusedOutcome(begun: Begin, came: Extract<AttemptResult, { kind: "refused" }>, gpuMs: number): Outcome {
-  const { refusal } = came;
+function refusedOutcome(begun: Begin, result: Extract<AttemptResult, { kind: "refused" }>, gpuMs: number): Outcome {
+  const { refusal } = result;
   const error = errorOf(refusal);
   const isFinal = !isRetryable(refusal) || refusal.reason === "queue_timeout";
   const retryAt = isFinal ? null : retryAtOf(begun, 0);
   if (retryAt !== null) return { kind: "again", error, retryAt, gpuMs };
-  return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, came, null) };
+  return { kind: "failed", error, answer: null, gpuMs, bill: billOf(begun, result, null) };
 }
 
 /** When the next retry is due, at least `leastMs` from now; null: no attempt is left. */
@@ -325,12 +325,12 @@ function textOf(bytes: Uint8Array | null): string | null {
 }
 
 /** What the job is charged. An answer that was stored before any card began the job costs its rate token only. */
-function billOf({ startedAt }: Begin, came: AttemptResult, status: number | null): Bill {
-  if (came.kind === "refused") return { status, charge: "nothing", took: { reason: came.refusal.reason } };
-  if (came.end !== null) return { status, charge: came.end.charge, took: came.end.took };
+function billOf({ startedAt }: Begin, result: AttemptResult, status: number | null): Bill {
+  if (result.kind === "refused") return { status, charge: "nothing", took: { reason: result.refusal.reason } };
+  if (result.end !== null) return { status, charge: result.end.charge, took: result.end.took };
   // A card had begun, but a crash lost the run's final report: charge what the job was admitted for.
   return startedAt === null
-    ? { status, charge: came.hits ? "price" : "token", took: {} }
+    ? { status, charge: result.hits ? "price" : "token", took: {} }
     : { status, charge: "all", took: { results: null } };
 }
 

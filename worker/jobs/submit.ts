@@ -79,27 +79,27 @@ export const newJobId = (): string => `job_${randomText(ID_LENGTH)}`;
 export const newBatchId = (): string => `bat_${randomText(ID_LENGTH)}`;
 
 /** Submits one job and returns its view. On a refusal, what was charged for it is given back. */
-export async function submit(handing: Submission, draft: Draft): Promise<JobView | Refusal> {
-  const { env, caller } = handing;
+export async function submit(submission: Submission, draft: Draft): Promise<JobView | Refusal> {
+  const { env, caller } = submission;
   const id = newJobId();
-  const limited = await admit(env, caller, handing.trace, draft.ask, null, id);
+  const limited = await admit(env, caller, submission.trace, draft.ask, null, id);
   if (limited !== null) return limited;
-  const made = await commitJobs(handing, null, [id], async () => [await specOf(handing, draft, id, null)]);
+  const made = await commitJobs(submission, null, [id], async () => [await specOf(submission, draft, id, null)]);
   return isRefusal(made) ? made : viewOf(env, caller.tenant, id);
 }
 
 /** Submits jobs that were admitted: either all of them are confirmed, or none is and what they cost is given back. */
 export async function commitJobs(
-  handing: Submission,
+  submission: Submission,
   batch: NewBatch | null,
   ids: string[],
   specsOf: () => Promise<JobSpec[]>,
 ): Promise<JobSpec[] | Refusal> {
-  const { env, caller } = handing;
+  const { env, caller } = submission;
   const backlog = env.BACKLOG.getByName(caller.tenant);
   try {
     const specs = await specsOf();
-    const refused = await reserve(handing, specs, batch);
+    const refused = await reserve(submission, specs, batch);
     if (refused !== null) {
       await dropInputs(
         env,
@@ -112,7 +112,7 @@ export async function commitJobs(
     // Settled before the jobs are confirmed: a caller whose connection is cut after this gets these jobs when it
     // retries, and makes no others.
     const made = batch === null ? { kind: "job" as const, id: ids[0] ?? "" } : { kind: "batch" as const, id: batch.id };
-    await handing.once?.settle(made, Math.max(...specs.map(({ keepMs }) => keepMs)));
+    await submission.once?.settle(made, Math.max(...specs.map(({ keepMs }) => keepMs)));
     if (!(await withTimeout(backlog.stand(ids)))) throw new Error("the submission took too long");
     return specs;
   } catch (error) {
@@ -196,8 +196,8 @@ async function giveBackAll(env: Env, tenant: string, ids: string[]): Promise<voi
 }
 
 /** Builds the job's spec and stores its input. */
-export async function specOf(handing: Submission, draft: Draft, id: string, batch: string | null): Promise<JobSpec> {
-  const { env, caller, base } = handing;
+export async function specOf(submission: Submission, draft: Draft, id: string, batch: string | null): Promise<JobSpec> {
+  const { env, caller, base } = submission;
   const { ask, priority, startDeadlineAt, webhook, retries } = draft;
   return {
     id,
@@ -216,7 +216,7 @@ export async function specOf(handing: Submission, draft: Draft, id: string, batc
     batch,
     webhook,
     base,
-    clientAddress: handing.clientAddress,
+    clientAddress: submission.clientAddress,
     keepMs: ask.delivery.lifeMs,
     ...(draft.asked === undefined ? {} : { asked: shownAgain(draft.asked) }),
     ...(ask.resultsAt === undefined ? {} : { resultsAt: ask.resultsAt }),

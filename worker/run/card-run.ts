@@ -66,10 +66,10 @@ class CardRun {
     let streaming = false;
     try {
       const route = { ...this.#lease.grant, access: config.access };
-      const { controller, silence } = this.#watch;
-      const reply = await callOrigin(ask, route, this.#call(), controller, silence);
+      const { controller, readTimeout } = this.#watch;
+      const reply = await callOrigin(ask, route, this.#call(), controller, readTimeout);
       if (isFailure(reply)) return await this.#failed(this.#watch.callersFault() ?? reply);
-      const taken = await take(reply, ask, silence);
+      const taken = await take(reply, ask, readTimeout);
       if (isFailure(taken)) return await this.#failed(taken);
       // The first bytes for the caller have arrived.
       const firstByteMs = Date.now() - this.#sentAt;
@@ -223,7 +223,7 @@ class CardRun {
     const { status, headers, source, first, room, length, unkept } = taken;
     this.#watch.metDeadline();
     const copy = this.#copyOf(taken);
-    const flow = pump({ source, first, room, length, silence: this.#watch.silence, copy });
+    const flow = pump({ source, first, room, length, readTimeout: this.#watch.readTimeout, copy });
     const after = async (): Promise<void> => {
       const { complete, problem, total, handed } = await flow.ended;
       const totalMs = Date.now() - this.#sentAt;

@@ -104,20 +104,20 @@ export class Preview {
       body: { kind: "none" },
     };
     const controller = new AbortController();
-    const silence = new ReadTimeout(READ_MS, controller);
+    const readTimeout = new ReadTimeout(READ_MS, controller);
     const late = setTimeout(() => controller.abort(new Error("too slow")), READ_MS);
     const route = { ...grant, access: config(env).access };
     const call = { requestId: trace.id, number: null, clientAddress: null, base, cacheable: false, readMs: READ_MS };
     const room = new Room();
     try {
-      const response = await callOrigin(question, route, call, controller, silence);
+      const response = await callOrigin(question, route, call, controller, readTimeout);
       if (isFailure(response)) throw new Error(response.reason);
       const bytes = response.ok ? await readWhole(response.body, { max: BYTES_MAX, times: 3, room }) : null;
       if (bytes === null || typeof bytes === "string") throw new Error(`status ${response.status}, or too large`);
       return JSON.parse(new TextDecoder().decode(bytes)) as unknown;
     } finally {
       clearTimeout(late);
-      silence.stop();
+      readTimeout.stop();
       controller.abort();
       room.free();
     }

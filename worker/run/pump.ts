@@ -40,7 +40,7 @@ export interface Flow {
   room: Room;
   /** The body's length, if the origin declared it. */
   length: number | null;
-  silence: ReadTimeout;
+  readTimeout: ReadTimeout;
   /** Collects the bytes to store. Null: nothing is stored or inspected. */
   copy: Copy | null;
 }
@@ -63,7 +63,7 @@ class Damaged extends Error {
   }
 }
 
-async function read({ source, first, room, length, silence, copy }: Flow, queue: Queue): Promise<PumpEnd> {
+async function read({ source, first, room, length, readTimeout, copy }: Flow, queue: Queue): Promise<PumpEnd> {
   let total = 0;
   const take = async (chunk: Uint8Array): Promise<void> => {
     total += chunk.byteLength;
@@ -72,9 +72,9 @@ async function read({ source, first, room, length, silence, copy }: Flow, queue:
     // error.
     if (total === length) expectSound(copy);
     // While a slow caller holds back the reading, the origin is not the one that is silent.
-    silence.stop();
+    readTimeout.stop();
     await Promise.all([queue.put(chunk), copy?.keep(chunk)]);
-    silence.reset();
+    readTimeout.reset();
   };
   try {
     for (let chunk = first.shift(); chunk !== undefined; chunk = first.shift()) {
@@ -97,7 +97,7 @@ async function read({ source, first, room, length, silence, copy }: Flow, queue:
     copy?.drop();
     return { complete: false, problem: error instanceof Damaged ? error.problem : null, total, handed };
   } finally {
-    silence.stop();
+    readTimeout.stop();
     room.free();
   }
 }

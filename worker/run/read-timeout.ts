@@ -18,7 +18,7 @@ export class ReadTimeout {
     this.stop();
     const lapse = (): void => {
       this.expired = true;
-      this.#controller.abort(new Error("silence"));
+      this.#controller.abort(new Error("read timeout"));
     };
     this.#timer = setTimeout(lapse, Math.min(ms, this.#ms));
   }

@@ -55,7 +55,7 @@ async function askOrigin(reading: Reading): Promise<Response | Refusal> {
     if (card === null || listing === null) break;
     tried.push(card);
     const controller = new AbortController();
-    const silence = new ReadTimeout(READ_MS, controller);
+    const readTimeout = new ReadTimeout(READ_MS, controller);
     const upload = ask.body.kind === "stream" ? ask.body.upload : null;
     if (upload !== null) upload.broken = () => controller.abort(new Error("the caller's body broke off"));
     const route = { card, origin: listing.origin, transport: listing.transport, access: reading.access };
@@ -65,11 +65,11 @@ async function askOrigin(reading: Reading): Promise<Response | Refusal> {
       route,
       { ...reading.call, number: null, cacheable: false, readMs: READ_MS },
       controller,
-      silence,
+      readTimeout,
     );
     trace.stages.origin = Date.now() - sentAt;
-    if (!isFailure(reply)) return handOn(reading, reply, card, controller, silence);
-    silence.stop();
+    if (!isFailure(reply)) return handOn(reading, reply, card, controller, readTimeout);
+    readTimeout.stop();
     if (upload !== null && upload.refusal !== null) return upload.refusal;
     last = reply;
     if (upload !== null) break;
@@ -82,7 +82,7 @@ async function handOn(
   response: Response,
   card: string,
   controller: AbortController,
-  silence: ReadTimeout,
+  readTimeout: ReadTimeout,
 ): Promise<Response> {
   const { ask, ctx, trace, gone } = reading;
   trace.headers.set("x-portico-card", card);
@@ -92,12 +92,12 @@ async function handOn(
   const { status } = response;
   const state = status < 400 ? "succeeded" : "failed";
   if (response.body === null || ask.method === "HEAD") {
-    silence.stop();
+    readTimeout.stop();
     await record(reading, state, status, [], "all", {});
     return new Response(null, { status, headers });
   }
   const source = new Source(response.body);
-  const flow = pump({ source, first: [], room: new Room(), length: saidLength(response), silence, copy: null });
+  const flow = pump({ source, first: [], room: new Room(), length: saidLength(response), readTimeout, copy: null });
   // When the caller is gone, the rest is not needed.
   ctx.waitUntil(flow.drained.finally(() => controller.abort()));
   const after = async (): Promise<void> => {

@@ -44,7 +44,7 @@ export interface TakenStream {
 export async function take(
   response: Response,
   ask: Ask,
-  silence: ReadTimeout,
+  readTimeout: ReadTimeout,
 ): Promise<TakenWhole | TakenStream | Failure> {
   const { status, body } = response;
   const headers = responseHeaders(response, ask);
@@ -69,7 +69,7 @@ export async function take(
         ? ("too_large" as const)
         : null,
   };
-  if (!isMadeAtOnce(headers, length, status)) return begin(stream, silence);
+  if (!isMadeAtOnce(headers, length, status)) return begin(stream, readTimeout);
   try {
     for (let bytes = 0; ;) {
       const piece = await stream.source.read();
@@ -79,7 +79,7 @@ export async function take(
           whole: { status, headers, bytes: concat(stream.first, bytes), endKnown, noStore },
           room,
         };
-      silence.reset();
+      readTimeout.reset();
       bytes += piece.byteLength;
       stream.first.push(piece);
       // Room for the bytes, their text and the decoded images.
@@ -102,7 +102,7 @@ export function saidLength({ headers }: Response): number | null {
 }
 
 /** A stream counts as begun with its first bytes: if it breaks before them, the caller has received nothing. */
-async function begin(stream: TakenStream, silence: ReadTimeout): Promise<TakenStream | TakenWhole | Failure> {
+async function begin(stream: TakenStream, readTimeout: ReadTimeout): Promise<TakenStream | TakenWhole | Failure> {
   try {
     const piece = await stream.source.read();
     if (piece === null) {
@@ -110,7 +110,7 @@ async function begin(stream: TakenStream, silence: ReadTimeout): Promise<TakenSt
       const whole = { status, headers, bytes: new Uint8Array(0), endKnown, noStore };
       return { kind: "whole", whole, room: new Room() };
     }
-    silence.reset();
+    readTimeout.reset();
     stream.first.push(piece);
     return stream;
   } catch {

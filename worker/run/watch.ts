@@ -18,7 +18,7 @@ const UPLOAD_MS_MAX = 600_000;
 
 export class Watch {
   readonly controller = new AbortController();
-  readonly silence: ReadTimeout;
+  readonly readTimeout: ReadTimeout;
   readonly #running: Running;
   readonly #sentAt = Date.now();
   /** Timers and listeners to remove at the end. */
@@ -31,7 +31,7 @@ export class Watch {
 
   constructor(running: Running, lease: Lease) {
     this.#running = running;
-    this.silence = new ReadTimeout(this.readMs, this.controller);
+    this.readTimeout = new ReadTimeout(this.readMs, this.controller);
     lease.lost = () => {
       this.#leaseLost = true;
       this.controller.abort(new Error("the lease is lost"));
@@ -61,7 +61,7 @@ export class Watch {
 
   /** Whether we aborted the call for a reason other than a slow origin, so that its end says nothing about the card. */
   get brokeOff(): boolean {
-    return this.controller.signal.aborted && !this.silence.expired && !this.#overran;
+    return this.controller.signal.aborted && !this.readTimeout.expired && !this.#overran;
   }
 
   /** Called at the first byte: the deadline no longer applies. */
@@ -70,7 +70,7 @@ export class Watch {
   }
 
   end(): void {
-    this.silence.stop();
+    this.readTimeout.stop();
     for (const stop of this.#stops) stop();
   }
 
@@ -78,7 +78,7 @@ export class Watch {
   told(seen: Failure): Failure {
     if (this.#overran) return failure("origin_timeout", seen.started, seen.clean, { run_s: this.#runS });
     if (seen.clean) return seen;
-    if (this.silence.expired) return failure("origin_timeout", "unknown", false, { read_s: this.readMs / 1000 });
+    if (this.readTimeout.expired) return failure("origin_timeout", "unknown", false, { read_s: this.readMs / 1000 });
     if (!this.brokeOff) return seen;
     return failure(this.#leaseLost ? "origin_reset" : "client_gone", "unknown", false);
   }
@@ -89,7 +89,7 @@ export class Watch {
     if (body.kind !== "stream") return null;
     const { refusal, turn } = body.upload;
     if (refusal !== null) return failure(refusal.reason, "no", true, refusal.facts);
-    if (!this.silence.expired || turn === "origin") return null;
+    if (!this.readTimeout.expired || turn === "origin") return null;
     return { ...failure("invalid_field", "no", true, detail("late")), param: "body" };
   }
 
@@ -116,8 +116,8 @@ export class Watch {
     if (body.kind !== "stream") return;
     body.upload.broken = () => this.controller.abort(new Error("the caller's body broke off"));
     body.upload.turned = () => {
-      if (body.upload.turn === "origin") this.silence.reset();
-      else this.silence.reset(Math.max(0, Math.min(UPLOAD_SILENCE_MS, this.#sentAt + UPLOAD_MS_MAX - Date.now())));
+      if (body.upload.turn === "origin") this.readTimeout.reset();
+      else this.readTimeout.reset(Math.max(0, Math.min(UPLOAD_SILENCE_MS, this.#sentAt + UPLOAD_MS_MAX - Date.now())));
     };
   }
 

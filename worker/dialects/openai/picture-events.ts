@@ -17,11 +17,11 @@ const KINDS = { generate: "image_generation", edit: "image_edit" } as const;
 export async function streamPictures(
   context: CallContext,
   caller: Caller,
-  painting: ImageRequest,
+  imageRequest: ImageRequest,
   name: keyof typeof KINDS,
 ): Promise<Response | Refusal> {
   const { request, env, trace } = context;
-  const { ask, body, task, format } = painting;
+  const { ask, body, task, format } = imageRequest;
   const events = new Events(request.signal, trace);
   const common = {
     created_at: nowSeconds(),

@@ -74,11 +74,11 @@ async function createImages(
     return invalid("output_format", "formats", { formats: task.formats.join(", ") });
   const ask = await askFor(context, caller, choice, givenTo(task, body));
   if (isRefusal(ask)) return ask;
-  const painting = { task, ask, body, format };
-  if (body.stream) return streamPictures(context, caller, painting, name);
+  const imageRequest = { task, ask, body, format };
+  if (body.stream) return streamPictures(context, caller, imageRequest, name);
   const shown = await answerAsk(context, caller, ask);
   if (isRefusal(shown)) return shown;
-  return shown.status >= 400 ? originAnswer(shown, task, context.trace) : answer(context, painting, shown);
+  return shown.status >= 400 ? originAnswer(shown, task, context.trace) : answer(context, imageRequest, shown);
 }
 
 async function answer(

@@ -72,11 +72,11 @@ export async function createPrediction(context: CallContext, model: string | nul
 
 async function handIn(
   context: CallContext,
-  handing: Submission,
+  submission: Submission,
   model: string | null,
   body: PredictionCreate,
 ): Promise<JobView | Refusal> {
-  const { caller } = handing;
+  const { caller } = submission;
   const meant = model ?? body.version ?? body.model ?? null;
   if (meant === null) return invalid("version", "version_required");
   const service = await serviceMeant(context, caller, meant);
@@ -94,7 +94,7 @@ async function handIn(
   if (isRefusal(ask)) return ask.reason === "invalid_field" ? { ...ask, param: `input.${ask.param}` } : ask;
   const draft = { ask, priority: "normal" as const, startDeadlineAt: null, webhook, asked: body.input };
   try {
-    return await heldBack(caller.tenant, context.request.signal, () => submit(handing, draft));
+    return await heldBack(caller.tenant, context.request.signal, () => submit(submission, draft));
   } finally {
     letGo(ask.body);
   }
