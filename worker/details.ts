@@ -72,6 +72,10 @@ export const DETAILS = {
   too_deep: { en: "it is nested deeper than {max} levels", zh: "嵌套超过 {max} 层" },
   form: { en: "is not a valid form", zh: "不是有效的表单" },
   parts_at_most: { en: "exceeds the limit of {max} parts in a form", zh: "超出表单最多 {max} 个部分的限制" },
+  envelope_at_most: {
+    en: "must be at most {max_kib} KiB besides `{member}`",
+    zh: "除 `{member}` 外不得超过 {max_kib} KiB",
+  },
   no_body: { en: "must be empty in a {method} request", zh: "{method} 请求的请求体必须为空" },
   incomplete: { en: "did not arrive completely", zh: "未完整到达" },
   late: { en: "did not arrive in time", zh: "未及时到达" },

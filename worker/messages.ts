@@ -209,10 +209,10 @@ const CALL_TOO_LARGE: Text = {
   zh: "请求体超过此调用允许的 {call_mib} MiB。",
 };
 
-/** Used when the refusal names the limit of a submission: the service's own route takes larger inputs. */
-const SUBMISSION_TOO_LARGE: Text = {
-  en: "The body is larger than {submission_mib} MiB, the limit of this call. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
-  zh: "请求体超过此调用允许的 {submission_mib} MiB。更大的输入请发送到服务自身的路由，并带上请求头 “Prefer: respond-async”。",
+/** Used when the refusal names the limit of a batch's body. */
+const BATCH_BODY_TOO_LARGE: Text = {
+  en: "The body is larger than {batch_mib} MiB, the limit of a batch. Send smaller batches, and large inputs as jobs of their own (POST /v1/jobs).",
+  zh: "请求体超过 {batch_mib} MiB（批次的上限）。请分成较小的批次发送，较大的输入请作为单独的任务提交（POST /v1/jobs）。",
 };
 
 /** Used when the refusal names the longest run. */
@@ -266,7 +266,7 @@ function textOf({ reason, facts, final }: Refusal): Text {
   if ("jobs" in facts) return JOBS_WAITING;
   if ("batch" in facts) return BATCH_TOO_LARGE;
   if ("call_mib" in facts) return CALL_TOO_LARGE;
-  if ("submission_mib" in facts) return SUBMISSION_TOO_LARGE;
+  if ("batch_mib" in facts) return BATCH_BODY_TOO_LARGE;
   if ("run_s" in facts) return RUN_TOO_LONG;
   if ("docs" in facts) return SEE_DOCS;
   if (facts["of"] === "address") return OF_ADDRESS;

@@ -269,14 +269,13 @@ test("deleting a tenant starts none of its waiting jobs", async () => {
   expect(door.starts()).toBe(before);
 });
 
-test("a body over the call's 8 MiB is refused with a hint at the route that accepts it", async () => {
-  const json = { service: "portrait", input: picture({ comments: "x".repeat(9 * 1024 * 1024) }) };
-  const english = await door.ask("/v1/jobs", { json });
+test("a batch over 8 MiB is refused with a hint at what accepts its inputs", async () => {
+  const json = { jobs: [{ service: "portrait", input: picture({ comments: "x".repeat(9 * 1024 * 1024) }) }] };
+  const english = await door.ask("/v1/batches", { json });
   expect(refusalOf(english)).toBe("413 body_too_large invalid_request_error body_too_large");
   expect(errorOf(english).message).toBe(
-    "The body is larger than 8 MiB, the limit of this call. Send a larger input to the service's own route, with the header 'Prefer: respond-async'.",
+    "The body is larger than 8 MiB, the limit of a batch. Send smaller batches, and large inputs as jobs of their own (POST /v1/jobs).",
   );
-  const batch = await door.ask("/v1/batches", { json: { jobs: [json] }, headers: { "accept-language": "zh" } });
-  expect(errorOf(batch).message).toContain("8 MiB");
-  expect(errorOf(batch).message).toContain("Prefer: respond-async");
+  const chinese = await door.ask("/v1/batches", { json, headers: { "accept-language": "zh" } });
+  expect(errorOf(chinese).message).toContain("8 MiB（批次的上限）");
 });

@@ -1,6 +1,6 @@
 /** JSON bodies of Portico's own calls: bounded and strictly validated; the first error becomes a refusal. */
 import type { z } from "zod";
-import { letGo, MIB, readBody } from "../body/body.ts";
+import { type Body, letGo, MIB, readBody } from "../body/body.ts";
 import { isJson, jsonOf, malformedJson } from "../body/fields.ts";
 import { mediaTypeOf } from "../results/media.ts";
 import { detail } from "../details.ts";
@@ -30,11 +30,20 @@ export async function checkedBody<S extends z.ZodType>(
 /** Reads the body without validating its fields, for a call that checks its idempotency key before that. */
 export async function jsonBody(
   request: Request,
-  { bytesMax, depthMax, emptyIsObject }: JsonLimits,
+  { bytesMax, ...limits }: JsonLimits,
 ): Promise<{ ok: true; value: unknown } | Refusal> {
   const body = await readBody(request, { max: bytesMax });
   if (isRefusal(body))
     return body.reason === "body_too_large" ? { ...body, facts: { call_mib: bytesMax / MIB } } : body;
+  return jsonOfBody(request, body, limits);
+}
+
+/** Parses a body that was read, and lets go of it. */
+export function jsonOfBody(
+  request: Request,
+  body: Body,
+  { depthMax, emptyIsObject }: Omit<JsonLimits, "bytesMax">,
+): { ok: true; value: unknown } | Refusal {
   try {
     if (body.kind === "none" && emptyIsObject) return { ok: true, value: {} };
     if (!isJson(mediaTypeOf(request.headers)))

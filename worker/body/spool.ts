@@ -122,6 +122,14 @@ export class Spooled {
     return { stream: readable, broken: () => broken, stop: () => ended.abort() };
   }
 
+  /** Reads a part of the object. Null when it cannot be read in time. */
+  async part(range: { offset: number; length: number }): Promise<ReadableStream<Uint8Array> | null> {
+    const object = await withTimeout(this.#bucket.get(this.#key, { range })).catch((error: unknown) =>
+      this.#lost(error),
+    );
+    return object?.body ?? null;
+  }
+
   #lost(error: unknown): null {
     console.error(JSON.stringify({ event: "spool_read_failed", key: this.#key, error: String(error) }));
     return null;

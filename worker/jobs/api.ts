@@ -16,6 +16,7 @@ import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { createOnce } from "./create-once.ts";
 import { withPresent } from "./present.ts";
+import { jobBody } from "./job-body.ts";
 import { submissionOf, submit, viewOf } from "./submit.ts";
 import { jobView } from "./view.ts";
 
@@ -33,12 +34,13 @@ const LOOK_AGAIN_S = 1;
 export async function createJob(context: CallContext): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const json = await submissionBody(context);
+  const json = await jobBody(context, caller);
   if (isRefusal(json)) return json;
+  const { large } = json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
     const checked = checkFields(JobCreate, json.value);
     if (isRefusal(checked)) return checked;
-    const draft = await draftOf(context, caller, checked.body);
+    const draft = await draftOf(context, caller, checked.body, large);
     if (isRefusal(draft)) return draft;
     try {
       const view = await submit(submissionOf(context, caller, once), draft);
@@ -51,14 +53,18 @@ export async function createJob(context: CallContext): Promise<Response | Refusa
     const view = await viewOf(context.env, caller.tenant, id);
     return isRefusal(view) ? view : accepted(context, view);
   };
-  return createOnce(context, caller, json.value, make, show);
+  try {
+    return await createOnce(context, caller, large === null ? json.value : undefined, make, show);
+  } finally {
+    large?.body.letGo();
+  }
 }
 
-/** The JSON body of a call that submits jobs. */
-export async function submissionBody({ request }: CallContext): Promise<{ ok: true; value: unknown } | Refusal> {
+/** The JSON body of a batch. */
+export async function batchBody({ request }: CallContext): Promise<{ ok: true; value: unknown } | Refusal> {
   const json = await jsonBody(request, BODY);
   const isTooLarge = isRefusal(json) && json.reason === "body_too_large";
-  return isTooLarge ? { ...json, facts: { submission_mib: BODY.bytesMax / MIB } } : json;
+  return isTooLarge ? { ...json, facts: { batch_mib: BODY.bytesMax / MIB } } : json;
 }
 
 /** 202 with `Location`, and `Retry-After` from the estimated time to the result. */

@@ -10,7 +10,7 @@ import { type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { iso, isoOrNull, Time } from "../api/time.ts";
 import { withTimeout } from "../../durable-objects/timeout.ts";
 import type { CallContext } from "../call-context.ts";
-import { submissionBody } from "./api.ts";
+import { batchBody } from "./api.ts";
 import { draftOf, JobCreate } from "./draft.ts";
 import type { Once } from "../once.ts";
 import { createOnce } from "./create-once.ts";
@@ -48,7 +48,7 @@ export const BatchView = z
 export async function createBatch(context: CallContext): Promise<Response | Refusal> {
   const caller = await callerWith("jobs", context);
   if (isRefusal(caller)) return caller;
-  const json = await submissionBody(context);
+  const json = await batchBody(context);
   if (isRefusal(json)) return json;
   const make = async (once: Once | null): Promise<string | Refusal> => {
     const checked = checkFields(BatchCreate, json.value);

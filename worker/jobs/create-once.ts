@@ -10,7 +10,7 @@ import { submissionState, viewOf } from "./submit.ts";
 
 /**
  * Runs `make` once per idempotency key; a repeated call gets the job or batch that the first one made. `make` settles
- * the key and returns the new id.
+ * the key and returns the new id. `body`: what makes two calls the same; undefined: too large to compare.
  */
 export async function createOnce(
   context: CallContext,
@@ -79,7 +79,8 @@ export async function thingOnce(
 }
 
 function namedBy({ request }: CallContext, body: unknown): NamedRequest {
-  const bytes = new TextEncoder().encode(JSON.stringify(body)) as Uint8Array<ArrayBuffer>;
+  const text = body === undefined ? null : JSON.stringify(body);
+  const bytes = text === null ? null : (new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>);
   const { pathname: path } = new URL(request.url);
   return { method: request.method, path, query: "", contentType: null, body: bytes };
 }

@@ -9,6 +9,7 @@ import { wrong } from "../details.ts";
 import { invalid, type Refusal, isRefusal, refuse } from "../refusal.ts";
 import { Id } from "../api/schema-parts.ts";
 import type { CallContext } from "../call-context.ts";
+import type { LargeInput } from "./job-body.ts";
 import type { Draft } from "./submit.ts";
 import { Webhook, webhookOf } from "./webhook.ts";
 
@@ -39,7 +40,13 @@ export type JobCreate = z.output<typeof JobCreate>;
 /** Headers of the submission that its run obeys: whether the cache may serve it, and how results are stored. */
 const OBEYED = ["cache-control", "x-result-ttl", "x-result-visibility"];
 
-export async function draftOf(context: CallContext, caller: Caller, body: JobCreate): Promise<Draft | Refusal> {
+/** `large`: the input, if it is too large to be in the body that was parsed. */
+export async function draftOf(
+  context: CallContext,
+  caller: Caller,
+  body: JobCreate,
+  large: LargeInput | null = null,
+): Promise<Draft | Refusal> {
   const { env } = context;
   const service = (await catalog(env)).find(({ id }) => id === body.service);
   if (service === undefined) return refuse("not_found", { param: "service" });
@@ -49,7 +56,7 @@ export async function draftOf(context: CallContext, caller: Caller, body: JobCre
   if (path === null) return invalid("path", "path_required");
   const webhook = body.webhook === undefined ? null : webhookOf(env, body.webhook);
   if (isRefusal(webhook)) return webhook;
-  const ask = await askOf(context, caller, service, path, body.input);
+  const ask = await askOf(context, caller, service, path, body.input, large);
   if (isRefusal(ask)) return ask;
   const { start_deadline_s: deadline, priority = "normal" } = body;
   const startDeadlineAt = deadline === undefined ? null : Math.ceil(Date.now() + deadline * 1000);
@@ -71,6 +78,7 @@ async function askOf(
   service: ServiceRow,
   path: string,
   input: unknown,
+  large: LargeInput | null,
 ): Promise<Ask | Refusal> {
   const at = target(`http://portico${service.route}${path}`);
   if (isRefusal(at)) return { ...at, param: "path" };
@@ -79,7 +87,10 @@ async function askOf(
   if (!isExact(input)) return invalid("input", "inexact");
   const headers = new Headers({ "content-type": "application/json", accept: "*/*" });
   for (const name of OBEYED) if (request.headers.has(name)) headers.set(name, request.headers.get(name) ?? "");
-  const inner = new Request(request.url, { method: "POST", headers, body: JSON.stringify(input) });
+  if (large !== null) headers.set("content-length", String(large.range.length));
+  const content = large === null ? JSON.stringify(input) : await large.body.part(large.range);
+  if (content === null) throw new Error("the input of a submission was lost");
+  const inner = new Request(request.url, { method: "POST", headers, body: content });
   const place = { bucket: env.RESULTS, later: (work: Promise<unknown>) => ctx.waitUntil(work) };
   const ask = await parseAsk(
     inner,
@@ -87,6 +98,8 @@ async function askOf(
     place,
     Date.now(),
   );
+  // Nothing reads a body that was refused by its head.
+  if (inner.body?.locked === false) await inner.body.cancel();
   // A `param` that names a header keeps its name.
   if (!isRefusal(ask) || ask.reason !== "invalid_field" || ask.param === null || ask.param.startsWith("X-")) return ask;
   return { ...ask, param: `input.${ask.param}` };

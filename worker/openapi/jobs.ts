@@ -35,7 +35,7 @@ function createJob(): ZodOpenApiOperationObject {
     tags,
     summary: "Submit a job",
     description:
-      "The job runs when a card is free, is retried up to three times if a retry can help, and sends a webhook when it has ended. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`; inputs larger than 8 MiB must be sent that way. `Cache-Control`, `X-Result-TTL` and `X-Result-Visibility` are obeyed as there.",
+      "The job runs when a card is free, is retried up to three times if a retry can help, and sends a webhook when it has ended. A service's own route makes a job as well with `Prefer: respond-async` or `Prefer: wait=N`. Inputs may be as large as the service's `max_body_mb`; an `Idempotency-Key` needs a body of at most 8 MiB. `Cache-Control`, `X-Result-TTL` and `X-Result-Visibility` are obeyed as there.",
     security,
     requestParams: { header: Named },
     requestBody: { required: true, content: json(JobAsk) },
