@@ -23,13 +23,6 @@ const CALLS: [target: string, sent: Sent, param: string, en: string, zh: string]
     "必须是以下之一：private, signed, public",
   ],
   [
-    "/sdapi/v1/txt2img",
-    { ...picture, headers: { prefer: "wait=0" } },
-    "Prefer",
-    "wait must be 1 to 60 seconds",
-    "wait 必须为 1 到 60 秒",
-  ],
-  [
     "/v1/jobs",
     { ...JOB, headers: { "idempotency-key": "\u00e9" } },
     "Idempotency-Key",

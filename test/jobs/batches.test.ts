@@ -56,7 +56,7 @@ test("a batch with an invalid job, too many jobs or too little quota is refused 
   expect(refusalOf(crowd)).toBe("429 rate_limited rate_limit_error concurrency");
   expect(errorOf(crowd)).toMatchObject({
     retryable: false,
-    message: "This batch has 6 jobs; your limit is 5. Send smaller batches.",
+    message: "This batch has 6 jobs; the limit is 5. Send smaller batches.",
   });
   expect(crowd.header("x-should-retry")).toBe("false");
   expect(Number(crowd.header("retry-after"))).toBeGreaterThanOrEqual(86_400);

@@ -156,7 +156,7 @@ test.each([
   expect(await stateOf(id)).toMatchObject({ status: "succeeded", bill: { charge } });
 });
 
-test("a streamed answer whose copy cannot be stored still ends, is recorded and is reported to the Pool", async () => {
+test("a streamed answer whose copy cannot be stored is reported to the Pool, and its job is retried", async () => {
   origin(200, "video/mp4");
   const id = await made();
   vi.spyOn(console, "error").mockReturnValue();
@@ -164,5 +164,7 @@ test("a streamed answer whose copy cannot be stored still ends, is recorded and 
   vi.spyOn(Copy.prototype, "take").mockRejectedValue(new Error("the copy is lost"));
   await runOnce(env, createExecutionContext(), id, 1);
   expect(finished).toHaveBeenCalledExactlyOnceWith({ kind: "alone" }, expect.anything());
-  expect(await stateOf(id)).toMatchObject({ status: "succeeded", results: [], bill: { status: 200, charge: "all" } });
+  // A job whose answer was not kept has nothing to show.
+  const state = await stateOf(id);
+  expect(state).toMatchObject({ status: "queued", bill: null, attempts: [{ error: { reason: "internal" } }] });
 });
