@@ -13,6 +13,8 @@ const BLANKS_MS_MAX = 1_000;
 
 type Headers = Record<string, string | string[]>;
 const basic = (text: string) => `Basic ${Buffer.from(text).toString("base64")}`;
+/** A call that reads no list of services, as a service's route does. */
+const NO_SERVICE = "/v1/requests/none";
 const show = (headers: Headers, target = READ) => door.ask(target, { key: null, headers });
 
 /** Strings that are not keys, derived from a valid one. */
@@ -64,7 +66,7 @@ describe("an invalid key is refused with 401 and without a lookup, whichever hea
       const bad = Object.entries(noKeys(key)).filter(([, text]) => text !== key);
       const cost = await costOf(door, async () => {
         for (const [what, text] of bad) {
-          const answer = await show(headers(text));
+          const answer = await show(headers(text), NO_SERVICE);
           expect(refusalOf(answer), what).toBe("401 invalid_api_key authentication_error malformed");
           expect(answer.text, what).not.toContain(key.split("_").at(-1));
         }
@@ -152,7 +154,7 @@ describe("two credentials", () => {
     ];
     const cost = await costOf(door, async () => {
       for (const headers of pairs) {
-        const answer = await show(headers);
+        const answer = await show(headers, NO_SERVICE);
         expect(errorOf(answer), JSON.stringify(Object.keys(headers))).toMatchObject({ reason: "malformed" });
       }
     });
